@@ -1,0 +1,61 @@
+# syntax=docker/dockerfile:1
+# The CPU image of the service: the locked serving packages, the code, the shipped bundle; no torch.
+#
+#   docker build -t semsr .
+#   docker run --read-only -p 8000:8000 semsr
+#   docker run --read-only -p 8000:8000 -v /bundles/mine:/bundles/mine:ro -e SEMSR_BUNDLE=/bundles/mine semsr
+#
+# The base is pinned by tag. A site that mirrors its images pins the digest:
+#   docker build --build-arg PYTHON_IMAGE=mirror/python@sha256:... -t semsr .
+ARG PYTHON_IMAGE=python:3.12-slim-bookworm
+
+# ---- build: the locked packages in an environment of their own, then the project as a wheel
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_INPUT=1 \
+    PIP_ROOT_USER_ACTION=ignore
+# The address of a package mirror, where there is one; empty takes pip's own.
+ARG PIP_INDEX_URL=
+ARG PIP_EXTRA_INDEX_URL=
+WORKDIR /src
+
+COPY requirements/base.txt requirements/build.txt requirements/
+RUN python -m venv --without-pip /opt/semsr \
+    && python -m venv /opt/build \
+    && /opt/build/bin/pip install --no-cache-dir --require-hashes --no-deps --only-binary=:all: \
+        -r requirements/build.txt \
+    && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir --require-hashes \
+        --no-deps --only-binary=:all: -r requirements/base.txt
+
+COPY . .
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
+
+# ---- final: nothing is written at run time, so the root file system may be read-only
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="semsr" \
+      org.opencontainers.image.description="Super-resolution of SEM inspection tiles over HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+RUN groupadd --gid 10001 semsr \
+    && useradd --uid 10001 --gid semsr --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin semsr
+
+COPY --from=build /opt/semsr /opt/semsr
+COPY bundles/default /opt/semsr/bundles/default
+
+ENV PATH=/opt/semsr/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    SEMSR_HOST=0.0.0.0 \
+    SEMSR_PORT=8000 \
+    SEMSR_BUNDLE=/opt/semsr/bundles/default
+
+USER 10001:10001
+WORKDIR /opt/semsr
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+# Alive, not ready: a full queue or a drain must not get the container killed.
+HEALTHCHECK --interval=15s --timeout=3s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['SEMSR_PORT'] + '/livez', timeout=2)"]
+ENTRYPOINT ["semsr"]
+CMD ["serve"]

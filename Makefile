@@ -1,0 +1,160 @@
+# Every command of the project. Targets create the environment that they need and reuse it while the
+# lock files stand; `make help` lists them. Settings: PYTHON=/path/to/python3, TILES=folder, OUT=folder.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# A recipe is one script: it stops at the first failure, and a variable lives to its end.
+.ONESHELL:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+TILES ?= samples
+OUT ?= out
+PYTHON ?=
+PYTEST_ARGS ?=
+
+# Two environments (docs/adr/0007): .venv serves and has no torch; .venv-dev has everything.
+VENV := .venv
+DEV := .venv-dev
+# pytest and hypothesis alone, put beside the packages of .venv to test the service without torch.
+TOOLS := .venv-test-tools
+
+# An environment holds absolute paths: the stamp's name follows the folder, so that a copied or
+# moved checkout makes its own. A stamp is written last; without one the environment is made anew.
+HERE := $(shell printf '%s' '$(CURDIR)' | cksum | cut -d ' ' -f 1)
+VENV_READY := $(VENV)/.ready-$(HERE)
+DEV_READY := $(DEV)/.ready-$(HERE)
+VENV_PACKAGES := $(VENV)/.packages-$(HERE)
+DEV_PACKAGES := $(DEV)/.packages-$(HERE)
+TOOLS_READY := $(TOOLS)/.ready-$(HERE)
+
+PIP_INSTALL := -m pip -qq --disable-pip-version-check --no-input install --progress-bar off
+# Exactly the locked files, by hash: nothing resolved, nothing built; bytecode comes at first import.
+LOCKED := --require-hashes --no-deps --only-binary=:all: --no-compile
+# The project itself, as a path entry: needs no network and no compiler.
+PROJECT := --no-deps --no-build-isolation --editable .
+
+# ------------------------------------------------------------------------------------ run
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV_READY) ## Serve the shipped bundle, send tiles over HTTP, write LR | bicubic | SR (TILES=, OUT=)
+	@$(VENV)/bin/semsr demo --tiles '$(TILES)' --out '$(OUT)'
+
+.PHONY: serve
+serve: $(VENV_READY) ## Serve the shipped bundle until Ctrl-C (SEMSR_PORT=, SEMSR_BUNDLE=, SEMSR_ENGINE=)
+	@exec $(VENV)/bin/semsr serve
+
+.PHONY: bench
+bench: $(DEV_READY) ## Measure the engine alone, the service over it, and nginx where it is installed
+	@$(DEV)/bin/semsr bench
+
+# ----------------------------------------------------------------------------------- check
+
+.PHONY: test
+test: lint types test-service test-all ## Everything CI runs: format, lint, types, tests, the service without torch
+
+.PHONY: lint
+lint: $(DEV_READY) ## Check format, style, spelling and the direction of imports
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/typos
+	$(DEV)/bin/lint-imports --no-logo
+
+.PHONY: types
+types: $(DEV_READY) ## Check types
+	$(DEV)/bin/pyright
+
+.PHONY: test-service
+test-service: $(VENV_READY) $(TOOLS_READY) ## Run the service's tests with the serving packages alone (no torch)
+	PYTHONPATH=$(TOOLS) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/service
+
+.PHONY: test-all
+test-all: $(DEV_READY) ## Run every quick test (PYTEST_ARGS="-k codec" for some)
+	$(DEV)/bin/pytest $(PYTEST_ARGS)
+
+.PHONY: test-slow
+test-slow: $(DEV_READY) ## Run the tests that take minutes
+	$(DEV)/bin/pytest -m slow $(PYTEST_ARGS)
+
+.PHONY: format
+format: $(DEV_READY) ## Format the code and apply the safe fixes
+	$(DEV)/bin/ruff check --fix .
+	$(DEV)/bin/ruff format .
+
+# ---------------------------------------------------------------------------- environments
+
+.PHONY: install
+install: $(VENV_READY) ## Make the serving environment, .venv
+
+.PHONY: install-dev
+install-dev: $(DEV_READY) ## Make the development environment, .venv-dev (torch and all tools)
+
+$(VENV_PACKAGES): requirements/base.txt requirements/build.txt
+	@python="$$(PYTHON='$(PYTHON)' requirements/find-python)"
+	echo "Making $(VENV) with $$python: the service, without torch"
+	rm -rf $(VENV)
+	"$$python" -m venv $(VENV)
+	$(VENV)/bin/python $(PIP_INSTALL) $(LOCKED) -r requirements/base.txt -r requirements/build.txt
+	touch $@
+
+$(DEV_PACKAGES): requirements/dev.txt requirements/torch.txt
+	@python="$$(PYTHON='$(PYTHON)' requirements/find-python)"
+	echo "Making $(DEV) with $$python: everything, torch too (a minute or more)"
+	rm -rf $(DEV)
+	"$$python" -m venv $(DEV)
+	$(DEV)/bin/python $(PIP_INSTALL) $(LOCKED) -r requirements/dev.txt
+	$(DEV)/bin/python $(PIP_INSTALL) --only-binary=:all: --no-compile -r requirements/torch.txt
+	touch $@
+
+$(VENV_READY): $(VENV_PACKAGES) pyproject.toml
+	@$(VENV)/bin/python $(PIP_INSTALL) $(PROJECT)
+	touch $@
+
+$(DEV_READY): $(DEV_PACKAGES) pyproject.toml
+	@$(DEV)/bin/python $(PIP_INSTALL) $(PROJECT)
+	touch $@
+
+$(TOOLS_READY): requirements/test.txt $(VENV_PACKAGES)
+	@rm -rf $(TOOLS)
+	$(VENV)/bin/python $(PIP_INSTALL) $(LOCKED) --target $(TOOLS) -r requirements/test.txt
+	touch $@
+
+# ----------------------------------------------------------------------------------- locks
+
+UV ?= $(shell command -v uv || echo $(DEV)/bin/uv)
+# For Python 3.11 and newer in one file; one version of a package for all of them; a week's
+# cooldown, so that a release that is withdrawn or turns out malicious is not picked up at once.
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-config --custom-compile-command 'make lock' --exclude-newer '7 days' \
+	--excludes requirements/without-torch.in $(if $(UPGRADE),--upgrade)
+.PHONY: lock
+lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for newer versions)
+	@$(UV) --version || { echo 'make lock needs uv: pip install uv, or UV=/path/to/uv' >&2; exit 1; }
+	locks=requirements
+	compile() { $(COMPILE) "$$@"; }
+	# dev.txt first: it holds everything, and the others then take its versions.
+	compile pyproject.toml $$locks/torch-needs.in --extra openvino --extra train --extra export --group dev -o $$locks/dev.txt
+	same="--constraints $$locks/dev.txt"
+	compile pyproject.toml $$same -o $$locks/base.txt
+	compile pyproject.toml $$same --extra openvino -o $$locks/openvino.txt
+	compile pyproject.toml $$locks/torch-needs.in $$same --extra train -o $$locks/train.txt
+	compile pyproject.toml $$locks/torch-needs.in $$same --extra export -o $$locks/export.txt
+	compile pyproject.toml $$same --extra loadtest -o $$locks/loadtest.txt
+	compile $$same --group build -o $$locks/build.txt
+	compile $$same --group test -o $$locks/test.txt
+
+# ----------------------------------------------------------------------------------- clean
+
+.PHONY: clean
+clean: ## Remove what was built, caches and out/ (environments stay)
+	@rm -rf build dist out $(TOOLS) .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## Remove the environments too
+	@rm -rf $(VENV) $(DEV)

@@ -1,0 +1,319 @@
+"""The bundle: the folder that carries a model from the exporter to the service.
+
+A bundle holds `manifest.json`, the ONNX graph, the checkpoint that it was made from, a golden tile
+with its expected output, and a model card. The manifest lists the sha256 of every file; loading
+verifies them all and refuses a mismatch. The format carries a version, and an unknown one is
+refused, not guessed. This module is the contract between `export` and `service`: it imports
+neither torch nor onnx.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+# A manifest is a few kilobytes; the limit keeps a wrong file from being read whole.
+MAX_MANIFEST_BYTES = 1 << 20
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PositivePixels = Annotated[int, Field(gt=0, le=65536)]
+
+
+class BundleError(Exception):
+    """A bundle cannot be read, is damaged, or is of an unknown format."""
+
+
+class GeneratorInfo(BaseModel):
+    """Which network the bundle holds: its registry name and its hyper-parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    hyper_parameters: dict[str, Any]
+
+
+class DomainStatistics(BaseModel):
+    """Grey-level statistics of the LR images that the model was trained on (8-bit grey levels)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float
+    std: float
+    noise_sigma: float
+
+
+class ParityFigures(BaseModel):
+    """How far a graph's output lies from FP32 torch, in grey levels over every pixel compared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_error: float
+    mean_error: float
+    tiles: int
+
+
+class Manifest(BaseModel):
+    """What the service must know about a model; everything that it does not hard-code."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1]
+    name: str = Field(description="Name of the bundle, for people and for metric labels.")
+    generator: GeneratorInfo
+    scale: int = Field(ge=1, le=16, description="Factor between the sides of LR and SR.")
+    tile: tuple[PositivePixels, PositivePixels] = Field(
+        description="Height and width of an LR tile in pixels."
+    )
+    halo_px: int = Field(ge=0, description="LR pixels that an output pixel looks beyond itself.")
+    max_batch_size: int = Field(ge=1, description="Largest batch that the model was checked with.")
+    precision: Precision = Field(description="Execution precision unless the operator asks.")
+    graphs: dict[Precision, str] = Field(description="ONNX file by precision.")
+    window: tuple[int, int] | None = Field(
+        description="Grey range lo, hi of 16-bit input that maps to 0..255; null is 0..65535."
+    )
+    files: dict[str, Sha256] = Field(description="sha256 of every file but the manifest.")
+    source_checkpoint_sha256: Sha256
+    training: dict[str, Any] = Field(description="What the model was trained on, and how.")
+    lr_domain: DomainStatistics | None
+    parity: dict[Precision, ParityFigures]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A tile and the output that the reference gave for it.
+
+    Attributes:
+        lr: (N, 1, H, W) uint8.
+        sr: (N, 1, scale*H, scale*W) uint8.
+    """
+
+    lr: npt.NDArray[np.uint8]
+    sr: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files were verified against its manifest.
+
+    Attributes:
+        path: The folder.
+        manifest: Its manifest.
+        digest: sha256 of the manifest's bytes, which covers every file through their hashes.
+    """
+
+    path: Path
+    manifest: Manifest
+    digest: str
+
+    @property
+    def version(self) -> str:
+        """The first twelve hex digits of the digest: what answers and metrics carry."""
+        return self.digest[:12]
+
+    def read(self, name: str) -> bytes:
+        """Read one listed file and verify it again, so that what is used is what was checked.
+
+        Raises:
+            BundleError: The file is not listed, is missing, or does not match its hash.
+        """
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            listed = ", ".join(sorted(self.manifest.files))
+            raise BundleError(f"{self.path}: {name!r} is not in the manifest, which lists {listed}")
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{self.path}: cannot read {name}: {error.strerror}") from error
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != expected:
+            raise BundleError(
+                f"{self.path}: {name} does not match its manifest: sha256 is {actual[:12]}…, "
+                f"expected {expected[:12]}…; copy or export the bundle again"
+            )
+        return content
+
+    def graph(self, precision: Precision) -> bytes:
+        """Read the ONNX graph of one precision.
+
+        Raises:
+            BundleError: The bundle has no graph of that precision, or it is damaged.
+        """
+        name = self.manifest.graphs.get(precision)
+        if name is None:
+            raise BundleError(
+                f"{self.path}: no {precision} graph; the bundle has "
+                f"{', '.join(sorted(self.manifest.graphs))}"
+            )
+        return self.read(name)
+
+    def golden(self) -> Golden:
+        """Read the golden tile.
+
+        Raises:
+            BundleError: A file is damaged, or the shapes do not fit the manifest.
+        """
+        lr = _read_npy(self, "golden/lr.npy")
+        sr = _read_npy(self, "golden/sr.npy")
+        height, width = self.manifest.tile
+        scale = self.manifest.scale
+        if lr.shape[1:] != (1, height, width) or sr.shape != (
+            lr.shape[0],
+            1,
+            scale * height,
+            scale * width,
+        ):
+            raise BundleError(
+                f"{self.path}: golden tile {lr.shape} -> {sr.shape} does not fit "
+                f"tile {height}x{width} and scale {scale}"
+            )
+        return Golden(lr=lr, sr=sr)
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle's manifest and verify every file that it lists.
+
+    Raises:
+        BundleError: The folder is no bundle, the format version is unknown, the manifest does not
+            validate, or a file is missing or does not match its hash.
+    """
+    manifest_path = path / MANIFEST_NAME
+    try:
+        size_bytes = manifest_path.stat().st_size
+        if size_bytes > MAX_MANIFEST_BYTES:
+            raise BundleError(
+                f"{manifest_path}: {size_bytes} bytes, expected at most {MAX_MANIFEST_BYTES}"
+            )
+        content = manifest_path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path} is not a bundle: cannot read {MANIFEST_NAME}: {error.strerror}"
+        ) from error
+    manifest = _parse_manifest(manifest_path, content)
+    bundle = Bundle(path=path, manifest=manifest, digest=hashlib.sha256(content).hexdigest())
+    for name in manifest.files:
+        bundle.read(name)
+    for name in (*manifest.graphs.values(), "golden/lr.npy", "golden/sr.npy"):
+        if name not in manifest.files:
+            raise BundleError(f"{path}: {name} is used but its sha256 is not in the manifest")
+    return bundle
+
+
+def write_bundle(
+    path: Path,
+    *,
+    files: Mapping[str, bytes],
+    manifest_fields: Mapping[str, Any],
+) -> Bundle:
+    """Write a bundle atomically: a folder beside `path` is filled, then renamed.
+
+    Args:
+        path: The folder to write; an existing bundle there is replaced.
+        files: Content by relative POSIX name, without the manifest.
+        manifest_fields: Every field of `Manifest` but `format_version` and `files`.
+
+    Returns:
+        The bundle, loaded back from disk, so that what was written is known to verify.
+
+    Raises:
+        BundleError: The target exists and is no bundle, or the fields do not validate.
+    """
+    if path.exists() and not (path / MANIFEST_NAME).is_file():
+        raise BundleError(f"{path} exists and is not a bundle; refusing to replace it")
+    hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+    fields = {"format_version": FORMAT_VERSION, **manifest_fields, "files": hashes}
+    try:
+        manifest = Manifest.model_validate(fields)
+    except ValidationError as error:
+        raise BundleError(f"{path}: {_first_problem(error)}") from error
+    for name in files:
+        _check_name(path, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        staging.chmod(0o755)
+        for name, content in files.items():
+            target = staging / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
+        (staging / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+        load_bundle(staging)
+        _replace_folder(staging, path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return load_bundle(path)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    """Put `source` at `target`; a folder cannot be renamed over a full one, hence the detour."""
+    if not target.exists():
+        source.replace(target)
+        return
+    retired = target.with_name(f".{target.name}.retired-{os.getpid()}")
+    target.replace(retired)
+    source.replace(target)
+    shutil.rmtree(retired)
+
+
+def _parse_manifest(path: Path, content: bytes) -> Manifest:
+    try:
+        fields: Any = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise BundleError(f"{path}: expected a JSON object, found {type(fields).__name__}")
+    # `is`-like on purpose: JSON's true equals 1 in Python.
+    version: Any = cast("dict[str, Any]", fields).get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: bundle format version {version!r} is unknown; "
+            f"this version of semsr reads {FORMAT_VERSION}"
+        )
+    try:
+        manifest = Manifest.model_validate(fields)
+    except ValidationError as error:
+        raise BundleError(f"{path}: {_first_problem(error)}") from error
+    for name in manifest.files:
+        _check_name(path.parent, name)
+    return manifest
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "manifest"
+    return f"{where}: {problem['msg']} (found {problem['input']!r:.80})"
+
+
+def _check_name(path: Path, name: str) -> None:
+    """Refuse names that would reach outside the bundle."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or "\\" in name or ".." in parts or name == MANIFEST_NAME:
+        raise BundleError(f"{path}: file name {name!r} is not a relative path inside the bundle")
+
+
+def _read_npy(bundle: Bundle, name: str) -> npt.NDArray[np.uint8]:
+    import io
+
+    content = bundle.read(name)
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BundleError(f"{bundle.path}: {name} is not a readable npy file: {error}") from error
+    if array.dtype != np.uint8 or array.ndim != 4:
+        raise BundleError(
+            f"{bundle.path}: {name} is {array.dtype} of {array.ndim} dimensions, "
+            "expected uint8 of 4 (N, 1, H, W)"
+        )
+    return array

@@ -1,0 +1,94 @@
+"""Generator to ONNX: one graph from uint8 tiles to uint8 tiles, sizes left free.
+
+Everything between the bytes is in the graph: cast, scaling to [0, 1], the network in its merged
+form, clamping, rounding and the cast back. An engine feeds grey levels and reads grey levels, so no
+runtime can disagree about how they are made.
+"""
+
+import warnings
+
+import onnx
+import torch
+from torch import nn
+
+from models import Generator
+
+OPSET = 18
+WHITE = 255.0
+
+
+class GreyLevels(nn.Module):
+    """A generator between uint8 grey levels; what is traced into the ONNX graph."""
+
+    def __init__(self, generator: Generator) -> None:
+        """Take the merged form of `generator`."""
+        super().__init__()
+        self.network = generator.merged()
+        self.eval()
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """Enlarge (N, 1, H, W) uint8 to (N, 1, scale*H, scale*W) uint8; halves round to even."""
+        sr = self.network(lr.float() / WHITE)
+        return torch.round(torch.clamp(sr * WHITE, 0.0, WHITE)).to(torch.uint8)
+
+
+def to_onnx(generator: Generator, *, tile: tuple[int, int]) -> bytes:
+    """Export a generator as an ONNX model.
+
+    Args:
+        generator: Its merged form is exported.
+        tile: Height and width in LR pixels of the example that is traced; both stay free.
+
+    Returns:
+        A serialised ONNX model (opset 18): `lr` uint8 (N, 1, H, W) to `sr` uint8
+        (N, 1, scale*H, scale*W), the same bytes for the same weights.
+    """
+    height, width = tile
+    # A batch of two: the exporter would take a batch of one for a constant.
+    example = torch.zeros(2, 1, height, width, dtype=torch.uint8)
+    free = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    with warnings.catch_warnings():
+        # The exporter warns of its own internals' deprecations, which nobody here can act on.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            GreyLevels(generator),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["lr"],
+            output_names=["sr"],
+            dynamic_shapes={"lr": free},
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("the ONNX exporter gave no program")
+    model = program.model_proto
+    _strip_provenance(model)
+    _name_axes(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def _strip_provenance(model: onnx.ModelProto) -> None:
+    """Remove stack traces and source paths of the exporting machine from the graph."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    graph = model.graph
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def _name_axes(model: onnx.ModelProto) -> None:
+    """Give the free axes of input and output the names that people expect."""
+    for value, names in (
+        (model.graph.input[0], ("N", None, "H", "W")),
+        (model.graph.output[0], ("N", None, "sH", "sW")),
+    ):
+        for axis, name in zip(value.type.tensor_type.shape.dim, names, strict=True):
+            if name is not None:
+                axis.ClearField("dim_value")
+                axis.dim_param = name

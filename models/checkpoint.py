@@ -1,0 +1,155 @@
+"""Checkpoints: one safetensors file with the weights and all that is needed to rebuild the network.
+
+Written by `training`, read by `export`. The header's metadata (all strings) holds `format_version`,
+`generator` (registry name), `hyper_parameters` (JSON) and `training` (JSON: data statement, recipe,
+steps, seed, degradation, credits, statistics of the training LR images). Nothing is unpickled.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from models.generator import Generator
+from models.registry import GENERATORS, build_generator
+
+FORMAT_VERSION = "1"
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of ours, or one that does not fit the network that it names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """What the header of a checkpoint says.
+
+    Attributes:
+        format_version: Version of the file's layout.
+        generator: Registry name of the network.
+        hyper_parameters: Keyword arguments that built it.
+        training: How it was trained: data statement, recipe, steps, seed, degradation, credits,
+            `lr_domain` statistics in grey levels.
+    """
+
+    format_version: str
+    generator: str
+    hyper_parameters: dict[str, Any]
+    training: dict[str, Any]
+
+
+def save_generator(path: Path, generator: Generator, *, training: Mapping[str, Any]) -> None:
+    """Write a generator's weights and description to one safetensors file, atomically.
+
+    Args:
+        path: File to write; its folder is created. An existing file is replaced in one step, so
+            that a reader never sees half a checkpoint.
+        generator: A network whose class is in `GENERATORS`.
+        training: JSON-compatible description of the training; see the module docstring.
+
+    Raises:
+        CheckpointError: The network is not registered, or `training` is not JSON-compatible.
+    """
+    names = [name for name, spec in GENERATORS.items() if spec.build is type(generator)]
+    if not names:
+        raise CheckpointError(
+            f"{type(generator).__name__} is not in the registry, so no checkpoint can name it"
+        )
+    try:
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "generator": names[0],
+            "hyper_parameters": json.dumps(generator.hyper_parameters, allow_nan=False),
+            "training": json.dumps(dict(training), allow_nan=False),
+        }
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the training description is not JSON: {error}") from error
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder) / path.name
+        save_file(tensors, temporary, metadata=metadata)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def load_generator(path: Path) -> tuple[Generator, CheckpointInfo]:
+    """Rebuild the generator that a checkpoint holds, on the CPU and in eval mode.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: Not safetensors, another format version, missing or malformed metadata, or
+            tensors that are missing, unexpected or of another shape than the network's.
+        UnknownGeneratorError: The named generator is not in the registry.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    info = _read_info(path, metadata)
+    generator = build_generator(info.generator, info.hyper_parameters)
+    _check_tensors(path, expected=generator.state_dict(), found=tensors)
+    generator.load_state_dict(tensors)
+    generator.eval()
+    return generator, info
+
+
+def _read_info(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint format version {version!r}; this version of semsr reads "
+            f"{FORMAT_VERSION!r}"
+        )
+    missing = [key for key in ("generator", "hyper_parameters", "training") if key not in metadata]
+    if missing:
+        raise CheckpointError(f"{path} lacks the metadata {', '.join(missing)}")
+    return CheckpointInfo(
+        format_version=version,
+        generator=metadata["generator"],
+        hyper_parameters=_read_object(path, "hyper_parameters", metadata["hyper_parameters"]),
+        training=_read_object(path, "training", metadata["training"]),
+    )
+
+
+def _read_object(path: Path, key: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}: metadata {key!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(
+            f"{path}: metadata {key!r} must be a JSON object, got {type(value).__name__}"
+        )
+    return value
+
+
+def _check_tensors(
+    path: Path, *, expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]
+) -> None:
+    missing = sorted(expected.keys() - found.keys())
+    extra = sorted(found.keys() - expected.keys())
+    if missing or extra:
+        raise CheckpointError(
+            f"{path} does not fit its network: missing tensors {missing}, unexpected {extra}"
+        )
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
+            raise CheckpointError(
+                f"{path}: tensor {name!r} is {tuple(found[name].shape)} {found[name].dtype}, the "
+                f"network needs {tuple(tensor.shape)} {tensor.dtype}"
+            )

@@ -1,0 +1,44 @@
+"""What every super-resolution network here promises; the base of all generators.
+
+Training, export and evaluation know generators only through this class and the registry.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Generator(nn.Module, ABC):
+    """A network that enlarges a one-channel image by a fixed factor in one pass.
+
+    Attributes:
+        scale: Enlargement factor s.
+        receptive_radius_px: How far, in LR pixels, an output pixel looks beyond the LR pixel that
+            it lies in; None where it is unbounded, as with instance normalisation.
+        hyper_parameters: The keyword arguments that build the same network again.
+    """
+
+    scale: int
+    receptive_radius_px: int | None
+    hyper_parameters: dict[str, Any]
+
+    @abstractmethod
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """Enlarge a batch.
+
+        Args:
+            lr: (N, 1, H, W) float32 in [0, 1].
+
+        Returns:
+            (N, 1, s*H, s*W) float32, about [0, 1], not clamped.
+        """
+
+    @abstractmethod
+    def merged(self) -> nn.Module:
+        """Return an independent copy in eval mode made of plain layers, for export.
+
+        It computes the same function to float32 rounding; networks without training-time branches
+        return a copy of themselves.
+        """

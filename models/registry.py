@@ -1,0 +1,67 @@
+"""The generators that exist, by name: one explicit dictionary and the function that builds one.
+
+To add a generator, write its file and add one entry here; the contract tests then cover it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.generator import Generator
+from models.rep_sr import RepSR
+from models.resnet9 import ResNet9
+
+
+class UnknownGeneratorError(ValueError):
+    """A generator name that the registry does not hold, or arguments that it does not take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec:
+    """One generator of the registry.
+
+    Attributes:
+        build: Constructor; keyword-only arguments.
+        summary: One line for people: what it is and when to choose it.
+        scales: Enlargement factors that are tested.
+    """
+
+    build: Callable[..., Generator]
+    summary: str
+    scales: tuple[int, ...]
+
+
+GENERATORS: dict[str, GeneratorSpec] = {
+    "rep_sr": GeneratorSpec(
+        build=RepSR,
+        summary="fast plain network on the LR grid, merged into plain 3x3 convolutions at export",
+        scales=(2, 4),
+    ),
+    "resnet9": GeneratorSpec(
+        build=ResNet9,
+        summary="the literature's ResNet-9 on the bicubic-enlarged input, for comparison",
+        scales=(2, 4),
+    ),
+}
+
+
+def build_generator(name: str, hyper_parameters: Mapping[str, Any]) -> Generator:
+    """Build a freshly initialised generator.
+
+    Args:
+        name: Key of `GENERATORS`.
+        hyper_parameters: Keyword arguments of its constructor; what is missing takes its default.
+
+    Raises:
+        UnknownGeneratorError: No such name, or the constructor refuses the arguments.
+    """
+    if name not in GENERATORS:
+        known = ", ".join(sorted(GENERATORS))
+        raise UnknownGeneratorError(f"unknown generator {name!r}; known ones are: {known}")
+    try:
+        return GENERATORS[name].build(**hyper_parameters)
+    except (TypeError, ValueError) as error:
+        raise UnknownGeneratorError(
+            f"generator {name!r} does not take the hyper-parameters "
+            f"{dict(hyper_parameters)!r}: {error}"
+        ) from error

@@ -1,0 +1,98 @@
+"""RepSR: a plain, fast generator that computes on the LR grid; the network that is served.
+
+No normalisation layers (they make super-resolution non-local), no tanh, one pixel shuffle at the
+end. Cost at 48 channels and 8 blocks, 240x240 to 960x960: 10 GMAC.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from models.blocks import RepConv3
+from models.generator import Generator
+
+
+class RepSR(Generator):
+    """Re-parameterisable 3x3 convolutions, a global nearest-neighbour skip, a pixel shuffle.
+
+    conv3 1->C, `num_blocks` times [RepConv3 C->C, PReLU], conv3 C->s*s, plus the LR value added to
+    all s*s channels, then the pixel shuffle. The last convolution starts small, so the untrained
+    network is close to nearest-neighbour enlargement.
+
+    Source: structure as ECBSR (Zhang et al. 2021) and the plain networks of the NTIRE efficient
+    super-resolution challenges; own code.
+    """
+
+    def __init__(
+        self, *, channels: int = 48, num_blocks: int = 8, scale: int = 4, expansion: int = 2
+    ) -> None:
+        super().__init__()
+        if min(channels, num_blocks, scale, expansion) < 1:
+            raise ValueError(
+                "channels, num_blocks, scale and expansion must be at least 1, got "
+                f"{channels}, {num_blocks}, {scale}, {expansion}"
+            )
+        self.scale = scale
+        # Every 3x3 convolution lets the result look one LR pixel further.
+        self.receptive_radius_px = num_blocks + 2
+        self.hyper_parameters: dict[str, Any] = {
+            "channels": channels,
+            "num_blocks": num_blocks,
+            "scale": scale,
+            "expansion": expansion,
+        }
+        self.head = nn.Conv2d(1, channels, 3, padding=1)
+        self.body = nn.ModuleList(
+            RepConv3(channels=channels, expansion=expansion) for _ in range(num_blocks)
+        )
+        self.activations = nn.ModuleList(nn.PReLU(channels, init=0.1) for _ in range(num_blocks))
+        self.tail = nn.Conv2d(channels, scale * scale, 3, padding=1)
+        nn.init.normal_(self.tail.weight, std=1e-3)
+        if self.tail.bias is not None:
+            nn.init.zeros_(self.tail.bias)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped."""
+        features = self.head(lr)
+        for convolution, activation in self.blocks():
+            features = activation(convolution(features))
+        return functional.pixel_shuffle(self.tail(features) + lr, self.scale)
+
+    def forward_branches(self, lr: torch.Tensor) -> torch.Tensor:
+        """Compute `forward` branch by branch: the slow definition, for tests."""
+        features = self.head(lr)
+        for convolution, activation in self.blocks():
+            features = activation(convolution.forward_branches(features))
+        return functional.pixel_shuffle(self.tail(features) + lr, self.scale)
+
+    def blocks(self) -> Iterator[tuple[RepConv3, nn.PReLU]]:
+        """Yield each convolution of the body with its activation, in order."""
+        for convolution, activation in zip(self.body, self.activations, strict=True):
+            yield cast("RepConv3", convolution), cast("nn.PReLU", activation)
+
+    def merged(self) -> "PlainSR":
+        """Return the same function as plain convolutions, in eval mode."""
+        return PlainSR(source=self)
+
+
+class PlainSR(nn.Module):
+    """The merged form of a `RepSR`: plain 3x3 convolutions and PReLU, for export and serving."""
+
+    def __init__(self, *, source: RepSR) -> None:
+        super().__init__()
+        self.scale = source.scale
+        self.receptive_radius_px = source.receptive_radius_px
+        layers: list[nn.Module] = [copy.deepcopy(source.head)]
+        for convolution, activation in source.blocks():
+            layers += [convolution.merged(), copy.deepcopy(activation)]
+        self.layers = nn.Sequential(*layers, copy.deepcopy(source.tail))
+        self.requires_grad_(requires_grad=False)
+        self.eval()
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped."""
+        return functional.pixel_shuffle(self.layers(lr) + lr, self.scale)

@@ -1,0 +1,205 @@
+"""A closed-loop HTTP load on raw sockets: the client's own cost must not hide the server's.
+
+Runs as a process of its own (`python -m semsr.bench.load`), one thread, many connections, each
+sending its next request when the last answer is complete. Answers are read into one reused buffer
+and counted; status and length of every answer are checked, the bytes are not.
+"""
+
+import json
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+RECEIVE_BYTES = 1 << 20
+_MAX_HEAD_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What one load measured.
+
+    Attributes:
+        requests: Complete answers with status 200 and the expected length.
+        errors: Other answers, and connections that broke.
+        seconds: Length of the counted part.
+        latencies_ms: Of every counted request, ascending.
+    """
+
+    requests: int
+    errors: int
+    seconds: float
+    latencies_ms: list[float]
+
+    @property
+    def per_second(self) -> float:
+        """Good answers per second."""
+        return self.requests / self.seconds
+
+    def percentile_ms(self, share: float) -> float:
+        """Latency below which a share (0 to 1) of the requests lies; NaN without requests."""
+        if not self.latencies_ms:
+            return float("nan")
+        return self.latencies_ms[
+            min(len(self.latencies_ms) - 1, int(share * len(self.latencies_ms)))
+        ]
+
+
+class _Connection:
+    """One keep-alive connection: sends a request, reads an answer, again and again."""
+
+    def __init__(self, address: tuple[str, int], request: bytes) -> None:
+        self.request = request
+        self.socket = socket.create_connection(address, timeout=30)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.sent_bytes = 0
+        self.head = b""
+        self.missing_bytes = -1
+        self.status = 0
+        self.length = 0
+        self.started_s = 0.0
+
+    def begin(self) -> None:
+        """Start the next request."""
+        self.sent_bytes = 0
+        self.head = b""
+        self.missing_bytes = -1
+        self.started_s = time.perf_counter()
+        self.send()
+
+    def send(self) -> bool:
+        """Send what the kernel takes; true when the request is out."""
+        while self.sent_bytes < len(self.request):
+            try:
+                self.sent_bytes += self.socket.send(memoryview(self.request)[self.sent_bytes :])
+            except BlockingIOError:
+                return False
+        return True
+
+    def receive(self, buffer: memoryview) -> bool:
+        """Read what is there; true when the answer is complete."""
+        count = self.socket.recv_into(buffer)
+        if count == 0:
+            raise ConnectionError("the server closed the connection")
+        if self.missing_bytes < 0:
+            self.head += bytes(buffer[: min(count, _MAX_HEAD_BYTES)])
+            end = self.head.find(b"\r\n\r\n")
+            if end < 0:
+                return False
+            lines = self.head[:end].split(b"\r\n")
+            self.status = int(lines[0].split(b" ", 2)[1])
+            self.length = next(
+                int(line.split(b":", 1)[1])
+                for line in lines
+                if line.lower().startswith(b"content-length:")
+            )
+            received = len(self.head) - end - 4 + max(0, count - _MAX_HEAD_BYTES)
+            self.missing_bytes = self.length - received
+        else:
+            self.missing_bytes -= count
+        return self.missing_bytes <= 0
+
+
+def closed_loop(
+    address: tuple[str, int],
+    request: bytes,
+    *,
+    connections: int,
+    seconds: float,
+    warm_up_s: float,
+    expected_bytes: int,
+) -> LoadResult:
+    """Keep `connections` requests under way for `seconds` after a warm-up.
+
+    Args:
+        address: Host and port.
+        request: The whole HTTP/1.1 request, head and body.
+        connections: Requests under way at any time.
+        seconds: Counted length.
+        warm_up_s: Length before counting.
+        expected_bytes: Body length of a good answer.
+
+    Raises:
+        OSError: The server cannot be reached, or closed a connection.
+    """
+    selector = selectors.DefaultSelector()
+    buffer = memoryview(bytearray(RECEIVE_BYTES))
+    both = selectors.EVENT_READ | selectors.EVENT_WRITE
+    for _ in range(connections):
+        connection = _Connection(address, request)
+        selector.register(connection.socket, both, connection)
+        connection.begin()
+    counted_from_s = time.perf_counter() + warm_up_s
+    end_s = counted_from_s + seconds
+    latencies_s: list[float] = []
+    good = errors = 0
+    while (now_s := time.perf_counter()) < end_s:
+        for key, events in selector.select(timeout=1.0):
+            connection: _Connection = key.data
+            if events & selectors.EVENT_WRITE and connection.send():
+                selector.modify(connection.socket, selectors.EVENT_READ, connection)
+            if not events & selectors.EVENT_READ or not connection.receive(buffer):
+                continue
+            now_s = time.perf_counter()
+            if connection.started_s >= counted_from_s and now_s < end_s:
+                if connection.status == 200 and connection.length == expected_bytes:
+                    good += 1
+                    latencies_s.append(now_s - connection.started_s)
+                else:
+                    errors += 1
+            connection.begin()
+            if connection.sent_bytes < len(connection.request):
+                selector.modify(connection.socket, both, connection)
+    for key in list(selector.get_map().values()):
+        key.data.socket.close()
+    return LoadResult(good, errors, seconds, sorted(1e3 * value for value in latencies_s))
+
+
+def run_load(
+    address: tuple[str, int],
+    *,
+    path: str,
+    body: bytes,
+    headers: dict[str, str],
+    connections: int,
+    seconds: float,
+    expected_bytes: int,
+    warm_up_s: float = 1.0,
+) -> LoadResult:
+    """Run `closed_loop` in a process of its own, so that it shares no interpreter with anything."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        f"Host: {address[0]}:{address[1]}",
+        f"Content-Length: {len(body)}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    request = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+    options = {
+        "address": address,
+        "connections": connections,
+        "seconds": seconds,
+        "warm_up_s": warm_up_s,
+        "expected_bytes": expected_bytes,
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", "semsr.bench.load", json.dumps(options)],
+        input=request,
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=seconds + warm_up_s + 120,
+    )
+    return LoadResult(**json.loads(child.stdout))
+
+
+def _main() -> None:
+    options = json.loads(sys.argv[1])
+    options["address"] = tuple(options["address"])
+    result = closed_loop(request=sys.stdin.buffer.read(), **options)
+    sys.stdout.write(json.dumps(asdict(result)))
+
+
+if __name__ == "__main__":
+    _main()

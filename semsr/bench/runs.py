@@ -1,0 +1,161 @@
+"""The measurements of `semsr bench`, one after the other, and the rows that they make."""
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+from tqdm import tqdm
+
+from export.bundle import Bundle, load_bundle
+from semsr.bench.engine_loop import engine_alone
+from semsr.bench.load import LoadResult, run_load
+from semsr.bench.nginx import nginx_path, running_nginx
+from semsr.server_process import ServerProcess, running_server
+from service.settings import Settings
+
+Row = dict[str, Any]
+RAW = "application/octet-stream"
+
+
+def run_bench(*, bundle: Path | None, seconds: float, connections: int) -> list[Row]:
+    """Run every measurement.
+
+    Args:
+        bundle: Bundle to serve; None takes the setting's.
+        seconds: Length of each.
+        connections: Connections of the throughput measurements.
+
+    Returns:
+        Rows with `name`, the measured figure and, where there is one, `ratio` to its `yardstick`.
+    """
+    path = bundle or Settings().bundle
+    loaded = load_bundle(path)
+    with tqdm(total=6, desc="bench", file=sys.stderr, disable=None) as steps:
+        rows = _real_model(path, loaded, seconds=seconds, connections=connections, steps=steps)
+        rows += _identity(path, loaded, seconds=seconds, connections=connections, steps=steps)
+    return rows
+
+
+def _real_model(
+    path: Path, bundle: Bundle, *, seconds: float, connections: int, steps: "tqdm[Any]"
+) -> list[Row]:
+    """The service against its own engine; the engine alone is measured before and after.
+
+    The machine may drift meanwhile, so throughput is compared with the better of the two and
+    latency with their mean.
+    """
+    environment = _environment(path)
+    with running_server(environment) as server:
+        engine = httpx2.get(f"{server.url}/model", trust_env=False).json()["engine"]
+    before = engine_alone(path, engine, seconds)
+    steps.update()
+    with running_server(environment) as server:
+        one = _load(server, bundle, connections=1, seconds=seconds)
+        steps.update()
+        many = _load(server, bundle, connections=connections, seconds=seconds)
+        memory_mib = _peak_resident_mib(server.pid)
+        steps.update()
+    after = engine_alone(path, engine, seconds)
+    steps.update()
+    alone = {size: max(before[size], after[size]) for size in before}
+    best = max(alone, key=lambda size: alone[size])
+    tile_ms = statistics.mean([1e3 / before[1], 1e3 / after[1]])
+    rows: list[Row] = [
+        {
+            "name": f"engine alone, batch {size}",
+            "engine": engine,
+            "batch": size,
+            "tiles_per_s": speed,
+        }
+        for size, speed in alone.items()
+    ]
+    rows.append(
+        {
+            **_row("service, 1 connection", one, engine),
+            "engine_tile_ms": tile_ms,
+            "added_ms": one.percentile_ms(0.5) - tile_ms,
+        }
+    )
+    rows.append(
+        {
+            **_row(f"service, {connections} connections", many, engine),
+            "ratio": many.per_second / alone[best],
+            "yardstick": f"engine alone, batch {best}",
+        }
+    )
+    rows.append({"name": "service, resident memory", "engine": engine, "mib": memory_mib})
+    return rows
+
+
+def _identity(
+    path: Path, bundle: Bundle, *, seconds: float, connections: int, steps: "tqdm[Any]"
+) -> list[Row]:
+    """The service without a model against nginx handing out as many bytes."""
+    environment = {**_environment(path), "SEMSR_ENGINE": "identity"}
+    with running_server(environment) as server:
+        identity = _load(server, bundle, connections=connections, seconds=seconds)
+    steps.update()
+    row = _row(f"service, {connections} connections", identity, "identity")
+    if nginx_path() is None:
+        steps.update()
+        return [{**row, "name": row["name"] + " (no nginx here)"}]
+    height, width = bundle.manifest.tile
+    size = bundle.manifest.scale**2 * height * width
+    with running_nginx(b"\x80" * size) as address:
+        nginx = run_load(
+            address,
+            path="/answer",
+            body=_tile(bundle),
+            headers={"Content-Type": RAW},
+            connections=connections,
+            seconds=seconds,
+            expected_bytes=size,
+        )
+    steps.update()
+    yardstick = "nginx, the same bytes"
+    ratio = identity.per_second / nginx.per_second
+    return [_row(yardstick, nginx), {**row, "ratio": ratio, "yardstick": yardstick}]
+
+
+def _environment(bundle: Path) -> dict[str, str]:
+    return {"SEMSR_BUNDLE": str(bundle), "SEMSR_LOG_LEVEL": "warning"}
+
+
+def _load(server: ServerProcess, bundle: Bundle, *, connections: int, seconds: float) -> LoadResult:
+    height, width = bundle.manifest.tile
+    scale = bundle.manifest.scale
+    parts = urlsplit(server.url)
+    return run_load(
+        (str(parts.hostname), int(parts.port or 0)),
+        path="/superresolve",
+        body=_tile(bundle),
+        headers={"Content-Type": RAW, "X-Tile-Shape": f"{height},{width}"},
+        connections=connections,
+        seconds=seconds,
+        expected_bytes=scale * height * scale * width,
+    )
+
+
+def _tile(bundle: Bundle) -> bytes:
+    return bundle.golden().lr[0, 0].tobytes()
+
+
+def _peak_resident_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"no VmHWM for process {pid}")
+
+
+def _row(name: str, load: LoadResult, engine: str | None = None) -> Row:
+    return {
+        "name": name,
+        **({} if engine is None else {"engine": engine}),
+        "tiles_per_s": load.per_second,
+        "errors": load.errors,
+        "p50_ms": load.percentile_ms(0.5),
+        "p99_ms": load.percentile_ms(0.99),
+    }

@@ -1,0 +1,361 @@
+"""The command `semsr`: one subcommand per job, each importing its folder only when it runs.
+
+Tables and results go to stdout (`--json` for machines: a list of rows with plain keys), progress
+and logs to stderr. Exit codes: 0 done, 1 the job failed, 2 wrong arguments or settings,
+130 stopped.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    Commands = _SubParsersAction[argparse.ArgumentParser]
+
+
+class UsageError(Exception):
+    """Something that the user gave is missing or wrong."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except UsageError as error:
+        sys.stderr.write(f"semsr: {error}\n")
+        return EXIT_USAGE
+    except ImportError as error:
+        sys.stderr.write(
+            f"semsr {options.command}: {error}; this subcommand needs an extra, "
+            "see the installation table in README.md\n"
+        )
+        return EXIT_USAGE
+    except Exception as error:
+        if os.environ.get("SEMSR_TRACEBACK"):
+            raise
+        sys.stderr.write(f"semsr {options.command}: {type(error).__name__}: {error}\n")
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="semsr",
+        description="Super-resolution of SEM tiles: train, export, serve.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (
+        _add_serve,
+        _add_demo,
+        _add_upscale,
+        _add_bundle,
+        _add_bench,
+        _add_train,
+        _add_evaluate,
+        _add_export,
+        _add_simulate,
+    ):
+        add(commands)
+    return parser
+
+
+# --- serving: works with the base dependencies ---
+
+
+def _add_serve(commands: "Commands") -> None:
+    parser = commands.add_parser("serve", help="serve a bundle over HTTP until stopped")
+    parser.add_argument("--bundle", help="bundle to serve (SEMSR_BUNDLE)")
+    parser.add_argument("--host", help="address to listen on (SEMSR_HOST)")
+    parser.add_argument("--port", help="TCP port, 0 for a free one (SEMSR_PORT)")
+    parser.add_argument("--engine", help="auto, onnx, openvino or identity (SEMSR_ENGINE)")
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from service.__main__ import main as serve
+
+    for name in ("bundle", "host", "port", "engine"):
+        value = getattr(options, name)
+        if value is not None:
+            os.environ[f"SEMSR_{name.upper()}"] = value
+    return serve()
+
+
+def _add_demo(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "demo", help="serve, send tiles over HTTP, write LR | bicubic | SR pictures, stop"
+    )
+    parser.add_argument("--tiles", type=Path, default=Path("samples"), help="folder of images")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
+    parser.add_argument("--bundle", type=Path, help="bundle to serve (default: SEMSR_BUNDLE)")
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from semsr.demo import format_rows, run_demo
+
+    rows = run_demo(options.tiles, options.out, bundle=options.bundle)
+    _print([asdict(row) for row in rows], format_rows(rows), as_json=options.json)
+    refused = [row.name for row in rows if row.status != 200]
+    sys.stderr.write(f"pictures: {options.out}/NAME_compare.png (LR | bicubic | SR)\n")
+    if refused:
+        sys.stderr.write(f"semsr demo: {len(refused)} of {len(rows)} refused: {refused[0]}…\n")
+        return EXIT_FAILED
+    return 0
+
+
+def _add_upscale(commands: "Commands") -> None:
+    parser = commands.add_parser("upscale", help="super-resolve image files without a server")
+    parser.add_argument("images", type=Path, nargs="+", help="image files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--bundle", type=Path, help="bundle (default: SEMSR_BUNDLE)")
+    parser.add_argument("--engine", help="onnx, openvino, identity or auto (SEMSR_ENGINE)")
+    parser.set_defaults(run=_upscale)
+
+
+def _upscale(options: argparse.Namespace) -> int:
+    from semsr.upscale import upscale_files
+
+    failures = upscale_files(
+        options.images, options.out, bundle=options.bundle, engine=options.engine
+    )
+    for path, reason in failures:
+        sys.stderr.write(f"{path}: {reason}\n")
+    return EXIT_FAILED if failures else 0
+
+
+def _add_bundle(commands: "Commands") -> None:
+    parser = commands.add_parser("bundle", help="verify a bundle and show what it holds")
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    parser.set_defaults(run=_bundle)
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    from export.bundle import load_bundle
+
+    bundle = load_bundle(options.path)
+    manifest = bundle.manifest
+    rows = [{"version": bundle.version, **manifest.model_dump(mode="json")}]
+    height, width = manifest.tile
+    text = "\n".join(
+        [
+            f"{manifest.name} {bundle.version}: every file matches its sha256",
+            f"  generator  {manifest.generator.name} {manifest.generator.hyper_parameters}",
+            f"  tile       {height}x{width}, scale {manifest.scale}, halo {manifest.halo_px} px",
+            f"  precision  {manifest.precision} (graphs: {', '.join(manifest.graphs)})",
+            f"  batch      up to {manifest.max_batch_size}",
+            *(
+                f"  parity     {name}: max {figures.max_error:.0f}, mean "
+                f"{figures.mean_error:.6f} grey levels"
+                for name, figures in manifest.parity.items()
+            ),
+        ]
+    )
+    _print(rows, text, as_json=options.json)
+    return 0
+
+
+def _add_bench(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "bench", help="measure the service beside its engine alone, and beside nginx if installed"
+    )
+    parser.add_argument("--bundle", type=Path, help="bundle to serve (default: SEMSR_BUNDLE)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement")
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from semsr.bench.report import format_rows
+    from semsr.bench.runs import run_bench
+
+    rows = run_bench(
+        bundle=options.bundle, seconds=options.seconds, connections=options.connections
+    )
+    _print(rows, format_rows(rows), as_json=options.json)
+    return 0
+
+
+# --- offline work: needs the extras train and export ---
+
+
+def _add_train(commands: "Commands") -> None:
+    parser = commands.add_parser("train", help="train a generator from a recipe")
+    parser.add_argument("recipe", help="TOML file, or the name of a shipped recipe")
+    parser.add_argument("--data", type=Path, help="data folder (default: SEMSR_DATA)")
+    parser.add_argument("--run", type=Path, dest="run_dir", help="run folder (default: runs/NAME)")
+    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry"
+    )
+    parser.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from training.config import find_recipe
+    from training.trainer import train
+
+    recipe = find_recipe(options.recipe)
+    checkpoint = train(
+        recipe,
+        data_root=_data_root(options.data),
+        run_dir=options.run_dir or Path("runs") / recipe.stem,
+        overrides=options.set,
+        resume=options.resume,
+    )
+    sys.stdout.write(f"{checkpoint}\n")
+    return 0
+
+
+def _data_root(given: Path | None) -> Path:
+    root = given or (Path(os.environ["SEMSR_DATA"]) if os.environ.get("SEMSR_DATA") else None)
+    if root is None:
+        raise UsageError("no data folder: give --data DIR or set SEMSR_DATA")
+    if not root.is_dir():
+        raise UsageError(f"the data folder {root} does not exist")
+    return root
+
+
+def _add_export(commands: "Commands") -> None:
+    parser = commands.add_parser("export", help="turn a checkpoint into a bundle")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--name", help="model name (default: the folder's)")
+    parser.add_argument("--tile", default="240,240", help="LR tile H,W (default 240,240)")
+    parser.add_argument("--max-batch-size", type=int, default=4)
+    parser.add_argument("--window", help="default grey range LO,HI of 16-bit input")
+    parser.add_argument("--json", action="store_true", help="print the parity rows as JSON")
+    parser.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    import logging
+
+    # The exporter of torch warns about packages that this project does not use.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    from export.exporter import export_bundle
+    from export.parity import format_rows
+    from service.engines.cpu import available_cpus
+
+    result = export_bundle(
+        options.checkpoint,
+        options.out,
+        name=options.name,
+        tile=_pair(options.tile, "--tile"),
+        max_batch_size=options.max_batch_size,
+        window=None if options.window is None else _pair(options.window, "--window"),
+        threads=available_cpus(),
+    )
+    _print([asdict(row) for row in result.parity], format_rows(result.parity), as_json=options.json)
+    sys.stderr.write(f"bundle: {options.out} ({result.bundle.version})\n")
+    return 0
+
+
+def _add_evaluate(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "evaluate", help="measure a bundle against bicubic on the images that its recipe held out"
+    )
+    parser.add_argument("--bundle", type=Path, help="bundle (default: SEMSR_BUNDLE)")
+    parser.add_argument("--engine", default="onnx", help="engine that runs it (default onnx)")
+    parser.add_argument("--recipe", help="recipe (default: the bundle's own)")
+    parser.add_argument("--data", type=Path, help="data folder (default: SEMSR_DATA)")
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from export.bundle import load_bundle
+    from service.engines import EngineOptions, load_engine
+    from service.engines.cpu import available_cpus
+    from service.settings import DEFAULT_BUNDLE
+    from training.config import Recipe, find_recipe, load_recipe
+    from training.evaluate import evaluate_supervised, missed_targets, write_table
+
+    bundle = load_bundle(options.bundle or Path(os.environ.get("SEMSR_BUNDLE", DEFAULT_BUNDLE)))
+    manifest = bundle.manifest
+    if options.recipe is not None:
+        recipe = load_recipe(find_recipe(options.recipe))
+    elif "recipe" in manifest.training:
+        recipe = Recipe.model_validate(manifest.training["recipe"])
+    else:
+        raise UsageError(f"{bundle.path} names no recipe: give --recipe")
+    engine = load_engine(
+        options.engine,
+        bundle,
+        EngineOptions(precision=manifest.precision, threads=available_cpus()),
+    )
+    rows = evaluate_supervised(
+        engine.run, recipe=recipe, data_root=_data_root(options.data), scale=manifest.scale
+    )
+    if options.json:
+        _print(rows, "", as_json=True)
+    else:
+        write_table(rows)
+    missed = missed_targets(rows)
+    for line in missed:
+        sys.stderr.write(f"target missed: {line}\n")
+    return EXIT_FAILED if missed else 0
+
+
+def _add_simulate(commands: "Commands") -> None:
+    parser = commands.add_parser("simulate", help="write simulated SEM tiles with known truth")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the tiles")
+    parser.add_argument("--seed", type=int, required=True, help="same seed, same tiles")
+    parser.add_argument("--count", type=int, default=8, help="number of tiles (default 8)")
+    parser.add_argument("--tile", type=int, default=240, help="side of an LR tile in pixels")
+    parser.add_argument("--scale", type=int, default=4, help="HR pixels per LR pixel")
+    parser.add_argument("--truth", action="store_true", help="also write HR pictures and masks")
+    parser.add_argument("--clean", action="store_true", help="plant no defects")
+    parser.add_argument("--tiff", type=int, default=0, help="also write the first N as 16-bit TIFF")
+    parser.set_defaults(run=_simulate)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from training.simulator import simulate
+
+    index = simulate(
+        options.out,
+        seed=options.seed,
+        count=options.count,
+        tile_px=options.tile,
+        scale=options.scale,
+        with_truth=options.truth,
+        with_defects=not options.clean,
+        num_tiff=options.tiff,
+    )
+    sys.stdout.write(f"{index}\n")
+    return 0
+
+
+def _pair(text: str, name: str) -> tuple[int, int]:
+    try:
+        first, second = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{name} is {text!r}; expected two integers such as 240,240") from error
+    return first, second
+
+
+def _print(rows: list[dict[str, Any]], text: str, *, as_json: bool) -> None:
+    sys.stdout.write((json.dumps(rows, indent=2, default=str) if as_json else text) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

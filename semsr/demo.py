@@ -1,0 +1,182 @@
+"""`semsr demo`: serve the bundle, send tiles over HTTP, write pictures, print latencies, stop."""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from semsr.server_process import ServerProcess, running_server
+from service import codec
+from service.errors import ServiceError
+from service.window import FULL_RANGE, to_uint8
+
+MEDIA_TYPES = {
+    ".png": "image/png",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".bmp": "image/bmp",
+    ".npy": "application/x-npy",
+}
+_MAX_PIXELS = 2048 * 2048
+_CAPTION_PX = 28
+STAGES = ("recv", "decode", "queue", "infer", "encode")
+
+
+class DemoError(RuntimeError):
+    """The demo cannot do its job; the message says why."""
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """One tile's way through the service.
+
+    Attributes:
+        name: File name.
+        shape: (H, W) of the image sent.
+        status: HTTP status.
+        detail: What the service said was wrong, if anything.
+        total_ms: From sending to the whole answer, seen by the client.
+        stages: The answer's Server-Timing header.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    status: int
+    detail: str
+    total_ms: float
+    stages: dict[str, float]
+
+
+def run_demo(tiles: Path, out: Path, *, bundle: Path | None) -> list[DemoRow]:
+    """Send every image of a folder through a service of its own and write pictures.
+
+    Args:
+        tiles: Folder of PNG, TIFF, JPEG, BMP or npy images (not searched deeper).
+        out: Folder for `NAME_x4.png` (the answer) and `NAME_compare.png` (LR | bicubic | SR).
+        bundle: Bundle to serve; None takes the setting's own.
+
+    Returns:
+        One row per image, in name order.
+
+    Raises:
+        DemoError: There are no images.
+        semsr.server_process.ServerStartError: The service did not start.
+    """
+    files = find_tiles(tiles)
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {} if bundle is None else {"SEMSR_BUNDLE": str(bundle)}
+    with (
+        running_server(settings) as server,
+        httpx2.Client(timeout=120.0, trust_env=False) as client,
+    ):
+        return [
+            _send(client, server, path, out)
+            for path in tqdm(files, desc="tiles", unit="tile", file=sys.stderr, disable=None)
+        ]
+
+
+def find_tiles(folder: Path) -> list[Path]:
+    """List the images of a folder by name.
+
+    Raises:
+        DemoError: No such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise DemoError(f"{folder} is not a folder")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in MEDIA_TYPES)
+    if not files:
+        raise DemoError(f"{folder} holds no image; expected {', '.join(MEDIA_TYPES)}")
+    return files
+
+
+def format_rows(rows: Sequence[DemoRow]) -> str:
+    """Lay the rows out as a table in milliseconds, the median below."""
+    width = max([len(row.name) for row in rows] + [len("median")])
+    head = "".join(f"{stage:>9}" for stage in ("total", *STAGES))
+    lines = [f"{'tile':<{width}} {'size':>9}{head}  (ms)"]
+    for row in rows:
+        size = f"{row.shape[0]}x{row.shape[1]}"
+        if row.status == 200:
+            figures = [row.total_ms, *(row.stages.get(stage, 0.0) for stage in STAGES)]
+            text = "".join(f"{figure:>9.1f}" for figure in figures)
+        else:
+            text = f"  {row.status}: {row.detail}"
+        lines.append(f"{row.name:<{width}} {size:>9}{text}")
+    good = [row.total_ms for row in rows if row.status == 200]
+    if good:
+        lines.append(f"{'median':<{width}} {'':>9}{statistics.median(good):>9.1f}")
+    return "\n".join(lines)
+
+
+def _send(client: httpx2.Client, server: ServerProcess, path: Path, out: Path) -> DemoRow:
+    body = path.read_bytes()
+    media_type = MEDIA_TYPES[path.suffix.lower()]
+    start_s = time.perf_counter()
+    response = client.post(
+        f"{server.url}/superresolve",
+        content=body,
+        headers={"Content-Type": media_type, "Accept": "image/png", "X-Request-ID": _id(path)},
+    )
+    total_ms = (time.perf_counter() - start_s) * 1e3
+    stages = _parse_server_timing(response.headers.get("server-timing", ""))
+    if response.status_code != 200:
+        detail = response.json().get("detail", "")
+        return DemoRow(path.name, (0, 0), response.status_code, detail, total_ms, stages)
+    (out / f"{path.stem}_x4.png").write_bytes(response.content)
+    lr = _read_lr(body, media_type)
+    sr = codec.decode(
+        response.content, "image/png", shape=None, dtype=None, max_pixels=64 * _MAX_PIXELS
+    ).pixels
+    comparison(lr, sr.astype(np.uint8)).save(out / f"{path.stem}_compare.png")
+    return DemoRow(path.name, (lr.shape[0], lr.shape[1]), 200, "", total_ms, stages)
+
+
+def comparison(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> Image.Image:
+    """Put LR (pixels repeated), bicubic and SR side by side, at the SR's size, with captions."""
+    height, width = sr.shape
+    lr_image = Image.fromarray(lr)
+    panels = [
+        ("LR", lr_image.resize((width, height), Image.Resampling.NEAREST)),
+        ("bicubic", lr_image.resize((width, height), Image.Resampling.BICUBIC)),
+        ("SR", Image.fromarray(sr)),
+    ]
+    canvas = Image.new("L", (3 * width + 16, height + _CAPTION_PX), 255)
+    draw = ImageDraw.Draw(canvas)
+    for index, (caption, panel) in enumerate(panels):
+        left = index * (width + 8)
+        canvas.paste(panel, (left, _CAPTION_PX))
+        draw.text((left + 6, 4), caption, fill=0, font_size=18)
+    return canvas
+
+
+def _read_lr(body: bytes, media_type: str) -> npt.NDArray[np.uint8]:
+    try:
+        image = codec.decode(body, media_type, shape=None, dtype=None, max_pixels=_MAX_PIXELS)
+    except ServiceError as error:
+        raise DemoError(f"the service read what the demo cannot: {error}") from error
+    if image.pixels.dtype == np.uint16:
+        return to_uint8(image.pixels, FULL_RANGE)
+    return image.pixels.astype(np.uint8)
+
+
+def _parse_server_timing(header: str) -> dict[str, float]:
+    stages = {}
+    for entry in header.split(","):
+        name, _, duration = entry.strip().partition(";dur=")
+        if duration:
+            stages[name] = float(duration)
+    return stages
+
+
+def _id(path: Path) -> str:
+    return "demo-" + "".join(c if c.isalnum() or c in "-_." else "_" for c in path.name)[:100]

@@ -1,0 +1,68 @@
+"""`docs/configuration.md`, made from the settings; a test keeps the file and the code together.
+
+Run `make docs` after a change of a setting.
+"""
+
+import sys
+from pathlib import Path
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from service.settings import Settings
+
+TARGET = Path("docs/configuration.md")
+
+_HEAD = """\
+# Configuration
+
+<!-- Made by `make docs` from service/settings.py; do not edit. -->
+
+Every setting is an environment variable. A value out of its bounds, or one that cannot be read,
+stops the start with exit code 2 and a line that names it. `semsr serve --host --port --bundle
+--engine` set the variables of the same names.
+
+| Variable | Default | Bounds | Meaning |
+|---|---|---|---|
+"""
+
+# The default depends on the machine; the table says how it is found instead.
+_COMPUTED = {"cache_dir": "the user's cache folder"}
+
+
+def configuration_page() -> str:
+    """Write the page as Markdown."""
+    rows = [_row(name, field) for name, field in Settings.model_fields.items()]
+    return _HEAD + "\n".join(rows) + "\n"
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    default = _COMPUTED.get(name) or ("unset" if field.default is None else f"`{field.default}`")
+    meaning = " ".join((field.description or "").split())
+    return f"| `SEMSR_{name.upper()}` | {default} | {_bounds(field)} | {meaning} |"
+
+
+def _bounds(field: FieldInfo) -> str:
+    limits = []
+    for constraint in [*field.metadata, *_inner_metadata(field)]:
+        if isinstance(constraint, annotated_types.Ge):
+            limits.append(f"≥ {constraint.ge}")
+        elif isinstance(constraint, annotated_types.Gt):
+            limits.append(f"> {constraint.gt}")
+        elif isinstance(constraint, annotated_types.Le):
+            limits.append(f"≤ {constraint.le}")
+    return ", ".join(limits)
+
+
+def _inner_metadata(field: FieldInfo) -> list[object]:
+    """Constraints inside an optional annotation, as in `Annotated[int, Field(ge=1)] | None`."""
+    found: list[object] = []
+    for part in getattr(field.annotation, "__args__", ()):
+        for metadata in getattr(part, "__metadata__", ()):
+            found += metadata.metadata if isinstance(metadata, FieldInfo) else [metadata]
+    return found
+
+
+if __name__ == "__main__":
+    TARGET.write_text(configuration_page(), encoding="utf-8")
+    sys.stdout.write(f"{TARGET}\n")

@@ -1,0 +1,136 @@
+"""`python -m service`: settings, one uvicorn process, an exit code that means something."""
+
+import signal
+import socket
+import sys
+from types import FrameType
+
+import structlog
+import uvicorn
+from pydantic import ValidationError
+
+from service.app import create_app
+from service.lifecycle import Lifecycle
+from service.logs import configure_logs
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+EXIT_OK = 0
+EXIT_CONFIGURATION = 2
+EXIT_LOAD_FAILED = 3
+EXIT_ADDRESS = 4
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn, with a pause between SIGTERM and the end so that load balancers turn away first.
+
+    SIGTERM: `/readyz` says 503, requests are still served for `drain_s`, then the listening socket
+    closes, what is under way is finished, and the process ends with 0. SIGINT skips the pause. A
+    second signal ends at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+        self._signals = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, then say where."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                host, port = listener.getsockname()[:2]
+                log.info("listening", host=host, port=port)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Act on SIGTERM and SIGINT."""
+        import asyncio
+
+        self._signals += 1
+        if self._signals > 1:
+            self.should_exit = self.force_exit = True
+            return
+        drain_s = self._lifecycle.settings.drain_s if sig == signal.SIGTERM else 0.0
+        loop = asyncio.get_event_loop()
+        loop.call_soon_threadsafe(self._drain, drain_s)
+
+    def _drain(self, drain_s: float) -> None:
+        import asyncio
+
+        self._lifecycle.begin_drain()
+        asyncio.get_running_loop().call_later(drain_s, self._exit)
+
+    def _exit(self) -> None:
+        self.should_exit = True
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop.
+
+    Returns:
+        0 after a graceful stop, 3 if the model could not be loaded, 4 if the address is taken.
+    """
+    configure_logs(settings.log_level, settings.log_format)
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as error:
+        log.error(  # noqa: TRY400 (a trace would say nothing that the reason does not)
+            "cannot_listen", host=settings.host, port=settings.port, error=str(error)
+        )
+        return EXIT_ADDRESS
+    server: DrainingServer | None = None
+
+    def stop() -> None:
+        if server is not None:
+            server.should_exit = True
+
+    app = create_app(settings, on_failure=stop)
+    lifecycle: Lifecycle = app.state.lifecycle
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=2048,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s)),
+    )
+    server = DrainingServer(config, lifecycle)
+    with listener:
+        server.run(sockets=[listener])
+    return EXIT_LOAD_FAILED if lifecycle.has_failed else EXIT_OK
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind before anything is loaded, so that a taken port is known at once."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def main() -> int:
+    """Read the settings from the environment and serve."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "SEMSR_" + "_".join(str(part) for part in problem["loc"]).upper()
+            sys.stderr.write(f"{name}: {problem['msg']} (found {problem['input']!r})\n")
+        return EXIT_CONFIGURATION
+    return run(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

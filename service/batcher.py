@@ -1,0 +1,359 @@
+"""Dynamic batching: tiles from many requests, gathered into batches for one engine.
+
+Knows arrays and futures; neither HTTP nor any runtime. The rules (and who taught them) are in
+`docs/adr/0004-batch-rules.md`:
+
+- The queue is bounded; a full one refuses at once and never waits.
+- Work-conserving: an idle engine slot takes what is there, even one tile. Tiles gather only while
+  every slot is busy; there is no timer.
+- One shape per batch, the oldest tile's.
+- Cancelled tiles leave the queue at once, expired ones when the batch is formed.
+- An engine error fails its batch and nothing else. If the loop itself fails, every waiter is told
+  and the service is no longer ready.
+
+Each engine slot is one thread that takes its next batch itself, under a lock, the moment that it is
+done with the last: no trip through the event loop lies between two batches. Futures belong to the
+event loop and are only settled there.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from service.engines.protocol import Engine
+from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
+
+Tile = npt.NDArray[np.uint8]
+
+# Weight of the newest batch in the running mean of seconds per tile.
+_SMOOTHING = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class TileResult:
+    """One super-resolved tile and where its time went.
+
+    Attributes:
+        sr: (scale*H, scale*W) uint8, a view into the batch's output.
+        queue_s: Seconds between submission and the start of its batch.
+        infer_s: Seconds that the engine took for the whole batch.
+        batch_size: Tiles in that batch.
+    """
+
+    sr: Tile
+    queue_s: float
+    infer_s: float
+    batch_size: int
+
+
+class BatchObserver(Protocol):
+    """What the batcher reports; called on the event loop."""
+
+    def batch_finished(
+        self, *, size: int, queue_s: Sequence[float], infer_s: float, failed: bool
+    ) -> None:
+        """One batch left the engine."""
+        ...
+
+    def tiles_cancelled(self, count: int) -> None:
+        """Tiles left the queue because nobody waits for them any more."""
+        ...
+
+    def deadlines_missed(self, count: int) -> None:
+        """Tiles left the queue because their deadline had passed."""
+        ...
+
+    def batch_error(self, error: Exception) -> None:
+        """An engine call failed; the details are for the log."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    tile: Tile
+    future: asyncio.Future[TileResult]
+    submitted_s: float
+    deadline_s: float | None
+
+
+class Batcher:
+    """Gathers tiles into batches and runs them on the engine's slots.
+
+    Create and use it on one event loop. `submit` and `close` are called there.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_batch_size: int,
+        max_queue: int,
+        observer: BatchObserver,
+    ) -> None:
+        """Prepare the batcher; `start` begins to work.
+
+        Args:
+            engine: The loaded, warmed engine.
+            max_batch_size: Most tiles in one batch.
+            max_queue: Most tiles that wait; those under way in the engine do not count.
+            observer: Told of every batch, for metrics and logs.
+        """
+        self._engine = engine
+        self._max_batch_size = max_batch_size
+        self._max_queue = max_queue
+        self._observer = observer
+        self._pending: deque[_Item] = deque()
+        self._work = threading.Condition()
+        self._closing = False
+        self._failure: BaseException | None = None
+        self._in_flight_items: set[_Item] = set()
+        self._seconds_per_tile: float | None = None
+        self._threads: list[threading.Thread] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._outstanding = 0
+
+    def start(self) -> None:
+        """Start one thread per engine slot; call on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        for slot in range(self._engine.slots):
+            thread = threading.Thread(target=self._work_slot, name=f"engine-{slot}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    @property
+    def depth(self) -> int:
+        """Tiles that wait."""
+        return len(self._pending)
+
+    @property
+    def in_flight(self) -> int:
+        """Tiles that an engine slot works on, or whose results are on their way back."""
+        return len(self._in_flight_items)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the loop, if anything did: the service must not be ready then."""
+        return self._failure
+
+    def expected_wait_s(self, tiles: int = 0) -> float:
+        """Estimate when the tiles that wait now, and `tiles` more, will be done.
+
+        Returns:
+            Seconds, from the running mean of what a tile took; 0 before the first batch.
+        """
+        return (self.depth + self.in_flight + tiles) * (self._seconds_per_tile or 0.0)
+
+    def submit(
+        self, tiles: Sequence[Tile], *, deadline_s: float | None = None
+    ) -> list[asyncio.Future[TileResult]]:
+        """Queue tiles, all or none.
+
+        Args:
+            tiles: Arrays (H, W) uint8; they must not change until their futures are done.
+            deadline_s: `time.monotonic()` after which nobody wants them.
+
+        Returns:
+            One future per tile, in order. Cancelling one takes its tile out of the queue.
+
+        Raises:
+            QueueFull: They do not all fit into the queue now.
+            NotReady: The batcher is closing, or its loop has failed.
+        """
+        if self._failure is not None:
+            raise NotReady("the engine loop has failed; the service must be restarted")
+        if self._closing:
+            raise NotReady("the service is shutting down")
+        if len(self._pending) + len(tiles) > self._max_queue:
+            raise QueueFull(
+                f"{len(self._pending)} tiles wait and {len(tiles)} more do not fit into the queue "
+                f"of {self._max_queue}",
+                retry_after_s=self.expected_wait_s(),
+            )
+        now_s = time.monotonic()
+        items = [_Item(tile, self._loop.create_future(), now_s, deadline_s) for tile in tiles]
+        for item in items:
+            item.future.add_done_callback(lambda future, item=item: self._forget(item, future))
+        self._outstanding += len(items)
+        self._idle.clear()
+        with self._work:
+            self._pending.extend(items)
+            self._work.notify(min(len(items), len(self._threads)))
+        return [item.future for item in items]
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until every submitted tile is settled.
+
+        Returns:
+            False if the time ran out before.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Refuse new tiles, fail those that still wait, and let the threads end."""
+        with self._work:
+            self._closing = True
+            abandoned = list(self._pending)
+            self._pending.clear()
+            self._work.notify_all()
+        self._fail(abandoned, NotReady("the service is shutting down"))
+
+    async def join(self, timeout_s: float) -> bool:
+        """Wait for the threads to end after `close`.
+
+        Returns:
+            False if a thread is still in an engine call when the time runs out.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, max(0.0, deadline_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    # --- on the engine threads ---
+
+    def _work_slot(self) -> None:
+        try:
+            while (batch := self._take_batch()) is not None:
+                self._run_batch(batch)
+        except BaseException as error:
+            self._call_on_loop(self._loop_failed, error)
+
+    def _take_batch(self) -> list[_Item] | None:
+        """Wait for work and take the next batch; None when closing."""
+        with self._work:
+            while True:
+                while not self._pending and not self._closing:
+                    self._work.wait()
+                if self._closing:
+                    return None
+                batch, expired = self._form_batch()
+                if expired:
+                    self._call_on_loop(self._expire, expired)
+                if batch:
+                    self._in_flight_items.update(batch)
+                    return batch
+
+    def _form_batch(self) -> tuple[list[_Item], list[_Item]]:
+        """Take the oldest tiles of one shape; the lock is held."""
+        batch: list[_Item] = []
+        expired: list[_Item] = []
+        others: list[_Item] = []
+        now_s = time.monotonic()
+        while self._pending and len(batch) < self._max_batch_size:
+            item = self._pending.popleft()
+            if item.future.done():
+                continue
+            if item.deadline_s is not None and now_s > item.deadline_s:
+                expired.append(item)
+            elif batch and item.tile.shape != batch[0].tile.shape:
+                others.append(item)
+            else:
+                batch.append(item)
+        self._pending.extendleft(reversed(others))
+        return batch, expired
+
+    def _run_batch(self, batch: list[_Item]) -> None:
+        started_s = time.monotonic()
+        outputs: npt.NDArray[np.uint8] | None = None
+        error: Exception | None = None
+        try:
+            lr = _stack([item.tile for item in batch])
+            outputs = self._engine.run(lr)
+            _check_count(outputs, batch)
+        except Exception as caught:
+            error = caught
+        infer_s = time.monotonic() - started_s
+        self._call_on_loop(self._settle, batch, outputs, error, started_s, infer_s)
+
+    def _call_on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:
+            # The event loop is closed: nobody is left to be told.
+            return
+
+    # --- on the event loop ---
+
+    def _settle(
+        self,
+        batch: list[_Item],
+        outputs: npt.NDArray[np.uint8] | None,
+        error: Exception | None,
+        started_s: float,
+        infer_s: float,
+    ) -> None:
+        with self._work:
+            self._in_flight_items.difference_update(batch)
+        size = len(batch)
+        queue_s = [started_s - item.submitted_s for item in batch]
+        if error is not None or outputs is None:
+            failed = error or RuntimeError("the engine gave no outputs")
+            self._observer.batch_error(failed)
+            self._fail(batch, EngineFailed("the engine failed on the batch that held this tile"))
+        else:
+            each_s = infer_s / size
+            mean_s = self._seconds_per_tile
+            self._seconds_per_tile = (
+                each_s if mean_s is None else mean_s + _SMOOTHING * (each_s - mean_s)
+            )
+            for item, output, waited_s in zip(batch, outputs, queue_s, strict=True):
+                if not item.future.done():
+                    item.future.set_result(TileResult(output[0], waited_s, infer_s, size))
+        self._observer.batch_finished(
+            size=size, queue_s=queue_s, infer_s=infer_s, failed=error is not None
+        )
+
+    def _expire(self, items: list[_Item]) -> None:
+        self._observer.deadlines_missed(len(items))
+        self._fail(items, DeadlineExceeded("the deadline passed while the tile waited"))
+
+    def _fail(self, items: Sequence[_Item], error: Exception) -> None:
+        for item in items:
+            if not item.future.done():
+                item.future.set_exception(error)
+
+    def _forget(self, item: _Item, future: asyncio.Future[TileResult]) -> None:
+        """Runs when a tile's future is done, however that came about."""
+        self._outstanding -= 1
+        if not self._outstanding:
+            self._idle.set()
+        if future.cancelled():
+            with self._work:
+                try:
+                    self._pending.remove(item)
+                except ValueError:
+                    return  # its batch is under way: the result is dropped when it comes
+            self._observer.tiles_cancelled(1)
+
+    def _loop_failed(self, error: BaseException) -> None:
+        self._failure = error
+        with self._work:
+            abandoned = [*self._pending, *self._in_flight_items]
+            self._pending.clear()
+            self._closing = True
+            self._work.notify_all()
+        self._fail(abandoned, EngineFailed("the engine loop has failed"))
+
+
+def _check_count(outputs: npt.NDArray[np.uint8], batch: list[_Item]) -> None:
+    if len(outputs) != len(batch):
+        raise ValueError(f"the engine gave {len(outputs)} outputs for {len(batch)} tiles")
+
+
+def _stack(tiles: list[Tile]) -> npt.NDArray[np.uint8]:
+    """Make (N, 1, H, W) from N tiles; a single contiguous tile is not copied."""
+    if len(tiles) == 1:
+        return np.ascontiguousarray(tiles[0])[None, None]
+    return np.stack(tiles)[:, None]

@@ -1,0 +1,21 @@
+"""Bytes to grey pixels and back, one small file a format; pure functions, safe on hostile input.
+
+`dispatch.decode` and `dispatch.encode` are the way in. `image` holds the shared types; `grey` turns
+grey stored as colour into grey; `sniffing` names what a wrong body really is. Imports the metadata
+and the errors of the service, no web framework, no engine.
+"""
+
+from service.codec.dispatch import DECODERS, ENCODERS, decode, encode
+from service.codec.image import DecodedImage, Pixels
+from service.codec.raw import parse_dtype, parse_shape
+
+__all__ = [
+    "DECODERS",
+    "ENCODERS",
+    "DecodedImage",
+    "Pixels",
+    "decode",
+    "encode",
+    "parse_dtype",
+    "parse_shape",
+]

@@ -1,0 +1,59 @@
+"""What every decoder takes and returns, and the size check that comes before any decoding."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import ImageTooLarge, UnsuitableImage
+from service.metadata import ImageMetadata
+
+# (H, W), uint8 or uint16, native byte order, C-contiguous; may be read-only.
+Pixels = npt.NDArray[np.uint8 | np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A decoded request body.
+
+    Attributes:
+        pixels: (H, W) uint8 or uint16, C-contiguous, native byte order. Read-only where it is a
+            view of the body (raw and npy).
+        metadata: What the file says about the image.
+    """
+
+    pixels: Pixels
+    metadata: ImageMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """What a decoder is told besides the body.
+
+    Attributes:
+        shape: (H, W) of a raw body; other formats carry their own.
+        dtype: `uint8` or `uint16` of a raw body, or None for uint8.
+        max_pixels: Greatest H × W that is decoded.
+    """
+
+    shape: tuple[int, int] | None
+    dtype: str | None
+    max_pixels: int
+
+
+def check_size(height: int, width: int, max_pixels: int) -> None:
+    """Refuse an image without pixels or with too many, before memory is taken for it.
+
+    Raises:
+        UnsuitableImage: Height or width is 0.
+        ImageTooLarge: More than `max_pixels` pixels.
+    """
+    if height < 1 or width < 1:
+        raise UnsuitableImage(
+            f"the image is {height}×{width} pixels (height × width); expected at least 1×1"
+        )
+    if height * width > max_pixels:
+        raise ImageTooLarge(
+            f"the image is {height}×{width} pixels (height × width), {height * width} in all; "
+            f"expected at most {max_pixels}"
+        )

@@ -1,0 +1,82 @@
+"""Raw pixels, in and out: rows of uint8 or little-endian uint16, nothing else.
+
+The fast path of the service: a body becomes a view, an answer is the engine's own memory.
+"""
+
+import re
+
+import numpy as np
+
+from service.codec.image import DecodedImage, DecodeOptions, Pixels, check_size
+from service.codec.sniffing import sniff
+from service.errors import BadRequest, UnsuitableImage
+from service.metadata import ImageMetadata
+
+_SHAPE = re.compile(r"\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*", re.ASCII)
+_DTYPES = {"uint8": "u1", "uint16": "<u2"}
+
+
+def parse_shape(header: str) -> tuple[int, int]:
+    """Read the header `X-Tile-Shape: H,W`.
+
+    Returns:
+        Height and width in pixels; whether they suit is the decoder's question.
+
+    Raises:
+        BadRequest: It is not two whole numbers.
+    """
+    match = _SHAPE.fullmatch(header)
+    if match is None:
+        raise BadRequest(
+            f"X-Tile-Shape is {header[:60]!r}; expected height and width in pixels, as in 240,240"
+        )
+    return int(match[1]), int(match[2])
+
+
+def parse_dtype(header: str) -> str:
+    """Read the header `X-Tile-Dtype`: `uint8` or `uint16`.
+
+    Raises:
+        BadRequest: It is neither.
+    """
+    name = header.strip().lower()
+    if name not in _DTYPES:
+        raise BadRequest(f"X-Tile-Dtype is {header[:60]!r}; expected uint8 or uint16")
+    return name
+
+
+def decode_raw(body: memoryview, options: DecodeOptions) -> DecodedImage:
+    """Return a read-only view of the body as (H, W) pixels.
+
+    Raises:
+        BadRequest: No shape was given, or an unknown dtype.
+        UnsuitableImage: The length does not fit the shape, or the shape has a zero.
+        ImageTooLarge: More pixels than allowed.
+    """
+    if options.shape is None:
+        raise BadRequest(
+            "application/octet-stream has no shape of its own; expected the header X-Tile-Shape "
+            "with height and width in pixels, as in 240,240"
+        )
+    name = parse_dtype(options.dtype or "uint8")
+    height, width = options.shape
+    check_size(height, width, options.max_pixels)
+    dtype = np.dtype(_DTYPES[name])
+    expected_bytes = height * width * dtype.itemsize
+    if len(body) != expected_bytes:
+        noun = sniff(body)
+        hint = "" if noun is None else f"; it begins like {noun}, which needs its own Content-Type"
+        raise UnsuitableImage(
+            f"the body is {len(body)} bytes; expected {expected_bytes} for {height}×{width} pixels "
+            f"(X-Tile-Shape, height × width) of {name}{hint}"
+        )
+    image = np.frombuffer(body, dtype).reshape(height, width)
+    # Copies only on a big-endian machine, or where the body is a view at an odd address.
+    return DecodedImage(np.require(image, dtype.newbyteorder("="), ["C", "A"]), ImageMetadata())
+
+
+def encode_raw(pixels: Pixels, metadata: ImageMetadata) -> memoryview:
+    """Return the pixels' own memory, row by row, uint16 little-endian; metadata have no place."""
+    del metadata
+    little = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
+    return np.ascontiguousarray(little).data.cast("B")

@@ -1,0 +1,75 @@
+"""The engines: one small file per runtime behind one protocol, imported only when chosen.
+
+`load_engine` is the only way in. Asking for an engine by name and not getting it is an error,
+never a silent fallback. Nothing here knows HTTP, metrics or torch, so that the exporter's parity
+step and the evaluation can run the same code as the server.
+"""
+
+import importlib
+from collections.abc import Callable
+
+from export.bundle import Bundle
+from service.engines.protocol import Engine, EngineError, EngineOptions
+
+__all__ = ["ENGINES", "Engine", "EngineError", "EngineOptions", "load_engine"]
+
+
+def _identity(bundle: Bundle, options: EngineOptions) -> Engine:
+    from service.engines.identity_engine import IdentityEngine
+
+    return IdentityEngine(scale=bundle.manifest.scale, precision=options.precision)
+
+
+def _onnx(bundle: Bundle, options: EngineOptions) -> Engine:
+    _require("onnx", "onnxruntime")
+    from service.engines.onnx_engine import OnnxEngine
+
+    return OnnxEngine(bundle, options)
+
+
+def _openvino(bundle: Bundle, options: EngineOptions) -> Engine:
+    _require("openvino", "openvino")
+    from service.engines.openvino_engine import OpenvinoEngine
+
+    return OpenvinoEngine(bundle, options)
+
+
+ENGINES: dict[str, Callable[[Bundle, EngineOptions], Engine]] = {
+    "identity": _identity,
+    "onnx": _onnx,
+    "openvino": _openvino,
+}
+
+# What each engine needs from the environment; `auto` considers those whose module is present.
+REQUIRED_MODULES: dict[str, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
+INSTALL_HINTS: dict[str, str] = {
+    "onnxruntime": "it is a base dependency: pip install onnxruntime",
+    "openvino": "install the extra: pip install 'semsr[openvino]'",
+}
+
+
+def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
+    """Load one engine by name.
+
+    Args:
+        name: A key of `ENGINES` (`auto` is resolved before, see `service.engines.auto`).
+        bundle: The verified bundle.
+        options: Threads and precision.
+
+    Raises:
+        EngineError: The name is unknown, its runtime is not installed, or it cannot run the bundle.
+    """
+    load = ENGINES.get(name)
+    if load is None:
+        raise EngineError(f"unknown engine {name!r}; expected one of auto, {', '.join(ENGINES)}")
+    return load(bundle, options)
+
+
+def _require(engine: str, module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise EngineError(
+            f"engine {engine!r} needs the package {module!r}, which cannot be imported ({error}); "
+            f"{INSTALL_HINTS[module]}"
+        ) from error

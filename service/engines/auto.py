@@ -1,0 +1,164 @@
+"""`SEMSR_ENGINE=auto`: measure the engines once on this machine and remember the fastest.
+
+Only engines of the bundle's precision whose runtime is installed compete. Each is measured in a
+child process, so that the serving process never loads a runtime that it does not use and never
+carries another runtime's threads. The choice is remembered by bundle, processor, core count and
+runtime versions; a restart finds it and measures nothing. With one candidate nothing is measured.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from export.bundle import Bundle, Precision, load_bundle
+from service.engines import REQUIRED_MODULES, EngineError, EngineOptions, load_engine
+from service.engines.cpu import cpu_model
+
+FORMAT_VERSION = 1
+# One measurement takes a few seconds; a runtime that hangs must not keep the service from starting.
+MEASURE_TIMEOUT_S = 120.0
+MEASURE_SECONDS = 1.5
+
+
+def choose_engine(
+    bundle: Bundle, options: EngineOptions, *, cache_dir: Path | None
+) -> tuple[str, dict[str, float]]:
+    """Name the fastest installed engine for this bundle on this machine.
+
+    Args:
+        bundle: The verified bundle.
+        options: Precision and threads that the service will use.
+        cache_dir: Where choices are remembered; None measures every time.
+
+    Returns:
+        The engine's name, and tiles per second by engine (empty if nothing was measured).
+
+    Raises:
+        EngineError: No engine is installed, or none could be measured.
+    """
+    candidates = [
+        name for name, module in REQUIRED_MODULES.items() if importlib.util.find_spec(module)
+    ]
+    if not candidates:
+        raise EngineError(f"no engine is installed; expected one of {', '.join(REQUIRED_MODULES)}")
+    if len(candidates) == 1:
+        return candidates[0], {}
+    remembered = cache_dir and cache_dir / f"engine-{_key(bundle, options, candidates)}.json"
+    if remembered:
+        choice = _read_choice(remembered, candidates)
+        if choice is not None:
+            return choice, {}
+    speeds: dict[str, float] = {}
+    failures: list[str] = []
+    for name in candidates:
+        try:
+            speeds[name] = _measure_in_child(name, bundle, options)
+        except EngineError as error:
+            failures.append(str(error))
+    if not speeds:
+        raise EngineError("no engine could be measured: " + "; ".join(failures))
+    best = max(speeds, key=lambda name: speeds[name])
+    if remembered:
+        _write_choice(remembered, best, speeds)
+    return best, speeds
+
+
+def measure(name: str, bundle: Bundle, options: EngineOptions) -> float:
+    """Measure one engine in this process, one tile at a time.
+
+    Returns:
+        Tiles per second, from the median time of a call.
+    """
+    engine = load_engine(name, bundle, options)
+    height, width = bundle.manifest.tile
+    lr = np.zeros((1, 1, height, width), dtype=np.uint8)
+    engine.run(lr)
+    times_s: list[float] = []
+    end_s = time.monotonic() + MEASURE_SECONDS
+    while time.monotonic() < end_s or len(times_s) < 3:
+        start_s = time.perf_counter()
+        engine.run(lr)
+        times_s.append(time.perf_counter() - start_s)
+    return 1 / statistics.median(times_s)
+
+
+def _measure_in_child(name: str, bundle: Bundle, options: EngineOptions) -> float:
+    command = [
+        sys.executable,
+        "-m",
+        "service.engines.auto",
+        str(bundle.path),
+        name,
+        options.precision,
+        str(options.threads),
+    ]
+    try:
+        child = subprocess.run(
+            command, capture_output=True, text=True, timeout=MEASURE_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"engine {name!r} took over {MEASURE_TIMEOUT_S:.0f} s") from error
+    lines = child.stdout.strip().splitlines()
+    if child.returncode != 0 or not lines:
+        reason = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+        raise EngineError(f"engine {name!r} cannot be measured: {reason[0]}")
+    return float(json.loads(lines[-1])["tiles_per_s"])
+
+
+def _key(bundle: Bundle, options: EngineOptions, candidates: list[str]) -> str:
+    versions = [
+        f"{name}={importlib.metadata.version(REQUIRED_MODULES[name])}" for name in candidates
+    ]
+    parts = [bundle.digest, cpu_model(), str(options.threads), options.precision, *versions]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def _read_choice(path: Path, candidates: list[str]) -> str | None:
+    """Read a remembered choice; anything unreadable or unknown means measuring again."""
+    try:
+        choice: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(choice, dict):
+        return None
+    fields = cast("dict[str, Any]", choice)
+    if fields.get("format_version") != FORMAT_VERSION:
+        return None
+    name = fields.get("engine")
+    return name if name in candidates else None
+
+
+def _write_choice(path: Path, name: str, speeds: dict[str, float]) -> None:
+    """Remember a choice; a cache that cannot be written only costs the next start some seconds."""
+    content = {"format_version": FORMAT_VERSION, "engine": name, "tiles_per_s": speeds}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
+        ) as file:
+            json.dump(content, file)
+        Path(file.name).replace(path)
+    except OSError:
+        return
+
+
+def _main(arguments: list[str]) -> None:
+    path, name, precision, threads = arguments
+    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "int8"}
+    options = EngineOptions(precision=known[precision], threads=int(threads))
+    speed = measure(name, load_bundle(Path(path)), options)
+    sys.stdout.write(json.dumps({"tiles_per_s": speed}) + "\n")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

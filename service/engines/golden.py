@@ -1,0 +1,43 @@
+"""Checks before an engine may serve: the golden tile and a warm-up of every batch size."""
+
+import numpy as np
+
+from export.bundle import Bundle
+from service.engines.protocol import Engine, EngineError
+
+# Runtimes order their sums differently; one grey level after rounding is what FP32 may differ by.
+GOLDEN_TOLERANCE_LEVELS = 1
+
+
+def verify_golden(engine: Engine, bundle: Bundle) -> int:
+    """Run the bundle's golden tile and compare it with the reference.
+
+    Returns:
+        The largest difference found, in grey levels. The identity engine is no model: 0.
+
+    Raises:
+        EngineError: The output differs by more than the tolerance, or has another shape.
+    """
+    if engine.name == "identity":
+        return 0
+    golden = bundle.golden()
+    sr = engine.run(golden.lr)
+    if sr.shape != golden.sr.shape or sr.dtype != np.uint8:
+        raise EngineError(
+            f"engine {engine.name!r} gave {sr.dtype} {sr.shape} for the golden tile; "
+            f"expected uint8 {golden.sr.shape}"
+        )
+    difference = int(np.abs(sr.astype(np.int16) - golden.sr).max())
+    if difference > GOLDEN_TOLERANCE_LEVELS:
+        raise EngineError(
+            f"engine {engine.name!r} differs from the golden tile of {bundle.path} by "
+            f"{difference} grey levels; at most {GOLDEN_TOLERANCE_LEVELS} is accepted"
+        )
+    return difference
+
+
+def warm_up(engine: Engine, bundle: Bundle, *, max_batch_size: int) -> None:
+    """Run every batch size once, so that no request pays for a first allocation."""
+    height, width = bundle.manifest.tile
+    for batch_size in range(1, max_batch_size + 1):
+        engine.run(np.zeros((batch_size, 1, height, width), dtype=np.uint8))

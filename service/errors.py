@@ -1,0 +1,127 @@
+"""Every error that the service shows to a client, as one tree; imports nothing.
+
+The HTTP layer turns each into one `application/problem+json` body (`service.problems`); nothing
+below the routes knows HTTP beyond the status that a class carries.
+
+    ServiceError
+    ├── BadRequest            400 bad-request              a header or parameter cannot be read
+    ├── InvalidImage          400 invalid-image            the bytes do not decode
+    ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
+    ├── RequestTimeout        408 request-timeout          the body came too slowly
+    ├── ImageTooLarge         413 image-too-large          body bytes or pixels beyond the limit
+    ├── UnsupportedMediaType  415 unsupported-media-type   a content type that is not read here
+    ├── UnsuitableImage       422 unsuitable-image         decodes, but wrong channels, type or size
+    ├── EngineFailed          500 engine-failed            details are logged, never returned
+    ├── QueueFull             503 queue-full               saturated: try again later
+    ├── NotReady              503 not-ready                starting or draining
+    └── DeadlineExceeded      504 deadline-exceeded        the client's deadline passed in the queue
+"""
+
+
+class ServiceError(Exception):
+    """An error with an HTTP status, a stable code, and a message made for the client.
+
+    Attributes:
+        status: HTTP status code.
+        code: Stable, machine-readable name; the last part of the problem's `type`.
+        title: Short human summary, the same for every instance of a class.
+        detail: What was wrong in this request, the value, and what was expected.
+        retry_after_s: Seconds after which a retry makes sense, or None.
+    """
+
+    status = 500
+    code = "internal-error"
+    title = "Internal error"
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(ServiceError):
+    """A header or query parameter cannot be read."""
+
+    status = 400
+    code = "bad-request"
+    title = "The request cannot be read"
+
+
+class InvalidImage(ServiceError):
+    """The body does not decode as the type that it claims to be."""
+
+    status = 400
+    code = "invalid-image"
+    title = "The image cannot be decoded"
+
+
+class NotAcceptable(ServiceError):
+    """None of the answer types that the client accepts can be produced."""
+
+    status = 406
+    code = "not-acceptable"
+    title = "No acceptable answer type"
+
+
+class RequestTimeout(ServiceError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "request-timeout"
+    title = "The request took too long to arrive"
+
+
+class ImageTooLarge(ServiceError):
+    """The body or the decoded image is beyond a limit."""
+
+    status = 413
+    code = "image-too-large"
+    title = "The image is too large"
+
+
+class UnsupportedMediaType(ServiceError):
+    """The content type is not one that the service reads."""
+
+    status = 415
+    code = "unsupported-media-type"
+    title = "Unsupported content type"
+
+
+class UnsuitableImage(ServiceError):
+    """The body decodes, but its channels, data type or size do not suit."""
+
+    status = 422
+    code = "unsuitable-image"
+    title = "The image does not suit"
+
+
+class EngineFailed(ServiceError):
+    """The engine failed on the batch that held this tile."""
+
+    status = 500
+    code = "engine-failed"
+    title = "The engine failed"
+
+
+class QueueFull(ServiceError):
+    """The service is saturated; the request was refused at once."""
+
+    status = 503
+    code = "queue-full"
+    title = "The service is saturated"
+
+
+class NotReady(ServiceError):
+    """The service is starting or draining."""
+
+    status = 503
+    code = "not-ready"
+    title = "The service is not ready"
+
+
+class DeadlineExceeded(ServiceError):
+    """The request's own deadline passed while it waited in the queue."""
+
+    status = 504
+    code = "deadline-exceeded"
+    title = "The deadline passed in the queue"

@@ -1,0 +1,60 @@
+"""ImageJ's TIFF description: `unit=` gives XResolution and YResolution their meaning.
+
+ImageJ writes `ResolutionUnit` 1 (none), pixels per its own unit into the resolution tags, and the
+unit into the description. Also here: the one-line JSON with which the tifffile library records an
+array's shape, which is wrong as soon as the image has another size.
+"""
+
+import re
+
+from service.metadata.pixel_size import PixelSize, unit_in_nm
+from service.metadata.rewriting import NUMBER, Rescaling, multiply, replace_group
+
+_UNIT = re.compile(rb"^unit=(?P<unit>[^\r\n]{1,32})\r?$", re.MULTILINE)
+_ORIGIN = re.compile(rb"^[xy]origin=(?P<number>" + NUMBER + rb")", re.MULTILINE)
+_DISPLAY_RANGE = re.compile(rb"^(?:min|max)=[^\r\n]{0,40}(?:\r?\n|\Z)", re.MULTILINE)
+_SHAPE = re.compile(rb"\A\{\"shape\": ?\[[0-9, ]{0,80}\](?:, ?)?")
+
+
+def is_imagej(text: bytes) -> bool:
+    """Tell whether a description was written by ImageJ."""
+    return text.startswith(b"ImageJ=")
+
+
+def imagej_unit_nm(text: bytes) -> float | None:
+    """Return how many nanometres ImageJ's unit has, or None where it names no length."""
+    match = _UNIT.search(text)
+    if match is None:
+        return None
+    unit = match["unit"]
+    try:
+        return unit_in_nm(unit.decode("utf-8"))
+    except UnicodeDecodeError:
+        return unit_in_nm(unit.decode("latin-1"))
+
+
+def read_imagej(text: bytes, *, x_per_unit: float, y_per_unit: float) -> PixelSize | None:
+    """Return the pixel size from the description's unit and the resolution tags, or None."""
+    unit_nm = imagej_unit_nm(text)
+    if unit_nm is None or not (x_per_unit > 0 and y_per_unit > 0):
+        return None
+    return PixelSize.sane(unit_nm / x_per_unit, unit_nm / y_per_unit)
+
+
+def rescale_imagej(text: bytes, rescaling: Rescaling) -> bytes:
+    """Return the description with the origin rescaled, without the display range.
+
+    The range (`min=`, `max=`) was chosen for the input's grey levels; an 8-bit answer to a 16-bit
+    image would be shown black.
+    """
+
+    def origin(match: re.Match[bytes]) -> bytes:
+        return replace_group(match, "number", multiply(match["number"], rescaling.count))
+
+    return _ORIGIN.sub(origin, _DISPLAY_RANGE.sub(b"", text))
+
+
+def without_shape(text: bytes) -> bytes:
+    """Return a tifffile JSON description without its `shape`; empty where nothing else is left."""
+    stripped = _SHAPE.sub(b"{", text)
+    return b"" if stripped.rstrip(b"\0 \n") == b"{}" else stripped

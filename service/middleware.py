@@ -1,0 +1,136 @@
+"""The outermost layer of every request: its id, its log line, its metrics, its errors.
+
+Pure ASGI: Starlette's own middleware base class costs a task and a stream per request. What the
+hot route raises becomes a problem answer here; what it measured is left in `scope["state"]`.
+"""
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.metrics import PRIORITY, Metrics
+from service.problems import MEDIA_TYPE, Problem, problem_from, rejection_reason
+
+log = structlog.get_logger()
+
+# A client's id is echoed and logged: printable, bounded, and nothing that could forge a log line.
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+# Paths become metric labels, so only known ones may; everything else is counted together.
+ROUTES = frozenset({"/superresolve", "/model", "/livez", "/readyz", "/metrics", "/openapi.json"})
+_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class RequestMiddleware:
+    """Gives every request an id, a log line, metrics, and a problem body if it fails."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        common_headers: Callable[[], list[tuple[bytes, bytes]]],
+    ) -> None:
+        """Wrap `app`.
+
+        Args:
+            app: What answers.
+            metrics: Where answers are counted.
+            common_headers: Headers of every answer at this moment: model, engine, precision, and
+                `connection: close` while draining.
+        """
+        self._app = app
+        self._metrics = metrics
+        self._common_headers = common_headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_s = time.perf_counter()
+        request_id = _request_id(scope)
+        facts: dict[str, object] = {}
+        scope.setdefault("state", {})
+        scope["state"]["request_id"] = request_id
+        scope["state"]["facts"] = facts
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                total_ms = (time.perf_counter() - started_s) * 1e3
+                stages = facts.get("server_timing")
+                timing = (
+                    f"{stages}, total;dur={total_ms:.2f}" if stages else f"total;dur={total_ms:.2f}"
+                )
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                    (b"server-timing", timing.encode()),
+                    *self._common_headers(),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if status:
+                # The answer has begun: the connection can only be cut.
+                log.exception("answer_broken", request_id=request_id)
+                raise
+            problem = problem_from(error, request_id=request_id, path=scope["path"])
+            facts["problem"] = problem.code
+            if problem.status >= 500 and problem.code in {"internal-error"}:
+                log.exception("request_failed", request_id=request_id)
+            else:
+                facts["detail"] = str(error)
+            reason = rejection_reason(error)
+            if reason:
+                self._metrics.rejected.labels(reason).inc()
+            await send_problem(send_with_id, problem)
+        finally:
+            self._finish(scope, status, time.perf_counter() - started_s, facts)
+
+    def _finish(
+        self, scope: Scope, status: int, duration_s: float, facts: dict[str, object]
+    ) -> None:
+        path = scope["path"]
+        route = path if path in ROUTES else "other"
+        # No answer at all: the client left first. 499 is the code that logs use for it.
+        code = status or 499
+        self._metrics.requests.labels(route, str(code), PRIORITY).inc()
+        self._metrics.request_duration.labels(route, PRIORITY).observe(duration_s)
+        emit = log.debug if path in _QUIET and code == 200 else log.info
+        emit(
+            "request_finished",
+            request_id=scope["state"]["request_id"],
+            method=scope["method"],
+            path=path,
+            status=code,
+            duration_ms=round(duration_s * 1e3, 2),
+            **facts,
+        )
+
+
+async def send_problem(send: Send, problem: Problem) -> None:
+    """Send a problem as a whole answer."""
+    headers = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", str(len(problem.body)).encode()),
+        (b"cache-control", b"no-store"),
+        *problem.headers,
+    ]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": problem.body})
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return uuid.uuid4().hex

@@ -1,0 +1,130 @@
+"""Content-Type and Accept: which decoder reads the body, which encoder writes the answer.
+
+Follows RFC 9110 §12.5.1: the most specific range that matches a type sets its weight, weight 0
+forbids it. Among the types of the highest weight the request's own comes first, then the order of
+`ANSWER_TYPES`. Without Accept the answer has the request's type; JPEG and BMP are answered in PNG.
+"""
+
+import re
+
+from service.codec import DECODERS, ENCODERS
+from service.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+
+READABLE_TYPES = tuple(DECODERS)
+ANSWER_TYPES = tuple(ENCODERS)
+
+# Other names of the same thing, as clients write them.
+_ALIASES = {
+    "image/x-png": "image/png",
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/tif": "image/tiff",
+    "image/x-tiff": "image/tiff",
+    "image/x-ms-bmp": "image/bmp",
+    "image/x-bmp": "image/bmp",
+    "application/npy": "application/x-npy",
+    "application/x-numpy": "application/x-npy",
+    "application/x-zstd": "application/zstd",
+}
+_DEFAULT_ANSWER = "image/png"
+
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,127}"
+_RANGE = re.compile(rf"\s*+({_WORD})/({_WORD})\s*+", re.ASCII)
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?", re.ASCII)
+_MAX_RANGES = 64
+
+
+def parse_media_type(text: str) -> str:
+    """Return the media type or range of a header: lower case, known aliases resolved.
+
+    Parameters (`; charset=…`) are left out, whatever they say.
+
+    Raises:
+        BadRequest: It is not written as a media type.
+    """
+    match = _RANGE.fullmatch(text.partition(";")[0])
+    if match is None:
+        raise BadRequest(f"{text[:80]!r} is no media type; expected type/subtype, as in image/png")
+    name = f"{match[1]}/{match[2]}".lower()
+    return _ALIASES.get(name, name)
+
+
+def readable_type(content_type: str | None) -> str:
+    """Return the media type of `service.codec.DECODERS` that a Content-Type names.
+
+    Raises:
+        BadRequest: It is not written as a media type.
+        UnsupportedMediaType: It is missing, or not a type that is read here.
+    """
+    expected = ", ".join(READABLE_TYPES)
+    if content_type is None or not content_type.strip():
+        raise UnsupportedMediaType(f"the request has no Content-Type; expected one of {expected}")
+    name = parse_media_type(content_type)
+    if name not in DECODERS:
+        raise UnsupportedMediaType(
+            f"Content-Type is {content_type[:80]!r}; expected one of {expected}"
+        )
+    return name
+
+
+def choose_answer(accept: str | None, request_type: str) -> str:
+    """Return the media type of the answer.
+
+    Args:
+        accept: The Accept header, several joined by commas; None or empty accepts anything.
+        request_type: The body's type, as `readable_type` returns it.
+
+    Returns:
+        One of `ANSWER_TYPES`.
+
+    Raises:
+        BadRequest: The header cannot be read.
+        NotAcceptable: It allows none of the answer types.
+    """
+    own = request_type if request_type in ENCODERS else _DEFAULT_ANSWER
+    ranges = _parse_accept(accept or "")
+    if not ranges:
+        return own
+    # The request's own type first: max() keeps the first of equals.
+    candidates = [own, *(name for name in ANSWER_TYPES if name != own)]
+    best = max(candidates, key=lambda name: _weight(name, ranges))
+    if _weight(best, ranges) <= 0:
+        raise NotAcceptable(
+            f"Accept is {(accept or '')[:120]!r}; this service answers in {', '.join(ANSWER_TYPES)}"
+        )
+    return best
+
+
+def _parse_accept(accept: str) -> dict[str, float]:
+    """Return the weight of each range in the header."""
+    parts = [part for part in accept.split(",") if part.strip()]
+    if len(parts) > _MAX_RANGES:
+        raise BadRequest(f"Accept names {len(parts)} types; expected at most {_MAX_RANGES}")
+    ranges: dict[str, float] = {}
+    for part in parts:
+        name = parse_media_type(part)
+        # Parameters other than q make a range narrower than what is offered here; it counts as its
+        # plain type.
+        ranges[name] = max(ranges.get(name, 0.0), _parse_weight(part))
+    return ranges
+
+
+def _parse_weight(part: str) -> float:
+    """Return the weight of one range, 1 where it has none."""
+    for parameter in part.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            if _WEIGHT.fullmatch(value.strip()) is None:
+                raise BadRequest(
+                    f"Accept has q={value[:20]!r}; expected 0 to 1 with three decimals"
+                )
+            return float(value)
+    return 1.0
+
+
+def _weight(name: str, ranges: dict[str, float]) -> float:
+    """Return the weight of a type: the most specific range that matches it decides."""
+    for candidate in (name, f"{name.split('/')[0]}/*", "*/*"):
+        if candidate in ranges:
+            return ranges[candidate]
+    return 0.0

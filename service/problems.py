@@ -1,0 +1,95 @@
+"""One body for every error: any exception becomes an `application/problem+json` answer (RFC 9457).
+
+Used by the middleware for what the hot route raises and by FastAPI's handlers for everything else,
+so that a client reads one shape whatever went wrong.
+"""
+
+import math
+from dataclasses import dataclass
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service.errors import QueueFull, ServiceError
+
+MEDIA_TYPE = "application/problem+json"
+# A refused client should not come back within the same instant even if the queue is short.
+MIN_RETRY_AFTER_S = 0.05
+
+_TITLES = {
+    404: ("not-found", "No such resource"),
+    405: ("method-not-allowed", "Method not allowed"),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem ready to be sent.
+
+    Attributes:
+        status: HTTP status.
+        code: Stable name, for logs and metrics.
+        body: JSON bytes.
+        headers: Extra headers, such as Retry-After.
+    """
+
+    status: int
+    code: str
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+def problem_from(error: Exception, *, request_id: str, path: str) -> Problem:
+    """Describe any exception as a problem; unknown ones reveal nothing of the inside.
+
+    Args:
+        error: What was raised.
+        request_id: Echoed, so that the client's report leads to our log line.
+        path: The request's path, given as `instance`.
+    """
+    status, code, title, detail, retry_after_s = _describe(error)
+    content: dict[str, object] = {
+        "type": f"urn:semsr:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": path,
+        "request_id": request_id,
+        # Open Inference Protocol clients look for their message here.
+        "error": detail,
+    }
+    headers: list[tuple[bytes, bytes]] = []
+    if status == 503:
+        wait_s = max(MIN_RETRY_AFTER_S, retry_after_s or 0.0)
+        content["retry_after_ms"] = math.ceil(wait_s * 1000)
+        headers.append((b"retry-after", str(max(1, math.ceil(wait_s))).encode()))
+    if isinstance(error, HTTPException) and error.headers:
+        headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
+    return Problem(status, code, orjson.dumps(content), headers)
+
+
+def _describe(error: Exception) -> tuple[int, str, str, str, float | None]:
+    if isinstance(error, ServiceError):
+        return error.status, error.code, error.title, error.detail, error.retry_after_s
+    if isinstance(error, HTTPException):
+        code, title = _TITLES.get(error.status_code, ("http-error", "The request failed"))
+        return error.status_code, code, title, str(error.detail), None
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first.get("loc", ()))
+        return 422, "invalid-parameters", "Invalid parameters", f"{where}: {first['msg']}", None
+    return 500, "internal-error", "Internal error", "an unexpected error; see the log", None
+
+
+def rejection_reason(error: Exception) -> str | None:
+    """Name the reason for `semsr_rejected_total`, or None if the service was not protecting itself.
+
+    Returns:
+        `queue_full`, `not_ready`, or None.
+    """
+    if isinstance(error, QueueFull):
+        return "queue_full"
+    if isinstance(error, ServiceError) and error.status == 503:
+        return "not_ready"
+    return None

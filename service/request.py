@@ -1,0 +1,109 @@
+"""What a client asks for with one tile: the headers of a request, read and checked before its body.
+
+Headers are names to single values here; a repeated header keeps its first value.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from service.codec import parse_dtype, parse_shape
+from service.errors import BadRequest, UnsupportedMediaType
+from service.metadata import PixelSize, parse_pixel_size
+from service.negotiation import READABLE_TYPES, choose_answer, parse_media_type
+from service.window import Window, parse_window
+
+MULTIPART = "multipart/form-data"
+# An hour: beyond it a client has mistyped the unit.
+_MAX_TIMEOUT_MS = 3_600_000.0
+
+
+@dataclass(frozen=True)
+class TileRequest:
+    """The headers of one `POST /superresolve`.
+
+    Attributes:
+        content_type: The whole Content-Type header, as sent.
+        media_type: Its media type, lower case, without parameters; not yet known to be readable.
+        accept: The Accept header, or None.
+        shape: (H, W) of a raw body, or None.
+        dtype: Data type of a raw body, or None.
+        window: Grey range of 16-bit input, or None for the bundle's.
+        answer_dtype: Data type of the answer: uint8 or uint16.
+        pixel_size: Pixel size stated by the client, or None for the file's own.
+        deadline_s: `time.monotonic()` after which nobody wants the answer, or None.
+    """
+
+    content_type: str
+    media_type: str
+    accept: str | None
+    shape: tuple[int, int] | None
+    dtype: str | None
+    window: Window | None
+    answer_dtype: str
+    pixel_size: PixelSize | None
+    deadline_s: float | None
+
+    def answer_type(self, image_type: str) -> str:
+        """Choose the media type of the answer for an image that arrived as `image_type`.
+
+        Raises:
+            NotAcceptable: The client accepts nothing that can be produced.
+        """
+        return choose_answer(self.accept, image_type)
+
+
+def parse_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> TileRequest:
+    """Read the headers of one request.
+
+    Args:
+        raw_headers: Lower-case names and values, as ASGI gives them.
+
+    Raises:
+        BadRequest: A header cannot be read; the message names it, its value and what was expected.
+    """
+    headers: dict[str, str] = {}
+    for name, value in raw_headers:
+        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    content_type = headers.get("content-type", "")
+    if not content_type:
+        raise UnsupportedMediaType(
+            f"the request has no Content-Type; expected one of {', '.join(READABLE_TYPES)}, "
+            f"or {MULTIPART}"
+        )
+    shape, dtype = headers.get("x-tile-shape"), headers.get("x-tile-dtype")
+    window, pixel_size = headers.get("x-window"), headers.get("x-pixel-size-nm")
+    return TileRequest(
+        content_type=content_type,
+        media_type=parse_media_type(content_type),
+        accept=headers.get("accept"),
+        shape=None if shape is None else parse_shape(shape),
+        dtype=None if dtype is None else parse_dtype(dtype),
+        window=None if window is None else parse_window(window),
+        answer_dtype=_answer_dtype(headers),
+        pixel_size=None if pixel_size is None else parse_pixel_size(pixel_size),
+        deadline_s=_deadline(headers),
+    )
+
+
+def _answer_dtype(headers: Mapping[str, str]) -> str:
+    value = headers.get("x-answer-dtype", "uint8")
+    if value not in {"uint8", "uint16"}:
+        raise BadRequest(f"X-Answer-Dtype is {value!r}; expected uint8 or uint16")
+    return value
+
+
+def _deadline(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("x-request-timeout-ms")
+    if value is None:
+        return None
+    try:
+        timeout_ms = float(value)
+    except ValueError:
+        timeout_ms = -1.0
+    if not 0 < timeout_ms <= _MAX_TIMEOUT_MS:
+        raise BadRequest(
+            f"X-Request-Timeout-Ms is {value!r}; expected milliseconds above 0 "
+            f"and at most {_MAX_TIMEOUT_MS:.0f}"
+        )
+    return time.monotonic() + timeout_ms / 1e3

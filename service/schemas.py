@@ -1,0 +1,50 @@
+"""JSON bodies of the quiet routes."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from export.bundle import Bundle, GeneratorInfo, ParityFigures
+from service.engines import Engine
+
+
+class Health(BaseModel):
+    """Answer of `/livez` and `/readyz`."""
+
+    status: str
+
+
+class ModelInfo(BaseModel):
+    """Answer of `/model`."""
+
+    name: str
+    version: str
+    sha256: str
+    generator: GeneratorInfo
+    scale: int
+    tile: tuple[int, int]
+    halo_px: int
+    max_batch_size: int
+    engine: str
+    precision: str
+    training: dict[str, Any]
+    parity: dict[str, ParityFigures]
+
+    @classmethod
+    def of(cls, bundle: Bundle, engine: Engine) -> "ModelInfo":
+        """Describe a bundle as it is served."""
+        manifest = bundle.manifest
+        return cls(
+            name=manifest.name,
+            version=bundle.version,
+            sha256=bundle.digest,
+            generator=manifest.generator,
+            scale=manifest.scale,
+            tile=manifest.tile,
+            halo_px=manifest.halo_px,
+            max_batch_size=manifest.max_batch_size,
+            engine=engine.name,
+            precision=engine.precision,
+            training=manifest.training,
+            parity={str(precision): figures for precision, figures in manifest.parity.items()},
+        )

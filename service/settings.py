@@ -1,0 +1,94 @@
+"""Settings of the service: built once at the start from `SEMSR_…` variables and passed down."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from export.bundle import Precision
+
+# The shipped bundle, found from the working directory of a clone or of the image.
+DEFAULT_BUNDLE = Path("bundles/default")
+
+
+def user_cache_dir() -> Path | None:
+    """Find the user's cache folder for semsr; None where the user has no home."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "semsr"
+    except RuntimeError:
+        return None
+
+
+class Settings(BaseSettings):
+    """Every setting, its default and its bounds; `docs/configuration.md` is made from this."""
+
+    model_config = SettingsConfigDict(env_prefix="SEMSR_", frozen=True, extra="forbid")
+
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface."
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8000, description="TCP port; 0 takes a free one and logs it."
+    )
+    bundle: Path = Field(default=DEFAULT_BUNDLE, description="Folder of the model bundle to serve.")
+    engine: Literal["auto", "onnx", "openvino", "identity"] = Field(
+        default="auto",
+        description=(
+            "Runtime: onnx, openvino (extra), identity (nearest neighbour, to measure the service "
+            "itself), or auto, which measures those installed once and remembers the fastest."
+        ),
+    )
+    precision: Precision | None = Field(
+        default=None, description="Execution precision; unset takes the one that the bundle names."
+    )
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None,
+        description=(
+            "CPU threads of the engine; unset takes the cores that affinity and cgroup leave."
+        ),
+    )
+    max_batch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None, description="Most tiles in one batch; unset takes the bundle's own limit."
+    )
+    max_queue: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=256,
+        description=(
+            "Most tiles admitted and not yet answered; beyond it a request gets 503 at once. "
+            "A larger image counts each of its tiles and must fit as a whole."
+        ),
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=32 * 1024 * 1024, description="Largest request body in bytes."
+    )
+    max_pixels: Annotated[int, Field(ge=1)] = Field(
+        default=2048 * 2048, description="Largest image in pixels, checked before it is decoded."
+    )
+    body_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="Longest time in seconds that a request body may take to arrive."
+    )
+    drain_s: Annotated[float, Field(ge=0)] = Field(
+        default=5.0,
+        description=(
+            "After SIGTERM: seconds during which /readyz already says 503 but requests are still "
+            "served, so that load balancers can turn away first. SIGINT does not wait."
+        ),
+    )
+    shutdown_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="Longest wait in seconds for requests under way when stopping."
+    )
+    cache_dir: Path | None = Field(
+        default_factory=user_cache_dir,
+        description=(
+            "Where auto remembers its choice; unset takes semsr in the user's cache folder "
+            "(XDG_CACHE_HOME or ~/.cache)."
+        ),
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe log level that is written."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="json, console, or auto: console on a terminal, else json."
+    )

@@ -1,0 +1,243 @@
+"""The file to read first: what happens to one request between its bytes and the answer's bytes.
+
+    body ──decode──> grey image ──window──> uint8 ──split──> tiles ──batcher──> SR tiles
+         ──merge──> SR image ──encode──> answer
+
+Knows no HTTP beyond media types. Decoding and encoding of compressed formats run in threads (the
+codecs release the GIL); raw and npy bodies, which cost next to nothing, do not leave the event
+loop.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from export.bundle import Manifest
+from service import codec, tiling
+from service.batcher import Batcher, TileResult
+from service.engines.cpu import available_cpus
+from service.errors import ImageTooLarge, QueueFull
+from service.metadata import PixelSize
+from service.metrics import Metrics
+from service.multipart import UploadedFile, extract_file
+from service.negotiation import readable_type
+from service.request import MULTIPART, TileRequest
+from service.window import FULL_RANGE, Window, to_uint8, to_uint16
+
+Result = TypeVar("Result")
+
+# Types whose coding is a copy at most: a thread would cost more than the work.
+_CHEAP_TYPES = frozenset({"application/octet-stream", "application/x-npy"})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One super-resolved image, ready to be sent.
+
+    Attributes:
+        body: The encoded image.
+        media_type: Its media type.
+        shape: (H, W) of the answer.
+        dtype: uint8 or uint16.
+        pixel_size: Pixel size of the answer, or None if it is not known.
+        tiles: Tiles that the image was cut into.
+        stages_s: Seconds by stage: decode, queue, infer, encode.
+    """
+
+    body: bytes | memoryview
+    media_type: str
+    shape: tuple[int, int]
+    dtype: str
+    pixel_size: PixelSize | None
+    tiles: int
+    stages_s: dict[str, float]
+
+
+class Admission:
+    """Places that one request holds among those admitted; released when its answer is sent."""
+
+    def __init__(self, upscaler: "Upscaler") -> None:
+        self._upscaler = upscaler
+        self.tiles = 0
+
+    def grow(self, tiles: int) -> None:
+        """Hold `tiles` places in all.
+
+        Raises:
+            QueueFull: There are not that many free now.
+            ImageTooLarge: There never are.
+        """
+        self._upscaler.reserve(tiles - self.tiles, total=tiles)
+        self.tiles = tiles
+
+    def __enter__(self) -> "Admission":
+        self.grow(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._upscaler.reserve(-self.tiles, total=0)
+
+
+class Upscaler:
+    """Turns request bodies into answers through one batcher."""
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        manifest: Manifest,
+        metrics: Metrics,
+        *,
+        max_admitted: int,
+        max_pixels: int,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            batcher: Runs the tiles.
+            manifest: Says scale, tile, halo and window.
+            metrics: Told of stages and of admitted tiles.
+            max_admitted: Most tiles admitted and not yet answered.
+            max_pixels: Largest LR image.
+        """
+        self._batcher = batcher
+        self._manifest = manifest
+        self._metrics = metrics
+        self._max_admitted = max_admitted
+        self._max_pixels = max_pixels
+        self._admitted = 0
+        self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="codec")
+        self._observe = {
+            stage: metrics.stage_duration.labels(stage).observe
+            for stage in ("decode", "queue", "infer", "encode")
+        }
+
+    def admit(self) -> Admission:
+        """Admit one request as a context manager; entering raises QueueFull when saturated."""
+        return Admission(self)
+
+    def reserve(self, tiles: int, *, total: int) -> None:
+        """Take (or, if negative, give back) places; see `Admission`."""
+        if total > self._max_admitted:
+            raise ImageTooLarge(
+                f"the image needs {total} tiles and the service admits {self._max_admitted} at "
+                "once; cut it into smaller images"
+            )
+        if tiles > 0 and self._admitted + tiles > self._max_admitted:
+            raise QueueFull(
+                f"{self._admitted} tiles are under way and {tiles} more would exceed the limit "
+                f"of {self._max_admitted}",
+                retry_after_s=self._batcher.expected_wait_s(),
+            )
+        self._admitted += tiles
+        self._metrics.admitted_tiles.set(self._admitted)
+
+    async def upscale(self, body: bytes, request: TileRequest, admission: Admission) -> Answer:
+        """Super-resolve one image.
+
+        Args:
+            body: The request's body.
+            request: Its headers.
+            admission: Held by the caller; grown to the image's tiles.
+
+        Raises:
+            service.errors.ServiceError: Whatever is wrong with the request or the service.
+        """
+        started_s = time.perf_counter()
+        upload = UploadedFile(request.media_type, body)
+        if request.media_type == MULTIPART:
+            upload = extract_file(body, request.content_type)
+        image_type = readable_type(upload.media_type)
+        answer_type = request.answer_type(image_type)
+        image = await self._run(
+            image_type in _CHEAP_TYPES, lambda: self._decode(upload.content, image_type, request)
+        )
+        decoded_s = time.perf_counter()
+
+        window = self._window(request)
+        lr = _as_uint8(image.pixels, window)
+        plan = tiling.plan(*lr.shape, tile=self._manifest.tile, halo_px=self._manifest.halo_px)
+        admission.grow(plan.count)
+        futures = self._batcher.submit(plan.split(lr), deadline_s=request.deadline_s)
+        results = await _gather(futures)
+        inferred_s = time.perf_counter()
+
+        metadata = image.metadata.scaled(self._manifest.scale)
+        # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
+        stretch = window if image.pixels.dtype == np.uint16 else FULL_RANGE
+
+        def encode() -> tuple[bytes | memoryview, codec.Pixels]:
+            tiles = [result.sr for result in results]
+            sr: codec.Pixels = plan.merge(tiles, scale=self._manifest.scale)
+            if request.answer_dtype == "uint16":
+                sr = to_uint16(cast("npt.NDArray[np.uint8]", sr), stretch)
+            return codec.encode(sr, answer_type, metadata), sr
+
+        encoded, sr = await self._run(plan.is_single and answer_type in _CHEAP_TYPES, encode)
+        queue_s = min(result.queue_s for result in results)
+        stages_s = {
+            "decode": decoded_s - started_s,
+            "queue": queue_s,
+            "infer": max(0.0, inferred_s - decoded_s - queue_s),
+            "encode": time.perf_counter() - inferred_s,
+        }
+        for stage, seconds in stages_s.items():
+            self._observe[stage](seconds)
+        return Answer(
+            body=encoded,
+            media_type=answer_type,
+            shape=(sr.shape[0], sr.shape[1]),
+            dtype=str(sr.dtype),
+            pixel_size=metadata.pixel_size,
+            tiles=plan.count,
+            stages_s=stages_s,
+        )
+
+    def close(self) -> None:
+        """Let the codec threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _decode(self, body: bytes, media_type: str, request: TileRequest) -> codec.DecodedImage:
+        image = codec.decode(
+            body,
+            media_type,
+            shape=request.shape,
+            dtype=request.dtype,
+            max_pixels=self._max_pixels,
+        )
+        if request.pixel_size is None:
+            return image
+        return replace(image, metadata=image.metadata.with_pixel_size(request.pixel_size))
+
+    def _window(self, request: TileRequest) -> Window:
+        """The request's window, else the bundle's, else the whole range."""
+        if request.window is not None:
+            return request.window
+        return FULL_RANGE if self._manifest.window is None else self._manifest.window
+
+    async def _run(self, is_cheap: bool, work: Callable[[], Result]) -> Result:
+        """Run coding work where it belongs: cheap work here, the rest in a thread."""
+        if is_cheap:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _as_uint8(pixels: codec.Pixels, window: Window) -> npt.NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return cast("npt.NDArray[np.uint8]", pixels)
+    return to_uint8(cast("npt.NDArray[np.uint16]", pixels), window)
+
+
+async def _gather(futures: list[asyncio.Future[TileResult]]) -> list[TileResult]:
+    """Wait for all; if one fails or the caller is cancelled, none is left in the queue."""
+    try:
+        return [await future for future in futures]
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise

@@ -1,0 +1,85 @@
+"""What tests need from outside: system programs and real images, and what happens without them.
+
+A test says what it needs: the marker `requires_program("nginx")`, or the fixture `data_folder`
+(marker `requires_data`) for images named by `SEMSR_DATA`. Where that is absent the test skips with
+the reason. Where `SEMSR_REQUIRE_TESTS` names it (`nginx,data`, as `.ci/run` sets it) a skip for
+that reason is a failure, so that a test cannot get lost unseen.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DATA_VARIABLE = "SEMSR_DATA"
+REQUIRED_VARIABLE = "SEMSR_REQUIRE_TESTS"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that are the same in every run."""
+    return np.random.default_rng(20)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder that SEMSR_DATA names; the test skips where there is none."""
+    reason = _missing_data()
+    if reason:
+        pytest.skip(reason)
+    return Path(os.environ[DATA_VARIABLE])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose program or data is absent."""
+    for marker in item.iter_markers("requires_program"):
+        program = marker.args[0]
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    if item.get_closest_marker("requires_data"):
+        reason = _missing_data()
+        if reason:
+            pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn the skip of a required test into a failure."""
+    report = yield
+    if not hasattr(report, "wasxfail"):  # an expected failure is reported as skipped too
+        _fail_if_required(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Turn the skip of a whole required file into a failure."""
+    report = yield
+    _fail_if_required(report)
+    return report
+
+
+def _missing_data() -> str | None:
+    """Say why there are no real images, or None where they are."""
+    folder = os.environ.get(DATA_VARIABLE)
+    if not folder:
+        return f"{DATA_VARIABLE} is not set: no real images"
+    if not Path(folder).is_dir():
+        return f"{DATA_VARIABLE} names {folder}, which is no folder"
+    return None
+
+
+def _fail_if_required(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Fail a skipped report whose reason names something that SEMSR_REQUIRE_TESTS lists."""
+    if not report.skipped:
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    for name in filter(None, os.environ.get(REQUIRED_VARIABLE, "").split(",")):
+        word = DATA_VARIABLE if name == "data" else name
+        if re.search(rf"\b{re.escape(word)}\b", reason):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, but {REQUIRED_VARIABLE} requires {name!r}: {reason}"

@@ -1,0 +1,144 @@
+"""The bundle format: what is written loads back, and anything else is refused with its reason."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.bundle import BundleError, load_bundle, write_bundle
+from tests.bundles import bundle_files, manifest_fields
+
+
+@pytest.fixture
+def bundle_path(tmp_path: Path) -> Path:
+    """A well-formed bundle; its graph is no ONNX, which this module never looks at."""
+    path = tmp_path / "bundle"
+    write_bundle(path, files=bundle_files(), manifest_fields=manifest_fields())
+    return path
+
+
+def edit_manifest(path: Path, **changes: object) -> None:
+    """Overwrite fields of a bundle's manifest."""
+    file = path / "manifest.json"
+    fields = json.loads(file.read_text())
+    file.write_text(json.dumps({**fields, **changes}))
+
+
+def test_written_bundle_loads_back(bundle_path: Path):
+    """Manifest, graph and golden tile come back as they were written."""
+    bundle = load_bundle(bundle_path)
+    assert bundle.manifest.scale == 4
+    assert bundle.graph("fp32") == bundle_files()["model.onnx"]
+    assert bundle.golden().sr.shape == (1, 1, 32, 32)
+    assert len(bundle.version) == 12
+
+
+def test_same_content_gives_the_same_bytes(bundle_path: Path, tmp_path: Path):
+    """Writing twice gives identical files, so that a bundle can be compared by hash."""
+    again = tmp_path / "again"
+    write_bundle(again, files=bundle_files(), manifest_fields=manifest_fields())
+    assert load_bundle(again).digest == load_bundle(bundle_path).digest
+
+
+def test_replacing_a_bundle_leaves_only_the_new_one(bundle_path: Path):
+    """An existing bundle is replaced as a whole and nothing is left beside it."""
+    write_bundle(
+        bundle_path, files=bundle_files(), manifest_fields={**manifest_fields(), "name": "second"}
+    )
+    assert load_bundle(bundle_path).manifest.name == "second"
+    assert [path.name for path in bundle_path.parent.iterdir()] == ["bundle"]
+
+
+def test_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path):
+    """A mistyped output path never destroys somebody's folder."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    with pytest.raises(BundleError, match="is not a bundle; refusing to replace"):
+        write_bundle(precious, files=bundle_files(), manifest_fields=manifest_fields())
+    assert (precious / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden/sr.npy", "model.safetensors"])
+def test_tampered_file_is_refused_by_name(bundle_path: Path, name: str):
+    """One changed byte in any file is refused, and the message says which."""
+    file = bundle_path / name
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name} does not match its manifest"):
+        load_bundle(bundle_path)
+
+
+def test_file_changed_after_loading_is_refused(bundle_path: Path):
+    """What an engine gets is verified when it is read, not only when the bundle was loaded."""
+    bundle = load_bundle(bundle_path)
+    (bundle_path / "model.onnx").write_bytes(b"something else")
+    with pytest.raises(BundleError, match="does not match"):
+        bundle.graph("fp32")
+
+
+def test_missing_file_is_refused_by_name(bundle_path: Path):
+    """A bundle that was copied in part is refused."""
+    (bundle_path / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"cannot read model\.onnx"):
+        load_bundle(bundle_path)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True])
+def test_unknown_format_version_is_refused(bundle_path: Path, version: object):
+    """Another format version is refused, not guessed."""
+    edit_manifest(bundle_path, format_version=version)
+    with pytest.raises(BundleError, match=r"format version .* is unknown"):
+        load_bundle(bundle_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scale": 0}, "scale"),
+        ({"tile": [240]}, "tile"),
+        ({"surprise": 1}, "surprise"),
+        ({"files": {"../outside": "0" * 64}}, "not a relative path"),
+        ({"files": {"/etc/passwd": "0" * 64}}, "not a relative path"),
+        ({"graphs": {"fp32": "elsewhere.onnx"}}, "elsewhere.onnx"),
+    ],
+)
+def test_wrong_manifest_is_refused_with_the_field(bundle_path: Path, changes: dict, message: str):
+    """The message names what is wrong."""
+    edit_manifest(bundle_path, **changes)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(bundle_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_unreadable_manifest_is_refused(bundle_path: Path, content: bytes):
+    """Whatever the manifest's bytes, the error is a BundleError."""
+    (bundle_path / "manifest.json").write_bytes(content)
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        load_bundle(bundle_path)
+
+
+def test_folder_without_manifest_is_refused(tmp_path: Path):
+    """An empty folder and a missing one are no bundles."""
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BundleError, match="is not a bundle"):
+            load_bundle(path)
+
+
+def test_graph_of_another_precision_is_refused(bundle_path: Path):
+    """Asking for what the bundle lacks says what it has."""
+    with pytest.raises(BundleError, match="no int8 graph; the bundle has fp32"):
+        load_bundle(bundle_path).graph("int8")
+
+
+def test_golden_tile_with_pickled_objects_is_refused(tmp_path: Path):
+    """An object array in the golden tile is refused without being unpickled."""
+    files = bundle_files()
+    evil = tmp_path / "evil.npy"
+    np.save(evil, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    files["golden/lr.npy"] = evil.read_bytes()
+    write_bundle(tmp_path / "bundle", files=files, manifest_fields=manifest_fields())
+    with pytest.raises(BundleError, match="not a readable npy"):
+        load_bundle(tmp_path / "bundle").golden()

@@ -1,0 +1,82 @@
+"""Fakes that several tests share: engines that record, block, fail, or lie."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from export.bundle import Precision
+from service.engines.identity_engine import IdentityEngine
+
+
+class FakeEngine:
+    """Nearest-neighbour x`scale` that records its batches and can be held at a gate.
+
+    Attributes:
+        batches: Shapes (N, H, W) of the batches run so far.
+        gate: While cleared, `run` waits; set at first.
+        started: Released once for every batch that has reached the gate.
+        failures: Errors to raise, one for each of the next batches (None runs).
+    """
+
+    name = "fake"
+    precision: Precision = "fp32"
+
+    def __init__(self, *, scale: int = 4, slots: int = 1) -> None:
+        self.slots = slots
+        self.batches: list[tuple[int, int, int]] = []
+        self.first_pixels: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started = threading.Semaphore(0)
+        self.failures: list[BaseException | None] = []
+        self.extra_outputs = 0
+        self.closed = False
+        self._identity = IdentityEngine(scale=scale)
+
+    def run(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Record the batch, wait at the gate, then enlarge."""
+        self.batches.append((lr.shape[0], lr.shape[2], lr.shape[3]))
+        self.first_pixels.append([int(tile[0, 0, 0]) for tile in lr])
+        self.started.release()
+        assert self.gate.wait(30), "the test never opened the gate"
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            raise failure
+        sr = self._identity.run(lr)
+        return sr[: len(sr) + self.extra_outputs] if self.extra_outputs < 0 else sr
+
+    def close(self) -> None:
+        """Record it."""
+        self.closed = True
+
+
+class RecordingObserver:
+    """A batch observer that keeps everything that it is told."""
+
+    def __init__(self) -> None:
+        self.finished: list[tuple[int, bool]] = []
+        self.cancelled = 0
+        self.missed = 0
+        self.errors: list[Exception] = []
+
+    def batch_finished(
+        self, *, size: int, queue_s: Sequence[float], infer_s: float, failed: bool
+    ) -> None:
+        """Keep size and outcome."""
+        assert len(queue_s) == size
+        assert infer_s >= 0
+        self.finished.append((size, failed))
+
+    def tiles_cancelled(self, count: int) -> None:
+        """Count."""
+        self.cancelled += count
+
+    def deadlines_missed(self, count: int) -> None:
+        """Count."""
+        self.missed += count
+
+    def batch_error(self, error: Exception) -> None:
+        """Keep."""
+        self.errors.append(error)

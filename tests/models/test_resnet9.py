@@ -1,0 +1,74 @@
+"""The literature's generator and its fixed layers, against torch's own operators."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from models.blocks import BicubicUpsample, BlurDownsample, BlurUpsample
+from models.resnet9 import ResNet9
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bicubic_equals_torch_including_borders(scale: int) -> None:
+    """The polyphase convolution is torch's bicubic with a = -0.5, also at the border pixels."""
+    image = torch.rand(2, 1, 7, 12, generator=torch.Generator().manual_seed(0))
+
+    expected = functional.interpolate(image, scale_factor=scale, mode="bicubic", antialias=True)
+
+    assert float((expected - BicubicUpsample(scale=scale)(image)).abs().max()) < 1e-5
+
+
+def test_bicubic_keeps_linear_ramps_and_constants() -> None:
+    """Half-pixel centres: a ramp stays the same ramp inside, a constant everywhere."""
+    ramp = torch.arange(12.0).expand(1, 1, 12, 12)
+    enlarged = BicubicUpsample(scale=4)(ramp)[0, 0, 24]
+    expected = (torch.arange(48.0) + 0.5) / 4 - 0.5
+
+    assert float((expected - enlarged)[8:-8].abs().max()) < 1e-5
+    constant = BicubicUpsample(scale=4)(torch.full((1, 1, 5, 5), 0.3))
+    assert float((constant - 0.3).abs().max()) < 1e-6
+
+
+def test_blur_downsample_is_binomial_with_reflection() -> None:
+    """[1 2 1] / 4 in both directions, every second pixel, mirrored at the border."""
+    row = torch.tensor([[4.0, 8.0, 0.0, 4.0, 12.0]])
+    image = row.expand(5, 5)[None, None]
+
+    # Mirrored: 8 | 4 8 0 4 12 | 4, taken at 0, 2, 4.
+    expected = torch.tensor([[6.0, 3.0, 8.0]]).expand(3, 3)
+
+    assert torch.equal(expected, BlurDownsample(channels=1)(image)[0, 0])
+
+
+def test_blur_upsample_is_the_1331_kernel_with_replication() -> None:
+    """Zeros between samples, then [1 3 3 1] / 4 in both directions: the literature's form."""
+    features = torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(1))
+    row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
+    kernel = torch.outer(row, row).expand(3, 1, 4, 4)
+    padded = functional.pad(features, (1, 1, 1, 1), mode="replicate")
+    spread = functional.conv_transpose2d(padded, kernel, stride=2, groups=3)
+
+    expected = spread[:, :, 3:-3, 3:-3]
+
+    assert float((expected - BlurUpsample()(features)).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("anti_aliased", [True, False])
+def test_full_size_has_the_published_number_of_weights(anti_aliased: bool) -> None:
+    """Width 64 and nine blocks give the 11.4 million parameters of the literature's network."""
+    network = ResNet9(anti_aliased=anti_aliased)
+
+    assert 11.4 == round(sum(p.numel() for p in network.parameters()) / 1e6, 1)
+
+
+def test_output_stays_within_the_image_range() -> None:
+    """The tanh range is mapped to [0, 1] inside the network, however large the weights."""
+    torch.manual_seed(0)
+    network = ResNet9(width=4, num_blocks=1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(100.0)
+        sr = network(torch.rand(1, 1, 8, 8))
+
+    assert 0.0 <= float(sr.min()) < 0.01
+    assert 0.99 < float(sr.max()) <= 1.0

@@ -1,0 +1,245 @@
+"""The batch rules, one by one, with an engine that waits at a gate; nothing sleeps."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from service.batcher import Batcher
+from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
+from tests.fakes import FakeEngine, RecordingObserver
+
+pytestmark = pytest.mark.anyio
+
+
+def tile(value: int = 0, *, side: int = 8) -> np.ndarray:
+    """A flat tile of one grey level."""
+    return np.full((side, side), value, dtype=np.uint8)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    engine: FakeEngine, *, max_batch_size: int = 4, max_queue: int = 16
+) -> AsyncIterator[tuple[Batcher, RecordingObserver]]:
+    """A started batcher that is closed, and whose threads end, whatever the test does."""
+    observer = RecordingObserver()
+    batcher = Batcher(engine, max_batch_size=max_batch_size, max_queue=max_queue, observer=observer)
+    batcher.start()
+    try:
+        yield batcher, observer
+    finally:
+        engine.gate.set()
+        batcher.close()
+        assert await batcher.join(30)
+
+
+async def engine_started(engine: FakeEngine) -> None:
+    """Wait until one more batch has reached the gate."""
+    assert await asyncio.to_thread(engine.started.acquire, timeout=30)
+
+
+async def test_single_tile_is_dispatched_at_once_and_enlarged():
+    """An idle engine takes a lone tile without waiting for others."""
+    engine = FakeEngine()
+    async with running(engine) as (batcher, _):
+        [future] = batcher.submit([tile(7)])
+        result = await future
+    assert engine.batches == [(1, 8, 8)]
+    assert result.batch_size == 1
+    np.testing.assert_array_equal(result.sr, tile(7, side=32))
+
+
+async def test_tiles_gather_while_the_engine_is_busy():
+    """Tiles that arrive during a batch form the next ones, none above the limit, oldest first."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running(engine) as (batcher, _):
+        [first] = batcher.submit([tile(100)])
+        await engine_started(engine)
+        others = [batcher.submit([tile(value)])[0] for value in range(6)]
+        engine.gate.set()
+        results = await asyncio.gather(first, *others)
+    assert [size for size, *_ in engine.batches] == [1, 4, 2]
+    assert engine.first_pixels == [[100], [0, 1, 2, 3], [4, 5]]
+    assert [int(result.sr[0, 0]) for result in results] == [100, 0, 1, 2, 3, 4, 5]
+
+
+async def test_every_slot_works_at_the_same_time():
+    """Two slots run two batches before either has finished."""
+    engine = FakeEngine(slots=2)
+    engine.gate.clear()
+    async with running(engine, max_batch_size=1) as (batcher, _):
+        futures = batcher.submit([tile(1), tile(2)])
+        await engine_started(engine)
+        await engine_started(engine)
+        assert batcher.in_flight == 2
+        engine.gate.set()
+        await asyncio.gather(*futures)
+
+
+async def test_one_shape_per_batch_and_order_is_kept():
+    """Tiles of another shape wait for a batch of their own and keep their place."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running(engine) as (batcher, _):
+        blocker = batcher.submit([tile()])
+        await engine_started(engine)
+        futures = [
+            batcher.submit([tile(value, side=side)])[0]
+            for value, side in ((1, 8), (2, 16), (3, 8), (4, 16))
+        ]
+        engine.gate.set()
+        await asyncio.gather(*blocker, *futures)
+    assert engine.batches == [(1, 8, 8), (2, 8, 8), (2, 16, 16)]
+    assert engine.first_pixels[1:] == [[1, 3], [2, 4]]
+
+
+async def test_full_queue_refuses_at_once_and_takes_nothing():
+    """A submission that does not fit as a whole is refused; what waited before is served."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running(engine, max_queue=3) as (batcher, _):
+        futures = batcher.submit([tile()])
+        await engine_started(engine)
+        futures += batcher.submit([tile(), tile()])
+        with pytest.raises(QueueFull, match=r"2 tiles wait and 2 more do not fit .* of 3"):
+            batcher.submit([tile(), tile()])
+        assert batcher.depth == 2
+        futures += batcher.submit([tile()])
+        engine.gate.set()
+        assert len(await asyncio.gather(*futures)) == 4
+
+
+async def test_cancelled_tile_leaves_the_queue_and_frees_its_place():
+    """A cancelled tile never reaches the engine, and another can take its place at once."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running(engine, max_queue=1) as (batcher, observer):
+        blocker = batcher.submit([tile(9)])
+        await engine_started(engine)
+        [unwanted] = batcher.submit([tile(1)])
+        unwanted.cancel()
+        await asyncio.sleep(0)
+        assert batcher.depth == 0
+        wanted = batcher.submit([tile(2)])
+        engine.gate.set()
+        await asyncio.gather(*blocker, *wanted)
+    assert engine.first_pixels == [[9], [2]]
+    assert observer.cancelled == 1
+
+
+async def test_cancelling_a_tile_under_way_leaves_its_neighbours_unharmed():
+    """The neighbours of a tile whose client left mid-batch get their answers (MLServer's hang)."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running(engine) as (batcher, _):
+        blocker = batcher.submit([tile()])
+        await engine_started(engine)
+        gone, stays = batcher.submit([tile(1), tile(2)])
+        engine.gate.set()
+        await asyncio.gather(*blocker)
+        gone.cancel()
+        assert int((await stays).sr[0, 0]) == 2
+        assert await batcher.drain(30)
+
+
+async def test_expired_tile_is_dropped_when_its_batch_is_formed():
+    """A deadline that passed in the queue is an error for that tile alone."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running(engine) as (batcher, observer):
+        blocker = batcher.submit([tile(9)])
+        await engine_started(engine)
+        [late] = batcher.submit([tile(1)], deadline_s=time.monotonic() - 1)
+        [fine] = batcher.submit([tile(2)], deadline_s=time.monotonic() + 3600)
+        engine.gate.set()
+        await asyncio.gather(*blocker, fine)
+        with pytest.raises(DeadlineExceeded):
+            await late
+    assert engine.first_pixels == [[9], [2]]
+    assert observer.missed == 1
+
+
+async def test_engine_error_fails_its_batch_only():
+    """Whatever a runtime raises reaches that batch's tiles, without details, and the loop lives."""
+    engine = FakeEngine()
+    engine.failures = [MemoryError("secret detail")]
+    async with running(engine) as (batcher, observer):
+        with pytest.raises(EngineFailed) as failure:
+            await batcher.submit([tile()])[0]
+        assert "secret" not in str(failure.value)
+        assert isinstance(observer.errors[0], MemoryError)
+        assert (await batcher.submit([tile(3)])[0]).sr[0, 0] == 3
+        assert observer.finished == [(1, True), (1, False)]
+        assert batcher.failure is None
+
+
+async def test_wrong_number_of_outputs_is_an_engine_error():
+    """Outputs that do not match the tiles are never handed to the wrong client."""
+    engine = FakeEngine()
+    engine.extra_outputs = -1
+    async with running(engine) as (batcher, observer):
+        results = await asyncio.gather(*batcher.submit([tile(1), tile(2)]), return_exceptions=True)
+        assert [type(result) for result in results] == [EngineFailed, EngineFailed]
+        assert "1 outputs for 2 tiles" in str(observer.errors[0])
+        engine.extra_outputs = 0
+        assert (await batcher.submit([tile(3)])[0]).sr[0, 0] == 3
+
+
+async def test_dead_loop_tells_every_waiter_and_refuses_new_tiles():
+    """If the loop itself ends, nobody waits for ever and the failure can be seen."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running(engine) as (batcher, _):
+        under_way = batcher.submit([tile()])
+        await engine_started(engine)
+        waiting = batcher.submit([tile()])
+        engine.failures = [SystemExit("the loop ends")]
+        engine.gate.set()
+        results = await asyncio.gather(*under_way, *waiting, return_exceptions=True)
+        assert [type(result) for result in results] == [EngineFailed, EngineFailed]
+        assert isinstance(batcher.failure, SystemExit)
+        with pytest.raises(NotReady):
+            batcher.submit([tile()])
+
+
+async def test_close_finishes_what_is_under_way_and_fails_what_waits():
+    """Closing lets the running batch end, and tells those that still wait."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running(engine) as (batcher, _):
+        [under_way] = batcher.submit([tile(5)])
+        await engine_started(engine)
+        [waiting] = batcher.submit([tile()])
+        batcher.close()
+        with pytest.raises(NotReady):
+            await waiting
+        with pytest.raises(NotReady):
+            batcher.submit([tile()])
+        engine.gate.set()
+        assert (await under_way).sr[0, 0] == 5
+
+
+async def test_drain_waits_for_every_tile_and_says_when_time_runs_out():
+    """Drain is true when all is settled and false while the engine is stuck."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running(engine) as (batcher, _):
+        futures = batcher.submit([tile(), tile()])
+        assert not await batcher.drain(0)
+        engine.gate.set()
+        assert await batcher.drain(30)
+        assert all(future.done() for future in futures)
+
+
+async def test_expected_wait_grows_with_the_queue():
+    """The estimate is nothing before the first batch and proportional to the tiles after it."""
+    engine = FakeEngine()
+    async with running(engine) as (batcher, _):
+        assert batcher.expected_wait_s(8) == 0
+        await batcher.submit([tile()])[0]
+        assert batcher.expected_wait_s(8) == pytest.approx(8 * batcher.expected_wait_s(1))
+        assert batcher.expected_wait_s(1) > 0

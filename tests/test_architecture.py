@@ -1,0 +1,118 @@
+"""The direction of imports: the contracts in pyproject.toml, and the service without torch."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("service", "models", "export", "training", "semsr")
+
+# Imports every module of the packages named first while the names after `--` cannot be imported.
+IMPORT_BLOCKED = """
+import importlib, pkgutil, sys
+
+split = sys.argv.index("--")
+packages, blocked = sys.argv[1:split], set(sys.argv[split + 1:])
+
+class Blocker:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ImportError(f"{name} is blocked by this test")
+
+sys.meta_path.insert(0, Blocker)
+for name in packages:
+    module = importlib.import_module(name)
+    print(name)
+    if hasattr(module, "__path__"):
+        for found in pkgutil.walk_packages(module.__path__, name + "."):
+            importlib.import_module(found.name)
+            print(found.name)
+"""
+
+
+def import_blocked(packages: list[str], blocked: list[str]) -> list[str]:
+    """Import packages with their modules in a new process; return the names imported."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_BLOCKED, *packages, "--", *blocked],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == result.returncode, result.stderr
+    return result.stdout.split()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("importlinter") is None, reason="import-linter is not installed"
+)
+def test_imports_follow_the_contracts() -> None:
+    """Every import contract of pyproject.toml holds."""
+    result = subprocess.run(
+        [sys.executable, "-c", "import sys, importlinter.cli as c; sys.exit(c.lint_imports())"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == result.returncode, result.stdout + result.stderr
+
+
+def test_the_service_imports_without_torch() -> None:
+    """Every module of the service and the bundle reader imports where torch and onnx are absent."""
+    imported = import_blocked(
+        ["service", "export.bundle"],
+        ["torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "scipy"],
+    )
+
+    assert {"service.app", "service.engines.onnx_engine", "export.bundle"} <= set(imported)
+
+
+def test_the_engines_import_without_a_web_framework() -> None:
+    """The engines can be used by the exporter and the trainer, which have no server."""
+    imported = import_blocked(
+        ["service.engines"], ["fastapi", "starlette", "uvicorn", "prometheus_client"]
+    )
+
+    assert "service.engines.onnx_engine" in imported
+
+
+def test_the_command_line_imports_a_folder_only_when_asked() -> None:
+    """`semsr --help` needs none of the folders: each subcommand imports its own."""
+    imported = import_blocked(["semsr.cli"], ["service", "models", "export", "training", "torch"])
+
+    assert ["semsr.cli"] == imported
+
+
+@pytest.mark.parametrize("package", ["service", "export", "training", "semsr"])
+def test_a_package_file_holds_a_docstring_only(package: str) -> None:
+    """Importing one module of these folders must not import the others through `__init__`."""
+    tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+
+    assert ["Expr"] == [type(node).__name__ for node in tree.body]
+    assert ast.get_docstring(tree)
+
+
+def test_modules_are_named_for_what_they_hold() -> None:
+    """No module is called utils, helpers, common, base or manager."""
+    vague = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+
+    found = [
+        path.relative_to(ROOT)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.stem in vague
+    ]
+
+    assert [] == found
+
+
+def test_tests_hold_no_package_files() -> None:
+    """An `__init__.py` under tests/ would hide the packages of the same name (see pyproject)."""
+    assert [] == list((ROOT / "tests").rglob("__init__.py"))

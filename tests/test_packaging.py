@@ -1,0 +1,286 @@
+"""The locks, the wheel and the Makefile: what a fresh machine installs and how it is told."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ROOT / "requirements"
+FIND_PYTHON = REQUIREMENTS / "find-python"
+# The one file without hashes: torch's CPU build is another file than the registry's.
+TORCH_LOCK = "torch.txt"
+HASHED_LOCKS = sorted(path.name for path in REQUIREMENTS.glob("*.txt") if path.name != TORCH_LOCK)
+# Which lock carries which extras and groups of pyproject.toml.
+LOCKED_EXTRAS = {
+    "base.txt": [],
+    "openvino.txt": ["openvino"],
+    "train.txt": ["train"],
+    "export.txt": ["export"],
+    "loadtest.txt": ["loadtest"],
+    "dev.txt": ["openvino", "train", "export"],
+}
+LOCKED_GROUPS = {"build.txt": "build", "test.txt": "test", "dev.txt": "dev"}
+
+
+def read_lock(name: str) -> dict[str, str]:
+    """Read the pinned versions of a hashed lock, by canonical name; markers are dropped."""
+    text = (REQUIREMENTS / name).read_text(encoding="utf-8")
+    pins = re.findall(r"^([A-Za-z0-9][\w.-]*)==(\S+)", text, flags=re.MULTILINE)
+    return {canonicalize_name(package): version for package, version in pins}
+
+
+def read_project() -> dict[str, Any]:
+    """Read pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def group_requirements(groups: dict[str, list[Any]], name: str) -> Iterator[Requirement]:
+    """List the requirements of a dependency group and of the groups that it includes."""
+    for entry in groups[name]:
+        if isinstance(entry, dict):
+            yield from group_requirements(groups, entry["include-group"])
+        else:
+            yield Requirement(entry)
+
+
+def unmet(requirements: list[Requirement], pins: dict[str, str]) -> list[str]:
+    """List the requirements that a lock does not pin to a version that they allow."""
+    return [
+        str(requirement)
+        for requirement in requirements
+        if (version := pins.get(canonicalize_name(requirement.name))) is None
+        or version not in requirement.specifier
+    ]
+
+
+def test_every_lock_is_known_here() -> None:
+    """A lock that no extra or group accounts for would go unchecked."""
+    assert sorted({*LOCKED_EXTRAS, *LOCKED_GROUPS}) == HASHED_LOCKS
+
+
+@pytest.mark.parametrize("name", [*HASHED_LOCKS, TORCH_LOCK])
+def test_a_lock_names_no_address(name: str) -> None:
+    """Where packages come from is the machine's own configuration, never the lock's."""
+    text = (REQUIREMENTS / name).read_text(encoding="utf-8")
+
+    assert [] == re.findall(r"^.*://.*$", text, flags=re.MULTILINE)
+    assert [] == re.findall(r"^-.*$", text, flags=re.MULTILINE)  # --index-url, --find-links, -i
+
+
+@pytest.mark.parametrize("name", HASHED_LOCKS)
+def test_a_lock_pins_every_package_with_hashes(name: str) -> None:
+    """Each requirement has one exact version and at least one sha256."""
+    text = re.sub(r"\s*#.*", "", (REQUIREMENTS / name).read_text(encoding="utf-8"))
+    entries = text.replace("\\\n", " ").strip().splitlines()
+
+    assert entries
+    for entry in filter(str.strip, entries):
+        assert re.match(r"[a-z0-9][\w.-]*==\S+ .*--hash=sha256:[0-9a-f]{64}", entry), entry
+
+
+def test_the_torch_lock_pins_torch_alone() -> None:
+    """The file without hashes holds nothing but the version that the extras name."""
+    text = (REQUIREMENTS / TORCH_LOCK).read_text(encoding="utf-8")
+    entries = [line for line in text.splitlines() if line and not line.startswith("#")]
+    extras = read_project()["project"]["optional-dependencies"]
+
+    assert len(entries) == 1
+    assert entries[0] in extras["train"]
+    assert entries[0] in extras["export"]
+
+
+@pytest.mark.parametrize("name", HASHED_LOCKS)
+def test_no_hashed_lock_brings_torch(name: str) -> None:
+    """Torch and the CUDA libraries of its default build come only with torch.txt."""
+    brought = [
+        package
+        for package in read_lock(name)
+        if package in {"torch", "triton", "pytorch-triton"} or package.startswith("nvidia-")
+    ]
+
+    assert [] == brought
+
+
+def test_the_serving_lock_stays_small() -> None:
+    """Serving needs nothing of training, export and development."""
+    heavy = {"scipy", "onnx", "onnxscript", "safetensors", "sympy", "openvino", "pytest", "pyright"}
+
+    assert set() == heavy & set(read_lock("base.txt"))
+
+
+@pytest.mark.parametrize("name", sorted(LOCKED_EXTRAS))
+def test_a_lock_satisfies_what_it_is_made_from(name: str) -> None:
+    """Base dependencies and extras are pinned to versions that pyproject.toml allows."""
+    project = read_project()["project"]
+    texts = [*project["dependencies"]]
+    for extra in LOCKED_EXTRAS[name]:
+        texts += project["optional-dependencies"][extra]
+    requirements = [Requirement(text) for text in texts if not text.startswith("torch==")]
+
+    assert [] == unmet(requirements, read_lock(name))
+
+
+@pytest.mark.parametrize("name", sorted(LOCKED_GROUPS))
+def test_a_lock_satisfies_its_group(name: str) -> None:
+    """Dependency groups are pinned to versions that pyproject.toml allows."""
+    groups = read_project()["dependency-groups"]
+
+    assert [] == unmet([*group_requirements(groups, LOCKED_GROUPS[name])], read_lock(name))
+
+
+def test_all_locks_agree_on_versions() -> None:
+    """A package has one version, whichever lock it is installed from."""
+    versions: dict[str, set[str]] = {}
+    for name in HASHED_LOCKS:
+        for package, version in read_lock(name).items():
+            versions.setdefault(package, set()).add(version)
+
+    assert {} == {package: found for package, found in versions.items() if len(found) > 1}
+
+
+@pytest.mark.parametrize("name", ["train.txt", "export.txt", "dev.txt"])
+def test_what_torch_needs_is_locked(name: str) -> None:
+    """Installing torch after the lock brings torch alone (with a CPU build)."""
+    try:
+        needs = importlib.metadata.requires("torch") or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("torch is not installed")
+    requirements = [
+        requirement
+        for text in needs
+        if not (requirement := Requirement(text)).name.startswith(("nvidia-", "cuda-", "triton"))
+        and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
+    ]
+
+    assert requirements
+    assert [] == unmet(requirements, read_lock(name))
+
+
+def test_the_fixed_packages_are_declared() -> None:
+    """Every package that the product is specified to build on is named in pyproject.toml."""
+    project = read_project()["project"]
+    texts = [*project["dependencies"]]
+    for extra in project["optional-dependencies"].values():
+        texts += extra
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
+    fixed = {
+        "torch", "onnx", "onnxruntime-gpu", "tensorrt", "fastapi", "uvicorn", "pydantic",
+        "prometheus-client", "locust",
+    }  # fmt: skip
+
+    assert set() == fixed - declared
+
+
+def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
+    """A wheel has every module, the recipes and the command; no tests and no bundles."""
+    subprocess.run(
+        [
+            sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+            "--disable-pip-version-check", "--no-index", "--wheel-dir", str(tmp_path), str(ROOT),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    packages = ("service", "models", "export", "training", "semsr")
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for package in packages
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+    [wheel] = tmp_path.glob("semsr-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        [entry_points] = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
+        commands = archive.read(entry_points).decode()
+
+    assert expected == names
+    assert any(name.startswith("training/recipes/") for name in names)
+    assert "semsr = semsr.cli:main" in commands
+
+
+def test_make_help_lists_the_documented_targets() -> None:
+    """`make` alone lists the targets that the README and CONTRIBUTING name."""
+    listed = subprocess.run(["make", "-C", ROOT], capture_output=True, text=True, check=True).stdout
+
+    for target in (
+        "demo", "serve", "bench", "test", "test-slow", "lint", "types", "format", "install",
+        "install-dev", "lock", "clean",
+    ):  # fmt: skip
+        assert re.search(rf"^  make {target}\s", listed, flags=re.MULTILINE), target
+
+
+def find_python(python: str) -> subprocess.CompletedProcess[str]:
+    """Run requirements/find-python with PYTHON set."""
+    return subprocess.run(
+        [FIND_PYTHON],
+        env={"PYTHON": python, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def fake_python(path: Path, script: str) -> str:
+    """Write a program that stands in for a Python."""
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_python_that_serves_is_found() -> None:
+    """The Python that runs the tests can make environments, and its own path is printed."""
+    result = find_python(sys.executable)
+
+    assert 0 == result.returncode
+    assert Path(sys.executable).samefile(result.stdout.strip())
+
+
+def test_no_python_says_what_to_install() -> None:
+    """Without a Python the message names the packages and the way to point to another one."""
+    result = find_python("no-such-python")
+
+    assert 1 == result.returncode
+    assert "no Python 3.11 or newer found" in result.stderr
+    assert "apt-get install python3 python3-venv" in result.stderr
+    assert "PYTHON=/path/to/python3" in result.stderr
+
+
+def test_an_old_python_is_named(tmp_path: Path) -> None:
+    """A Python that is too old is shown with its version."""
+    python = fake_python(
+        tmp_path / "python3", 'case "$2" in *print*) echo 3.9 ;; *) exit 1 ;; esac'
+    )
+
+    result = find_python(python)
+
+    assert 1 == result.returncode
+    assert f"too old: {python} (3.9)" in result.stderr
+
+
+@pytest.mark.parametrize("module", ["venv", "ensurepip"])
+def test_a_python_without_venv_says_which_part_is_missing(tmp_path: Path, module: str) -> None:
+    """Debian's Python without its venv package is recognised, and the package named."""
+    hide = (
+        "import importlib.util as u, sys; found = u.find_spec; "
+        f"u.find_spec = lambda name: None if name == '{module}' else found(name); "
+        "exec(sys.argv[1])"
+    )
+    python = fake_python(tmp_path / "python3", f'exec {sys.executable} -c "{hide}" "$2"')
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+    result = find_python(python)
+
+    assert 1 == result.returncode
+    assert f"lacks {module}: apt-get install python{version}-venv" in result.stderr

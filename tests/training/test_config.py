@@ -1,0 +1,131 @@
+"""Recipes: shipped ones load, mistakes are named."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from training.config import RECIPES, ConfigError, find_recipe, load_recipe
+
+MINIMAL = 'name = "a"\n[data]\nhr = ["hr/*.png"]\n'
+
+
+@pytest.fixture
+def recipe_path(tmp_path: Path) -> Path:
+    """Write the smallest valid recipe."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_valid(path: Path) -> None:
+    """Recipes in the repository load without overrides and say what their data are."""
+    assert load_recipe(path).data.statement != ""
+
+
+def test_supervised_recipe_keeps_defects_and_enough_sources_out() -> None:
+    """At least four sources are held out, and no file with process defects is trained on."""
+    data = load_recipe(find_recipe("supervised")).data
+    defects = {f"openEBL-2026-02/CC_{number:03}.jpg" for number in (33, 36, 38)}
+
+    assert len(set(data.held_out_sources)) >= 4
+    assert defects <= set(data.excluded_sources)
+
+
+def test_defaults_fill_what_the_file_leaves_out(recipe_path: Path) -> None:
+    """Only a name and images are required."""
+    recipe = load_recipe(recipe_path)
+
+    assert "rep_sr" == recipe.generator.name
+    assert 16 == recipe.optimization.batch_size
+
+
+def test_overrides_win_over_the_file_and_are_typed(recipe_path: Path) -> None:
+    """Numbers, lists, tables and plain words all reach their field."""
+    recipe = load_recipe(
+        recipe_path,
+        overrides=[
+            "optimization.steps=7",
+            "degradation.gain=[1.1, 1.2]",
+            "generator.hyper_parameters.channels=8",
+            "generator.name=resnet9",
+            'data.hr=["a/*.png", "b/*.png"]',
+            "name=run=2",
+        ],
+    )
+
+    assert 7 == recipe.optimization.steps
+    assert (1.1, 1.2) == recipe.degradation.gain
+    assert {"channels": 8} == recipe.generator.hyper_parameters
+    assert "resnet9" == recipe.generator.name
+    assert ["a/*.png", "b/*.png"] == recipe.data.hr
+    assert "run=2" == recipe.name
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimization.stepps=7", r"optimization\.stepps: Extra inputs are not permitted"),
+        ("optimization.steps=0", r"optimization\.steps: .*greater than or equal to 1"),
+        ("optimization.steps=many", r"optimization\.steps: .*integer"),
+        ("degradation.gain=[2, 1]", r"degradation\.gain: .*\[low, high\], got \[2.0, 1.0\]"),
+        ("degradation.noise_var_base=[-1, 1]", r"degradation\.noise_var_base"),
+        ("degradation.lag_decay=[0, 1]", r"degradation\.lag_decay"),
+        ("data.hr=[]", r"data\.hr"),
+        ("optimization.steps", "section.key=value, got 'optimization.steps'"),
+        ("optimization..steps=1", "section.key=value"),
+        ("name.first=1", "'name' is a value, not a section"),
+    ],
+)
+def test_mistakes_are_named(recipe_path: Path, override: str, message: str) -> None:
+    """The error says which field and what was expected."""
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(recipe_path, overrides=[override])
+
+
+def test_a_source_cannot_be_held_out_and_excluded(recipe_path: Path) -> None:
+    """Held out means evaluated on; excluded means not even that."""
+    overrides = ['data.held_out_sources=["a"]', 'data.excluded_sources=["a", "b"]']
+
+    with pytest.raises(ConfigError, match=r"both held out and excluded: \['a'\]"):
+        load_recipe(recipe_path, overrides=overrides)
+
+
+def test_broken_toml_is_a_config_error(recipe_path: Path) -> None:
+    """A syntax error names the file."""
+    recipe_path.write_text("name = ")
+
+    with pytest.raises(ConfigError, match=r"recipe\.toml is not TOML"):
+        load_recipe(recipe_path)
+
+
+def test_missing_recipe_is_named(tmp_path: Path) -> None:
+    """A path that does not exist is the usual FileNotFoundError."""
+    with pytest.raises(FileNotFoundError, match=r"no recipe at .*none\.toml"):
+        load_recipe(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny.toml", "recipes/tiny.toml"])
+def test_shipped_recipes_are_found_by_name(name: str) -> None:
+    """`recipes/tiny.toml` works from any folder."""
+    assert RECIPES / "tiny.toml" == find_recipe(name)
+
+
+def test_a_path_wins_over_a_shipped_name(recipe_path: Path) -> None:
+    """A file that exists is taken as named."""
+    assert recipe_path == find_recipe(str(recipe_path))
+
+
+def test_unknown_recipe_lists_the_shipped_ones() -> None:
+    """A misspelt name is answered with the right ones."""
+    with pytest.raises(FileNotFoundError, match=r"'supervized'.*supervised, tiny"):
+        find_recipe("supervized")
+
+
+def test_a_loaded_recipe_cannot_be_changed(recipe_path: Path) -> None:
+    """The run is described by the recipe, so nothing may edit it on the way."""
+    recipe = load_recipe(recipe_path)
+
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.optimization.steps = 3

@@ -1,0 +1,205 @@
+"""The loop: it learns, resumes exactly, and stops when it must."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import load_generator
+from training.config import ConfigError, OptimizationConfig, load_recipe
+from training.datasets import load_training_images
+from training.run_dir import RunDir, RunDirError
+from training.trainer import NonFiniteLossError, Trainer, cosine_rate, train
+
+
+def _stats(run_dir: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
+
+
+def test_training_lowers_the_loss_and_describes_itself(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """A short run beats its own start, and its checkpoint says what it was trained on."""
+    overrides = ["optimization.steps=60", 'data.held_out_sources=["hr/hr_3.png"]']
+
+    path = train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", overrides=overrides)
+
+    stats = _stats(tmp_path / "run")
+    assert [5 * n for n in range(1, 13)] == [record["step"] for record in stats]
+    assert stats[-1]["loss"] < 0.8 * stats[0]["loss"]
+    assert stats[-1]["held_out_psnr_db"] > stats[1]["held_out_psnr_db"]
+    assert tmp_path / "run" / "checkpoint.safetensors" == path
+    generator, info = load_generator(path)
+    assert (8, 2, 4) == (generator.hyper_parameters["channels"], 2, generator.scale)
+    training = info.training
+    assert (60, 60, 0) == (training["steps"], training["steps_done"], training["seed"])
+    assert ["hr/hr_0.png", "hr/hr_1.png", "hr/hr_2.png"] == training["data"]["images"]
+    assert ["hr/hr_3.png"] == training["data"]["held_out_sources"]
+    assert ["hr/hr_3.png"] == training["data"]["held_out_tiles"]
+    assert {"mean", "std", "noise_sigma"} == set(training["lr_domain"])
+    assert 40 < training["lr_domain"]["mean"] < 120
+    assert 4 < training["lr_domain"]["noise_sigma"] < 9
+    assert [8.6, 8.6] == training["degradation"]["noise_var_base"]
+    recipe = load_recipe(tiny_recipe, overrides=overrides)
+    assert recipe.model_dump(mode="json") == training["recipe"]
+    assert training["recipe"] == json.loads((tmp_path / "run" / "config.json").read_text())
+
+
+def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """A run that was stopped after a save and resumed gives the same weights and statistics."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(tiny_recipe, data_root=data_root, run_dir=whole)
+    _run_until(15, tiny_recipe, data_root=data_root, run_dir=parts)
+
+    train(tiny_recipe, data_root=data_root, run_dir=parts, resume=True)
+
+    expected, _ = load_generator(whole / "checkpoint.safetensors")
+    actual, _ = load_generator(parts / "checkpoint.safetensors")
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(tensor, actual.state_dict()[name]), name
+    wanted = ("step", "loss", "learning_rate")
+    assert [{k: r[k] for k in wanted} for r in _stats(whole)] == [
+        {k: r[k] for k in wanted} for r in _stats(parts)
+    ]
+
+
+def _run_until(last_step: int, recipe_path: Path, *, data_root: Path, run_dir: Path) -> None:
+    """Train, and lose power at a step: what was saved last stays, what was logged since too."""
+    recipe = load_recipe(recipe_path)
+    images = load_training_images(recipe.data, data_root=data_root)
+    folder = RunDir(run_dir)
+    folder.start(recipe, resume=False)
+    trainer = Trainer(recipe, images=images, held_out=[], run_dir=folder)
+    draw = trainer.sampler.batch
+
+    def failing_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if step == last_step:
+            raise InterruptedError
+        return draw(step)
+
+    trainer.sampler.batch = failing_batch
+    with pytest.raises(InterruptedError):
+        trainer.run()
+    assert [5, 10, 15] == [record["step"] for record in _stats(run_dir)]
+
+
+def test_non_finite_loss_stops_with_the_step_and_keeps_the_last_checkpoint(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """Divergence is an error that names the step; nothing broken is saved."""
+    overrides = [
+        "optimization.learning_rate=1e30",
+        "optimization.warm_up_steps=0",
+        "run.checkpoint_every_steps=1",
+    ]
+
+    with pytest.raises(NonFiniteLossError, match=r"step 2: loss (nan|inf) with gradient norm"):
+        train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", overrides=overrides)
+
+    _, info = load_generator(tmp_path / "run" / "checkpoint.safetensors")
+    assert 1 == info.training["steps_done"]
+
+
+def test_a_finished_run_is_not_overwritten(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """A folder that holds a run is refused unless it is resumed."""
+    overrides = ["optimization.steps=1"]
+    train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", overrides=overrides)
+
+    with pytest.raises(RunDirError, match="already holds a run"):
+        train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", overrides=overrides)
+
+
+def test_nothing_to_resume_is_an_error(tiny_recipe: Path, data_root: Path, tmp_path: Path) -> None:
+    """Resuming an empty folder must not quietly start anew."""
+    with pytest.raises(RunDirError, match="holds no run to resume"):
+        train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", resume=True)
+
+
+def test_resuming_with_another_recipe_is_an_error(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """The recipe in the folder describes the run; half of each would be described by none."""
+    overrides = ["optimization.steps=1"]
+    train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", overrides=overrides)
+
+    with pytest.raises(ConfigError, match="differs from the one"):
+        train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", resume=True)
+
+
+def test_resume_state_is_never_unpickled_into_objects(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """A state file that would run code is refused and the code does not run."""
+    train(
+        tiny_recipe,
+        data_root=data_root,
+        run_dir=tmp_path / "run",
+        overrides=["optimization.steps=1"],
+    )
+    trap = tmp_path / "trap"
+
+    class Touch:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (trap,)
+
+    (tmp_path / "run" / "state.pt").write_bytes(pickle.dumps(Touch(), protocol=2))
+
+    with pytest.raises(pickle.UnpicklingError):
+        train(
+            tiny_recipe,
+            data_root=data_root,
+            run_dir=tmp_path / "run",
+            overrides=["optimization.steps=1"],
+            resume=True,
+        )
+    assert not trap.exists()
+
+
+def test_average_follows_the_weights_and_is_what_is_saved(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """The checkpoint holds the moving average, computed step by step with the rising decay."""
+    recipe = load_recipe(tiny_recipe, overrides=["optimization.steps=2"])
+    folder = RunDir(tmp_path / "run")
+    folder.start(recipe, resume=False)
+    images = load_training_images(recipe.data, data_root=data_root)
+    trainer = Trainer(recipe, images=images, held_out=[], run_dir=folder)
+    weight = trainer.generator.state_dict()["head.weight"]
+    expected = weight.clone()
+    draw = trainer.sampler.batch
+
+    def follow() -> None:
+        decay = min(0.9, (1 + trainer.step) / (10 + trainer.step))
+        expected.mul_(decay).add_((1 - decay) * weight)
+
+    def recording_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if step > 0:
+            follow()
+        return draw(step)
+
+    trainer.sampler.batch = recording_batch
+    trainer.run()
+    follow()
+
+    saved = load_generator(folder.checkpoint)[0].state_dict()["head.weight"]
+    assert torch.allclose(expected, saved, atol=1e-7)
+    assert not torch.equal(weight, saved)
+
+
+def test_rate_rises_then_falls_as_a_cosine() -> None:
+    """Warm-up to the peak, half way down in the middle, the final rate at the end."""
+    options = OptimizationConfig(
+        steps=110, warm_up_steps=10, learning_rate=1e-2, final_learning_rate=1e-4
+    )
+
+    assert 1e-3 == pytest.approx(cosine_rate(0, options))
+    assert 1e-2 == pytest.approx(cosine_rate(9, options))
+    assert 1e-2 == pytest.approx(cosine_rate(10, options))
+    assert (1e-2 + 1e-4) / 2 == pytest.approx(cosine_rate(60, options))
+    assert 1e-4 == pytest.approx(cosine_rate(110, options))

@@ -1,0 +1,1 @@
+"""Training of the generators in `models`: recipes, data, the loop, evaluation."""

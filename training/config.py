@@ -1,0 +1,205 @@
+"""Training recipes: TOML files read into frozen pydantic models; the first step of every run.
+
+Paths in a recipe are relative to a data root that the caller passes; nothing here reads the
+environment. Precedence: overrides (`section.key=value`) over the file over the defaults.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class ConfigError(ValueError):
+    """A recipe or override that cannot be read, with the field and what was expected."""
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"a range is [low, high], got {list(bounds)}")
+    return bounds
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+NonNegative = Annotated[float, Field(ge=0)]
+NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ordered)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GeneratorConfig(_Section):
+    """Which network is trained."""
+
+    name: str = Field(default="rep_sr", description="registry name")
+    hyper_parameters: dict[str, Any] = Field(default_factory=dict, description="its arguments")
+
+
+class DataConfig(_Section):
+    """Which images are read, and which sources are kept out of training."""
+
+    hr: list[str] = Field(min_length=1, description="globs of HR images, relative to the root")
+    index: str | None = Field(
+        default=None, description="CSV naming each tile's source image: columns folder, file, src"
+    )
+    held_out_tiles: list[str] = Field(
+        default_factory=list, description="globs; those whose source is held out are evaluated"
+    )
+    held_out_sources: list[str] = Field(
+        default_factory=list, description="source images kept out of training with all their tiles"
+    )
+    excluded_sources: list[str] = Field(
+        default_factory=list, description="source images neither trained nor evaluated on"
+    )
+    real_pairs: str | None = Field(
+        default=None, description="folder of *_lr / *_hr pairs of real captures, evaluation only"
+    )
+    defects_hr: str | None = Field(
+        default=None, description="folder of HR images with defects, evaluation only"
+    )
+    defects_lr: str | None = Field(
+        default=None, description="folder of their LR versions, same file names"
+    )
+    max_rows_px: int | None = Field(
+        default=None, ge=1, description="rows used from the top; below lies the data bar"
+    )
+    statement: str = Field(default="", description="what the data are, for the model card")
+    credits: str = Field(default="", description="owner and licence, for the model card")
+
+
+class DegradationConfig(_Section):
+    """Ranges from which each crop's HR-to-LR degradation is drawn, uniformly and independently."""
+
+    spot_sigma_px: NonNegativeRange = Field(
+        default=(0.0, 2.0), description="Gaussian beam spot, HR px, before the area mean"
+    )
+    lag_decay: Annotated[
+        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
+        AfterValidator(_ordered),
+    ] = Field(default=(0.0, 0.15), description="share of the pixel to the left that lingers")
+    gain: NonNegativeRange = Field(default=(1.0, 1.0), description="tone: lr = gain * hr^gamma + o")
+    offset_grey: Range = Field(default=(0.0, 0.0), description="tone: o, grey levels")
+    gamma: NonNegativeRange = Field(default=(1.0, 1.0), description="tone: exponent on [0, 1]")
+    noise_var_base: NonNegativeRange = Field(
+        default=(8.6, 8.6), description="a of noise variance a + b * grey, grey levels squared"
+    )
+    noise_var_slope: NonNegativeRange = Field(
+        default=(0.31, 0.31), description="b of noise variance a + b * grey, grey levels"
+    )
+
+
+class OptimizationConfig(_Section):
+    """The loop: length, batch, optimiser, averaging."""
+
+    steps: int = Field(default=6000, ge=1, description="optimiser steps")
+    batch_size: int = Field(default=16, ge=1, description="crops a step")
+    crop_px: int = Field(default=48, ge=8, description="side of a crop on the LR grid")
+    crop_candidates: int = Field(
+        default=1, ge=1, description="crops drawn for each one used: the one of most contrast"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak of the cosine")
+    final_learning_rate: float = Field(default=1e-5, gt=0, description="end of the cosine")
+    warm_up_steps: int = Field(default=100, ge=0, description="linear rise from zero")
+    gradient_clip: float = Field(default=0.5, gt=0, description="largest gradient norm")
+    ema_decay: float = Field(default=0.999, ge=0, lt=1, description="weight averaging a step")
+    charbonnier_eps: float = Field(default=1e-3, gt=0, description="loss sqrt(d^2 + eps^2)")
+    seed: int = Field(default=0, ge=0, description="weights, crops and degradations")
+    threads: int = Field(default=2, ge=1, description="torch threads on the CPU")
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the network runs")
+
+
+class RunConfig(_Section):
+    """How often the run reports and saves."""
+
+    log_every_steps: int = Field(default=25, ge=1, description="one line of stats.jsonl")
+    checkpoint_every_steps: int = Field(default=250, ge=1, description="checkpoint and state")
+    validate_every_steps: int = Field(default=500, ge=1, description="PSNR on held-out tiles")
+
+
+class Recipe(_Section):
+    """One training run, complete: enough to repeat it on the same data."""
+
+    name: str = Field(min_length=1, description="name of the model, shown in cards and answers")
+    generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
+    data: DataConfig
+    degradation: DegradationConfig = Field(default_factory=DegradationConfig)
+    optimization: OptimizationConfig = Field(default_factory=OptimizationConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
+
+    @model_validator(mode="after")
+    def _sources_are_disjoint(self) -> Self:
+        both = set(self.data.held_out_sources) & set(self.data.excluded_sources)
+        if both:
+            raise ValueError(f"sources both held out and excluded: {sorted(both)}")
+        return self
+
+
+def find_recipe(name: str) -> Path:
+    """Return the path of a recipe: a file as named, else one of `training/recipes`.
+
+    Args:
+        name: A path, or the name of a shipped recipe such as `supervised`, with or without `.toml`
+            and a leading `recipes/`.
+
+    Raises:
+        FileNotFoundError: Neither exists; the message lists the shipped ones.
+    """
+    shipped = RECIPES / Path(name).name
+    for path in (Path(name), shipped, shipped.with_name(f"{shipped.name}.toml")):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
+    raise FileNotFoundError(f"no recipe {name!r}; shipped ones are: {known}")
+
+
+def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        path: TOML file.
+        overrides: `section.key=value`; the value is read as TOML, and as plain text where it is
+            not valid TOML.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: Not TOML, an unknown field, a value out of bounds, or a malformed override.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe at {path}")
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc']) or 'recipe'}: {item['msg']}"
+            for item in error.errors()
+        ]
+        raise ConfigError(f"{path}: " + "; ".join(lines)) from error
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigError(f"an override is section.key=value, got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table: dict[str, Any] = document
+    for part in parts[:-1]:
+        section: Any = table.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"override {override!r}: {part!r} is a value, not a section")
+        table = cast("dict[str, Any]", section)
+    table[parts[-1]] = value
