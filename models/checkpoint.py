@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from models.generator import Generator
 from models.registry import GENERATORS, build_generator
@@ -77,8 +77,10 @@ def save_generator(path: Path, generator: Generator, *, training: Mapping[str, A
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / path.name
-        save_file(tensors, temporary, metadata=metadata)
-        with temporary.open("rb") as file:
+        # Not `save_file`: it makes files that only their owner can read, whatever the umask says.
+        with temporary.open("wb") as file:
+            file.write(serialize(tensors, metadata=metadata))
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
 

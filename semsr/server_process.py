@@ -61,7 +61,9 @@ def running_server(
         "SEMSR_PORT": "0",
         "SEMSR_DRAIN_S": "0",
         **settings,
+        # The address is read from the log, which must therefore hold it.
         "SEMSR_LOG_FORMAT": "json",
+        "SEMSR_LOG_LEVEL": "info",
     }
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "service.log"

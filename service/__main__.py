@@ -1,5 +1,6 @@
 """`python -m service`: settings, one uvicorn process, an exit code that means something."""
 
+import os
 import signal
 import socket
 import sys
@@ -12,13 +13,13 @@ from pydantic import ValidationError
 from service.app import create_app
 from service.lifecycle import Lifecycle
 from service.logs import configure_logs
-from service.settings import Settings
+from service.settings import Settings, unknown_variables
 
 log = structlog.get_logger()
 
 EXIT_OK = 0
 EXIT_CONFIGURATION = 2
-EXIT_LOAD_FAILED = 3
+EXIT_FAILED = 3
 EXIT_ADDRESS = 4
 
 
@@ -69,7 +70,8 @@ def run(settings: Settings) -> int:
     """Serve until told to stop.
 
     Returns:
-        0 after a graceful stop, 3 if the model could not be loaded, 4 if the address is taken.
+        0 after a graceful stop, 3 if the model could not be loaded or its engine loop has died,
+        4 if the address is taken.
     """
     configure_logs(settings.log_level, settings.log_format)
     try:
@@ -102,7 +104,7 @@ def run(settings: Settings) -> int:
     server = DrainingServer(config, lifecycle)
     with listener:
         server.run(sockets=[listener])
-    return EXIT_LOAD_FAILED if lifecycle.has_failed else EXIT_OK
+    return EXIT_FAILED if lifecycle.has_failed else EXIT_OK
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -128,6 +130,11 @@ def main() -> int:
         for problem in error.errors():
             name = "SEMSR_" + "_".join(str(part) for part in problem["loc"]).upper()
             sys.stderr.write(f"{name}: {problem['msg']} (found {problem['input']!r})\n")
+        return EXIT_CONFIGURATION
+    unknown = unknown_variables(os.environ)
+    if unknown:
+        known = ", ".join(f"SEMSR_{name.upper()}" for name in Settings.model_fields)
+        sys.stderr.write(f"unknown settings: {', '.join(unknown)}; known ones are {known}\n")
         return EXIT_CONFIGURATION
     return run(settings)
 

@@ -33,7 +33,7 @@ def create_app(
     Args:
         settings: The service's settings.
         engine_loader: Loads an engine by name; tests give their own.
-        on_failure: Called once if the model cannot be loaded, so that the process can end.
+        on_failure: Called if the service cannot, or can no longer, serve; the process should end.
     """
     metrics = Metrics()
     lifecycle = Lifecycle(settings, metrics, engine_loader=engine_loader, on_failure=on_failure)

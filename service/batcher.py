@@ -74,6 +74,10 @@ class BatchObserver(Protocol):
         """An engine call failed; the details are for the log."""
         ...
 
+    def loop_failed(self, error: BaseException) -> None:
+        """The loop itself has ended; every waiter has been told."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class _Item:
@@ -345,6 +349,7 @@ class Batcher:
             self._closing = True
             self._work.notify_all()
         self._fail(abandoned, EngineFailed("the engine loop has failed"))
+        self._observer.loop_failed(error)
 
 
 def _check_count(outputs: npt.NDArray[np.uint8], batch: list[_Item]) -> None:

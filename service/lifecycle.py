@@ -14,13 +14,14 @@ from collections.abc import Callable
 import structlog
 
 from export.bundle import Bundle, load_bundle
+from service.batch_reporter import BatchReporter
 from service.batcher import Batcher
 from service.engines import Engine, EngineError, EngineOptions, load_engine
 from service.engines.auto import choose_engine
 from service.engines.cpu import available_cpus
 from service.engines.golden import verify_golden, warm_up
 from service.errors import NotReady
-from service.metrics import BatchMetrics, Metrics
+from service.metrics import Metrics
 from service.settings import Settings
 from service.upscaler import Upscaler
 
@@ -55,7 +56,7 @@ class Lifecycle:
             settings: The service's settings.
             metrics: Told of the state and the model.
             engine_loader: Loads an engine by name; tests give their own.
-            on_failure: Called once when the model cannot be loaded.
+            on_failure: Called when the service cannot, or can no longer, serve.
         """
         self.settings = settings
         self.metrics = metrics
@@ -70,10 +71,11 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[None]] = set()
         self._model_headers: list[tuple[bytes, bytes]] = []
         self._loaded = asyncio.Event()
+        self._failed = asyncio.Event()
 
     def start(self) -> None:
         """Begin to load; call on the event loop."""
-        for work in (self._load(), self._watch()):
+        for work in (self._load(), self._watch_loop_lag()):
             task = asyncio.get_running_loop().create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -81,6 +83,10 @@ class Lifecycle:
     async def wait_loaded(self) -> None:
         """Wait until loading has ended, well or not."""
         await self._loaded.wait()
+
+    async def wait_failed(self) -> None:
+        """Wait until the service can no longer serve."""
+        await self._failed.wait()
 
     @property
     def upscaler(self) -> Upscaler:
@@ -135,10 +141,8 @@ class Lifecycle:
             await asyncio.to_thread(self._load_engine)
             self._serve()
         except Exception as error:
-            self.state = State.FAILED
-            self.reason = f"the model cannot be served: {error}"
             log.error("load_failed", error=str(error), kind=type(error).__name__)  # noqa: TRY400
-            self._on_failure()
+            self._fail(f"the model cannot be served: {error}")
         else:
             log.info(
                 "ready",
@@ -182,8 +186,12 @@ class Lifecycle:
             engine,
             max_batch_size=self._max_batch_size(self.bundle),
             max_queue=self.settings.max_queue,
-            observer=BatchMetrics(
-                self.metrics, model=model, version=self.bundle.version, precision=engine.precision
+            observer=BatchReporter(
+                self.metrics,
+                model=model,
+                version=self.bundle.version,
+                precision=engine.precision,
+                on_loop_failure=lambda _: self._fail("the engine loop has failed"),
             ),
         )
         self._batcher.start()
@@ -218,15 +226,15 @@ class Lifecycle:
     def _in_flight(self) -> int:
         return self._batcher.in_flight if self._batcher else 0
 
-    async def _watch(self) -> None:
-        """Measure the event loop's lag, and notice an engine loop that has died."""
+    def _fail(self, reason: str) -> None:
+        """Turn both probes and ask the process to end, so that whoever watches restarts it."""
+        self.state = State.FAILED
+        self.reason = reason
+        self._failed.set()
+        self._on_failure()
+
+    async def _watch_loop_lag(self) -> None:
         while True:
             due_s = time.monotonic() + _LAG_PERIOD_S
             await asyncio.sleep(_LAG_PERIOD_S)
             self.metrics.event_loop_lag.set(max(0.0, time.monotonic() - due_s))
-            failure = self._batcher.failure if self._batcher else None
-            if failure is not None and self.state is not State.FAILED:
-                self.state = State.FAILED
-                self.reason = "the engine loop has failed"
-                self.metrics.engine_up.set(0)
-                log.error("engine_loop_failed", error=repr(failure))

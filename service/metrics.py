@@ -116,35 +116,3 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, labels: Sequence[str]) -> Histogram:
         return Histogram(name, text, labels, buckets=LATENCY_BUCKETS_S, registry=self.registry)
-
-
-class BatchMetrics:
-    """The batcher's observer: turns what it reports into metrics; label children are bound once."""
-
-    def __init__(self, metrics: Metrics, *, model: str, version: str, precision: str) -> None:
-        self._metrics = metrics
-        self._queue_duration = metrics.queue_duration.labels(PRIORITY)
-        self._tiles = metrics.tiles.labels(PRIORITY, model, version, precision)
-
-    def batch_finished(
-        self, *, size: int, queue_s: Sequence[float], infer_s: float, failed: bool
-    ) -> None:
-        """Count one batch."""
-        self._metrics.batch_size.observe(size)
-        self._metrics.batch_duration.observe(infer_s)
-        for seconds in queue_s:
-            self._queue_duration.observe(seconds)
-        if not failed:
-            self._tiles.inc(size)
-
-    def tiles_cancelled(self, count: int) -> None:
-        """Count tiles whose client has gone."""
-        self._metrics.cancelled.inc(count)
-
-    def deadlines_missed(self, count: int) -> None:
-        """Count tiles whose deadline had passed."""
-        self._metrics.deadline_missed.inc(count)
-
-    def batch_error(self, error: Exception) -> None:
-        """Count a failed batch; the log gets the details."""
-        self._metrics.engine_failures.inc()

@@ -1,6 +1,8 @@
 """Settings of the service: built once at the start from `SEMSR_…` variables and passed down."""
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +22,28 @@ def user_cache_dir() -> Path | None:
         return (Path(base) if base else Path.home() / ".cache") / "semsr"
     except RuntimeError:
         return None
+
+
+# Variables of the same prefix that other parts of the project read.
+OTHER_VARIABLES = frozenset(
+    {"SEMSR_DATA", "SEMSR_VGG16", "SEMSR_TRACEBACK", "SEMSR_REQUIRE_TESTS"}
+)
+# Kubernetes sets these in every pod beside a Service called semsr.
+_SERVICE_LINKS = re.compile(r"SEMSR_SERVICE_(HOST|PORT.*)|SEMSR_PORT_[0-9]+_.*")
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """List `SEMSR_…` variables that nobody reads: a mistyped limit must not silently fail to hold.
+
+    Args:
+        environment: Variables and values, such as `os.environ`.
+    """
+    known = {f"SEMSR_{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES
+    return sorted(
+        name
+        for name in environment
+        if name.startswith("SEMSR_") and name not in known and not _SERVICE_LINKS.fullmatch(name)
+    )
 
 
 class Settings(BaseSettings):

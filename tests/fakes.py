@@ -60,6 +60,7 @@ class RecordingObserver:
         self.cancelled = 0
         self.missed = 0
         self.errors: list[Exception] = []
+        self.loop_failure: BaseException | None = None
 
     def batch_finished(
         self, *, size: int, queue_s: Sequence[float], infer_s: float, failed: bool
@@ -76,6 +77,10 @@ class RecordingObserver:
     def deadlines_missed(self, count: int) -> None:
         """Count."""
         self.missed += count
+
+    def loop_failed(self, error: BaseException) -> None:
+        """Keep."""
+        self.loop_failure = error
 
     def batch_error(self, error: Exception) -> None:
         """Keep."""

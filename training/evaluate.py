@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from models import CheckpointInfo, load_generator
 from training.baselines import bicubic, fit_gain_offset, fit_gaussian
-from training.config import Recipe
+from training.config import ConfigError, Recipe
 from training.datasets import degraded_pairs, load_held_out_tiles, load_pairs
 from training.quality import Grey, correlation, local_correlation, psnr, ssim
 
@@ -64,10 +64,10 @@ def load_evaluation_sets(
     if data.real_pairs is not None:
         folder = data_root / data.real_pairs
         found = load_pairs(folder, folder, lr_suffix="_lr", hr_suffix="_hr")
-        sets["real_pairs"] = [EvaluationPair(name=name, lr=lr, hr=hr) for name, lr, hr in found]
+        sets["real_pairs"] = _checked(found, scale=scale)
     if data.defects_lr is not None and data.defects_hr is not None:
         found = load_pairs(data_root / data.defects_lr, data_root / data.defects_hr)
-        sets["defects"] = [EvaluationPair(name=name, lr=lr, hr=hr) for name, lr, hr in found]
+        sets["defects"] = _checked(found, scale=scale)
     return sets
 
 
@@ -155,9 +155,16 @@ def write_table(rows: Sequence[Row], *, file: TextIO | None = None) -> None:
 
 
 def write_json(rows: Sequence[Row], *, file: TextIO | None = None) -> None:
-    """Write the rows as a JSON list of objects, to standard output by default."""
+    """Write the rows as a JSON list of objects, to standard output by default.
+
+    A PSNR of infinity (equal images) becomes null, which JSON has.
+    """
     out = sys.stdout if file is None else file
-    json.dump(list(rows), out, indent=2)
+    finite = [
+        {key: None if value == float("inf") else value for key, value in row.items()}
+        for row in rows
+    ]
+    json.dump(finite, out, indent=2, allow_nan=False)
     out.write("\n")
 
 
@@ -180,6 +187,18 @@ def checkpoint_upscaler(path: Path) -> tuple[Upscaler, int, CheckpointInfo]:
         return (sr * 255.0).round().clamp(0, 255).byte().numpy()
 
     return upscale, generator.scale, info
+
+
+def _checked(
+    pairs: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]], *, scale: int
+) -> list[EvaluationPair]:
+    for name, lr, hr in pairs:
+        expected = tuple(scale * side for side in lr.shape)
+        if hr.shape != expected:
+            raise ConfigError(
+                f"pair {name}: HR is {hr.shape} for LR {lr.shape}; scale {scale} needs {expected}"
+            )
+    return [EvaluationPair(name=name, lr=lr, hr=hr) for name, lr, hr in pairs]
 
 
 def _candidates(upscaler: Upscaler, pair: EvaluationPair, *, scale: int) -> dict[str, Grey]:

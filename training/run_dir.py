@@ -1,7 +1,8 @@
 """The folder of one run: resolved recipe, statistics, checkpoint, and the state to resume from.
 
 - `config.json`: the resolved recipe.
-- `stats.jsonl`: one JSON object a line: step, loss, learning rate, seconds, PSNR.
+- `stats.jsonl`: one JSON object a line: step, loss, learning rate, seconds since the
+  start or the last resume, and now and then the PSNR on the held-out tiles.
 - `checkpoint.safetensors`: averaged weights of the last save; usable while the run goes on.
 - `state.pt`: everything to resume: weights, average, optimiser, step.
 """

@@ -121,7 +121,7 @@ def _identity(
 
 
 def _environment(bundle: Path) -> dict[str, str]:
-    return {"SEMSR_BUNDLE": str(bundle), "SEMSR_LOG_LEVEL": "warning"}
+    return {"SEMSR_BUNDLE": str(bundle)}
 
 
 def _load(server: ServerProcess, bundle: Bundle, *, connections: int, seconds: float) -> LoadResult:

@@ -5,7 +5,6 @@ one expression, and the data become a view of the body. Nothing is ever unpickle
 """
 
 import re
-import sys
 
 import numpy as np
 
@@ -16,17 +15,15 @@ from service.metadata import ImageMetadata
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 4096
 
-# Possessive repetitions (*+) never give back what they took: a header of spaces costs linear time.
-_ITEM = (
-    r"\s*+(?:'descr'\s*+:\s*+'(?P<descr{0}>[^'\\]{{1,64}})'"
-    r"|'fortran_order'\s*+:\s*+(?P<fortran{0}>True|False)"
-    r"|'shape'\s*+:\s*+\((?P<shape{0}>[0-9, ]{{0,128}})\))\s*+"
+# One entry of the header's dictionary. Possessive repetitions (*+) never give back what they took,
+# so that a header of spaces costs linear time.
+_ENTRY = re.compile(
+    r"\s*+'(descr|fortran_order|shape)'\s*+:\s*+"
+    r"(?:'([^'\\]{1,64})'|(True|False)|\(([0-9, ]{0,128})\))\s*+(?:,|(?=\}))",
+    re.ASCII,
 )
-_HEADER = re.compile(
-    r"\{" + ",".join(_ITEM.format(index) for index in range(3)) + r",?\s*+\}\s*", re.ASCII
-)
+_KINDS = {"descr": 2, "fortran_order": 3, "shape": 4}  # the group that holds each key's value
 _DTYPES = {"|u1": "u1", "<u1": "u1", ">u1": "u1", "=u1": "u1", "<u2": "<u2", ">u2": ">u2"}
-_NATIVE_U2 = "<u2" if sys.byteorder == "little" else ">u2"
 
 
 def decode_npy(body: memoryview, options: DecodeOptions) -> DecodedImage:
@@ -86,15 +83,26 @@ def _read_header(body: memoryview) -> tuple[str, bool, tuple[int, ...], int]:
     if start + length > len(body):
         raise InvalidImage(f"the npy file is truncated: it ends at byte {len(body)} in its header")
     text = bytes(body[start : start + length]).decode("latin-1")
-    match = _HEADER.fullmatch(text)
-    if match is None:
+    fields = _read_dictionary(text)
+    if fields is None:
         _refuse_other_descr(text)
         raise InvalidImage(f"the npy header cannot be read: {text[:120]!r}")
-    fields = {name.rstrip("012"): value for name, value in match.groupdict().items() if value}
-    shape = match["shape0"] or match["shape1"] or match["shape2"] or ""
-    if len(fields) != (3 if shape else 2):
-        raise InvalidImage(f"the npy header names a key twice: {text[:120]!r}")
-    return fields["descr"], fields["fortran"] == "True", _read_shape(shape), start + length
+    shape = _read_shape(fields["shape"])
+    return fields["descr"], fields["fortran_order"] == "True", shape, start + length
+
+
+def _read_dictionary(text: str) -> dict[str, str] | None:
+    """Return the three entries of the header as text, or None where it is not such a header."""
+    fields: dict[str, str] = {}
+    position = 1
+    while (match := _ENTRY.match(text, position)) is not None:
+        key = match[1]
+        if key in fields or match.lastindex != _KINDS[key]:
+            return None
+        fields[key] = match[_KINDS[key]]
+        position = match.end()
+    is_whole = text.startswith("{") and text[position:].strip() == "}"
+    return fields if is_whole and len(fields) == len(_KINDS) else None
 
 
 def _refuse_other_descr(text: str) -> None:

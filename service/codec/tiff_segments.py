@@ -21,6 +21,10 @@ _STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
 _NONE = 1
 _NO_PREDICTOR, _HORIZONTAL = 1, 2
 
+# No stream grows more than this: PackBits repeats 128 bytes for 2; LZW writes a string of up to
+# 4 KiB for 9 bits; deflate 258 bytes for 2 bits; a Zstandard block holds 128 KiB and takes 4 bytes.
+_MAX_GROWTH = {1: 1, 5: 4096, 8: 1032, 32946: 1032, 32773: 64, 50000: 32_768}
+
 # One row a strip on the tallest camera image is 16,384 of them; each costs a few microseconds.
 _MAX_SEGMENTS = 16_384
 # Tiles are 64 to 1024 pixels wide in practice. A tile may be larger than a small image, so its own
@@ -85,6 +89,7 @@ def read_samples(page: Directory, layout: Layout) -> npt.NDArray[np.uint8 | np.u
     _check(layout)
     count = layout.down * layout.across * layout.planes
     offsets, lengths = _read_table(page, layout, count)
+    _check_growth(layout, sum(lengths))
     whole = _contiguous_view(page, layout, offsets)
     if whole is not None:
         return whole
@@ -153,6 +158,18 @@ def _read_table(page: Directory, layout: Layout, count: int) -> tuple[list[int],
             f"byte {int(offsets[first])}, the body has {len(page.body)}"
         )
     return offsets.tolist(), lengths.tolist()
+
+
+def _check_growth(layout: Layout, packed_bytes: int) -> None:
+    """Refuse a few bytes that claim many, before memory is taken for the image."""
+    image_bytes = (
+        layout.height * layout.planes * ((layout.width * layout.samples * layout.bits) // 8)
+    )
+    if packed_bytes * _MAX_GROWTH[layout.compression] < image_bytes:
+        raise InvalidImage(
+            f"the TIFF has {packed_bytes} bytes of image data (compression {layout.compression}), "
+            f"too few for the {image_bytes} bytes of its header"
+        )
 
 
 def _contiguous_view(

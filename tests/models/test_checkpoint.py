@@ -68,6 +68,14 @@ def test_metadata_is_the_documented_contract(checkpoint: Path) -> None:
     assert {"steps": 1} == json.loads(metadata["training"])
 
 
+def test_file_mode_follows_the_umask(checkpoint: Path, tmp_path: Path) -> None:
+    """A checkpoint is as readable as any other file that the user writes."""
+    other = tmp_path / "other"
+    other.write_bytes(b"")
+
+    assert other.stat().st_mode == checkpoint.stat().st_mode
+
+
 def test_loaded_generator_is_ready_to_use(checkpoint: Path) -> None:
     """Loading gives the network in eval mode."""
     loaded, _ = load_generator(checkpoint)

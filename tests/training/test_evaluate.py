@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.config import Recipe, load_recipe
+from training.config import ConfigError, Recipe, load_recipe
 from training.datasets import read_grey
 from training.evaluate import (
     Row,
@@ -132,6 +132,21 @@ def test_table_and_json_hold_the_same_rows(recipe: Recipe, data_root: Path) -> N
     assert len(rows) + 1 == len(lines)
     assert f"{rows[0]['psnr_db']:.2f}" in lines[1]
     assert rows == json.loads(document.getvalue())
+
+
+def test_equal_images_give_valid_json() -> None:
+    """Infinity is not JSON."""
+    document = io.StringIO()
+
+    write_json([{"set": "held_out", "psnr_db": float("inf"), "ssim": 1.0}], file=document)
+
+    assert [{"set": "held_out", "psnr_db": None, "ssim": 1.0}] == json.loads(document.getvalue())
+
+
+def test_pairs_of_another_scale_are_refused(recipe: Recipe, data_root: Path) -> None:
+    """A x4 pair cannot judge a x2 model."""
+    with pytest.raises(ConfigError, match=r"pair a: HR is \(112, 128\) for LR \(28, 32\); scale 2"):
+        load_evaluation_sets(recipe, data_root=data_root, scale=2)
 
 
 @pytest.mark.parametrize(

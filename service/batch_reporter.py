@@ -1,0 +1,67 @@
+"""Turns what the batcher reports into metrics and log lines; label children are bound once."""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from service.metrics import PRIORITY, Metrics
+
+log = structlog.get_logger()
+
+
+class BatchReporter:
+    """The batcher's observer in the service; see `service.batcher.BatchObserver`."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        model: str,
+        version: str,
+        precision: str,
+        on_loop_failure: Callable[[BaseException], None],
+    ) -> None:
+        """Bind the labels.
+
+        Args:
+            metrics: Where batches are counted.
+            model: Name of the model.
+            version: Its version.
+            precision: Execution precision.
+            on_loop_failure: Called once if the engine loop itself ends.
+        """
+        self._metrics = metrics
+        self._queue_duration = metrics.queue_duration.labels(PRIORITY)
+        self._tiles = metrics.tiles.labels(PRIORITY, model, version, precision)
+        self._on_loop_failure = on_loop_failure
+
+    def batch_finished(
+        self, *, size: int, queue_s: Sequence[float], infer_s: float, failed: bool
+    ) -> None:
+        """Count one batch."""
+        self._metrics.batch_size.observe(size)
+        self._metrics.batch_duration.observe(infer_s)
+        for seconds in queue_s:
+            self._queue_duration.observe(seconds)
+        if not failed:
+            self._tiles.inc(size)
+        log.debug("batch_executed", size=size, infer_ms=round(infer_s * 1e3, 2), failed=failed)
+
+    def tiles_cancelled(self, count: int) -> None:
+        """Count tiles whose client has gone."""
+        self._metrics.cancelled.inc(count)
+
+    def deadlines_missed(self, count: int) -> None:
+        """Count tiles whose deadline had passed."""
+        self._metrics.deadline_missed.inc(count)
+
+    def batch_error(self, error: Exception) -> None:
+        """Count a failed batch and log what the client is not told."""
+        self._metrics.engine_failures.inc()
+        log.error("engine_failed", kind=type(error).__name__, error=str(error))
+
+    def loop_failed(self, error: BaseException) -> None:
+        """Say that no tile can be served any more."""
+        self._metrics.engine_up.set(0)
+        log.error("engine_loop_failed", kind=type(error).__name__, error=str(error))
+        self._on_loop_failure(error)

@@ -1,0 +1,195 @@
+"""The real server in a process of its own: start, strange clients, signals, exit codes."""
+
+import concurrent.futures
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import numpy as np
+import pytest
+
+from export.bundle import load_bundle
+from semsr.server_process import ServerProcess, ServerStartError, running_server
+
+TINY_BUNDLE = Path(__file__).parent.parent / "data" / "tiny_bundle"
+ONNX = {"SEMSR_BUNDLE": str(TINY_BUNDLE), "SEMSR_ENGINE": "onnx", "SEMSR_THREADS": "1"}
+RAW = {"content-type": "application/octet-stream", "x-tile-shape": "24,24"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """A served tiny bundle; every test must leave it serving."""
+    with running_server(ONNX) as process:
+        yield process
+
+
+def test_golden_tile_through_http_is_the_reference(server: ServerProcess) -> None:
+    """What FP32 torch gave at export comes back over the wire, to one grey level."""
+    golden = load_bundle(TINY_BUNDLE).golden()
+    response = httpx2.post(
+        f"{server.url}/superresolve", content=golden.lr.tobytes(), headers=RAW, trust_env=False
+    )
+    assert response.status_code == 200, response.text
+    sr = np.frombuffer(response.content, np.uint8).reshape(golden.sr.shape)
+    assert np.abs(sr.astype(int) - golden.sr).max() <= 1
+    assert response.headers["x-engine"] == "onnx"
+
+
+def test_many_clients_at_once_each_get_their_own_tile(server: ServerProcess) -> None:
+    """Batching never swaps answers, whatever comes together."""
+    tiles = [np.full((24, 24), value, dtype=np.uint8) for value in range(0, 250, 5)]
+
+    def send(tile: np.ndarray) -> np.ndarray:
+        with httpx2.Client(trust_env=False, timeout=60) as client:
+            answers = [
+                client.post(f"{server.url}/superresolve", content=tile.tobytes(), headers=RAW)
+                for _ in range(3)
+            ]
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.content for answer in answers}) == 1
+        return np.frombuffer(answers[0].content, np.uint8)
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(send, tiles))
+    means = [float(answer.mean()) for answer in answers]
+    assert means == sorted(means)
+    assert len(set(means)) > 40
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\x00" * 100,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /superresolve HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
+        b"POST /superresolve HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /superresolve HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /superresolve HTTP/1.1\r\nHost: x\r\nContent-Length: 576\r\n\r\nhalf",
+    ],
+)
+def test_broken_http_never_harms_the_next_client(server: ServerProcess, sent: bytes) -> None:
+    """Whatever bytes come and however the connection ends, the service goes on."""
+    parts = urlsplit(server.url)
+    with socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=10) as raw:
+        raw.sendall(sent)
+        raw.shutdown(socket.SHUT_WR)
+        raw.recv(4096)
+    assert httpx2.get(f"{server.url}/readyz", trust_env=False).status_code == 200
+
+
+def test_every_request_is_one_json_line_without_image_bytes(server: ServerProcess) -> None:
+    """The log names id, status and stages, and nothing of the picture."""
+    content = b"SECRETPICTURE" * 44 + b"SECR"
+    httpx2.post(
+        f"{server.url}/superresolve",
+        content=content,
+        headers={**RAW, "x-request-id": "log-me"},
+        trust_env=False,
+    )
+    httpx2.post(
+        f"{server.url}/superresolve", content=content, headers={"content-type": "image/png"},
+        trust_env=False,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    [line] = [line for line in lines if line.get("request_id") == "log-me"]
+    assert line["event"] == "request_finished"
+    assert line["status"] == 200
+    assert line["tiles"] == 1
+    assert "infer" in line["server_timing"]
+    assert "SECRETPICTURE" not in server.log.read_text()
+
+
+def test_sigterm_under_load_answers_every_request() -> None:
+    """Readiness turns first; requests of the drain time are served; the process ends with 0.
+
+    The clients do what a load balancer does: they go on until they are told that the service is
+    draining, and a little longer; none of their requests may fail.
+    """
+    with running_server({**ONNX, "SEMSR_DRAIN_S": "2"}) as server:
+        statuses: list[int] = []
+        turned = threading.Event()
+
+        def load() -> None:
+            requests_after_turning = 0
+            with httpx2.Client(trust_env=False, timeout=60) as client:
+                while requests_after_turning < 3:
+                    answer = client.post(
+                        f"{server.url}/superresolve", content=bytes(576), headers=RAW
+                    )
+                    statuses.append(answer.status_code)
+                    requests_after_turning += turned.is_set()
+                    if answer.headers.get("connection") == "close":
+                        turned.set()
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            clients = [pool.submit(load) for _ in range(4)]
+            while len(statuses) < 20:
+                threading.Event().wait(0.001)
+            os.kill(server.pid, signal.SIGTERM)
+            assert turned.wait(30)
+            assert httpx2.get(f"{server.url}/readyz", trust_env=False).status_code == 503
+            for client in clients:
+                client.result(60)
+        _, status = os.waitpid(server.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert set(statuses) == {200}
+
+
+def run_service(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the service until it ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "service"],
+        env={**os.environ, "SEMSR_LOG_FORMAT": "json", "SEMSR_PORT": "0", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_missing_bundle_ends_with_its_reason() -> None:
+    """Exit code 3, and the log says what is not there."""
+    done = run_service(SEMSR_BUNDLE="nowhere/at/all")
+    assert done.returncode == 3
+    assert "nowhere/at/all is not a bundle" in done.stderr
+
+
+def test_setting_out_of_bounds_ends_with_its_name() -> None:
+    """Exit code 2, and the line names variable, problem and value."""
+    done = run_service(SEMSR_MAX_QUEUE="0", SEMSR_ENGINE="warp")
+    assert done.returncode == 2
+    assert "SEMSR_MAX_QUEUE: Input should be greater than or equal to 1 (found '0')" in done.stderr
+    assert "SEMSR_ENGINE" in done.stderr
+
+
+def test_taken_port_ends_before_anything_is_loaded() -> None:
+    """Exit code 4."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run_service(SEMSR_PORT=str(taken.getsockname()[1]), SEMSR_BUNDLE=str(TINY_BUNDLE))
+    assert done.returncode == 4
+    assert "cannot_listen" in done.stderr
+
+
+def test_unknown_setting_is_not_passed_over(server: ServerProcess) -> None:
+    """A mistyped variable stops the start: a limit that silently does not hold is worse."""
+    done = run_service(SEMSR_MAX_QEUE="5")
+    assert done.returncode == 2
+    assert "SEMSR_MAX_QEUE" in done.stderr
+
+
+def test_server_that_fails_to_start_is_reported_with_its_log() -> None:
+    """The demo and the bench show why."""
+    with (
+        pytest.raises(ServerStartError, match="is not a bundle"),
+        running_server({**ONNX, "SEMSR_BUNDLE": "nowhere"}),
+    ):
+        pytest.fail("it must not start")
