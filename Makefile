@@ -50,8 +50,8 @@ serve: $(VENV_READY) ## Serve the shipped bundle until Ctrl-C (SEMSR_PORT=, SEMS
 	@exec $(VENV)/bin/semsr serve
 
 .PHONY: bench
-bench: $(DEV_READY) ## Measure the engine alone, the service over it, and nginx where it is installed
-	@$(DEV)/bin/semsr bench
+bench: $(VENV_READY) ## Measure the engine alone, the service over it, and nginx where it is installed
+	@$(VENV)/bin/semsr bench
 
 # ----------------------------------------------------------------------------------- check
 

@@ -88,7 +88,6 @@ def run(settings: Settings) -> int:
             server.should_exit = True
 
     app = create_app(settings, on_failure=stop)
-    lifecycle: Lifecycle = app.state.lifecycle
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -101,10 +100,10 @@ def run(settings: Settings) -> int:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s)),
     )
-    server = DrainingServer(config, lifecycle)
+    server = DrainingServer(config, app.lifecycle)
     with listener:
         server.run(sockets=[listener])
-    return EXIT_FAILED if lifecycle.has_failed else EXIT_OK
+    return EXIT_FAILED if app.lifecycle.has_failed else EXIT_OK
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,7 +1,7 @@
 """Dynamic batching: tiles from many requests, gathered into batches for one engine.
 
 Knows arrays and futures; neither HTTP nor any runtime. The rules (and who taught them) are in
-`docs/adr/0004-batch-rules.md`:
+`docs/adr/0003-batch-rules.md`:
 
 - The queue is bounded; a full one refuses at once and never waits.
 - Work-conserving: an idle engine slot takes what is there, even one tile. Tiles gather only while

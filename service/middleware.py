@@ -4,9 +4,10 @@ Pure ASGI: Starlette's own middleware base class costs a task and a stream per r
 hot route raises becomes a problem answer here; what it measured is left in `scope["state"]`.
 """
 
+import itertools
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Callable
 
 import structlog
@@ -19,6 +20,10 @@ log = structlog.get_logger()
 
 # A client's id is echoed and logged: printable, bounded, and nothing that could forge a log line.
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+# Generated ids: random per process, then counted. Fresh random bytes for every request would cost a
+# system call that gives up the interpreter lock, which under load takes longer than the request.
+_ID_PREFIX = secrets.token_hex(10)
+_ID_COUNTER = itertools.count(1)
 # Paths become metric labels, so only known ones may; everything else is counted together.
 ROUTES = frozenset({"/superresolve", "/model", "/livez", "/readyz", "/metrics", "/openapi.json"})
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
@@ -133,4 +138,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return value.decode("ascii")
-    return uuid.uuid4().hex
+    return f"{_ID_PREFIX}{next(_ID_COUNTER):012x}"

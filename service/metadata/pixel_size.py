@@ -4,7 +4,6 @@ Every reader of `service.metadata` ends here: a statement in a file, in whatever
 `PixelSize` in nanometres, or None where the file says nothing that can be a size on the wafer.
 """
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Self
@@ -121,7 +120,7 @@ def parse_pixel_size(header: str) -> PixelSize:
     if match is not None:
         x_nm = float(match[1])
         size = PixelSize.sane(x_nm, float(match[2]) if match[2] is not None else x_nm)
-    if size is None or not math.isfinite(size.x_nm):
+    if size is None:
         raise BadRequest(
             f"X-Pixel-Size-Nm is {header[:60]!r}; expected one positive number, or two for x and y "
             "(nanometres per pixel), as in 4 or 4,4.5"

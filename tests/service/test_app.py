@@ -26,10 +26,10 @@ RAW = {"content-type": "application/octet-stream", "x-tile-shape": "24,24"}
 class ServedApp:
     """A running app, its engine, and a client."""
 
-    def __init__(self, client: TestClient, engine: FakeEngine) -> None:
+    def __init__(self, client: TestClient, engine: FakeEngine, lifecycle: Lifecycle) -> None:
         self.client = client
         self.engine = engine
-        self.lifecycle: Lifecycle = client.app.state.lifecycle  # type: ignore[attr-defined]
+        self.lifecycle = lifecycle
 
     def post(self, content: bytes, headers: dict[str, str] | None = None):
         """Send one image."""
@@ -63,9 +63,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ServedApp]]:
         client.__enter__()
         stack.append(client)
         assert client.portal is not None
-        client.portal.call(app.state.lifecycle.wait_loaded)
+        client.portal.call(app.lifecycle.wait_loaded)
         engine.batches.clear()
-        return ServedApp(client, engine)
+        return ServedApp(client, engine, app.lifecycle)
 
     yield start
     for client in stack:
@@ -341,3 +341,19 @@ def test_framework_exception_headers_are_kept():
         HTTPException(405, headers={"Allow": "POST"}), request_id="id", path="/superresolve"
     )
     assert (b"allow", b"POST") in problem.headers
+
+
+def test_bug_in_a_quiet_route_reveals_nothing(serve, monkeypatch) -> None:
+    """Also what FastAPI catches itself is a problem without a trace."""
+    app = serve()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret path")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.routes.generate_latest", broken)
+        response = app.client.get("/metrics")
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "secret" not in response.text
+    assert app.client.get("/metrics").status_code == 200

@@ -303,7 +303,14 @@ DATA = bytes(12)
         (build({256: (LONG, [4])}, DATA), "lacks the tag 257"),
         (build(page_tags(3, 4) | {273: (LONG, [2**32 - 1])}, DATA), "truncated: strip or tile 0"),
         (build(page_tags(3, 4), DATA[:-1]), "truncated: strip or tile 0 takes 12 bytes"),
-        (build(page_tags(3, 4, strip_bytes=11), DATA[:-1]), "has 11 bytes; expected 12"),
+        (build(page_tags(3, 4, strip_bytes=11), DATA[:-1]), "has 11 bytes of image data"),
+        (
+            build(
+                page_tags(3, 4, rows_per_strip=2) | {273: (LONG, [-1, -1]), 279: (LONG, [4, 8])},
+                DATA,
+            ),
+            "strip or tile 0 of the TIFF has 4 bytes; expected 8",
+        ),
         (build(page_tags(3, 4, rows_per_strip=1), DATA), "1 offsets and 1 byte counts"),
         (build(page_tags(3, 4, planar=3), DATA), "planar configuration 3"),
         (build(page_tags(3, 4, photometric=3), DATA), "colour map has 0 values; expected 768"),

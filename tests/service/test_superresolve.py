@@ -68,8 +68,8 @@ async def served(**settings: object) -> AsyncGenerator[tuple[Any, FakeEngine, Li
         Settings(bundle=TINY_BUNDLE, engine="identity", **settings),  # type: ignore[arg-type]
         engine_loader=lambda *_: engine,
     )
-    lifecycle: Lifecycle = app.state.lifecycle
-    async with app.router.lifespan_context(app):
+    lifecycle = app.lifecycle
+    async with app.api.router.lifespan_context(app.api):
         await lifecycle.wait_loaded()
         while engine.started.acquire(blocking=False):
             pass

@@ -1,0 +1,116 @@
+"""The bench: its client counts right, and its rows hold the ratios that they promise."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from semsr.bench.load import closed_loop
+from semsr.cli import main
+
+TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
+REQUEST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
+
+
+@contextmanager
+def scripted_server(answer: Callable[[int], bytes]) -> Iterator[tuple[str, int]]:
+    """A server that answers the n-th request of each connection with `answer(n)`."""
+
+    def serve(connection: socket.socket) -> None:
+        # The client closes in the middle of an answer when its time is over.
+        with connection, suppress(OSError):
+            for number in range(1_000_000):
+                received = b""
+                while len(received) < len(REQUEST):
+                    chunk = connection.recv(4096)
+                    if not chunk:
+                        return
+                    received += chunk
+                assert received == REQUEST
+                connection.sendall(answer(number))
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+
+
+def answer_of(size: int, status: str = "200 OK") -> bytes:
+    """A whole HTTP answer."""
+    return f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\n\r\n".encode() + b"x" * size
+
+
+def test_client_counts_good_answers_and_their_latencies() -> None:
+    """Answers larger than the client's buffer are read whole, on several connections."""
+    with scripted_server(lambda _: answer_of(3_000_000)) as address:
+        result = closed_loop(
+            address, REQUEST, connections=3, seconds=0.5, warm_up_s=0.1, expected_bytes=3_000_000
+        )
+    assert result.requests > 3
+    assert result.errors == 0
+    assert len(result.latencies_ms) == result.requests
+    assert result.latencies_ms == sorted(result.latencies_ms)
+    assert result.percentile_ms(0.5) <= result.percentile_ms(0.99)
+
+
+@pytest.mark.parametrize("answer", [answer_of(10), answer_of(8, "503 Service Unavailable")])
+def test_client_counts_wrong_answers_as_errors(answer: bytes) -> None:
+    """Another length or status is never taken for throughput."""
+    with scripted_server(lambda number: answer if number % 2 else answer_of(8)) as address:
+        result = closed_loop(
+            address, REQUEST, connections=1, seconds=0.3, warm_up_s=0.0, expected_bytes=8
+        )
+    assert result.errors > 0
+    assert abs(result.requests - result.errors) <= 1
+
+
+def test_bench_prints_every_ratio_without_nginx(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nginx is not installed the bench says so and measures the rest."""
+    monkeypatch.setattr("semsr.bench.runs.nginx_path", lambda: None)
+    monkeypatch.setenv("SEMSR_ENGINE", "onnx")
+    arguments = ["bench", "--bundle", str(TINY_BUNDLE), "--seconds", "0.3", "--connections", "4"]
+    assert main([*arguments, "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {name for name in rows if name.startswith("engine alone")} == {
+        "engine alone, batch 1",
+        "engine alone, batch 2",
+        "engine alone, batch 4",
+    }
+    throughput = rows["service, 4 connections"]
+    assert throughput["errors"] == 0
+    assert 0 < throughput["ratio"]
+    assert rows["service, 1 connection"]["p50_ms"] > 0
+    assert rows["service, resident memory"]["mib"] > 10
+    assert any("no nginx here" in name for name in rows)
+
+
+@pytest.mark.requires_program("nginx")
+def test_bench_compares_with_nginx_handing_out_the_same_bytes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nginx answers a POST with a file of the answer's size, without errors."""
+    monkeypatch.setenv("SEMSR_ENGINE", "onnx")
+    arguments = ["bench", "--bundle", str(TINY_BUNDLE), "--seconds", "0.3", "--connections", "4"]
+    assert main(arguments) == 0
+    table = capsys.readouterr().out
+    assert "% of: nginx, the same bytes" in table
+    assert "ERRORS" not in table
