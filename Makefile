@@ -1,5 +1,6 @@
 # Every command of the project. Targets create the environment that they need and reuse it while the
-# lock files stand; `make help` lists them. Settings: PYTHON=/path/to/python3, TILES=folder, OUT=folder.
+# lock files stand; `make help` lists them. Settings: PYTHON=/path/to/python3, TILES=folder, OUT=folder,
+# TEST_JOBS=number of test processes.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,6 +14,7 @@ TILES ?= samples
 OUT ?= out
 PYTHON ?=
 PYTEST_ARGS ?=
+TEST_JOBS ?= 2
 
 # Two environments (docs/adr/0007): .venv serves and has no torch; .venv-dev has everything.
 VENV := .venv
@@ -56,7 +58,11 @@ bench: $(VENV_READY) ## Measure the engine alone, the service over it, and nginx
 # ----------------------------------------------------------------------------------- check
 
 .PHONY: test
-test: lint types test-service test-all ## Everything CI runs: format, lint, types, tests, the service without torch
+test: ## Everything CI runs: format, lint, types, tests, the service without torch
+	@# Two at a time for two cores; what each prints comes in one piece, every test's result last.
+	$(MAKE) -j 2 --output-sync=target install install-dev
+	$(MAKE) -j 2 --output-sync=target lint types test-service
+	$(MAKE) test-all
 
 .PHONY: lint
 lint: $(DEV_READY) ## Check format, style, spelling and the direction of imports
@@ -75,7 +81,7 @@ test-service: $(VENV_READY) $(TOOLS_READY) ## Run the service's tests with the s
 
 .PHONY: test-all
 test-all: $(DEV_READY) ## Run every quick test (PYTEST_ARGS="-k codec" for some)
-	$(DEV)/bin/pytest $(PYTEST_ARGS)
+	$(DEV)/bin/pytest -n $(TEST_JOBS) $(PYTEST_ARGS)
 
 .PHONY: test-slow
 test-slow: $(DEV_READY) ## Run the tests that take minutes
@@ -85,6 +91,10 @@ test-slow: $(DEV_READY) ## Run the tests that take minutes
 format: $(DEV_READY) ## Format the code and apply the safe fixes
 	$(DEV)/bin/ruff check --fix .
 	$(DEV)/bin/ruff format .
+
+.PHONY: docs
+docs: $(DEV_READY) ## Write docs/configuration.md anew from the settings
+	@$(DEV)/bin/python -m semsr.reference
 
 # ---------------------------------------------------------------------------- environments
 

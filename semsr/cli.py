@@ -6,6 +6,7 @@ and logs to stderr. Exit codes: 0 done, 1 the job failed, 2 wrong arguments or s
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import sys
@@ -58,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="semsr",
         description="Super-resolution of SEM tiles: train, export, serve.",
     )
+    version = importlib.metadata.version("semsr")
+    parser.add_argument("--version", action="version", version=f"semsr {version}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_serve,

@@ -1,5 +1,6 @@
 """`python -m service`: settings, one uvicorn process, an exit code that means something."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from service.app import create_app
+from service.http_protocol import bounded_protocol
 from service.lifecycle import Lifecycle
 from service.logs import configure_logs
 from service.settings import Settings, unknown_variables
@@ -21,6 +23,7 @@ EXIT_OK = 0
 EXIT_CONFIGURATION = 2
 EXIT_FAILED = 3
 EXIT_ADDRESS = 4
+EXIT_FORCED = 5
 
 
 class DrainingServer(uvicorn.Server):
@@ -28,7 +31,7 @@ class DrainingServer(uvicorn.Server):
 
     SIGTERM: `/readyz` says 503, requests are still served for `drain_s`, then the listening socket
     closes, what is under way is finished, and the process ends with 0. SIGINT skips the pause. A
-    second signal ends at once.
+    second signal ends at once, with 5.
     """
 
     def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
@@ -46,21 +49,16 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Act on SIGTERM and SIGINT."""
-        import asyncio
-
         self._signals += 1
         if self._signals > 1:
-            self.should_exit = self.force_exit = True
-            return
+            # Whoever signals twice wants no more waiting, whichever part it is that waits.
+            os._exit(EXIT_FORCED)
         drain_s = self._lifecycle.settings.drain_s if sig == signal.SIGTERM else 0.0
-        loop = asyncio.get_event_loop()
-        loop.call_soon_threadsafe(self._drain, drain_s)
+        asyncio.get_event_loop().call_soon_threadsafe(self._drain, drain_s)
 
     def _drain(self, drain_s: float) -> None:
-        import asyncio
-
-        self._lifecycle.begin_drain()
-        asyncio.get_running_loop().call_later(drain_s, self._exit)
+        wait_s = self._lifecycle.begin_drain(drain_s)
+        asyncio.get_running_loop().call_later(wait_s, self._exit)
 
     def _exit(self) -> None:
         self.should_exit = True
@@ -91,7 +89,9 @@ def run(settings: Settings) -> int:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=bounded_protocol(
+            head_timeout_s=settings.head_timeout_s, send_timeout_s=settings.send_timeout_s
+        ),
         ws="none",
         log_config=None,
         access_log=False,

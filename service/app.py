@@ -89,7 +89,7 @@ def create_app(
     api.include_router(make_router(lifecycle))
     api.add_api_route(HOT_PATH, _only_post, methods=["GET", "HEAD"], include_in_schema=False)
     openapi.install(api)
-    # What the quiet routes and FastAPI itself raise (unknown path, wrong method) gets the same body.
+    # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)
     return Application(api, lifecycle)

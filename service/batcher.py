@@ -7,7 +7,7 @@ Knows arrays and futures; neither HTTP nor any runtime. The rules (and who taugh
 - Work-conserving: an idle engine slot takes what is there, even one tile. Tiles gather only while
   every slot is busy; there is no timer.
 - One shape per batch, the oldest tile's.
-- Cancelled tiles leave the queue at once, expired ones when the batch is formed.
+- Cancelled and expired tiles leave the queue at once.
 - An engine error fails its batch and nothing else. If the loop itself fails, every waiter is told
   and the service is no longer ready.
 
@@ -85,6 +85,7 @@ class _Item:
     future: asyncio.Future[TileResult]
     submitted_s: float
     deadline_s: float | None
+    expiry: asyncio.TimerHandle | None = None
 
 
 class Batcher:
@@ -117,7 +118,8 @@ class Batcher:
         self._work = threading.Condition()
         self._closing = False
         self._failure: BaseException | None = None
-        self._in_flight_items: set[_Item] = set()
+        # Items by the time at which their batch began, to see an engine that hangs.
+        self._in_flight_items: dict[_Item, float] = {}
         self._seconds_per_tile: float | None = None
         self._threads: list[threading.Thread] = []
         self._idle = asyncio.Event()
@@ -142,18 +144,24 @@ class Batcher:
         """Tiles that an engine slot works on, or whose results are on their way back."""
         return len(self._in_flight_items)
 
+    def oldest_batch_s(self) -> float:
+        """How long the engine has worked on the batch that it began first; 0 when idle."""
+        with self._work:
+            started_s = min(self._in_flight_items.values(), default=None)
+        return 0.0 if started_s is None else time.monotonic() - started_s
+
     @property
     def failure(self) -> BaseException | None:
         """What ended the loop, if anything did: the service must not be ready then."""
         return self._failure
 
-    def expected_wait_s(self, tiles: int = 0) -> float:
-        """Estimate when the tiles that wait now, and `tiles` more, will be done.
+    def expected_wait_s(self) -> float:
+        """Estimate when the tiles that wait or are under way now will be done.
 
         Returns:
             Seconds, from the running mean of what a tile took; 0 before the first batch.
         """
-        return (self.depth + self.in_flight + tiles) * (self._seconds_per_tile or 0.0)
+        return (self.depth + self.in_flight) * (self._seconds_per_tile or 0.0)
 
     def submit(
         self, tiles: Sequence[Tile], *, deadline_s: float | None = None
@@ -185,6 +193,8 @@ class Batcher:
         items = [_Item(tile, self._loop.create_future(), now_s, deadline_s) for tile in tiles]
         for item in items:
             item.future.add_done_callback(lambda future, item=item: self._forget(item, future))
+            if deadline_s is not None:
+                item.expiry = self._loop.call_later(deadline_s - now_s, self._expire, item)
         self._outstanding += len(items)
         self._idle.clear()
         with self._work:
@@ -242,31 +252,26 @@ class Batcher:
                     self._work.wait()
                 if self._closing:
                     return None
-                batch, expired = self._form_batch()
-                if expired:
-                    self._call_on_loop(self._expire, expired)
+                batch = self._form_batch()
                 if batch:
-                    self._in_flight_items.update(batch)
+                    self._in_flight_items.update(dict.fromkeys(batch, time.monotonic()))
                     return batch
 
-    def _form_batch(self) -> tuple[list[_Item], list[_Item]]:
+    def _form_batch(self) -> list[_Item]:
         """Take the oldest tiles of one shape; the lock is held."""
         batch: list[_Item] = []
-        expired: list[_Item] = []
         others: list[_Item] = []
         now_s = time.monotonic()
         while self._pending and len(batch) < self._max_batch_size:
             item = self._pending.popleft()
-            if item.future.done():
-                continue
-            if item.deadline_s is not None and now_s > item.deadline_s:
-                expired.append(item)
-            elif batch and item.tile.shape != batch[0].tile.shape:
+            if item.future.done() or (item.deadline_s is not None and now_s > item.deadline_s):
+                continue  # cancelled or expired a moment ago: the event loop is about to say so
+            if batch and item.tile.shape != batch[0].tile.shape:
                 others.append(item)
             else:
                 batch.append(item)
         self._pending.extendleft(reversed(others))
-        return batch, expired
+        return batch
 
     def _run_batch(self, batch: list[_Item]) -> None:
         started_s = time.monotonic()
@@ -275,7 +280,7 @@ class Batcher:
         try:
             lr = _stack([item.tile for item in batch])
             outputs = self._engine.run(lr)
-            _check_count(outputs, batch)
+            _check_outputs(outputs, batch)
         except Exception as caught:
             error = caught
         infer_s = time.monotonic() - started_s
@@ -299,13 +304,15 @@ class Batcher:
         infer_s: float,
     ) -> None:
         with self._work:
-            self._in_flight_items.difference_update(batch)
+            for item in batch:
+                self._in_flight_items.pop(item, None)
         size = len(batch)
         queue_s = [started_s - item.submitted_s for item in batch]
+        # Futures first: a report that cannot be written must not keep anybody waiting.
         if error is not None or outputs is None:
-            failed = error or RuntimeError("the engine gave no outputs")
-            self._observer.batch_error(failed)
-            self._fail(batch, EngineFailed("the engine failed on the batch that held this tile"))
+            failure = EngineFailed("the engine failed on the batch that held this tile")
+            failure.__cause__ = error
+            self._fail(batch, failure)
         else:
             each_s = infer_s / size
             mean_s = self._seconds_per_tile
@@ -315,13 +322,21 @@ class Batcher:
             for item, output, waited_s in zip(batch, outputs, queue_s, strict=True):
                 if not item.future.done():
                     item.future.set_result(TileResult(output[0], waited_s, infer_s, size))
+        if error is not None:
+            self._observer.batch_error(error)
         self._observer.batch_finished(
             size=size, queue_s=queue_s, infer_s=infer_s, failed=error is not None
         )
 
-    def _expire(self, items: list[_Item]) -> None:
-        self._observer.deadlines_missed(len(items))
-        self._fail(items, DeadlineExceeded("the deadline passed while the tile waited"))
+    def _expire(self, item: _Item) -> None:
+        """Runs at a tile's deadline; one that the engine already works on is left to it."""
+        with self._work:
+            if item.future.done() or item in self._in_flight_items:
+                return
+            if item in self._pending:
+                self._pending.remove(item)
+        self._fail([item], DeadlineExceeded("the deadline passed while the tile waited"))
+        self._observer.deadlines_missed(1)
 
     def _fail(self, items: Sequence[_Item], error: Exception) -> None:
         for item in items:
@@ -330,6 +345,8 @@ class Batcher:
 
     def _forget(self, item: _Item, future: asyncio.Future[TileResult]) -> None:
         """Runs when a tile's future is done, however that came about."""
+        if item.expiry is not None:
+            item.expiry.cancel()
         self._outstanding -= 1
         if not self._outstanding:
             self._idle.set()
@@ -352,9 +369,12 @@ class Batcher:
         self._observer.loop_failed(error)
 
 
-def _check_count(outputs: npt.NDArray[np.uint8], batch: list[_Item]) -> None:
-    if len(outputs) != len(batch):
-        raise ValueError(f"the engine gave {len(outputs)} outputs for {len(batch)} tiles")
+def _check_outputs(outputs: npt.NDArray[np.uint8], batch: list[_Item]) -> None:
+    height, width = batch[0].tile.shape
+    expected = f"uint8 ({len(batch)}, 1, s*{height}, s*{width})"
+    fits = outputs.ndim == 4 and outputs.dtype == np.uint8 and outputs.shape[:2] == (len(batch), 1)
+    if not fits or outputs.shape[2] % height or outputs.shape[3] % width:
+        raise ValueError(f"the engine gave {outputs.dtype} {outputs.shape}; expected {expected}")
 
 
 def _stack(tiles: list[Tile]) -> npt.NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Starting, ready, draining: what state the service is in, and the parts that live through it.
 
     starting ──load, golden tile, warm-up──> ready ──SIGTERM──> draining ──> stopped
-        └──> failed                            └──engine loop dies──> failed
+        ├──> failed                            └──engine dies or hangs──> failed
+        └──SIGTERM──> draining ──> stopped
 
 Loading runs in the background, so that `/livez` answers meanwhile and `/readyz` says why not yet.
 """
@@ -10,24 +11,24 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
-from export.bundle import Bundle, load_bundle
 from service.batch_reporter import BatchReporter
 from service.batcher import Batcher
-from service.engines import Engine, EngineError, EngineOptions, load_engine
-from service.engines.auto import choose_engine
-from service.engines.cpu import available_cpus
-from service.engines.golden import verify_golden, warm_up
+from service.engines import load_engine
 from service.errors import NotReady
-from service.metrics import Metrics
+from service.loading import EngineLoader, LoadedModel, load_model_in_thread
+from service.metrics import PRIORITY, Metrics
 from service.settings import Settings
 from service.upscaler import Upscaler
 
 log = structlog.get_logger()
 
-_LAG_PERIOD_S = 0.5
+_WATCH_PERIOD_S = 0.5
+# Enough for an engine thread to notice that nothing is left to do.
+_MIN_STOP_S = 0.5
 
 
 class State(enum.StrEnum):
@@ -39,15 +40,32 @@ class State(enum.StrEnum):
     FAILED = "failed"
 
 
+@dataclass(frozen=True)
+class Serving:
+    """The parts that exist while a model is served.
+
+    Attributes:
+        model: Bundle and engine.
+        batcher: Runs tiles on the engine.
+        upscaler: Turns request bodies into answers.
+        headers: Headers that name model, version, engine and precision in every answer.
+    """
+
+    model: LoadedModel
+    batcher: Batcher
+    upscaler: Upscaler
+    headers: list[tuple[bytes, bytes]]
+
+
 class Lifecycle:
-    """Owns the bundle, the engine, the batcher and the upscaler of one app."""
+    """Owns the state of one app and what it serves."""
 
     def __init__(
         self,
         settings: Settings,
         metrics: Metrics,
         *,
-        engine_loader: Callable[[str, Bundle, EngineOptions], Engine] = load_engine,
+        engine_loader: EngineLoader = load_engine,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; `start` loads in the background.
@@ -62,179 +80,161 @@ class Lifecycle:
         self.metrics = metrics
         self.state = State.STARTING
         self.reason = "the model is being loaded"
-        self.bundle: Bundle | None = None
-        self.engine: Engine | None = None
-        self._batcher: Batcher | None = None
-        self._upscaler: Upscaler | None = None
+        self.serving: Serving | None = None
         self._engine_loader = engine_loader
         self._on_failure = on_failure
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._model_headers: list[tuple[bytes, bytes]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._loaded = asyncio.Event()
-        self._failed = asyncio.Event()
+        self._stop_by_s: float | None = None
 
     def start(self) -> None:
         """Begin to load; call on the event loop."""
-        for work in (self._load(), self._watch_loop_lag()):
-            task = asyncio.get_running_loop().create_task(work)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._load()), loop.create_task(self._watch())]
 
     async def wait_loaded(self) -> None:
         """Wait until loading has ended, well or not."""
         await self._loaded.wait()
-
-    async def wait_failed(self) -> None:
-        """Wait until the service can no longer serve."""
-        await self._failed.wait()
 
     @property
     def upscaler(self) -> Upscaler:
         """What serves tiles.
 
         Raises:
-            NotReady: Nothing is loaded, or the engine loop has failed.
+            NotReady: Nothing is loaded, or the engine has failed.
         """
-        if self._upscaler is None or self.state is State.FAILED:
+        if self.serving is None or self.state is State.FAILED:
             raise NotReady(self.reason, retry_after_s=1.0)
-        return self._upscaler
+        return self.serving.upscaler
 
     @property
     def has_failed(self) -> bool:
-        """Whether the service ended because it could not, or can no longer, serve."""
+        """Whether the service could not, or can no longer, serve."""
         return self.state is State.FAILED
 
     def common_headers(self) -> list[tuple[bytes, bytes]]:
         """Headers that every answer carries now."""
+        headers = [] if self.serving is None else self.serving.headers
         if self.state is State.DRAINING:
-            return [*self._model_headers, (b"connection", b"close")]
-        return self._model_headers
+            return [*headers, (b"connection", b"close")]
+        return headers
 
-    def begin_drain(self) -> None:
-        """Turn `/readyz` to 503; requests are still served."""
-        if self.state is State.READY:
+    def begin_drain(self, drain_s: float = 0.0) -> float:
+        """Turn `/readyz` to 503; requests are still served.
+
+        Args:
+            drain_s: Wish for how long to go on; nothing is served yet while starting.
+
+        Returns:
+            Seconds after which the process should stop accepting.
+        """
+        if self.state is State.STARTING:
+            drain_s = 0.0
+        if self.state in {State.STARTING, State.READY}:
             self.state = State.DRAINING
             self.reason = "the service is draining"
-            log.info("draining", drain_s=self.settings.drain_s)
+            log.info("draining", drain_s=drain_s)
+        if self._stop_by_s is None:
+            self._stop_by_s = time.monotonic() + drain_s + self.settings.shutdown_timeout_s
+        return drain_s
 
     async def stop(self) -> None:
-        """Finish what is under way and free the engine."""
+        """Finish what is under way and free the engine, within what is left of the time."""
         self.begin_drain()
-        tasks = tuple(self._tasks)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._batcher is not None:
-            finished = await self._batcher.drain(self.settings.shutdown_timeout_s)
-            self._batcher.close()
-            ended = await self._batcher.join(self.settings.shutdown_timeout_s)
-            if ended and self.engine is not None:
-                self.engine.close()
-            log.info("stopped", finished=finished and ended)
-        if self._upscaler is not None:
-            self._upscaler.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.serving is None:
+            return
+        batcher = self.serving.batcher
+        finished = await batcher.drain(self._remaining_s())
+        batcher.close()
+        ended = await batcher.join(self._remaining_s())
+        if ended:
+            self.serving.model.engine.close()
+        self.serving.upscaler.close()
         self.metrics.engine_up.set(0)
+        log.info("stopped", finished=finished and ended)
+
+    def _remaining_s(self) -> float:
+        assert self._stop_by_s is not None, "begin_drain sets it"  # noqa: S101 (our own invariant)
+        return max(_MIN_STOP_S, self._stop_by_s - time.monotonic())
 
     async def _load(self) -> None:
         started_s = time.perf_counter()
         try:
-            await asyncio.to_thread(self._load_engine)
-            self._serve()
+            model = await load_model_in_thread(self.settings, self._engine_loader)
+            if self.state is not State.STARTING:
+                model.engine.close()
+                return
+            self._serve(model)
         except Exception as error:
             log.error("load_failed", error=str(error), kind=type(error).__name__)  # noqa: TRY400
             self._fail(f"the model cannot be served: {error}")
         else:
+            seconds = round(time.perf_counter() - started_s, 2)
             log.info(
                 "ready",
                 bundle=str(self.settings.bundle),
-                engine=self.engine.name if self.engine else None,
-                seconds=round(time.perf_counter() - started_s, 2),
+                engine=model.engine.name,
+                seconds=seconds,
             )
         finally:
             self._loaded.set()
 
-    def _load_engine(self) -> None:
-        """Load, check and warm the engine; runs in a thread."""
-        settings = self.settings
-        bundle = load_bundle(settings.bundle)
-        options = EngineOptions(
-            precision=settings.precision or bundle.manifest.precision,
-            threads=settings.threads or available_cpus(),
+    def _serve(self, model: LoadedModel) -> None:
+        """Put a loaded model to work; runs on the event loop."""
+        version, precision = model.bundle.version, model.engine.precision
+        reporter = BatchReporter(
+            self.metrics,
+            model=model.name,
+            version=version,
+            precision=precision,
+            on_loop_failure=lambda _: self._fail("the engine loop has failed"),
         )
-        name: str = settings.engine
-        if name == "auto":
-            name, speeds = choose_engine(bundle, options, cache_dir=settings.cache_dir)
-            log.info("engine_chosen", engine=name, tiles_per_s=speeds)
-        if name != "identity" and options.precision not in bundle.manifest.graphs:
-            raise EngineError(
-                f"{bundle.path} has no {options.precision} graph; it has "
-                f"{', '.join(sorted(bundle.manifest.graphs))}"
-            )
-        engine = self._engine_loader(name, bundle, options)
-        verify_golden(engine, bundle)
-        warm_up(engine, bundle, max_batch_size=self._max_batch_size(bundle))
-        self.bundle = bundle
-        self.engine = engine
-
-    def _serve(self) -> None:
-        """Put the loaded engine to work; runs on the event loop."""
-        if self.bundle is None or self.engine is None:
-            raise EngineError("no engine was loaded")
-        manifest, engine = self.bundle.manifest, self.engine
-        model = "identity" if engine.name == "identity" else manifest.name
-        self._batcher = Batcher(
-            engine,
-            max_batch_size=self._max_batch_size(self.bundle),
+        batcher = Batcher(
+            model.engine,
+            max_batch_size=model.max_batch_size,
             max_queue=self.settings.max_queue,
-            observer=BatchReporter(
-                self.metrics,
-                model=model,
-                version=self.bundle.version,
-                precision=engine.precision,
-                on_loop_failure=lambda _: self._fail("the engine loop has failed"),
-            ),
+            observer=reporter,
         )
-        self._batcher.start()
-        self._upscaler = Upscaler(
-            self._batcher,
-            manifest,
+        batcher.start()
+        upscaler = Upscaler(
+            batcher,
+            model.bundle.manifest,
             self.metrics,
             max_admitted=self.settings.max_queue,
             max_pixels=self.settings.max_pixels,
         )
-        self._model_headers = [
-            (b"x-model", model.encode()),
-            (b"x-model-version", self.bundle.version.encode()),
-            (b"x-engine", engine.name.encode()),
-            (b"x-precision", engine.precision.encode()),
+        headers = [
+            (b"x-model", model.name.encode()),
+            (b"x-model-version", version.encode()),
+            (b"x-engine", model.engine.name.encode()),
+            (b"x-precision", precision.encode()),
         ]
-        self.metrics.model_info.labels(
-            model, self.bundle.version, engine.name, engine.precision, self.bundle.digest
-        ).set(1)
+        self.serving = Serving(model, batcher, upscaler, headers)
+        labels = (model.name, version, model.engine.name, precision, model.bundle.digest)
+        self.metrics.model_info.labels(*labels).set(1)
         self.metrics.engine_up.set(1)
-        self.metrics.queue_depth.labels("online").set_function(lambda: self._depth())
-        self.metrics.tiles_in_flight.set_function(lambda: self._in_flight())
+        self.metrics.queue_depth.labels(PRIORITY).set_function(lambda: batcher.depth)
+        self.metrics.tiles_in_flight.set_function(lambda: batcher.in_flight)
         self.state = State.READY
         self.reason = "ready"
-
-    def _max_batch_size(self, bundle: Bundle) -> int:
-        return self.settings.max_batch_size or bundle.manifest.max_batch_size
-
-    def _depth(self) -> int:
-        return self._batcher.depth if self._batcher else 0
-
-    def _in_flight(self) -> int:
-        return self._batcher.in_flight if self._batcher else 0
 
     def _fail(self, reason: str) -> None:
         """Turn both probes and ask the process to end, so that whoever watches restarts it."""
         self.state = State.FAILED
         self.reason = reason
-        self._failed.set()
         self._on_failure()
 
-    async def _watch_loop_lag(self) -> None:
+    async def _watch(self) -> None:
+        """Measure the event loop's lag, and notice an engine that hangs."""
         while True:
-            due_s = time.monotonic() + _LAG_PERIOD_S
-            await asyncio.sleep(_LAG_PERIOD_S)
+            due_s = time.monotonic() + _WATCH_PERIOD_S
+            await asyncio.sleep(_WATCH_PERIOD_S)
             self.metrics.event_loop_lag.set(max(0.0, time.monotonic() - due_s))
+            busy_s = 0.0 if self.serving is None else self.serving.batcher.oldest_batch_s()
+            if busy_s > self.settings.engine_timeout_s and self.state is not State.FAILED:
+                self.metrics.engine_up.set(0)
+                log.error("engine_hangs", seconds=round(busy_s, 1))
+                self._fail(f"the engine has worked on one batch for {busy_s:.0f} s")

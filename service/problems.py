@@ -48,7 +48,7 @@ def problem_from(error: Exception, *, request_id: str, path: str) -> Problem:
         request_id: Echoed, so that the client's report leads to our log line.
         path: The request's path, given as `instance`.
     """
-    status, code, title, detail, retry_after_s = _describe(error)
+    status, code, title, detail, retry_after_s = _describe(error, path)
     content: dict[str, object] = {
         "type": f"urn:semsr:problem:{code}",
         "title": title,
@@ -69,12 +69,15 @@ def problem_from(error: Exception, *, request_id: str, path: str) -> Problem:
     return Problem(status, code, orjson.dumps(content), headers)
 
 
-def _describe(error: Exception) -> tuple[int, str, str, str, float | None]:
+def _describe(error: Exception, path: str) -> tuple[int, str, str, str, float | None]:
     if isinstance(error, ServiceError):
         return error.status, error.code, error.title, error.detail, error.retry_after_s
     if isinstance(error, HTTPException):
         code, title = _TITLES.get(error.status_code, ("http-error", "The request failed"))
-        return error.status_code, code, title, str(error.detail), None
+        detail = str(error.detail)
+        if error.status_code == 404:
+            detail = f"there is nothing at {path}; /docs lists what there is"
+        return error.status_code, code, title, detail, None
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first.get("loc", ()))

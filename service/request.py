@@ -14,6 +14,7 @@ from service.negotiation import READABLE_TYPES, choose_answer, parse_media_type
 from service.window import Window, parse_window
 
 MULTIPART = "multipart/form-data"
+_CURL_DEFAULT = "application/x-www-form-urlencoded"
 # An hour: beyond it a client has mistyped the unit.
 _MAX_TIMEOUT_MS = 3_600_000.0
 
@@ -66,6 +67,11 @@ def parse_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> TileRequest:
     for name, value in raw_headers:
         headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
     content_type = headers.get("content-type", "")
+    if content_type == _CURL_DEFAULT:
+        raise UnsupportedMediaType(
+            f"Content-Type is {_CURL_DEFAULT!r}, which curl sends unless told otherwise; "
+            f"say what the body is: one of {', '.join(READABLE_TYPES)}"
+        )
     if not content_type:
         raise UnsupportedMediaType(
             f"the request has no Content-Type; expected one of {', '.join(READABLE_TYPES)}, "

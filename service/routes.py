@@ -35,8 +35,9 @@ def make_router(lifecycle: Lifecycle) -> APIRouter:
     @router.get("/model", response_model=ModelInfo, tags=["model"], summary="What is served")
     async def model() -> ModelInfo:
         """The served bundle: scale, tile, precision, training statement, parity figures."""
-        if lifecycle.bundle is None or lifecycle.engine is None:
+        if lifecycle.serving is None:
             raise NotReady(lifecycle.reason, retry_after_s=1.0)
-        return ModelInfo.of(lifecycle.bundle, lifecycle.engine)
+        model = lifecycle.serving.model
+        return ModelInfo.of(model.bundle, model.engine)
 
     return router

@@ -25,9 +25,7 @@ def user_cache_dir() -> Path | None:
 
 
 # Variables of the same prefix that other parts of the project read.
-OTHER_VARIABLES = frozenset(
-    {"SEMSR_DATA", "SEMSR_VGG16", "SEMSR_TRACEBACK", "SEMSR_REQUIRE_TESTS"}
-)
+OTHER_VARIABLES = frozenset({"SEMSR_DATA", "SEMSR_VGG16", "SEMSR_TRACEBACK", "SEMSR_REQUIRE_TESTS"})
 # Kubernetes sets these in every pod beside a Service called semsr.
 _SERVICE_LINKS = re.compile(r"SEMSR_SERVICE_(HOST|PORT.*)|SEMSR_PORT_[0-9]+_.*")
 
@@ -49,7 +47,9 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 class Settings(BaseSettings):
     """Every setting, its default and its bounds; `docs/configuration.md` is made from this."""
 
-    model_config = SettingsConfigDict(env_prefix="SEMSR_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="SEMSR_", env_ignore_empty=True, frozen=True, extra="forbid"
+    )
 
     host: str = Field(
         default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface."
@@ -78,10 +78,11 @@ class Settings(BaseSettings):
         default=None, description="Most tiles in one batch; unset takes the bundle's own limit."
     )
     max_queue: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        default=256,
+        default=128,
         description=(
-            "Most tiles admitted and not yet answered; beyond it a request gets 503 at once. "
-            "A larger image counts each of its tiles and must fit as a whole."
+            "Places for requests under way; beyond them a request gets 503 at once. A place is the "
+            "memory of one SR tile: an image takes one for each of its tiles (two for a 16-bit "
+            "answer), an upload as many as its bytes fill."
         ),
     )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
@@ -93,6 +94,23 @@ class Settings(BaseSettings):
     body_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=30.0, description="Longest time in seconds that a request body may take to arrive."
     )
+    head_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=10.0,
+        description="Longest time in seconds that the head of a request may take to arrive.",
+    )
+    send_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=30.0,
+        description=(
+            "Seconds after which a connection is cut whose client does not read its answer."
+        ),
+    )
+    engine_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=120.0,
+        description=(
+            "Longest time in seconds for one batch; an engine that takes longer hangs, and the "
+            "service ends with exit code 3 so that whoever watches it restarts it."
+        ),
+    )
     drain_s: Annotated[float, Field(ge=0)] = Field(
         default=5.0,
         description=(
@@ -101,7 +119,8 @@ class Settings(BaseSettings):
         ),
     )
     shutdown_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        default=30.0, description="Longest wait in seconds for requests under way when stopping."
+        default=30.0,
+        description="Longest time in seconds from the end of the drain to the end of the process.",
     )
     cache_dir: Path | None = Field(
         default_factory=user_cache_dir,

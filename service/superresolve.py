@@ -1,8 +1,8 @@
 """`POST /superresolve`: the hot route, plain ASGI inside the FastAPI app.
 
 FastAPI's own request and response layer costs about as much as everything else that happens to a
-raw tile, so this route reads and answers by itself (`docs/adr/0004-raw-bodies-plain-asgi.md`); its
-OpenAPI text is written by hand in `service.openapi`.
+raw tile, so this route reads and answers by itself, and `service.app` finds it before FastAPI's
+router (`docs/adr/0004-raw-bodies-plain-asgi.md`). Its OpenAPI text is in `service.openapi`.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from service.errors import BadRequest, ImageTooLarge, RequestTimeout
 from service.lifecycle import Lifecycle
 from service.metadata import format_pixel_size
 from service.request import parse_request
-from service.upscaler import Answer
+from service.upscaler import Admission, Answer
 
 
 class _ClientGone(Exception):  # noqa: N818 (nothing failed: nobody is left to be told)
@@ -41,7 +41,7 @@ class SuperResolve:
         with upscaler.admit() as admission:
             started_s = time.perf_counter()
             try:
-                body = await self._read_body(scope, receive)
+                body = await self._read_body(scope, receive, admission)
                 recv_s = time.perf_counter() - started_s
                 self._observe_recv(recv_s)
                 async with _cancelled_on_disconnect(receive):
@@ -54,44 +54,38 @@ class SuperResolve:
             )
             facts["tiles"] = answer.tiles
             await send({"type": "http.response.start", "status": 200, "headers": _headers(answer)})
-            await send({"type": "http.response.body", "body": answer.body})
+            # In two parts: the server takes the second when the first has left its buffer, so the
+            # request keeps its places for as long as its answer takes up memory.
+            await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
 
-    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _read_body(self, scope: Scope, receive: Receive, admission: Admission) -> bytes:
+        """Read the whole body; the places that it fills are held before it is read."""
         limit = self._settings.max_body_bytes
-        announced = _content_length(scope)
-        if announced is not None and announced > limit:
-            raise ImageTooLarge(
-                f"the body has {announced} bytes; at most {limit} are accepted "
-                "(SEMSR_MAX_BODY_BYTES)"
-            )
-        message = await self._receive(receive)
-        if not message.get("more_body", False):
-            return _within(message["body"], limit)
-        chunks = [message["body"]]
-        size = len(message["body"])
+        size = _content_length(scope)
+        _check_size(size, limit)
+        admission.hold_upload(size)
+        chunks: list[bytes] = []
+        received = 0
         try:
             async with asyncio.timeout(self._settings.body_timeout_s):
-                while message.get("more_body", False):
-                    message = await self._receive(receive)
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _ClientGone
                     chunks.append(message["body"])
-                    size += len(message["body"])
-                    if size > limit:
-                        raise ImageTooLarge(
-                            f"the body exceeds {limit} bytes (SEMSR_MAX_BODY_BYTES)"
-                        )
+                    received += len(message["body"])
+                    if received > size:
+                        _check_size(received, limit)
+                        admission.hold_upload(received)
+                    if not message.get("more_body", False):
+                        break
         except TimeoutError as error:
             raise RequestTimeout(
-                f"{size} bytes of the body came within {self._settings.body_timeout_s:g} s; "
-                "the rest did not"
+                f"{received} bytes of the body came within {self._settings.body_timeout_s:g} s; "
+                "the rest did not (SEMSR_BODY_TIMEOUT_S)"
             ) from error
-        return b"".join(chunks)
-
-    @staticmethod
-    async def _receive(receive: Receive) -> Message:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _ClientGone
-        return message
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 @contextlib.asynccontextmanager
@@ -120,20 +114,23 @@ async def _cancelled_on_disconnect(receive: Receive) -> AsyncGenerator[None]:
         watcher.cancel()
 
 
-def _within(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise ImageTooLarge(f"the body exceeds {limit} bytes (SEMSR_MAX_BODY_BYTES)")
-    return body
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise ImageTooLarge(
+            f"the body has {size} bytes or more; at most {limit} are accepted "
+            "(SEMSR_MAX_BODY_BYTES)"
+        )
 
 
-def _content_length(scope: Scope) -> int | None:
+def _content_length(scope: Scope) -> int:
+    """The announced size of the body; 0 where none is announced."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             try:
                 return int(value)
             except ValueError as error:
                 raise BadRequest(f"Content-Length is {value!r}; expected an integer") from error
-    return None
+    return 0
 
 
 def _headers(answer: Answer) -> list[tuple[bytes, bytes]]:

@@ -10,6 +10,7 @@ loop.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -60,28 +61,38 @@ class Answer:
 
 
 class Admission:
-    """Places that one request holds among those admitted; released when its answer is sent."""
+    """Places that one request holds among those admitted, until its answer has been sent.
+
+    A place stands for the memory of one SR tile: an upload holds as many as its bytes fill, an
+    image as many as it has tiles (twice for a 16-bit answer). `SEMSR_MAX_QUEUE` bounds them all, so
+    it bounds the memory of every request under way, whatever its stage.
+    """
 
     def __init__(self, upscaler: "Upscaler") -> None:
         self._upscaler = upscaler
-        self.tiles = 0
+        self.places = 0
 
-    def grow(self, tiles: int) -> None:
-        """Hold `tiles` places in all.
+    def grow_to(self, places: int) -> None:
+        """Hold at least `places` in all.
 
         Raises:
             QueueFull: There are not that many free now.
             ImageTooLarge: There never are.
         """
-        self._upscaler.reserve(tiles - self.tiles, total=tiles)
-        self.tiles = tiles
+        if places > self.places:
+            self._upscaler.acquire(places - self.places, total=places)
+            self.places = places
+
+    def hold_upload(self, size_bytes: int) -> None:
+        """Hold places for an upload of that size; raises as `grow_to`."""
+        self.grow_to(max(1, -(-size_bytes // self._upscaler.place_bytes)))
 
     def __enter__(self) -> "Admission":
-        self.grow(1)
+        self.grow_to(1)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._upscaler.reserve(-self.tiles, total=0)
+        self._upscaler.release(self.places)
 
 
 class Upscaler:
@@ -117,24 +128,35 @@ class Upscaler:
             for stage in ("decode", "queue", "infer", "encode")
         }
 
+    @property
+    def place_bytes(self) -> int:
+        """Bytes that one place stands for: those of an SR tile."""
+        height, width = self._manifest.tile
+        return self._manifest.scale**2 * height * width
+
     def admit(self) -> Admission:
         """Admit one request as a context manager; entering raises QueueFull when saturated."""
         return Admission(self)
 
-    def reserve(self, tiles: int, *, total: int) -> None:
-        """Take (or, if negative, give back) places; see `Admission`."""
+    def acquire(self, places: int, *, total: int) -> None:
+        """Take places for a request that then holds `total`; see `Admission`."""
         if total > self._max_admitted:
             raise ImageTooLarge(
-                f"the image needs {total} tiles and the service admits {self._max_admitted} at "
-                "once; cut it into smaller images"
+                f"the request needs {total} places and the service has {self._max_admitted} in all "
+                "(SEMSR_MAX_QUEUE); send smaller images"
             )
-        if tiles > 0 and self._admitted + tiles > self._max_admitted:
+        if self._admitted + places > self._max_admitted:
             raise QueueFull(
-                f"{self._admitted} tiles are under way and {tiles} more would exceed the limit "
-                f"of {self._max_admitted}",
+                f"{self._admitted} of {self._max_admitted} places are taken and {places} more are "
+                "needed (SEMSR_MAX_QUEUE)",
                 retry_after_s=self._batcher.expected_wait_s(),
             )
-        self._admitted += tiles
+        self._admitted += places
+        self._metrics.admitted_tiles.set(self._admitted)
+
+    def release(self, places: int) -> None:
+        """Give places back."""
+        self._admitted -= places
         self._metrics.admitted_tiles.set(self._admitted)
 
     async def upscale(self, body: bytes, request: TileRequest, admission: Admission) -> Answer:
@@ -154,32 +176,28 @@ class Upscaler:
             upload = extract_file(body, request.content_type)
         image_type = readable_type(upload.media_type)
         answer_type = request.answer_type(image_type)
-        image = await self._run(
-            image_type in _CHEAP_TYPES, lambda: self._decode(upload.content, image_type, request)
+        is_small = len(body) <= self.place_bytes
+        image, plan, tiles = await self._run(
+            is_small and image_type in _CHEAP_TYPES,
+            lambda: self._prepare(upload.content, image_type, request),
         )
         decoded_s = time.perf_counter()
 
-        window = self._window(request)
-        lr = _as_uint8(image.pixels, window)
-        plan = tiling.plan(*lr.shape, tile=self._manifest.tile, halo_px=self._manifest.halo_px)
-        admission.grow(plan.count)
-        futures = self._batcher.submit(plan.split(lr), deadline_s=request.deadline_s)
-        results = await _gather(futures)
+        is_wide = request.answer_dtype == "uint16"
+        admission.grow_to(plan.count * (2 if is_wide else 1))
+        futures = deque(self._batcher.submit(tiles, deadline_s=request.deadline_s))
+        # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
+        stretch = self._window(request) if image.pixels.dtype == np.uint16 else FULL_RANGE
+        sr, queue_s = await _collect(
+            futures, plan, scale=self._manifest.scale, stretch=stretch if is_wide else None
+        )
         inferred_s = time.perf_counter()
 
         metadata = image.metadata.scaled(self._manifest.scale)
-        # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
-        stretch = window if image.pixels.dtype == np.uint16 else FULL_RANGE
-
-        def encode() -> tuple[bytes | memoryview, codec.Pixels]:
-            tiles = [result.sr for result in results]
-            sr: codec.Pixels = plan.merge(tiles, scale=self._manifest.scale)
-            if request.answer_dtype == "uint16":
-                sr = to_uint16(cast("npt.NDArray[np.uint8]", sr), stretch)
-            return codec.encode(sr, answer_type, metadata), sr
-
-        encoded, sr = await self._run(plan.is_single and answer_type in _CHEAP_TYPES, encode)
-        queue_s = min(result.queue_s for result in results)
+        encoded = await self._run(
+            plan.is_single and answer_type in _CHEAP_TYPES,
+            lambda: codec.encode(sr, answer_type, metadata),
+        )
         stages_s = {
             "decode": decoded_s - started_s,
             "queue": queue_s,
@@ -202,7 +220,10 @@ class Upscaler:
         """Let the codec threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, body: bytes, media_type: str, request: TileRequest) -> codec.DecodedImage:
+    def _prepare(
+        self, body: bytes, media_type: str, request: TileRequest
+    ) -> tuple[codec.DecodedImage, tiling.TilePlan, list[npt.NDArray[np.uint8]]]:
+        """Decode an image, bring it to 8 bits and cut it into tiles."""
         image = codec.decode(
             body,
             media_type,
@@ -210,9 +231,12 @@ class Upscaler:
             dtype=request.dtype,
             max_pixels=self._max_pixels,
         )
-        if request.pixel_size is None:
-            return image
-        return replace(image, metadata=image.metadata.with_pixel_size(request.pixel_size))
+        if request.pixel_size is not None:
+            metadata = image.metadata.with_pixel_size(request.pixel_size)
+            image = replace(image, metadata=metadata)
+        lr = _as_uint8(image.pixels, self._window(request))
+        plan = tiling.plan(*lr.shape, tile=self._manifest.tile, halo_px=self._manifest.halo_px)
+        return image, plan, plan.split(lr)
 
     def _window(self, request: TileRequest) -> Window:
         """The request's window, else the bundle's, else the whole range."""
@@ -233,11 +257,43 @@ def _as_uint8(pixels: codec.Pixels, window: Window) -> npt.NDArray[np.uint8]:
     return to_uint8(cast("npt.NDArray[np.uint16]", pixels), window)
 
 
-async def _gather(futures: list[asyncio.Future[TileResult]]) -> list[TileResult]:
-    """Wait for all; if one fails or the caller is cancelled, none is left in the queue."""
+async def _collect(
+    futures: deque[asyncio.Future[TileResult]],
+    plan: tiling.TilePlan,
+    *,
+    scale: int,
+    stretch: Window | None,
+) -> tuple[codec.Pixels, float]:
+    """Wait for all tiles and put them together while they come, so that few are held at once.
+
+    If one fails or the caller is cancelled, none is left in the queue.
+
+    Args:
+        futures: One per tile, in the plan's order; emptied.
+        plan: How the image was cut.
+        scale: Upscaling factor.
+        stretch: Window of a 16-bit answer, or None for 8 bits.
+
+    Returns:
+        The whole image, and the seconds that its first tile waited.
+    """
+    queue_s: float | None = None
+    canvas: tiling.Canvas | None = None
     try:
-        return [await future for future in futures]
+        for index in range(plan.count):
+            # Taken out, because a finished future keeps its whole batch's output alive.
+            result = await futures.popleft()
+            queue_s = result.queue_s if queue_s is None else min(queue_s, result.queue_s)
+            sr: codec.Pixels = result.sr if stretch is None else to_uint16(result.sr, stretch)
+            if plan.is_single:
+                return sr, queue_s
+            if canvas is None:
+                canvas = tiling.Canvas(plan, scale=scale, dtype=sr.dtype)
+            canvas.place(index, sr)
     except BaseException:
         for future in futures:
             future.cancel()
         raise
+    if canvas is None or queue_s is None:
+        raise ValueError("an image has at least one tile")
+    return canvas.pixels, queue_s

@@ -1,7 +1,7 @@
 """Fakes that several tests share: engines that record, block, fail, or lie."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,11 @@ class FakeEngine:
 
     Attributes:
         batches: Shapes (N, H, W) of the batches run so far.
-        gate: While cleared, `run` waits; set at first.
+        gate: While cleared, `run` waits for it, or for a permit of its own; set at first.
+        permits: Each lets one batch pass the closed gate.
         started: Released once for every batch that has reached the gate.
         failures: Errors to raise, one for each of the next batches (None runs).
+        spoil: Alters the outputs before they are returned.
     """
 
     name = "fake"
@@ -29,9 +31,10 @@ class FakeEngine:
         self.first_pixels: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.permits = threading.Semaphore(0)
         self.started = threading.Semaphore(0)
         self.failures: list[BaseException | None] = []
-        self.extra_outputs = 0
+        self.spoil: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None
         self.closed = False
         self._identity = IdentityEngine(scale=scale)
 
@@ -40,12 +43,18 @@ class FakeEngine:
         self.batches.append((lr.shape[0], lr.shape[2], lr.shape[3]))
         self.first_pixels.append([int(tile[0, 0, 0]) for tile in lr])
         self.started.release()
-        assert self.gate.wait(30), "the test never opened the gate"
+        if not self.gate.is_set():
+            assert self.permits.acquire(timeout=30), "the test never opened the gate"
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
             raise failure
         sr = self._identity.run(lr)
-        return sr[: len(sr) + self.extra_outputs] if self.extra_outputs < 0 else sr
+        return self.spoil(sr) if self.spoil else sr
+
+    def open_gate(self) -> None:
+        """Let the batch that waits, and every later one, pass."""
+        self.gate.set()
+        self.permits.release(100)
 
     def close(self) -> None:
         """Record it."""

@@ -3,9 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 CONFTEST = Path(__file__).parent / "conftest.py"
 MARKERS = """
@@ -17,16 +16,17 @@ markers =
 
 
 def run_pytest(
-    folder: Path, test_file: str, **environment: str
+    folder: Path, test_files: Sequence[str], **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run pytest on one file with our conftest.py and only the SEMSR_… variables given."""
+    """Run pytest on some files with our conftest.py and only the SEMSR_… variables given."""
     (folder / "conftest.py").write_text(CONFTEST.read_text())
     (folder / "pytest.ini").write_text(MARKERS)
-    (folder / "test_file.py").write_text(test_file)
+    for number, test_file in enumerate(test_files):
+        (folder / f"test_{number}.py").write_text(test_file)
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("SEMSR_")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", str(folder)],
-        env={**inherited, **environment},
+        env={**inherited, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -53,28 +53,40 @@ pytest.skip("SEMSR_DATA is not set", allow_module_level=True)
 """
 
 
-@pytest.mark.parametrize(
-    ("test_file", "name"),
-    [
-        (NEEDS_PROGRAM, "semsr-no-such-program"),
-        (NEEDS_DATA_BY_MARKER, "data"),
-        (NEEDS_DATA_BY_FIXTURE, "data"),
-        (NEEDS_DATA_AS_A_FILE, "data"),
-    ],
-    ids=["program", "data-marker", "data-fixture", "data-file"],
-)
-def test_a_skip_fails_only_where_it_is_required(tmp_path: Path, test_file: str, name: str) -> None:
-    """What is absent skips with the reason, and fails where SEMSR_REQUIRE_TESTS names it."""
-    free = run_pytest(tmp_path, test_file)
-    other = run_pytest(tmp_path, test_file, SEMSR_REQUIRE_TESTS="something-else")
-    required = run_pytest(tmp_path, test_file, SEMSR_REQUIRE_TESTS=f"something-else,{name}")
+NEEDY = (NEEDS_PROGRAM, NEEDS_DATA_BY_MARKER, NEEDS_DATA_BY_FIXTURE)
 
-    assert "1 skipped" in free.stdout
-    assert "1 skipped" in other.stdout
-    assert "1 skipped" not in required.stdout
-    assert "1 error" in required.stdout
-    assert f"requires '{name}'" in required.stdout
-    assert required.returncode not in {0, 5}
+
+def test_a_skip_is_a_skip_where_nothing_is_required(tmp_path: Path) -> None:
+    """What is absent skips, with the reason."""
+    result = run_pytest(
+        tmp_path, [*NEEDY, NEEDS_DATA_AS_A_FILE], SEMSR_REQUIRE_TESTS="something-else"
+    )
+
+    assert "4 skipped" in result.stdout
+    assert "semsr-no-such-program is not installed" in result.stdout
+    assert "SEMSR_DATA is not set" in result.stdout
+
+
+def test_a_required_skip_fails(tmp_path: Path) -> None:
+    """What is absent fails where SEMSR_REQUIRE_TESTS names it."""
+    result = run_pytest(
+        tmp_path, NEEDY, SEMSR_REQUIRE_TESTS="something-else,semsr-no-such-program,data"
+    )
+
+    assert "3 errors" in result.stdout
+    assert "skipped" not in result.stdout.splitlines()[-1]
+    assert "requires 'semsr-no-such-program'" in result.stdout
+    assert "requires 'data'" in result.stdout
+    assert 1 == result.returncode
+
+
+def test_a_required_file_that_skips_fails(tmp_path: Path) -> None:
+    """A file that skips as a whole while it is collected fails too."""
+    result = run_pytest(tmp_path, [NEEDS_DATA_AS_A_FILE], SEMSR_REQUIRE_TESTS="data")
+
+    assert "1 error" in result.stdout
+    assert "requires 'data'" in result.stdout
+    assert 2 == result.returncode
 
 
 def test_a_test_runs_where_its_needs_are_met(tmp_path: Path) -> None:
@@ -82,7 +94,7 @@ def test_a_test_runs_where_its_needs_are_met(tmp_path: Path) -> None:
     test_file = NEEDS_DATA_BY_FIXTURE + NEEDS_DATA_BY_MARKER.replace("test_data", "test_marked")
 
     result = run_pytest(
-        tmp_path, test_file, SEMSR_DATA=str(tmp_path), SEMSR_REQUIRE_TESTS="nginx,data"
+        tmp_path, [test_file], SEMSR_DATA=str(tmp_path), SEMSR_REQUIRE_TESTS="nginx,data"
     )
 
     assert "2 passed" in result.stdout
@@ -97,7 +109,7 @@ import pytest
 def test_unfinished(): assert False
 """
 
-    result = run_pytest(tmp_path, test_file, SEMSR_REQUIRE_TESTS="nginx")
+    result = run_pytest(tmp_path, [test_file], SEMSR_REQUIRE_TESTS="nginx")
 
     assert "1 xfailed" in result.stdout
     assert 0 == result.returncode

@@ -72,7 +72,13 @@ def load_evaluation_sets(
 
 
 def evaluate_supervised(
-    upscaler: Upscaler, *, recipe: Recipe, data_root: Path, scale: int, seed: int = 0
+    upscaler: Upscaler,
+    *,
+    recipe: Recipe,
+    data_root: Path,
+    scale: int,
+    seed: int = 0,
+    by_image: bool = False,
 ) -> list[Row]:
     """Measure an upscaler and the baselines on every set that the recipe names.
 
@@ -82,6 +88,7 @@ def evaluate_supervised(
         data_root: Folder that the recipe's paths are relative to.
         scale: s.
         seed: Of the degradation of the held-out tiles.
+        by_image: Add rows for every single image, with `set` as `<set>/<image>`.
 
     Returns:
         One row for each set and method, means over the set's images: `set`, `method`, `images`,
@@ -97,13 +104,19 @@ def evaluate_supervised(
     with tqdm(total=sum(map(len, sets.values())), unit="image", desc="evaluate") as bar:
         for set_name, pairs in sets.items():
             measured: dict[str, list[dict[str, float]]] = {}
+            singles: list[Row] = []
             for pair in pairs:
                 for method, image in _candidates(upscaler, pair, scale=scale).items():
-                    measured.setdefault(method, []).append(_measure(image, pair.hr))
+                    values = _measure(image, pair.hr)
+                    measured.setdefault(method, []).append(values)
+                    label = {"set": f"{set_name}/{pair.name}", "method": method, "images": 1}
+                    singles.append({**label, **values})
                 bar.update(1)
             for method, values in measured.items():
                 means = {key: float(np.mean([v[key] for v in values])) for key in values[0]}
                 rows.append({"set": set_name, "method": method, "images": len(values), **means})
+            if by_image:
+                rows += singles
     return rows
 
 
@@ -140,7 +153,7 @@ def missed_targets(rows: Sequence[Row]) -> list[str]:
 def write_table(rows: Sequence[Row], *, file: TextIO | None = None) -> None:
     """Write the rows as an aligned table for people, to standard output by default."""
     out = sys.stdout if file is None else file
-    header = f"{'set':<11} {'method':<32} {'n':>3} {'PSNR dB':>8} {'SSIM':>6} {'NCC':>6} "
+    header = f"{'set':<17} {'method':<32} {'n':>3} {'PSNR dB':>8} {'SSIM':>6} {'NCC':>6} "
     out.write(header + f"{'struct.':>8} {'worst':>7}\n")
     previous = None
     for row in rows:
@@ -148,7 +161,7 @@ def write_table(rows: Sequence[Row], *, file: TextIO | None = None) -> None:
             out.write("\n")
         previous = row["set"]
         out.write(
-            f"{row['set']:<11} {row['method']:<32} {row['images']:>3} {row['psnr_db']:>8.2f} "
+            f"{row['set']:<17} {row['method']:<32} {row['images']:>3} {row['psnr_db']:>8.2f} "
             f"{row['ssim']:>6.3f} {row['ncc']:>6.3f} {row['structure_ncc']:>8.3f} "
             f"{row['worst_ncc']:>7.3f}\n"
         )

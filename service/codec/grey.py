@@ -24,13 +24,11 @@ def grey_from_channels(samples: npt.NDArray[Any]) -> Pixels:
         (H, W), same type, C-contiguous.
 
     Raises:
-        UnsuitableImage: Channels differ, pixels are transparent, or C is none of these.
+        UnsuitableImage: Channels differ, or pixels are transparent.
     """
     if samples.ndim == 2:
         return np.ascontiguousarray(samples)
     channels = samples.shape[2]
-    if channels not in {1, 2, 3, 4}:
-        raise UnsuitableImage(f"the image has {channels} channels; expected one grey channel")
     if channels in {2, 4}:
         check_opaque(samples[..., -1])
     if channels >= 3:

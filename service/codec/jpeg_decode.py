@@ -33,6 +33,8 @@ _OTHER_FRAMES = {
     0xCE: "differential", 0xCF: "differential",
 }  # fmt: skip
 _KEPT = frozenset({_DHT, _DQT, _DRI, _APP14, *_READ_FRAMES})
+# A marker in the header, after any fill bytes; nobody writes more than a few.
+_MARKER = re.compile(rb"\xff{1,64}[^\xff]")
 # In entropy-coded data FF is followed by 00 (stuffing), D0 to D7 (restart) or FF (fill).
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
@@ -83,8 +85,6 @@ def decode_jpeg(body: memoryview, options: DecodeOptions) -> DecodedImage:
             size = size or _read_jfif(body[start + 4 : end])
         if marker in _KEPT:
             parts.append(body[start:end])
-    else:
-        raise InvalidImage("the JPEG has no image data")
     # The class itself, not `Image.open`: no plug-in search, no multi-picture parsing, no warnings.
     with JpegImageFile(io.BytesIO(b"".join(parts))) as image:
         image.load()
@@ -94,26 +94,25 @@ def decode_jpeg(body: memoryview, options: DecodeOptions) -> DecodedImage:
 
 
 def _segments(body: memoryview) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of each segment up to the first scan's header."""
+    """Yield marker, start and end of each segment up to the first scan's header, or raise."""
     position = 2
     for _ in range(_MAX_SEGMENTS):
-        while position < len(body) - 1 and body[position] == 0xFF and body[position + 1] == 0xFF:
-            position += 1
-        if position + 4 > len(body):
-            raise InvalidImage(f"the JPEG is truncated: it ends at byte {len(body)} in its header")
-        if body[position] != 0xFF:
-            raise InvalidImage(f"the JPEG is damaged: no marker at byte {position}")
-        marker = body[position + 1]
-        length = int.from_bytes(body[position + 2 : position + 4], "big")
-        end = position + 2 + length
+        match = _MARKER.match(body, position)
+        if match is None or match.end() + 2 > len(body):
+            reason = "damaged: no marker" if position + 4 <= len(body) else "truncated: it ends"
+            raise InvalidImage(f"the JPEG is {reason} at byte {position}, in its header")
+        start = match.end() - 2
+        marker = body[start + 1]
+        length = int.from_bytes(body[start + 2 : start + 4], "big")
+        end = start + 2 + length
         if length < 2 or marker < 0xC0 or _RST0 <= marker <= _EOI:
-            raise InvalidImage(f"the JPEG is damaged: marker {marker:02x} at byte {position}")
+            raise InvalidImage(f"the JPEG is damaged: marker {marker:02x} at byte {start}")
         if end > len(body):
             raise InvalidImage(
-                f"the JPEG is truncated: its segment at byte {position} needs {length} bytes, the "
-                f"body ends after {len(body) - position - 2}"
+                f"the JPEG is truncated: its segment at byte {start} needs {length} bytes, the "
+                f"body ends after {len(body) - start - 2}"
             )
-        yield marker, position, end
+        yield marker, start, end
         position = end
     raise InvalidImage(f"the JPEG has more than {_MAX_SEGMENTS} segments before its image data")
 
@@ -142,30 +141,36 @@ def _read_frame(marker: int, segment: memoryview) -> _Frame:
 
 def _check_scans(body: memoryview, start: int, frame: _Frame) -> None:
     """Walk the scans to the end of the image; refuse what is cut short or goes on too long."""
+    end = _find_end(body, start)
+    if end - start < frame.least_bytes:
+        raise InvalidImage(
+            f"the JPEG has {end - start} bytes of image data, too few for the "
+            f"{frame.height}×{frame.width} pixels (height × width) of its header"
+        )
+    rest = body[end + 2 :].tobytes().strip(b"\0")
+    if rest.startswith(b"\xff\xd8"):
+        raise UnsuitableImage("the JPEG holds more than one image; expected one")
+    if rest:
+        raise InvalidImage(f"{len(body) - end - 2} bytes follow the end of the JPEG")
+
+
+def _find_end(body: memoryview, start: int) -> int:
+    """Return where the end marker (EOI) is, from the first scan's header on."""
     position, scans = start, 0
-    while True:
+    for _ in range(_MAX_SEGMENTS):
         match = _MARKER_IN_SCAN.search(body, position)
         if match is None:
             raise InvalidImage(f"the JPEG is truncated: it ends at byte {len(body)} without EOI")
         marker, position = body[match.start() + 1], match.start()
         if marker == _EOI:
-            break
+            return position
         scans += marker == _SOS
         if scans > _MAX_SCANS:
             raise InvalidImage(f"the JPEG has more than {_MAX_SCANS} scans")
         if marker not in {_SOS, _DHT, _DQT, _DRI, _DNL, _COM} and not 0xE0 <= marker <= 0xEF:
             raise InvalidImage(f"the JPEG is damaged: marker {marker:02x} at byte {position}")
         position += 2 + int.from_bytes(body[position + 2 : position + 4], "big")
-    if position - start < frame.least_bytes:
-        raise InvalidImage(
-            f"the JPEG has {position - start} bytes of image data, too few for the "
-            f"{frame.height}×{frame.width} pixels (height × width) of its header"
-        )
-    rest = body[position + 2 :].tobytes().strip(b"\0")
-    if rest.startswith(b"\xff\xd8"):
-        raise UnsuitableImage("the JPEG holds more than one image; expected one")
-    if rest:
-        raise InvalidImage(f"{len(body) - position - 2} bytes follow the end of the JPEG")
+    raise InvalidImage(f"the JPEG has more than {_MAX_SEGMENTS} segments between its scans")
 
 
 def _read_jfif(segment: memoryview) -> PixelSize | None:

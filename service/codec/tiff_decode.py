@@ -34,7 +34,7 @@ _TILE_WIDTH, _TILE_HEIGHT, _ROWS_PER_STRIP, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 322
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 _CHANNELS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1}
 _FORMATS = {2: "signed integers", 3: "floating point", 5: "complex integers", 6: "complex floats"}
-_UNSIGNED, _UNDEFINED = 1, 4
+_MAX_SAMPLES = 8  # of which more than four are refused in any case
 _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2
 
 
@@ -71,10 +71,10 @@ def decode_tiff(body: memoryview, options: DecodeOptions) -> DecodedImage:
 
 def _read_kind(page: Directory) -> _Kind:
     samples = page.integer(_SAMPLES, 1)
-    bits = page.integers(_BITS)
-    depths: set[int] = {1} if bits is None else set(bits[:8].tolist())
-    formats = page.integers(_SAMPLE_FORMAT)
-    names = [] if formats is None else [_FORMATS.get(int(value)) for value in formats[:8]]
+    bits = page.integers(_BITS, _MAX_SAMPLES)
+    depths: set[int] = {1} if bits is None else set(bits.tolist())
+    formats = page.integers(_SAMPLE_FORMAT, _MAX_SAMPLES)
+    names = [] if formats is None else [_FORMATS.get(int(value)) for value in formats]
     if any(names):
         raise UnsuitableImage(
             f"the TIFF holds {next(name for name in names if name)} of {max(depths)} bits; "
@@ -153,7 +153,7 @@ def _check_extra(page: Directory, channel: npt.NDArray[np.uint8 | np.uint16]) ->
 
 def _read_palette(page: Directory, bits: int) -> npt.NDArray[np.uint8]:
     """Return the colour map as (2^bits, 3) uint8; the file has 16 bits, of which 8 are in use."""
-    colour_map = page.integers(_COLOUR_MAP)
+    colour_map = page.integers(_COLOUR_MAP, (3 << bits) + 1)
     if colour_map is None or len(colour_map) != 3 << bits:
         count = 0 if colour_map is None else len(colour_map)
         raise InvalidImage(f"the TIFF's colour map has {count} values; expected {3 << bits}")

@@ -138,8 +138,8 @@ def _check(layout: Layout) -> None:
 
 def _read_table(page: Directory, layout: Layout, count: int) -> tuple[list[int], list[int]]:
     """Return where each segment begins and how many bytes it has, checked against the file."""
-    offsets = page.integers(_TILE_OFFSETS if layout.is_tiled else _STRIP_OFFSETS)
-    lengths = page.integers(_TILE_BYTES if layout.is_tiled else _STRIP_BYTES)
+    offsets = page.integers(_TILE_OFFSETS if layout.is_tiled else _STRIP_OFFSETS, count)
+    lengths = page.integers(_TILE_BYTES if layout.is_tiled else _STRIP_BYTES, count)
     if lengths is None and offsets is not None and layout.compression == _NONE:
         # Old writers leave the byte counts out; without compression they follow from the size.
         lengths = np.maximum(len(page.body) - offsets, 0)
@@ -149,7 +149,6 @@ def _read_table(page: Directory, layout: Layout, count: int) -> tuple[list[int],
             f"{0 if lengths is None else len(lengths)} byte counts of strips or tiles; expected "
             f"{count}"
         )
-    offsets, lengths = offsets[:count], lengths[:count]
     beyond = np.flatnonzero(offsets + lengths > len(page.body))
     if len(beyond):
         first = int(beyond[0])

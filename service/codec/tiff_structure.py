@@ -64,8 +64,8 @@ class Directory:
             return None
         return self.body[entry.offset : entry.offset + length]
 
-    def integers(self, code: int) -> npt.NDArray[np.int64] | None:
-        """Return a tag's integers, or None where the tag is absent.
+    def integers(self, code: int, most: int) -> npt.NDArray[np.int64] | None:
+        """Return a tag's first integers, `most` of them at most, or None where it is absent.
 
         Raises:
             InvalidImage: The tag holds no integers, or lies beyond the end of the file.
@@ -80,7 +80,8 @@ class Directory:
                 f"the TIFF's tag {code} (type {entry.kind}, {entry.count} values at byte "
                 f"{entry.offset}) holds no integers within the {len(self.body)} bytes of the file"
             )
-        numbers = np.frombuffer(value, np.dtype(self.byte_order + numpy_code))
+        dtype = np.dtype(self.byte_order + numpy_code)
+        numbers = np.frombuffer(value, dtype, min(entry.count, most))
         if numpy_code == "u8" and (numbers > np.uint64(2**62)).any():
             raise InvalidImage(f"the TIFF's tag {code} holds a number beyond 2^62")
         return numbers.astype(np.int64)
@@ -91,7 +92,7 @@ class Directory:
         Raises:
             InvalidImage: The tag is absent without a default, or unreadable.
         """
-        numbers = self.integers(code)
+        numbers = self.integers(code, 1)
         if numbers is not None:
             return int(numbers[0])
         if default is None:

@@ -23,6 +23,7 @@ import numpy as np
 from export.bundle import Bundle, Precision, load_bundle
 from service.engines import REQUIRED_MODULES, EngineError, EngineOptions, load_engine
 from service.engines.cpu import cpu_model
+from service.engines.golden import verify_golden
 
 FORMAT_VERSION = 1
 # One measurement takes a few seconds; a runtime that hangs must not keep the service from starting.
@@ -80,6 +81,8 @@ def measure(name: str, bundle: Bundle, options: EngineOptions) -> float:
         Tiles per second, from the median time of a call.
     """
     engine = load_engine(name, bundle, options)
+    # A fast engine that computes something else must lose here, not at every start.
+    verify_golden(engine, bundle)
     height, width = bundle.manifest.tile
     lr = np.zeros((1, 1, height, width), dtype=np.uint8)
     engine.run(lr)
@@ -116,11 +119,18 @@ def _measure_in_child(name: str, bundle: Bundle, options: EngineOptions) -> floa
 
 
 def _key(bundle: Bundle, options: EngineOptions, candidates: list[str]) -> str:
-    versions = [
-        f"{name}={importlib.metadata.version(REQUIRED_MODULES[name])}" for name in candidates
-    ]
+    versions = [f"{name}={_version(REQUIRED_MODULES[name])}" for name in candidates]
     parts = [bundle.digest, cpu_model(), str(options.threads), options.precision, *versions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def _version(module: str) -> str:
+    """Version of the package that a module comes from; several packages hold `onnxruntime`."""
+    try:
+        return importlib.metadata.version(module)
+    except importlib.metadata.PackageNotFoundError:
+        packages = importlib.metadata.packages_distributions().get(module, [])
+        return ",".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
 
 
 def _read_choice(path: Path, candidates: list[str]) -> str | None:

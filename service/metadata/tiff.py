@@ -71,13 +71,13 @@ class Resolution:
 
 
 def read_tiff_metadata(
-    values: Mapping[int, tuple[int, memoryview]], resolution: Resolution | None
+    values: Mapping[int, tuple[int, memoryview]], resolution: Resolution
 ) -> ImageMetadata:
     """Read the metadata from a TIFF's tags.
 
     Args:
         values: Type and bytes of each byte-string tag whose number is in `TEXT_TAGS`.
-        resolution: The resolution tags, where the file has both.
+        resolution: The resolution tags.
     """
     allowance = Allowance()
     texts: dict[int, TiffText] = {}
@@ -115,7 +115,7 @@ def tiff_values(metadata: ImageMetadata, *, height: int, width: int, bits: int) 
 
 
 def _find_pixel_size(
-    texts: Mapping[int, bytes], resolution: Resolution | None
+    texts: Mapping[int, bytes], resolution: Resolution
 ) -> tuple[str | None, PixelSize | None]:
     """Return the first pixel size by precedence, and which statement it is."""
     for source, code, read in (
@@ -133,8 +133,6 @@ def _find_pixel_size(
         size = read_ome(description)
         if size is not None:
             return "ome", size
-    if resolution is None:
-        return None, None
     if is_imagej(description):
         size = read_imagej(description, x_per_unit=resolution.x, y_per_unit=resolution.y)
         if size is not None:
@@ -164,8 +162,6 @@ def _rational(value: float) -> bytes | None:
     # The numerator is the value times the denominator and must fit as well.
     largest = max(1, min(_MAX_LONG, int(_MAX_LONG / max(value, 1.0))))
     ratio = Fraction(value).limit_denominator(largest)
-    if ratio == 0:
-        return None
     return struct.pack("<II", ratio.numerator, ratio.denominator)
 
 

@@ -208,7 +208,7 @@ def test_image_of_more_tiles_than_are_admitted_is_too_large(serve):
     app = serve(max_queue=2)
     response = app.post(bytes(240 * 240), {**RAW, "x-tile-shape": "240,240"})
     assert response.status_code == 413
-    assert "admits 2" in response.json()["detail"]
+    assert "7 places and the service has 2" in response.json()["detail"]
     assert app.metric("semsr_admitted_tiles") == 0
 
 

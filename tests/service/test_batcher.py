@@ -31,7 +31,7 @@ async def running(
     try:
         yield batcher, observer
     finally:
-        engine.gate.set()
+        engine.open_gate()
         batcher.close()
         assert await batcher.join(30)
 
@@ -60,7 +60,7 @@ async def test_tiles_gather_while_the_engine_is_busy():
         [first] = batcher.submit([tile(100)])
         await engine_started(engine)
         others = [batcher.submit([tile(value)])[0] for value in range(6)]
-        engine.gate.set()
+        engine.open_gate()
         results = await asyncio.gather(first, *others)
     assert [size for size, *_ in engine.batches] == [1, 4, 2]
     assert engine.first_pixels == [[100], [0, 1, 2, 3], [4, 5]]
@@ -76,7 +76,7 @@ async def test_every_slot_works_at_the_same_time():
         await engine_started(engine)
         await engine_started(engine)
         assert batcher.in_flight == 2
-        engine.gate.set()
+        engine.open_gate()
         await asyncio.gather(*futures)
 
 
@@ -91,7 +91,7 @@ async def test_one_shape_per_batch_and_order_is_kept():
             batcher.submit([tile(value, side=side)])[0]
             for value, side in ((1, 8), (2, 16), (3, 8), (4, 16))
         ]
-        engine.gate.set()
+        engine.open_gate()
         await asyncio.gather(*blocker, *futures)
     assert engine.batches == [(1, 8, 8), (2, 8, 8), (2, 16, 16)]
     assert engine.first_pixels[1:] == [[1, 3], [2, 4]]
@@ -109,7 +109,7 @@ async def test_full_queue_refuses_at_once_and_takes_nothing():
             batcher.submit([tile(), tile()])
         assert batcher.depth == 2
         futures += batcher.submit([tile()])
-        engine.gate.set()
+        engine.open_gate()
         assert len(await asyncio.gather(*futures)) == 4
 
 
@@ -125,41 +125,60 @@ async def test_cancelled_tile_leaves_the_queue_and_frees_its_place():
         await asyncio.sleep(0)
         assert batcher.depth == 0
         wanted = batcher.submit([tile(2)])
-        engine.gate.set()
+        engine.open_gate()
         await asyncio.gather(*blocker, *wanted)
     assert engine.first_pixels == [[9], [2]]
     assert observer.cancelled == 1
 
 
-async def test_cancelling_a_tile_under_way_leaves_its_neighbours_unharmed():
+async def test_cancelling_a_tile_under_way_leaves_its_neighbours_unharmed() -> None:
     """The neighbours of a tile whose client left mid-batch get their answers (MLServer's hang)."""
     engine = FakeEngine()
     engine.gate.clear()
-    async with running(engine) as (batcher, _):
-        blocker = batcher.submit([tile()])
-        await engine_started(engine)
+    async with running(engine) as (batcher, observer):
         gone, stays = batcher.submit([tile(1), tile(2)])
-        engine.gate.set()
-        await asyncio.gather(*blocker)
+        await engine_started(engine)
         gone.cancel()
-        assert int((await stays).sr[0, 0]) == 2
+        await asyncio.sleep(0)
+        engine.open_gate()
+        assert int((await asyncio.wait_for(stays, 30)).sr[0, 0]) == 2
         assert await batcher.drain(30)
+    assert engine.batches == [(2, 8, 8)]
+    assert observer.cancelled == 0
 
 
-async def test_expired_tile_is_dropped_when_its_batch_is_formed():
-    """A deadline that passed in the queue is an error for that tile alone."""
+async def test_expired_tile_is_dropped_though_the_engine_is_stuck() -> None:
+    """A deadline that passes in the queue is told at once, and is an error for that tile alone."""
     engine = FakeEngine()
     engine.gate.clear()
     async with running(engine) as (batcher, observer):
         blocker = batcher.submit([tile(9)])
         await engine_started(engine)
-        [late] = batcher.submit([tile(1)], deadline_s=time.monotonic() - 1)
+        [late] = batcher.submit([tile(1)], deadline_s=time.monotonic() + 0.01)
         [fine] = batcher.submit([tile(2)], deadline_s=time.monotonic() + 3600)
-        engine.gate.set()
-        await asyncio.gather(*blocker, fine)
         with pytest.raises(DeadlineExceeded):
-            await late
+            await asyncio.wait_for(late, 30)
+        assert batcher.depth == 1
+        engine.open_gate()
+        await asyncio.gather(*blocker, fine)
     assert engine.first_pixels == [[9], [2]]
+    assert observer.missed == 1
+
+
+async def test_deadline_does_not_stop_a_tile_under_way() -> None:
+    """What the engine already works on is answered, late or not."""
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with running(engine) as (batcher, observer):
+        [future] = batcher.submit([tile(4)], deadline_s=time.monotonic() + 0.05)
+        await engine_started(engine)
+        [late] = batcher.submit([tile(5)], deadline_s=time.monotonic() + 0.06)
+        with pytest.raises(DeadlineExceeded):
+            await asyncio.wait_for(late, 30)
+        assert batcher.oldest_batch_s() > 0
+        engine.open_gate()
+        assert (await asyncio.wait_for(future, 30)).sr[0, 0] == 4
+        assert batcher.oldest_batch_s() == 0
     assert observer.missed == 1
 
 
@@ -177,15 +196,42 @@ async def test_engine_error_fails_its_batch_only():
         assert batcher.failure is None
 
 
-async def test_wrong_number_of_outputs_is_an_engine_error():
-    """Outputs that do not match the tiles are never handed to the wrong client."""
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda sr: sr[:1],
+        lambda sr: sr[:, 0, 0, 0],
+        lambda sr: sr.astype(np.float32),
+        lambda sr: sr[..., 1:],
+    ],
+    ids=["too few", "flat", "float", "narrow"],
+)
+async def test_wrong_outputs_are_an_engine_error(spoil) -> None:
+    """Outputs of another number, shape or type never reach a client, and nobody waits for ever."""
     engine = FakeEngine()
-    engine.extra_outputs = -1
+    engine.spoil = spoil
     async with running(engine) as (batcher, observer):
-        results = await asyncio.gather(*batcher.submit([tile(1), tile(2)]), return_exceptions=True)
+        waiting = asyncio.gather(*batcher.submit([tile(1), tile(2)]), return_exceptions=True)
+        results = await asyncio.wait_for(waiting, 30)
         assert [type(result) for result in results] == [EngineFailed, EngineFailed]
-        assert "1 outputs for 2 tiles" in str(observer.errors[0])
-        engine.extra_outputs = 0
+        assert "expected uint8 (2, 1, s*8, s*8)" in str(observer.errors[0])
+        engine.spoil = None
+        assert (await batcher.submit([tile(3)])[0]).sr[0, 0] == 3
+
+
+async def test_report_that_fails_keeps_nobody_waiting() -> None:
+    """A full disk under the log must not hang the clients whose batch failed."""
+    engine = FakeEngine()
+    engine.failures = [RuntimeError("broken")]
+    async with running(engine) as (batcher, observer):
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+
+        def full_disk(error: Exception) -> None:
+            raise OSError("no space left")
+
+        observer.batch_error = full_disk  # type: ignore[method-assign]
+        with pytest.raises(EngineFailed):
+            await asyncio.wait_for(batcher.submit([tile()])[0], 30)
         assert (await batcher.submit([tile(3)])[0]).sr[0, 0] == 3
 
 
@@ -198,7 +244,7 @@ async def test_dead_loop_tells_every_waiter_and_refuses_new_tiles():
         await engine_started(engine)
         waiting = batcher.submit([tile()])
         engine.failures = [SystemExit("the loop ends")]
-        engine.gate.set()
+        engine.open_gate()
         results = await asyncio.gather(*under_way, *waiting, return_exceptions=True)
         assert [type(result) for result in results] == [EngineFailed, EngineFailed]
         assert isinstance(batcher.failure, SystemExit)
@@ -219,7 +265,7 @@ async def test_close_finishes_what_is_under_way_and_fails_what_waits():
             await waiting
         with pytest.raises(NotReady):
             batcher.submit([tile()])
-        engine.gate.set()
+        engine.open_gate()
         assert (await under_way).sr[0, 0] == 5
 
 
@@ -230,7 +276,7 @@ async def test_drain_waits_for_every_tile_and_says_when_time_runs_out():
     async with running(engine) as (batcher, _):
         futures = batcher.submit([tile(), tile()])
         assert not await batcher.drain(0)
-        engine.gate.set()
+        engine.open_gate()
         assert await batcher.drain(30)
         assert all(future.done() for future in futures)
 
@@ -239,7 +285,14 @@ async def test_expected_wait_grows_with_the_queue():
     """The estimate is nothing before the first batch and proportional to the tiles after it."""
     engine = FakeEngine()
     async with running(engine) as (batcher, _):
-        assert batcher.expected_wait_s(8) == 0
+        assert batcher.expected_wait_s() == 0
         await batcher.submit([tile()])[0]
-        assert batcher.expected_wait_s(8) == pytest.approx(8 * batcher.expected_wait_s(1))
-        assert batcher.expected_wait_s(1) > 0
+        engine.gate.clear()
+        futures = batcher.submit([tile()])
+        await engine_started(engine)
+        one_s = batcher.expected_wait_s()
+        assert one_s > 0
+        futures += batcher.submit([tile()] * 3)
+        assert batcher.expected_wait_s() == pytest.approx(4 * one_s)
+        engine.open_gate()
+        await asyncio.gather(*futures)

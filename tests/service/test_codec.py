@@ -70,7 +70,7 @@ INDEPENDENT_READERS: dict[str, list[Callable[[bytes, Pixels], Pixels]]] = {
 
 
 @pytest.mark.parametrize("media_type", ENCODERS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(pixels=PIXELS)
 def test_answer_read_by_another_decoder_is_the_image(media_type: str, pixels: Pixels) -> None:
     """Every answer type keeps every pixel, in 8 and 16 bits, for decoders that are not ours."""
@@ -84,7 +84,7 @@ def test_answer_read_by_another_decoder_is_the_image(media_type: str, pixels: Pi
 
 
 @pytest.mark.parametrize("media_type", sorted(DECODERS.keys() & ENCODERS.keys()))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(pixels=PIXELS)
 def test_round_trip_keeps_pixels_and_layout(media_type: str, pixels: Pixels) -> None:
     """What is encoded and decoded again is the same image, in rows and in native byte order."""

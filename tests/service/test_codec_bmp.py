@@ -114,6 +114,13 @@ def test_alpha_counts_only_where_the_file_says_so() -> None:
         assert read(body).pixels.tolist() == [[7]]
 
 
+def test_colour_masks_after_an_old_header_are_read() -> None:
+    """The 40-byte header is followed by three masks and knows no alpha."""
+    body = bitmap(1, 1, 32, bytes([7, 7, 7, 9]), compression=3, masks=BGRA[:12])
+
+    assert read(body).pixels.tolist() == [[7]]
+
+
 def test_colour_is_refused_only_where_used() -> None:
     """Colours of the palette that no pixel has do not matter."""
     palette = GREYS[:-4] + bytes([0, 0, 255, 0])
@@ -145,6 +152,11 @@ def test_colour_is_refused_only_where_used() -> None:
             "24 bits a pixel",
         ),
         (bitmap(1, 1, 32, bytes(4), compression=3, masks=bytes(12)), UnsuitableImage, "masks"),
+        (
+            bitmap(1, 1, 32, b"", compression=3, masks=BGRA[:12])[:60],
+            InvalidImage,
+            "ends within its colour masks",
+        ),
         (bitmap(0, 1, 8, b"", palette=GREYS), UnsuitableImage, "1×0"),
         (bitmap(1, 0, 8, b"", palette=GREYS), UnsuitableImage, "0×1"),
         (bitmap(100_000, 100_000, 8, b"", palette=GREYS), ImageTooLarge, "at most 1000000"),

@@ -97,7 +97,7 @@ def test_every_prefix_is_refused_or_complete(media_type: str, body: bytes) -> No
 
 
 @pytest.mark.parametrize(("media_type", "body"), CORPUS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_bent_bytes_raise_nothing_but_service_errors(
     media_type: str, body: bytes, data: st.DataObject

@@ -164,6 +164,7 @@ def test_what_follows_the_image_is_refused(
 
 
 AFTER_SOI = 2
+FRAME_AT = JPEG.index(b"\xff\xc0")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +177,14 @@ AFTER_SOI = 2
         (JPEG[:AFTER_SOI] + b"\xff\xfe\0\x02" * 5000 + JPEG[AFTER_SOI:], "more than 4096 segments"),
         (JPEG[: JPEG.index(b"\xff\xc0")] + JPEG[JPEG.index(b"\xff\xda") :], "before its frame"),
         (JPEG[:-2] + b"\xff\xc0" + JPEG[-2:], "marker c0"),
+        (JPEG[:-2] + b"\xff\xfe\0\x02" * 5000 + JPEG[-2:], "4096 segments between its scans"),
+        (JPEG[:AFTER_SOI] + b"\xff" * 10**6 + JPEG[AFTER_SOI:], "no marker at byte 2"),
+        (JPEG.replace(b"\xff\xc4", JPEG[FRAME_AT : FRAME_AT + 13] + b"\xff\xc4"), "second frame"),
+        (JPEG[:FRAME_AT] + b"\xff\xc0\0\x04\x08\0" + JPEG[FRAME_AT:], "too short"),
+        (
+            JPEG[:FRAME_AT] + b"\xff\xc0\0\x0a" + JPEG[FRAME_AT + 4 : FRAME_AT + 9] + b"\x01\0\0",
+            "wrong length",
+        ),
         (JPEG.replace(b"\xff\xdb", b"\xff\xec"), "does not decode as image/jpeg"),
     ],
 )

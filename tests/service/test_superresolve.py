@@ -76,7 +76,7 @@ async def served(**settings: object) -> AsyncGenerator[tuple[Any, FakeEngine, Li
         try:
             yield app, engine, lifecycle
         finally:
-            engine.gate.set()
+            engine.open_gate()
 
 
 async def engine_started(engine: FakeEngine) -> None:
@@ -115,7 +115,7 @@ async def test_client_that_leaves_takes_its_tile_out_of_the_queue() -> None:
         assert sample(lifecycle, "semsr_admitted_tiles") == 1
         last = Exchange(app)
         last.body(TILE)
-        engine.gate.set()
+        engine.open_gate()
         assert await first.status() == 200
         assert await last.status() == 200
         assert [count for count, *_ in engine.batches[-2:]] == [1, 1]
@@ -132,7 +132,7 @@ async def test_client_that_leaves_during_its_batch_harms_nobody() -> None:
         gone.body(TILE)
         stays.body(TILE)
         await until(lambda: sample(lifecycle, "semsr_queue_depth", priority="online") == 2)
-        engine.gate.set()
+        engine.open_gate()
         assert await blocker.status() == 200
         gone.disconnect()
         assert await stays.status() == 200
@@ -188,7 +188,7 @@ async def test_saturated_service_refuses_at_once_with_the_time_to_wait() -> None
         assert int(headers[b"retry-after"]) >= 1
         assert b"retry_after_ms" in refused.sent[1]["body"]
         assert sample(lifecycle, "semsr_rejected_total", reason="queue_full") == 1
-        engine.gate.set()
+        engine.open_gate()
         assert [await exchange.status() for exchange in admitted] == [200, 200]
 
 
@@ -201,7 +201,7 @@ async def test_overload_flips_neither_probe() -> None:
         await engine_started(engine)
         assert await Exchange(app).status() == 503
         assert lifecycle.state == "ready"
-        engine.gate.set()
+        engine.open_gate()
         assert await admitted.status() == 200
 
 
@@ -212,7 +212,7 @@ async def test_stopping_finishes_what_is_under_way() -> None:
         exchange = Exchange(app)
         exchange.body(TILE)
         await engine_started(engine)
-        asyncio.get_running_loop().call_later(0.01, engine.gate.set)
+        asyncio.get_running_loop().call_later(0.01, engine.open_gate)
     assert await exchange.status() == 200
     assert engine.closed
 
@@ -224,7 +224,7 @@ async def test_dead_engine_loop_turns_both_probes() -> None:
         exchange = Exchange(app)
         exchange.body(TILE)
         assert await exchange.status() == 500
-        await asyncio.wait_for(lifecycle.wait_failed(), 30)
+        await until(lambda: lifecycle.has_failed)
         assert lifecycle.has_failed
         later = Exchange(app)
         later.body(TILE)

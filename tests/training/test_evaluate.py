@@ -79,6 +79,28 @@ def test_rows_cover_every_set_and_method(recipe: Recipe, data_root: Path) -> Non
     assert fitted > _row(rows, "real_pairs", "bicubic")["psnr_db"] + 3
 
 
+def test_rows_of_single_images_average_to_the_rows_of_their_set(
+    recipe: Recipe, data_root: Path
+) -> None:
+    """On request every image has its rows too, and the set's rows stay the same."""
+    wider = recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(
+                update={"held_out_sources": ["hr/hr_2.png", "hr/hr_3.png"], "defects_lr": None}
+            )
+        }
+    )
+
+    rows = evaluate_supervised(nearest, recipe=wider, data_root=data_root, scale=4)
+    detailed = evaluate_supervised(
+        nearest, recipe=wider, data_root=data_root, scale=4, by_image=True
+    )
+
+    assert rows == [row for row in detailed if "/" not in row["set"]]
+    singles = [_row(detailed, f"held_out/hr_{n}", "model")["psnr_db"] for n in (2, 3)]
+    assert _row(rows, "held_out", "model")["psnr_db"] == pytest.approx(np.mean(singles))
+
+
 def test_a_perfect_upscaler_scores_perfectly(recipe: Recipe, data_root: Path) -> None:
     """An oracle that returns the reference gets infinite PSNR and correlations of 1."""
     sets = load_evaluation_sets(recipe, data_root=data_root, scale=4)

@@ -1,0 +1,82 @@
+"""uvicorn's HTTP protocol with bounds on the head of a request, and on clients that do not read.
+
+Neither uvicorn nor httptools bounds a head: one connection that sends header lines for ever takes
+memory and, since the parser looks at everything again, the event loop's time.
+"""
+
+import asyncio
+import socket
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 65_536
+
+
+def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[HttpToolsProtocol]:
+    """Make a protocol class for `uvicorn.Config(http=…)`.
+
+    Args:
+        head_timeout_s: Longest time for a head, from its first byte (for the first head of a
+            connection: from the connection itself).
+        send_timeout_s: Time after which the kernel gives up on a peer that takes no data.
+    """
+
+    class BoundedHttp(HttpToolsProtocol):
+        """One connection; see the module."""
+
+        _head_bytes = 0
+        _in_head = True
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            connection = transport.get_extra_info("socket")
+            if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
+                connection.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(send_timeout_s * 1000)
+                )
+            self._begin_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._end_head()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self._in_head and self._deadline is None:
+                self._begin_head()
+            super().data_received(data)
+            if self._in_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > MAX_HEAD_BYTES:
+                    self._give_up()
+
+        def on_message_begin(self) -> None:
+            self._in_head = True
+            self._head_bytes = 0
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            self._head_bytes = 0
+            self._end_head()
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            self._in_head = True
+
+        def _begin_head(self) -> None:
+            self._deadline = self.loop.call_later(head_timeout_s, self._give_up)
+
+        def _end_head(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+        def _give_up(self) -> None:
+            """Cut the connection: there is no request yet that could be answered."""
+            self._end_head()
+            if not self.transport.is_closing():
+                self.transport.abort()
+
+    return BoundedHttp

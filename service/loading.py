@@ -1,0 +1,119 @@
+"""From settings to an engine that may serve: verified, chosen, proven on its golden tile, warm."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from export.bundle import Bundle, load_bundle
+from service.engines import Engine, EngineError, EngineOptions
+from service.engines.auto import choose_engine
+from service.engines.cpu import available_cpus
+from service.engines.golden import verify_golden, warm_up
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+EngineLoader = Callable[[str, Bundle, EngineOptions], Engine]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A bundle and the engine that runs it.
+
+    Attributes:
+        bundle: The verified bundle.
+        engine: The warm engine.
+        max_batch_size: Largest batch that the service forms.
+    """
+
+    bundle: Bundle
+    engine: Engine
+    max_batch_size: int
+
+    @property
+    def name(self) -> str:
+        """Name in answers and metrics; `identity` is no model of the bundle's."""
+        return "identity" if self.engine.name == "identity" else self.bundle.manifest.name
+
+
+def resolve_engine(
+    bundle: Bundle, settings: Settings, *, name: str | None = None
+) -> tuple[str, EngineOptions, dict[str, float]]:
+    """Decide which engine runs a bundle and how.
+
+    Args:
+        bundle: The verified bundle.
+        settings: Engine, precision, threads and the cache of `auto`.
+        name: Engine asked for in place of the setting's.
+
+    Returns:
+        The engine's name (never `auto`), its options, and what `auto` measured, if anything.
+
+    Raises:
+        EngineError: The bundle lacks the precision, or `auto` finds nothing that runs.
+    """
+    options = EngineOptions(
+        precision=settings.precision or bundle.manifest.precision,
+        threads=settings.threads or available_cpus(),
+    )
+    name = name or settings.engine
+    if name != "identity" and options.precision not in bundle.manifest.graphs:
+        raise EngineError(
+            f"{bundle.path} has no {options.precision} graph; it has "
+            f"{', '.join(sorted(bundle.manifest.graphs))}"
+        )
+    if name != "auto":
+        return name, options, {}
+    chosen, speeds = choose_engine(bundle, options, cache_dir=settings.cache_dir)
+    return chosen, options, speeds
+
+
+def load_model(settings: Settings, engine_loader: EngineLoader) -> LoadedModel:
+    """Load, prove and warm what the settings name; takes seconds, blocks.
+
+    Raises:
+        export.bundle.BundleError: The bundle is damaged or unknown.
+        EngineError: The engine cannot be had, or fails its golden tile.
+    """
+    bundle = load_bundle(settings.bundle)
+    name, options, speeds = resolve_engine(bundle, settings)
+    if settings.engine == "auto":
+        log.info("engine_chosen", engine=name, tiles_per_s=speeds)
+    engine = engine_loader(name, bundle, options)
+    verify_golden(engine, bundle)
+    max_batch_size = settings.max_batch_size or bundle.manifest.max_batch_size
+    warm_up(engine, bundle, max_batch_size=max_batch_size)
+    return LoadedModel(bundle=bundle, engine=engine, max_batch_size=max_batch_size)
+
+
+async def load_model_in_thread(settings: Settings, engine_loader: EngineLoader) -> LoadedModel:
+    """Run `load_model` in a daemon thread, which a process that must end does not wait for."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[LoadedModel] = loop.create_future()
+
+    def settle(model: LoadedModel | None, error: BaseException | None) -> None:
+        if future.done():
+            if model is not None:
+                model.engine.close()
+        elif error is not None:
+            future.set_exception(error)
+        elif model is not None:
+            future.set_result(model)
+
+    def work() -> None:
+        model: LoadedModel | None = None
+        error: BaseException | None = None
+        try:
+            model = load_model(settings, engine_loader)
+        except Exception as caught:
+            error = caught
+        try:
+            loop.call_soon_threadsafe(settle, model, error)
+        except RuntimeError:
+            return  # the loop is closed: the process is ending
+
+    threading.Thread(target=work, name="load", daemon=True).start()
+    return await future
