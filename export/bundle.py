@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -70,7 +70,11 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: Literal[1]
-    name: str = Field(description="Name of the bundle, for people and for metric labels.")
+    # It becomes an HTTP header and a metric label.
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Name of the bundle, for people and for metric labels.",
+    )
     generator: GeneratorInfo
     scale: int = Field(ge=1, le=16, description="Factor between the sides of LR and SR.")
     tile: tuple[PositivePixels, PositivePixels] = Field(
@@ -83,6 +87,14 @@ class Manifest(BaseModel):
     window: tuple[int, int] | None = Field(
         description="Grey range lo, hi of 16-bit input that maps to 0..255; null is 0..65535."
     )
+
+    @field_validator("window")
+    @classmethod
+    def _check_window(cls, window: tuple[int, int] | None) -> tuple[int, int] | None:
+        if window is not None and not 0 <= window[0] < window[1] <= 65535:
+            raise ValueError("expected 0 <= lo < hi <= 65535")
+        return window
+
     files: dict[str, Sha256] = Field(description="sha256 of every file but the manifest.")
     source_checkpoint_sha256: Sha256
     training: dict[str, Any] = Field(description="What the model was trained on, and how.")

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from export.bundle import Bundle
@@ -17,12 +17,13 @@ from service.errors import ServiceError
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
-from service.problems import MEDIA_TYPE, problem_from
+from service.problems import problem_from
 from service.routes import make_router
 from service.settings import Settings
 from service.superresolve import SuperResolve
 
 HOT_PATH = "/superresolve"
+_OTHER_METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class Application:
@@ -85,14 +86,23 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # A redirect would lose the body of a POST with many clients.
+        redirect_slashes=False,
     )
     api.include_router(make_router(lifecycle))
-    api.add_api_route(HOT_PATH, _only_post, methods=["GET", "HEAD"], include_in_schema=False)
+    # The hot route's own address with any other method, and the address that people type first.
+    api.add_api_route(HOT_PATH, _only_post, methods=_OTHER_METHODS, include_in_schema=False)
+    api.add_api_route("/", _to_docs, include_in_schema=False)
     openapi.install(api)
     # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)
     return Application(api, lifecycle)
+
+
+def _to_docs(request: Request) -> Response:
+    root = str(request.scope.get("root_path", "")).rstrip("/")
+    return RedirectResponse(f"{root}/docs")
 
 
 def _only_post() -> None:
@@ -105,4 +115,4 @@ async def _answer_problem(request: Request, error: Exception) -> Response:
         error, request_id=request.scope["state"]["request_id"], path=request.url.path
     )
     headers = {name.decode(): value.decode() for name, value in problem.headers}
-    return Response(problem.body, problem.status, headers, media_type=MEDIA_TYPE)
+    return Response(problem.body, problem.status, headers)

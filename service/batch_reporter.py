@@ -58,7 +58,7 @@ class BatchReporter:
     def batch_error(self, error: Exception) -> None:
         """Count a failed batch and log what the client is not told."""
         self._metrics.engine_failures.inc()
-        log.error("engine_failed", kind=type(error).__name__, error=str(error))
+        log.error("engine_failed", kind=type(error).__name__, error=str(error), exc_info=error)
 
     def loop_failed(self, error: BaseException) -> None:
         """Say that no tile can be served any more."""

@@ -28,7 +28,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
         _in_head = True
         _deadline: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
             connection = transport.get_extra_info("socket")
             if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:

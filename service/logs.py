@@ -3,9 +3,10 @@
 The event name is a constant and the data are keywords. Image bytes never reach a log.
 """
 
+import contextlib
 import logging
 import sys
-from typing import Literal
+from typing import IO, Any, BinaryIO, Literal, TextIO, cast
 
 import orjson
 import structlog
@@ -46,19 +47,39 @@ def configure_logs(
                 ),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-            logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+            logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Unbreakable(sys.stderr))),
             cache_logger_on_first_use=True,
         )
     else:
         structlog.configure(
             processors=[*shared, structlog.processors.JSONRenderer(serializer=orjson.dumps)],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-            logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+            logger_factory=structlog.BytesLoggerFactory(
+                cast("BinaryIO", _Unbreakable(sys.stderr.buffer))
+            ),
             cache_logger_on_first_use=True,
         )
     # uvicorn and libraries speak through the standard module; only their warnings matter here, and
     # they must not break the format.
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
+
+
+class _Unbreakable:
+    """A stream whose failures stay here: a full disk under the log must not fail a request."""
+
+    def __init__(self, stream: IO[Any]) -> None:
+        self._stream = stream
+
+    def write(self, text: str | bytes) -> int:
+        """Write what can be written."""
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _Forward(logging.Handler):

@@ -11,7 +11,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-# 0.5 ms to 2.5 s: a raw identity tile takes about 1 ms, a large image on a small CPU seconds.
+# 0.5 ms to 30 s: a raw identity tile takes about 1 ms, a large image on a small CPU many seconds.
 LATENCY_BUCKETS_S = (
     0.0005,
     0.001,
@@ -26,6 +26,9 @@ LATENCY_BUCKETS_S = (
     0.512,
     1.024,
     2.5,
+    5.0,
+    10.0,
+    30.0,
 )
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 STAGES = ("recv", "decode", "queue", "infer", "encode")
@@ -74,7 +77,7 @@ class Metrics:
         )
         self.admitted_tiles = Gauge(
             "semsr_admitted_tiles",
-            "Tiles admitted and not yet answered; SEMSR_MAX_QUEUE is the limit.",
+            "Places taken by requests under way; SEMSR_MAX_QUEUE is the limit.",
             registry=self.registry,
         )
         self.rejected = self._counter(
@@ -84,7 +87,7 @@ class Metrics:
             "semsr_deadline_missed", "Tiles dropped because their deadline had passed.", ()
         )
         self.cancelled = self._counter(
-            "semsr_cancelled", "Tiles dropped because their client had gone.", ()
+            "semsr_cancelled", "Tiles dropped because nobody waits for them any more.", ()
         )
         self.tiles = self._counter(
             "semsr_tiles",

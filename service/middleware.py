@@ -4,6 +4,7 @@ Pure ASGI: Starlette's own middleware base class costs a task and a stream per r
 hot route raises becomes a problem answer here; what it measured is left in `scope["state"]`.
 """
 
+import asyncio
 import itertools
 import re
 import secrets
@@ -13,8 +14,9 @@ from collections.abc import Callable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import NotReady
 from service.metrics import PRIORITY, Metrics
-from service.problems import MEDIA_TYPE, Problem, problem_from, rejection_reason
+from service.problems import Problem, problem_from, rejection_reason
 
 log = structlog.get_logger()
 
@@ -63,9 +65,10 @@ class RequestMiddleware:
         scope["state"]["request_id"] = request_id
         scope["state"]["facts"] = facts
         status = 0
+        is_complete = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 total_ms = (time.perf_counter() - started_s) * 1e3
@@ -80,20 +83,35 @@ class RequestMiddleware:
                     *self._common_headers(),
                 ]
             await send(message)
+            is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # The server's time to stop has run out, and with it this request's.
+            if not status:
+                error = NotReady(
+                    "the service stopped before the answer was there", retry_after_s=1.0
+                )
+                facts["problem"] = error.code
+                problem = problem_from(error, request_id=request_id, path=scope["path"])
+                await send_problem(send_with_id, problem)
+            raise
         except Exception as error:
             if status:
-                # The answer has begun: the connection can only be cut.
-                log.exception("answer_broken", request_id=request_id)
+                # The answer has begun: what is left of it can only be cut off.
+                log.exception("request_failed", request_id=request_id, answered=is_complete)
+                if is_complete:
+                    return
                 raise
             problem = problem_from(error, request_id=request_id, path=scope["path"])
             facts["problem"] = problem.code
-            if problem.status >= 500 and problem.code in {"internal-error"}:
+            if problem.code == "internal-error":
                 log.exception("request_failed", request_id=request_id)
             else:
                 facts["detail"] = str(error)
+                if error.__cause__ is not None:
+                    facts["cause"] = repr(error.__cause__)
             reason = rejection_reason(error)
             if reason:
                 self._metrics.rejected.labels(reason).inc()
@@ -124,13 +142,8 @@ class RequestMiddleware:
 
 async def send_problem(send: Send, problem: Problem) -> None:
     """Send a problem as a whole answer."""
-    headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", str(len(problem.body)).encode()),
-        (b"cache-control", b"no-store"),
-        *problem.headers,
-    ]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers}
+    await send(start)
     await send({"type": "http.response.body", "body": problem.body})
 
 

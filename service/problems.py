@@ -31,7 +31,7 @@ class Problem:
         status: HTTP status.
         code: Stable name, for logs and metrics.
         body: JSON bytes.
-        headers: Extra headers, such as Retry-After.
+        headers: All headers of the answer.
     """
 
     status: int
@@ -59,14 +59,19 @@ def problem_from(error: Exception, *, request_id: str, path: str) -> Problem:
         # Open Inference Protocol clients look for their message here.
         "error": detail,
     }
-    headers: list[tuple[bytes, bytes]] = []
+    headers: list[tuple[bytes, bytes]] = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"cache-control", b"no-store"),
+    ]
     if status == 503:
         wait_s = max(MIN_RETRY_AFTER_S, retry_after_s or 0.0)
         content["retry_after_ms"] = math.ceil(wait_s * 1000)
         headers.append((b"retry-after", str(max(1, math.ceil(wait_s))).encode()))
     if isinstance(error, HTTPException) and error.headers:
         headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
-    return Problem(status, code, orjson.dumps(content), headers)
+    body = orjson.dumps(content)
+    headers.append((b"content-length", str(len(body)).encode()))
+    return Problem(status, code, body, headers)
 
 
 def _describe(error: Exception, path: str) -> tuple[int, str, str, str, float | None]:

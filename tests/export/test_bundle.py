@@ -99,6 +99,8 @@ def test_unknown_format_version_is_refused(bundle_path: Path, version: object):
     [
         ({"scale": 0}, "scale"),
         ({"tile": [240]}, "tile"),
+        ({"window": [300, 100]}, "window: .*0 <= lo < hi"),
+        ({"name": "line\nbreak"}, "name"),
         ({"surprise": 1}, "surprise"),
         ({"files": {"../outside": "0" * 64}}, "not a relative path"),
         ({"files": {"/etc/passwd": "0" * 64}}, "not a relative path"),
