@@ -180,7 +180,7 @@ def _add_bench(commands: "Commands") -> None:
         "bench", help="measure the service beside its engine alone, and beside nginx if installed"
     )
     parser.add_argument("--bundle", type=Path, help="bundle to serve (default: SEMSR_BUNDLE)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement")
+    parser.add_argument("--seconds", type=float, default=15.0, help="length of each measurement")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.set_defaults(run=_bench)

@@ -16,17 +16,9 @@ from tqdm import tqdm
 from semsr.server_process import ServerProcess, running_server
 from service import codec
 from service.errors import ServiceError
+from service.negotiation import TYPES_BY_SUFFIX
 from service.window import FULL_RANGE, to_uint8
 
-MEDIA_TYPES = {
-    ".png": "image/png",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".bmp": "image/bmp",
-    ".npy": "application/x-npy",
-}
 _MAX_PIXELS = 2048 * 2048
 _CAPTION_PX = 28
 STAGES = ("recv", "decode", "queue", "infer", "encode")
@@ -62,7 +54,7 @@ def run_demo(tiles: Path, out: Path, *, bundle: Path | None) -> list[DemoRow]:
 
     Args:
         tiles: Folder of PNG, TIFF, JPEG, BMP or npy images (not searched deeper).
-        out: Folder for `NAME_x4.png` (the answer) and `NAME_compare.png` (LR | bicubic | SR).
+        out: Folder for `NAME_sr.png` (the answer) and `NAME_compare.png` (LR | bicubic | SR).
         bundle: Bundle to serve; None takes the setting's own.
 
     Returns:
@@ -93,9 +85,9 @@ def find_tiles(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise DemoError(f"{folder} is not a folder")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in MEDIA_TYPES)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in TYPES_BY_SUFFIX)
     if not files:
-        raise DemoError(f"{folder} holds no image; expected {', '.join(MEDIA_TYPES)}")
+        raise DemoError(f"{folder} holds no image; expected {', '.join(TYPES_BY_SUFFIX)}")
     return files
 
 
@@ -120,7 +112,7 @@ def format_rows(rows: Sequence[DemoRow]) -> str:
 
 def _send(client: httpx2.Client, server: ServerProcess, path: Path, out: Path) -> DemoRow:
     body = path.read_bytes()
-    media_type = MEDIA_TYPES[path.suffix.lower()]
+    media_type = TYPES_BY_SUFFIX[path.suffix.lower()]
     start_s = time.perf_counter()
     response = client.post(
         f"{server.url}/superresolve",
@@ -132,13 +124,18 @@ def _send(client: httpx2.Client, server: ServerProcess, path: Path, out: Path) -
     if response.status_code != 200:
         detail = response.json().get("detail", "")
         return DemoRow(path.name, (0, 0), response.status_code, detail, total_ms, stages)
-    (out / f"{path.stem}_x4.png").write_bytes(response.content)
+    (out / f"{_stem(path)}_sr.png").write_bytes(response.content)
     lr = _read_lr(body, media_type)
     sr = codec.decode(
         response.content, "image/png", shape=None, dtype=None, max_pixels=64 * _MAX_PIXELS
     ).pixels
-    comparison(lr, sr.astype(np.uint8)).save(out / f"{path.stem}_compare.png")
+    comparison(lr, sr.astype(np.uint8)).save(out / f"{_stem(path)}_compare.png")
     return DemoRow(path.name, (lr.shape[0], lr.shape[1]), 200, "", total_ms, stages)
+
+
+def _stem(path: Path) -> str:
+    """Name of the pictures; the suffix stays in it, since `a.png` and `a.tif` may both be there."""
+    return path.stem if path.suffix.lower() == ".png" else path.name.replace(".", "_")
 
 
 def comparison(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> Image.Image:
@@ -164,9 +161,7 @@ def _read_lr(body: bytes, media_type: str) -> npt.NDArray[np.uint8]:
         image = codec.decode(body, media_type, shape=None, dtype=None, max_pixels=_MAX_PIXELS)
     except ServiceError as error:
         raise DemoError(f"the service read what the demo cannot: {error}") from error
-    if image.pixels.dtype == np.uint16:
-        return to_uint8(image.pixels, FULL_RANGE)
-    return image.pixels.astype(np.uint8)
+    return to_uint8(image.pixels, FULL_RANGE)
 
 
 def _parse_server_timing(header: str) -> dict[str, float]:

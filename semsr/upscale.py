@@ -8,14 +8,17 @@ import numpy as np
 from tqdm import tqdm
 
 from export.bundle import Manifest, load_bundle
-from semsr.demo import MEDIA_TYPES
 from service import codec, tiling
-from service.engines import Engine, EngineOptions, load_engine
-from service.engines.auto import choose_engine
-from service.engines.cpu import available_cpus
+from service.engines import Engine, load_engine
 from service.errors import ServiceError
+from service.loading import resolve_engine
+from service.negotiation import TYPES_BY_SUFFIX, choose_answer
 from service.settings import Settings
 from service.window import FULL_RANGE, to_uint8
+
+
+class UpscaleError(ValueError):
+    """The files asked for cannot be written as asked."""
 
 
 def upscale_files(
@@ -33,45 +36,56 @@ def upscale_files(
         What failed: file and reason.
 
     Raises:
+        UpscaleError: Two files would be written to the same name.
         export.bundle.BundleError: The bundle cannot be read.
         service.engines.EngineError: The engine cannot be loaded.
     """
     settings = Settings()
     loaded = load_bundle(bundle or settings.bundle)
-    options = EngineOptions(
-        precision=settings.precision or loaded.manifest.precision,
-        threads=settings.threads or available_cpus(),
-    )
-    name = engine or settings.engine
-    if name == "auto":
-        name, _ = choose_engine(loaded, options, cache_dir=settings.cache_dir)
+    targets = _targets(images, out, loaded.manifest.scale)
+    name, options, _ = resolve_engine(loaded, settings, name=engine)
     runner = load_engine(name, loaded, options)
     out.mkdir(parents=True, exist_ok=True)
-    failures = []
-    for path in tqdm(images, desc="images", unit="image", file=sys.stderr, disable=None):
-        try:
-            _upscale(path, out, runner, loaded.manifest, settings.max_pixels)
-        except (ServiceError, OSError) as error:
-            failures.append((path, str(error)))
-    runner.close()
+    failures: list[tuple[Path, str]] = []
+    try:
+        for path in tqdm(images, desc="images", unit="image", file=sys.stderr, disable=None):
+            try:
+                content = _upscale(path, runner, loaded.manifest, settings.max_pixels)
+                targets[path].write_bytes(content)
+            except (ServiceError, OSError) as error:
+                failures.append((path, str(error)))
+    finally:
+        runner.close()
     return failures
 
 
-def _upscale(path: Path, out: Path, engine: Engine, manifest: Manifest, max_pixels: int) -> None:
-    media_type = MEDIA_TYPES.get(path.suffix.lower())
+def _targets(images: Sequence[Path], out: Path, scale: int) -> dict[Path, Path]:
+    """Name every result, and refuse names that meet: nothing is overwritten unseen."""
+    sources: dict[Path, Path] = {}
+    for path in images:
+        answer = _answer_type(path.suffix.lower())
+        suffix = path.suffix if answer == TYPES_BY_SUFFIX.get(path.suffix.lower()) else ".png"
+        target = out / f"{path.stem}_x{scale}{suffix}"
+        if target in sources:
+            raise UpscaleError(f"{sources[target]} and {path} would both become {target}")
+        sources[target] = path
+    return {source: target for target, source in sources.items()}
+
+
+def _answer_type(suffix: str) -> str:
+    return choose_answer(None, TYPES_BY_SUFFIX.get(suffix, ""))
+
+
+def _upscale(path: Path, engine: Engine, manifest: Manifest, max_pixels: int) -> bytes | memoryview:
+    media_type = TYPES_BY_SUFFIX.get(path.suffix.lower())
     if media_type is None:
-        raise OSError(f"unknown suffix {path.suffix!r}; expected {', '.join(MEDIA_TYPES)}")
+        raise OSError(f"unknown suffix {path.suffix!r}; expected {', '.join(TYPES_BY_SUFFIX)}")
     image = codec.decode(
         path.read_bytes(), media_type, shape=None, dtype=None, max_pixels=max_pixels
     )
-    lr = image.pixels
-    if lr.dtype == np.uint16:
-        window = FULL_RANGE if manifest.window is None else manifest.window
-        lr = to_uint8(lr, window)
+    lr = to_uint8(image.pixels, manifest.window or FULL_RANGE)
     plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
     tiles = [engine.run(np.ascontiguousarray(tile)[None, None])[0, 0] for tile in plan.split(lr)]
     sr = plan.merge(tiles, scale=manifest.scale)
-    answer_type = "image/png" if media_type in {"image/jpeg", "image/bmp"} else media_type
-    suffix = path.suffix if answer_type == media_type else ".png"
-    encoded = codec.encode(sr, answer_type, image.metadata.scaled(manifest.scale))
-    (out / f"{path.stem}_x{manifest.scale}{suffix}").write_bytes(encoded)
+    metadata = image.metadata.scaled(manifest.scale)
+    return codec.encode(sr, _answer_type(path.suffix.lower()), metadata)

@@ -42,10 +42,10 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
-            if self._in_head and self._deadline is None:
-                self._begin_head()
+            was_in_head = self._in_head
             super().data_received(data)
-            if self._in_head:
+            # What comes in one piece with the end of a body is bounded by the size of a read.
+            if was_in_head and self._in_head:
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self._give_up()
@@ -53,17 +53,14 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
         def on_message_begin(self) -> None:
             self._in_head = True
             self._head_bytes = 0
+            if self._deadline is None:
+                self._begin_head()
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
             self._in_head = False
-            self._head_bytes = 0
             self._end_head()
             super().on_headers_complete()
-
-        def on_message_complete(self) -> None:
-            super().on_message_complete()
-            self._in_head = True
 
         def _begin_head(self) -> None:
             self._deadline = self.loop.call_later(head_timeout_s, self._give_up)

@@ -10,23 +10,13 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BadRequest, InvalidImage, UnsupportedMediaType
+from service.negotiation import TYPES_BY_SUFFIX
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FIELD = "file"
 _MAX_PARTS = 16
-
-# curl knows few of these by itself and says application/octet-stream for the rest.
-_TYPES_BY_SUFFIX = {
-    ".png": "image/png",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".bmp": "image/bmp",
-    ".npy": "application/x-npy",
-}
 
 
 @dataclass(frozen=True)
@@ -137,12 +127,12 @@ def _media_type(part: _Part) -> str:
     if stated and stated.lower() != "application/octet-stream":
         return stated.lower()
     name = part.file_name.lower()
-    for suffix, media_type in _TYPES_BY_SUFFIX.items():
+    for suffix, media_type in TYPES_BY_SUFFIX.items():
         if name.endswith(suffix):
             return media_type
     if stated:
         return stated.lower()
     raise UnsupportedMediaType(
         f"the field {FIELD!r} has no Content-Type and its file name {part.file_name!r} no known "
-        f"suffix; expected one of {', '.join(sorted(_TYPES_BY_SUFFIX))}"
+        f"suffix; expected one of {', '.join(sorted(TYPES_BY_SUFFIX))}"
     )

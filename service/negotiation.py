@@ -26,11 +26,21 @@ _ALIASES = {
     "application/x-numpy": "application/x-npy",
     "application/x-zstd": "application/zstd",
 }
+# What a file's suffix says, for forms, folders and the command line.
+TYPES_BY_SUFFIX = {
+    ".png": "image/png",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".bmp": "image/bmp",
+    ".npy": "application/x-npy",
+}
 _DEFAULT_ANSWER = "image/png"
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,127}"
 _RANGE = re.compile(rf"\s*+({_WORD})/({_WORD})\s*+", re.ASCII)
-_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?", re.ASCII)
+_WEIGHT = re.compile(r"[0-9]{0,3}\.?[0-9]{0,9}(?<=[0-9])", re.ASCII)
 _MAX_RANGES = 64
 
 
@@ -96,29 +106,41 @@ def choose_answer(accept: str | None, request_type: str) -> str:
 
 
 def _parse_accept(accept: str) -> dict[str, float]:
-    """Return the weight of each range in the header."""
+    """Return the weight of each range in the header; what cannot be read is passed over.
+
+    Clients in the field send `*` for `*/*` (older Java) and weights of any form; refusing them
+    would help nobody, and a range that is left out can only narrow the choice.
+    """
     parts = [part for part in accept.split(",") if part.strip()]
     if len(parts) > _MAX_RANGES:
         raise BadRequest(f"Accept names {len(parts)} types; expected at most {_MAX_RANGES}")
     ranges: dict[str, float] = {}
     for part in parts:
-        name = parse_media_type(part)
+        name, _, parameters = part.partition(";")
+        try:
+            media_type = "*/*" if name.strip() == "*" else parse_media_type(name)
+        except BadRequest:
+            continue
         # Parameters other than q make a range narrower than what is offered here; it counts as its
         # plain type.
-        ranges[name] = max(ranges.get(name, 0.0), _parse_weight(part))
+        weight = _parse_weight(parameters)
+        if weight is not None:
+            ranges[media_type] = max(ranges.get(media_type, 0.0), weight)
+    if parts and not ranges:
+        raise BadRequest(
+            f"Accept is {accept[:80]!r}, in which there is no media type with a weight of 0 to 1; "
+            f"expected some of {', '.join(ANSWER_TYPES)}"
+        )
     return ranges
 
 
-def _parse_weight(part: str) -> float:
-    """Return the weight of one range, 1 where it has none."""
-    for parameter in part.split(";")[1:]:
+def _parse_weight(parameters: str) -> float | None:
+    """Return the weight of one range: 1 where it has none, None where it cannot be read."""
+    for parameter in parameters.split(";"):
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "q":
-            if _WEIGHT.fullmatch(value.strip()) is None:
-                raise BadRequest(
-                    f"Accept has q={value[:20]!r}; expected 0 to 1 with three decimals"
-                )
-            return float(value)
+            match = _WEIGHT.fullmatch(value.strip())
+            return float(match[0]) if match is not None and float(match[0]) <= 1 else None
     return 1.0
 
 

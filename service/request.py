@@ -1,6 +1,6 @@
 """What a client asks for with one tile: the headers of a request, read and checked before its body.
 
-Headers are names to single values here; a repeated header keeps its first value.
+A header that is repeated keeps its first value, but for Accept, whose values are joined.
 """
 
 import time
@@ -64,8 +64,11 @@ def parse_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> TileRequest:
         BadRequest: A header cannot be read; the message names it, its value and what was expected.
     """
     headers: dict[str, str] = {}
-    for name, value in raw_headers:
-        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    for raw_name, raw_value in raw_headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if name == "accept" and name in headers:
+            headers[name] += f",{value}"
+        headers.setdefault(name, value)
     content_type = headers.get("content-type", "")
     if content_type == _CURL_DEFAULT:
         raise UnsupportedMediaType(

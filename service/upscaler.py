@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -234,7 +234,7 @@ class Upscaler:
         if request.pixel_size is not None:
             metadata = image.metadata.with_pixel_size(request.pixel_size)
             image = replace(image, metadata=metadata)
-        lr = _as_uint8(image.pixels, self._window(request))
+        lr = to_uint8(image.pixels, self._window(request))
         plan = tiling.plan(*lr.shape, tile=self._manifest.tile, halo_px=self._manifest.halo_px)
         return image, plan, plan.split(lr)
 
@@ -249,12 +249,6 @@ class Upscaler:
         if is_cheap:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def _as_uint8(pixels: codec.Pixels, window: Window) -> npt.NDArray[np.uint8]:
-    if pixels.dtype == np.uint8:
-        return cast("npt.NDArray[np.uint8]", pixels)
-    return to_uint8(cast("npt.NDArray[np.uint16]", pixels), window)
 
 
 async def _collect(

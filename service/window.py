@@ -7,6 +7,7 @@ again; it carries 8 bits.
 
 import re
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,11 +43,11 @@ def parse_window(header: str) -> Window:
     return int(match[1]), int(match[2])
 
 
-def to_uint8(pixels: npt.NDArray[np.uint16], window: Window) -> npt.NDArray[np.uint8]:
+def to_uint8(pixels: npt.NDArray[np.uint8 | np.uint16], window: Window) -> npt.NDArray[np.uint8]:
     """Map 16-bit grey to 8 bits: 255 · (v − low) / (high − low), halves rounded up, clipped.
 
     Args:
-        pixels: (H, W) uint16.
+        pixels: (H, W) uint16; uint8 is what it should be already and comes back as it is.
         window: What becomes 0 and 255.
 
     Returns:
@@ -55,6 +56,8 @@ def to_uint8(pixels: npt.NDArray[np.uint16], window: Window) -> npt.NDArray[np.u
     Raises:
         ValueError: Not 0 ≤ low < high ≤ 65535.
     """
+    if pixels.dtype == np.uint8:
+        return cast("npt.NDArray[np.uint8]", pixels)
     return np.take(_narrowing(window), pixels)
 
 

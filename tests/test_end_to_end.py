@@ -94,6 +94,10 @@ def test_train_export_serve_upscale(
     (tmp_path / "tiles" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     out = tmp_path / "out"
     upscale = ["upscale", *map(str, sorted((tmp_path / "tiles").iterdir())), "--out", str(out)]
+    twice = [*upscale[:2], str(tmp_path / "tiles" / "ramp.png"), *upscale[1:]]
+    assert main([*twice, "--bundle", str(bundle), "--engine", "onnx"]) == 1
+    assert "would both become" in capsys.readouterr().err
+    assert not out.exists()
     assert main([*upscale, "--bundle", str(bundle), "--engine", "onnx"]) == 1
     captured = capsys.readouterr()
     assert "broken.png" in captured.err
@@ -116,8 +120,9 @@ def test_demo_writes_pictures_and_a_table(
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == ["deep.tif", "flat.png"]
     assert {row["status"] for row in rows} == {200}
+    assert (out / "deep_tif_compare.png").is_file()
     assert size(out / "flat_compare.png")[0] == 3 * 96 + 16
-    assert size(out / "flat_x4.png") == (96, 96)
+    assert size(out / "flat_sr.png") == (96, 96)
     (tiles / "colour.png").write_bytes(b"not a png")
     assert main(arguments) == 1
     assert "400" in capsys.readouterr().out

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from export.bundle import load_bundle
-from service.engines import EngineOptions, load_engine
-from service.engines.cpu import available_cpus
+from service.engines import load_engine
+from service.loading import resolve_engine
+from service.settings import Settings
 
 BATCH_SIZES = (1, 2, 4, 8)
 
@@ -31,7 +32,8 @@ def engine_alone(bundle: Path, engine: str, seconds: float) -> dict[int, float]:
 def measure(bundle: Path, name: str, seconds: float) -> dict[int, float]:
     """Measure in this process; sizes above the bundle's largest batch are left out."""
     loaded = load_bundle(bundle)
-    options = EngineOptions(precision=loaded.manifest.precision, threads=available_cpus())
+    # As the service would run it: precision and threads from the same settings.
+    name, options, _ = resolve_engine(loaded, Settings(), name=name)
     engine = load_engine(name, loaded, options)
     tile = loaded.golden().lr
     sizes = [size for size in BATCH_SIZES if size <= loaded.manifest.max_batch_size]

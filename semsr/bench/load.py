@@ -144,7 +144,7 @@ def closed_loop(
             if not events & selectors.EVENT_READ or not connection.receive(buffer):
                 continue
             now_s = time.perf_counter()
-            if connection.started_s >= counted_from_s and now_s < end_s:
+            if counted_from_s <= now_s < end_s:
                 if connection.status == 200 and connection.length == expected_bytes:
                     good += 1
                     latencies_s.append(now_s - connection.started_s)

@@ -3,11 +3,13 @@
 import concurrent.futures
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -62,6 +64,30 @@ def test_many_clients_at_once_each_get_their_own_tile(server: ServerProcess) -> 
     means = [float(answer.mean()) for answer in answers]
     assert means == sorted(means)
     assert len(set(means)) > 40
+
+
+def test_large_body_after_a_small_head_is_read(server: ServerProcess) -> None:
+    """The bound on the head says nothing of the body, however the network cuts it."""
+    size = 300
+    response = httpx2.post(
+        f"{server.url}/superresolve",
+        content=bytes(size * size),
+        headers={**RAW, "x-tile-shape": f"{size},{size}"},
+        trust_env=False,
+        timeout=60,
+    )
+    # 361 tiles of 24x24 are more than the default admits: the whole body was read to say so.
+    assert response.status_code == 413
+    with connect(server) as pieces:
+        head = (
+            f"POST /superresolve HTTP/1.1\r\nHost: x\r\nX-Tile-Shape: 99,{10 * 99}\r\n"
+            f"Content-Type: application/octet-stream\r\nContent-Length: {99 * 990}\r\n\r\n"
+        )
+        message = head.encode() + bytes(99 * 990)
+        for _ in range(3):
+            for start in range(0, len(message), 30_000):
+                pieces.sendall(message[start : start + 30_000])
+            assert pieces.recv(65_536).startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +168,83 @@ def test_sigterm_under_load_answers_every_request() -> None:
         _, status = os.waitpid(server.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert set(statuses) == {200}
+
+
+def connect(server: ServerProcess) -> socket.socket:
+    """A plain connection."""
+    parts = urlsplit(server.url)
+    return socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=30)
+
+
+def was_cut(connection: socket.socket) -> bool:
+    """Read to the end; true if the server ended the connection."""
+    try:
+        while connection.recv(1 << 20):
+            pass
+    except ConnectionError:
+        return True
+    return True
+
+
+def test_endless_head_is_cut(server: ServerProcess) -> None:
+    """Header lines without end cost a bounded amount of memory and time."""
+    with connect(server) as endless:
+        endless.sendall(b"POST /superresolve HTTP/1.1\r\nHost: x\r\nX: ")
+        more = bytes(64 << 20).replace(b"\0", b"a")
+        with pytest.raises(ConnectionError):
+            endless.sendall(more)
+    assert httpx2.get(f"{server.url}/readyz", trust_env=False).status_code == 200
+
+
+def test_slow_heads_and_clients_that_do_not_read_are_cut() -> None:
+    """Neither holds a connection, a place or memory for longer than its setting says."""
+    settings = {
+        **ONNX,
+        "SEMSR_ENGINE": "identity",
+        "SEMSR_HEAD_TIMEOUT_S": "0.3",
+        "SEMSR_SEND_TIMEOUT_S": "0.5",
+        "SEMSR_MAX_QUEUE": "4000",
+    }
+    with running_server(settings) as server:
+        with connect(server) as slow:
+            slow.sendall(b"POST /super")
+            assert was_cut(slow)
+        size = 900
+        head = (
+            "POST /superresolve HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+            f"X-Tile-Shape: {size},{size}\r\nContent-Length: {size * size}\r\n\r\n"
+        )
+        with connect(server) as deaf:
+            deaf.sendall(head.encode() + bytes(size * size))
+            # Its answer of 13 MB fits no buffer; nobody reads it, and yet it must go.
+            deadline_s = time.monotonic() + 60
+            batches = admitted = 0.0
+            while (not batches or admitted) and time.monotonic() < deadline_s:
+                text = httpx2.get(f"{server.url}/metrics", trust_env=False).text
+                batches, admitted = (
+                    float(re.findall(rf"^{name} (\S+)", text, re.MULTILINE)[0])
+                    for name in ("semsr_batch_size_count", "semsr_admitted_tiles")
+                )
+            assert batches > 0
+            assert admitted == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [(signal.SIGTERM, signal.SIGTERM, 5), (signal.SIGINT, None, 0)],
+)
+def test_impatient_signals_end_at_once(
+    first: signal.Signals, second: signal.Signals | None, code: int
+) -> None:
+    """SIGINT does not wait for load balancers; a second signal waits for nothing."""
+    with running_server({**ONNX, "SEMSR_DRAIN_S": "300"}) as server:
+        os.kill(server.pid, first)
+        if second is not None:
+            while httpx2.get(f"{server.url}/readyz", trust_env=False).status_code == 200:
+                pass
+            os.kill(server.pid, second)
+        _, status = os.waitpid(server.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == code
 
 
 def run_service(**environment: str) -> subprocess.CompletedProcess[str]:

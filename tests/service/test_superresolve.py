@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.app import create_app
+from service.app import Application, create_app
 from service.lifecycle import Lifecycle
 from service.settings import Settings
 from tests.fakes import FakeEngine
@@ -27,7 +27,13 @@ HEADERS = [
 class Exchange:
     """One request as an ASGI server would deliver it, message by message."""
 
-    def __init__(self, app: Any, headers: list[tuple[bytes, bytes]] | None = None) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        app: Application,
+        headers: list[tuple[bytes, bytes]] | None = None,
+        *,
+        last_part_waits_for: asyncio.Event | None = None,
+    ) -> None:
         self.sent: list[dict[str, Any]] = []
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         scope = {
@@ -40,7 +46,9 @@ class Exchange:
             "state": {},
         }
 
-        async def send(message: dict[str, Any]) -> None:
+        async def send(message: Any) -> None:  # noqa: ANN401
+            if last_part_waits_for is not None and message.get("body") == b"":
+                await last_part_waits_for.wait()
             self.sent.append(message)
 
         self.task = asyncio.create_task(app(scope, self._incoming.get, send))
@@ -60,13 +68,16 @@ class Exchange:
 
 
 @contextlib.asynccontextmanager
-async def served(**settings: object) -> AsyncGenerator[tuple[Any, FakeEngine, Lifecycle]]:
+async def served(
+    *, on_failure: Callable[[], None] = lambda: None, **settings: object
+) -> AsyncGenerator[tuple[Application, FakeEngine, Lifecycle]]:
     """An app around a fake engine, loaded, stopped at the end."""
     engine = FakeEngine()
     engine.name = "identity"
     app = create_app(
         Settings(bundle=TINY_BUNDLE, engine="identity", **settings),  # type: ignore[arg-type]
         engine_loader=lambda *_: engine,
+        on_failure=on_failure,
     )
     lifecycle = app.lifecycle
     async with app.api.router.lifespan_context(app.api):
@@ -132,11 +143,14 @@ async def test_client_that_leaves_during_its_batch_harms_nobody() -> None:
         gone.body(TILE)
         stays.body(TILE)
         await until(lambda: sample(lifecycle, "semsr_queue_depth", priority="online") == 2)
-        engine.open_gate()
+        engine.permits.release()
         assert await blocker.status() == 200
+        await engine_started(engine)
+        assert engine.batches[-1] == (2, 24, 24)
         gone.disconnect()
+        assert await gone.status() is None
+        engine.open_gate()
         assert await stays.status() == 200
-        await gone.status()
         assert sample(lifecycle, "semsr_admitted_tiles") == 0
 
 
@@ -172,6 +186,113 @@ async def test_body_that_never_ends_is_given_up() -> None:
         exchange.body(TILE[:10], more=True)
         assert await exchange.status() == 408
         assert sample(lifecycle, "semsr_admitted_tiles") == 0
+
+
+async def test_head_without_a_body_is_given_up() -> None:
+    """A client that announces a body and sends none of it does not hold its place for ever."""
+    async with served(body_timeout_s=0.01) as (app, _, lifecycle):
+        exchange = Exchange(app)
+        assert await exchange.status() == 408
+        assert sample(lifecycle, "semsr_admitted_tiles") == 0
+
+
+async def test_upload_holds_the_places_that_its_bytes_fill() -> None:
+    """Announced or not, a large body counts before it is in memory; one too large is refused."""
+    place_bytes = 96 * 96
+    announced = [*HEADERS[:2], (b"content-length", str(3 * place_bytes).encode())]
+    async with served(max_queue=4) as (app, _, lifecycle):
+        first = Exchange(app, announced)
+        await until(lambda: sample(lifecycle, "semsr_admitted_tiles") == 3)
+        assert await Exchange(app, announced).status() == 503
+        unannounced = Exchange(app, HEADERS[:2])
+        unannounced.body(bytes(2 * place_bytes), more=True)
+        assert await unannounced.status() == 503
+        first.disconnect()
+        assert await first.status() is None
+        never = [*HEADERS[:2], (b"content-length", str(5 * place_bytes).encode())]
+        assert await Exchange(app, never).status() == 413
+        assert sample(lifecycle, "semsr_admitted_tiles") == 0
+
+
+async def test_places_are_held_until_the_answer_has_left() -> None:
+    """A client that reads slowly counts for as long as its answer takes up memory."""
+    async with served() as (app, _, lifecycle):
+        left = asyncio.Event()
+        exchange = Exchange(app, last_part_waits_for=left)
+        exchange.body(TILE)
+        await until(lambda: len(exchange.sent) == 2)
+        assert len(exchange.sent[1]["body"]) == 96 * 96
+        assert sample(lifecycle, "semsr_admitted_tiles") == 1
+        left.set()
+        assert await exchange.status() == 200
+        assert sample(lifecycle, "semsr_admitted_tiles") == 0
+
+
+async def test_client_of_many_tiles_takes_them_all_with_it() -> None:
+    """When an image's client leaves, none of its tiles stays in the queue."""
+    headers = [(b"content-type", b"application/octet-stream"), (b"x-tile-shape", b"70,70")]
+    async with served() as (app, engine, lifecycle):
+        engine.gate.clear()
+        blocker = Exchange(app)
+        blocker.body(TILE)
+        await engine_started(engine)
+        gone = Exchange(app, headers)
+        gone.body(bytes(70 * 70))
+        await until(lambda: sample(lifecycle, "semsr_queue_depth", priority="online") > 9)
+        gone.disconnect()
+        assert await gone.status() is None
+        assert sample(lifecycle, "semsr_queue_depth", priority="online") == 0
+        engine.open_gate()
+        assert await blocker.status() == 200
+
+
+async def test_hanging_engine_ends_the_service() -> None:
+    """An engine that does not come back turns the probes, so that the process is restarted."""
+    failed = asyncio.Event()
+    async with served(engine_timeout_s=0.01, on_failure=failed.set) as (app, engine, lifecycle):
+        engine.gate.clear()
+        exchange = Exchange(app)
+        exchange.body(TILE)
+        await engine_started(engine)
+        await asyncio.wait_for(failed.wait(), 30)
+        assert lifecycle.has_failed
+        assert "worked on one batch" in lifecycle.reason
+        engine.open_gate()
+        await exchange.status()
+
+
+async def test_stopping_while_loading_never_turns_ready() -> None:
+    """A model that is there after SIGTERM is closed again, and nothing waits for it."""
+    engine = FakeEngine()
+    engine.name = "identity"
+    engine.gate.clear()
+    app = create_app(
+        Settings(bundle=TINY_BUNDLE, engine="identity"), engine_loader=lambda *_: engine
+    )
+    async with app.api.router.lifespan_context(app.api):
+        await engine_started(engine)
+        assert app.lifecycle.begin_drain(5.0) == 0.0
+        assert app.lifecycle.state == "draining"
+        engine.open_gate()
+        await asyncio.wait_for(app.lifecycle.wait_loaded(), 30)
+        assert app.lifecycle.state == "draining"
+        assert engine.closed
+        assert await Exchange(app).status() == 503
+
+
+async def test_server_that_runs_out_of_time_says_so() -> None:
+    """A request that is cancelled at the end of the shutdown gets a problem, not a text."""
+    async with served() as (app, engine, _):
+        engine.gate.clear()
+        exchange = Exchange(app)
+        exchange.body(TILE)
+        await engine_started(engine)
+        exchange.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await exchange.task
+        assert exchange.sent[0]["status"] == 503
+        assert b"stopped before the answer" in exchange.sent[1]["body"]
+        engine.open_gate()
 
 
 async def test_saturated_service_refuses_at_once_with_the_time_to_wait() -> None:
