@@ -9,9 +9,6 @@ from typing import Any
 
 from export.bundle import ParityFigures
 
-# Shown first, in this order, as prose; everything else follows as it is.
-_PROSE = ("summary", "data", "degradation", "limits", "credits")
-
 
 def model_card(fields: Mapping[str, Any]) -> str:
     """Write the card.
@@ -44,10 +41,19 @@ def model_card(fields: Mapping[str, Any]) -> str:
         lines.append(f"| LR domain (grey levels) | {_inline(fields['lr_domain'])} |")
     for precision, figures in fields["parity"].items():
         lines.append(f"| parity {precision} against FP32 torch | {_parity(figures)} |")
-    for key in _PROSE:
-        if key in training:
-            lines += ["", f"## {key.capitalize()}", "", _prose(training[key])]
-    rest = {key: value for key, value in training.items() if key not in (*_PROSE, "lr_domain")}
+    data = training.get("data", {})
+    statements: Mapping[str, Any] = data if isinstance(data, Mapping) else {"statement": data}
+    for key, title in (("statement", "What it was trained on"), ("credits", "Credits")):
+        if statements.get(key):
+            lines += ["", f"## {title}", "", str(statements[key])]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "A model knows what it was trained on. On images of another tool, material, magnification",
+        "or scan mode, judge its answers against slow scans before anything depends on them.",
+    ]
+    rest = {key: value for key, value in training.items() if key != "lr_domain"}
     if rest:
         text = json.dumps(rest, indent=2, sort_keys=True, ensure_ascii=False)
         lines += ["", "## Training record", "", "```json", text, "```"]
@@ -63,13 +69,3 @@ def _parity(figures: ParityFigures) -> str:
         f"max {figures.max_error:.0f}, mean {figures.mean_error:.6f} grey levels "
         f"over {figures.tiles} tiles"
     )
-
-
-def _prose(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "\n".join(f"- {_prose(item)}" for item in value)
-    if isinstance(value, Mapping):
-        return "\n".join(f"- {key}: {_prose(item)}" for key, item in value.items())
-    return str(value)

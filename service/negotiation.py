@@ -96,7 +96,7 @@ def choose_answer(accept: str | None, request_type: str) -> str:
     if not ranges:
         return own
     # The request's own type first: max() keeps the first of equals.
-    candidates = [own, *(name for name in ANSWER_TYPES if name != own)]
+    candidates = (own, *ANSWER_TYPES)
     best = max(candidates, key=lambda name: _weight(name, ranges))
     if _weight(best, ranges) <= 0:
         raise NotAcceptable(
