@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import InvalidImage
+from service.errors import InvalidImage, UnsuitableImage
 
 NEW_SUBFILE_TYPE = 254
 
@@ -120,6 +120,7 @@ def read_pages(body: memoryview) -> list[Directory]:
 
     Raises:
         InvalidImage: The header or a directory is damaged, or the chain of pages is a loop.
+        UnsuitableImage: There are very many pages.
     """
     byte_order = {b"II": "<", b"MM": ">"}.get(bytes(body[:2]))
     if byte_order is None or len(body) < 16:
@@ -138,11 +139,13 @@ def _walk(body: memoryview, byte_order: str, *, big: bool) -> Iterator[Directory
     """Yield each directory along the chain of pages."""
     link = byte_order + ("Q" if big else "I")
     (offset,) = struct.unpack_from(link, body, 8 if big else 4)
-    seen: set[int] = set()
+    seen: list[int] = []
     while offset:
-        if offset in seen or len(seen) >= _MAX_PAGES:
-            raise InvalidImage(f"the TIFF's pages form a loop or are more than {_MAX_PAGES}")
-        seen.add(offset)
+        if offset in seen:
+            raise InvalidImage(f"the TIFF's pages form a loop through byte {offset}")
+        if len(seen) >= _MAX_PAGES:
+            raise UnsuitableImage(f"the TIFF has more than {_MAX_PAGES} pages; expected one image")
+        seen.append(offset)
         entries, end = _read_entries(body, byte_order, offset, big=big)
         yield Directory(body, byte_order, entries)
         # A file may end right after its last directory, without the link that says so.

@@ -27,6 +27,7 @@ from tests.service.tiff_files import (
         (np.zeros((2, 2), np.uint32), {}, r"\[32\] bits"),
         (np.zeros((2, 2), np.complex64), {}, "complex floats"),
         (np.zeros((3, 8, 8), np.uint8), {"photometric": "minisblack"}, "3 pages"),
+        (np.zeros((40, 8, 8), np.uint8), {"photometric": "minisblack"}, "more than 16 pages"),
         (np.zeros((8, 8, 5), np.uint8), {"photometric": "minisblack", "planarconfig": "contig"},
          "5 samples"),
         (np.zeros((8, 8, 4), np.uint8), {"photometric": "separated"}, "photometric.* 5"),
