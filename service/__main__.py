@@ -15,6 +15,7 @@ from service.app import create_app
 from service.http_protocol import bounded_protocol
 from service.lifecycle import Lifecycle
 from service.logs import configure_logs
+from service.memory import keep_freed_memory
 from service.settings import Settings, unknown_variables
 
 log = structlog.get_logger()
@@ -72,6 +73,7 @@ def run(settings: Settings) -> int:
         4 if the address is taken.
     """
     configure_logs(settings.log_level, settings.log_format)
+    keep_freed_memory()
     try:
         listener = _listen(settings.host, settings.port)
     except OSError as error:

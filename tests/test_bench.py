@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from semsr.bench.load import closed_loop
+from semsr.bench.wrk import parse_wrk
 from semsr.cli import main
 
 TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
@@ -114,3 +115,26 @@ def test_bench_compares_with_nginx_handing_out_the_same_bytes(
     table = capsys.readouterr().out
     assert "% of: nginx, the same bytes" in table
     assert "ERRORS" not in table
+
+
+WRK_REPORT = """Running 6s test @ http://127.0.0.1:8000/superresolve
+  1 threads and 16 connections
+  Latency Distribution
+     50%   18.04ms
+     75%   20.00ms
+     90%   25.00ms
+     99%    1.20s
+  5179 requests in 6.04s, 4.45GB read
+  Non-2xx or 3xx responses: 79
+Requests/sec:    857.94
+"""
+
+
+def test_report_of_wrk_is_read() -> None:
+    """Counts, errors, seconds and both percentiles, whatever the unit."""
+    result = parse_wrk(WRK_REPORT)
+    assert (result.requests, result.errors, result.seconds) == (5100, 79, 6.04)
+    assert result.percentile_ms(0.5) == 18.04
+    assert result.percentile_ms(0.99) == 1200.0
+    with pytest.raises(ValueError, match="not a report of wrk"):
+        parse_wrk("unable to connect")

@@ -10,6 +10,7 @@ import httpx2
 from tqdm import tqdm
 
 from export.bundle import Bundle, load_bundle
+from semsr.bench import wrk
 from semsr.bench.engine_loop import engine_alone
 from semsr.bench.load import LoadResult, run_load
 from semsr.bench.nginx import nginx_path, running_nginx
@@ -93,31 +94,60 @@ def _real_model(
 def _identity(
     path: Path, bundle: Bundle, *, seconds: float, connections: int, steps: "tqdm[Any]"
 ) -> list[Row]:
-    """The service without a model against nginx handing out as many bytes."""
-    environment = {**_environment(path), "SEMSR_ENGINE": "identity"}
-    with running_server(environment) as server:
-        identity = _load(server, bundle, connections=connections, seconds=seconds)
-    steps.update()
-    row = _row(f"service, {connections} connections", identity, "identity")
-    if nginx_path() is None:
-        steps.update()
-        return [{**row, "name": row["name"] + " (no nginx here)"}]
+    """The service without a model against nginx handing out as many bytes, by each client."""
     height, width = bundle.manifest.tile
     size = bundle.manifest.scale**2 * height * width
-    with running_nginx(b"\x80" * size) as address:
-        nginx = run_load(
-            address,
-            path="/answer",
-            body=_tile(bundle),
-            headers={"Content-Type": RAW},
-            connections=connections,
-            seconds=seconds,
-            expected_bytes=size,
+    with running_server({**_environment(path), "SEMSR_ENGINE": "identity"}) as server:
+        ours = _by_client(
+            _address(server), "/superresolve", bundle, seconds=seconds, connections=connections
         )
     steps.update()
-    yardstick = "nginx, the same bytes"
-    ratio = identity.per_second / nginx.per_second
-    return [_row(yardstick, nginx), {**row, "ratio": ratio, "yardstick": yardstick}]
+    name = f"service, {connections} connections"
+    if nginx_path() is None:
+        steps.update()
+        return [
+            _row(f"{name}{note} (no nginx here)", load, "identity") for note, load in ours.items()
+        ]
+    with running_nginx(b"\x80" * size) as address:
+        nginx = _by_client(address, "/answer", bundle, seconds=seconds, connections=connections)
+    steps.update()
+    rows: list[Row] = []
+    for note, load in ours.items():
+        yardstick = f"nginx, the same bytes{note}"
+        ratio = load.per_second / nginx[note].per_second
+        rows.append(_row(yardstick, nginx[note]))
+        row = _row(f"{name}{note}", load, "identity")
+        rows.append({**row, "ratio": ratio, "yardstick": yardstick})
+    return rows
+
+
+def _by_client(
+    address: tuple[str, int], path: str, bundle: Bundle, *, seconds: float, connections: int
+) -> dict[str, LoadResult]:
+    """Load one address with our own client and, where it is installed, with wrk."""
+    height, width = bundle.manifest.tile
+    body, headers = _tile(bundle), _raw_headers(bundle)
+    loads = {
+        "": run_load(
+            address,
+            path=path,
+            body=body,
+            headers=headers,
+            connections=connections,
+            seconds=seconds,
+            expected_bytes=bundle.manifest.scale**2 * height * width,
+        )
+    }
+    if wrk.is_installed():
+        loads[", by wrk"] = wrk.run_wrk(
+            address,
+            path=path,
+            body=body,
+            headers=headers,
+            connections=connections,
+            seconds=seconds,
+        )
+    return loads
 
 
 def _environment(bundle: Path) -> dict[str, str]:
@@ -126,17 +156,25 @@ def _environment(bundle: Path) -> dict[str, str]:
 
 def _load(server: ServerProcess, bundle: Bundle, *, connections: int, seconds: float) -> LoadResult:
     height, width = bundle.manifest.tile
-    scale = bundle.manifest.scale
-    parts = urlsplit(server.url)
     return run_load(
-        (str(parts.hostname), int(parts.port or 0)),
+        _address(server),
         path="/superresolve",
         body=_tile(bundle),
-        headers={"Content-Type": RAW, "X-Tile-Shape": f"{height},{width}"},
+        headers=_raw_headers(bundle),
         connections=connections,
         seconds=seconds,
-        expected_bytes=scale * height * scale * width,
+        expected_bytes=bundle.manifest.scale**2 * height * width,
     )
+
+
+def _address(server: ServerProcess) -> tuple[str, int]:
+    parts = urlsplit(server.url)
+    return str(parts.hostname), int(parts.port or 0)
+
+
+def _raw_headers(bundle: Bundle) -> dict[str, str]:
+    height, width = bundle.manifest.tile
+    return {"Content-Type": RAW, "X-Tile-Shape": f"{height},{width}"}
 
 
 def _tile(bundle: Bundle) -> bytes:

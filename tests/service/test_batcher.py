@@ -229,7 +229,7 @@ async def test_report_that_fails_keeps_nobody_waiting() -> None:
         def full_disk(error: Exception) -> None:
             raise OSError("no space left")
 
-        observer.batch_error = full_disk  # type: ignore[method-assign]
+        observer.batch_error = full_disk
         with pytest.raises(EngineFailed):
             await asyncio.wait_for(batcher.submit([tile()])[0], 30)
         assert (await batcher.submit([tile(3)])[0]).sr[0, 0] == 3

@@ -45,7 +45,7 @@ def test_environment_is_read_and_frozen(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.bundle == Path("elsewhere")
     assert settings.max_queue == 7
     with pytest.raises(ValidationError):
-        settings.max_queue = 8  # pyright: ignore[reportAttributeAccessIssue]
+        settings.max_queue = 8
 
 
 def test_cache_folder_follows_the_users_own(
