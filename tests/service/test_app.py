@@ -1,6 +1,7 @@
 """The whole app in one process: requests in, answers and problems out, around a fake engine."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,10 +53,12 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ServedApp]]:
         engine.name = "identity"  # exempt from the golden tile: it enlarges by repetition
         app = create_app(
             Settings(
-                bundle=TINY_BUNDLE,
-                engine="identity",
-                cache_dir=tmp_path,
-                **settings,  # type: ignore[arg-type]
+                **{
+                    "bundle": TINY_BUNDLE,
+                    "engine": "identity",
+                    "cache_dir": tmp_path,
+                    **settings,
+                }
             ),
             engine_loader=loader or (lambda *_: engine),
         )
@@ -225,6 +228,19 @@ def test_sixteen_bit_input_is_mapped_by_its_window_and_back(serve):
     assert sixteen[0, 0] == 1000
     assert sixteen[7, 7] == 3000
     assert abs(int(sixteen[0, 7]) - 2000) <= 8
+
+
+def test_window_of_the_bundle_holds_where_the_request_names_none(serve, tmp_path: Path) -> None:
+    """A line's own grey range is set once, in the bundle."""
+    bundle = tmp_path / "windowed"
+    shutil.copytree(TINY_BUNDLE, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, "window": [1000, 3000]}))
+    image = np.array([[1000, 3000]], dtype="<u2")
+    headers = {**RAW, "x-tile-shape": "1,2", "x-tile-dtype": "uint16"}
+    response = serve(bundle=bundle).post(image.tobytes(), headers)
+    answer = np.frombuffer(response.content, np.uint8).reshape(4, 8)
+    assert answer[0].tolist() == [0] * 4 + [255] * 4
 
 
 def test_multipart_upload_is_read(serve):

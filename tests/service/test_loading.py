@@ -1,0 +1,56 @@
+"""What must be true of an engine before it may serve."""
+
+from pathlib import Path
+
+import pytest
+
+from export.bundle import Bundle, load_bundle
+from service.engines import Engine, EngineError, EngineOptions
+from service.loading import load_model, resolve_engine
+from service.settings import Settings
+from tests.fakes import FakeEngine
+
+TINY_BUNDLE = Path(__file__).parent.parent / "data" / "tiny_bundle"
+
+
+def settings(**changes: object) -> Settings:
+    """Settings for the tiny bundle."""
+    return Settings(bundle=TINY_BUNDLE, **{"engine": "onnx", **changes})
+
+
+def test_engine_that_fails_its_golden_tile_is_not_served() -> None:
+    """Nearest neighbour is not what the network gives: the difference is refused at load."""
+
+    def wrong(_name: str, _bundle: Bundle, _options: EngineOptions) -> Engine:
+        return FakeEngine()
+
+    with pytest.raises(EngineError, match="differs from the golden tile"):
+        load_model(settings(), wrong)
+
+
+def test_engine_is_warm_up_to_its_largest_batch() -> None:
+    """The first requests pay for no first allocation, and a large limit for few batches."""
+    engine = FakeEngine()
+    engine.name = "identity"
+    model = load_model(settings(engine="identity", max_batch_size=6), lambda *_: engine)
+    assert [size for size, *_ in engine.batches] == [1, 2, 4, 6]
+    assert model.max_batch_size == 6
+    assert model.name == "identity"
+
+
+def test_largest_batch_is_the_bundles_own_unless_asked() -> None:
+    """What the bundle was checked with is the default."""
+    engine = FakeEngine()
+    engine.name = "identity"
+    model = load_model(settings(engine="identity"), lambda *_: engine)
+    assert model.max_batch_size == load_bundle(TINY_BUNDLE).manifest.max_batch_size == 4
+
+
+def test_precision_and_threads_come_from_the_settings() -> None:
+    """A precision that the bundle lacks is refused before any runtime is loaded."""
+    bundle = load_bundle(TINY_BUNDLE)
+    name, options, speeds = resolve_engine(bundle, settings(threads=3))
+    assert (name, options.precision, options.threads, speeds) == ("onnx", "fp32", 3, {})
+    assert resolve_engine(bundle, settings(), name="openvino")[0] == "openvino"
+    with pytest.raises(EngineError, match="has no int8 graph; it has fp32"):
+        resolve_engine(bundle, settings(precision="int8"))
