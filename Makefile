@@ -85,7 +85,8 @@ test-all: $(DEV_READY) ## Run every quick test (PYTEST_ARGS="-k codec" for some)
 
 .PHONY: test-slow
 test-slow: $(DEV_READY) ## Run the tests that take minutes
-	$(DEV)/bin/pytest -m slow $(PYTEST_ARGS)
+	@# pytest ends with 5 where it finds no such test, as today.
+	$(DEV)/bin/pytest -m slow $(PYTEST_ARGS) || test $$? -eq 5
 
 .PHONY: format
 format: $(DEV_READY) ## Format the code and apply the safe fixes

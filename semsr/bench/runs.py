@@ -95,8 +95,6 @@ def _identity(
     path: Path, bundle: Bundle, *, seconds: float, connections: int, steps: "tqdm[Any]"
 ) -> list[Row]:
     """The service without a model against nginx handing out as many bytes, by each client."""
-    height, width = bundle.manifest.tile
-    size = bundle.manifest.scale**2 * height * width
     with running_server({**_environment(path), "SEMSR_ENGINE": "identity"}) as server:
         ours = _by_client(
             _address(server), "/superresolve", bundle, seconds=seconds, connections=connections
@@ -108,7 +106,7 @@ def _identity(
         return [
             _row(f"{name}{note} (no nginx here)", load, "identity") for note, load in ours.items()
         ]
-    with running_nginx(b"\x80" * size) as address:
+    with running_nginx(b"\x80" * _answer_bytes(bundle)) as address:
         nginx = _by_client(address, "/answer", bundle, seconds=seconds, connections=connections)
     steps.update()
     rows: list[Row] = []
@@ -125,25 +123,13 @@ def _by_client(
     address: tuple[str, int], path: str, bundle: Bundle, *, seconds: float, connections: int
 ) -> dict[str, LoadResult]:
     """Load one address with our own client and, where it is installed, with wrk."""
-    height, width = bundle.manifest.tile
-    body, headers = _tile(bundle), _raw_headers(bundle)
-    loads = {
-        "": run_load(
-            address,
-            path=path,
-            body=body,
-            headers=headers,
-            connections=connections,
-            seconds=seconds,
-            expected_bytes=bundle.manifest.scale**2 * height * width,
-        )
-    }
+    loads = {"": _own_client(address, path, bundle, connections=connections, seconds=seconds)}
     if wrk.is_installed():
         loads[", by wrk"] = wrk.run_wrk(
             address,
             path=path,
-            body=body,
-            headers=headers,
+            body=_tile(bundle),
+            headers=_raw_headers(bundle),
             connections=connections,
             seconds=seconds,
         )
@@ -155,16 +141,28 @@ def _environment(bundle: Path) -> dict[str, str]:
 
 
 def _load(server: ServerProcess, bundle: Bundle, *, connections: int, seconds: float) -> LoadResult:
-    height, width = bundle.manifest.tile
+    return _own_client(
+        _address(server), "/superresolve", bundle, connections=connections, seconds=seconds
+    )
+
+
+def _own_client(
+    address: tuple[str, int], path: str, bundle: Bundle, *, connections: int, seconds: float
+) -> LoadResult:
     return run_load(
-        _address(server),
-        path="/superresolve",
+        address,
+        path=path,
         body=_tile(bundle),
         headers=_raw_headers(bundle),
         connections=connections,
         seconds=seconds,
-        expected_bytes=bundle.manifest.scale**2 * height * width,
+        expected_bytes=_answer_bytes(bundle),
     )
+
+
+def _answer_bytes(bundle: Bundle) -> int:
+    height, width = bundle.manifest.tile
+    return bundle.manifest.scale**2 * height * width
 
 
 def _address(server: ServerProcess) -> tuple[str, int]:
