@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         sys.stderr.write(
             f"semsr {options.command}: {error}; this subcommand needs an extra, "
-            "see the installation table in README.md\n"
+            "see the table of commands in README.md\n"
         )
         return EXIT_USAGE
     except Exception as error:
