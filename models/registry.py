@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.generator import Generator
+from models.grain_sr import GrainSR
 from models.rep_sr import RepSR
 from models.resnet9 import ResNet9
 
@@ -32,6 +33,11 @@ class GeneratorSpec:
 
 
 GENERATORS: dict[str, GeneratorSpec] = {
+    "grain_sr": GeneratorSpec(
+        build=GrainSR,
+        summary="rep_sr that gives structure and grain apart; the one that ships",
+        scales=(2, 4),
+    ),
     "rep_sr": GeneratorSpec(
         build=RepSR,
         summary="fast plain network on the LR grid, merged into plain 3x3 convolutions at export",

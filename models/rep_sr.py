@@ -1,4 +1,4 @@
-"""RepSR: a plain, fast generator that computes on the LR grid; the network that is served.
+"""RepSR: a plain, fast generator that computes on the LR grid.
 
 No normalisation layers (they make super-resolution non-local), no tanh, one pixel shuffle at the
 end. Cost at 48 channels and 8 blocks, 240x240 to 960x960: 10 GMAC.
@@ -28,7 +28,13 @@ class RepSR(Generator):
     """
 
     def __init__(
-        self, *, channels: int = 48, num_blocks: int = 8, scale: int = 4, expansion: int = 2
+        self,
+        *,
+        channels: int = 48,
+        num_blocks: int = 8,
+        scale: int = 4,
+        expansion: int = 2,
+        extra_outputs: int = 0,
     ) -> None:
         super().__init__()
         if min(channels, num_blocks, scale, expansion) < 1:
@@ -44,30 +50,40 @@ class RepSR(Generator):
             "num_blocks": num_blocks,
             "scale": scale,
             "expansion": expansion,
+            **({"extra_outputs": extra_outputs} if extra_outputs else {}),
         }
         self.head = nn.Conv2d(1, channels, 3, padding=1)
         self.body = nn.ModuleList(
             RepConv3(channels=channels, expansion=expansion) for _ in range(num_blocks)
         )
         self.activations = nn.ModuleList(nn.PReLU(channels, init=0.1) for _ in range(num_blocks))
-        self.tail = nn.Conv2d(channels, scale * scale, 3, padding=1)
+        # `GrainSR` asks the same features for more than the picture.
+        self.tail = nn.Conv2d(channels, scale * scale + extra_outputs, 3, padding=1)
         nn.init.normal_(self.tail.weight, std=1e-3)
         if self.tail.bias is not None:
             nn.init.zeros_(self.tail.bias)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped."""
+        return functional.pixel_shuffle(self.phases(lr)[0], self.scale)
+
+    def phases(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the picture before the pixel shuffle, (N, s*s, H, W), and the extra outputs."""
         features = self.head(lr)
         for convolution, activation in self.blocks():
             features = activation(convolution(features))
-        return functional.pixel_shuffle(self.tail(features) + lr, self.scale)
+        return _split(self.tail(features), lr, self.scale)
 
     def forward_branches(self, lr: torch.Tensor) -> torch.Tensor:
         """Compute `forward` branch by branch: the slow definition, for tests."""
+        return functional.pixel_shuffle(self.phases_by_branches(lr)[0], self.scale)
+
+    def phases_by_branches(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute `phases` branch by branch."""
         features = self.head(lr)
         for convolution, activation in self.blocks():
             features = activation(convolution.forward_branches(features))
-        return functional.pixel_shuffle(self.tail(features) + lr, self.scale)
+        return _split(self.tail(features), lr, self.scale)
 
     def blocks(self) -> Iterator[tuple[RepConv3, nn.PReLU]]:
         """Yield each convolution of the body with its activation, in order."""
@@ -95,4 +111,16 @@ class PlainSR(nn.Module):
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped."""
-        return functional.pixel_shuffle(self.layers(lr) + lr, self.scale)
+        return functional.pixel_shuffle(self.phases(lr)[0], self.scale)
+
+    def phases(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `RepSR.phases`."""
+        return _split(self.layers(lr), lr, self.scale)
+
+
+def _split(
+    outputs: torch.Tensor, lr: torch.Tensor, scale: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Part the tail's outputs; the LR grey is added to every phase of the picture."""
+    count = scale * scale
+    return outputs[:, :count] + lr, outputs[:, count:]

@@ -209,6 +209,7 @@ def _add_train(commands: "Commands") -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry"
     )
+    _add_vgg16(parser)
     parser.set_defaults(run=_train)
 
 
@@ -223,9 +224,21 @@ def _train(options: argparse.Namespace) -> int:
         run_dir=options.run_dir or Path("runs") / recipe.stem,
         overrides=options.set,
         resume=options.resume,
+        vgg16=_vgg16(options.vgg16),
     )
     sys.stdout.write(f"{checkpoint}\n")
     return 0
+
+
+def _add_vgg16(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--vgg16", type=Path, help="weights of the feature network (default: SEMSR_VGG16)"
+    )
+
+
+def _vgg16(given: Path | None) -> Path | None:
+    named = os.environ.get("SEMSR_VGG16")
+    return given or (Path(named) if named else None)
 
 
 def _data_root(given: Path | None) -> Path:
@@ -274,70 +287,166 @@ def _export(options: argparse.Namespace) -> int:
 
 def _add_evaluate(commands: "Commands") -> None:
     parser = commands.add_parser(
-        "evaluate", help="measure a bundle against bicubic on the images that its recipe held out"
+        "evaluate",
+        help="judge bundles by defect recall, false alarms, backgrounds and edges; write a report",
     )
-    parser.add_argument("--bundle", type=Path, help="bundle (default: SEMSR_BUNDLE)")
-    parser.add_argument("--engine", default="onnx", help="engine that runs it (default onnx)")
-    parser.add_argument("--recipe", help="recipe (default: the bundle's own)")
-    parser.add_argument("--data", type=Path, help="data folder (default: SEMSR_DATA)")
-    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.add_argument(
+        "--bundle",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR[,DIR…]",
+        help="bundle to judge, several times for several; DIR,DIR… are seeds of one method "
+        "(default: SEMSR_BUNDLE)",
+    )
+    parser.add_argument(
+        "--seeds", type=Path, nargs="+", default=[], metavar="DIR", help="seeds of one method"
+    )
+    parser.add_argument(
+        "--baseline",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="bundle that the first one must beat",
+    )
+    parser.add_argument(
+        "--images",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="finished pictures of another tool, FOLDER/test_clean/0000.png …",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="benchmark folder (semsr simulate), or one above the real tiles in sem/",
+    )
+    parser.add_argument(
+        "--real", type=Path, help="folder above the real tiles in sem/ (default: SEMSR_DATA)"
+    )
+    parser.add_argument(
+        "--report", type=Path, default=Path("out/report"), help="folder of the report"
+    )
+    parser.add_argument("--split", default="test", help="test (default) or thousand")
+    parser.add_argument("--limit", type=int, help="only so many tiles of each split")
+    parser.add_argument("--engine", default="onnx", help="engine that runs bundles (default onnx)")
+    parser.add_argument("--detector", type=Path, help="weights of the detector (default: shipped)")
+    parser.add_argument("--jobs", type=int, help="processes that judge (default: usable CPUs)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("out/evaluation-cache"),
+        help="folder that keeps measurements (default out/evaluation-cache)",
+    )
+    _add_vgg16(parser)
+    parser.add_argument("--json", action="store_true", help="print one row a method as JSON")
     parser.set_defaults(run=_evaluate)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from export.bundle import load_bundle
-    from service.engines import EngineOptions, load_engine
+    from semsr.evaluate import (
+        bundle_method,
+        make_judge,
+        parse_bundles,
+        parse_seeds,
+        pictures_methods,
+    )
     from service.engines.cpu import available_cpus
     from service.settings import DEFAULT_BUNDLE
-    from training.config import Recipe, find_recipe, load_recipe
-    from training.evaluate import evaluate_supervised, missed_targets, write_table
+    from training.evaluation.benchmark import is_benchmark
+    from training.evaluation.real_tiles import has_real_tiles
+    from training.evaluation.report import rows, write_report, write_targets
+    from training.evaluation.run import Options, evaluate
+    from training.evaluation.targets import missed
 
-    bundle = load_bundle(options.bundle or Path(os.environ.get("SEMSR_BUNDLE", DEFAULT_BUNDLE)))
-    manifest = bundle.manifest
-    if options.recipe is not None:
-        recipe = load_recipe(find_recipe(options.recipe))
-    elif "recipe" in manifest.training:
-        recipe = Recipe.model_validate(manifest.training["recipe"])
-    else:
-        raise UsageError(f"{bundle.path} names no recipe: give --recipe")
-    engine = load_engine(
-        options.engine,
-        bundle,
-        EngineOptions(precision=manifest.precision, threads=available_cpus()),
+    benchmark = options.data if options.data is not None and is_benchmark(options.data) else None
+    real = options.real or (None if benchmark == options.data else options.data)
+    if real is None and os.environ.get("SEMSR_DATA"):
+        real = Path(os.environ["SEMSR_DATA"])
+    if real is not None and not has_real_tiles(real):
+        raise UsageError(f"{real} is no benchmark and holds no real tiles (sem/starter_x4)")
+    if benchmark is None and real is None:
+        raise UsageError("nothing to evaluate on: give --data DIR (semsr simulate writes one)")
+    named = parse_bundles(options.bundle)
+    if options.seeds:
+        named += parse_seeds(options.seeds)
+    finished = pictures_methods(options.images)
+    if not named and not finished:
+        named = parse_bundles([os.environ.get("SEMSR_BUNDLE", str(DEFAULT_BUNDLE))])
+    methods = [bundle_method(item, role="candidate", engine=options.engine) for item in named]
+    methods += finished
+    methods += [
+        bundle_method(item, role="baseline", engine=options.engine)
+        for item in parse_bundles(options.baseline)
+    ]
+    judge, judge_version, description = None, "", {}
+    if benchmark is not None:
+        judge, judge_version, description = make_judge(
+            detector=options.detector, vgg16=_vgg16(options.vgg16)
+        )
+    report = evaluate(
+        methods,
+        Options(
+            out=options.report,
+            benchmark=benchmark,
+            data_root=real,
+            split=options.split,
+            limit=options.limit,
+            jobs=options.jobs or available_cpus(),
+            cache=options.cache,
+        ),
+        judge=judge,
+        judge_version=judge_version,
+        detector_description=description,
     )
-    rows = evaluate_supervised(
-        engine.run, recipe=recipe, data_root=_data_root(options.data), scale=manifest.scale
-    )
+    page = write_report(report, options.report)
     if options.json:
-        _print(rows, "", as_json=True)
+        _print(rows(report), "", as_json=True)
     else:
-        write_table(rows)
-    missed = missed_targets(rows)
-    for line in missed:
-        sys.stderr.write(f"target missed: {line}\n")
-    return EXIT_FAILED if missed else 0
+        write_targets(report.targets, file=sys.stdout)
+    sys.stderr.write(f"report: {page}\n")
+    return EXIT_FAILED if missed(report.targets) else 0
 
 
 def _add_simulate(commands: "Commands") -> None:
-    parser = commands.add_parser("simulate", help="write simulated SEM tiles with known truth")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the tiles")
-    parser.add_argument("--seed", type=int, required=True, help="same seed, same tiles")
-    parser.add_argument("--count", type=int, default=8, help="number of tiles (default 8)")
-    parser.add_argument("--tile", type=int, default=240, help="side of an LR tile in pixels")
-    parser.add_argument("--scale", type=int, default=4, help="HR pixels per LR pixel")
-    parser.add_argument("--truth", action="store_true", help="also write HR pictures and masks")
-    parser.add_argument("--clean", action="store_true", help="plant no defects")
-    parser.add_argument("--tiff", type=int, default=0, help="also write the first N as 16-bit TIFF")
+    parser = commands.add_parser(
+        "simulate", help="write the simulated benchmark, or single tiles, with known truth"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the benchmark or tiles")
+    parser.add_argument("--seed", type=int, required=True, help="same seed, same pictures")
+    parser.add_argument(
+        "--splits", metavar="A,B,…", help="splits of the benchmark (default: train and test)"
+    )
+    parser.add_argument("--jobs", type=int, help="processes (default: one per usable CPU)")
+    loose = parser.add_argument_group("single tiles instead of the benchmark")
+    loose.add_argument("--tiles", type=int, metavar="COUNT", help="number of tiles")
+    loose.add_argument("--tile", type=int, default=240, help="side of an LR tile in pixels")
+    loose.add_argument("--scale", type=int, default=4, help="HR pixels per LR pixel")
+    loose.add_argument("--truth", action="store_true", help="also write HR pictures and masks")
+    loose.add_argument("--clean", action="store_true", help="plant no defects")
+    loose.add_argument("--tiff", type=int, default=0, help="also write the first N as 16-bit TIFF")
     parser.set_defaults(run=_simulate)
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from training.simulator import simulate
+    from training.simulator import simulate_tiles, write_benchmark
+    from training.simulator.splits import DEFAULT_SPLITS, SPLITS
 
-    index = simulate(
+    if options.tiles is None:
+        given = [name for name in ("truth", "clean", "tiff") if getattr(options, name)]
+        if given or (options.tile, options.scale) != (240, 4):
+            raise UsageError("--tile, --scale, --truth, --clean and --tiff need --tiles COUNT")
+        splits = DEFAULT_SPLITS if options.splits is None else options.splits.split(",")
+        if unknown := [name for name in splits if name not in SPLITS]:
+            raise UsageError(f"unknown split {unknown[0]!r}; expected some of {', '.join(SPLITS)}")
+        header = write_benchmark(options.out, seed=options.seed, splits=splits, jobs=options.jobs)
+        sys.stdout.write(f"{header}\n")
+        return 0
+    if options.splits is not None or options.jobs is not None:
+        raise UsageError("--splits and --jobs are the benchmark's: give them without --tiles")
+    index = simulate_tiles(
         options.out,
         seed=options.seed,
-        count=options.count,
+        count=options.tiles,
         tile_px=options.tile,
         scale=options.scale,
         with_truth=options.truth,

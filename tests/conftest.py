@@ -1,9 +1,10 @@
 """What tests need from outside: system programs and real images, and what happens without them.
 
-A test says what it needs: the marker `requires_program("nginx")`, or the fixture `data_folder`
-(marker `requires_data`) for images named by `SEMSR_DATA`. Where that is absent the test skips with
-the reason. Where `SEMSR_REQUIRE_TESTS` names it (`nginx,data`, as `.ci/run` sets it) a skip for
-that reason is a failure, so that a test cannot get lost unseen.
+A test says what it needs: the marker `requires_program("nginx")`, the fixture `data_folder`
+(marker `requires_data`) for images named by `SEMSR_DATA`, or the fixture `vgg16_path` for the
+weights named by `SEMSR_VGG16`. Where that is absent the test skips with the reason. Where
+`SEMSR_REQUIRE_TESTS` names it (`nginx,data,vgg16`, as `.ci/run` sets it) a skip for that reason is
+a failure, so that a test cannot get lost unseen.
 """
 
 import os
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 DATA_VARIABLE = "SEMSR_DATA"
+VGG16_VARIABLE = "SEMSR_VGG16"
 REQUIRED_VARIABLE = "SEMSR_REQUIRE_TESTS"
 
 
@@ -32,6 +34,15 @@ def data_folder() -> Path:
     if reason:
         pytest.skip(reason)
     return Path(os.environ[DATA_VARIABLE])
+
+
+@pytest.fixture(scope="session")
+def vgg16_path() -> Path:
+    """The file that SEMSR_VGG16 names; the test skips where there is none."""
+    named = os.environ.get(VGG16_VARIABLE)
+    if not named or not Path(named).is_file():
+        pytest.skip(f"{VGG16_VARIABLE} names no file ({named}): no weights of the feature network")
+    return Path(named)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -79,7 +90,7 @@ def _fail_if_required(report: pytest.TestReport | pytest.CollectReport) -> None:
         return
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     for name in filter(None, os.environ.get(REQUIRED_VARIABLE, "").split(",")):
-        word = DATA_VARIABLE if name == "data" else name
+        word = {"data": DATA_VARIABLE, "vgg16": VGG16_VARIABLE}.get(name, name)
         if re.search(rf"\b{re.escape(word)}\b", reason):
             report.outcome = "failed"
             report.longrepr = f"skipped, but {REQUIRED_VARIABLE} requires {name!r}: {reason}"

@@ -7,26 +7,18 @@ environment. Precedence: overrides (`section.key=value`) over the file over the 
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from training.degradation_config import DegradationConfig
+from training.method_config import MethodConfig, SupervisedConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
 class ConfigError(ValueError):
     """A recipe or override that cannot be read, with the field and what was expected."""
-
-
-def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f"a range is [low, high], got {list(bounds)}")
-    return bounds
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-NonNegative = Annotated[float, Field(ge=0)]
-NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ordered)]
 
 
 class _Section(BaseModel):
@@ -43,7 +35,13 @@ class GeneratorConfig(_Section):
 class DataConfig(_Section):
     """Which images are read, and which sources are kept out of training."""
 
-    hr: list[str] = Field(min_length=1, description="globs of HR images, relative to the root")
+    hr: list[str] = Field(
+        min_length=1, description="globs or folders of HR images, relative to the root"
+    )
+    lr: list[str] = Field(
+        default_factory=list,
+        description="globs or folders of LR images, not aligned with the HR ones",
+    )
     index: str | None = Field(
         default=None, description="CSV naming each tile's source image: columns folder, file, src"
     )
@@ -56,41 +54,14 @@ class DataConfig(_Section):
     excluded_sources: list[str] = Field(
         default_factory=list, description="source images neither trained nor evaluated on"
     )
-    real_pairs: str | None = Field(
-        default=None, description="folder of *_lr / *_hr pairs of real captures, evaluation only"
-    )
-    defects_hr: str | None = Field(
-        default=None, description="folder of HR images with defects, evaluation only"
-    )
-    defects_lr: str | None = Field(
-        default=None, description="folder of their LR versions, same file names"
+    window: tuple[int, int] = Field(
+        default=(0, 65535), description="16-bit grey levels that become 0 and 255"
     )
     max_rows_px: int | None = Field(
         default=None, ge=1, description="rows used from the top; below lies the data bar"
     )
     statement: str = Field(default="", description="what the data are, for the model card")
     credits: str = Field(default="", description="owner and licence, for the model card")
-
-
-class DegradationConfig(_Section):
-    """Ranges from which each crop's HR-to-LR degradation is drawn, uniformly and independently."""
-
-    spot_sigma_px: NonNegativeRange = Field(
-        default=(0.0, 2.0), description="Gaussian beam spot, HR px, before the area mean"
-    )
-    lag_decay: Annotated[
-        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
-        AfterValidator(_ordered),
-    ] = Field(default=(0.0, 0.15), description="share of the pixel to the left that lingers")
-    gain: NonNegativeRange = Field(default=(1.0, 1.0), description="tone: lr = gain * hr^gamma + o")
-    offset_grey: Range = Field(default=(0.0, 0.0), description="tone: o, grey levels")
-    gamma: NonNegativeRange = Field(default=(1.0, 1.0), description="tone: exponent on [0, 1]")
-    noise_var_base: NonNegativeRange = Field(
-        default=(8.6, 8.6), description="a of noise variance a + b * grey, grey levels squared"
-    )
-    noise_var_slope: NonNegativeRange = Field(
-        default=(0.31, 0.31), description="b of noise variance a + b * grey, grey levels"
-    )
 
 
 class OptimizationConfig(_Section):
@@ -104,13 +75,19 @@ class OptimizationConfig(_Section):
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="peak of the cosine")
     final_learning_rate: float = Field(default=1e-5, gt=0, description="end of the cosine")
+    schedule: Literal["cosine", "constant_then_linear"] = Field(
+        default="cosine", description="after the warm-up; the second is constant for half the steps"
+    )
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="of Adam")
     warm_up_steps: int = Field(default=100, ge=0, description="linear rise from zero")
-    gradient_clip: float = Field(default=0.5, gt=0, description="largest gradient norm")
+    gradient_clip: float = Field(default=0.5, ge=0, description="largest gradient norm; 0: none")
     ema_decay: float = Field(default=0.999, ge=0, lt=1, description="weight averaging a step")
-    charbonnier_eps: float = Field(default=1e-3, gt=0, description="loss sqrt(d^2 + eps^2)")
     seed: int = Field(default=0, ge=0, description="weights, crops and degradations")
     threads: int = Field(default=2, ge=1, description="torch threads on the CPU")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the network runs")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="bf16: mixed precision; weights and losses stay fp32"
+    )
 
 
 class RunConfig(_Section):
@@ -118,7 +95,13 @@ class RunConfig(_Section):
 
     log_every_steps: int = Field(default=25, ge=1, description="one line of stats.jsonl")
     checkpoint_every_steps: int = Field(default=250, ge=1, description="checkpoint and state")
-    validate_every_steps: int = Field(default=500, ge=1, description="PSNR on held-out tiles")
+    validate_every_steps: int = Field(
+        default=500, ge=1, description="figures on held-out tiles, where there are any"
+    )
+    picture_every_steps: int = Field(
+        default=500, ge=1, description="sample pictures and the curves so far"
+    )
+    tensorboard: bool = Field(default=False, description="also write events for TensorBoard")
 
 
 class Recipe(_Section):
@@ -127,7 +110,11 @@ class Recipe(_Section):
     name: str = Field(min_length=1, description="name of the model, shown in cards and answers")
     generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
     data: DataConfig
-    degradation: DegradationConfig = Field(default_factory=DegradationConfig)
+    method: MethodConfig = Field(default_factory=SupervisedConfig)
+    degradation: DegradationConfig | Literal["estimate"] = Field(
+        default_factory=DegradationConfig,
+        description='ranges, or "estimate": found from the LR and HR images when the run starts',
+    )
     optimization: OptimizationConfig = Field(default_factory=OptimizationConfig)
     run: RunConfig = Field(default_factory=RunConfig)
 
@@ -136,6 +123,14 @@ class Recipe(_Section):
         both = set(self.data.held_out_sources) & set(self.data.excluded_sources)
         if both:
             raise ValueError(f"sources both held out and excluded: {sorted(both)}")
+        return self
+
+    @model_validator(mode="after")
+    def _data_suit_the_method(self) -> Self:
+        needs_lr = self.degradation == "estimate" or not isinstance(self.method, SupervisedConfig)
+        if needs_lr and not self.data.lr:
+            wanted = "degradation" if self.degradation == "estimate" else "method"
+            raise ValueError(f"data.lr is empty, but {wanted} needs LR images")
         return self
 
 
@@ -181,10 +176,20 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
         return Recipe.model_validate(document)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(str(part) for part in item['loc']) or 'recipe'}: {item['msg']}"
+            f"{_field_name(item['loc'])}: {item['msg']}"
             for item in error.errors()
+            if not (isinstance(document.get("degradation"), dict) and _ESTIMATE in item["loc"])
         ]
         raise ConfigError(f"{path}: " + "; ".join(lines)) from error
+
+
+_ESTIMATE = "literal['estimate']"
+# What pydantic adds to a field's path where there is a choice of kinds, which nobody wrote.
+_KINDS = frozenset({"DegradationConfig", _ESTIMATE, "supervised", "f_lsesim", "distillation"})
+
+
+def _field_name(location: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in location if part not in _KINDS) or "recipe"
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:

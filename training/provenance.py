@@ -8,59 +8,71 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.config import Recipe
-from training.datasets import CropSampler, SourceImage
+from training.degradation_config import DegradationConfig
+from training.images import SourceImage
 from training.quality import noise_sigma
-
-DOMAIN_BATCHES = 8
 
 
 def describe_training(
     recipe: Recipe,
     *,
-    images: Sequence[SourceImage],
+    hr_images: Sequence[SourceImage],
+    lr_images: Sequence[SourceImage],
     held_out: Sequence[SourceImage],
-    sampler: CropSampler,
+    degradation: DegradationConfig | None,
+    lr_crops: NDArray[np.floating],
 ) -> dict[str, Any]:
     """Describe a run as JSON-compatible values.
 
+    Args:
+        recipe: Resolved.
+        hr_images: Those trained on.
+        lr_images: Those trained on; none where the method needs none.
+        held_out: Tiles that are only evaluated.
+        degradation: Ranges of the pseudo-pairs, as given or as estimated; None without them.
+        lr_crops: (N, H, W) grey levels 0 to 255, as the network sees them in training.
+
     Returns:
-        A dict with `name`, `data` (statement, credits, files and sources used, held out and
-        excluded), `degradation` (ranges), `recipe` (resolved), `steps`, `seed`, and `lr_domain`
-        (mean, deviation and noise of the LR crops in grey levels).
+        A dict with `name`, `method`, `data` (statement, credits, files and sources used, held out
+        and excluded), `degradation` (ranges, and whether they were estimated), `recipe` (resolved),
+        `steps`, `seed`, and `lr_domain` (mean, deviation and noise of the LR crops in grey levels).
     """
+    data = recipe.data
     return {
         "name": recipe.name,
+        "method": recipe.method.name,
         "data": {
-            "statement": recipe.data.statement.strip(),
-            "credits": recipe.data.credits,
-            "image_count": len(images),
-            "images": sorted(image.name for image in images),
-            "source_count": len({image.source for image in images}),
-            "held_out_sources": sorted(recipe.data.held_out_sources),
+            "statement": data.statement.strip(),
+            "credits": data.credits,
+            "image_count": len(hr_images) + len(lr_images),
+            "images": sorted(image.name for image in (*hr_images, *lr_images)),
+            "source_count": len({image.source for image in (*hr_images, *lr_images)}),
+            "held_out_sources": sorted(data.held_out_sources),
             "held_out_tiles": sorted(tile.name for tile in held_out),
-            "excluded_sources": sorted(recipe.data.excluded_sources),
+            "excluded_sources": sorted(data.excluded_sources),
         },
-        "degradation": recipe.degradation.model_dump(mode="json"),
+        "degradation": None if degradation is None else degradation.model_dump(mode="json"),
+        "degradation_is_estimated": recipe.degradation == "estimate",
         "recipe": recipe.model_dump(mode="json"),
         "steps": recipe.optimization.steps,
         "seed": recipe.optimization.seed,
-        "lr_domain": lr_domain(sampler),
+        "lr_domain": lr_domain(lr_crops),
     }
 
 
-def lr_domain(sampler: CropSampler) -> dict[str, float]:
-    """Measure the LR crops of the first batches, in grey levels.
+def lr_domain(crops: NDArray[np.floating]) -> dict[str, float]:
+    """Measure LR crops (N, H, W) in grey levels.
 
     Returns:
         `mean` (of all pixels), `std` (of all pixels), `noise_sigma` (median over crops).
     """
-    crops = np.concatenate(
-        [255.0 * sampler.batch(step)[0][:, 0].numpy() for step in range(DOMAIN_BATCHES)]
-    )
     return {
         "mean": round(float(crops.mean()), 2),
         "std": round(float(crops.std()), 2),
-        "noise_sigma": round(float(np.median([noise_sigma(crop) for crop in crops])), 2),
+        "noise_sigma": round(
+            float(np.median([noise_sigma(crop.astype(np.float64)) for crop in crops])), 2
+        ),
     }

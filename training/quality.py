@@ -55,19 +55,23 @@ def correlation(image: Grey, reference: Grey) -> float:
 
 
 def local_correlation(
-    image: Grey, reference: Grey, *, window_sigma_px: float = 6.0
+    image: Grey,
+    reference: Grey,
+    *,
+    window_sigma_px: float = 6.0,
+    low_pass_sigma_px: float = 2.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Correlate two images around every pixel; blind to local gain and offset.
 
-    Both are low-passed first (sigma 2 px), so that the comparison is of structure, not of grain.
+    Both are low-passed first, so that the comparison is of structure, not of grain.
 
     Returns:
         (H, W) correlation in [-1, 1] under a Gaussian window, and (H, W) local deviation of the
         reference in grey levels, which says where there is structure to compare.
     """
     _check(image, reference)
-    x = ndimage.gaussian_filter(image.astype(np.float64), 2.0)
-    y = ndimage.gaussian_filter(reference.astype(np.float64), 2.0)
+    x = ndimage.gaussian_filter(image.astype(np.float64), low_pass_sigma_px)
+    y = ndimage.gaussian_filter(reference.astype(np.float64), low_pass_sigma_px)
 
     def window(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return ndimage.gaussian_filter(values, window_sigma_px)

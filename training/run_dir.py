@@ -1,8 +1,11 @@
 """The folder of one run: resolved recipe, statistics, checkpoint, and the state to resume from.
 
 - `config.json`: the resolved recipe.
-- `stats.jsonl`: one JSON object a line: step, loss, learning rate, seconds since the
-  start or the last resume, and now and then the PSNR on the held-out tiles.
+- `stats.jsonl`: one JSON object a line: step, every loss term, `loss` (the generator's sum),
+  `rate_share` (of the learning rates' peaks), seconds since the start or the last resume, and now
+  and then figures on held-out tiles. `curves.png`: the same, drawn.
+- `samples/`: pictures of fixed crops on the way.
+- `degradation.json`: the estimated ranges, where the recipe asks for an estimate.
 - `checkpoint.safetensors`: averaged weights of the last save; usable while the run goes on.
 - `state.pt`: everything to resume: weights, average, optimiser, step.
 """
@@ -32,6 +35,12 @@ class RunDir:
         self.stats = path / "stats.jsonl"
         self.checkpoint = path / "checkpoint.safetensors"
         self.state = path / "state.pt"
+        self.degradation = path / "degradation.json"
+        self.curves = path / "curves.png"
+
+    def sample(self, step: int) -> Path:
+        """Path of the sample picture of a step."""
+        return self.path / "samples" / f"step_{step:06d}.png"
 
     def start(self, recipe: Recipe, *, resume: bool) -> None:
         """Create the folder and write the recipe, or check that a run can be resumed here.
@@ -70,10 +79,16 @@ class RunDir:
         with self.stats.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(record)) + "\n")
 
+    def read_stats(self) -> list[dict[str, Any]]:
+        """Read the statistics so far."""
+        if not self.stats.is_file():
+            return []
+        lines = self.stats.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
     def drop_stats_after(self, step: int) -> None:
         """Forget statistics of steps that a resumed run will do again."""
-        if not self.stats.is_file():
-            return
-        lines = self.stats.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.stats.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        kept = [record for record in self.read_stats() if record["step"] <= step]
+        lines = [json.dumps(record) + "\n" for record in kept]
+        if self.stats.is_file():
+            self.stats.write_text("".join(lines), encoding="utf-8")

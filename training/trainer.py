@@ -1,7 +1,8 @@
 """The training loop: recipe to `checkpoint.safetensors`, resumable, on the CPU or one GPU.
 
-Flow: recipe -> images -> crops degraded on the fly -> Charbonnier loss -> Adam with a cosine rate
--> exponential moving average of the weights -> checkpoint, state and `stats.jsonl`.
+Flow: recipe -> images -> degradation (given, or estimated) -> method -> for every step its phases
+-> exponential moving average of the generator -> checkpoint, state, `stats.jsonl`, pictures. The
+loop knows no loss and no network; a method (`training.method`) knows no schedule and no file.
 """
 
 import copy
@@ -13,25 +14,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models import Generator, build_generator, save_generator
+from models import save_generator
 from training.config import OptimizationConfig, Recipe, load_recipe
-from training.datasets import (
-    CropSampler,
-    SourceImage,
-    degraded_pairs,
-    load_held_out_tiles,
-    load_training_images,
-)
-from training.provenance import describe_training
-from training.quality import psnr
+from training.curves import EventWriter, draw_curves, write_picture
+from training.datasets import load_held_out_tiles, load_lr_images, load_training_images
+from training.degradation_config import DegradationConfig
+from training.estimation import estimate_degradation
+from training.images import SourceImage
+from training.method import Method, Phase
+from training.methods import build_method
+from training.methods.inputs import Inputs
 from training.run_dir import RunDir
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss or its gradient became infinite or not a number; the message names the step."""
+    """A loss or gradient became infinite or not a number; the message names phase and step."""
 
 
 def train(
@@ -41,6 +40,7 @@ def train(
     run_dir: Path,
     overrides: Sequence[str] = (),
     resume: bool = False,
+    vgg16: Path | None = None,
 ) -> Path:
     """Train the generator of a recipe.
 
@@ -51,21 +51,41 @@ def train(
         overrides: `section.key=value`, applied over the file.
         resume: Continue the run in `run_dir` from its last saved state. The result is the same as
             that of a run without the stop.
+        vgg16: Weights of the feature network, for methods that compare structure by its features;
+            None asks torchvision.
 
     Returns:
         Path of `checkpoint.safetensors`: the averaged weights after the last step.
 
     Raises:
         ConfigError: The recipe is wrong or does not fit the data.
+        ImageFileError: Image files cannot be used; all of them are named.
+        FeatureWeightsError: The method needs the feature network, and its weights are not there.
         RunDirError: `run_dir` is taken, or holds nothing to resume.
         NonFiniteLossError: Training diverged; the last saved checkpoint is still good.
     """
     recipe = load_recipe(recipe_path, overrides=overrides)
-    images = load_training_images(recipe.data, data_root=data_root)
-    tiles = load_held_out_tiles(recipe.data, data_root=data_root)
+    hr = load_training_images(recipe.data, data_root=data_root)
+    lr = load_lr_images(recipe.data, data_root=data_root)
+    held_out = load_held_out_tiles(recipe.data, data_root=data_root)
+    options = recipe.optimization
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
     folder = RunDir(run_dir)
     folder.start(recipe, resume=resume)
-    trainer = Trainer(recipe, images=images, held_out=tiles, run_dir=folder)
+    method = build_method(
+        Inputs(
+            recipe=recipe,
+            hr=hr,
+            lr=lr,
+            held_out=held_out,
+            degradation=_degradation(recipe, lr=lr, hr=hr, scale=_scale(recipe), folder=folder),
+            data_root=data_root,
+            vgg16=vgg16,
+            device=torch.device(options.device),
+        )
+    )
+    trainer = Trainer(method, recipe=recipe, run_dir=folder)
     if resume:
         trainer.restore()
     trainer.run()
@@ -73,73 +93,51 @@ def train(
 
 
 class Trainer:
-    """One run: network, average, optimiser and step counter."""
+    """One run: a method, the average of its generator, and the step counter."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        images: Sequence[SourceImage],
-        held_out: Sequence[SourceImage],
-        run_dir: RunDir,
-    ) -> None:
-        options = recipe.optimization
-        torch.set_num_threads(options.threads)
-        torch.manual_seed(options.seed)
+    def __init__(self, method: Method, *, recipe: Recipe, run_dir: RunDir) -> None:
+        self.method = method
         self.recipe = recipe
         self.run_dir = run_dir
-        self.device = torch.device(options.device)
-        self.generator = build_generator(
-            recipe.generator.name, recipe.generator.hyper_parameters
-        ).to(self.device)
-        self.average = copy.deepcopy(self.generator).requires_grad_(requires_grad=False).eval()
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=options.learning_rate)
+        self.average = copy.deepcopy(method.generator).requires_grad_(requires_grad=False).eval()
         self.step = 0
-        self.sampler = CropSampler(
-            images,
-            degradation=recipe.degradation,
-            scale=self.generator.scale,
-            crop_px=options.crop_px,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            crop_candidates=options.crop_candidates,
-        )
-        self.validation = degraded_pairs(
-            held_out,
-            degradation=recipe.degradation,
-            scale=self.generator.scale,
-            seed=options.seed,
-        )
-        self.description = describe_training(
-            recipe, images=images, held_out=held_out, sampler=self.sampler
-        )
+        self.description = method.describe()
 
     def run(self) -> None:
         """Train from the current step to the recipe's last one, saving on the way.
 
         Raises:
-            NonFiniteLossError: The loss or gradient of a step is not finite.
+            NonFiniteLossError: A loss or gradient of a step is not finite.
         """
         options, report = self.recipe.optimization, self.recipe.run
         started = time.monotonic()
-        losses: list[float] = []
-        with tqdm(total=options.steps, initial=self.step, unit="step", mininterval=2.0) as bar:
+        seen: dict[str, list[float]] = {}
+        with (
+            EventWriter(self.run_dir.path if report.tensorboard else None) as events,
+            tqdm(total=options.steps, initial=self.step, unit="step", mininterval=2.0) as bar,
+        ):
             while self.step < options.steps:
-                losses.append(self._train_step())
+                for name, value in self._train_step().items():
+                    seen.setdefault(name, []).append(value)
                 bar.update(1)
                 last = self.step == options.steps
                 if self.step % report.log_every_steps == 0 or last:
                     record: dict[str, Any] = {
                         "step": self.step,
-                        "loss": float(np.mean(losses)),
-                        "learning_rate": self._learning_rate(),
+                        **{name: float(np.mean(values)) for name, values in seen.items()},
+                        "rate_share": rate_share(self.step, options),
                         "elapsed_s": round(time.monotonic() - started, 1),
                     }
-                    losses.clear()
-                    if self.validation and (self.step % report.validate_every_steps == 0 or last):
-                        record["held_out_psnr_db"] = self._held_out_psnr()
+                    seen.clear()
+                    if self.step % report.validate_every_steps == 0 or last:
+                        record |= self.method.validate(self.average)
                     self.run_dir.append_stats(record)
+                    events.write(record)
                     bar.set_postfix(loss=f"{record['loss']:.4f}")
+                if self.step % report.picture_every_steps == 0 or last:
+                    picture = self.method.sample(self.average)
+                    write_picture(self.run_dir.sample(self.step), picture)
+                    draw_curves(self.run_dir.read_stats(), path=self.run_dir.curves)
                 if self.step % report.checkpoint_every_steps == 0 or last:
                     self.save()
 
@@ -147,75 +145,116 @@ class Trainer:
         """Write the averaged weights as a checkpoint, then the state to resume from."""
         training = {**self.description, "steps_done": self.step}
         save_generator(self.run_dir.checkpoint, self.average, training=training)
+        method = self.method
         self.run_dir.save_state(
             {
                 "step": self.step,
-                "generator": self.generator.state_dict(),
+                "generator": method.generator.state_dict(),
                 "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "modules": {name: m.state_dict() for name, m in method.modules().items()},
+                "optimizers": {p.name: p.optimizer.state_dict() for p in method.phases},
+                "extra": method.extra_state(),
             }
         )
 
     def restore(self) -> None:
         """Continue from the last saved state of the run folder."""
-        state = self.run_dir.load_state()
-        self.generator.load_state_dict(state["generator"])
+        state, method = self.run_dir.load_state(), self.method
+        method.generator.load_state_dict(state["generator"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, module in method.modules().items():
+            module.load_state_dict(state["modules"][name])
+        for phase in method.phases:
+            phase.optimizer.load_state_dict(state["optimizers"][phase.name])
+        method.load_extra_state(state["extra"])
         self.step = int(state["step"])
         self.run_dir.drop_stats_after(self.step)
 
-    def _train_step(self) -> float:
+    def _train_step(self) -> dict[str, float]:
+        """Run every phase once; returns the loss terms, and as `loss` the last phase's sum."""
         options = self.recipe.optimization
-        lr, hr = (tensor.to(self.device) for tensor in self.sampler.batch(self.step))
-        rate = self._learning_rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        difference = self.generator(lr) - hr
-        loss = (difference**2 + options.charbonnier_eps**2).sqrt().mean()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), options.gradient_clip)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise NonFiniteLossError(
-                f"step {self.step + 1}: loss {loss.item()} with gradient norm {norm.item()}; "
-                "lower the learning rate or look at the data"
-            )
-        self.optimizer.step()
+        share = rate_share(self.step, options)
+        values: dict[str, float] = {}
+        mixed = options.precision == "bf16"
+        with torch.autocast(options.device, dtype=torch.bfloat16, enabled=mixed):
+            self.method.prepare(self.step)
+        for phase in self.method.phases:
+            phase.optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(options.device, dtype=torch.bfloat16, enabled=mixed):
+                terms = phase.terms()
+            if terms:
+                loss = torch.stack([term.float() for term in terms.values()]).sum()
+                loss.backward()
+                self._take_step(phase, loss, share=share)
+                values |= {name: float(term.detach()) for name, term in terms.items()}
+                values["loss"] = float(loss.detach())
         self.step += 1
         self._update_average()
-        return float(loss.item())
+        return values
+
+    def _take_step(self, phase: Phase, loss: torch.Tensor, *, share: float) -> None:
+        limit = self.recipe.optimization.gradient_clip or math.inf
+        parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise NonFiniteLossError(
+                f"step {self.step + 1}, phase {phase.name}: loss {loss.item()} with gradient norm "
+                f"{norm.item()}; lower the learning rate or look at the data"
+            )
+        for group in phase.optimizer.param_groups:
+            group["lr"] = phase.learning_rate * share
+        phase.optimizer.step()
 
     @torch.no_grad()
     def _update_average(self) -> None:
         # The short memory at the start forgets the random initial weights.
         decay = min(self.recipe.optimization.ema_decay, (1 + self.step) / (10 + self.step))
-        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
+        pairs = zip(self.average.parameters(), self.method.generator.parameters(), strict=True)
         for averaged, current in pairs:
             averaged.lerp_(current, 1 - decay)
 
-    def _learning_rate(self) -> float:
-        return cosine_rate(self.step, self.recipe.optimization)
 
-    def _held_out_psnr(self) -> float:
-        scores = [psnr(upscale(self.average, lr), hr) for lr, hr in self.validation]
-        return float(np.mean(scores))
+def rate_share(step: int, options: OptimizationConfig) -> float:
+    """Learning rate of a step counted from 0, as a share of a phase's peak.
 
-
-def cosine_rate(step: int, options: OptimizationConfig) -> float:
-    """Learning rate of a step counted from 0: linear warm-up, then a cosine to the final rate."""
+    A linear warm-up, then a cosine to `final_learning_rate`, or a constant first half and a linear
+    fall to zero as published for CycleGAN (Zhu et al. 2017).
+    """
     if step < options.warm_up_steps:
-        return options.learning_rate * (step + 1) / options.warm_up_steps
+        return (step + 1) / options.warm_up_steps
     span = max(options.steps - options.warm_up_steps, 1)
     progress = min((step - options.warm_up_steps) / span, 1.0)
-    falling = options.learning_rate - options.final_learning_rate
-    return options.final_learning_rate + 0.5 * falling * (1 + math.cos(math.pi * progress))
+    if options.schedule == "constant_then_linear":
+        return min(1.0, 2.0 * (1.0 - progress))
+    final = options.final_learning_rate / options.learning_rate
+    return final + 0.5 * (1.0 - final) * (1 + math.cos(math.pi * progress))
 
 
-@torch.no_grad()
-def upscale(generator: Generator, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Enlarge (H, W) uint8 to (s*H, s*W) uint8, clamped and rounded as the service does."""
-    device = next(generator.parameters()).device
-    image = torch.from_numpy(lr.copy())[None, None].to(device).float() / 255.0
-    sr = generator(image)[0, 0]
-    return (sr * 255.0).round().clamp(0, 255).byte().cpu().numpy()
+def _scale(recipe: Recipe) -> int:
+    return int(recipe.generator.hyper_parameters.get("scale", 4))
+
+
+def _degradation(
+    recipe: Recipe,
+    *,
+    lr: Sequence[SourceImage],
+    hr: Sequence[SourceImage],
+    scale: int,
+    folder: RunDir,
+) -> DegradationConfig:
+    """Return the recipe's ranges, or those that an estimate finds; a run estimates once."""
+    if recipe.degradation != "estimate":
+        return recipe.degradation
+    if folder.degradation.is_file():
+        text = folder.degradation.read_text(encoding="utf-8")
+        return DegradationConfig.model_validate_json(text)
+    estimate = estimate_degradation(
+        [image.pixels for image in lr],
+        [image.pixels for image in hr],
+        scale=scale,
+        seed=recipe.optimization.seed,
+    )
+    folder.degradation.write_text(
+        estimate.config.model_dump_json(indent=2) + "\n", encoding="utf-8"
+    )
+    return estimate.config

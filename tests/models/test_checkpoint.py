@@ -126,7 +126,9 @@ def test_unknown_generator_is_refused(checkpoint: Path) -> None:
     """A name that the registry lacks is an error that lists the known ones."""
     _rewrite(checkpoint, metadata={"generator": "rep_sr_2"})
 
-    with pytest.raises(UnknownGeneratorError, match=r"'rep_sr_2'; known ones are: rep_sr, resnet9"):
+    with pytest.raises(
+        UnknownGeneratorError, match=r"'rep_sr_2'; known ones are: grain_sr, rep_sr, resnet9"
+    ):
         load_generator(checkpoint)
 
 

@@ -14,6 +14,7 @@ from models import GENERATORS, Generator, build_generator, load_generator, save_
 # (registry name, small hyper-parameters), at least one case for each generator.
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("rep_sr", {"channels": 8, "num_blocks": 3}),
+    ("grain_sr", {"channels": 8, "num_blocks": 3}),
     ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": True}),
     ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": False}),
 ]
@@ -177,7 +178,9 @@ def test_merged_is_an_equal_independent_copy_in_eval_mode(
 
 # Raised inside torch's own exporter, about its own code.
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
-@pytest.mark.parametrize(("name", "hyper_parameters"), CASES, ids=["rep", "blur", "strided"])
+@pytest.mark.parametrize(
+    ("name", "hyper_parameters"), CASES, ids=["rep", "grain", "blur", "strided"]
+)
 def test_onnx_with_dynamic_sizes_matches_torch(
     name: str, hyper_parameters: dict[str, Any], tmp_path: Path
 ) -> None:

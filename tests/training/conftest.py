@@ -36,3 +36,18 @@ def data_root(tmp_path: Path) -> Path:
 def tiny_recipe() -> Path:
     """Return the shipped recipe that trains in a second or two."""
     return find_recipe("tiny")
+
+
+@pytest.fixture
+def unpaired_root(data_root: Path) -> Path:
+    """Add four unaligned LR images, `lr/lr_0.png` and so on, 56 px, of other gratings."""
+    folder = data_root / "lr"
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    for number in range(4):
+        fine = grating(side_px=224, seed=100 + number).astype(np.float64)
+        coarse = fine.reshape(56, 4, 56, 4).mean(axis=(1, 3))
+        noisy = 1.4 * coarse + rng.normal(0, 5, coarse.shape)
+        picture = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(folder / f"lr_{number}.png")
+    return data_root

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from training.config import RECIPES, ConfigError, find_recipe, load_recipe
+from training.degradation_config import DegradationConfig
 
 MINIMAL = 'name = "a"\n[data]\nhr = ["hr/*.png"]\n'
 
@@ -56,6 +57,7 @@ def test_overrides_win_over_the_file_and_are_typed(recipe_path: Path) -> None:
     )
 
     assert 7 == recipe.optimization.steps
+    assert isinstance(recipe.degradation, DegradationConfig)
     assert (1.1, 1.2) == recipe.degradation.gain
     assert {"channels": 8} == recipe.generator.hyper_parameters
     assert "resnet9" == recipe.generator.name

@@ -1,6 +1,7 @@
 """Each stage of the degradation does what its physics says."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -20,9 +21,8 @@ def _degradation(count: int = 1, **values: float) -> Degradation:
         "noise_var_base": 0.0,
         "noise_var_slope": 0.0,
     }
-    return Degradation(
-        **{key: torch.full((count,), value) for key, value in {**neutral, **values}.items()}
-    )
+    tensors = {key: torch.full((count,), value) for key, value in {**neutral, **values}.items()}
+    return Degradation(**tensors, lag_centred=False)
 
 
 def _degrade(hr: torch.Tensor, degradation: Degradation, *, seed: int = 0) -> torch.Tensor:
@@ -119,11 +119,13 @@ def test_each_image_has_its_own_degradation() -> None:
     hr = torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(3)).expand(2, 1, 48, 48)
     weak = _degradation()
     strong = _degradation(spot_sigma_px=2.0, lag_decay=0.4, gain=1.3, offset_grey=5.0, gamma=0.8)
-    both = Degradation(
+    both = dataclasses.replace(
+        weak,
         **{
             field.name: torch.cat([getattr(weak, field.name), getattr(strong, field.name)])
             for field in dataclasses.fields(Degradation)
-        }
+            if field.name != "lag_centred"
+        },
     )
 
     lr = _degrade(hr, both)
@@ -149,7 +151,8 @@ def test_draws_fill_their_ranges_and_repeat_with_the_seed() -> None:
     again = draw_degradation(config, count=500, generator=torch.Generator().manual_seed(0))
 
     assert torch.equal(drawn.gain, again.gain)
-    for name, (low, high) in config.model_dump().items():
+    ranges = config.model_dump(exclude={"lag_centred"})
+    for name, (low, high) in ranges.items():
         values = getattr(drawn, name)
         assert (500,) == tuple(values.shape)
         assert low - 1e-5 <= float(values.min()), name
@@ -166,3 +169,119 @@ def test_mismatches_are_refused(shape: tuple[int, ...], count: int, message: str
     """Sizes off the grid and missing degradations are errors."""
     with pytest.raises(ValueError, match=message):
         _degrade(torch.zeros(shape), _degradation(count))
+
+
+def _upright_lines(count: int = 1) -> torch.Tensor:
+    """Return images of smooth upright lines, (count, 1, 256, 256), the same in every row."""
+    x = torch.arange(256.0)
+    row = 0.5 + 0.3 * torch.sin(x * 2 * torch.pi / 32)
+    return row.expand(count, 1, 256, 256).contiguous()
+
+
+def test_old_recipes_keep_their_pictures() -> None:
+    """Fields that came later take no random number while they stay at their defaults."""
+    config = DegradationConfig(gain=(1.1, 1.3), gamma=(0.9, 1.1))
+    hr = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(5)
+    reference = torch.Generator().manual_seed(5)
+    drawn = draw_degradation(config, count=2, generator=generator)
+    for _ in range(7):
+        torch.rand(2, generator=reference)
+    noise = torch.randn(2, 1, 16, 16, generator=reference)
+
+    lr = degrade(hr, drawn, scale=4, generator=generator)
+    no_noise = dataclasses.replace(
+        drawn, noise_var_base=torch.zeros(2), noise_var_slope=torch.zeros(2)
+    )
+    grey = degrade(hr, no_noise, scale=4, generator=torch.Generator().manual_seed(0))
+
+    assert float(torch.corrcoef(torch.stack([noise.ravel(), (lr - grey).ravel()]))[0, 1]) > 0.99
+
+
+def test_centred_lag_blurs_but_does_not_move() -> None:
+    """With its mean delay taken out, a lag leaves the centre of a point where it was."""
+    hr = torch.zeros(1, 1, 4, 256)
+    hr[..., 128:132] = 1.0
+    places = torch.arange(64.0)
+
+    def centre(degradation: Degradation) -> float:
+        row = _degrade(hr, degradation)[0, 0, 0]
+        return float((row * places).sum() / row.sum())
+
+    causal = _degradation(lag_decay=0.4)
+    centred = dataclasses.replace(causal, lag_centred=True)
+
+    assert centre(_degradation()) + 0.4 / 0.6 == pytest.approx(centre(causal), abs=0.03)
+    assert centre(_degradation()) == pytest.approx(centre(centred), abs=0.03)
+    assert float(_degrade(hr, centred).max()) < 0.8 * 255
+
+
+def test_jitter_shifts_each_line_by_its_own_amount() -> None:
+    """Rows of upright lines become shifted copies of one row, with the given deviation."""
+    clean = _degrade(_upright_lines(16), _degradation(16))[:, 0]
+    shaken = _degrade(_upright_lines(16), _degradation(16, line_jitter_px=0.2))[:, 0]
+
+    inner = slice(4, -4)
+    slope = torch.gradient(clean, dim=2)[0][..., inner]
+    shift = -((shaken - clean)[..., inner] * slope).sum(2) / (slope**2).sum(2)
+
+    # 1,024 lines: the deviation is known to 2.2 %.
+    assert 0.2 == pytest.approx(float(shift.std()), rel=0.1)
+    assert 0.0 == pytest.approx(float((shift[:, 1:] * shift[:, :-1]).mean()), abs=0.005)
+    expected = clean[..., inner] - shift[..., None] * slope
+    assert float((shaken[..., inner] - expected).abs().mean()) < 1.5
+
+
+def test_line_gain_scales_whole_lines() -> None:
+    """Each line has one factor, with the given deviation, independent of its neighbours."""
+    hr = torch.full((8, 1, 512, 64), 0.5)
+
+    lines = _degrade(hr, _degradation(8, line_gain_sigma=0.05))[:, 0]
+
+    assert torch.equal(lines[..., :1].expand_as(lines), lines)
+    gain = lines[..., 0] / 127.5
+    assert 0.05 == pytest.approx(float(gain.std()), rel=0.1)
+    assert abs(float(((gain - 1)[:, 1:] * (gain - 1)[:, :-1]).mean())) < 0.2 * 0.05**2
+
+
+def test_drift_is_slow() -> None:
+    """The drift has the given deviation, and neighbouring lines nearly share it."""
+    hr = torch.full((24, 1, 512, 8), 0.5)
+
+    lines = _degrade(hr, _degradation(24, drift_sigma=0.05))[:, 0, :, 0] / 127.5
+
+    # About 24 * 128 / 40 independent values: a deviation known to 8 %.
+    assert 0.05 == pytest.approx(float(lines.std()), rel=0.3)
+    assert float(lines.diff(dim=1).std()) < 0.2 * float(lines.std())
+
+
+def test_charging_leaves_a_dark_tail_behind_bright_areas() -> None:
+    """To the right of a bright bar grey falls and recovers exponentially; level ground keeps it."""
+    hr = torch.full((1, 1, 8, 512), 0.4)
+    hr[..., 128:192] = 0.8
+    clean = _degrade(hr, _degradation())[0, 0, 0]
+
+    row = _degrade(hr, _degradation(charging_strength=0.3, charging_length_px=10.0))[0, 0, 0]
+    loss = clean - row
+
+    assert torch.equal(torch.zeros(48), loss[:48])
+    # The tail kernel is cut off after four decay lengths.
+    assert torch.equal(torch.zeros(30), loss[-30:])
+    assert 0.3 * 0.4 * 255 * (1 - math.exp(-1.6)) == pytest.approx(float(loss[48]), rel=0.15)
+    assert math.exp(-1) == pytest.approx(float(loss[58] / loss[48]), abs=0.08)
+
+
+@pytest.mark.gpu
+def test_a_gpu_makes_the_cpus_picture() -> None:
+    """Draws come from the CPU's generator: a seed gives the same picture on every device."""
+    values = {"spot_sigma_px": 1.0, "lag_decay": 0.1, "line_jitter_px": 0.1, "drift_sigma": 0.1}
+    values |= {"charging_strength": 0.1, "charging_length_px": 8.0, "noise_var_base": 9.0}
+    everything = dataclasses.replace(_degradation(2, **values), lag_centred=True)
+    hr = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    expected = _degrade(hr, everything)
+    lr = _degrade(hr.cuda(), everything)
+
+    assert "cuda" == lr.device.type
+    assert float((expected - lr.cpu()).abs().max()) <= 1.001
+    assert float((expected - lr.cpu()).abs().mean()) < 0.01

@@ -10,21 +10,25 @@ from PIL import Image
 
 from training.simulator.capture import (
     INSPECTION,
+    NEAR_REVIEW,
     REVIEW,
+    STEADY_INSPECTION,
     CaptureMode,
     capture,
     detector_lag,
     noise_free,
 )
-from training.simulator.dataset import to_uint8
 from training.simulator.emission import secondary_electrons
 from training.simulator.layout import Canvas, Floats, Surface
+from training.simulator.pictures import to_uint8
 from training.simulator.tile import TileRecipe, simulate_tile
 
 FLAT_CANVAS = Canvas(tile_px=960, margin_px=48, pixel_nm=1.0)
 
 
-@pytest.mark.parametrize("mode", [REVIEW, INSPECTION], ids=lambda mode: mode.name)
+@pytest.mark.parametrize(
+    "mode", [REVIEW, STEADY_INSPECTION, NEAR_REVIEW], ids=lambda mode: mode.name
+)
 @pytest.mark.parametrize("signal", [0.4, 1.0, 2.0])
 def test_flat_area_has_the_noise_variance_of_the_model(mode: CaptureMode, signal: float) -> None:
     """In the rounded 8-bit image a flat area varies as noise_floor + noise_per_grey · grey."""
@@ -41,7 +45,9 @@ def test_flat_area_has_the_noise_variance_of_the_model(mode: CaptureMode, signal
 def test_noise_is_white() -> None:
     """Neighbours' noise is not correlated, along the scan or across it."""
     flat = np.full(FLAT_CANVAS.shape, 1.0)
-    image = capture(flat, FLAT_CANVAS, INSPECTION, np.random.default_rng(1), fine_per_pixel=2)
+    image = capture(
+        flat, FLAT_CANVAS, STEADY_INSPECTION, np.random.default_rng(1), fine_per_pixel=2
+    )
     noise = image - image.mean()
     along = (noise[:, 1:] * noise[:, :-1]).mean() / noise.var()
     across = (noise[1:] * noise[:-1]).mean() / noise.var()
@@ -72,7 +78,7 @@ def test_lag_leaves_horizontal_edges_alone() -> None:
 
 def test_lag_blurs_vertical_edges_of_an_inspection_scan() -> None:
     """With the mode's lag a vertical step rises more slowly than without, a horizontal one not."""
-    still = replace(INSPECTION, jitter_px=0.0)
+    still = replace(STEADY_INSPECTION, jitter_px=0.0)
     step = np.ones(FLAT_CANVAS.shape)
     step[:, FLAT_CANVAS.shape[1] // 2 :] = 2.0
 

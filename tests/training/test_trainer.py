@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from models import load_generator
-from training.config import ConfigError, OptimizationConfig, load_recipe
+from training.config import ConfigError, OptimizationConfig, Recipe, load_recipe
 from training.datasets import load_training_images
+from training.method_config import SupervisedConfig
+from training.methods.inputs import Inputs
+from training.methods.supervised import Supervised
 from training.run_dir import RunDir, RunDirError
-from training.trainer import NonFiniteLossError, Trainer, cosine_rate, train
+from training.samplers import PairBatch
+from training.trainer import NonFiniteLossError, Trainer, rate_share, train
 
 
 def _stats(run_dir: Path) -> list[dict[str, float]]:
@@ -61,27 +65,46 @@ def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     actual, _ = load_generator(parts / "checkpoint.safetensors")
     for name, tensor in expected.state_dict().items():
         assert torch.equal(tensor, actual.state_dict()[name]), name
-    wanted = ("step", "loss", "learning_rate")
+    wanted = ("step", "loss", "rate_share")
     assert [{k: r[k] for k in wanted} for r in _stats(whole)] == [
         {k: r[k] for k in wanted} for r in _stats(parts)
     ]
 
 
+def _supervised(recipe: Recipe, *, data_root: Path) -> Supervised:
+    """Build the method as the trainer does."""
+    assert recipe.degradation != "estimate"
+    assert isinstance(recipe.method, SupervisedConfig)
+    torch.manual_seed(recipe.optimization.seed)
+    images = load_training_images(recipe.data, data_root=data_root)
+    inputs = Inputs(
+        recipe=recipe,
+        hr=images,
+        lr=(),
+        held_out=(),
+        degradation=recipe.degradation,
+        data_root=data_root,
+        vgg16=None,
+        device=torch.device("cpu"),
+    )
+    return Supervised(inputs, recipe.method)
+
+
 def _run_until(last_step: int, recipe_path: Path, *, data_root: Path, run_dir: Path) -> None:
     """Train, and lose power at a step: what was saved last stays, what was logged since too."""
     recipe = load_recipe(recipe_path)
-    images = load_training_images(recipe.data, data_root=data_root)
     folder = RunDir(run_dir)
     folder.start(recipe, resume=False)
-    trainer = Trainer(recipe, images=images, held_out=[], run_dir=folder)
-    draw = trainer.sampler.batch
+    method = _supervised(recipe, data_root=data_root)
+    trainer = Trainer(method, recipe=recipe, run_dir=folder)
+    draw = method.sampler.batch
 
-    def failing_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def failing_batch(step: int) -> PairBatch:
         if step == last_step:
             raise InterruptedError
         return draw(step)
 
-    trainer.sampler.batch = failing_batch
+    method.sampler.batch = failing_batch
     with pytest.raises(InterruptedError):
         trainer.run()
     assert [5, 10, 15] == [record["step"] for record in _stats(run_dir)]
@@ -97,7 +120,7 @@ def test_non_finite_loss_stops_with_the_step_and_keeps_the_last_checkpoint(
         "run.checkpoint_every_steps=1",
     ]
 
-    with pytest.raises(NonFiniteLossError, match=r"step 2: loss (nan|inf) with gradient norm"):
+    with pytest.raises(NonFiniteLossError, match=r"step 2, phase generator: loss (nan|inf) with"):
         train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", overrides=overrides)
 
     _, info = load_generator(tmp_path / "run" / "checkpoint.safetensors")
@@ -168,22 +191,23 @@ def test_average_follows_the_weights_and_is_what_is_saved(
     recipe = load_recipe(tiny_recipe, overrides=["optimization.steps=2"])
     folder = RunDir(tmp_path / "run")
     folder.start(recipe, resume=False)
-    images = load_training_images(recipe.data, data_root=data_root)
-    trainer = Trainer(recipe, images=images, held_out=[], run_dir=folder)
-    weight = trainer.generator.state_dict()["head.weight"]
+    method = _supervised(recipe, data_root=data_root)
+    trainer = Trainer(method, recipe=recipe, run_dir=folder)
+    weight = method.generator.state_dict()["head.weight"]
     expected = weight.clone()
-    draw = trainer.sampler.batch
+    draw = method.sampler.batch
 
     def follow() -> None:
         decay = min(0.9, (1 + trainer.step) / (10 + trainer.step))
         expected.mul_(decay).add_((1 - decay) * weight)
 
-    def recording_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def recording_batch(step: int) -> PairBatch:
+        # Pictures draw the batch of step 0 again.
         if step > 0:
             follow()
         return draw(step)
 
-    trainer.sampler.batch = recording_batch
+    method.sampler.batch = recording_batch
     trainer.run()
     follow()
 
@@ -198,8 +222,8 @@ def test_rate_rises_then_falls_as_a_cosine() -> None:
         steps=110, warm_up_steps=10, learning_rate=1e-2, final_learning_rate=1e-4
     )
 
-    assert 1e-3 == pytest.approx(cosine_rate(0, options))
-    assert 1e-2 == pytest.approx(cosine_rate(9, options))
-    assert 1e-2 == pytest.approx(cosine_rate(10, options))
-    assert (1e-2 + 1e-4) / 2 == pytest.approx(cosine_rate(60, options))
-    assert 1e-4 == pytest.approx(cosine_rate(110, options))
+    assert 0.1 == pytest.approx(rate_share(0, options))
+    assert 1.0 == pytest.approx(rate_share(9, options))
+    assert 1.0 == pytest.approx(rate_share(10, options))
+    assert (1.0 + 0.01) / 2 == pytest.approx(rate_share(60, options))
+    assert 0.01 == pytest.approx(rate_share(110, options))

@@ -1,11 +1,23 @@
 """SEM scenes with known truth, seen by two capture modes of one simulated tool.
 
-Flow: `scenes` picks a layout (`gratings`, `contacts`, `films`, all with `roughness`) -> `defects`
-plants defects on demand -> `emission` turns height and material into electrons -> `capture` scans
-them as *review* (HR) or *inspection* (LR) -> `tile` puts one tile together -> `dataset` writes
-tiles, truth and an index. NumPy and SciPy only, no torch.
+Flow: `scenes` picks a layout (`gratings`, `contacts`, `sram`, `films`, `granular`, all with
+`roughness`) -> `planting` puts `defects` (`pattern_defects`, `surface_defects`, cut from `shapes`)
+into `sites` -> `emission` turns height and material into electrons -> `capture` scans them, with
+`scan_faults`, as *review* (HR) or *inspection* (LR) -> `tile` puts one tile together by one of
+`recipes` -> `benchmark` writes `splits` with their truth, `loose_tiles` single tiles (`pictures`).
+NumPy, SciPy, Pillow and tifffile only, no torch.
 """
 
-from training.simulator.dataset import simulate
+from training.simulator.benchmark import write_benchmark
+from training.simulator.loose_tiles import simulate_tiles
+from training.simulator.recipes import TileRecipe, draw_recipe
+from training.simulator.tile import SimulatedTile, simulate_tile
 
-__all__ = ["simulate"]
+__all__ = [
+    "SimulatedTile",
+    "TileRecipe",
+    "draw_recipe",
+    "simulate_tile",
+    "simulate_tiles",
+    "write_benchmark",
+]

@@ -11,12 +11,13 @@ which JPEG may have lowered).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 from training.simulator.layout import Canvas, Floats
+from training.simulator.scan_faults import charging_tails, frame_drift, line_gains
 
 QUANTISATION_VARIANCE = 1 / 12
 
@@ -35,6 +36,11 @@ class CaptureMode:
         tone_gamma: Exponent of the signal.
         noise_floor: Grey-level variance at black, quantisation to 8 bits included.
         noise_per_grey: Growth of the variance with grey: the grey value of one quantum.
+        line_gain_sigma: Standard deviation of a line's gain, relative.
+        drift_sigma: Standard deviation of the slow drift of brightness down the frame, relative.
+        tail_strength: Charging: loss of signal after a bright feature, relative, per unit of its
+            excess over the line's mean (`scan_faults.charging_tails`).
+        tail_px: Range of the tails' decay length, drawn once a frame, in pixels of this mode.
     """
 
     name: str
@@ -46,6 +52,10 @@ class CaptureMode:
     tone_gamma: float
     noise_floor: float
     noise_per_grey: float
+    line_gain_sigma: float = 0.0
+    drift_sigma: float = 0.0
+    tail_strength: float = 0.0
+    tail_px: tuple[float, float] = (20.0, 60.0)
 
     def tone(self, signal: Floats) -> Floats:
         """Map the signal (1 on flat oxide) to grey, not clipped."""
@@ -68,7 +78,7 @@ REVIEW = CaptureMode(
     noise_per_grey=0.26,
 )
 
-INSPECTION = CaptureMode(
+STEADY_INSPECTION = CaptureMode(
     name="inspection",
     spot_sigma_nm=3.2,
     lag_px=0.35,
@@ -79,6 +89,15 @@ INSPECTION = CaptureMode(
     noise_floor=8.6,
     noise_per_grey=0.31,
 )
+"""Inspection without the faults of a whole frame."""
+
+INSPECTION = replace(STEADY_INSPECTION, line_gain_sigma=0.01, drift_sigma=0.02, tail_strength=0.08)
+"""Inspection as the benchmark's LR tiles are scanned."""
+
+NEAR_REVIEW = replace(
+    REVIEW, name="near_review", spot_sigma_nm=2.4, noise_floor=2.0, noise_per_grey=0.4
+)
+"""A coarse scan with little domain gap: the tone of review; only spot, pixel and dose differ."""
 
 
 def capture(
@@ -102,6 +121,11 @@ def capture(
         Grey, (tile_px / fine_per_pixel) squared, clipped to 0..255 and not yet rounded.
     """
     grey = noise_free(signal, canvas, mode, rng, fine_per_pixel=fine_per_pixel)
+    return add_noise(grey, mode, rng)
+
+
+def add_noise(grey: Floats, mode: CaptureMode, rng: np.random.Generator) -> Floats:
+    """Return a noise-free picture with the mode's noise, clipped to 0..255 and not rounded."""
     return np.clip(grey + _noise(grey, mode, rng), 0.0, 255.0)
 
 
@@ -113,14 +137,27 @@ def noise_free(
     *,
     fine_per_pixel: int,
 ) -> Floats:
-    """Scan a tile without noise: spot, jitter, lag, integration and tone; see `capture`."""
+    """Scan a tile without noise: spot, jitter, lag, integration, faults of the frame and tone.
+
+    See `capture`.
+    """
+    (for_faults,) = rng.spawn(1)
     image = ndimage.gaussian_filter(signal, mode.spot_sigma_nm / canvas.pixel_nm, mode="nearest")
     lines = canvas.tile_px // fine_per_pixel
     shift_px = mode.jitter_px * fine_per_pixel * rng.standard_normal(lines)
     image = _shift_lines(image[canvas.inner], np.repeat(shift_px, fine_per_pixel))
     image = detector_lag(image, mode.lag_px * fine_per_pixel)[:, canvas.inner]
     pixels = image.reshape(lines, fine_per_pixel, lines, fine_per_pixel).mean(axis=(1, 3))
-    return mode.tone(pixels)
+    return mode.tone(_with_faults(pixels, mode, for_faults))
+
+
+def _with_faults(pixels: Floats, mode: CaptureMode, rng: np.random.Generator) -> Floats:
+    length_px = rng.uniform(*mode.tail_px)
+    gains = line_gains(len(pixels), mode.line_gain_sigma, rng)
+    drift = frame_drift(len(pixels), mode.drift_sigma, rng)
+    if mode.tail_strength:
+        pixels = charging_tails(pixels, mode.tail_strength, length_px)
+    return pixels * gains * drift
 
 
 def detector_lag(image: Floats, length_px: float) -> Floats:

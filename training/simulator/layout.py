@@ -8,7 +8,7 @@ margin that blur, lag and jitter may look into.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -87,11 +87,50 @@ class Site:
 
 @dataclass(frozen=True)
 class Body:
-    """Something that lies on the surface: weight 1 inside, its top height and its yield."""
+    """Something that lies on the surface, or is cut into it; arrays are on the scene's canvas.
+
+    Attributes:
+        weight: 1 inside, 0 outside.
+        top_nm: Height of the surface inside.
+        material_yield: Yield inside, of the whole body or of each pixel.
+    """
 
     weight: Floats
     top_nm: Floats
-    yield_: float
+    material_yield: float | Floats
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A planted defect as a change of the surface in a window of the canvas.
+
+    Attributes:
+        row: First row of the window.
+        column: First column of the window.
+        height_nm: Change of the height, (rows, columns) of the window.
+        material_yield: Change of the yield, the same shape.
+    """
+
+    row: int
+    column: int
+    height_nm: Floats
+    material_yield: Floats
+
+    def cut(self, row: int, column: int, side_px: int) -> "Patch | None":
+        """Return what lies in a square window, in its coordinates; None where nothing does."""
+        top, left = max(row, self.row), max(column, self.column)
+        bottom = min(row + side_px, self.row + self.height_nm.shape[0])
+        right = min(column + side_px, self.column + self.height_nm.shape[1])
+        if top >= bottom or left >= right:
+            return None
+        rows = slice(top - self.row, bottom - self.row)
+        columns = slice(left - self.column, right - self.column)
+        return Patch(
+            top - row,
+            left - column,
+            self.height_nm[rows, columns],
+            self.material_yield[rows, columns],
+        )
 
 
 @dataclass(frozen=True)
@@ -114,9 +153,10 @@ class Scene:
         yield_top: Yield of the layer.
         yield_bottom: Yield of what lies below.
         texture: Relative variation of the yield from grain and roughness.
-        sites: Places for defects: "line", "space", "hole".
+        sites: Places for defects: "line", "space", "hole" (edges and tops are found on `layer_nm`).
         parameters: What was drawn, for the index.
         bodies: Particles and the like, in the order in which they fell.
+        patches: Planted defects.
     """
 
     kind: str
@@ -129,6 +169,7 @@ class Scene:
     sites: Mapping[str, tuple[Site, ...]] = field(default_factory=lambda: MappingProxyType({}))
     parameters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     bodies: tuple[Body, ...] = ()
+    patches: tuple[Patch, ...] = ()
 
     def surface(self) -> Surface:
         """Return height and material on the canvas."""
@@ -138,5 +179,33 @@ class Scene:
         material = material * (1 + self.texture)
         for body in self.bodies:
             height = height + (body.top_nm - height) * body.weight
-            material = material + (body.yield_ - material) * body.weight
+            material = material + (body.material_yield - material) * body.weight
+        for patch in self.patches:
+            rows, columns = patch.height_nm.shape
+            window = slice(patch.row, patch.row + rows), slice(patch.column, patch.column + columns)
+            height[window] += patch.height_nm
+            material[window] += patch.material_yield
         return Surface(height, material)
+
+    def crop(self, row: int, column: int, side_px: int) -> "Scene":
+        """Return a square window of the canvas, without margin and sites; its corner is (0, 0)."""
+        window = slice(row, row + side_px), slice(column, column + side_px)
+        patches = (patch.cut(row, column, side_px) for patch in self.patches)
+        return replace(
+            self,
+            canvas=Canvas(tile_px=side_px, margin_px=0, pixel_nm=self.canvas.pixel_nm),
+            layer_nm=self.layer_nm[window],
+            texture=self.texture[window],
+            sites={},
+            bodies=tuple(_crop_body(body, window) for body in self.bodies),
+            patches=tuple(patch for patch in patches if patch is not None),
+        )
+
+
+def _crop_body(body: Body, window: tuple[slice, slice]) -> Body:
+    yield_ = body.material_yield
+    return Body(
+        body.weight[window],
+        body.top_nm[window],
+        yield_[window] if isinstance(yield_, np.ndarray) else yield_,
+    )

@@ -7,8 +7,10 @@ import numpy as np
 
 from training.simulator.contacts import dense_holes, sparse_holes
 from training.simulator.films import blank_film
+from training.simulator.granular import granular
 from training.simulator.gratings import dense_lines, iso_lines
 from training.simulator.layout import Canvas, Scene
+from training.simulator.sram import sram
 
 SCENES: Mapping[str, Callable[[Canvas, np.random.Generator], Scene]] = MappingProxyType(
     {
@@ -17,5 +19,7 @@ SCENES: Mapping[str, Callable[[Canvas, np.random.Generator], Scene]] = MappingPr
         "dense_holes": dense_holes,
         "sparse_holes": sparse_holes,
         "blank_film": blank_film,
+        "sram": sram,
+        "granular": granular,
     }
 )

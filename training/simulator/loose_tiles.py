@@ -1,6 +1,6 @@
 """Writes simulated tiles: LR pictures, HR truth and defect masks on request, and one index.
 
-The last step of the simulator and its public entry: `simulate` (`semsr simulate`).
+The last step of the simulator and its public entry: `simulate_tiles` (`semsr simulate --tiles`).
 
     out/0000_dense_lines.png         LR tile as inspection sees it, 8-bit grey, pixel size in pHYs
     out/0000_dense_lines.tif         the same before rounding to 8 bits (first `num_tiff` tiles)
@@ -15,19 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
-from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
-from training.simulator.capture import INSPECTION, REVIEW
-from training.simulator.defects import PlantedDefect
+from training.simulator.capture import REVIEW, STEADY_INSPECTION
+from training.simulator.pictures import to_uint8, to_uint16, write_png, write_tiff
+from training.simulator.planting import PlantedDefect
+from training.simulator.recipes import RECIPES, TileRecipe
 from training.simulator.tile import (
     FINE_PER_LR,
     LR_PIXEL_NM,
-    RECIPES,
     SimulatedTile,
-    TileRecipe,
     any_in_blocks,
     simulate_tile,
 )
@@ -35,7 +32,7 @@ from training.simulator.tile import (
 FORMAT_VERSION = 1
 
 
-def simulate(
+def simulate_tiles(
     out: Path,
     *,
     seed: int,
@@ -74,7 +71,15 @@ def simulate(
         recipe = RECIPES[number % len(RECIPES)]
         if not with_defects:
             recipe = TileRecipe(recipe.scene)
-        tile = simulate_tile(recipe, seed=seed, number=number, tile_px=tile_px, scale=scale)
+        tile = simulate_tile(
+            recipe,
+            seed=seed,
+            number=number,
+            tile_px=tile_px,
+            scale=scale,
+            inspection=STEADY_INSPECTION,
+            is_limited=False,
+        )
         name = f"{number:04d}_{recipe.label}"
         entry = _write_tile(
             out, name, tile, scale=scale, with_truth=with_truth, with_tiff=number < num_tiff
@@ -87,21 +92,11 @@ def simulate(
         "scale": scale,
         "tile_px": tile_px,
         "pixel_nm": {"lr": LR_PIXEL_NM, "hr": LR_PIXEL_NM / scale},
-        "modes": {"lr": asdict(INSPECTION), "hr": asdict(REVIEW)},
+        "modes": {"lr": asdict(STEADY_INSPECTION), "hr": asdict(REVIEW)},
         "tiles": entries,
     }
     index.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return index
-
-
-def to_uint8(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Round 0..255 to 8 bits."""
-    return np.rint(grey).astype(np.uint8)
-
-
-def to_uint16(grey: NDArray[np.float64]) -> NDArray[np.uint16]:
-    """Map 0..255 to 0..65535, so that a fixed window of the full range gives the 8-bit picture."""
-    return np.rint(grey * 257.0).astype(np.uint16)
 
 
 def _write_tile(
@@ -110,16 +105,16 @@ def _write_tile(
     hr_pixel_nm = LR_PIXEL_NM / scale
     out.mkdir(parents=True, exist_ok=True)
     files = {"lr": f"{name}.png"}
-    _write_png(out / files["lr"], to_uint8(tile.lr), LR_PIXEL_NM)
+    write_png(out / files["lr"], to_uint8(tile.lr), LR_PIXEL_NM, is_small=True)
     if with_tiff:
         files["lr_tiff"] = f"{name}.tif"
-        _write_tiff(out / files["lr_tiff"], to_uint16(tile.lr), LR_PIXEL_NM)
+        write_tiff(out / files["lr_tiff"], to_uint16(tile.lr), LR_PIXEL_NM)
     if with_truth:
         files["hr"] = f"truth/hr/{name}.png"
         files["mask"] = f"truth/mask/{name}.png"
         for key, picture in (("hr", to_uint8(tile.hr)), ("mask", np.uint8(255) * tile.mask)):
             (out / files[key]).parent.mkdir(parents=True, exist_ok=True)
-            _write_png(out / files[key], picture.astype(np.uint8), hr_pixel_nm)
+            write_png(out / files[key], picture.astype(np.uint8), hr_pixel_nm)
     boxes = _boxes(tile.defects, FINE_PER_LR // scale)
     return {"name": name, "files": files, "defects": boxes}
 
@@ -137,24 +132,3 @@ def _boxes(defects: Sequence[PlantedDefect], fine_per_hr: int) -> list[dict[str,
         }
         boxes.append({"kind": defect.kind, "box_hr_px": box})
     return boxes
-
-
-def _write_png(path: Path, picture: NDArray[np.uint8], pixel_nm: float) -> None:
-    inch_nm = 25.4e6
-    dots_per_inch = inch_nm / pixel_nm
-    image = Image.fromarray(picture)
-    image.save(path, dpi=(dots_per_inch, dots_per_inch), optimize=True)
-
-
-def _write_tiff(path: Path, picture: NDArray[np.uint16], pixel_nm: float) -> None:
-    centimetre_nm = 1e7
-    pixels_per_cm = centimetre_nm / pixel_nm
-    tifffile.imwrite(
-        path,
-        picture,
-        photometric="minisblack",
-        resolution=(pixels_per_cm, pixels_per_cm),
-        resolutionunit="CENTIMETER",
-        metadata=None,
-        software="semsr simulate",
-    )

@@ -1,0 +1,70 @@
+"""Grain: noise made from the tile's own grey levels, so that one tile always gives one image.
+
+A fine image has grain, a denoised one has none, and a detector that was trained on the first takes
+the second for strange. The grain of the true image cannot be known; this makes one like it. Drawing
+random numbers in the graph would give two answers to one question, and a fixed pattern would show
+in every tile. So the noise is a hash of each pixel's 3x3 neighbourhood, whose own noise makes it
+unpredictable: the same in every runtime, and moving with the content when a tile is cut elsewhere.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+MODULUS = 4096
+"""Of the hash. Every product and sum below stays under 2**24, so that float32 holds it exactly, in
+any order of addition; no convolution computes it, because some runtimes round their inputs."""
+
+NEIGHBOUR_WEIGHTS = (
+    (1021, -1579, 787),
+    (-1933, 1409, -619),
+    (1747, -1223, 390),
+)
+"""They add up to zero: where the grey is constant (saturated, cut off) there is no grain, rather
+than one value that would draw a lattice."""
+
+MULTIPLIERS = (
+    *(901, 1665, 511, 2283, 1217, 459, 733, 2815),
+    *(2743, 3649, 331, 361, 3453, 659, 3775, 3395),
+)
+"""One for each channel, odd. Found by a random search over all of them: over a full period no two
+channels correlate by more than 0.006 (tests/models/test_grain.py)."""
+
+GREY_LEVELS = 255.0
+
+
+class HashNoise(nn.Module):
+    """White noise of mean 0 and variance 1, (N, channels, H, W), from an 8-bit image.
+
+    Each channel is uniform: h * m_c mod 4096 for the hash h of the neighbourhood and an odd
+    multiplier m_c of its own. Nothing is differentiable here.
+    """
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        if not 1 <= channels <= len(MULTIPLIERS):
+            raise ValueError(f"expected 1 to {len(MULTIPLIERS)} channels of grain, got {channels}")
+        multipliers = torch.tensor(MULTIPLIERS[:channels]).float().view(1, channels, 1, 1)
+        self.register_buffer("multipliers", multipliers, persistent=False)
+        self.multipliers: torch.Tensor
+
+    @torch.no_grad()
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Hash (N, 1, H, W) float32 in [0, 1], meant as the 256 levels k / 255."""
+        grey = torch.round(image.float() * GREY_LEVELS)
+        height, width = image.shape[2], image.shape[3]
+        padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate")
+        mixed = torch.zeros_like(grey)
+        for row, weights in enumerate(NEIGHBOUR_WEIGHTS):
+            for column, weight in enumerate(weights):
+                mixed = mixed + weight * padded[:, :, row : row + height, column : column + width]
+        mixed = _modulo(mixed)
+        # Half the modulus more: a hash of zero becomes a noise of zero.
+        spread = _modulo(mixed * self.multipliers + MODULUS / 2)
+        return ((spread / MODULUS - 0.5) * math.sqrt(12.0)).to(image.dtype)
+
+
+def _modulo(integers: torch.Tensor) -> torch.Tensor:
+    return integers - MODULUS * torch.floor(integers / MODULUS)

@@ -1,0 +1,84 @@
+"""The subcommand `semsr evaluate`: names of bundles, a whole run, clear refusals."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from semsr.cli import main
+from semsr.evaluate import NamedBundle, parse_bundles, parse_seeds
+from training.detector import Detector, save_detector
+from training.detector.network import DetectorNetwork
+
+TINY_BUNDLE = Path(__file__).parents[2] / "data" / "tiny_bundle"
+
+
+def test_bundles_are_named_by_folder_or_by_hand(tmp_path: Path) -> None:
+    """A folder alone names its row; several after one name are seeds of one method."""
+    a, b = tmp_path / "a", tmp_path / "b"
+
+    assert [NamedBundle(name="a", path=a)] == parse_bundles([str(a)])
+    assert [NamedBundle(name="mine", path=b)] == parse_bundles([f"mine={b}"])
+    assert parse_bundles([f"mine={a},{b}"]) == [
+        NamedBundle(name="mine #1", path=a, group="mine"),
+        NamedBundle(name="mine #2", path=b, group="mine"),
+    ]
+    assert ["a", "a"] == [item.group for item in parse_seeds([a, b])]
+    for wrong in ("", "mine=", "=x"):
+        with pytest.raises(ValueError, match="names no bundle"):
+            parse_bundles([wrong])
+    with pytest.raises(ValueError, match="at least two"):
+        parse_seeds([a])
+
+
+def test_a_checkpoint_is_named_by_its_run(tmp_path: Path) -> None:
+    """`runs/x/checkpoint.safetensors` is x: every run's file has the same name."""
+    path = tmp_path / "x" / "checkpoint.safetensors"
+    path.parent.mkdir()
+    path.touch()
+
+    assert ["x"] == [item.name for item in parse_bundles([str(path)])]
+
+
+def test_a_bundle_is_judged_and_the_exit_code_tells(
+    benchmark_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With an untrained detector targets are missed; the report is written all the same."""
+    for name in ("SEMSR_DATA", "SEMSR_VGG16", "SEMSR_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    torch.manual_seed(0)
+    save_detector(tmp_path / "d.safetensors", Detector(DetectorNetwork(), 0.5))
+    arguments = ["evaluate", "--bundle", f"tiny={TINY_BUNDLE}", "--data", str(benchmark_dir)]
+    arguments += ["--report", str(tmp_path / "report"), "--cache", str(tmp_path / "cache")]
+    arguments += ["--detector", str(tmp_path / "d.safetensors"), "--jobs", "1", "--limit", "2"]
+
+    code = main([*arguments, "--json"])
+    rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)}
+
+    assert 1 == code
+    assert {"bicubic", "bicubic + histogram match", "tiny", "true HR"} == set(rows)
+    assert rows["tiny"]["ms"] > 0
+    assert 0 < rows["tiny"]["gmac"] < 1
+    document = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert 2 == document["benchmark"]["limit"]
+    assert any("quick look" in note for note in document["notes"])
+    assert 1 == main(arguments)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(document["targets"]) == len(lines)
+    assert any(line.startswith("missed") for line in lines)
+
+
+def test_nothing_to_evaluate_on_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither a benchmark nor real tiles: exit code 2 and what to give."""
+    monkeypatch.delenv("SEMSR_DATA", raising=False)
+
+    assert 2 == main(["evaluate"])
+    assert "give --data DIR" in capsys.readouterr().err
+    assert 2 == main(["evaluate", "--data", str(tmp_path)])
+    assert "is no benchmark and holds no real tiles" in capsys.readouterr().err

@@ -1,0 +1,139 @@
+"""Targets: on either side of every limit, and where their figures are missing."""
+
+import io
+
+import numpy as np
+import pytest
+
+from training.evaluation.bootstrap import Estimate
+from training.evaluation.detection import Scores
+from training.evaluation.methods import BICUBIC, MATCHED, TRUE_HR, Method
+from training.evaluation.report import write_targets
+from training.evaluation.summary import MethodSummary
+from training.evaluation.targets import Target, judge_targets, missed
+
+SCORES = Scores(
+    hits=np.zeros(0),
+    hit_tiles=np.zeros(0, int),
+    alarms=np.zeros(0),
+    alarm_tiles=np.zeros(0, int),
+    num_hit_tiles=0,
+    num_alarm_tiles=0,
+)
+GOOD = {
+    "recall_unseen": 0.90,
+    "alarms_per_tile": 0.25,
+    "froc_area": 0.9,
+    "spectrum_db": 1.9,
+    "contrast_ratio": 0.85,
+    "correlation_min": 0.5,
+    "edge_placement_px": 0.4,
+    "cd_bias_px": -0.4,
+}
+
+
+def _summary(figures: dict[str, float], *, noise: float = 0.01) -> MethodSummary:
+    samples = noise * np.linspace(-1, 1, 101)
+    return MethodSummary(
+        figures={key: Estimate(value=v, samples=v + samples) for key, v in figures.items()},
+        recall_by_kind={},
+        scores=SCORES,
+        spectra={},
+    )
+
+
+def _judge(
+    change: dict[str, float] | None = None,
+    *,
+    gmac: float = 10.0,
+    baseline_area: float = 0.6,
+    seeds: tuple[dict[str, float], ...] = (),
+) -> list[Target]:
+    figures = {
+        BICUBIC: {"froc_area": 0.4, "correlation_min": 0.4},
+        MATCHED: {"froc_area": 0.5, "recall_at_0.1": 0.7},
+        "old": {"froc_area": baseline_area},
+        "mine": GOOD | (change or {}),
+        TRUE_HR: {"recall_unseen": 0.98, "alarms_per_tile": 0.1, "recall_at_0.1": 0.96},
+    }
+    figures |= {f"mine {n}": GOOD | other for n, other in enumerate(seeds)}
+    methods = [
+        Method(
+            name=name,
+            role="candidate" if "mine" in name else "baseline" if name == "old" else "built-in",
+            render=None,
+            group="mine" if seeds and "mine" in name else None,
+            gmac=gmac,
+        )
+        for name in figures
+    ]
+    return judge_targets(methods, {name: _summary(values) for name, values in figures.items()})
+
+
+def test_a_good_method_passes_everything() -> None:
+    """Eleven targets of the method, three comparisons among them, and two of the benchmark."""
+    targets = _judge()
+
+    assert ["passed"] * 13 == [target.status for target in targets]
+    assert [] == missed(targets)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"recall_unseen": 0.88}, "recall of unseen kinds, of that on true HR"),
+        ({"alarms_per_tile": 0.31}, "false alarms a tile beyond those on true HR"),
+        ({"spectrum_db": 2.01}, "background spectrum distance"),
+        ({"contrast_ratio": 0.79}, "defect contrast ratio, median"),
+        ({"contrast_ratio": 1.21}, "defect contrast ratio, median"),
+        ({"correlation_min": 0.39}, "worst local correlation of a defect"),
+        ({"edge_placement_px": 0.51}, "edge placement error, median"),
+        ({"cd_bias_px": -0.51}, "CD bias"),
+        ({"cd_bias_px": 0.51}, "CD bias"),
+    ],
+)
+def test_each_limit_can_be_missed(change: dict[str, float], name: str) -> None:
+    """Just beyond a limit, that target alone is missed."""
+    assert [name] == [target.name for target in missed(_judge(change))]
+
+
+def test_the_network_may_cost_fifteen_gmac() -> None:
+    """More is missed."""
+    assert [] == missed(_judge(gmac=15.0))
+    assert ["GMAC a tile"] == [target.name for target in missed(_judge(gmac=15.1))]
+
+
+def test_named_baselines_must_be_beaten_beyond_chance() -> None:
+    """A tie with a baseline is a miss, by name."""
+    assert ["FROC area above old"] == [t.name for t in missed(_judge(baseline_area=0.9))]
+
+
+def test_the_worst_seed_stands_for_all() -> None:
+    """One seed of several that misses a target misses it for the method."""
+    targets = _judge(seeds=({}, {"spectrum_db": 3.0}))
+
+    assert [("mine 1", "background spectrum distance")] == [
+        (target.subject, target.name) for target in missed(targets)
+    ]
+    assert 13 == len(targets)
+
+
+def test_figures_that_are_missing_are_not_applicable() -> None:
+    """Without line scenes there are no edges to judge, which is no failure."""
+    targets = judge_targets(
+        [Method(name="mine", role="candidate", render=None)], {"mine": _summary({})}
+    )
+
+    assert {"not applicable"} == {target.status for target in targets}
+
+
+def test_targets_are_written_one_a_line() -> None:
+    """Status first, then what was measured and required."""
+    file = io.StringIO()
+
+    write_targets(_judge({"spectrum_db": 3.0}), file=file)
+
+    lines = file.getvalue().splitlines()
+    assert 13 == len(lines)
+    [line] = [line for line in lines if line.startswith("missed")]
+    assert "mine: background spectrum distance: 3.000 [2.990, 3.010] dB (required: ≤ 2 dB)" in line

@@ -1,0 +1,307 @@
+"""Methods of training: each learns, resumes to the same bits, and keeps its promises."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models import load_generator
+from models.grain_sr import GrainSR
+from training.config import ConfigError, find_recipe, load_recipe
+from training.datasets import load_lr_images, load_training_images
+from training.method import step_generator
+from training.method_config import FLSeSimConfig
+from training.methods.f_lsesim import FLSeSim
+from training.methods.inputs import Inputs
+from training.run_dir import RunDir
+from training.trainer import NonFiniteLossError, Trainer, rate_share, train
+
+RECIPE = """
+name = "tiny-unpaired"
+[generator]
+name = "grain_sr"
+hyper_parameters = { channels = 8, num_blocks = 2, scale = 4 }
+[data]
+lr = ["lr"]
+hr = ["hr"]
+[method]
+name = "f_lsesim"
+self_similarity = { weight = 0.0 }
+paired = { share = 0.5, planted = [1, 2], patch_share = 0.5 }
+statistics = { histogram_weight = 1.0 }
+[method.adversarial]
+weight = 0.5
+learning_rate = 1e-3
+pool_size = 3
+start_step = 4
+ramp_steps = 4
+discriminator = { width = 4, num_layers = 1 }
+[degradation]
+gain = [1.4, 1.4]
+[optimization]
+steps = 12
+batch_size = 4
+crop_px = 16
+learning_rate = 2e-3
+warm_up_steps = 2
+ema_decay = 0.9
+threads = 1
+[run]
+log_every_steps = 3
+checkpoint_every_steps = 6
+picture_every_steps = 12
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe of the unpaired method that trains in a second."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def inputs_of(recipe: Path, root: Path, *overrides: str, vgg16: Path | None = None) -> Inputs:
+    """Load what a method is built from."""
+    loaded = load_recipe(recipe, overrides=overrides)
+    assert loaded.degradation != "estimate"
+    return Inputs(
+        recipe=loaded,
+        hr=load_training_images(loaded.data, data_root=root),
+        lr=load_lr_images(loaded.data, data_root=root),
+        held_out=(),
+        degradation=loaded.degradation,
+        data_root=root,
+        vgg16=vgg16,
+        device=torch.device("cpu"),
+    )
+
+
+def stats_of(run: Path) -> list[dict[str, Any]]:
+    """Read a run's statistics without what depends on the clock."""
+    records = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in record.items() if k != "elapsed_s"} for record in records]
+
+
+def test_f_lsesim_trains_and_shows_itself(
+    recipe: Path, unpaired_root: Path, tmp_path: Path
+) -> None:
+    """Loss terms of every phase are logged, pictures are drawn, the checkpoint says what it is."""
+    run = tmp_path / "run"
+
+    path = train(recipe, data_root=unpaired_root, run_dir=run)
+
+    stats = stats_of(run)
+    assert [3, 6, 9, 12] == [record["step"] for record in stats]
+    assert "gan" not in stats[0]
+    assert {"gan", "discriminator", "pixel", "energy", "consistency", "histogram"} <= set(stats[-1])
+    generator, info = load_generator(path)
+    assert isinstance(generator, GrainSR)
+    assert "f_lsesim" == info.training["method"]
+    assert 8 == info.training["data"]["image_count"]
+    assert (run / "curves.png").is_file()
+    with Image.open(run / "samples" / "step_000012.png") as picture:
+        # Three rows of bicubic | SR at 16 LR px, with gaps.
+        assert (2 * 64 + 4, 3 * 64 + 2 * 4) == picture.size
+
+
+def test_resumed_unpaired_run_ends_bit_for_bit_like_an_uninterrupted_one(
+    recipe: Path, unpaired_root: Path, tmp_path: Path
+) -> None:
+    """Discriminator, optimisers and pool of a killed run come back exactly."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(recipe, data_root=unpaired_root, run_dir=whole)
+    interrupt_after(8, recipe, root=unpaired_root, run_dir=parts)
+
+    train(recipe, data_root=unpaired_root, run_dir=parts, resume=True)
+
+    expected, _ = load_generator(whole / "checkpoint.safetensors")
+    actual, _ = load_generator(parts / "checkpoint.safetensors")
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(tensor, actual.state_dict()[name]), name
+    assert stats_of(whole) == stats_of(parts)
+
+
+def interrupt_after(
+    last_step: int, recipe: Path, *, root: Path, run_dir: Path, overrides: Sequence[str] = ()
+) -> None:
+    """Train, and lose power at a step after the last save."""
+    inputs = inputs_of(recipe, root, *overrides)
+    folder = RunDir(run_dir)
+    folder.start(inputs.recipe, resume=False)
+    torch.manual_seed(inputs.recipe.optimization.seed)
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+    prepare = method.prepare
+
+    def failing(step: int) -> None:
+        if step == last_step:
+            raise InterruptedError
+        prepare(step)
+
+    method.prepare = failing
+    with pytest.raises(InterruptedError):
+        Trainer(method, recipe=inputs.recipe, run_dir=folder).run()
+
+
+def test_the_generators_phase_leaves_the_discriminator_alone(
+    recipe: Path, unpaired_root: Path
+) -> None:
+    """Its loss reaches every weight of the generator and none of the discriminator."""
+    inputs = inputs_of(recipe, unpaired_root, "method.adversarial.start_step=0")
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    torch.manual_seed(0)
+    method = FLSeSim(inputs, config)
+    method.prepare(7)
+
+    sum(method.phases[-1].terms().values(), torch.zeros(())).backward()
+
+    assert ["discriminator", "generator"] == [phase.name for phase in method.phases]
+    assert all(p.grad is not None for p in method.generator.parameters())
+    assert all(p.grad is None for p in method.discriminator.parameters())
+    assert all(p.requires_grad for p in method.discriminator.parameters())
+
+
+def test_pixel_and_energy_terms_see_pairs_only(recipe: Path, unpaired_root: Path) -> None:
+    """Real LR crops have no aligned HR crop: their pixels must not be compared with one."""
+    inputs = inputs_of(recipe, unpaired_root)
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+    method.prepare(0)
+    terms = method.phases[-1].terms()
+
+    (gradient,) = torch.autograd.grad(terms["pixel"] + terms["energy"], method._sr)
+
+    assert float(gradient[:2].abs().max()) > 0
+    assert 0 == float(gradient[2:].abs().max())
+
+
+def test_relativistic_loss_with_penalty_and_balance_trains(
+    recipe: Path, unpaired_root: Path, tmp_path: Path
+) -> None:
+    """The other adversarial loss runs with everything that belongs to it, and resumes exactly."""
+    overrides = [
+        "method.adversarial.loss=relativistic",
+        "method.adversarial.balanced=true",
+        "method.adversarial.penalty_gamma=1.0",
+        "method.adversarial.discriminator.norm=none",
+        "optimization.steps=9",
+    ]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(recipe, data_root=unpaired_root, run_dir=whole, overrides=overrides)
+    interrupt_after(7, recipe, root=unpaired_root, run_dir=parts, overrides=overrides)
+
+    train(recipe, data_root=unpaired_root, run_dir=parts, overrides=overrides, resume=True)
+
+    assert stats_of(whole) == stats_of(parts)
+    assert stats_of(whole)[-1]["penalty"] > 0
+    assert stats_of(whole)[-1]["gan"] > 0
+
+
+def test_divergence_names_the_phase(recipe: Path, unpaired_root: Path, tmp_path: Path) -> None:
+    """A discriminator that explodes is named, not just a loss that is not a number."""
+    overrides = [
+        "method.adversarial.learning_rate=1e30",
+        "method.adversarial.start_step=0",
+        "optimization.warm_up_steps=0",
+    ]
+
+    with pytest.raises(NonFiniteLossError, match=r"phase (discriminator|generator): loss"):
+        train(recipe, data_root=unpaired_root, run_dir=tmp_path / "run", overrides=overrides)
+
+
+def test_self_similarity_needs_the_real_weights(
+    recipe: Path, unpaired_root: Path, vgg16_path: Path, tmp_path: Path
+) -> None:
+    """FSeSim and LSeSim run with the real feature network; LSeSim has a phase of its own."""
+    overrides = [
+        "optimization.steps=2",
+        "optimization.crop_px=20",
+        "method.self_similarity.weight=1.0",
+    ]
+    for number, learned in enumerate(([], ["method.self_similarity.learned=official"])):
+        run = tmp_path / f"run_{number}"
+        train(
+            recipe,
+            data_root=unpaired_root,
+            run_dir=run,
+            overrides=[*overrides, *learned],
+            vgg16=vgg16_path,
+        )
+        last = stats_of(run)[-1]
+        assert last["self_similarity"] > 0
+        assert bool(learned) == ("metric" in last)
+
+
+def test_distillation_brings_the_student_to_the_teacher(
+    recipe: Path, unpaired_root: Path, tmp_path: Path
+) -> None:
+    """A smaller network comes closer to what the larger one gives."""
+    teacher = train(recipe, data_root=unpaired_root, run_dir=tmp_path / "teacher")
+    text = RECIPE[: RECIPE.index("[method]")] + (
+        f'[method]\nname = "distillation"\nteacher = "{teacher}"\n'
+        + RECIPE[RECIPE.index("[degradation]") :]
+    )
+    student_recipe = tmp_path / "student.toml"
+    student_recipe.write_text(text)
+    overrides = ["generator.hyper_parameters.channels=4", "optimization.steps=60"]
+
+    path = train(
+        student_recipe, data_root=unpaired_root, run_dir=tmp_path / "student", overrides=overrides
+    )
+
+    stats = stats_of(tmp_path / "student")
+    assert stats[-1]["structure"] < 0.8 * stats[0]["structure"]
+    student, info = load_generator(path)
+    assert 4 == student.hyper_parameters["channels"]
+    assert "tiny-unpaired" == info.training["teacher"]["name"]
+
+
+def test_a_method_that_needs_lr_images_says_so(recipe: Path) -> None:
+    """The recipe is refused before any image is read."""
+    with pytest.raises(ConfigError, match=r"data\.lr is empty, but method needs LR images"):
+        load_recipe(recipe, overrides=["data.lr=[]"])
+
+
+@pytest.mark.parametrize(
+    "name", ["f_lsesim", "f_lsesim_cpu", "f_lsesim_paper", "supervised", "fast", "tiny"]
+)
+def test_shipped_recipes_are_valid(name: str) -> None:
+    """Every recipe in the package can be read."""
+    assert load_recipe(find_recipe(name)).name
+
+
+def test_constant_then_linear_is_cyclegans_schedule(recipe: Path) -> None:
+    """Half the steps at full rate, then a straight line to zero."""
+    options = load_recipe(
+        recipe,
+        overrides=[
+            "optimization.schedule=constant_then_linear",
+            "optimization.warm_up_steps=0",
+            "optimization.steps=100",
+        ],
+    ).optimization
+
+    shares = [rate_share(step, options) for step in (0, 50, 75, 100)]
+
+    assert [1.0, 1.0, 0.5, 0.0] == pytest.approx(shares)
+
+
+def test_draws_of_a_step_differ_by_purpose_and_repeat() -> None:
+    """Queries and statistics of one step do not share their random numbers."""
+    first, again, other, later = (
+        torch.rand(4, generator=step_generator(*key)).numpy()
+        for key in ((0, 1, 2), (0, 1, 2), (0, 1, 3), (0, 2, 2))
+    )
+
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first, later)

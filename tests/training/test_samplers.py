@@ -1,0 +1,136 @@
+"""Crops: pairs that fit, batches that repeat, structure that is planted in both images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.config import ConfigError
+from training.degradation_config import DegradationConfig
+from training.images import SourceImage, read_grey
+from training.samplers import CropSampler, LrSampler
+
+NEUTRAL = DegradationConfig(
+    spot_sigma_px=(0, 0), lag_decay=(0, 0), noise_var_base=(0, 0), noise_var_slope=(0, 0)
+)
+
+
+def _sampler(pixels: np.ndarray, *, degradation: DegradationConfig, seed: int = 0) -> CropSampler:
+    image = SourceImage(name="a", source="a", pixels=pixels)
+    return CropSampler(
+        [image], degradation=degradation, scale=4, crop_px=16, batch_size=6, seed=seed
+    )
+
+
+def test_lr_crop_is_the_area_mean_of_its_hr_crop(data_root: Path) -> None:
+    """Both crops of a pair show the same field, margins cut alike."""
+    pixels = read_grey(data_root / "hr" / "hr_0.png")
+
+    batch = _sampler(pixels, degradation=NEUTRAL).batch(0)
+    lr, hr = batch.lr, batch.hr
+
+    assert (6, 1, 16, 16) == tuple(lr.shape)
+    assert (6, 1, 64, 64) == tuple(hr.shape)
+    assert float((lr - torch.nn.functional.avg_pool2d(hr, 4)).abs().max()) < 0.51 / 255
+
+
+def test_a_batch_is_a_function_of_seed_and_step(data_root: Path) -> None:
+    """Any step can be repeated without the steps before it; other steps and seeds differ."""
+    pixels = read_grey(data_root / "hr" / "hr_0.png")
+    sampler = _sampler(pixels, degradation=DegradationConfig())
+    expected = sampler.batch(5)
+    sampler.batch(6)
+
+    again = _sampler(pixels, degradation=DegradationConfig()).batch(5)
+    other_seed = _sampler(pixels, degradation=DegradationConfig(), seed=1).batch(5)
+
+    assert torch.equal(expected.lr, again.lr)
+    assert torch.equal(expected.hr, again.hr)
+    assert not torch.equal(expected.hr, sampler.batch(4).hr)
+    assert not torch.equal(expected.hr, other_seed.hr)
+
+
+def test_crops_come_in_all_eight_orientations() -> None:
+    """Turns and flips before the degradation: the pattern may lie any way, the scan may not."""
+    y, x = np.mgrid[:96, :96]
+    pixels = (x + 0.25 * y).astype(np.uint8)
+    sampler = _sampler(pixels, degradation=NEUTRAL)
+
+    seen = set()
+    for step in range(30):
+        for crop in sampler.batch(step).hr[:, 0]:
+            down, right = float(crop[-1, 0] - crop[0, 0]), float(crop[0, -1] - crop[0, 0])
+            seen.add((down > 0, right > 0, abs(down) > abs(right)))
+
+    assert 8 == len(seen)
+
+
+def test_crop_candidates_prefer_contrast() -> None:
+    """With more candidates, crops of a mostly flat image show its one edge more often."""
+    pixels = np.full((96, 2000), 50, dtype=np.uint8)
+    pixels[:, 1000:] = 150
+    image = SourceImage(name="a", source="a", pixels=pixels)
+
+    def with_edge(candidates: int) -> int:
+        sampler = CropSampler(
+            [image],
+            degradation=NEUTRAL,
+            scale=4,
+            crop_px=16,
+            batch_size=200,
+            seed=0,
+            crop_candidates=candidates,
+        )
+        hr = sampler.batch(0).hr
+        return int((hr.amax(dim=(1, 2, 3)) > hr.amin(dim=(1, 2, 3))).sum())
+
+    assert with_edge(8) > 3 * with_edge(1) > 0
+
+
+def test_images_smaller_than_a_crop_are_refused() -> None:
+    """The message says how large they must be."""
+    with pytest.raises(ConfigError, match=r"smaller than a crop of 96 px: \['a'\]"):
+        _sampler(np.zeros((95, 200), dtype=np.uint8), degradation=NEUTRAL)
+
+
+def test_planted_structure_is_in_both_images_and_in_the_mask(data_root: Path) -> None:
+    """What is planted in HR is degraded with it; outside the mask the crops stay as they were."""
+    pixels = read_grey(data_root / "hr" / "hr_0.png")
+    image = SourceImage(name="a", source="a", pixels=pixels)
+
+    def draw(planted: tuple[int, int]) -> CropSampler:
+        return CropSampler(
+            [image],
+            degradation=NEUTRAL,
+            scale=4,
+            crop_px=16,
+            batch_size=4,
+            seed=3,
+            planted=planted,
+        )
+
+    batch = draw((2, 3)).batch(0)
+
+    assert (4, 1, 64, 64) == tuple(batch.mask.shape)
+    assert {0.0, 1.0} == set(batch.mask.unique().tolist())
+    assert float((batch.lr - torch.nn.functional.avg_pool2d(batch.hr, 4)).abs().max()) < 0.51 / 255
+    assert 0 == float(draw((0, 0)).batch(0).mask.max())
+
+
+def test_lr_crops_are_flipped_along_the_scan_axis_only(data_root: Path) -> None:
+    """A detector's lag is to the right in every crop, as in the images."""
+    y, x = np.mgrid[:40, :50]
+    pixels = (3 * x + y).astype(np.uint8)
+    image = SourceImage(name="a", source="a", pixels=pixels)
+    sampler = LrSampler([image], crop_px=12, batch_size=20, seed=0)
+
+    batch = sampler.batch(0)
+
+    right = batch[:, 0, 0, -1] - batch[:, 0, 0, 0]
+    down = batch[:, 0, -1, 0] - batch[:, 0, 0, 0]
+    assert bool((right > 0).all())
+    assert bool((down > 0).any())
+    assert bool((down < 0).any())
+    assert torch.equal(batch, sampler.batch(0))
+    assert not torch.equal(batch, sampler.batch(1))

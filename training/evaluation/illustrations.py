@@ -1,0 +1,206 @@
+"""Chooses and draws the report's pictures: whole tiles, defects close up, gradient maps, curves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from training.evaluation.benchmark import Picture, Tile
+from training.evaluation.measurement import DefectTile, Measured
+from training.evaluation.methods import BICUBIC, TRUE_HR, Method
+from training.evaluation.pictures import (
+    close_up,
+    draw_froc,
+    draw_gradients,
+    draw_spectra,
+    repeated,
+    side_by_side,
+)
+from training.evaluation.real_tiles import RealPair, RealSets
+from training.evaluation.reference import Reference
+from training.evaluation.report import PictureEntry
+from training.evaluation.summary import EvaluationSet, MethodSummary
+
+MAX_TRIPLETS = 4
+MAX_CLOSE_UPS = 12
+GRADIENT_CROP_PX = 320
+REAL_CROP_PX = 480
+FOLDER = "pictures"
+
+
+def illustrate(
+    methods: Sequence[Method],
+    tiles: EvaluationSet,
+    summaries: Mapping[str, MethodSummary],
+    reference: Reference,
+    measured: Mapping[str, Sequence[Measured]],
+    *,
+    out: Path,
+) -> list[PictureEntry]:
+    """Draw everything that a benchmark gives, below `out/pictures`.
+
+    Args:
+        methods: In the report's order.
+        tiles: The test set.
+        summaries: Method name to figures.
+        reference: For spectra.
+        measured: Method name to the measurements of the tiles with defects: close-ups show, for
+            each kind of defect, the one that the first candidate keeps worst.
+        out: Folder of the report.
+    """
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    draw_froc(
+        out / FOLDER / "froc.png",
+        {name: summary.scores for name, summary in summaries.items()},
+        {
+            name: (item.figures["alarms_per_tile"].value, item.figures["recall"].value)
+            for name, item in summaries.items()
+            if {"alarms_per_tile", "recall"} <= item.figures.keys()
+        },
+    )
+    draw_spectra(
+        out / FOLDER / "spectra.png",
+        {name: summary.spectra for name, summary in summaries.items()},
+        reference.spectra,
+    )
+    entries = [
+        PictureEntry(
+            file=f"{FOLDER}/froc.png",
+            section="detection",
+            caption="Recall over false alarms; each method may choose its own threshold.",
+        ),
+        PictureEntry(
+            file=f"{FOLDER}/spectra.png",
+            section="background",
+            caption="Mean spectra less the reference's; the band is ±2 dB. Below 0: too smooth.",
+        ),
+    ]
+    shown = _first_candidate(methods)
+    entries += _triplets(shown, tiles.defect, out)
+    entries += _close_ups(methods, tiles.defect, measured[shown.name], out)
+    return entries + _gradient_maps(methods, tiles.clean, out)
+
+
+def illustrate_real(sets: RealSets, methods: Sequence[Method], *, out: Path) -> list[PictureEntry]:
+    """Draw the real pairs, the real defects and the LR tiles without reference."""
+    entries = []
+    groups: tuple[tuple[str, Sequence[RealPair]], ...] = (
+        ("pair", sets.pairs),
+        ("defect", sets.defects),
+    )
+    for label, pairs in groups:
+        for pair in pairs:
+            pictures = _real_row(methods, pair.lr) | {"HR": pair.hr}
+            entries.append(_real_picture(f"real_{label}_{pair.name}", pictures, out))
+    for number, lr in enumerate(sets.lone_lr):
+        entries.append(_real_picture(f"real_lone_{number:02d}", _real_row(methods, lr), out))
+    return entries
+
+
+def _real_row(methods: Sequence[Method], lr: Picture) -> dict[str, Picture]:
+    row = {"LR": repeated(lr, scale=4)}
+    for method in methods:
+        if method.upscale is not None:
+            row[method.name] = method.upscale(lr)
+    return row
+
+
+def _real_picture(name: str, pictures: Mapping[str, Picture], out: Path) -> PictureEntry:
+    first = next(iter(pictures.values()))
+    side_px = min(REAL_CROP_PX, *first.shape)
+    y, x = ((side - side_px) // 2 for side in first.shape)
+    cut = {key: item[y : y + side_px, x : x + side_px] for key, item in pictures.items()}
+    return _saved(side_by_side(cut), name, "real", f"{name}: middle of {', '.join(pictures)}", out)
+
+
+def _triplets(method: Method, tiles: Sequence[Tile], out: Path) -> list[PictureEntry]:
+    """LR | SR | true HR of whole tiles, of as many kinds of scenes as there are."""
+    by_scene: dict[str, Tile] = {}
+    for tile in tiles:
+        by_scene.setdefault(tile.scene, tile)
+    entries = []
+    for tile in list(by_scene.values())[:MAX_TRIPLETS]:
+        lr, hr = tile.lr(), tile.hr()
+        scale = hr.shape[0] // lr.shape[0]
+        picture = side_by_side(
+            {
+                "LR (pixels repeated)": repeated(lr, scale=scale),
+                method.name: _rendered(method, tile),
+                TRUE_HR: hr,
+            },
+            boxes=[(defect.box_hr_px, defect.group) for defect in tile.defects],
+        )
+        kinds = ", ".join(defect.kind for defect in tile.defects)
+        caption = f"{tile.key}, {tile.scene}: {kinds}. Red boxes: unseen kinds, blue: planted."
+        entries.append(_saved(picture, f"tile_{tile.name}", "defects", caption, out))
+    return entries
+
+
+def _close_ups(
+    methods: Sequence[Method], tiles: Sequence[Tile], measured: Sequence[Measured], out: Path
+) -> list[PictureEntry]:
+    """Draw, for each kind of defect, the one with the worst local correlation, by every method."""
+    worst: dict[str, tuple[float, Tile, int]] = {}
+    for tile, item in zip(tiles, measured, strict=True):
+        if not isinstance(item, DefectTile):
+            continue
+        for number, (defect, value) in enumerate(zip(tile.defects, item.correlations, strict=True)):
+            if defect.kind not in worst or value < worst[defect.kind][0]:
+                worst[defect.kind] = (value, tile, number)
+    entries = []
+    for kind, (value, tile, number) in sorted(worst.items())[:MAX_CLOSE_UPS]:
+        defect = tile.defects[number]
+        lr, hr = tile.lr(), tile.hr()
+        rows, columns, box = close_up(defect, hr.shape)
+        pictures = {"LR": repeated(lr, scale=hr.shape[0] // lr.shape[0])[rows, columns]}
+        for method in methods:
+            pictures[method.name] = _rendered(method, tile)[rows, columns]
+        picture = side_by_side(pictures, boxes=[(box, defect.group)], zoom=2)
+        caption = (
+            f"{kind} ({defect.group}), {tile.key}, {defect.size_hr_px:.0f} px, contrast to noise "
+            f"{defect.contrast_to_noise:.1f}: the worst kept of its kind, local correlation "
+            f"{value:.2f}"
+        )
+        entries.append(_saved(picture, f"defect_{kind}", "defects", caption, out))
+    return entries
+
+
+def _gradient_maps(
+    methods: Sequence[Method], tiles: Sequence[Tile], out: Path
+) -> list[PictureEntry]:
+    by_scene: dict[str, Tile] = {}
+    for tile in tiles:
+        by_scene.setdefault(tile.scene, tile)
+    chosen = [m for m in methods if m.name in {BICUBIC, TRUE_HR} or m.role == "candidate"]
+    entries = []
+    for scene, tile in list(by_scene.items())[:2]:
+        cut = slice(0, GRADIENT_CROP_PX)
+        name = f"gradients_{scene}"
+        draw_gradients(
+            out / FOLDER / f"{name}.png",
+            {method.name: _rendered(method, tile)[cut, cut] for method in chosen},
+        )
+        entries.append(
+            PictureEntry(
+                file=f"{FOLDER}/{name}.png",
+                section="gradients",
+                caption=f"Gradient maps of {tile.key} ({scene}), one colour scale.",
+            )
+        )
+    return entries
+
+
+def _first_candidate(methods: Sequence[Method]) -> Method:
+    candidates = [method for method in methods if method.role == "candidate"]
+    return candidates[0] if candidates else methods[0]
+
+
+def _rendered(method: Method, tile: Tile) -> Picture:
+    return tile.hr() if method.render is None else method.render(tile)
+
+
+def _saved(picture: Image.Image, name: str, section: str, caption: str, out: Path) -> PictureEntry:
+    path = out / FOLDER / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+    return PictureEntry(file=f"{FOLDER}/{name}.png", section=section, caption=caption)

@@ -1,0 +1,173 @@
+"""Writes the report: `report.json` for machines, `index.html` for people, `pictures/` beside them.
+
+The HTML is made from the same document as the JSON; it opens without a network.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from training.evaluation.bootstrap import Estimate
+from training.evaluation.figures import BY_KEY, FIGURES, SECTIONS
+from training.evaluation.methods import BICUBIC, Method
+from training.evaluation.real_tiles import RealReport
+from training.evaluation.seeds import SeedSpread
+from training.evaluation.summary import MethodSummary
+from training.evaluation.targets import Target
+
+FORMAT_VERSION = 1
+KIND = "semsr-evaluation"
+TEMPLATE = "report.html.j2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureEntry:
+    """One picture of the report: its file below the report's folder, and what it shows."""
+
+    file: str
+    section: str
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that was measured.
+
+    Attributes:
+        benchmark: What was read, such as seed and number of tiles; None without a benchmark.
+        detector: Threshold and description.
+        methods: In the order of the tables.
+        summaries: Method name to figures; empty without a benchmark.
+        floors: Figure key to split-half floor.
+        targets: Judged.
+        seeds: Spreads over seeds.
+        real: Real tiles, where they are at hand.
+        pictures: In order.
+        notes: What was left out, and why.
+    """
+
+    benchmark: dict[str, Any] | None
+    detector: dict[str, Any] | None
+    methods: Sequence[Method]
+    summaries: Mapping[str, MethodSummary]
+    floors: Mapping[str, float] = field(default_factory=dict)
+    targets: Sequence[Target] = ()
+    seeds: Sequence[SeedSpread] = ()
+    real: RealReport | None = None
+    pictures: Sequence[PictureEntry] = ()
+    notes: Sequence[str] = ()
+
+
+def document(report: Report) -> dict[str, Any]:
+    """Put a report into JSON-compatible values; what is not a finite number becomes null."""
+    return _finite(
+        {
+            "format_version": FORMAT_VERSION,
+            "kind": KIND,
+            "benchmark": report.benchmark,
+            "detector": report.detector,
+            "targets": [asdict(target) for target in report.targets],
+            "methods": [_method(method, report.summaries) for method in report.methods],
+            "floors": dict(report.floors),
+            "seeds": [asdict(spread) for spread in report.seeds],
+            "real": None if report.real is None else asdict(report.real),
+            "pictures": [asdict(picture) for picture in report.pictures],
+            "notes": list(report.notes),
+        }
+    )
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write `report.json` and `index.html` to a folder, made where absent.
+
+    Returns:
+        The path of the HTML.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    values = document(report)
+    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = _shown
+    html = environment.get_template(TEMPLATE).render(
+        report=values, sections=SECTIONS, figures=FIGURES, by_key=BY_KEY
+    )
+    path = folder / "index.html"
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def rows(report: Report) -> list[dict[str, Any]]:
+    """List one flat row a method, with plain keys, for `--json`."""
+    return [
+        {
+            "method": method["name"],
+            "role": method["role"],
+            **{key: item["value"] for key, item in method["figures"].items()},
+        }
+        for method in document(report)["methods"]
+    ]
+
+
+def write_targets(targets: Sequence[Target], *, file: TextIO) -> None:
+    """Write one line a target for people."""
+    for target in targets:
+        file.write(
+            f"{target.status:<14}  {target.subject}: {target.name}"
+            + (f": {target.measured} (required: {target.required})" if target.required else "")
+            + "\n"
+        )
+
+
+def _method(method: Method, summaries: Mapping[str, MethodSummary]) -> dict[str, Any]:
+    summary = summaries.get(method.name)
+    basis = summaries.get(BICUBIC)
+    figures: dict[str, Estimate] = {} if summary is None else dict(summary.figures)
+    for key, value in (("gmac", method.gmac), ("ms", method.ms)):
+        if value is not None:
+            figures[key] = Estimate(value=value)
+    return {
+        "name": method.name,
+        "role": method.role,
+        "group": method.group,
+        "figures": {
+            key: {
+                **asdict(figure.interval()),
+                "minus_bicubic": asdict(figure.minus(basis.figures[key]))
+                if basis is not None and key in basis.figures and method.name != BICUBIC
+                else None,
+            }
+            for key, figure in figures.items()
+        },
+        "recall_by_kind": {}
+        if summary is None
+        else {
+            kind: {"recall": recall, "defects": count}
+            for kind, (recall, count) in summary.recall_by_kind.items()
+        },
+    }
+
+
+def _shown(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

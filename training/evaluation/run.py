@@ -1,0 +1,250 @@
+"""Runs an evaluation: benchmark, real tiles, targets, report. The package's entry."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.evaluation.benchmark import SPLITS, Benchmark, Tile, load_benchmark
+from training.evaluation.bootstrap import draw_tiles
+from training.evaluation.illustrations import illustrate, illustrate_real
+from training.evaluation.measurement import CleanTile, DefectTile, Judge
+from training.evaluation.measuring import MeasurementCache, measure_split
+from training.evaluation.methods import (
+    TRUE_HR,
+    Method,
+    benchmark_table,
+    builtin_methods,
+    check_names,
+    matching_table,
+)
+from training.evaluation.real_tiles import (
+    SCALE,
+    RealReport,
+    RealSets,
+    has_real_tiles,
+    load_real_sets,
+    measure_real,
+)
+from training.evaluation.reference import Reference, measure_reference
+from training.evaluation.report import PictureEntry, Report
+from training.evaluation.seeds import seed_spreads
+from training.evaluation.summary import EvaluationSet, MethodSummary, summarise
+from training.evaluation.targets import judge_targets
+
+NO_FEATURES = (
+    "The kernel distance was left out: no feature network (give its weights by --vgg16 or "
+    "SEMSR_VGG16)."
+)
+NO_DETECTOR = "There is no benchmark: the figures of real tiles alone meet or miss no target."
+
+
+class EvaluationError(ValueError):
+    """An evaluation cannot run as it was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to evaluate on, and how.
+
+    Attributes:
+        out: Folder of the report.
+        benchmark: Benchmark folder; None for real tiles alone.
+        data_root: Folder above `sem/starter_x4`; None for no real tiles.
+        split: Key of `benchmark.SPLITS`.
+        limit: Use only so many tiles of each split, for a quick look.
+        jobs: Processes that judge pictures.
+        cache: Folder for measurements; None for no cache.
+        draws: Bootstrap samples.
+        seed: Of the bootstrap.
+    """
+
+    out: Path
+    benchmark: Path | None = None
+    data_root: Path | None = None
+    split: str = "test"
+    limit: int | None = None
+    jobs: int = 1
+    cache: Path | None = None
+    draws: int = 1000
+    seed: int = 0
+
+
+def evaluate(
+    methods: Sequence[Method],
+    options: Options,
+    *,
+    judge: Judge | None,
+    judge_version: str = "",
+    detector_description: dict[str, Any] | None = None,
+) -> Report:
+    """Measure methods, the built-in baselines and the true HR; draw the pictures.
+
+    Args:
+        methods: Candidates, the first of which the targets judge, and named baselines.
+        options: See `Options`.
+        judge: Detector and feature network for the benchmark; real tiles need none.
+        judge_version: What identifies their weights, for the cache.
+        detector_description: Said in the report.
+
+    Returns:
+        What `report.write_report` writes; the pictures are already below `options.out`.
+
+    Raises:
+        EvaluationError: There is nothing to evaluate on, no such split, or no judge.
+        BenchmarkError: The benchmark cannot be read.
+        MethodError: Two methods have one name, or one answers wrongly.
+    """
+    if options.split not in SPLITS:
+        raise EvaluationError(f"no split {options.split!r}; there are {', '.join(SPLITS)}")
+    if options.benchmark is None and options.data_root is None:
+        raise EvaluationError("nothing to evaluate on: neither a benchmark nor real tiles")
+    if options.benchmark is not None and judge is None:
+        raise EvaluationError("a benchmark needs a detector to judge its pictures")
+    real, real_pictures = _real(methods, options)
+    if options.benchmark is None or judge is None:
+        return Report(
+            benchmark=None,
+            detector=None,
+            methods=_with_builtin(methods, builtin_methods(scale=SCALE, with_truth=False)),
+            summaries={},
+            real=real,
+            pictures=real_pictures,
+            notes=[NO_DETECTOR],
+        )
+    benchmark = load_benchmark(options.benchmark)
+    splits = SPLITS[options.split]
+    defect, clean = (benchmark.tiles(split)[: options.limit] for split in splits)
+    ordered = _with_builtin(
+        methods,
+        builtin_methods(
+            scale=benchmark.scale,
+            table=lambda: benchmark_table(benchmark, splits),
+            table_version=f"{benchmark.fingerprint}/{options.split}",
+        ),
+    )
+    reference = measure_reference(benchmark.hr_tiles("reference_hr"), judge.features)
+    cache = None
+    if options.cache is not None:
+        cache = MeasurementCache(options.cache, judge_version=judge_version)
+    measured = [
+        measure_split(tiles, ordered, judge, jobs=options.jobs, cache=cache)
+        for tiles in (defect, clean)
+    ]
+    side_px = benchmark.scale * benchmark.tile_px
+    tiles = EvaluationSet(
+        defect=defect,
+        clean=clean,
+        draws=draw_tiles(
+            defect=len(defect), clean=len(clean), draws=options.draws, seed=options.seed
+        ),
+        shape=(side_px, side_px),
+        threshold=judge.detector.threshold,
+    )
+    summaries = _summaries(ordered, tiles, measured[0], measured[1], reference)
+    pictures = illustrate(ordered, tiles, summaries, reference, measured[0], out=options.out)
+    return Report(
+        benchmark=_described(benchmark, options, defect, clean),
+        detector={"threshold": judge.detector.threshold, **(detector_description or {})},
+        methods=ordered,
+        summaries=summaries,
+        floors=reference.floors,
+        targets=judge_targets(ordered, summaries),
+        seeds=seed_spreads(ordered, summaries),
+        real=real,
+        pictures=[*pictures, *real_pictures],
+        notes=_notes(options, judge),
+    )
+
+
+def _summaries(
+    methods: Sequence[Method],
+    tiles: EvaluationSet,
+    defect: dict[str, list[Any]],
+    clean: dict[str, list[Any]],
+    reference: Reference,
+) -> dict[str, MethodSummary]:
+    def only(items: list[Any], kind: type[Any]) -> list[Any]:
+        wrong = [item for item in items if not isinstance(item, kind)]
+        if wrong:
+            raise EvaluationError(
+                f"expected every tile to be a {kind.__name__}: a split mixes tiles with and "
+                "without defects"
+            )
+        return items
+
+    return {
+        method.name: summarise(
+            tiles,
+            only(defect[method.name], DefectTile),
+            only(clean[method.name], CleanTile),
+            truth=only(clean[TRUE_HR], CleanTile),
+            reference=reference,
+        )
+        for method in methods
+    }
+
+
+def _real(
+    methods: Sequence[Method], options: Options
+) -> tuple[RealReport | None, list[PictureEntry]]:
+    if options.data_root is None:
+        return None, []
+    if not has_real_tiles(options.data_root):
+        raise EvaluationError(f"{options.data_root} holds no real tiles (sem/starter_x4)")
+    sets = load_real_sets(options.data_root)
+    ordered = _with_builtin(
+        methods,
+        builtin_methods(scale=SCALE, table=_real_table(sets), with_truth=False),
+    )
+    usable = [method for method in ordered if method.upscale is not None]
+    return measure_real(sets, usable), illustrate_real(sets, usable, out=options.out)
+
+
+def _real_table(sets: RealSets) -> Callable[[], Any] | None:
+    if not (sets.background_lr and sets.background_hr):
+        return None
+    return lambda: matching_table(sets.background_lr, sets.background_hr, scale=SCALE)
+
+
+def _with_builtin(methods: Sequence[Method], builtin: Sequence[Method]) -> list[Method]:
+    """Order the rows: bicubic and its kin, named baselines, candidates, the true HR last."""
+    floor = [method for method in builtin if method.role == "built-in"]
+    truth = [method for method in builtin if method.role == "truth"]
+    named = [method for method in methods if method.role == "baseline"]
+    others = [method for method in methods if method.role != "baseline"]
+    ordered = [*floor, *named, *others, *truth]
+    check_names(ordered)
+    return ordered
+
+
+def _described(
+    benchmark: Benchmark, options: Options, defect: Sequence[Tile], clean: Sequence[Tile]
+) -> dict[str, Any]:
+    defects = [item for tile in defect for item in tile.defects]
+    return {
+        "seed": benchmark.seed,
+        "fingerprint": benchmark.fingerprint,
+        "split": options.split,
+        "scale": benchmark.scale,
+        "tile_px": benchmark.tile_px,
+        "defect_tiles": len(defect),
+        "clean_tiles": len(clean),
+        "defects": len(defects),
+        "unseen_defects": sum(item.group == "unseen" for item in defects),
+        "limit": options.limit,
+        "draws": options.draws,
+    }
+
+
+def _notes(options: Options, judge: Judge) -> list[str]:
+    notes = []
+    if options.limit is not None:
+        notes.append(
+            f"A quick look: at most {options.limit} tiles of each split. The targets ask for all."
+        )
+    if judge.features is None:
+        notes.append(NO_FEATURES)
+    if options.data_root is None:
+        notes.append("Real tiles were left out: no data root.")
+    return notes

@@ -1,0 +1,1 @@
+"""Loss functions of training, one file for each idea; import them from their modules."""

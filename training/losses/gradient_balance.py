@@ -1,0 +1,72 @@
+"""A running weight for the adversarial term, from the gradients that reach the output image."""
+
+from typing import Any
+
+import torch
+
+
+class GradientBalance:
+    """Scale an adversarial loss to the strength of the structure losses.
+
+    Gradient penalties make a discriminator's image gradient small, so that structure losses of
+    fixed weight freeze the texture. The weight |dL_structure / dSR| / |dL_GAN / dSR| (Euclidean
+    norms over the batch), averaged over the steps, makes both pull equally hard.
+
+    Args:
+        alpha: Factor on the weight; 1 is equal strength.
+        momentum: Share of the old mean that a step keeps.
+        limit: Largest ratio taken; also what a vanished adversarial gradient counts as.
+
+    Source: the adaptive weight of Esser et al. 2021 (VQGAN), eq. 7, here with respect to the image
+    and as a running mean.
+    """
+
+    def __init__(self, *, alpha: float = 1.0, momentum: float = 0.95, limit: float = 200.0) -> None:
+        if alpha < 0 or not 0 <= momentum < 1 or not limit > 0:
+            raise ValueError(
+                "a gradient balance needs alpha >= 0, momentum in [0, 1) and limit > 0, got "
+                f"{alpha}, {momentum} and {limit}"
+            )
+        self.alpha = alpha
+        self.momentum = momentum
+        self.limit = limit
+        self._mean: float | None = None
+
+    @property
+    def weight(self) -> float:
+        """Factor for the adversarial loss, in [0, alpha * limit]; alpha before the first update."""
+        return self.alpha * (1.0 if self._mean is None else self._mean)
+
+    def update(
+        self, loss_structure: torch.Tensor, loss_gan: torch.Tensor, sr: torch.Tensor
+    ) -> float:
+        """Take one step's gradients into the mean and return the weight.
+
+        The graph is kept, so that the losses can still be differentiated. Ratios that are not a
+        number (no gradient at all, or a diverged loss) leave the mean as it is.
+
+        Args:
+            loss_structure: Scalar computed from `sr`.
+            loss_gan: Scalar computed from `sr`.
+            sr: The generator's output, any shape, in the graph.
+        """
+        structure, gan = (_gradient_norm(loss, sr) for loss in (loss_structure, loss_gan))
+        ratio = float((structure / gan).clamp(0.0, self.limit))
+        if ratio == ratio:  # not NaN
+            # The first ratio starts the mean: from 0 it would need dozens of steps to arrive.
+            kept = ratio if self._mean is None else self._mean
+            self._mean = self.momentum * kept + (1 - self.momentum) * ratio
+        return self.weight
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the running mean."""
+        return {"mean": self._mean}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved running mean."""
+        self._mean = state["mean"]
+
+
+def _gradient_norm(loss: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
+    (gradient,) = torch.autograd.grad(loss, sr, retain_graph=True)
+    return gradient.detach().float().norm()

@@ -1,0 +1,237 @@
+"""LSeSim: FSeSim on features that small heads learn by contrast between places.
+
+The heads are trained so that a place's self-similarity map in an image is nearest to the map of the
+same place in a re-toned copy, among other places and other images; the generator is then trained
+with the heads fixed.
+
+Source: Zheng, Cham and Cai 2021, section 3.2, eq. 4, and the form its published code gives it.
+"""
+
+from typing import Literal, cast
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from training.features import Vgg16
+from training.losses.queries import draw_queries
+from training.losses.shapes import check_same_shape
+from training.losses.spatial_correlation import (
+    Form,
+    compare_maps,
+    mean_over_taps,
+    self_similarity,
+    window_in_cells,
+)
+
+Positives = Literal["official", "augmented_only"]
+
+
+def contrastive_loss(
+    source_map: torch.Tensor,
+    target_map: torch.Tensor,
+    other_map: torch.Tensor,
+    *,
+    temperature: float = 0.07,
+) -> torch.Tensor:
+    """Tell each query's map from those of other queries and of another image.
+
+    Maps are normalised to length 1. Query i of the source has the logits source_i . target_j, of
+    which j = i is the right one, and as further negatives source_i . other_j and
+    target_i . other_j, all over the temperature: Q - 1 + Q + Q negatives.
+
+    Args:
+        source_map: (N, Q, K) self-similarity maps.
+        target_map: (N, Q, K) of an image with the same structure, same queries.
+        other_map: (N, Q, K) of an image with another structure.
+        temperature: Divisor of the logits.
+
+    Returns:
+        Scalar cross-entropy, the mean over queries and images.
+
+    Source: Zheng et al. 2021, eq. 4.
+    """
+    check_same_shape(source_map, target_map)
+    check_same_shape(source_map, other_map)
+    with torch.autocast(source_map.device.type, enabled=False):
+        source, target, other = (
+            functional.normalize(x.float(), dim=-1) for x in (source_map, target_map, other_map)
+        )
+        logits = torch.cat(
+            [
+                source @ target.transpose(1, 2),
+                source @ other.transpose(1, 2),
+                target @ other.transpose(1, 2),
+            ],
+            dim=-1,
+        )
+        batch, count, _ = source.shape
+        right = torch.arange(count, device=source.device).repeat(batch)
+        return functional.cross_entropy(logits.flatten(0, 1) / temperature, right)
+
+
+def jitter_tone(
+    images: torch.Tensor,
+    *,
+    generator: torch.Generator,
+    brightness: float = 0.5,
+    contrast: float = 0.5,
+) -> torch.Tensor:
+    """Re-tone images by random brightness and contrast factors, clamped to [0, 1].
+
+    Args:
+        images: (N, 1, H, W) float32 in [0, 1].
+        generator: Source of the draws, on the CPU.
+        brightness: The factor on grey is uniform in 1 +- this.
+        contrast: The factor on the distance from the image's mean is uniform in 1 +- this.
+
+    Source: torchvision's ColorJitter, as the published code uses it; grey has no hue.
+    """
+    draws = torch.rand(2, images.shape[0], 1, 1, 1, generator=generator).to(images.device)
+    gain = 1 + brightness * (2 * draws[0] - 1)
+    spread = 1 + contrast * (2 * draws[1] - 1)
+    brighter = (images * gain).clamp(0, 1)
+    mean = brighter.mean((1, 2, 3), keepdim=True)
+    return ((brighter - mean) * spread + mean).clamp(0, 1)
+
+
+class LearnedCorrelation(nn.Module):
+    """LSeSim: a head for each tap of a feature network, its own loss and the generator's.
+
+    A head is a 1x1 convolution from C to max(32, C / 4) channels, ReLU and another 1x1 convolution.
+    Only the heads are parameters of this module.
+
+    Args:
+        features: The frozen network.
+        form: See `training.losses.spatial_correlation.fsesim`.
+        num_queries: Query places for each tap.
+        window_px: Side of the key window in image pixels; None is the whole map. Its authors say
+            that the learned form needs local windows.
+        temperature: See `contrastive_loss`.
+        positives: "official" also trains the heads to find the source and the generated image
+            alike, which invites them to agree with the generator; "augmented_only" has the source
+            and its re-toned copy as the only positive pair.
+        generator: Source of the initial weights; PyTorch's global one if None.
+    """
+
+    def __init__(
+        self,
+        features: Vgg16,
+        *,
+        form: Form = "paper",
+        num_queries: int = 256,
+        window_px: int | None = 128,
+        temperature: float = 0.07,
+        positives: Positives = "official",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        # In a tuple, so that the network is no submodule: `parameters()`, `state_dict()` and
+        # `train()` are then of the heads alone.
+        self._network = (features,)
+        self.form: Form = form
+        self.num_queries = num_queries
+        self.window_px = window_px
+        self.temperature = temperature
+        self.positives = positives
+        self.heads = nn.ModuleDict(
+            {tap: _head(channels, generator) for tap, channels in features.channels.items()}
+        )
+
+    @property
+    def features(self) -> Vgg16:
+        """The feature network."""
+        return self._network[0]
+
+    def forward(
+        self, source: torch.Tensor, target: torch.Tensor, *, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Return the generator's structure loss; the heads get no gradient.
+
+        Args:
+            source: (N, 1, H, W) float32 in [0, 1]; gets no gradient.
+            target: The same shape, generated.
+            generator: Source of the queries, on the CPU.
+        """
+        check_same_shape(source, target)
+        with torch.no_grad():
+            source_taps = self.features(source)
+        target_taps = self.features(target)
+
+        def loss_of_tap(tap: str) -> torch.Tensor:
+            queries = self._queries(source_taps[tap], generator)
+            with torch.no_grad():
+                source_map = self._map(tap, source_taps[tap], queries, frozen=True)
+            target_map = self._map(tap, target_taps[tap], queries, frozen=True)
+            return compare_maps(source_map, target_map, form=self.form)
+
+        return mean_over_taps(source_taps, loss_of_tap)
+
+    def metric_loss(
+        self,
+        source: torch.Tensor,
+        fake: torch.Tensor | None,
+        other: torch.Tensor,
+        *,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """Return the heads' own contrastive loss; no image gets a gradient.
+
+        Args:
+            source: (N, 1, H, W) float32 in [0, 1].
+            fake: The same shape: the generator's image of `source`. Not used, and may be None, with
+                positives "augmented_only".
+            other: The same shape: images of the other domain. They are flipped along both axes.
+            generator: Source of the queries and of the re-toning, on the CPU.
+
+        Raises:
+            ValueError: `fake` is None with positives "official", or shapes differ.
+        """
+        check_same_shape(source, other)
+        with torch.no_grad():
+            pairs = [(source, jitter_tone(source, generator=generator), other)]
+            if self.positives == "official":
+                if fake is None:
+                    raise ValueError("positives 'official' need the generated image, got None")
+                check_same_shape(source, fake)
+                pairs = [
+                    (source, fake, other),
+                    (source, pairs[0][1], jitter_tone(other, generator=generator)),
+                ]
+            sources, targets, others = (torch.cat(images) for images in zip(*pairs, strict=True))
+            roles = [self.features(x) for x in (sources, targets, others.flip(2, 3))]
+
+        def loss_of_tap(tap: str) -> torch.Tensor:
+            queries = self._queries(roles[0][tap], generator)
+            maps = [self._map(tap, role[tap], queries, frozen=False) for role in roles]
+            return contrastive_loss(*maps, temperature=self.temperature)
+
+        return mean_over_taps(roles[0], loss_of_tap)
+
+    def _queries(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        height, width = features.shape[-2:]
+        return draw_queries(height, width, self.num_queries, generator=generator)
+
+    def _map(
+        self, tap: str, features: torch.Tensor, queries: torch.Tensor, *, frozen: bool
+    ) -> torch.Tensor:
+        head = cast("nn.Module", self.heads[tap])
+        if frozen:
+            fixed = {name: value.detach() for name, value in head.named_parameters()}
+            projected = functional_call(head, fixed, (features,))
+        else:
+            projected = head(features)
+        window = window_in_cells(self.window_px, stride=self.features.strides[tap])
+        return self_similarity(projected, queries, form=self.form, window_cells=window)
+
+
+def _head(channels: int, generator: torch.Generator | None) -> nn.Sequential:
+    narrow = max(32, channels // 4)
+    layers = nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.ReLU(), nn.Conv2d(narrow, narrow, 1))
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return layers

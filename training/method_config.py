@@ -1,0 +1,141 @@
+"""What each method of training can be told: the `[method]` section of a recipe.
+
+`name` picks the method; the fields of the others are then errors, like any unknown key.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SupervisedConfig(_Section):
+    """Pixel loss on HR crops and their synthetic LR versions."""
+
+    name: Literal["supervised"] = "supervised"
+    charbonnier_eps: float = Field(default=1e-3, gt=0, description="loss sqrt(d^2 + eps^2)")
+
+
+class SelfSimilarityConfig(_Section):
+    """FSeSim, and LSeSim where `learned` is set (Zheng et al. 2021)."""
+
+    weight: Weight = Field(default=2.0, description="of the loss in the generator's phase")
+    form: Literal["paper", "normalised_l1"] = Field(
+        default="normalised_l1", description="official form, or normalised features and L1"
+    )
+    taps: tuple[Literal["relu3_1", "relu4_1", "relu4_3"], ...] = Field(
+        default=("relu3_1", "relu4_1", "relu4_3"), min_length=1, description="VGG16 layers"
+    )
+    queries: int = Field(default=256, ge=1, description="query positions a map")
+    salient_share: float = Field(
+        default=0.5, ge=0, le=1, description="share of queries drawn where the LR image stands out"
+    )
+    window_px: int | None = Field(
+        default=None, ge=16, description="side of the window of keys, HR px; absent: the whole crop"
+    )
+    images_per_step: int | None = Field(
+        default=None, ge=1, description="crops of the batch that it sees; absent: all unpaired ones"
+    )
+    interval: int = Field(
+        default=1, ge=1, description="steps from term to term; its weight grows by as much"
+    )
+    learned: Literal["official", "augmented_only"] | None = Field(
+        default=None, description="train heads on the features; which positives they see"
+    )
+    learned_learning_rate: float = Field(default=1e-4, gt=0, description="of the heads")
+    learned_warm_up_steps: int = Field(
+        default=0, ge=0, description="steps before the generator hears of the heads"
+    )
+
+
+class DiscriminatorConfig(_Section):
+    """PatchGAN; its receptive field follows from the layers and is printed in the run."""
+
+    width: int = Field(default=64, ge=1, description="channels of the first convolution")
+    num_layers: int = Field(default=3, ge=1, le=4, description="downsampling convolutions")
+    anti_aliased: bool = Field(default=True, description="blur before downsampling")
+    norm: Literal["instance", "none", "spectral"] = Field(default="instance")
+
+
+class AdversarialConfig(_Section):
+    """The adversarial term: how the output is made to look like HR."""
+
+    weight: Weight = Field(default=1.0, description="of the loss in the generator's phase")
+    loss: Literal["lsgan", "relativistic"] = Field(default="lsgan")
+    discriminator: DiscriminatorConfig = Field(default_factory=DiscriminatorConfig)
+    learning_rate: float = Field(default=2e-4, gt=0, description="of the discriminator")
+    start_step: int = Field(default=0, ge=0, description="the first step with this term")
+    ramp_steps: int = Field(default=0, ge=0, description="steps from weight 0 to full weight")
+    pool_size: int = Field(default=0, ge=0, description="old fakes kept for the discriminator")
+    balanced: bool = Field(
+        default=False,
+        description="scale the term so that it pulls as hard as the structure terms, times weight",
+    )
+    penalty_gamma: Weight = Field(default=0.0, description="R1 and R2 (relativistic loss)")
+    penalty_interval: int = Field(default=4, ge=1, description="steps from penalty to penalty")
+    images_per_step: int | None = Field(
+        default=None, ge=1, description="crops of the batch that it sees; absent: all"
+    )
+
+
+class ConsistencyConfig(_Section):
+    """LR-consistency: the output, coarsened, must correlate with the input around every pixel."""
+
+    weight: Weight = Field(default=1.0, description="of 1 - mean local correlation")
+    worst_weight: Weight = Field(default=0.5, description="of the same over the worst pixels")
+    worst_share: float = Field(default=0.05, gt=0, le=1, description="how many are the worst")
+
+
+class StatisticsConfig(_Section):
+    """Distances between the distributions of outputs and of HR crops."""
+
+    spectral_weight: Weight = Field(default=0.0, description="log radial power spectrum")
+    sliced_weight: Weight = Field(default=0.0, description="sliced Wasserstein on 5x5 patches")
+    histogram_weight: Weight = Field(default=0.0, description="sorted grey levels")
+    start_step: int = Field(default=0, ge=0, description="the first step with these terms")
+
+
+class PairedConfig(_Section):
+    """Pseudo-pairs: HR crops, with planted structure, and their synthetic LR versions."""
+
+    share: float = Field(default=0.5, ge=0, le=1, description="share of the batch")
+    pixel_weight: Weight = Field(default=20.0, description="Charbonnier loss of the structure")
+    charbonnier_eps: float = Field(default=1e-3, gt=0, description="sqrt(d^2 + eps^2)")
+    energy_weight: Weight = Field(default=5.0, description="local energy of the grain")
+    defect_weight: Weight = Field(default=2.0, description="extra pixel weight on planted defects")
+    planted: tuple[int, int] = Field(default=(0, 3), description="defects a crop, least and most")
+    patch_share: float = Field(
+        default=0.25, ge=0, le=1, description="share of crops with a foreign patch pasted in"
+    )
+    patches: int = Field(default=1, ge=1, description="foreign patches in such a crop: n1")
+
+
+class FLSeSimConfig(_Section):
+    """Unpaired translation with a spatially-correlative loss, and what makes it safe."""
+
+    name: Literal["f_lsesim"]
+    self_similarity: SelfSimilarityConfig = Field(default_factory=SelfSimilarityConfig)
+    adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)
+    consistency: ConsistencyConfig = Field(default_factory=ConsistencyConfig)
+    statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
+    paired: PairedConfig = Field(default_factory=PairedConfig)
+
+
+class DistillationConfig(_Section):
+    """A smaller generator learns the structure and the grain of a larger one."""
+
+    name: Literal["distillation"]
+    teacher: str = Field(description="checkpoint of the teacher, relative to the data root or /")
+    structure_weight: Weight = Field(default=20.0, description="Charbonnier to its structure")
+    amplitude_weight: Weight = Field(default=5.0, description="L1 to its grain's amplitude")
+    paired: PairedConfig = Field(default_factory=PairedConfig)
+
+
+MethodConfig = Annotated[
+    SupervisedConfig | FLSeSimConfig | DistillationConfig, Field(discriminator="name")
+]

@@ -1,0 +1,20 @@
+"""From a recipe's method section to the method: one explicit choice."""
+
+from training.method import Method
+from training.method_config import DistillationConfig, FLSeSimConfig, SupervisedConfig
+from training.methods.distillation import Distillation
+from training.methods.f_lsesim import FLSeSim
+from training.methods.inputs import Inputs
+from training.methods.supervised import Supervised
+
+
+def build_method(inputs: Inputs) -> Method:
+    """Build the method that the recipe names, with fresh weights drawn from the global seed."""
+    config = inputs.recipe.method
+    match config:
+        case SupervisedConfig():
+            return Supervised(inputs, config)
+        case FLSeSimConfig():
+            return FLSeSim(inputs, config)
+        case DistillationConfig():
+            return Distillation(inputs, config)

@@ -1,0 +1,120 @@
+"""What every method is built from: the recipe, the images and the degradation, loaded once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import Generator
+from training.baselines import bicubic
+from training.config import Recipe
+from training.datasets import degraded_pairs
+from training.degradation_config import DegradationConfig
+from training.images import SourceImage
+from training.quality import psnr
+from training.samplers import LrSampler
+
+GAP_PX = 4
+NUM_SAMPLES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Everything outside the recipe's numbers that a run depends on.
+
+    Attributes:
+        recipe: Resolved.
+        hr: HR images to train on.
+        lr: LR images to train on; empty where the recipe names none.
+        held_out: HR tiles that are only evaluated.
+        degradation: Ranges of the pseudo-pairs, as given or as estimated.
+        data_root: Folder that the recipe's paths are relative to.
+        vgg16: File of the feature network's weights; None asks torchvision.
+        device: Where the networks run.
+    """
+
+    recipe: Recipe
+    hr: Sequence[SourceImage]
+    lr: Sequence[SourceImage]
+    held_out: Sequence[SourceImage]
+    degradation: DegradationConfig
+    data_root: Path
+    vgg16: Path | None
+    device: torch.device
+
+
+def held_out_psnr(inputs: Inputs, *, scale: int) -> Callable[[Generator], dict[str, float]]:
+    """Return a function that measures a generator on the held-out tiles, degraded once."""
+    pairs = degraded_pairs(
+        inputs.held_out,
+        degradation=inputs.degradation,
+        scale=scale,
+        seed=inputs.recipe.optimization.seed,
+    )
+
+    def measure(generator: Generator) -> dict[str, float]:
+        if not pairs:
+            return {}
+        scores = [psnr(upscale(generator, lr), hr) for lr, hr in pairs]
+        return {"held_out_psnr_db": float(np.mean(scores))}
+
+    return measure
+
+
+@torch.no_grad()
+def upscale(generator: Generator, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Enlarge (H, W) uint8 to (s*H, s*W) uint8, clamped and rounded as the service does."""
+    device = next(generator.parameters()).device
+    image = torch.from_numpy(lr.copy())[None, None].to(device).float() / 255.0
+    sr = generator(image)[0, 0]
+    return (sr * 255.0).round().clamp(0, 255).byte().cpu().numpy()
+
+
+def first_crops(inputs: Inputs) -> torch.Tensor:
+    """Return LR crops that are the same throughout a run, (3, 1, c, c) float32, for pictures."""
+    options = inputs.recipe.optimization
+    sampler = LrSampler(
+        inputs.lr, crop_px=options.crop_px, batch_size=NUM_SAMPLES, seed=options.seed
+    )
+    return sampler.batch(0)
+
+
+def domain_crops(inputs: Inputs) -> NDArray[np.floating]:
+    """Return real LR crops (64, c, c) in grey levels, to describe the domain by."""
+    options = inputs.recipe.optimization
+    sampler = LrSampler(inputs.lr, crop_px=options.crop_px, batch_size=64, seed=options.seed)
+    return 255.0 * sampler.batch(0)[:, 0].numpy()
+
+
+def sample_picture(
+    generator: Generator, crops: torch.Tensor, *, references: torch.Tensor | None = None
+) -> NDArray[np.uint8]:
+    """Put bicubic | SR (| HR) side by side, one row for each of the first crops.
+
+    Args:
+        generator: The averaged one.
+        crops: (N, 1, c, c) float32 in [0, 1].
+        references: (N, 1, s*c, s*c) float32 in [0, 1], aligned, where there are any.
+    """
+    rows = []
+    for number, crop in enumerate(crops[:NUM_SAMPLES]):
+        lr = (crop[0] * 255.0).round().byte().cpu().numpy()
+        enlarged = bicubic(lr, scale=generator.scale).round().astype(np.uint8)
+        pictures = [enlarged, upscale(generator, lr)]
+        if references is not None:
+            pictures.append((references[number, 0] * 255.0).round().byte().cpu().numpy())
+        rows.append(_joined(pictures, axis=1))
+    return _joined(rows, axis=0)
+
+
+def _joined(pictures: Sequence[NDArray[np.uint8]], *, axis: int) -> NDArray[np.uint8]:
+    shape = list(pictures[0].shape)
+    shape[axis] = GAP_PX
+    gap = np.full(shape, 255, dtype=np.uint8)
+    parts = [pictures[0]]
+    for picture in pictures[1:]:
+        parts += [gap, picture]
+    return np.concatenate(parts, axis=axis)

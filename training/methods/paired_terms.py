@@ -1,0 +1,69 @@
+"""Losses on pseudo-pairs, where the answer is known: structure by pixels, grain by its strength."""
+
+from typing import cast
+
+import torch
+
+from models import Generator
+from models.grain_sr import GrainSR
+from training.losses.filters import gaussian_taps, separable_blur
+from training.losses.texture import local_energy
+from training.method_config import PairedConfig
+
+LOW_PASS_SIGMA_PX = 2.0
+"""Of the pixel loss on a generator that does not give its structure apart: grain must not count."""
+
+
+def has_parts(generator: Generator) -> bool:
+    """Say whether a generator gives structure and grain apart."""
+    return isinstance(generator, GrainSR)
+
+
+def forward_parts(
+    generator: Generator, lr: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Enlarge; return the image, and its structure without grain where the generator knows it.
+
+    Returns:
+        Two of (N, 1, s*H, s*W) float32, the second None for a generator without parts.
+    """
+    if not has_parts(generator):
+        return generator(lr), None
+    structure, grain, _ = cast("GrainSR", generator).parts(lr)
+    return structure + grain, structure
+
+
+def paired_terms(
+    sr: torch.Tensor,
+    structure: torch.Tensor | None,
+    hr: torch.Tensor,
+    mask: torch.Tensor,
+    config: PairedConfig,
+) -> dict[str, torch.Tensor]:
+    """Weighted loss terms of aligned pairs.
+
+    - `pixel`: Charbonnier loss, heavier on planted defects. Of the structure against the HR image,
+      whose grain has mean zero and so only adds a constant; or of both images low-passed where the
+      structure is not known apart.
+    - `energy`: local strength of the texture. Where the structure is known apart it gets no
+      gradient: it must not grow edges to make up for missing grain.
+
+    Args:
+        sr: (N, 1, H, W) generated.
+        structure: The same shape, or None.
+        hr: The same shape, aligned.
+        mask: The same shape, 1 on planted defects.
+        config: Weights.
+    """
+    if structure is None:
+        taps = gaussian_taps(LOW_PASS_SIGMA_PX).to(sr.device)
+        difference = separable_blur(sr - hr, taps)
+    else:
+        difference = structure - hr
+    weight = 1 + config.defect_weight * mask
+    distance = (difference**2 + config.charbonnier_eps**2).sqrt()
+    terms = {"pixel": config.pixel_weight * (weight * distance).sum() / weight.sum()}
+    if config.energy_weight:
+        textured = sr if structure is None else sr - structure + structure.detach()
+        terms["energy"] = config.energy_weight * local_energy(textured, hr)
+    return terms

@@ -1,0 +1,83 @@
+"""Supervised: a pixel loss on HR crops and their synthetic LR versions; no adversary, no grain."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import Generator, build_generator
+from training.losses.pixel import charbonnier
+from training.method import Method, Phase
+from training.method_config import SupervisedConfig
+from training.methods.inputs import Inputs, held_out_psnr, sample_picture
+from training.provenance import describe_training
+from training.samplers import CropSampler
+
+DOMAIN_BATCHES = 8
+
+
+class Supervised(Method):
+    """Charbonnier loss on pseudo-pairs: the mean of what the HR image could be."""
+
+    def __init__(self, inputs: Inputs, config: SupervisedConfig) -> None:
+        options = inputs.recipe.optimization
+        network = inputs.recipe.generator
+        self.inputs = inputs
+        self.config = config
+        self.generator = build_generator(network.name, network.hyper_parameters).to(inputs.device)
+        self.sampler = CropSampler(
+            inputs.hr,
+            degradation=inputs.degradation,
+            scale=self.generator.scale,
+            crop_px=options.crop_px,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            crop_candidates=options.crop_candidates,
+        )
+        optimizer = torch.optim.Adam(
+            self.generator.parameters(), lr=options.learning_rate, betas=options.betas
+        )
+        self.phases = (
+            Phase(
+                name="generator",
+                optimizer=optimizer,
+                learning_rate=options.learning_rate,
+                terms=self._terms,
+            ),
+        )
+        self._measure = held_out_psnr(inputs, scale=self.generator.scale)
+        self._batch = self.sampler.batch(0)
+
+    def prepare(self, step: int) -> None:
+        """Draw the pairs of a step."""
+        self._batch = self.sampler.batch(step)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the run; the LR statistics are those of the first batches."""
+        crops = np.concatenate(
+            [255.0 * self.sampler.batch(step).lr[:, 0].numpy() for step in range(DOMAIN_BATCHES)]
+        )
+        return describe_training(
+            self.inputs.recipe,
+            hr_images=self.inputs.hr,
+            lr_images=(),
+            held_out=self.inputs.held_out,
+            degradation=self.inputs.degradation,
+            lr_crops=crops,
+        )
+
+    def validate(self, average: Generator) -> dict[str, float]:
+        """PSNR on the held-out tiles."""
+        return self._measure(average)
+
+    def sample(self, average: Generator) -> NDArray[np.uint8]:
+        """Bicubic, SR and HR of the first crops of step 0."""
+        batch = self.sampler.batch(0)
+        return sample_picture(average, batch.lr, references=batch.hr)
+
+    def _terms(self) -> Mapping[str, torch.Tensor]:
+        device = self.inputs.device
+        lr, hr = self._batch.lr.to(device), self._batch.hr.to(device)
+        return {"pixel": charbonnier(self.generator(lr), hr, eps=self.config.charbonnier_eps)}

@@ -1,0 +1,240 @@
+"""Structure augmentation: patches of natural and synthetic pictures pasted into training images.
+
+Training images show a few defect-free patterns only. Pasted patches say that whatever else is there
+must pass unchanged. Sources are the photographs in scikit-image's own wheel (read by path: nothing
+is fetched) and two synthetic families with the statistics of natural pictures.
+
+Two uses: paste into HR images and then degrade them (pseudo-pairs: patch and background share one
+degradation); or paste into the images of both domains independently (unpaired training), the LR
+ones as area means. For unpaired training every image gets `num_copies` augmented copies beside it.
+
+Source: S. Chakraborty, *Super-Resolution of SEM Images*, MTech thesis, IIT Madras 2022 (natural
+patches, their number and the number of copies); A. B. Lee, D. Mumford, J. Huang, *Occlusion models
+for natural images*, IJCV 41 (2001), for dead leaves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import fft, ndimage
+
+from training.noise import NoiseModel
+
+Floats = NDArray[np.float32]
+
+NATURAL_PICTURES = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "ihc.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "page.png",
+    "rocket.jpg",
+    "text.png",
+)
+SYNTHETIC_SHARE = 0.3
+"""Share of the patches that are synthetic, half of them dead leaves, half 1/f noise."""
+
+SIDES_PX = (16, 160)
+"""Least and greatest side of a patch in HR pixels: the sizes of defects and what surrounds them."""
+
+CONTRAST = (0.4, 1.0)
+"""Contrast of a patch as a share of the image's own range."""
+
+RANGE_QUANTILES = (0.02, 0.98)
+LEAF_RADII_PX = (2.0, 60.0)
+ATTEMPTS = 8
+MIN_SPREAD_GREY = 6.0
+"""A patch flatter than this is drawn again: sky teaches nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchSource:
+    """Where patches come from.
+
+    Attributes:
+        pictures: (H, W) float32 grey in [0, 255] each.
+        synthetic_share: Share of the patches that are drawn, not cut out.
+    """
+
+    pictures: tuple[Floats, ...]
+    synthetic_share: float = SYNTHETIC_SHARE
+
+    def draw(self, rng: np.random.Generator, *, height_px: int, width_px: int) -> Floats:
+        """Return a patch, (height_px, width_px) float32, of mean 0 and with -1 to 1 as its range.
+
+        It is turned, flipped and inverted at random.
+        """
+        side = max(height_px, width_px)
+        patch = np.zeros((side, side), dtype=np.float32)
+        for _ in range(ATTEMPTS):
+            draw = rng.uniform()
+            if not self.pictures or draw < 0.5 * self.synthetic_share:
+                patch = dead_leaves(side, rng)
+            elif draw < self.synthetic_share:
+                patch = pink_noise(side, rng)
+            else:
+                patch = self._cut(rng, side)
+            if float(patch.std()) >= MIN_SPREAD_GREY:
+                break
+        patch = np.rot90(patch, int(rng.integers(4)))
+        patch = patch[:, :: 1 if rng.integers(2) else -1][:height_px, :width_px]
+        patch = patch - patch.mean()
+        sign = 1 if rng.integers(2) else -1
+        peak = float(np.quantile(np.abs(patch), RANGE_QUANTILES[1]))
+        return (sign * patch / max(peak, 1e-3)).clip(-1.0, 1.0).astype(np.float32)
+
+    def _cut(self, rng: np.random.Generator, side: int) -> Floats:
+        picture = self.pictures[int(rng.integers(len(self.pictures)))]
+        if min(picture.shape) < side:
+            factor = side / min(picture.shape)
+            picture = np.asarray(ndimage.zoom(picture, factor * 1.01, order=1), dtype=np.float32)
+        y = int(rng.integers(picture.shape[0] - side + 1))
+        x = int(rng.integers(picture.shape[1] - side + 1))
+        return picture[y : y + side, x : x + side]
+
+
+@cache
+def natural_source() -> PatchSource:
+    """Return the source with scikit-image's photographs; read once a process.
+
+    Raises:
+        FileNotFoundError: The installed scikit-image lacks one of them.
+    """
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("patches need scikit-image (the extra `train`), not installed")
+    folder = Path(spec.origin).parent / "data"
+    return PatchSource(pictures=tuple(_read(folder / name) for name in NATURAL_PICTURES))
+
+
+def synthetic_source() -> PatchSource:
+    """Return a source of dead leaves and 1/f noise only."""
+    return PatchSource(pictures=(), synthetic_share=1.0)
+
+
+def paste_patches(
+    image: NDArray[np.uint8],
+    rng: np.random.Generator,
+    *,
+    count: int,
+    source: PatchSource,
+    shrink: int = 1,
+    noise: NoiseModel | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Paste patches at random places of an image.
+
+    Args:
+        image: (H, W) uint8, HR or LR.
+        rng: Source of places, sizes, contrasts and patches.
+        count: Number of patches; later ones may cover earlier ones.
+        source: Where they come from.
+        shrink: 1 for an HR image; for an LR image the scale s: patches are drawn at HR size and
+            averaged over s x s pixels.
+        noise: Noise model of the image; the patches get as much of it, so that structure does not
+            come with less grain than background. None adds nothing.
+
+    Returns:
+        A copy with the patches in it, and where they are, both (H, W); outside, nothing changes.
+        A patch's grey lies in the image's own range (2 to 98 % of its pixels, or half to one and a
+        half of the median where that is wider: a blank film has no range of its own).
+
+    Raises:
+        ValueError: The count is negative or `shrink` below 1.
+    """
+    if count < 0 or shrink < 1:
+        raise ValueError(f"expected count >= 0 and shrink >= 1, got {count} and {shrink}")
+    low, high = _range(image)
+    pasted = image.copy()
+    mask = np.zeros(image.shape, dtype=np.bool_)
+    for _ in range(count):
+        height, width = (_draw_side(rng, limit=side, shrink=shrink) for side in image.shape)
+        patch = source.draw(rng, height_px=height * shrink, width_px=width * shrink)
+        patch = patch.reshape(height, shrink, width, shrink).mean(axis=(1, 3))
+        reach = 0.5 * (high - low) * rng.uniform(*CONTRAST)
+        grey = rng.uniform(low + reach, high - reach) + reach * patch
+        if noise is not None:
+            grey = grey + np.sqrt(noise.variance(grey)) * rng.standard_normal(grey.shape)
+        y = int(rng.integers(image.shape[0] - height + 1))
+        x = int(rng.integers(image.shape[1] - width + 1))
+        box = (slice(y, y + height), slice(x, x + width))
+        pasted[box] = np.rint(grey).clip(0, 255).astype(np.uint8)
+        mask[box] = True
+    return pasted, mask
+
+
+def augment_with_patches(
+    images: Sequence[NDArray[np.uint8]],
+    rng: np.random.Generator,
+    *,
+    num_patches: int,
+    num_copies: int,
+    source: PatchSource,
+    shrink: int = 1,
+    noise: NoiseModel | None = None,
+) -> list[NDArray[np.uint8]]:
+    """Return the images, and after them `num_copies` copies of each with `num_patches` patches.
+
+    The thesis's n1 and n2: the set grows to N (1 + num_copies). See `paste_patches` for the rest.
+    """
+    copies = [
+        paste_patches(image, rng, count=num_patches, source=source, shrink=shrink, noise=noise)[0]
+        for _ in range(num_copies)
+        for image in images
+    ]
+    return [*images, *copies]
+
+
+def dead_leaves(side_px: int, rng: np.random.Generator) -> Floats:
+    """Draw overlapping discs with radii of density r^-3, (side_px, side_px) float32 in [0, 255]."""
+    low, high = LEAF_RADII_PX
+    axis = np.arange(side_px, dtype=np.float32)
+    picture = np.full((side_px, side_px), rng.uniform(0, 255), dtype=np.float32)
+    # Enough that most of the first ground is covered.
+    count = int(40 + 0.02 * side_px**2)
+    radii = (low**-2 - rng.uniform(size=count) * (low**-2 - high**-2)) ** -0.5
+    places = rng.uniform(-high / 4, side_px + high / 4, (count, 2))
+    for radius, (x, y), grey in zip(radii, places, rng.uniform(0, 255, count), strict=True):
+        rows = slice(max(int(y - radius), 0), max(int(y + radius) + 2, 0))
+        columns = slice(max(int(x - radius), 0), max(int(x + radius) + 2, 0))
+        inside = (axis[rows, None] - y) ** 2 + (axis[None, columns] - x) ** 2 < radius**2
+        picture[rows, columns][inside] = grey
+    return np.asarray(ndimage.gaussian_filter(picture, 0.7), dtype=np.float32)
+
+
+def pink_noise(side_px: int, rng: np.random.Generator) -> Floats:
+    """Draw Gaussian noise whose amplitude falls as 1/f, (side_px, side_px) float32 in [0, 255]."""
+    frequency = np.hypot(fft.fftfreq(side_px)[:, None], fft.rfftfreq(side_px)[None, :])
+    frequency[0, 0] = np.inf
+    white = np.asarray(fft.rfft2(rng.standard_normal((side_px, side_px))))
+    picture = np.asarray(fft.irfft2(white / frequency, s=(side_px, side_px)))
+    picture = 127.5 + 50.0 * picture / picture.std()
+    return picture.clip(0.0, 255.0).astype(np.float32)
+
+
+def _range(image: NDArray[np.uint8]) -> tuple[float, float]:
+    low, middle, high = np.quantile(image, (RANGE_QUANTILES[0], 0.5, RANGE_QUANTILES[1]))
+    return min(float(low), 0.5 * float(middle)), max(float(high), min(1.5 * float(middle), 255.0))
+
+
+def _draw_side(rng: np.random.Generator, *, limit: int, shrink: int) -> int:
+    """Draw a side in the image's pixels, small ones as often as large ones in each octave."""
+    low, high = (np.log(side / shrink) for side in SIDES_PX)
+    return max(1, min(round(float(np.exp(rng.uniform(low, high)))), limit))
+
+
+def _read(path: Path) -> Floats:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L"), dtype=np.float32)

@@ -1,0 +1,170 @@
+"""Batches of crops; each is a function of the seed and the step alone.
+
+So a run that is resumed at a step sees exactly what it would have seen without the stop.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.config import ConfigError
+from training.degradation import degrade, draw_degradation
+from training.degradation_config import DegradationConfig
+from training.images import SourceImage
+from training.noise import estimate_noise
+from training.patches import natural_source, paste_patches
+from training.planting import plant_defects
+
+# LR pixels around a crop that the degradation sees and that are then cut away, so that the crop's
+# border is degraded from real neighbours: the spot reaches 2 LR px, the lag below 8 but faintly.
+MARGIN_PX = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBatch:
+    """Aligned pseudo-pairs.
+
+    Attributes:
+        lr: (N, 1, c, c) float32 in [0, 1].
+        hr: (N, 1, s*c, s*c) float32 in [0, 1].
+        mask: (N, 1, s*c, s*c) float32, 1 where a defect was planted.
+    """
+
+    lr: torch.Tensor
+    hr: torch.Tensor
+    mask: torch.Tensor
+
+
+class CropSampler:
+    """Draws HR crops, adds structure that the images lack, and degrades them to pairs.
+
+    Args:
+        images: HR images, each larger than a crop with its margin.
+        degradation: Ranges to draw from.
+        scale: s.
+        crop_px: c, LR pixels.
+        batch_size: N.
+        seed: Of everything drawn.
+        crop_candidates: Crops drawn for each one used: the one of most contrast. Most of a wafer
+            image is flat, and edges are what there is to learn.
+        planted: Least and most defects planted in a crop; see `training.planting`.
+        patch_share: Share of crops that get `patches` foreign patches; see `training.patches`.
+        patches: n1 of such a crop.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[SourceImage],
+        *,
+        degradation: DegradationConfig,
+        scale: int,
+        crop_px: int,
+        batch_size: int,
+        seed: int,
+        crop_candidates: int = 1,
+        planted: tuple[int, int] = (0, 0),
+        patch_share: float = 0.0,
+        patches: int = 1,
+    ) -> None:
+        self.side_px = (crop_px + 2 * MARGIN_PX) * scale
+        _check_sizes(images, self.side_px)
+        self.images = list(images)
+        self.degradation = degradation
+        self.scale = scale
+        self.batch_size = batch_size
+        self.crop_candidates = crop_candidates
+        self.seed = seed
+        self.planted = planted
+        self.patch_share = patch_share
+        self.patches = patches
+        # Planted structure gets the grain of the images, measured once over all of them.
+        self._noise = estimate_noise([image.pixels for image in images]) if planted[1] else None
+        self._patch_source = natural_source() if patch_share else None
+
+    def batch(self, step: int) -> PairBatch:
+        """Return the pairs of a step.
+
+        Each crop is drawn uniformly from an image drawn uniformly, and turned and flipped at random
+        before it is degraded: the pattern may lie any way, the scan may not.
+        """
+        rng = np.random.default_rng((self.seed, step))
+        crops = [self._crop(rng) for _ in range(self.batch_size)]
+        hr = torch.from_numpy(np.stack([crop for crop, _ in crops]))[:, None].float() / 255.0
+        mask = torch.from_numpy(np.stack([planted for _, planted in crops]))[:, None].float()
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        drawn = draw_degradation(self.degradation, count=self.batch_size, generator=generator)
+        lr = degrade(hr, drawn, scale=self.scale, generator=generator)
+        inner_lr = slice(MARGIN_PX, -MARGIN_PX)
+        inner_hr = slice(MARGIN_PX * self.scale, -MARGIN_PX * self.scale)
+        return PairBatch(
+            lr=lr[:, :, inner_lr, inner_lr].contiguous(),
+            hr=hr[:, :, inner_hr, inner_hr].contiguous(),
+            mask=mask[:, :, inner_hr, inner_hr].contiguous(),
+        )
+
+    def _crop(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        candidates = [self._place(rng) for _ in range(self.crop_candidates)]
+        crop = max(candidates, key=np.std) if len(candidates) > 1 else candidates[0]
+        crop = np.rot90(crop, int(rng.integers(4)))
+        crop = np.ascontiguousarray(crop[:, ::-1] if rng.integers(2) else crop)
+        if self._patch_source is not None and rng.random() < self.patch_share:
+            crop, _ = paste_patches(
+                crop, rng, count=self.patches, source=self._patch_source, noise=self._noise
+            )
+        least, most = self.planted
+        count = int(rng.integers(least, most + 1)) if most else 0
+        if not count:
+            return crop, np.zeros(crop.shape, dtype=np.bool_)
+        crop, number = plant_defects(crop, rng, count=count, noise=self._noise)
+        return crop, number > 0
+
+    def _place(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        return _draw_crop(self.images, self.side_px, rng)
+
+
+class LrSampler:
+    """Draws crops of real LR images, for which nothing else is known.
+
+    Args:
+        images: LR images, each at least as large as a crop.
+        crop_px: c, LR pixels.
+        batch_size: N.
+        seed: Of everything drawn.
+    """
+
+    def __init__(
+        self, images: Sequence[SourceImage], *, crop_px: int, batch_size: int, seed: int
+    ) -> None:
+        _check_sizes(images, crop_px)
+        self.images = list(images)
+        self.crop_px = crop_px
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def batch(self, step: int) -> torch.Tensor:
+        """Return (N, 1, c, c) float32 in [0, 1].
+
+        Crops are flipped up and down only: left and right are the scan's before and after.
+        """
+        rng = np.random.default_rng((self.seed, step, 1))
+        crops = [_draw_crop(self.images, self.crop_px, rng) for _ in range(self.batch_size)]
+        turned = [crop[::-1] if rng.integers(2) else crop for crop in crops]
+        return torch.from_numpy(np.stack(turned))[:, None].float() / 255.0
+
+
+def _draw_crop(
+    images: Sequence[SourceImage], side_px: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    pixels = images[int(rng.integers(len(images)))].pixels
+    y = int(rng.integers(pixels.shape[0] - side_px + 1))
+    x = int(rng.integers(pixels.shape[1] - side_px + 1))
+    return pixels[y : y + side_px, x : x + side_px]
+
+
+def _check_sizes(images: Sequence[SourceImage], side_px: int) -> None:
+    small = [image.name for image in images if min(image.pixels.shape) < side_px]
+    if small:
+        raise ConfigError(f"images smaller than a crop of {side_px} px: {small}")

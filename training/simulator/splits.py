@@ -1,0 +1,106 @@
+"""The benchmark's splits: how many tiles of which size, with or without defects, and what is kept.
+
+A tile depends on the benchmark's seed, its split and its number only: every split has a stream of
+its own, so that no two show the same scene, and none of them one that `simulate_tile` shows for any
+seed and number.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from training.simulator.capture import INSPECTION, NEAR_REVIEW, CaptureMode
+from training.simulator.recipes import TileRecipe, draw_recipe
+from training.simulator.scenes import SCENES
+from training.simulator.tile import SimulatedTile, render_tile
+
+DEFECTS_PER_TILE = (3, 4, 5, 6)
+"""Taken in turn, so that 64 tiles hold 288."""
+
+EDGE_SCENES = ("dense_lines", "iso_lines")
+"""Scenes whose edges can be placed against a noise-free picture."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of the benchmark.
+
+    Attributes:
+        stream: Number of its stream of randomness, its own for ever.
+        tiles: How many.
+        folders: Picture to folder below the benchmark's: "lr", "hr", "mask", "noise_free".
+        has_defects: Whether tiles hold 3 to 6 defects, or none.
+        tile_px: Side of an LR tile.
+        scale: HR pixels per LR pixel.
+        inspection: How LR is scanned.
+    """
+
+    stream: int
+    tiles: int
+    folders: Mapping[str, str]
+    has_defects: bool = False
+    tile_px: int = 240
+    scale: int = 4
+    inspection: CaptureMode = INSPECTION
+
+
+def _test_split(name: str, *, stream: int, tiles: int, has_defects: bool) -> Split:
+    folders = {"lr": f"{name}/lr", "hr": f"truth/{name}/hr"}
+    if has_defects:
+        folders["mask"] = f"truth/{name}/mask"
+    if name == "test_clean":
+        folders["noise_free"] = f"truth/{name}/noise_free"
+    return Split(stream, tiles, folders, has_defects=has_defects)
+
+
+def _near_split(name: str, *, stream: int, tile_px: int, scale: int) -> Split:
+    folders = {"lr": f"{name}/lr", "hr": f"{name}/hr"}
+    return Split(stream, 28, folders, tile_px=tile_px, scale=scale, inspection=NEAR_REVIEW)
+
+
+SPLITS: Mapping[str, Split] = MappingProxyType(
+    {
+        "train_lr": Split(1, 20, {"lr": "train_lr"}),
+        "train_hr": Split(2, 20, {"hr": "train_hr"}),
+        "reference_hr": Split(3, 70, {"hr": "reference_hr"}),
+        "test_defect": _test_split("test_defect", stream=4, tiles=64, has_defects=True),
+        "test_clean": _test_split("test_clean", stream=5, tiles=200, has_defects=False),
+        "thousand_defect": _test_split("thousand_defect", stream=6, tiles=500, has_defects=True),
+        "thousand_clean": _test_split("thousand_clean", stream=7, tiles=500, has_defects=False),
+        "x4_244": _near_split("x4_244", stream=8, tile_px=244, scale=4),
+        "x2_232": _near_split("x2_232", stream=9, tile_px=232, scale=2),
+    }
+)
+
+DEFAULT_SPLITS = ("train_lr", "train_hr", "reference_hr", "test_defect", "test_clean")
+
+
+def plan_tile(split: Split, *, seed: int, number: int) -> TileRecipe:
+    """Return what a tile of a split shows: kinds of scenes take turns, defects are drawn."""
+    scene = tuple(SCENES)[number % len(SCENES)]
+    if not split.has_defects:
+        return TileRecipe(scene)
+    count = DEFECTS_PER_TILE[number % len(DEFECTS_PER_TILE)]
+    for_recipe = _sequences(split, seed=seed, number=number)[0]
+    return draw_recipe(np.random.default_rng(for_recipe), defects=(count, count), scene=scene)
+
+
+def render_split_tile(split: Split, *, seed: int, number: int) -> SimulatedTile:
+    """Return a tile of a split; its pictures are made when they are asked for."""
+    return render_tile(
+        plan_tile(split, seed=seed, number=number),
+        _sequences(split, seed=seed, number=number)[1],
+        tile_px=split.tile_px,
+        scale=split.scale,
+        inspection=split.inspection,
+    )
+
+
+def _sequences(
+    split: Split, *, seed: int, number: int
+) -> tuple[np.random.SeedSequence, np.random.SeedSequence]:
+    """Return the sources of a tile's recipe and of its pictures."""
+    for_recipe, for_tile = np.random.SeedSequence(seed, spawn_key=(split.stream, number)).spawn(2)
+    return for_recipe, for_tile
