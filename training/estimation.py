@@ -25,7 +25,7 @@ from training.tone_matching import (
     grey_quantiles,
     tone_distance,
 )
-from training.trials import Trials
+from training.trials import NUM_DRAWS, Trials
 
 Images = Sequence[NDArray[np.uint8]]
 
@@ -35,7 +35,7 @@ MAX_SIDE_PX = 208
 
 MIN_IMAGES = 2
 MIN_SIDE_PX = 48
-SCANNED_SPOTS = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5])
+SCANNED_SPOTS = np.array([0.0, 0.2, 0.4, 0.55, 0.7, 0.85, 1.0, 1.25, 1.5])
 SPOT_STEP_PER_SCALE = 0.125
 LAGS = np.array([0.0, 0.08, 0.16, 0.24])
 """Trials: first a row of spots, in LR px, then a grid of five spots around the best and of lags."""
@@ -69,8 +69,8 @@ class DegradationEstimate:
         config: Ranges around it, for training: by the margins of this module, wider in gain and
             offset where resampling the images moves the tone.
         evidence: By name of a statistic: its value on the LR images (`lr`), on HR images averaged
-            to the LR grid (`before`), and on HR images degraded by the point estimate (`after`).
-            Distances are from the LR images, hence 0 there.
+            to the LR grid (`before`), and on HR images with the estimated spot, lag, jitter and
+            tone and with LR's noise (`after`). Distances are from the LR images, hence 0 there.
     """
 
     point: DegradationConfig
@@ -152,7 +152,7 @@ def _cut(image: NDArray[np.uint8], side_px: int, *, multiple: int) -> NDArray[np
 def _scan_spots(trials: Trials, target: ImageStatistics, tone: ToneCurve) -> float:
     """Return the one of a row of spots whose edges are nearest to those of the LR images."""
     spots = SCANNED_SPOTS * trials.scale
-    misfits = [sum(_misfits(trials, target, tone, spot_px=float(spot), lag=0.05)) for spot in spots]
+    misfits = [_misfit(trials, target, tone, spot_px=float(spot), lag=0.05) for spot in spots]
     return float(spots[int(np.argmin(misfits))])
 
 
@@ -169,7 +169,7 @@ def _fit_edges(
     spots = first_px + step_px * np.arange(5)
     grid = np.array([(spot, lag) for spot in spots for lag in LAGS])
     misfits = np.array(
-        [sum(_misfits(trials, target, tone, spot_px=spot, lag=lag)) for spot, lag in grid.tolist()]
+        [_misfit(trials, target, tone, spot_px=spot, lag=lag) for spot, lag in grid.tolist()]
     )
     # Low places count most: farther out the misfit grows straight, not as a square.
     weight = (misfits.min() / np.maximum(misfits, 1e-9)) ** 4
@@ -186,8 +186,8 @@ def _fit_edges(
     without = values[fine[:, 1] == 0.0]
     if float(without.min()) <= LAG_PARSIMONY * float(values.min()):
         lag, spot_px = 0.0, fine[fine[:, 1] == 0.0][int(np.argmin(without)), 0]
-    fitted = sum(_misfits(trials, target, tone, spot_px=float(spot_px), lag=float(lag)))
-    sharp = sum(_misfits(trials, target, tone, spot_px=0.0, lag=float(lag)))
+    fitted = _misfit(trials, target, tone, spot_px=float(spot_px), lag=float(lag))
+    sharp = _misfit(trials, target, tone, spot_px=0.0, lag=float(lag))
     return (0.0 if sharp <= PARSIMONY * fitted else float(spot_px)), float(lag)
 
 
@@ -198,11 +198,15 @@ def _quadratic(places: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack(terms, axis=1)
 
 
-def _misfits(
+def _misfit(
     trials: Trials, target: ImageStatistics, tone: ToneCurve, *, spot_px: float, lag: float
-) -> tuple[float, float]:
-    """Return how far edges along x and along y are from those of the LR images."""
-    return target.edge_distances(trials.finished(trials.coarse(spot_px, lag), tone))
+) -> float:
+    """Return how far edges along x and y are from those of the LR images, over draws of noise."""
+    coarse = trials.coarse(spot_px, lag)
+    return sum(
+        sum(target.edge_distances(trials.finished(coarse, tone, draw=draw)))
+        for draw in range(NUM_DRAWS)
+    )
 
 
 def _simplify_tone(

@@ -40,12 +40,16 @@ def line_shift_variances(images: Sequence[Floats], noise: NoiseModel) -> NDArray
         broad = ndimage.gaussian_filter(image, (2.0, 0.8))
         slope = np.gradient(broad, axis=1)
         slope = (slope[1:] + slope[:-1]) / 2
-        energy = (slope**2).sum(axis=1)
-        per_pixel = noise.variance((broad[1:] + broad[:-1]) / 2)
-        noise_var = 2 * (slope**2 * per_pixel).sum(axis=1) / np.maximum(energy, 1e-6) ** 2
+        level = (broad[1:] + broad[:-1]) / 2
+        # Least squares for a shift and a gain of the line at once: one must not pass for the other.
+        energy, shared = (slope**2).sum(axis=1), (slope * level).sum(axis=1)
+        power = (level**2).sum(axis=1)
+        determinant = np.maximum(energy * power - shared**2, 1e-6)
+        weight = (power[:, None] * slope - shared[:, None] * level) / determinant[:, None]
+        noise_var = 2 * (weight**2 * noise.variance(level)).sum(axis=1)
         if float(np.median(noise_var)) > MAX_SHIFT_NOISE_PX**2:
             continue
-        shift = -(np.diff(image, axis=0) * slope).sum(axis=1) / np.maximum(energy, 1e-6)
+        shift = -(np.diff(image, axis=0) * weight).sum(axis=1)
         variances.append(_robust_variance(shift) - float(np.median(noise_var)))
     return np.array(variances, dtype=np.float64)
 

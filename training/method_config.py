@@ -89,6 +89,14 @@ class ConsistencyConfig(_Section):
     weight: Weight = Field(default=1.0, description="of 1 - mean local correlation")
     worst_weight: Weight = Field(default=0.5, description="of the same over the worst pixels")
     worst_share: float = Field(default=0.05, gt=0, le=1, description="how many are the worst")
+    low_pass_px: float = Field(
+        default=1.5,
+        ge=0,
+        description="sigma, LR px, that both are smoothed by first: structure, not noise, is kept",
+    )
+    eps: float = Field(
+        default=2e-4, gt=0, description="variance, of [0, 1] grey, below which all is flat"
+    )
 
 
 class StatisticsConfig(_Section):
@@ -106,6 +114,10 @@ class PairedConfig(_Section):
     share: float = Field(default=0.5, ge=0, le=1, description="share of the batch")
     pixel_weight: Weight = Field(default=20.0, description="Charbonnier loss of the structure")
     charbonnier_eps: float = Field(default=1e-3, gt=0, description="sqrt(d^2 + eps^2)")
+    smooth_weight: Weight = Field(
+        default=40.0, description="the same of the low-passed structure: mottle, faint defects"
+    )
+    smooth_sigma_px: float = Field(default=3.0, gt=0, description="of that low-pass, HR px")
     energy_weight: Weight = Field(default=5.0, description="local energy of the grain")
     defect_weight: Weight = Field(default=2.0, description="extra pixel weight on planted defects")
     planted: tuple[int, int] = Field(default=(0, 3), description="defects a crop, least and most")

@@ -12,6 +12,8 @@ from training.tone_matching import ToneCurve
 
 Floats = NDArray[np.float32]
 
+NUM_DRAWS = 3
+
 
 class Trials:
     """A set of HR images and the noise that every degraded version of them gets.
@@ -30,9 +32,9 @@ class Trials:
         self._hr = [torch.from_numpy(image.astype(np.float32) / 255.0)[None, None] for image in hr]
         self._seed = seed
         rng = np.random.default_rng(seed)
+        shapes = [(image.shape[0] // scale, image.shape[1] // scale) for image in hr]
         self._normal = [
-            rng.standard_normal((image.shape[0] // scale, image.shape[1] // scale), np.float32)
-            for image in hr
+            [rng.standard_normal(shape, np.float32) for shape in shapes] for _ in range(NUM_DRAWS)
         ]
         self.scale = scale
         self.noise = noise
@@ -48,10 +50,16 @@ class Trials:
             for image in self._hr
         ]
 
-    def finished(self, coarse: Sequence[Floats], tone: ToneCurve) -> list[Floats]:
-        """Return coarse images with tone and the LR images' noise, on whole grey levels."""
+    def finished(self, coarse: Sequence[Floats], tone: ToneCurve, *, draw: int = 0) -> list[Floats]:
+        """Return coarse images with tone and the LR images' noise, on whole grey levels.
+
+        Args:
+            coarse: From `coarse`.
+            tone: Curve from HR to LR grey.
+            draw: Which of the `NUM_DRAWS` draws of the noise.
+        """
         images = []
-        for image, normal in zip(coarse, self._normal, strict=True):
+        for image, normal in zip(coarse, self._normal[draw], strict=True):
             grey = tone.apply(image)
             noisy = grey + np.sqrt(self.noise.variance(grey)) * normal
             images.append(np.rint(noisy).clip(0, 255).astype(np.float32))

@@ -19,12 +19,12 @@ SCALE = 4
 HR_NOISE = NoiseModel(base=0.3, slope=0.26)
 TRUTH = {
     "spot_sigma_px": 2.6,
-    "lag_decay": 0.15,
+    "lag_decay": 0.25,
     "line_jitter_px": 0.12,
     "gain": 1.4,
     "gamma": 0.95,
     "offset_grey": 6.0,
-    "line_gain_sigma": 0.012,
+    "line_gain_sigma": 0.02,
     "noise_var_base": 7.0,
     "noise_var_slope": 0.3,
 }
@@ -63,8 +63,8 @@ def _float32(image: object) -> NDArray[np.float32]:
     return np.ascontiguousarray(image, dtype=np.float32)
 
 
-HR_IMAGES = [_scene(number, seed=1) for number in range(12)]
-OTHER_IMAGES = [_scene(number, seed=2) for number in range(12)]
+HR_IMAGES = [_scene(number, seed=1) for number in range(15)]
+OTHER_IMAGES = [_scene(number, seed=2) for number in range(15)]
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_evidence_comes_closer_to_the_lr_images(estimate: DegradationEstimate) -
     for name in ("tone_distance_grey", "edge_distance_x", "edge_distance_y"):
         row = estimate.evidence[name]
         assert 0.0 == row["lr"], name
-        assert row["after"] < 0.5 * row["before"], name
+        assert row["after"] < 0.65 * row["before"], name
     for name in ("grey_10", "grey_50", "grey_90"):
         row = estimate.evidence[name]
         assert abs(row["after"] - row["lr"]) < 0.4 * abs(row["before"] - row["lr"]), name

@@ -21,7 +21,8 @@ from models.blocks import BicubicUpsample
 from training.discriminators import PatchDiscriminator
 from training.features import load_vgg16
 from training.image_pool import ImagePool
-from training.losses.consistency import lr_consistency
+from training.losses.consistency import downscale, lr_consistency
+from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.gan import (
     lsgan_d,
     lsgan_g,
@@ -297,12 +298,13 @@ class FLSeSim(Method):
         if not (config.weight or config.worst_weight):
             return {}
         image = self._sr if self._structure is None else self._structure
+        coarse, lr = downscale(image, kernel=None, scale=self.generator.scale), self._lr
+        if config.low_pass_px:
+            # An output that had to correlate with the noise of its input would copy it.
+            taps = gaussian_taps(config.low_pass_px).to(lr.device)
+            coarse, lr = separable_blur(coarse, taps), separable_blur(lr, taps)
         loss = lr_consistency(
-            image,
-            self._lr,
-            kernel=None,
-            scale=self.generator.scale,
-            worst_share=config.worst_share,
+            coarse, lr, kernel=None, scale=1, worst_share=config.worst_share, eps=config.eps
         )
         return {
             "consistency": config.weight * loss.mean,
