@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.augmentation.patches import natural_source, paste_patches
+from training.augmentation.planting import plant_defects
 from training.config import ConfigError
 from training.degradation import degrade, draw_degradation
 from training.degradation_config import DegradationConfig
 from training.images import SourceImage
 from training.noise import estimate_noise
-from training.patches import natural_source, paste_patches
-from training.planting import plant_defects
 
 # LR pixels around a crop that the degradation sees and that are then cut away, so that the crop's
 # border is degraded from real neighbours: the spot reaches 2 LR px, the lag below 8 but faintly.
@@ -50,8 +50,8 @@ class CropSampler:
         seed: Of everything drawn.
         crop_candidates: Crops drawn for each one used: the one of most contrast. Most of a wafer
             image is flat, and edges are what there is to learn.
-        planted: Least and most defects planted in a crop; see `training.planting`.
-        patch_share: Share of crops that get `patches` foreign patches; see `training.patches`.
+        planted: Least and most defects planted in a crop; see `training.augmentation.planting`.
+        patch_share: Share of crops with foreign patches; see `training.augmentation.patches`.
         patches: n1 of such a crop.
     """
 

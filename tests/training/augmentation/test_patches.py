@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.noise import NoiseModel
-from training.patches import (
+from training.augmentation.patches import (
     NATURAL_PICTURES,
     SIDES_PX,
     PatchSource,
@@ -18,6 +17,7 @@ from training.patches import (
     pink_noise,
     synthetic_source,
 )
+from training.noise import NoiseModel
 
 
 def _image(*, side_px: int = 200, seed: int = 0) -> np.ndarray:

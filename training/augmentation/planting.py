@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from training.line_shapes import Floats, find_strip, look_around
+from training.augmentation.line_shapes import Floats, find_strip, look_around
+from training.augmentation.outlines import CORNER_PX, axes, blob, inside, roughness, smooth_maximum
 from training.noise import NoiseModel, estimate_noise
-from training.outlines import CORNER_PX, axes, blob, inside, roughness, smooth_maximum
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from training.degradation import degrade
-from training.edge_profiles import edge_distance, edge_profiles, match_images
 from training.estimation import DegradationEstimate, estimate_degradation
-from training.line_errors import estimate_jitter, estimate_line_gain
+from training.estimation.edge_profiles import edge_distance, edge_profiles, match_images
+from training.estimation.line_errors import estimate_jitter, estimate_line_gain
+from training.estimation.tone_matching import ToneCurve, fit_tone, grey_quantiles
+from training.estimation.trials import Trials, plain_degradation
 from training.noise import NoiseModel, estimate_noise
-from training.tone_matching import ToneCurve, fit_tone, grey_quantiles
-from training.trials import Trials, plain_degradation
 
 SIDE_PX = 288
 SCALE = 4

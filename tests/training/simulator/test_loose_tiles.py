@@ -15,7 +15,7 @@ from training.simulator.recipes import RECIPES
 from training.simulator.scenes import SCENES
 from training.simulator.tile import TileRecipe, simulate_tile
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = Path(__file__).parents[3] / "samples"
 
 
 def test_same_seed_gives_the_same_files(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure
 
+from training.augmentation.planting import PLANTED_KINDS, plant_defects
 from training.noise import NoiseModel
-from training.planting import PLANTED_KINDS, plant_defects
 
 NOISE = NoiseModel(base=0.3, slope=0.26)
 DARK_GREY, BRIGHT_GREY = 25, 90

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from training.edge_profiles import match_images
+from training.estimation.edge_profiles import match_images
 
 Floats = NDArray[np.float32]
 

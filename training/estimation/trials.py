@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from training.degradation import Degradation, scan
+from training.estimation.tone_matching import ToneCurve
 from training.noise import NoiseModel
-from training.tone_matching import ToneCurve
 
 Floats = NDArray[np.float32]
 

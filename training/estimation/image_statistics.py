@@ -7,8 +7,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from training.edge_profiles import EdgeProfiles, collect_profiles, edge_distance
-from training.tone_matching import NEUTRAL_TONE, grey_quantiles, tone_distance
+from training.estimation.edge_profiles import EdgeProfiles, collect_profiles, edge_distance
+from training.estimation.tone_matching import NEUTRAL_TONE, grey_quantiles, tone_distance
 
 Floats = NDArray[np.float32]
 

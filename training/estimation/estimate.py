@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.degradation_config import DegradationConfig
-from training.image_statistics import ImageStatistics, compare
-from training.line_errors import estimate_jitter, estimate_line_gain
-from training.noise import NoiseModel, NoiseSamples, fit_noise, measure_noise
-from training.tone_matching import (
+from training.estimation.image_statistics import ImageStatistics, compare
+from training.estimation.line_errors import estimate_jitter, estimate_line_gain
+from training.estimation.tone_matching import (
     NEUTRAL_TONE,
     ToneCurve,
     fit_tone,
     grey_quantiles,
     tone_distance,
 )
-from training.trials import NUM_DRAWS, Trials
+from training.estimation.trials import NUM_DRAWS, Trials
+from training.noise import NoiseModel, NoiseSamples, fit_noise, measure_noise
 
 Images = Sequence[NDArray[np.uint8]]
 

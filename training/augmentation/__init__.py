@@ -1,0 +1,1 @@
+"""Structure that the training images lack: planted defects and foreign patches."""
