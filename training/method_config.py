@@ -113,11 +113,15 @@ class PairedConfig(_Section):
 
     share: float = Field(default=0.5, ge=0, le=1, description="share of the batch")
     pixel_weight: Weight = Field(default=20.0, description="Charbonnier loss of the structure")
-    charbonnier_eps: float = Field(default=1e-3, gt=0, description="sqrt(d^2 + eps^2)")
-    smooth_weight: Weight = Field(
-        default=40.0, description="the same of the low-passed structure: mottle, faint defects"
+    charbonnier_eps: float = Field(
+        default=0.02, gt=0, description="sqrt(d^2 + eps^2): quadratic within HR's noise"
     )
-    smooth_sigma_px: float = Field(default=3.0, gt=0, description="of that low-pass, HR px")
+    smooth_weight: Weight = Field(
+        default=20.0, description="the same in a band of some pixels: mottle, faint defects"
+    )
+    smooth_sigma_px: float = Field(
+        default=3.0, gt=0, description="of the band's finer low-pass, HR px; its coarser one: 4x"
+    )
     energy_weight: Weight = Field(default=5.0, description="local energy of the grain")
     defect_weight: Weight = Field(default=2.0, description="extra pixel weight on planted defects")
     planted: tuple[int, int] = Field(default=(0, 3), description="defects a crop, least and most")

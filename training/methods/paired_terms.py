@@ -45,9 +45,10 @@ def paired_terms(
     - `pixel`: Charbonnier loss, heavier on planted defects. Of the structure against the HR image,
       whose grain has mean zero and so only adds a constant; or of both images low-passed where the
       structure is not known apart.
-    - `smooth`: the same of the low-passed difference. The target's own noise hides an error of a
-      grey level from the pixel term, but not where both are averaged over a few pixels: mottle
-      that is left of the input's noise, and faint defects that are levelled.
+    - `smooth`: the same of the difference in a band of some pixels. The target's own noise hides an
+      error of a grey level from the pixel term, but not where both are averaged over a few pixels:
+      mottle that is left of the input's noise, and faint defects that are levelled. Errors of tone,
+      which no input tells, are left out by the band.
     - `energy`: local strength of the texture. Where the structure is known apart it gets no
       gradient: it must not grow edges to make up for missing grain.
 
@@ -66,9 +67,11 @@ def paired_terms(
     weight = 1 + config.defect_weight * mask
     terms = {"pixel": config.pixel_weight * _charbonnier(difference, weight, config)}
     if config.smooth_weight:
-        taps = gaussian_taps(config.smooth_sigma_px).to(sr.device)
-        smooth = separable_blur(difference, taps)
-        terms["smooth"] = config.smooth_weight * _charbonnier(smooth, weight, config)
+        fine, coarse = (
+            separable_blur(difference, gaussian_taps(factor * config.smooth_sigma_px).to(sr.device))
+            for factor in (1, 4)
+        )
+        terms["smooth"] = config.smooth_weight * _charbonnier(fine - coarse, weight, config)
     if config.energy_weight:
         textured = sr if structure is None else sr - structure + structure.detach()
         terms["energy"] = config.energy_weight * local_energy(textured, hr)
