@@ -112,3 +112,21 @@ def test_whole_default_network_merges_within_1e_5() -> None:
         merged = network.merged()(lr)
 
     assert float((expected - merged).abs().max()) < 1e-5
+
+
+def test_the_border_of_a_flat_image_is_flat() -> None:
+    """No dark structure is read into what lies beyond the image; `RepSR` alone does read it."""
+    torch.manual_seed(0)
+    network = GrainSR(channels=8, num_blocks=2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    flat = torch.full((1, 1, 12, 12), 0.5)
+
+    with torch.no_grad():
+        structure, _, _ = network.parts(flat)
+        of_trunk = network.trunk(flat)
+
+    # Each of the 16 phases has a value of its own, the same in every LR pixel.
+    assert float((structure[:, :, :4, :4] - structure[:, :, 24:28, 24:28]).abs().max()) < 1e-5
+    assert float((of_trunk[:, :, :4, :4] - of_trunk[:, :, 24:28, 24:28]).abs().max()) > 1e-2
