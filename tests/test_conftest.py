@@ -102,7 +102,10 @@ def test_a_test_runs_where_its_needs_are_met(tmp_path: Path) -> None:
 
 
 def test_an_expected_failure_is_no_skip(tmp_path: Path) -> None:
-    """An xfail whose reason mentions something required stays an xfail."""
+    """An xfail whose reason mentions something required stays an xfail.
+
+    The marked test exists in the text below only, for a pytest run of its own.
+    """
     test_file = """
 import pytest
 @pytest.mark.xfail(reason="nginx answers differently")

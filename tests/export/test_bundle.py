@@ -139,6 +139,7 @@ def test_golden_tile_with_pickled_objects_is_refused(tmp_path: Path):
     """An object array in the golden tile is refused without being unpickled."""
     files = bundle_files()
     evil = tmp_path / "evil.npy"
+    # Pickled on purpose: it is the file that must be refused.
     np.save(evil, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     files["golden/lr.npy"] = evil.read_bytes()
     write_bundle(tmp_path / "bundle", files=files, manifest_fields=manifest_fields())

@@ -23,16 +23,6 @@ def lsgan_g(fake_logits: torch.Tensor) -> torch.Tensor:
     return ((fake_logits - 1) ** 2).mean()
 
 
-def bce_d(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
-    """Half the cross-entropy of both batches; ln 2 at logit 0. Source: Goodfellow 2014, eq. 1."""
-    return (functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()) / 2
-
-
-def bce_g(fake_logits: torch.Tensor) -> torch.Tensor:
-    """Non-saturating -log D(G). Source: Goodfellow et al. 2014, section 3."""
-    return functional.softplus(-fake_logits).mean()
-
-
 def relativistic_d(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of "real beats its fake partner"; ln 2 where they are equal.
 

@@ -7,6 +7,7 @@ import torch
 from models import Generator
 from models.grain_sr import GrainSR
 from training.losses.filters import gaussian_taps, separable_blur
+from training.losses.pixel import charbonnier
 from training.losses.texture import local_energy
 from training.method_config import PairedConfig
 
@@ -61,25 +62,20 @@ def paired_terms(
     """
     if structure is None:
         taps = gaussian_taps(LOW_PASS_SIGMA_PX).to(sr.device)
-        difference = separable_blur(sr - hr, taps)
+        picture, target = separable_blur(sr, taps), separable_blur(hr, taps)
     else:
-        difference = structure - hr
-    weight = 1 + config.defect_weight * mask
-    terms = {"pixel": config.pixel_weight * _charbonnier(difference, weight, config)}
+        picture, target = structure, hr
+    eps, weight = config.charbonnier_eps, 1 + config.defect_weight * mask
+    terms = {"pixel": config.pixel_weight * charbonnier(picture, target, eps=eps, weight=weight)}
     if config.smooth_weight:
         fine, coarse = (
-            separable_blur(difference, gaussian_taps(factor * config.smooth_sigma_px).to(sr.device))
+            separable_blur(
+                picture - target, gaussian_taps(factor * config.smooth_sigma_px).to(sr.device)
+            )
             for factor in (1, 4)
         )
-        terms["smooth"] = config.smooth_weight * _charbonnier(fine - coarse, weight, config)
+        terms["smooth"] = config.smooth_weight * charbonnier(fine, coarse, eps=eps, weight=weight)
     if config.energy_weight:
         textured = sr if structure is None else sr - structure + structure.detach()
         terms["energy"] = config.energy_weight * local_energy(textured, hr)
     return terms
-
-
-def _charbonnier(
-    difference: torch.Tensor, weight: torch.Tensor, config: PairedConfig
-) -> torch.Tensor:
-    distance = (difference**2 + config.charbonnier_eps**2).sqrt()
-    return (weight * distance).sum() / weight.sum()

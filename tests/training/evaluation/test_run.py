@@ -178,16 +178,20 @@ def test_measurements_are_kept_and_found_again(benchmark_dir: Path, tmp_path: Pa
 
 
 def test_what_travels_to_other_processes_can(benchmark_dir: Path) -> None:
-    """Detector, tile and measurements survive pickling, and answer the same."""
+    """Detector, tile and measurements survive pickling, and answer the same.
+
+    The pool pickles what it sends to its own processes, which nobody could show without doing so
+    here; no file is ever unpickled. The slow test below takes the same way through real processes.
+    """
     [tile] = load_benchmark(benchmark_dir).tiles("test_defect")[:1]
     torch.manual_seed(0)
     judge = Judge(detector=Detector(DetectorNetwork(), 0.5))
-    travelled: tuple[Judge, Tile] = pickle.loads(pickle.dumps((judge, tile)))  # noqa: S301 - ours
+    travelled: tuple[Judge, Tile] = pickle.loads(pickle.dumps((judge, tile)))  # noqa: S301 - made in this line
 
     here = measure_tile(tile, {TRUE_HR: None}, judge)
     there = measure_tile(travelled[1], {TRUE_HR: None}, travelled[0])
 
-    assert here == pickle.loads(pickle.dumps(there))  # noqa: S301 - ours
+    assert here == pickle.loads(pickle.dumps(there))  # noqa: S301 - made in this line
 
 
 @pytest.mark.slow
