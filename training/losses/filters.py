@@ -28,19 +28,29 @@ def separable_blur(images: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
     """
     if taps.ndim != 1 or taps.numel() % 2 == 0:
         raise ValueError(f"a blur needs an odd number of taps (K,), got {tuple(taps.shape)}")
-    radius, channels = taps.numel() // 2, images.shape[1]
-    if radius >= min(images.shape[-2:]):
-        raise ValueError(
-            f"{taps.numel()} taps do not fit images of {images.shape[-2]}x{images.shape[-1]} px"
-        )
+    height, width = images.shape[-2:]
+    if taps.numel() // 2 >= min(height, width):
+        raise ValueError(f"{taps.numel()} taps do not fit images of {height}x{width} px")
     with torch.autocast(images.device.type, enabled=False):
         kernel = taps.to(images.device, torch.promote_types(images.dtype, torch.float32))
-        kernel = kernel.flip(0).expand(channels, 1, 1, -1)
-        padded = functional.pad(
-            images.to(kernel.dtype), (radius, radius, radius, radius), mode="reflect"
-        )
-        rows = functional.conv2d(padded, kernel, groups=channels)
-        return functional.conv2d(rows, kernel.transpose(2, 3), groups=channels)
+        down, across = _blur_matrix(kernel, height), _blur_matrix(kernel, width)
+        return down @ images.to(kernel.dtype) @ across.T
+
+
+def _blur_matrix(taps: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the (size, size) matrix of a 1D convolution with a reflected border.
+
+    A product with it costs more arithmetic than a convolution and a tenth of its time on a CPU,
+    where the backward pass of a long one-channel convolution was half of a training step.
+    """
+    radius = taps.numel() // 2
+    row = torch.arange(size, device=taps.device)
+    column = row[:, None] + torch.arange(-radius, radius + 1, device=taps.device)
+    # Reflected about the outermost pixels' centres, as functional.pad does.
+    column = (size - 1) - ((size - 1) - column.abs()).abs()
+    matrix = taps.new_zeros(size, size)
+    # Flipped, because this is a convolution: tap k weighs the pixel k to the left.
+    return matrix.index_put_((row[:, None], column), taps.flip(0).expand(size, -1), accumulate=True)
 
 
 def local_mean(images: torch.Tensor, window_px: int) -> torch.Tensor:
