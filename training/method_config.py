@@ -99,6 +99,31 @@ class ConsistencyConfig(_Section):
     )
 
 
+class SurrogateConfig(_Section):
+    """A detector trained in the run on HR crops with planted defects; the generator hears it."""
+
+    weight: Weight = Field(
+        default=0.0, description="of the difference between its verdicts on output and HR (pairs)"
+    )
+    features_weight: Weight = Field(
+        default=0.0, description="of the mean difference of its features there"
+    )
+    silence_weight: Weight = Field(
+        default=0.0, description="of its alarms on outputs of real LR crops, which have no defects"
+    )
+    channels: int = Field(default=32, ge=2, description="of its layers")
+    learning_rate: float = Field(default=2e-3, gt=0, description="of the detector")
+    start_step: int = Field(
+        default=500, ge=0, description="steps before the generator hears of the detector"
+    )
+    ramp_steps: int = Field(default=500, ge=0, description="steps from weight 0 to full weight")
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any of its terms has a weight."""
+        return bool(self.weight or self.features_weight or self.silence_weight)
+
+
 class StatisticsConfig(_Section):
     """Distances between the distributions of outputs and of HR crops."""
 
@@ -131,6 +156,13 @@ class PairedConfig(_Section):
     patches: int = Field(default=1, ge=1, description="foreign patches in such a crop: n1")
 
 
+class PatchedCopiesConfig(_Section):
+    """Copies of the images of both domains with foreign patches in them: the thesis's n1 and n2."""
+
+    num_patches: int = Field(default=1, ge=1, description="patches in each copy: n1")
+    num_copies: int = Field(default=0, ge=0, description="copies beside each image: n2")
+
+
 class FLSeSimConfig(_Section):
     """Unpaired translation with a spatially-correlative loss, and what makes it safe."""
 
@@ -138,6 +170,8 @@ class FLSeSimConfig(_Section):
     self_similarity: SelfSimilarityConfig = Field(default_factory=SelfSimilarityConfig)
     adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)
     consistency: ConsistencyConfig = Field(default_factory=ConsistencyConfig)
+    surrogate: SurrogateConfig = Field(default_factory=SurrogateConfig)
+    patched_copies: PatchedCopiesConfig = Field(default_factory=PatchedCopiesConfig)
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
     paired: PairedConfig = Field(default_factory=PairedConfig)
 

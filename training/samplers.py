@@ -31,11 +31,22 @@ class PairBatch:
         lr: (N, 1, c, c) float32 in [0, 1].
         hr: (N, 1, s*c, s*c) float32 in [0, 1].
         mask: (N, 1, s*c, s*c) float32, 1 where a defect was planted.
+        foreign: The same shape, 1 where a foreign patch was pasted.
     """
 
     lr: torch.Tensor
     hr: torch.Tensor
     mask: torch.Tensor
+    foreign: torch.Tensor
+
+    def to(self, device: torch.device) -> "PairBatch":
+        """Return the batch on a device."""
+        return PairBatch(
+            lr=self.lr.to(device),
+            hr=self.hr.to(device),
+            mask=self.mask.to(device),
+            foreign=self.foreign.to(device),
+        )
 
 
 class CropSampler:
@@ -92,8 +103,10 @@ class CropSampler:
         """
         rng = np.random.default_rng((self.seed, step))
         crops = [self._crop(rng) for _ in range(self.batch_size)]
-        hr = torch.from_numpy(np.stack([crop for crop, _ in crops]))[:, None].float() / 255.0
-        mask = torch.from_numpy(np.stack([planted for _, planted in crops]))[:, None].float()
+        hr, mask, foreign = (
+            torch.from_numpy(np.stack(parts))[:, None].float() for parts in zip(*crops, strict=True)
+        )
+        hr = hr / 255.0
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         drawn = draw_degradation(self.degradation, count=self.batch_size, generator=generator)
         lr = degrade(hr, drawn, scale=self.scale, generator=generator)
@@ -103,23 +116,28 @@ class CropSampler:
             lr=lr[:, :, inner_lr, inner_lr].contiguous(),
             hr=hr[:, :, inner_hr, inner_hr].contiguous(),
             mask=mask[:, :, inner_hr, inner_hr].contiguous(),
+            foreign=foreign[:, :, inner_hr, inner_hr].contiguous(),
         )
 
-    def _crop(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def _crop(
+        self, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return a crop, where a defect was planted in it, and where a foreign patch lies."""
         candidates = [self._place(rng) for _ in range(self.crop_candidates)]
         crop = max(candidates, key=np.std) if len(candidates) > 1 else candidates[0]
         crop = np.rot90(crop, int(rng.integers(4)))
         crop = np.ascontiguousarray(crop[:, ::-1] if rng.integers(2) else crop)
+        foreign = planted = np.zeros(crop.shape, dtype=np.bool_)
         if self._patch_source is not None and rng.random() < self.patch_share:
-            crop, _ = paste_patches(
+            crop, foreign = paste_patches(
                 crop, rng, count=self.patches, source=self._patch_source, noise=self._noise
             )
         least, most = self.planted
         count = int(rng.integers(least, most + 1)) if most else 0
-        if not count:
-            return crop, np.zeros(crop.shape, dtype=np.bool_)
-        crop, number = plant_defects(crop, rng, count=count, noise=self._noise)
-        return crop, number > 0
+        if count:
+            crop, number = plant_defects(crop, rng, count=count, noise=self._noise)
+            planted = number > 0
+        return crop, planted, foreign
 
     def _place(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         return _draw_crop(self.images, self.side_px, rng)

@@ -45,11 +45,13 @@ from training.methods.inputs import (
     domain_crops,
     first_crops,
     held_out_psnr,
+    patched_copies,
     sample_picture,
 )
 from training.methods.paired_terms import forward_parts, paired_terms
+from training.methods.surrogate import SurrogatePhase
 from training.provenance import describe_training
-from training.samplers import CropSampler, LrSampler, PairBatch
+from training.samplers import CropSampler, LrSampler
 
 # What the draws of one step are for; see `training.method.step_seed`.
 FOR_QUERIES, FOR_STATISTICS, FOR_METRIC, FOR_POOL = range(4)
@@ -97,10 +99,21 @@ class FLSeSim(Method):
         )
         self.balance = GradientBalance()
         num_paired = round(options.batch_size * config.paired.share)
+        copies = config.patched_copies
+        hr, lr = (
+            patched_copies(
+                images,
+                num_patches=copies.num_patches,
+                num_copies=copies.num_copies,
+                shrink=shrink,
+                seed=self.seed,
+            )
+            for images, shrink in ((inputs.hr, 1), (inputs.lr, scale))
+        )
         # The HR side of these crops is also what the discriminator takes for real: it then knows
         # planted structure as legitimate. Without pairs they are HR crops and nothing else.
         self.pairs = CropSampler(
-            inputs.hr,
+            hr,
             degradation=inputs.degradation,
             scale=scale,
             crop_px=options.crop_px,
@@ -114,7 +127,12 @@ class FLSeSim(Method):
         self.num_paired = num_paired
         self.num_unpaired = options.batch_size - num_paired
         self.lr = LrSampler(
-            inputs.lr, crop_px=options.crop_px, batch_size=self.num_unpaired, seed=self.seed
+            lr, crop_px=options.crop_px, batch_size=self.num_unpaired, seed=self.seed
+        )
+        self.surrogate = (
+            SurrogatePhase(config.surrogate, device=device, betas=options.betas)
+            if config.surrogate.is_used
+            else None
         )
         self._measure = held_out_psnr(inputs, scale=scale)
         self._sample_crops = first_crops(inputs)
@@ -125,19 +143,19 @@ class FLSeSim(Method):
         """Draw the batch and run the generator once; every phase uses that one output."""
         device = self.inputs.device
         self._step = step
-        pairs = self.pairs.batch(step)
-        self._pairs = PairBatch(
-            lr=pairs.lr.to(device), hr=pairs.hr.to(device), mask=pairs.mask.to(device)
-        )
+        self._pairs = self.pairs.batch(step).to(device)
         parts = [self._pairs.lr] if self.num_paired else []
         parts += [self.lr.batch(step).to(device)] if self.num_unpaired else []
         self._lr = torch.cat(parts)
         self._sr, self._structure = forward_parts(self.generator, self._lr)
 
     def modules(self) -> dict[str, torch.nn.Module]:
-        """Discriminator, and the learned metric where there is one."""
-        metric = {} if self.metric is None else {"metric": self.metric}
-        return {"discriminator": self.discriminator, **metric}
+        """Discriminator, and the learned metric and the surrogate where there are any."""
+        others = {"metric": self.metric, "surrogate": self.surrogate and self.surrogate.detector}
+        return {
+            "discriminator": self.discriminator,
+            **{name: module for name, module in others.items() if module is not None},
+        }
 
     def extra_state(self) -> dict[str, Any]:
         """Return the pool of old fakes and the running balance."""
@@ -196,6 +214,9 @@ class FLSeSim(Method):
                     terms=self._discriminator_terms,
                 )
             )
+        if self.surrogate is not None:
+            surrogate = self.surrogate
+            phases.append(surrogate.phase(lambda: self._pairs))
         phases.append(
             Phase(
                 name="generator",
@@ -253,6 +274,10 @@ class FLSeSim(Method):
         terms |= self._consistency_terms()
         terms |= self._adversarial_term(terms)
         terms |= self._statistics_terms()
+        if self.surrogate is not None:
+            terms |= self.surrogate.terms(
+                self._step, self._pairs, self._sr[: self.num_paired], self._unpaired(self._sr)
+            )
         return terms
 
     def _adversarial_term(self, structural: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

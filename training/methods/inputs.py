@@ -1,7 +1,7 @@
 """What every method is built from: the recipe, the images and the degradation, loaded once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from models import Generator
+from training.augmentation.patches import augment_with_patches, natural_source
 from training.baselines import bicubic
 from training.config import Recipe
 from training.datasets import degraded_pairs
 from training.degradation_config import DegradationConfig
 from training.images import SourceImage
+from training.noise import estimate_noise
 from training.quality import psnr
 from training.samplers import LrSampler
 
@@ -62,6 +64,35 @@ def held_out_psnr(inputs: Inputs, *, scale: int) -> Callable[[Generator], dict[s
         return {"held_out_psnr_db": float(np.mean(scores))}
 
     return measure
+
+
+def patched_copies(
+    images: Sequence[SourceImage], *, num_patches: int, num_copies: int, shrink: int, seed: int
+) -> list[SourceImage]:
+    """Return the images, and after them copies with foreign patches; see `augmentation.patches`.
+
+    Args:
+        images: Of one domain.
+        num_patches: n1.
+        num_copies: n2; 0 returns the images alone.
+        shrink: 1 for HR images, s for LR ones.
+        seed: Of the patches; the domains need not show the same ones.
+    """
+    if not num_copies:
+        return list(images)
+    pixels = [image.pixels for image in images]
+    rng = np.random.default_rng((seed, shrink))
+    augmented = augment_with_patches(
+        pixels,
+        rng,
+        num_patches=num_patches,
+        num_copies=num_copies,
+        source=natural_source(),
+        shrink=shrink,
+        noise=estimate_noise(pixels),
+    )
+    sources = list(images) * (1 + num_copies)
+    return [replace(image, pixels=grey) for image, grey in zip(sources, augmented, strict=True)]
 
 
 @torch.no_grad()

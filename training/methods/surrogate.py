@@ -1,0 +1,87 @@
+"""The surrogate detector within a method: its own phase, and its terms for the generator."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from training.losses.detection import (
+    Cells,
+    alarm_loss,
+    detection_difference,
+    detection_loss,
+    label_cells,
+)
+from training.method import Phase
+from training.method_config import SurrogateConfig
+from training.samplers import PairBatch
+from training.surrogate import CELL_PX, SurrogateDetector
+
+
+class SurrogatePhase:
+    """Trains the detector on the HR side of the pairs, and asks it about the generator's pictures.
+
+    Attributes:
+        detector: The network.
+    """
+
+    def __init__(
+        self, config: SurrogateConfig, *, device: torch.device, betas: tuple[float, float]
+    ) -> None:
+        self.config = config
+        self.detector = SurrogateDetector(channels=config.channels).to(device)
+        self._optimizer = torch.optim.Adam(
+            self.detector.parameters(), lr=config.learning_rate, betas=betas
+        )
+
+    def phase(self, pairs: Callable[[], PairBatch]) -> Phase:
+        """Return the phase that trains it on each step's pairs; it never sees a generated image."""
+
+        def terms() -> Mapping[str, torch.Tensor]:
+            batch = pairs()
+            logits, _ = self.detector(batch.hr)
+            return {"surrogate": detection_loss(logits, _cells(batch))}
+
+        return Phase(
+            name="surrogate",
+            optimizer=self._optimizer,
+            learning_rate=self.config.learning_rate,
+            terms=terms,
+        )
+
+    def terms(
+        self, step: int, pairs: PairBatch, paired: torch.Tensor, unpaired: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the generator's weighted terms.
+
+        Args:
+            step: From 0.
+            pairs: The step's pairs.
+            paired: (P, 1, H, W), the generator's pictures of their LR sides, P maybe 0.
+            unpaired: (U, 1, H, W), its pictures of real LR crops, which hold no defects.
+        """
+        config = self.config
+        if step < config.start_step:
+            return {}
+        ramp = min(1.0, (step - config.start_step + 1) / max(config.ramp_steps, 1))
+        self.detector.requires_grad_(requires_grad=False).eval()
+        terms = {}
+        if len(paired) and (config.weight or config.features_weight):
+            logits, features = self.detector(paired)
+            with torch.no_grad():
+                wanted, wanted_features = self.detector(pairs.hr)
+            if config.weight:
+                difference = detection_difference(logits, wanted, _cells(pairs).known)
+                terms["verdict"] = ramp * config.weight * difference
+            if config.features_weight:
+                scale = wanted_features.float().abs().mean() + 1e-6
+                distance = (features.float() - wanted_features.float()).abs().mean() / scale
+                terms["verdict_features"] = ramp * config.features_weight * distance
+        if len(unpaired) and config.silence_weight:
+            logits, _ = self.detector(unpaired)
+            terms["silence"] = ramp * config.silence_weight * alarm_loss(logits)
+        self.detector.requires_grad_(requires_grad=True).train()
+        return terms
+
+
+def _cells(pairs: PairBatch) -> Cells:
+    return label_cells(pairs.mask, pairs.foreign, cell_px=CELL_PX)
