@@ -134,7 +134,7 @@ class PlainGrainSR(nn.Module):
 
 
 def _pad(lr: torch.Tensor) -> torch.Tensor:
-    return functional.pad(lr, (BORDER_PX,) * 4, mode="replicate")
+    return functional.pad(lr, (BORDER_PX,) * 4, mode="reflect")
 
 
 def _finish(phases: torch.Tensor, scale: int) -> torch.Tensor:

@@ -150,6 +150,11 @@ class PairedConfig(_Section):
     energy_weight: Weight = Field(default=5.0, description="local energy of the grain")
     defect_weight: Weight = Field(default=2.0, description="extra pixel weight on planted defects")
     planted: tuple[int, int] = Field(default=(0, 3), description="defects a crop, least and most")
+    min_detectability: float = Field(
+        default=8.0,
+        ge=0,
+        description="least d' of a planted defect in its LR image; fainter ones teach to see noise",
+    )
     patch_share: float = Field(
         default=0.25, ge=0, le=1, description="share of crops with a foreign patch pasted in"
     )

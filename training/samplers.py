@@ -17,6 +17,7 @@ from training.degradation import degrade, draw_degradation
 from training.degradation_config import DegradationConfig
 from training.images import SourceImage
 from training.noise import estimate_noise
+from training.visibility import CoarseScan
 
 # LR pixels around a crop that the degradation sees and that are then cut away, so that the crop's
 # border is degraded from real neighbours: the spot reaches 2 LR px, the lag below 8 but faintly.
@@ -62,6 +63,7 @@ class CropSampler:
         crop_candidates: Crops drawn for each one used: the one of most contrast. Most of a wafer
             image is flat, and edges are what there is to learn.
         planted: Least and most defects planted in a crop; see `training.augmentation.planting`.
+        min_detectability: Least d' of a planted defect in the LR image; see `training.visibility`.
         patch_share: Share of crops with foreign patches; see `training.augmentation.patches`.
         patches: n1 of such a crop.
     """
@@ -77,6 +79,7 @@ class CropSampler:
         seed: int,
         crop_candidates: int = 1,
         planted: tuple[int, int] = (0, 0),
+        min_detectability: float = 0.0,
         patch_share: float = 0.0,
         patches: int = 1,
     ) -> None:
@@ -89,6 +92,8 @@ class CropSampler:
         self.crop_candidates = crop_candidates
         self.seed = seed
         self.planted = planted
+        self.min_detectability = min_detectability
+        self._scan = CoarseScan(degradation=degradation, scale=scale)
         self.patch_share = patch_share
         self.patches = patches
         # Planted structure gets the grain of the images, measured once over all of them.
@@ -135,7 +140,14 @@ class CropSampler:
         least, most = self.planted
         count = int(rng.integers(least, most + 1)) if most else 0
         if count:
-            crop, number = plant_defects(crop, rng, count=count, noise=self._noise)
+            crop, number = plant_defects(
+                crop,
+                rng,
+                count=count,
+                noise=self._noise,
+                scan=self._scan,
+                min_detectability=self.min_detectability,
+            )
             planted = number > 0
         return crop, planted, foreign
 

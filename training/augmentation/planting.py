@@ -22,6 +22,7 @@ from scipy import ndimage
 from training.augmentation.line_shapes import Floats, find_strip, look_around
 from training.augmentation.outlines import CORNER_PX, axes, blob, inside, roughness, smooth_maximum
 from training.noise import NoiseModel, estimate_noise
+from training.visibility import CoarseScan
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
@@ -92,6 +93,8 @@ def plant_defects(
     count: int,
     kinds: Sequence[str] | None = None,
     noise: NoiseModel | None = None,
+    scan: CoarseScan | None = None,
+    min_detectability: float = 0.0,
 ) -> tuple[NDArray[Pixel], NDArray[np.uint8]]:
     """Plant defects of random kinds at random places.
 
@@ -103,6 +106,8 @@ def plant_defects(
         kinds: Kinds to draw from, `PLANTED_KINDS` by default.
         noise: Noise of the image; by default estimated from it, so pass that of the whole set
             where it is known.
+        scan: How the image will be scanned; None asks nothing of it.
+        min_detectability: Least d' in that scan of what is planted; see `training.visibility`.
 
     Returns:
         The image with defects, a copy of the same type and range; and the mask, (H, W) uint8: 0
@@ -124,8 +129,17 @@ def plant_defects(
         for attempt in range(ATTEMPTS):
             if attempt == ATTEMPTS // 2 and kind in {"bridge", "break"}:
                 kind = ("particle", "stain")[int(rng.integers(2))]
-            if _plant_one(grey, mask, kind, rng, noise=noise):
-                break
+            window = _draw_window(grey.shape, rng)
+            drawing = _DRAW[kind](grey[window].copy(), rng)
+            if drawing is None or not _fits(drawing, mask[window]):
+                continue
+            after = _drawn(drawing, grey[window])
+            if not _shows(drawing, grey[window], after):
+                continue
+            if scan and scan.detectability(grey[window], after) < min_detectability:
+                continue
+            _apply(drawing, after, grey, mask, window, rng, noise=noise)
+            break
     if hr.dtype == np.uint8:
         grey = np.rint(grey)
     return (grey.clip(0.0, 255.0) / np.float32(full)).astype(hr.dtype), mask
@@ -143,29 +157,42 @@ def _check(hr: NDArray[Pixel], *, count: int, kinds: Sequence[str]) -> None:
         raise ValueError(f"expected kinds of {PLANTED_KINDS}, got {kinds}")
 
 
-def _plant_one(
-    grey: Floats, mask: NDArray[np.uint8], kind: str, rng: np.random.Generator, *, noise: NoiseModel
-) -> bool:
-    """Try one place; change `grey` and `mask` and return True where the defect fits and shows."""
-    window = _draw_window(grey.shape, rng)
-    before = grey[window].copy()
-    drawing = _DRAW[kind](before, rng)
-    if drawing is None or not drawing.body.any():
+def _fits(drawing: _Drawing, taken: NDArray[np.uint8]) -> bool:
+    """Say whether a defect has a body, clear of those that are there."""
+    if not drawing.body.any():
         return False
-    if mask[window].any():
-        taken = ndimage.maximum_filter(mask[window], 2 * CLEARANCE_PX + 1) > 0
-        if bool((taken & drawing.body).any()):
-            return False
+    if not taken.any():
+        return True
+    near = ndimage.maximum_filter(taken, 2 * CLEARANCE_PX + 1) > 0
+    return not bool((near & drawing.body).any())
+
+
+def _drawn(drawing: _Drawing, before: Floats) -> Floats:
+    """Return the window with the defect, before it gets grain of its own."""
     kept = (1 - drawing.weight) * drawing.shade
-    after = kept * before + drawing.weight * drawing.grey
-    if float(np.abs(after - before)[drawing.body].mean()) < MIN_CHANGE_GREY:
-        return False
+    return np.asarray(kept * before + drawing.weight * drawing.grey, dtype=np.float32)
+
+
+def _shows(drawing: _Drawing, before: Floats, after: Floats) -> bool:
+    return float(np.abs(after - before)[drawing.body].mean()) >= MIN_CHANGE_GREY
+
+
+def _apply(
+    drawing: _Drawing,
+    after: Floats,
+    grey: Floats,
+    mask: NDArray[np.uint8],
+    window: tuple[slice, slice],
+    rng: np.random.Generator,
+    *,
+    noise: NoiseModel,
+) -> None:
+    """Write a defect into image and mask."""
     # What is covered has lost its grain; the defect brings as much of its own.
     variance = noise.variance(after) * (1 - (1 - drawing.weight) ** 2)
     grain = rng.standard_normal(after.shape, dtype=np.float32)
     grey[window] = after + np.sqrt(variance) * grain
     mask[window][drawing.body] = int(mask.max()) + 1
-    return True
 
 
 def _draw_window(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, slice]:

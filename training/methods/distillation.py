@@ -57,6 +57,7 @@ class Distillation(Method):
             seed=options.seed,
             crop_candidates=options.crop_candidates,
             planted=config.paired.planted,
+            min_detectability=config.paired.min_detectability,
             patch_share=config.paired.patch_share,
             patches=config.paired.patches,
         )

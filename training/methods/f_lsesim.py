@@ -121,6 +121,7 @@ class FLSeSim(Method):
             seed=self.seed,
             crop_candidates=options.crop_candidates,
             planted=config.paired.planted if num_paired else (0, 0),
+            min_detectability=config.paired.min_detectability,
             patch_share=config.paired.patch_share if num_paired else 0.0,
             patches=config.paired.patches,
         )
