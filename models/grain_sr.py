@@ -18,8 +18,8 @@ from models.grain import HashNoise
 from models.rep_sr import PlainSR, RepSR
 
 BORDER_PX = 4
-"""LR pixels that repeat the outermost ones around the image while it is computed. The zeros that
-convolutions pad with would be seen as dark structure, which smears what lies at the border."""
+"""LR pixels by which the image is mirrored at its border while it is computed. The zeros that
+convolutions pad with would be seen as dark structure; repeated pixels as streaks."""
 
 START_AMPLITUDE = 3.0 / 255.0
 """Grain of an untrained network, in units of [0, 1]: about that of a slow scan."""

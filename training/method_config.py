@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Side = Annotated[float, Field(ge=2)]
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -159,6 +160,12 @@ class PairedConfig(_Section):
         default=0.25, ge=0, le=1, description="share of crops with a foreign patch pasted in"
     )
     patches: int = Field(default=1, ge=1, description="foreign patches in such a crop: n1")
+    patch_sides_px: tuple[Side, Side] = Field(
+        default=(16.0, 160.0), description="their least and greatest side, HR px"
+    )
+    rounded_patches: bool = Field(
+        default=False, description="cut out along rounded outlines, not as rectangles"
+    )
 
 
 class PatchedCopiesConfig(_Section):

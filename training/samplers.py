@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.augmentation.patches import natural_source, paste_patches
+from training.augmentation.patches import SIDES_PX, natural_source, paste_patches
 from training.augmentation.planting import plant_defects
 from training.config import ConfigError
 from training.degradation import degrade, draw_degradation
@@ -63,9 +63,12 @@ class CropSampler:
         crop_candidates: Crops drawn for each one used: the one of most contrast. Most of a wafer
             image is flat, and edges are what there is to learn.
         planted: Least and most defects planted in a crop; see `training.augmentation.planting`.
-        min_detectability: Least d' of a planted defect in the LR image; see `training.visibility`.
+        min_detectability: Least d' in the LR image of what is planted or pasted; see
+            `training.visibility`.
         patch_share: Share of crops with foreign patches; see `training.augmentation.patches`.
         patches: n1 of such a crop.
+        patch_sides_px: Their least and greatest side.
+        rounded_patches: Whether they have rounded outlines instead of rectangular ones.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class CropSampler:
         min_detectability: float = 0.0,
         patch_share: float = 0.0,
         patches: int = 1,
+        patch_sides_px: tuple[float, float] = SIDES_PX,
+        rounded_patches: bool = False,
     ) -> None:
         self.side_px = (crop_px + 2 * MARGIN_PX) * scale
         _check_sizes(images, self.side_px)
@@ -96,6 +101,8 @@ class CropSampler:
         self._scan = CoarseScan(degradation=degradation, scale=scale)
         self.patch_share = patch_share
         self.patches = patches
+        self.patch_sides_px = patch_sides_px
+        self.rounded_patches = rounded_patches
         # Planted structure gets the grain of the images, measured once over all of them.
         self._noise = estimate_noise([image.pixels for image in images]) if planted[1] else None
         self._patch_source = natural_source() if patch_share else None
@@ -135,7 +142,15 @@ class CropSampler:
         foreign = planted = np.zeros(crop.shape, dtype=np.bool_)
         if self._patch_source is not None and rng.random() < self.patch_share:
             crop, foreign = paste_patches(
-                crop, rng, count=self.patches, source=self._patch_source, noise=self._noise
+                crop,
+                rng,
+                count=self.patches,
+                source=self._patch_source,
+                noise=self._noise,
+                sides_px=self.patch_sides_px,
+                is_rounded=self.rounded_patches,
+                scan=self._scan,
+                min_detectability=self.min_detectability,
             )
         least, most = self.planted
         count = int(rng.integers(least, most + 1)) if most else 0

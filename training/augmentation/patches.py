@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft, ndimage
 
+from training.augmentation.outlines import blob, inside
 from training.noise import NoiseModel
+from training.visibility import CoarseScan
 
 Floats = NDArray[np.float32]
 
@@ -55,6 +57,12 @@ CONTRAST = (0.4, 1.0)
 
 RANGE_QUANTILES = (0.02, 0.98)
 LEAF_RADII_PX = (2.0, 60.0)
+EDGE_SIGMA_PX = 1.3
+"""Blur of a rounded outline: the spot of a review scan."""
+
+MASK_WEIGHT = 0.02
+"""From this share of the grey on a pixel counts as the patch's."""
+
 ATTEMPTS = 8
 MIN_SPREAD_GREY = 6.0
 """A patch flatter than this is drawn again: sky teaches nothing."""
@@ -133,6 +141,10 @@ def paste_patches(
     source: PatchSource,
     shrink: int = 1,
     noise: NoiseModel | None = None,
+    sides_px: tuple[float, float] = SIDES_PX,
+    is_rounded: bool = False,
+    scan: CoarseScan | None = None,
+    min_detectability: float = 0.0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Paste patches at random places of an image.
 
@@ -145,6 +157,12 @@ def paste_patches(
             averaged over s x s pixels.
         noise: Noise model of the image; the patches get as much of it, so that structure does not
             come with less grain than background. None adds nothing.
+        sides_px: Least and greatest side in HR pixels.
+        is_rounded: Cut each patch out along a random rounded outline, soft as the image's edges,
+            rather than as a rectangle. HR images only.
+        scan: How the image will be scanned; None asks nothing of it.
+        min_detectability: Least d' in that scan of what is pasted, see `training.visibility`;
+            fainter patches are left out.
 
     Returns:
         A copy with the patches in it, and where they are, both (H, W); outside, nothing changes.
@@ -154,24 +172,40 @@ def paste_patches(
     Raises:
         ValueError: The count is negative or `shrink` below 1.
     """
-    if count < 0 or shrink < 1:
-        raise ValueError(f"expected count >= 0 and shrink >= 1, got {count} and {shrink}")
+    if count < 0 or shrink < 1 or (is_rounded and shrink > 1):
+        raise ValueError(
+            f"expected count >= 0 and shrink >= 1 (1 for rounded ones), got {count} and {shrink}"
+        )
     low, high = _range(image)
     pasted = image.copy()
     mask = np.zeros(image.shape, dtype=np.bool_)
     for _ in range(count):
-        height, width = (_draw_side(rng, limit=side, shrink=shrink) for side in image.shape)
+        height, width = (
+            _draw_side(rng, sides_px, limit=side, shrink=shrink) for side in image.shape
+        )
         patch = source.draw(rng, height_px=height * shrink, width_px=width * shrink)
         patch = patch.reshape(height, shrink, width, shrink).mean(axis=(1, 3))
         reach = 0.5 * (high - low) * rng.uniform(*CONTRAST)
         grey = rng.uniform(low + reach, high - reach) + reach * patch
-        if noise is not None:
-            grey = grey + np.sqrt(noise.variance(grey)) * rng.standard_normal(grey.shape)
         y = int(rng.integers(image.shape[0] - height + 1))
         x = int(rng.integers(image.shape[1] - width + 1))
         box = (slice(y, y + height), slice(x, x + width))
+        weight = np.ones(grey.shape, dtype=np.float32)
+        if is_rounded:
+            side = min(height, width)
+            outline, _, _ = blob(
+                grey.shape, rng, diameter_px=(0.6 * side, 0.95 * side), margin_px=0.0
+            )
+            weight = inside(outline, EDGE_SIGMA_PX)
+            grey = (1 - weight) * pasted[box] + weight * grey
+        if scan and scan.detectability(pasted[box], grey) < min_detectability:
+            continue
+        if noise is not None:
+            # What is covered has lost its grain; the patch brings as much of its own.
+            variance = noise.variance(grey) * (1 - (1 - weight) ** 2)
+            grey = grey + np.sqrt(variance) * rng.standard_normal(grey.shape)
         pasted[box] = np.rint(grey).clip(0, 255).astype(np.uint8)
-        mask[box] = True
+        mask[box] |= weight > MASK_WEIGHT
     return pasted, mask
 
 
@@ -229,9 +263,11 @@ def _range(image: NDArray[np.uint8]) -> tuple[float, float]:
     return min(float(low), 0.5 * float(middle)), max(float(high), min(1.5 * float(middle), 255.0))
 
 
-def _draw_side(rng: np.random.Generator, *, limit: int, shrink: int) -> int:
+def _draw_side(
+    rng: np.random.Generator, sides_px: tuple[float, float], *, limit: int, shrink: int
+) -> int:
     """Draw a side in the image's pixels, small ones as often as large ones in each octave."""
-    low, high = (np.log(side / shrink) for side in SIDES_PX)
+    low, high = (np.log(side / shrink) for side in sides_px)
     return max(1, min(round(float(np.exp(rng.uniform(low, high)))), limit))
 
 

@@ -60,6 +60,8 @@ class Distillation(Method):
             min_detectability=config.paired.min_detectability,
             patch_share=config.paired.patch_share,
             patches=config.paired.patches,
+            patch_sides_px=config.paired.patch_sides_px,
+            rounded_patches=config.paired.rounded_patches,
         )
         self.lr = LrSampler(
             inputs.lr,

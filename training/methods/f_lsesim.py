@@ -124,6 +124,8 @@ class FLSeSim(Method):
             min_detectability=config.paired.min_detectability,
             patch_share=config.paired.patch_share if num_paired else 0.0,
             patches=config.paired.patches,
+            patch_sides_px=config.paired.patch_sides_px,
+            rounded_patches=config.paired.rounded_patches,
         )
         self.num_paired = num_paired
         self.num_unpaired = options.batch_size - num_paired

@@ -1,0 +1,89 @@
+"""What a coarse scan can show, and that nothing fainter is planted."""
+
+import numpy as np
+import pytest
+
+from training.augmentation.planting import plant_defects
+from training.degradation_config import DegradationConfig
+from training.noise import NoiseModel
+from training.visibility import CoarseScan
+
+PLAIN = DegradationConfig(
+    spot_sigma_px=(0, 0), noise_var_base=(25, 25), noise_var_slope=(0, 0), gain=(1, 1)
+)
+
+
+def test_detectability_of_a_square_is_its_contrast_times_the_root_of_its_area() -> None:
+    """10 grey levels on 3x3 LR pixels in noise of 5 levels: 10 / 5 * 3."""
+    before = np.full((96, 96), 60.0, dtype=np.float32)
+    after = before.copy()
+    after[24:36, 40:52] += 10
+
+    value = CoarseScan(degradation=PLAIN, scale=4).detectability(before, after)
+
+    assert pytest.approx(6.0, rel=1e-5) == value
+
+
+def test_spot_tone_and_noise_decide() -> None:
+    """A wider spot and noise that grows with grey show less, a steeper tone shows more."""
+    before = np.full((96, 96), 60.0, dtype=np.float32)
+    after = before.copy()
+    after[44:52, 44:52] += 10
+
+    def value(**changed: object) -> float:
+        config = PLAIN.model_copy(update=changed)
+        return CoarseScan(degradation=config, scale=4).detectability(before, after)
+
+    plain = value()
+    assert value(spot_sigma_px=(4.0, 4.0)) < 0.8 * plain
+    # The noise is that of the grey halfway, 65.
+    noisier = (25 + 1.24 * 65) / 25
+    assert pytest.approx(plain / noisier**0.5, rel=1e-5) == value(noise_var_slope=(1.24, 1.24))
+    assert pytest.approx(1.5 * plain, rel=1e-4) == value(gain=(1.5, 1.5))
+    assert 0 == CoarseScan(degradation=PLAIN, scale=4).detectability(before, before)
+
+
+def test_nothing_is_planted_that_the_scan_cannot_show() -> None:
+    """Every planted change reaches the least detectability; without it many do not."""
+    rng = np.random.default_rng(0)
+    film = np.full((192, 192), 60.0, dtype=np.float32) / 255
+    scan = CoarseScan(degradation=PLAIN, scale=4)
+    silent = NoiseModel(base=0.0, slope=0.0)
+
+    def planted(least: float) -> list[float]:
+        values = []
+        for _ in range(40):
+            image, mask = plant_defects(
+                film,
+                rng,
+                count=1,
+                kinds=["stain", "particle"],
+                noise=silent,
+                scan=scan,
+                min_detectability=least,
+            )
+            if mask.any():
+                values.append(scan.detectability(255 * film, 255 * image))
+        return values
+
+    # A window of the image is looked at while planting, the whole of it here.
+    assert min(planted(12.0)) > 11.9
+    assert min(planted(0.0)) < 8.0
+
+
+def test_a_film_that_shows_nothing_gets_nothing() -> None:
+    """Where no draw is visible, fewer defects are planted, and the call ends."""
+    rng = np.random.default_rng(0)
+    film = np.full((192, 192), 60, dtype=np.uint8)
+
+    image, mask = plant_defects(
+        film,
+        rng,
+        count=3,
+        noise=NoiseModel(base=0.0, slope=0.0),
+        scan=CoarseScan(degradation=PLAIN, scale=4),
+        min_detectability=1e6,
+    )
+
+    assert not mask.any()
+    np.testing.assert_array_equal(film, image)
