@@ -206,6 +206,72 @@ def test_relativistic_loss_with_penalty_and_balance_trains(
     assert stats_of(whole)[-1]["gan"] > 0
 
 
+SURROGATE = (
+    "method.surrogate.weight=1.0",
+    "method.surrogate.features_weight=1.0",
+    "method.surrogate.silence_weight=1.0",
+    "method.surrogate.channels=4",
+    "method.surrogate.start_step=4",
+    "method.surrogate.ramp_steps=2",
+)
+
+
+def test_the_surrogate_detector_trains_and_resumes(
+    recipe: Path, unpaired_root: Path, tmp_path: Path
+) -> None:
+    """It has a phase of its own; the generator hears it from its step on; a resume is exact."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(recipe, data_root=unpaired_root, run_dir=whole, overrides=SURROGATE)
+    interrupt_after(8, recipe, root=unpaired_root, run_dir=parts, overrides=SURROGATE)
+
+    train(recipe, data_root=unpaired_root, run_dir=parts, overrides=SURROGATE, resume=True)
+
+    stats = stats_of(whole)
+    assert stats == stats_of(parts)
+    heard = {"verdict", "verdict_features", "silence"}
+    assert not heard & set(stats[0])
+    assert heard < set(stats[-1])
+    assert all("surrogate" in record for record in stats)
+
+
+def test_the_surrogate_hears_the_generator_only_in_fixed_statistics(
+    recipe: Path, unpaired_root: Path
+) -> None:
+    """Judging generated pictures changes nothing of the detector, and it trains on afterwards."""
+    inputs = inputs_of(recipe, unpaired_root, *SURROGATE)
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+    assert method.surrogate is not None
+    detector = method.surrogate.detector
+    method.prepare(9)
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+
+    terms = method.phases[-1].terms()
+    (terms["verdict"] + terms["silence"]).backward()
+
+    for name, value in detector.state_dict().items():
+        assert torch.equal(before[name], value), name
+    assert all(p.grad is None and p.requires_grad for p in detector.parameters())
+    assert detector.training
+
+
+def test_patched_copies_join_the_images_of_both_domains(recipe: Path, unpaired_root: Path) -> None:
+    """n2 copies beside each image; the description counts the images that were given."""
+    inputs = inputs_of(recipe, unpaired_root, "method.patched_copies.num_copies=2")
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+
+    method = FLSeSim(inputs, config)
+
+    assert 3 * len(inputs.hr) == len(method.pairs.images)
+    assert 3 * len(inputs.lr) == len(method.lr.images)
+    plain = FLSeSim(inputs_of(recipe, unpaired_root), config.model_copy(deep=True))
+    assert plain.describe()["data"]["image_count"] == method.describe()["data"]["image_count"]
+    assert np.array_equal(inputs.lr[0].pixels, method.lr.images[0].pixels)
+    assert not np.array_equal(inputs.lr[0].pixels, method.lr.images[len(inputs.lr)].pixels)
+
+
 def test_divergence_names_the_phase(recipe: Path, unpaired_root: Path, tmp_path: Path) -> None:
     """A discriminator that explodes is named, not just a loss that is not a number."""
     overrides = [
@@ -272,7 +338,8 @@ def test_a_method_that_needs_lr_images_says_so(recipe: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["f_lsesim", "f_lsesim_cpu", "f_lsesim_paper", "supervised", "fast", "tiny"]
+    "name",
+    ["default", "f_lsesim", "f_lsesim_cpu", "f_lsesim_paper", "supervised", "fast", "tiny"],
 )
 def test_shipped_recipes_are_valid(name: str) -> None:
     """Every recipe in the package can be read."""

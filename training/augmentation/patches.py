@@ -61,7 +61,7 @@ EDGE_SIGMA_PX = 1.3
 """Blur of a rounded outline: the spot of a review scan."""
 
 MASK_WEIGHT = 0.02
-"""From this share of the grey on a pixel counts as the patch's."""
+"""A rounded outline ends where less than this share of a pixel's grey is the patch's."""
 
 ATTEMPTS = 8
 MIN_SPREAD_GREY = 6.0
@@ -197,6 +197,7 @@ def paste_patches(
                 grey.shape, rng, diameter_px=(0.6 * side, 0.95 * side), margin_px=0.0
             )
             weight = inside(outline, EDGE_SIGMA_PX)
+            weight[weight <= MASK_WEIGHT] = 0
             grey = (1 - weight) * pasted[box] + weight * grey
         if scan and scan.detectability(pasted[box], grey) < min_detectability:
             continue
@@ -205,7 +206,7 @@ def paste_patches(
             variance = noise.variance(grey) * (1 - (1 - weight) ** 2)
             grey = grey + np.sqrt(variance) * rng.standard_normal(grey.shape)
         pasted[box] = np.rint(grey).clip(0, 255).astype(np.uint8)
-        mask[box] |= weight > MASK_WEIGHT
+        mask[box] |= weight > 0
     return pasted, mask
 
 

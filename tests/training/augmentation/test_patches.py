@@ -17,7 +17,9 @@ from training.augmentation.patches import (
     pink_noise,
     synthetic_source,
 )
+from training.degradation_config import DegradationConfig
 from training.noise import NoiseModel
+from training.visibility import CoarseScan
 
 
 def _image(*, side_px: int = 200, seed: int = 0) -> np.ndarray:
@@ -187,6 +189,44 @@ def test_synthetic_pictures_have_their_spectra() -> None:
     assert -1.0 == pytest.approx(slope, abs=0.15)
     assert float((steps < 0.5).mean()) > 0.3
     assert float(np.quantile(steps, 0.98)) > 25
+
+
+def test_a_rounded_patch_leaves_its_corners_alone() -> None:
+    """It covers part of its box, with a soft rim; outside nothing changes."""
+    image = np.full((128, 128), 90, dtype=np.uint8)
+
+    pasted, mask = paste_patches(
+        image,
+        np.random.default_rng(3),
+        count=1,
+        source=synthetic_source(),
+        sides_px=(60, 60),
+        is_rounded=True,
+    )
+
+    rows, columns = np.nonzero(mask)
+    box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    assert 20 < np.ptp(rows) < 64
+    assert mask.sum() < 0.95 * box
+    assert np.array_equal(image[~mask], pasted[~mask])
+    assert not np.array_equal(image[mask], pasted[mask])
+
+
+def test_patches_that_a_scan_cannot_show_are_left_out() -> None:
+    """With an impossible least detectability nothing is pasted."""
+    scan = CoarseScan(degradation=DegradationConfig(), scale=4)
+
+    pasted, mask = paste_patches(
+        _image(),
+        np.random.default_rng(0),
+        count=5,
+        source=synthetic_source(),
+        scan=scan,
+        min_detectability=1e6,
+    )
+
+    assert not mask.any()
+    assert np.array_equal(_image(), pasted)
 
 
 @pytest.mark.parametrize(("count", "shrink"), [(-1, 1), (1, 0)])
