@@ -46,7 +46,7 @@ def test_spot_tone_and_noise_decide() -> None:
 def test_nothing_is_planted_that_the_scan_cannot_show() -> None:
     """Every planted change reaches the least detectability; without it many do not."""
     rng = np.random.default_rng(0)
-    film = np.full((192, 192), 60.0, dtype=np.float32) / 255
+    film = np.full((192, 192), 60 / 255, dtype=np.float32)
     scan = CoarseScan(degradation=PLAIN, scale=4)
     silent = NoiseModel(base=0.0, slope=0.0)
 

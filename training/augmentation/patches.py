@@ -199,7 +199,7 @@ def paste_patches(
             weight = inside(outline, EDGE_SIGMA_PX)
             weight[weight <= MASK_WEIGHT] = 0
             grey = (1 - weight) * pasted[box] + weight * grey
-        if scan and scan.detectability(pasted[box], grey) < min_detectability:
+        if scan and scan.detectability(pasted[box].astype(np.float32), grey) < min_detectability:
             continue
         if noise is not None:
             # What is covered has lost its grain; the patch brings as much of its own.
