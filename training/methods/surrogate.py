@@ -17,9 +17,8 @@ from training.samplers import PairBatch
 from training.surrogate import CELL_PX, SurrogateDetector
 
 BORDER_CELLS = 3
-"""Outermost cells that the generator does not hear of. There the detector sees the border of a crop
-as the generator does, and speaks of the cut more than of the picture: of a run with these cells,
-nine of ten false alarms lay in the outer 16 pixels."""
+"""Outermost cells that the generator does not hear of: there the detector sees the zeros around the
+crop, and speaks of the cut more than of the picture."""
 
 
 class SurrogatePhase:
