@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Side = Annotated[float, Field(ge=2)]
+Count = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -134,8 +135,35 @@ class StatisticsConfig(_Section):
     start_step: int = Field(default=0, ge=0, description="the first step with these terms")
 
 
-class PairedConfig(_Section):
-    """Pseudo-pairs: HR crops, with planted structure, and their synthetic LR versions."""
+class AddedStructureConfig(_Section):
+    """What is added to HR crops before they are degraded: structure that the images lack."""
+
+    planted: tuple[Count, Count] = Field(
+        default=(0, 3), description="defects a crop, least and most"
+    )
+    min_detectability: float = Field(
+        default=8.0,
+        ge=0,
+        description="least d' in the LR image of what is planted or pasted; fainter structure "
+        "teaches to see noise",
+    )
+    patch_share: float = Field(
+        default=0.25, ge=0, le=1, description="share of crops with a foreign patch pasted in"
+    )
+    patches: int = Field(default=1, ge=1, description="foreign patches in such a crop: n1")
+    patch_sides_px: tuple[Side, Side] = Field(
+        default=(16.0, 160.0), description="their least and greatest side, HR px"
+    )
+    rounded_patches: bool = Field(
+        default=False, description="cut out along rounded outlines, not as rectangles"
+    )
+    own_patch_share: float = Field(
+        default=0.0, ge=0, le=1, description="share of them cut out of the HR images themselves"
+    )
+
+
+class PairedConfig(AddedStructureConfig):
+    """Pseudo-pairs: HR crops, with added structure, and their synthetic LR versions."""
 
     share: float = Field(default=0.5, ge=0, le=1, description="share of the batch")
     pixel_weight: Weight = Field(default=20.0, description="Charbonnier loss of the structure")
@@ -150,22 +178,6 @@ class PairedConfig(_Section):
     )
     energy_weight: Weight = Field(default=5.0, description="local energy of the grain")
     defect_weight: Weight = Field(default=2.0, description="extra pixel weight on planted defects")
-    planted: tuple[int, int] = Field(default=(0, 3), description="defects a crop, least and most")
-    min_detectability: float = Field(
-        default=8.0,
-        ge=0,
-        description="least d' of a planted defect in its LR image; fainter ones teach to see noise",
-    )
-    patch_share: float = Field(
-        default=0.25, ge=0, le=1, description="share of crops with a foreign patch pasted in"
-    )
-    patches: int = Field(default=1, ge=1, description="foreign patches in such a crop: n1")
-    patch_sides_px: tuple[Side, Side] = Field(
-        default=(16.0, 160.0), description="their least and greatest side, HR px"
-    )
-    rounded_patches: bool = Field(
-        default=False, description="cut out along rounded outlines, not as rectangles"
-    )
 
 
 class PatchedCopiesConfig(_Section):

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.augmentation.patches import SIDES_PX, natural_source, paste_patches
+from training.augmentation.patches import PatchSource, natural_source, paste_patches
 from training.augmentation.planting import plant_defects
 from training.config import ConfigError
 from training.degradation import degrade, draw_degradation
 from training.degradation_config import DegradationConfig
 from training.images import SourceImage
+from training.method_config import AddedStructureConfig
 from training.noise import estimate_noise
 from training.visibility import CoarseScan
 
@@ -62,13 +63,7 @@ class CropSampler:
         seed: Of everything drawn.
         crop_candidates: Crops drawn for each one used: the one of most contrast. Most of a wafer
             image is flat, and edges are what there is to learn.
-        planted: Least and most defects planted in a crop; see `training.augmentation.planting`.
-        min_detectability: Least d' in the LR image of what is planted or pasted; see
-            `training.visibility`.
-        patch_share: Share of crops with foreign patches; see `training.augmentation.patches`.
-        patches: n1 of such a crop.
-        patch_sides_px: Their least and greatest side.
-        rounded_patches: Whether they have rounded outlines instead of rectangular ones.
+        added: Defects and foreign patches that are added to the crops; None adds nothing.
     """
 
     def __init__(
@@ -81,12 +76,7 @@ class CropSampler:
         batch_size: int,
         seed: int,
         crop_candidates: int = 1,
-        planted: tuple[int, int] = (0, 0),
-        min_detectability: float = 0.0,
-        patch_share: float = 0.0,
-        patches: int = 1,
-        patch_sides_px: tuple[float, float] = SIDES_PX,
-        rounded_patches: bool = False,
+        added: AddedStructureConfig | None = None,
     ) -> None:
         self.side_px = (crop_px + 2 * MARGIN_PX) * scale
         _check_sizes(images, self.side_px)
@@ -96,16 +86,12 @@ class CropSampler:
         self.batch_size = batch_size
         self.crop_candidates = crop_candidates
         self.seed = seed
-        self.planted = planted
-        self.min_detectability = min_detectability
+        self.added = added
         self._scan = CoarseScan(degradation=degradation, scale=scale)
-        self.patch_share = patch_share
-        self.patches = patches
-        self.patch_sides_px = patch_sides_px
-        self.rounded_patches = rounded_patches
-        # Planted structure gets the grain of the images, measured once over all of them.
-        self._noise = estimate_noise([image.pixels for image in images]) if planted[1] else None
-        self._patch_source = natural_source() if patch_share else None
+        pixels = [image.pixels for image in images]
+        # Added structure gets the grain of the images, measured once over all of them.
+        self._noise = estimate_noise(pixels) if added else None
+        self._patch_source = _patch_source(pixels, added) if added else None
 
     def batch(self, step: int) -> PairBatch:
         """Return the pairs of a step.
@@ -140,19 +126,22 @@ class CropSampler:
         crop = np.rot90(crop, int(rng.integers(4)))
         crop = np.ascontiguousarray(crop[:, ::-1] if rng.integers(2) else crop)
         foreign = planted = np.zeros(crop.shape, dtype=np.bool_)
-        if self._patch_source is not None and rng.random() < self.patch_share:
+        added = self.added
+        if added is None:
+            return crop, planted, foreign
+        if self._patch_source is not None and rng.random() < added.patch_share:
             crop, foreign = paste_patches(
                 crop,
                 rng,
-                count=self.patches,
+                count=added.patches,
                 source=self._patch_source,
                 noise=self._noise,
-                sides_px=self.patch_sides_px,
-                is_rounded=self.rounded_patches,
+                sides_px=added.patch_sides_px,
+                is_rounded=added.rounded_patches,
                 scan=self._scan,
-                min_detectability=self.min_detectability,
+                min_detectability=added.min_detectability,
             )
-        least, most = self.planted
+        least, most = added.planted
         count = int(rng.integers(least, most + 1)) if most else 0
         if count:
             crop, number = plant_defects(
@@ -161,7 +150,7 @@ class CropSampler:
                 count=count,
                 noise=self._noise,
                 scan=self._scan,
-                min_detectability=self.min_detectability,
+                min_detectability=added.min_detectability,
             )
             planted = number > 0
         return crop, planted, foreign
@@ -198,6 +187,14 @@ class LrSampler:
         crops = [_draw_crop(self.images, self.crop_px, rng) for _ in range(self.batch_size)]
         turned = [crop[::-1] if rng.integers(2) else crop for crop in crops]
         return torch.from_numpy(np.stack(turned))[:, None].float() / 255.0
+
+
+def _patch_source(
+    images: Sequence[NDArray[np.uint8]], added: AddedStructureConfig
+) -> PatchSource | None:
+    if not added.patch_share:
+        return None
+    return natural_source().with_own(images, share=added.own_patch_share)
 
 
 def _draw_crop(

@@ -9,6 +9,7 @@ import torch
 from training.config import ConfigError
 from training.degradation_config import DegradationConfig
 from training.images import SourceImage, read_grey
+from training.method_config import AddedStructureConfig
 from training.samplers import CropSampler, LrSampler
 
 NEUTRAL = DegradationConfig(
@@ -107,7 +108,7 @@ def test_planted_structure_is_in_both_images_and_in_the_mask(data_root: Path) ->
             crop_px=16,
             batch_size=4,
             seed=3,
-            planted=planted,
+            added=AddedStructureConfig(planted=planted, patch_share=0.0, min_detectability=0.0),
         )
 
     batch = draw((2, 3)).batch(0)
@@ -116,6 +117,45 @@ def test_planted_structure_is_in_both_images_and_in_the_mask(data_root: Path) ->
     assert {0.0, 1.0} == set(batch.mask.unique().tolist())
     assert float((batch.lr - torch.nn.functional.avg_pool2d(batch.hr, 4)).abs().max()) < 0.51 / 255
     assert 0 == float(draw((0, 0)).batch(0).mask.max())
+
+
+def test_own_patches_show_the_images_where_they_do_not_belong() -> None:
+    """A crop of the blank image gets stripes, which only the other image has."""
+    y, _ = np.mgrid[:96, :96]
+    stripes = np.where(y // 8 % 2, 160, 80).astype(np.uint8)
+    blank = np.full((96, 96), 120, dtype=np.uint8)
+    images = [
+        SourceImage(name=name, source=name, pixels=pixels)
+        for name, pixels in (("stripes", stripes), ("blank", blank))
+    ]
+
+    batch = CropSampler(
+        images,
+        degradation=NEUTRAL,
+        scale=4,
+        crop_px=16,
+        batch_size=60,
+        seed=0,
+        added=AddedStructureConfig(
+            planted=(0, 0),
+            min_detectability=0.0,
+            patch_share=1.0,
+            patch_sides_px=(48.0, 64.0),
+            own_patch_share=1.0,
+        ),
+    ).batch(0)
+
+    grey = 255 * batch.hr.numpy()
+    foreign = batch.foreign.numpy() > 0
+    patched = [
+        crop[where]
+        for crop, where in zip(grey, foreign, strict=True)
+        if where.any() and not where.all() and set(np.rint(crop[~where])) == {120.0}
+    ]
+    # Blank patches on blank crops are flat; striped ones show two levels about equally often.
+    striped = [patch for patch in patched if patch.std() > 5.0]
+    assert len(striped) > 5
+    assert all(0.25 < float((patch > patch.mean()).mean()) < 0.75 for patch in striped)
 
 
 def test_lr_crops_are_flipped_along_the_scan_axis_only(data_root: Path) -> None:

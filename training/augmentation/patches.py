@@ -2,7 +2,8 @@
 
 Training images show a few defect-free patterns only. Pasted patches say that whatever else is there
 must pass unchanged. Sources are the photographs in scikit-image's own wheel (read by path: nothing
-is fetched) and two synthetic families with the statistics of natural pictures.
+is fetched), two synthetic families with the statistics of natural pictures, and other places of the
+training images themselves: edges and textures as the tool draws them, where they do not belong.
 
 Two uses: paste into HR images and then degrade them (pseudo-pairs: patch and background share one
 degradation); or paste into the images of both domains independently (unpaired training), the LR
@@ -10,11 +11,12 @@ ones as area means. For unpaired training every image gets `num_copies` augmente
 
 Source: S. Chakraborty, *Super-Resolution of SEM Images*, MTech thesis, IIT Madras 2022 (natural
 patches, their number and the number of copies); A. B. Lee, D. Mumford, J. Huang, *Occlusion models
-for natural images*, IJCV 41 (2001), for dead leaves.
+for natural images*, IJCV 41 (2001), for dead leaves; C.-L. Li et al., *CutPaste*, CVPR 2021, for
+patches of the training images themselves.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,6 +65,9 @@ EDGE_SIGMA_PX = 1.3
 MASK_WEIGHT = 0.02
 """A rounded outline ends where less than this share of a pixel's grey is the patch's."""
 
+OWN_SIGMA_PX = 1.0
+"""Blur of the training images before patches are cut out of them, against their grain."""
+
 ATTEMPTS = 8
 MIN_SPREAD_GREY = 6.0
 """A patch flatter than this is drawn again: sky teaches nothing."""
@@ -75,10 +80,29 @@ class PatchSource:
     Attributes:
         pictures: (H, W) float32 grey in [0, 255] each.
         synthetic_share: Share of the patches that are drawn, not cut out.
+        own: Like the pictures, made from the training images; see `with_own`.
+        own_share: Share of the patches that are cut out of these, before all else.
     """
 
     pictures: tuple[Floats, ...]
     synthetic_share: float = SYNTHETIC_SHARE
+    own: tuple[Floats, ...] = ()
+    own_share: float = 0.0
+
+    def with_own(self, images: Sequence[NDArray[np.uint8]], *, share: float) -> "PatchSource":
+        """Return the source with patches of the training images too.
+
+        Their grain is smoothed away: a pasted patch gets its own.
+
+        Args:
+            images: (H, W) uint8 each.
+            share: Of the patches.
+        """
+        smooth = (
+            np.asarray(ndimage.gaussian_filter(image.astype(np.float32), OWN_SIGMA_PX))
+            for image in images
+        )
+        return replace(self, own=tuple(smooth), own_share=share)
 
     def draw(self, rng: np.random.Generator, *, height_px: int, width_px: int) -> Floats:
         """Return a patch, (height_px, width_px) float32, of mean 0 and with -1 to 1 as its range.
@@ -88,13 +112,7 @@ class PatchSource:
         side = max(height_px, width_px)
         patch = np.zeros((side, side), dtype=np.float32)
         for _ in range(ATTEMPTS):
-            draw = rng.uniform()
-            if not self.pictures or draw < 0.5 * self.synthetic_share:
-                patch = dead_leaves(side, rng)
-            elif draw < self.synthetic_share:
-                patch = pink_noise(side, rng)
-            else:
-                patch = self._cut(rng, side)
+            patch = self._draw_square(rng, side)
             if float(patch.std()) >= MIN_SPREAD_GREY:
                 break
         patch = np.rot90(patch, int(rng.integers(4)))
@@ -104,14 +122,15 @@ class PatchSource:
         peak = float(np.quantile(np.abs(patch), RANGE_QUANTILES[1]))
         return (sign * patch / max(peak, 1e-3)).clip(-1.0, 1.0).astype(np.float32)
 
-    def _cut(self, rng: np.random.Generator, side: int) -> Floats:
-        picture = self.pictures[int(rng.integers(len(self.pictures)))]
-        if min(picture.shape) < side:
-            factor = side / min(picture.shape)
-            picture = np.asarray(ndimage.zoom(picture, factor * 1.01, order=1), dtype=np.float32)
-        y = int(rng.integers(picture.shape[0] - side + 1))
-        x = int(rng.integers(picture.shape[1] - side + 1))
-        return picture[y : y + side, x : x + side]
+    def _draw_square(self, rng: np.random.Generator, side: int) -> Floats:
+        if self.own_share and rng.uniform() < self.own_share:
+            return _cut(self.own, rng, side)
+        draw = rng.uniform()
+        if not self.pictures or draw < 0.5 * self.synthetic_share:
+            return dead_leaves(side, rng)
+        if draw < self.synthetic_share:
+            return pink_noise(side, rng)
+        return _cut(self.pictures, rng, side)
 
 
 @cache
@@ -275,3 +294,13 @@ def _draw_side(
 def _read(path: Path) -> Floats:
     with Image.open(path) as picture:
         return np.asarray(picture.convert("L"), dtype=np.float32)
+
+
+def _cut(pictures: Sequence[Floats], rng: np.random.Generator, side: int) -> Floats:
+    picture = pictures[int(rng.integers(len(pictures)))]
+    if min(picture.shape) < side:
+        factor = side / min(picture.shape)
+        picture = np.asarray(ndimage.zoom(picture, factor * 1.01, order=1), dtype=np.float32)
+    y = int(rng.integers(picture.shape[0] - side + 1))
+    x = int(rng.integers(picture.shape[1] - side + 1))
+    return picture[y : y + side, x : x + side]

@@ -56,12 +56,7 @@ class Distillation(Method):
             batch_size=num_paired,
             seed=options.seed,
             crop_candidates=options.crop_candidates,
-            planted=config.paired.planted,
-            min_detectability=config.paired.min_detectability,
-            patch_share=config.paired.patch_share,
-            patches=config.paired.patches,
-            patch_sides_px=config.paired.patch_sides_px,
-            rounded_patches=config.paired.rounded_patches,
+            added=config.paired,
         )
         self.lr = LrSampler(
             inputs.lr,

@@ -120,12 +120,7 @@ class FLSeSim(Method):
             batch_size=num_paired or options.batch_size,
             seed=self.seed,
             crop_candidates=options.crop_candidates,
-            planted=config.paired.planted if num_paired else (0, 0),
-            min_detectability=config.paired.min_detectability,
-            patch_share=config.paired.patch_share if num_paired else 0.0,
-            patches=config.paired.patches,
-            patch_sides_px=config.paired.patch_sides_px,
-            rounded_patches=config.paired.rounded_patches,
+            added=config.paired if num_paired else None,
         )
         self.num_paired = num_paired
         self.num_unpaired = options.batch_size - num_paired
