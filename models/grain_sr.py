@@ -7,6 +7,7 @@ there is at each pixel, and `HashNoise` supplies it. Cost at 48 channels and 8 b
 960x960: 11.2 GMAC.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -56,7 +57,13 @@ class GrainSR(Generator):
     """
 
     def __init__(
-        self, *, channels: int = 48, num_blocks: int = 8, scale: int = 4, expansion: int = 2
+        self,
+        *,
+        channels: int = 48,
+        num_blocks: int = 8,
+        scale: int = 4,
+        expansion: int = 2,
+        dilations: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.trunk = RepSR(
@@ -65,6 +72,7 @@ class GrainSR(Generator):
             scale=scale,
             expansion=expansion,
             extra_outputs=scale * scale,
+            dilations=dilations,
         )
         self.head = GrainHead(phases=scale * scale)
         self.scale = scale
@@ -74,6 +82,7 @@ class GrainSR(Generator):
             "num_blocks": num_blocks,
             "scale": scale,
             "expansion": expansion,
+            **({} if dilations is None else {"dilations": list(dilations)}),
         }
         bias = self.trunk.tail.bias
         if bias is None:

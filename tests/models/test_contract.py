@@ -15,6 +15,7 @@ from models import GENERATORS, Generator, build_generator, load_generator, save_
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("rep_sr", {"channels": 8, "num_blocks": 3}),
     ("grain_sr", {"channels": 8, "num_blocks": 3}),
+    ("grain_sr", {"channels": 8, "num_blocks": 3, "dilations": [1, 2, 1]}),
     ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": True}),
     ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": False}),
 ]

@@ -15,11 +15,11 @@ def _randomise(module: torch.nn.Module, *, seed: int, std: float) -> None:
             parameter.add_(std * torch.randn(parameter.shape, generator=generator))
 
 
-@pytest.mark.parametrize("expansion", [1, 2])
-def test_block_equals_its_branches_at_every_pixel(expansion: int) -> None:
+@pytest.mark.parametrize(("expansion", "dilation"), [(1, 1), (2, 1), (2, 3)])
+def test_block_equals_its_branches_at_every_pixel(expansion: int, dilation: int) -> None:
     """One merged convolution gives what the four branches give, also in the border pixels."""
     torch.manual_seed(0)
-    block = RepConv3(channels=12, expansion=expansion)
+    block = RepConv3(channels=12, expansion=expansion, dilation=dilation)
     _randomise(block, seed=1, std=0.1)
     features = torch.randn(2, 12, 9, 11)
 
@@ -108,3 +108,28 @@ def test_impossible_sizes_are_refused() -> None:
     """A network of no channels is an error that names the values."""
     with pytest.raises(ValueError, match="at least 1, got 0, 8, 4, 2"):
         RepSR(channels=0)
+
+
+@pytest.mark.parametrize("dilations", [[1], [1, 0], [1, 2, 3]])
+def test_dilations_that_fit_no_blocks_are_refused(dilations: list[int]) -> None:
+    """One for each block, none below 1."""
+    with pytest.raises(ValueError, match=r"dilations must be 2 numbers of at least 1"):
+        RepSR(num_blocks=2, dilations=dilations)
+
+
+def test_a_dilated_network_sees_as_far_as_it_says() -> None:
+    """One LR pixel moves the output within the receptive radius, to its very edge, not beyond."""
+    torch.manual_seed(0)
+    network = RepSR(channels=8, num_blocks=3, dilations=[1, 3, 2])
+    _randomise(network, seed=5, std=0.1)
+    radius = network.receptive_radius_px
+    lr = torch.rand(1, 1, 41, 41)
+    changed = lr.clone()
+    changed[0, 0, 20, 20] += 0.5
+
+    with torch.no_grad():
+        difference = (network(changed) - network(lr)).abs()[0, 0]
+
+    moved = difference.nonzero() // network.scale
+    assert 8 == radius
+    assert (20 - radius, 20 + radius) == (int(moved.min()), int(moved.max()))
