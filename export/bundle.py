@@ -21,10 +21,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 # A manifest is a few kilobytes; the limit keeps a wrong file from being read whole.
 MAX_MANIFEST_BYTES = 1 << 20
+
+FLAGS = ("non_finite", "saturated", "consistency", "consistency_worst")
+"""Columns of the graphs' second output, `flags` float32 (N, K): what can be said of a tile's answer
+without knowing the truth. In order: the share of LR pixels where the answer is no number, and where
+it left the 8-bit range and was cut off; the mean and the least local correlation between the
+answer, seen coarsely, and the tile."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -69,7 +75,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     # It becomes an HTTP header and a metric label.
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
@@ -84,9 +90,17 @@ class Manifest(BaseModel):
     max_batch_size: int = Field(ge=1, description="Largest batch that the model was checked with.")
     precision: Precision = Field(description="Execution precision unless the operator asks.")
     graphs: dict[Precision, str] = Field(description="ONNX file by precision.")
+    flags: tuple[str, ...] = Field(description="Columns of the graphs' second output.")
     window: tuple[int, int] | None = Field(
         description="Grey range lo, hi of 16-bit input that maps to 0..255; null is 0..65535."
     )
+
+    @field_validator("flags")
+    @classmethod
+    def _check_flags(cls, flags: tuple[str, ...]) -> tuple[str, ...]:
+        if flags != FLAGS:
+            raise ValueError(f"expected {', '.join(FLAGS)}")
+        return flags
 
     @field_validator("window")
     @classmethod

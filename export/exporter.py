@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import Bundle, Precision, load_bundle, write_bundle
+from export.bundle import FLAGS, Bundle, Precision, load_bundle, write_bundle
 from export.model_card import model_card
 from export.parity import ParityRow, golden_tile, reference, run_gate, summarise
 from export.to_onnx import to_onnx
@@ -86,6 +86,7 @@ def export_bundle(
         "max_batch_size": max_batch_size,
         "precision": PRECISION,
         "graphs": {PRECISION: "model.onnx"},
+        "flags": FLAGS,
         "window": window,
         "source_checkpoint_sha256": hashlib.sha256(files["model.safetensors"]).hexdigest(),
         "training": info.training,

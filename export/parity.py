@@ -47,7 +47,7 @@ class ParityRow:
 def reference(generator: Generator, lr: Batch) -> Batch:
     """Run the generator in FP32 torch on (N, 1, H, W) uint8; gives (N, 1, s*H, s*W) uint8."""
     with torch.inference_mode():
-        return GreyLevels(generator)(torch.from_numpy(lr)).numpy()
+        return GreyLevels(generator)(torch.from_numpy(lr))[0].numpy()
 
 
 def run_gate(
@@ -89,7 +89,7 @@ def compare(
     rows = []
     for case, lr in cases:
         expected = reference(generator, lr)
-        actual = engine.run(lr)
+        actual = engine.run(lr).sr
         if actual.shape != expected.shape:
             raise ParityError(f"{case}: the graph gave {actual.shape}, torch {expected.shape}")
         error = np.abs(actual.astype(np.int16) - expected)

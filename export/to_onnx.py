@@ -1,4 +1,4 @@
-"""Generator to ONNX: one graph from uint8 tiles to uint8 tiles, sizes left free.
+"""Generator to ONNX: one graph from uint8 tiles to uint8 tiles and their flags, sizes left free.
 
 Everything between the bytes is in the graph: cast, scaling to [0, 1], the network in its merged
 form, clamping, rounding and the cast back. An engine feeds grey levels and reads grey levels, so no
@@ -11,6 +11,7 @@ import onnx
 import torch
 from torch import nn
 
+from export.quality_flags import quality_flags
 from models import Generator
 
 OPSET = 18
@@ -23,13 +24,21 @@ class GreyLevels(nn.Module):
     def __init__(self, generator: Generator) -> None:
         """Take the merged form of `generator`."""
         super().__init__()
+        self.scale = generator.scale
         self.network = generator.merged()
         self.eval()
 
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """Enlarge (N, 1, H, W) uint8 to (N, 1, scale*H, scale*W) uint8; halves round to even."""
-        sr = self.network(lr.float() / WHITE)
-        return torch.round(torch.clamp(sr * WHITE, 0.0, WHITE)).to(torch.uint8)
+    def forward(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Enlarge (N, 1, H, W) uint8, and judge the answers.
+
+        Returns:
+            (N, 1, scale*H, scale*W) uint8, halves rounded to even, and (N, K) float32, see
+            `export.quality_flags`.
+        """
+        image = lr.float() / WHITE
+        sr = self.network(image).float()
+        flags = quality_flags(image, sr, scale=self.scale)
+        return torch.round(torch.clamp(sr * WHITE, 0.0, WHITE)).to(torch.uint8), flags
 
 
 def to_onnx(generator: Generator, *, tile: tuple[int, int]) -> bytes:
@@ -41,7 +50,7 @@ def to_onnx(generator: Generator, *, tile: tuple[int, int]) -> bytes:
 
     Returns:
         A serialised ONNX model (opset 18): `lr` uint8 (N, 1, H, W) to `sr` uint8
-        (N, 1, scale*H, scale*W), the same bytes for the same weights.
+        (N, 1, scale*H, scale*W) and `flags` float32 (N, K), the same bytes for the same weights.
     """
     height, width = tile
     # A batch of two: the exporter would take a batch of one for a constant.
@@ -56,7 +65,7 @@ def to_onnx(generator: Generator, *, tile: tuple[int, int]) -> bytes:
             dynamo=True,
             opset_version=OPSET,
             input_names=["lr"],
-            output_names=["sr"],
+            output_names=["sr", "flags"],
             dynamic_shapes={"lr": free},
             verbose=False,
         )
@@ -87,6 +96,7 @@ def _name_axes(model: onnx.ModelProto) -> None:
     for value, names in (
         (model.graph.input[0], ("N", None, "H", "W")),
         (model.graph.output[0], ("N", None, "sH", "sW")),
+        (model.graph.output[1], ("N", None)),
     ):
         for axis, name in zip(value.type.tensor_type.shape.dim, names, strict=True):
             if name is not None:

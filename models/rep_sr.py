@@ -27,8 +27,9 @@ class RepSR(Generator):
     and telling a defect from a pattern ask for a view of several pitches, which depth alone buys
     dearly.
 
-    Source: growing and falling dilations as in IRCNN (Zhang et al. 2017); structure as ECBSR (Zhang et al. 2021) and the plain networks of the NTIRE efficient
-    super-resolution challenges; own code.
+    Source: growing and falling dilations as in IRCNN (Zhang et al. 2017); structure as ECBSR (Zhang
+    et al. 2021) and the plain networks of the NTIRE efficient super-resolution challenges; own
+    code.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class RepSR(Generator):
         reaches = (1,) * num_blocks if dilations is None else tuple(dilations)
         if len(reaches) != num_blocks or min(reaches) < 1:
             raise ValueError(
-                f"dilations must be {num_blocks} numbers of at least 1, one a block, got {dilations}"
+                f"dilations must be {num_blocks} numbers of at least 1, one a block, "
+                f"got {dilations}"
             )
         self.scale = scale
         # A 3x3 convolution lets the result look as many LR pixels further as its taps lie apart.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.bundle import Bundle, load_bundle
 from models import load_generator
@@ -90,15 +91,19 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
     loaded = load_engine(
         engine, bundle, EngineOptions(precision=manifest.precision, threads=available_cpus())
     )
+
+    def upscale(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return loaded.run(lr).sr
+
     noise = np.random.default_rng(0).integers(0, 256, manifest.tile, dtype=np.uint8)
     return upscaler_method(
         named.name,
-        loaded.run,
+        upscale,
         scale=manifest.scale,
         role=role,
         group=named.group,
         gmac=_gmac(bundle),
-        ms=median_ms(loaded.run, noise),
+        ms=median_ms(upscale, noise),
         version=f"{bundle.version}/{loaded.name}/{loaded.precision}",
     )
 

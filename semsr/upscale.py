@@ -85,7 +85,7 @@ def _upscale(path: Path, engine: Engine, manifest: Manifest, max_pixels: int) ->
     )
     lr = to_uint8(image.pixels, manifest.window or FULL_RANGE)
     plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
-    tiles = [engine.run(np.ascontiguousarray(tile)[None, None])[0, 0] for tile in plan.split(lr)]
+    tiles = [engine.run(np.ascontiguousarray(tile)[None, None]).sr[0, 0] for tile in plan.split(lr)]
     sr = plan.merge(tiles, scale=manifest.scale)
     metadata = image.metadata.scaled(manifest.scale)
     return codec.encode(sr, _answer_type(path.suffix.lower()), metadata)

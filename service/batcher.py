@@ -27,7 +27,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from service.engines.protocol import Engine
+from export.bundle import FLAGS
+from service.engines.protocol import Engine, EngineOutput
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
 
 Tile = npt.NDArray[np.uint8]
@@ -42,12 +43,14 @@ class TileResult:
 
     Attributes:
         sr: (scale*H, scale*W) uint8, a view into the batch's output.
+        flags: (K,) float32, see `export.bundle.FLAGS`.
         queue_s: Seconds between submission and the start of its batch.
         infer_s: Seconds that the engine took for the whole batch.
         batch_size: Tiles in that batch.
     """
 
     sr: Tile
+    flags: npt.NDArray[np.float32]
     queue_s: float
     infer_s: float
     batch_size: int
@@ -275,7 +278,7 @@ class Batcher:
 
     def _run_batch(self, batch: list[_Item]) -> None:
         started_s = time.monotonic()
-        outputs: npt.NDArray[np.uint8] | None = None
+        outputs: EngineOutput | None = None
         error: Exception | None = None
         try:
             lr = _stack([item.tile for item in batch])
@@ -298,7 +301,7 @@ class Batcher:
     def _settle(
         self,
         batch: list[_Item],
-        outputs: npt.NDArray[np.uint8] | None,
+        outputs: EngineOutput | None,
         error: Exception | None,
         started_s: float,
         infer_s: float,
@@ -319,9 +322,9 @@ class Batcher:
             self._seconds_per_tile = (
                 each_s if mean_s is None else mean_s + _SMOOTHING * (each_s - mean_s)
             )
-            for item, output, waited_s in zip(batch, outputs, queue_s, strict=True):
+            for item, sr, flags, waited_s in zip(batch, *outputs, queue_s, strict=True):
                 if not item.future.done():
-                    item.future.set_result(TileResult(output[0], waited_s, infer_s, size))
+                    item.future.set_result(TileResult(sr[0], flags, waited_s, infer_s, size))
         if error is not None:
             self._observer.batch_error(error)
         self._observer.batch_finished(
@@ -369,12 +372,17 @@ class Batcher:
         self._observer.loop_failed(error)
 
 
-def _check_outputs(outputs: npt.NDArray[np.uint8], batch: list[_Item]) -> None:
+def _check_outputs(outputs: EngineOutput, batch: list[_Item]) -> None:
     height, width = batch[0].tile.shape
+    sr, flags = outputs
     expected = f"uint8 ({len(batch)}, 1, s*{height}, s*{width})"
-    fits = outputs.ndim == 4 and outputs.dtype == np.uint8 and outputs.shape[:2] == (len(batch), 1)
-    if not fits or outputs.shape[2] % height or outputs.shape[3] % width:
-        raise ValueError(f"the engine gave {outputs.dtype} {outputs.shape}; expected {expected}")
+    fits = sr.ndim == 4 and sr.dtype == np.uint8 and sr.shape[:2] == (len(batch), 1)
+    if not fits or sr.shape[2] % height or sr.shape[3] % width:
+        raise ValueError(f"the engine gave {sr.dtype} {sr.shape}; expected {expected}")
+    if flags.shape != (len(batch), len(FLAGS)):
+        raise ValueError(
+            f"the engine gave flags {flags.shape}; expected ({len(batch)}, {len(FLAGS)})"
+        )
 
 
 def _stack(tiles: list[Tile]) -> npt.NDArray[np.uint8]:

@@ -31,6 +31,8 @@ LATENCY_BUCKETS_S = (
     30.0,
 )
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
+CONSISTENCY_BUCKETS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
+SATURATED_BUCKETS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 STAGES = ("recv", "decode", "queue", "infer", "encode")
 # The only class until nightly scans exist; the label is there from the first day.
 PRIORITY = "online"
@@ -94,6 +96,26 @@ class Metrics:
             "Tiles super-resolved.",
             ("priority", "model", "version", "precision"),
         )
+        self.consistency = self._shares(
+            "semsr_consistency",
+            "Mean local correlation of an answer, seen coarsely, with its input, by image.",
+            CONSISTENCY_BUCKETS,
+        )
+        self.consistency_worst = self._shares(
+            "semsr_consistency_worst",
+            "Least local correlation of an answer, seen coarsely, with its input, by image.",
+            CONSISTENCY_BUCKETS,
+        )
+        self.saturated = self._shares(
+            "semsr_saturated_ratio",
+            "Share of an image where the answer was cut off at black or white.",
+            SATURATED_BUCKETS,
+        )
+        self.non_finite = self._counter(
+            "semsr_non_finite",
+            "Images withheld because the model gave values that are no numbers.",
+            (),
+        )
         self.engine_failures = self._counter(
             "semsr_engine_failures", "Batches on which the engine failed.", ()
         )
@@ -116,6 +138,9 @@ class Metrics:
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
+
+    def _shares(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=self.registry)
 
     def _histogram(self, name: str, text: str, labels: Sequence[str]) -> Histogram:
         return Histogram(name, text, labels, buckets=LATENCY_BUCKETS_S, registry=self.registry)

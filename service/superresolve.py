@@ -140,6 +140,7 @@ def _headers(answer: Answer) -> list[tuple[bytes, bytes]]:
         (b"content-length", str(len(answer.body)).encode()),
         (b"x-tile-shape", f"{height},{width}".encode()),
         (b"x-tile-dtype", answer.dtype.encode()),
+        (b"x-quality", answer.quality.header().encode()),
     ]
     if answer.pixel_size is not None:
         headers.append((b"x-pixel-size-nm", format_pixel_size(answer.pixel_size).encode()))

@@ -11,7 +11,7 @@ loop.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -23,11 +23,12 @@ from export.bundle import Manifest
 from service import codec, tiling
 from service.batcher import Batcher, TileResult
 from service.engines.cpu import available_cpus
-from service.errors import ImageTooLarge, QueueFull
+from service.errors import EngineFailed, ImageTooLarge, QueueFull
 from service.metadata import PixelSize
 from service.metrics import Metrics
 from service.multipart import UploadedFile, extract_file
 from service.negotiation import readable_type
+from service.quality import Quality, of_tiles
 from service.request import MULTIPART, TileRequest
 from service.window import FULL_RANGE, Window, to_uint8, to_uint16
 
@@ -48,6 +49,7 @@ class Answer:
         dtype: uint8 or uint16.
         pixel_size: Pixel size of the answer, or None if it is not known.
         tiles: Tiles that the image was cut into.
+        quality: What the graph said of them.
         stages_s: Seconds by stage: decode, queue, infer, encode.
     """
 
@@ -57,6 +59,7 @@ class Answer:
     dtype: str
     pixel_size: PixelSize | None
     tiles: int
+    quality: Quality
     stages_s: dict[str, float]
 
 
@@ -188,10 +191,11 @@ class Upscaler:
         futures = deque(self._batcher.submit(tiles, deadline_s=request.deadline_s))
         # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
         stretch = self._window(request) if image.pixels.dtype == np.uint16 else FULL_RANGE
-        sr, queue_s = await _collect(
+        sr, flags, queue_s = await _collect(
             futures, plan, scale=self._manifest.scale, stretch=stretch if is_wide else None
         )
         inferred_s = time.perf_counter()
+        quality = self._judge(flags)
 
         metadata = image.metadata.scaled(self._manifest.scale)
         encoded = await self._run(
@@ -213,8 +217,27 @@ class Upscaler:
             dtype=str(sr.dtype),
             pixel_size=metadata.pixel_size,
             tiles=plan.count,
+            quality=quality,
             stages_s=stages_s,
         )
+
+    def _judge(self, flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
+        """Put the tiles' flags together; an answer that holds values that are no numbers is none.
+
+        Raises:
+            EngineFailed: There are such values: what was made of them is not what the model means.
+        """
+        quality = of_tiles(flags)
+        self._metrics.consistency.observe(quality.consistency)
+        self._metrics.consistency_worst.observe(quality.consistency_worst)
+        self._metrics.saturated.observe(quality.saturated)
+        if quality.non_finite > 0:
+            self._metrics.non_finite.inc()
+            raise EngineFailed(
+                f"the model gave values that are no numbers at {quality.non_finite:.2%} of the "
+                "pixels of a tile; its answer is withheld"
+            )
+        return quality
 
     def close(self) -> None:
         """Let the codec threads end."""
@@ -257,7 +280,7 @@ async def _collect(
     *,
     scale: int,
     stretch: Window | None,
-) -> tuple[codec.Pixels, float]:
+) -> tuple[codec.Pixels, list[npt.NDArray[np.float32]], float]:
     """Wait for all tiles and put them together while they come, so that few are held at once.
 
     If one fails or the caller is cancelled, none is left in the queue.
@@ -269,18 +292,21 @@ async def _collect(
         stretch: Window of a 16-bit answer, or None for 8 bits.
 
     Returns:
-        The whole image, and the seconds that its first tile waited.
+        The whole image, the flags of its tiles, and the seconds that its first tile waited.
     """
     queue_s: float | None = None
     canvas: tiling.Canvas | None = None
+    flags: list[npt.NDArray[np.float32]] = []
     try:
         for index in range(plan.count):
             # Taken out, because a finished future keeps its whole batch's output alive.
             result = await futures.popleft()
             queue_s = result.queue_s if queue_s is None else min(queue_s, result.queue_s)
             sr: codec.Pixels = result.sr if stretch is None else to_uint16(result.sr, stretch)
+            # A copy: a view would keep the flags of the whole batch.
+            flags.append(result.flags.copy())
             if plan.is_single:
-                return sr, queue_s
+                return sr, flags, queue_s
             if canvas is None:
                 canvas = tiling.Canvas(plan, scale=scale, dtype=sr.dtype)
             canvas.place(index, sr)
@@ -290,4 +316,4 @@ async def _collect(
         raise
     if canvas is None or queue_s is None:
         raise ValueError("an image has at least one tile")
-    return canvas.pixels, queue_s
+    return canvas.pixels, flags, queue_s

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from export.bundle import FLAGS
+
 TILE_PX = 8
 SCALE = 4
 
@@ -40,6 +42,7 @@ def manifest_fields(*, tile_px: int = TILE_PX, **changes: object) -> dict[str, A
         "max_batch_size": 4,
         "precision": "fp32",
         "graphs": {"fp32": "model.onnx"},
+        "flags": FLAGS,
         "window": None,
         "source_checkpoint_sha256": "0" * 64,
         "training": {"data": "none: a test bundle"},

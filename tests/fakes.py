@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from export.bundle import Precision
 from service.engines.identity_engine import IdentityEngine
+from service.engines.protocol import EngineOutput
 
 
 class FakeEngine:
@@ -34,11 +35,11 @@ class FakeEngine:
         self.permits = threading.Semaphore(0)
         self.started = threading.Semaphore(0)
         self.failures: list[BaseException | None] = []
-        self.spoil: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None = None
+        self.spoil: Callable[[EngineOutput], EngineOutput] | None = None
         self.closed = False
         self._identity = IdentityEngine(scale=scale)
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
         """Record the batch, wait at the gate, then enlarge."""
         self.batches.append((lr.shape[0], lr.shape[2], lr.shape[3]))
         self.first_pixels.append([int(tile[0, 0, 0]) for tile in lr])
@@ -48,8 +49,8 @@ class FakeEngine:
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
             raise failure
-        sr = self._identity.run(lr)
-        return self.spoil(sr) if self.spoil else sr
+        output = self._identity.run(lr)
+        return self.spoil(output) if self.spoil else output
 
     def open_gate(self) -> None:
         """Let the batch that waits, and every later one, pass."""

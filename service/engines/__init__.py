@@ -9,9 +9,16 @@ import importlib
 from collections.abc import Callable
 
 from export.bundle import Bundle
-from service.engines.protocol import Engine, EngineError, EngineOptions
+from service.engines.protocol import Engine, EngineError, EngineOptions, EngineOutput
 
-__all__ = ["ENGINES", "Engine", "EngineError", "EngineOptions", "load_engine"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "EngineError",
+    "EngineOptions",
+    "EngineOutput",
+    "load_engine",
+]
 
 
 def _identity(bundle: Bundle, options: EngineOptions) -> Engine:

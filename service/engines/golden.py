@@ -21,7 +21,7 @@ def verify_golden(engine: Engine, bundle: Bundle) -> int:
     if engine.name == "identity":
         return 0
     golden = bundle.golden()
-    sr = engine.run(golden.lr)
+    sr = engine.run(golden.lr).sr
     if sr.shape != golden.sr.shape or sr.dtype != np.uint8:
         raise EngineError(
             f"engine {engine.name!r} gave {sr.dtype} {sr.shape} for the golden tile; "

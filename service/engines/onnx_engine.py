@@ -4,14 +4,14 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from export.bundle import Bundle, Precision
-from service.engines.protocol import EngineError, EngineOptions
+from service.engines.protocol import EngineError, EngineOptions, EngineOutput
 
 
 class OnnxEngine:
@@ -42,9 +42,10 @@ class OnnxEngine:
             raise EngineError(f"ONNX Runtime refuses {bundle.path}: {error}") from error
         _check_signature(self._session, bundle)
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
         """Run the graph; see `Engine.run`."""
-        return cast("npt.NDArray[np.uint8]", self._session.run(["sr"], {"lr": lr})[0])
+        outputs = cast("list[Any]", self._session.run(["sr", "flags"], {"lr": lr}))
+        return EngineOutput(*outputs)
 
     def close(self) -> None:
         """The session is freed with the object."""
@@ -53,8 +54,11 @@ class OnnxEngine:
 def _check_signature(session: onnxruntime.InferenceSession, bundle: Bundle) -> None:
     inputs = [(value.name, value.type) for value in session.get_inputs()]
     outputs = [(value.name, value.type) for value in session.get_outputs()]
-    if inputs != [("lr", "tensor(uint8)")] or ("sr", "tensor(uint8)") not in outputs:
+    if inputs != [("lr", "tensor(uint8)")] or outputs != [
+        ("sr", "tensor(uint8)"),
+        ("flags", "tensor(float)"),
+    ]:
         raise EngineError(
             f"{bundle.path}: the graph takes {inputs} and gives {outputs}; "
-            "expected lr and sr, both tensor(uint8)"
+            "expected lr and sr, both tensor(uint8), and flags, tensor(float)"
         )

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import openvino
 
 from export.bundle import Bundle, Precision
-from service.engines.protocol import EngineError, EngineOptions
+from service.engines.protocol import EngineError, EngineOptions, EngineOutput
 
 # OpenVINO runs an FP32 graph in BF16 by itself where the CPU can; the precision is always set.
 _PRECISION_HINTS: dict[str, str] = {"fp32": "f32"}
@@ -49,13 +49,14 @@ class OpenvinoEngine:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses {bundle.path}: {error}") from error
         self._request = compiled.create_infer_request()
-        self._output = compiled.output("sr")
+        self._outputs = (compiled.output("sr"), compiled.output("flags"))
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
         """Run the graph; see `Engine.run`."""
         results = self._request.infer({"lr": lr}, share_inputs=True)
         # The request owns its output tensor and overwrites it at the next call.
-        return np.array(results[self._output], dtype=np.uint8, copy=True)
+        sr, flags = (np.array(results[output], copy=True) for output in self._outputs)
+        return EngineOutput(sr, flags)
 
     def close(self) -> None:
         """The request is freed with the object."""

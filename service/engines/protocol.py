@@ -1,7 +1,7 @@
 """What an engine is: uint8 tiles in, uint8 tiles out, on a thread of its own."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,18 @@ class EngineOptions:
     threads: int
 
 
+class EngineOutput(NamedTuple):
+    """What an engine gives for a batch; both arrays are the caller's.
+
+    Attributes:
+        sr: (N, 1, scale*H, scale*W) uint8, C-contiguous.
+        flags: (N, K) float32, columns as `export.bundle.FLAGS`.
+    """
+
+    sr: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.float32]
+
+
 class Engine(Protocol):
     """One loaded model on one runtime.
 
@@ -39,14 +51,14 @@ class Engine(Protocol):
     precision: Precision
     slots: int
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
         """Super-resolve one batch; releases the GIL while it computes.
 
         Args:
             lr: (N, 1, H, W) uint8, C-contiguous.
 
         Returns:
-            (N, 1, scale*H, scale*W) uint8, C-contiguous, owned by the caller.
+            The answers and their flags.
         """
         ...
 

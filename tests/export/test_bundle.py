@@ -86,7 +86,7 @@ def test_missing_file_is_refused_by_name(bundle_path: Path):
         load_bundle(bundle_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None, True])
 def test_unknown_format_version_is_refused(bundle_path: Path, version: object):
     """Another format version is refused, not guessed."""
     edit_manifest(bundle_path, format_version=version)
@@ -102,6 +102,7 @@ def test_unknown_format_version_is_refused(bundle_path: Path, version: object):
         ({"window": [300, 100]}, "window: .*0 <= lo < hi"),
         ({"name": "line\nbreak"}, "name"),
         ({"surprise": 1}, "surprise"),
+        ({"flags": ["saturated"]}, "flags: .*expected non_finite, saturated"),
         ({"files": {"../outside": "0" * 64}}, "not a relative path"),
         ({"files": {"/etc/passwd": "0" * 64}}, "not a relative path"),
         ({"graphs": {"fp32": "elsewhere.onnx"}}, "elsewhere.onnx"),

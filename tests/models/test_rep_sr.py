@@ -131,5 +131,5 @@ def test_a_dilated_network_sees_as_far_as_it_says() -> None:
         difference = (network(changed) - network(lr)).abs()[0, 0]
 
     moved = difference.nonzero() // network.scale
-    assert 8 == radius
+    assert radius == 8
     assert (20 - radius, 20 + radius) == (int(moved.min()), int(moved.max()))

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from export.bundle import Bundle
 from service import errors
 from service.app import create_app
-from service.engines import Engine, EngineError, EngineOptions
+from service.engines import Engine, EngineError, EngineOptions, EngineOutput
 from service.lifecycle import Lifecycle
 from service.problems import problem_from
 from service.settings import Settings
@@ -88,11 +88,54 @@ def test_raw_tile_comes_back_enlarged_with_every_header(serve):
     assert headers["x-tile-shape"] == "96,96"
     assert headers["x-tile-dtype"] == "uint8"
     assert headers["x-request-id"] == "lot7-3"
+    assert headers["x-quality"] == (
+        "non-finite=0.0000, saturated=0.0000, consistency=1.000, consistency-worst=1.000"
+    )
     assert headers["x-engine"] == "identity"
     assert headers["x-precision"] == "fp32"
     assert len(headers["x-model-version"]) == 12
     stages = [entry.split(";")[0].strip() for entry in headers["server-timing"].split(",")]
     assert stages == ["recv", "decode", "queue", "infer", "encode", "total"]
+
+
+def test_quality_of_an_image_is_that_of_all_its_tiles(serve):
+    """The worst tile decides what is worst; shares and means are over all tiles."""
+    app = serve(max_batch_size=1)
+
+    def spoil(output: EngineOutput) -> EngineOutput:
+        flags = output.flags.copy()
+        flags[:, 1:] = (0.5, 0.6, 0.1) if len(app.engine.batches) == 1 else (0.0, 1.0, 0.9)
+        return output._replace(flags=flags)
+
+    app.engine.spoil = spoil
+    image = np.zeros((24, 40), dtype=np.uint8)
+    response = app.post(image.tobytes(), {**RAW, "x-tile-shape": "24,40"})
+    assert response.status_code == 200
+    count = len(app.engine.batches)
+    assert count > 1
+    assert response.headers["x-quality"] == (
+        f"non-finite=0.0000, saturated={0.5 / count:.4f}, "
+        f"consistency={1 - 0.4 / count:.3f}, consistency-worst=0.100"
+    )
+
+
+def test_answer_with_values_that_are_no_numbers_is_withheld(serve):
+    """A tile that the model computed NaN for gets no picture but an error, and is counted."""
+    app = serve()
+
+    def spoil(output: EngineOutput) -> EngineOutput:
+        flags = output.flags.copy()
+        flags[0, 0] = 0.25
+        return output._replace(flags=flags)
+
+    app.engine.spoil = spoil
+    response = app.post(TILE.tobytes(), RAW)
+    assert response.status_code == 500
+    assert response.json()["type"] == "urn:semsr:problem:engine-failed"
+    assert "no numbers at 25.00%" in response.json()["detail"]
+    assert app.metric("semsr_non_finite_total") == 1
+    app.engine.spoil = None
+    assert app.post(TILE.tobytes(), RAW).status_code == 200
 
 
 def test_every_error_class_has_one_shape(serve):

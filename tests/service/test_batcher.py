@@ -209,7 +209,7 @@ async def test_engine_error_fails_its_batch_only():
 async def test_wrong_outputs_are_an_engine_error(spoil) -> None:
     """Outputs of another number, shape or type never reach a client, and nobody waits for ever."""
     engine = FakeEngine()
-    engine.spoil = spoil
+    engine.spoil = lambda output: output._replace(sr=spoil(output.sr))
     async with running(engine) as (batcher, observer):
         waiting = asyncio.gather(*batcher.submit([tile(1), tile(2)]), return_exceptions=True)
         results = await asyncio.wait_for(waiting, 30)
@@ -217,6 +217,16 @@ async def test_wrong_outputs_are_an_engine_error(spoil) -> None:
         assert "expected uint8 (2, 1, s*8, s*8)" in str(observer.errors[0])
         engine.spoil = None
         assert (await batcher.submit([tile(3)])[0]).sr[0, 0] == 3
+
+
+async def test_flags_of_another_shape_are_an_engine_error() -> None:
+    """A graph of another bundle format would give other flags."""
+    engine = FakeEngine()
+    engine.spoil = lambda output: output._replace(flags=output.flags[:, :2])
+    async with running(engine) as (batcher, observer):
+        with pytest.raises(EngineFailed):
+            await asyncio.wait_for(batcher.submit([tile(1)])[0], 30)
+        assert "flags (1, 2); expected (1, 4)" in str(observer.errors[0])
 
 
 async def test_report_that_fails_keeps_nobody_waiting() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.bundle import Bundle, BundleError, load_bundle, write_bundle
+from export.bundle import FLAGS, Bundle, BundleError, load_bundle, write_bundle
 from service.engines import ENGINES, REQUIRED_MODULES, EngineError, EngineOptions, auto, load_engine
 from service.engines.cpu import available_cpus
 from service.engines.golden import verify_golden, warm_up
@@ -39,13 +39,17 @@ def test_every_engine_keeps_the_contract(name: str, bundle: Bundle):
     assert engine.precision == "fp32"
     assert engine.slots >= 1
     tiles = np.random.default_rng(0).integers(0, 256, (3, 1, 24, 24), dtype=np.uint8)
-    batch = engine.run(tiles)
+    batch, flags = engine.run(tiles)
     assert (batch.shape, batch.dtype) == ((3, 1, 96, 96), np.uint8)
     assert batch.flags.c_contiguous
+    assert (flags.shape, flags.dtype) == ((3, len(FLAGS)), np.float32)
+    # The small network is far from a good one, but makes numbers and keeps some structure.
+    assert (flags[:, 0] == 0).all()
+    assert ((flags[:, 2:] > -1) & (flags[:, 2:] <= 1.001)).all()
     for index in range(3):
-        single = engine.run(tiles[index : index + 1])
+        single = engine.run(tiles[index : index + 1]).sr
         assert np.abs(single[0].astype(int) - batch[index]).max() <= 1
-    other = engine.run(np.zeros((1, 1, 30, 17), dtype=np.uint8))
+    other = engine.run(np.zeros((1, 1, 30, 17), dtype=np.uint8)).sr
     assert other.shape == (1, 1, 120, 68)
     engine.close()
 
@@ -55,9 +59,10 @@ def test_result_is_not_overwritten_by_the_next_call(name: str, bundle: Bundle):
     """Answers are sent while the engine already works on the next batch."""
     engine = engine_or_skip(name, bundle)
     first = engine.run(np.full((1, 1, 24, 24), 10, dtype=np.uint8))
-    kept = first.copy()
+    kept = first.sr.copy(), first.flags.copy()
     engine.run(np.full((1, 1, 24, 24), 240, dtype=np.uint8))
-    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first.sr, kept[0])
+    np.testing.assert_array_equal(first.flags, kept[1])
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -81,7 +86,7 @@ def test_identity_repeats_pixels_at_every_scale(scale: int):
 
     lr = np.random.default_rng(1).integers(0, 256, (2, 1, 5, 7), dtype=np.uint8)
     expected = lr.repeat(scale, axis=2).repeat(scale, axis=3)
-    np.testing.assert_array_equal(IdentityEngine(scale=scale).run(lr), expected)
+    np.testing.assert_array_equal(IdentityEngine(scale=scale).run(lr).sr, expected)
 
 
 def test_unknown_engine_names_the_known_ones(bundle: Bundle):

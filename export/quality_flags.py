@@ -1,0 +1,75 @@
+"""What a graph says of its own answer, beside the answer: the columns of `export.bundle.FLAGS`.
+
+Nothing here knows the truth. A generator that stops making numbers, that saturates, or whose
+picture no longer shows what the tile shows can be seen all the same, tile by tile, and in service.
+"""
+
+import torch
+from torch.nn import functional
+
+BLOCK_PX = 2
+"""Blocks of LR pixels that are compared: their means hold a quarter of the noise's variance."""
+
+WINDOW_BLOCKS = 7
+STRIDE_BLOCKS = 2
+EPS = (4.0 / 255.0) ** 2
+"""Variance below which a window is flat, so that noise compared with noise counts as agreement."""
+
+
+def quality_flags(lr: torch.Tensor, sr: torch.Tensor, *, scale: int) -> torch.Tensor:
+    """Judge answers by their inputs.
+
+    - non_finite: share of LR pixels whose part of the answer holds a value that is no number.
+    - saturated: share of LR pixels whose part of the answer left [0, 1] and is cut off there.
+    - consistency, consistency_worst: mean and least over windows of 14 LR pixels of the correlation
+      between the answer's area means and the tile, both in blocks of 2 x 2 LR pixels. 1: the same
+      structure, whatever its tone; near 0: structure was lost or invented.
+
+    Everything is computed from area means on the LR grid: at full size the judgement would cost
+    more memory traffic than the last layer.
+
+    Args:
+        lr: (N, 1, H, W) float32 in [0, 1], H and W at least 2.
+        sr: (N, 1, s*H, s*W) float32, not clamped.
+        scale: s.
+
+    Returns:
+        (N, 4) float32.
+
+    Source: the consistency is that of `training.losses.consistency`: normalised cross-correlation
+    (Lewis 1995) with the constants of Wang et al. 2004, eq. 10.
+    """
+    raw = functional.avg_pool2d(sr, scale)
+    seen = functional.avg_pool2d(torch.clamp(sr, 0.0, 1.0), scale)
+    # A sum that holds a NaN or an infinity is one itself.
+    broken = torch.isnan(raw) | torch.isinf(raw)
+    cut_off = (raw - seen).abs() > 1e-6
+    local = _local_correlation(seen, lr)
+    return torch.stack(
+        [
+            broken.float().mean((1, 2, 3)),
+            cut_off.float().mean((1, 2, 3)),
+            local.mean((1, 2, 3)),
+            local.amin((1, 2, 3)),
+        ],
+        dim=1,
+    )
+
+
+def _local_correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(N, 1, H, W) twice to (N, 1, h, w), one value a window."""
+    blocks = functional.avg_pool2d(torch.cat([a, b], dim=1), BLOCK_PX)
+    # Tile means off first: variances of large numbers would cancel in float32.
+    x, y = (blocks - blocks.mean((2, 3), keepdim=True)).split(1, dim=1)
+    moments = functional.avg_pool2d(
+        torch.cat([x, y, x * x, y * y, x * y], dim=1),
+        WINDOW_BLOCKS,
+        stride=STRIDE_BLOCKS,
+        padding=WINDOW_BLOCKS // 2,
+        count_include_pad=False,
+    )
+    mean_x, mean_y, xx, yy, xy = moments.split(1, dim=1)
+    var_x = (xx - mean_x * mean_x).clamp(min=0.0)
+    var_y = (yy - mean_y * mean_y).clamp(min=0.0)
+    covariance = xy - mean_x * mean_y
+    return (covariance + EPS) / ((var_x + EPS) * (var_y + EPS)).sqrt()

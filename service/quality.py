@@ -1,0 +1,50 @@
+"""What a graph says of its own answer, from the flags of tiles to one line for a client."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from export.bundle import FLAGS
+
+NON_FINITE, SATURATED, CONSISTENCY, CONSISTENCY_WORST = range(len(FLAGS))
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The flags of one image; see `export.bundle.FLAGS`.
+
+    Attributes:
+        non_finite: Share of LR pixels where the answer is no number.
+        saturated: Share of LR pixels where the answer was cut off at black or white.
+        consistency: Mean local correlation of the answer, seen coarsely, with the input.
+        consistency_worst: The least of them over the image.
+    """
+
+    non_finite: float
+    saturated: float
+    consistency: float
+    consistency_worst: float
+
+    def header(self) -> str:
+        """The answer's `X-Quality`: an RFC 9651 dictionary of decimals."""
+        return (
+            f"non-finite={self.non_finite:.4f}, saturated={self.saturated:.4f}, "
+            f"consistency={self.consistency:.3f}, consistency-worst={self.consistency_worst:.3f}"
+        )
+
+
+def of_tiles(flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
+    """Put the flags of an image's tiles together.
+
+    Args:
+        flags: (K,) float32 of each tile, at least one.
+    """
+    table = np.stack(flags)
+    return Quality(
+        non_finite=float(table[:, NON_FINITE].max()),
+        saturated=float(table[:, SATURATED].mean()),
+        consistency=float(table[:, CONSISTENCY].mean()),
+        consistency_worst=float(table[:, CONSISTENCY_WORST].min()),
+    )
