@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 MODULUS = 4096
-"""Of the hash. Every product and sum below stays under 2**24, so that float32 holds it exactly, in
-any order of addition; no convolution computes it, because some runtimes round their inputs."""
+"""Of the hash, which is computed in 32-bit integers: an engine that runs its floating-point numbers
+in half the bits (FP16, BF16) would otherwise make another noise."""
 
 NEIGHBOUR_WEIGHTS = (
     (1021, -1579, 787),
@@ -46,7 +46,7 @@ class HashNoise(nn.Module):
         super().__init__()
         if not 1 <= channels <= len(MULTIPLIERS):
             raise ValueError(f"expected 1 to {len(MULTIPLIERS)} channels of grain, got {channels}")
-        multipliers = torch.tensor(MULTIPLIERS[:channels]).float().view(1, channels, 1, 1)
+        multipliers = torch.tensor(MULTIPLIERS[:channels], dtype=torch.int32).view(1, channels, 1, 1)
         self.register_buffer("multipliers", multipliers, persistent=False)
         self.multipliers: torch.Tensor
 
@@ -55,16 +55,14 @@ class HashNoise(nn.Module):
         """Hash (N, 1, H, W) float32 in [0, 1], meant as the 256 levels k / 255."""
         grey = torch.round(image.float() * GREY_LEVELS)
         height, width = image.shape[2], image.shape[3]
-        padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate")
-        mixed = torch.zeros_like(grey)
+        # Padded before the cast: torch pads no integers by replication.
+        padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate").to(torch.int32)
+        mixed = torch.zeros_like(padded[:, :, 1:-1, 1:-1])
         for row, weights in enumerate(NEIGHBOUR_WEIGHTS):
             for column, weight in enumerate(weights):
                 mixed = mixed + weight * padded[:, :, row : row + height, column : column + width]
-        mixed = _modulo(mixed)
+        # Not the bitwise AND that it amounts to: TensorRT has none for integers.
+        mixed = torch.remainder(mixed, MODULUS)
         # Half the modulus more: a hash of zero becomes a noise of zero.
-        spread = _modulo(mixed * self.multipliers + MODULUS / 2)
-        return ((spread / MODULUS - 0.5) * math.sqrt(12.0)).to(image.dtype)
-
-
-def _modulo(integers: torch.Tensor) -> torch.Tensor:
-    return integers - MODULUS * torch.floor(integers / MODULUS)
+        spread = torch.remainder(mixed * self.multipliers + MODULUS // 2, MODULUS)
+        return ((spread.float() / MODULUS - 0.5) * math.sqrt(12.0)).to(image.dtype)

@@ -30,7 +30,7 @@ def test_noise_is_white_with_variance_one(sigma_grey: float) -> None:
 
 
 def test_noise_equals_integer_arithmetic() -> None:
-    """The float32 computation is the integer hash, bit for bit, on the hardest grey levels too."""
+    """The computation is the integer hash, bit for bit, on the hardest grey levels too."""
     rng = np.random.default_rng(3)
     grey = rng.choice([0, 1, 254, 255, 77], size=(12, 15)).astype(np.int64)
     padded = np.pad(grey, 1, mode="edge")
@@ -47,8 +47,8 @@ def test_noise_equals_integer_arithmetic() -> None:
     assert np.allclose(expected, actual, rtol=0, atol=1e-6)
 
 
-def test_sums_stay_exact_in_float32() -> None:
-    """No intermediate integer reaches 2**24, where float32 begins to skip some."""
+def test_sums_fit_into_32_bits() -> None:
+    """No intermediate integer overflows, nor one that a runtime holds in float32 loses bits."""
     largest_sum = 255 * sum(abs(w) for row in NEIGHBOUR_WEIGHTS for w in row)
 
     assert largest_sum < 2**24
