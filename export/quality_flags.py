@@ -16,7 +16,9 @@ EPS = (4.0 / 255.0) ** 2
 """Variance below which a window is flat, so that noise compared with noise counts as agreement."""
 
 
-def quality_flags(lr: torch.Tensor, sr: torch.Tensor, *, scale: int) -> torch.Tensor:
+def quality_flags(
+    lr: torch.Tensor, sr: torch.Tensor, clamped: torch.Tensor, *, scale: int
+) -> torch.Tensor:
     """Judge answers by their inputs.
 
     - non_finite: share of LR pixels whose part of the answer holds a value that is no number.
@@ -30,7 +32,8 @@ def quality_flags(lr: torch.Tensor, sr: torch.Tensor, *, scale: int) -> torch.Te
 
     Args:
         lr: (N, 1, H, W) float32 in [0, 1], H and W at least 2.
-        sr: (N, 1, s*H, s*W) float32, not clamped.
+        sr: (N, 1, s*H, s*W) float32, as the network gives it.
+        clamped: The same, clamped to [0, 1]: the caller needs it too.
         scale: s.
 
     Returns:
@@ -40,7 +43,7 @@ def quality_flags(lr: torch.Tensor, sr: torch.Tensor, *, scale: int) -> torch.Te
     (Lewis 1995) with the constants of Wang et al. 2004, eq. 10.
     """
     raw = functional.avg_pool2d(sr, scale)
-    seen = functional.avg_pool2d(torch.clamp(sr, 0.0, 1.0), scale)
+    seen = functional.avg_pool2d(clamped, scale)
     # A sum that holds a NaN or an infinity is one itself.
     broken = torch.isnan(raw) | torch.isinf(raw)
     cut_off = (raw - seen).abs() > 1e-6

@@ -37,8 +37,9 @@ class GreyLevels(nn.Module):
         """
         image = lr.float() / WHITE
         sr = self.network(image).float()
-        flags = quality_flags(image, sr, scale=self.scale)
-        return torch.round(torch.clamp(sr * WHITE, 0.0, WHITE)).to(torch.uint8), flags
+        clamped = torch.clamp(sr, 0.0, 1.0)
+        flags = quality_flags(image, sr, clamped, scale=self.scale)
+        return torch.round(clamped * WHITE).to(torch.uint8), flags
 
 
 def to_onnx(generator: Generator, *, tile: tuple[int, int]) -> bytes:

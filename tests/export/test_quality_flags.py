@@ -22,7 +22,7 @@ def _enlarged(lr: torch.Tensor) -> torch.Tensor:
 
 
 def _flags(lr: torch.Tensor, sr: torch.Tensor) -> dict[str, float]:
-    return dict(zip(FLAGS, quality_flags(lr, sr, scale=SCALE)[0].tolist(), strict=True))
+    return dict(zip(FLAGS, quality_flags(lr, sr, sr.clamp(0, 1), scale=SCALE)[0].tolist(), strict=True))
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (0.6, 0.1), (1.4, -0.1)])
@@ -76,7 +76,7 @@ def test_one_value_that_is_no_number_is_counted(value: float) -> None:
     sr = _enlarged(lr)
     sr[1, 0, 130, 7] = value
 
-    flags = quality_flags(lr, sr, scale=SCALE)
+    flags = quality_flags(lr, sr, sr.clamp(0, 1), scale=SCALE)
 
     assert 0 == float(flags[0, 0])
     assert pytest.approx(1 / 64**2) == float(flags[1, 0])
