@@ -37,6 +37,46 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PositivePixels = Annotated[int, Field(gt=0, le=65536)]
 
 
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an execution precision may lie from FP32 torch.
+
+    Attributes:
+        max_error: Grey levels, at any pixel; None where no single pixel is judged.
+        mean_error: Grey levels, over a comparison's pixels.
+        psnr_db: At least.
+    """
+
+    max_error: float | None = None
+    mean_error: float | None = None
+    psnr_db: float | None = None
+
+    def problem(self, *, max_error: float, mean_error: float, psnr_db: float) -> str | None:
+        """Say which limit figures break, or None."""
+        if self.max_error is not None and max_error > self.max_error:
+            return f"max error {max_error:.0f}, at most {self.max_error:g} grey levels"
+        if self.mean_error is not None and mean_error > self.mean_error:
+            return f"mean error {mean_error:.4f}, at most {self.mean_error:g} grey levels"
+        if self.psnr_db is not None and psnr_db < self.psnr_db:
+            return f"PSNR {psnr_db:.1f}, at least {self.psnr_db:g} dB"
+        return None
+
+
+# FP32 sums in another order may fall on the other side of a rounding boundary, never further.
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(max_error=1),
+    "fp16": Tolerance(max_error=2, mean_error=0.05),
+    "bf16": Tolerance(psnr_db=45.0),
+    "int8": Tolerance(psnr_db=45.0),
+}
+
+
+def psnr_db(actual: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of uint8 arrays of one shape; equal ones give 168 dB."""
+    error = actual.astype(np.float32) - expected
+    return float(10 * np.log10(255.0**2 / max(float(np.mean(np.square(error))), 1e-12)))
+
+
 class BundleError(Exception):
     """A bundle cannot be read, is damaged, or is of an unknown format."""
 
@@ -67,7 +107,32 @@ class ParityFigures(BaseModel):
 
     max_error: float
     mean_error: float
+    psnr_db: float
     tiles: int
+    engines: tuple[str, ...] = Field(description="What ran the graph when it was compared.")
+
+
+class QuantizationRecord(BaseModel):
+    """How the INT8 graph was made: what was chosen, and by which figure."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    quantized: tuple[str, ...] = Field(description="Convolutions that run in INT8.")
+    kept: tuple[str, ...] = Field(description="Of the body, those that stay in FP32.")
+    psnr_db: float = Field(description="Against FP32, on calibration tiles kept back.")
+    calibration_tiles: int
+    calibration_sha256: Sha256 = Field(description="Over the tiles' bytes.")
+
+
+class RecallRecord(BaseModel):
+    """Defect recall of a reduced precision beside FP32's, on the same tiles."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fp32: float
+    reduced: float
+    tiles: int
+    benchmark: str = Field(description="Fingerprint of the benchmark.")
 
 
 class Manifest(BaseModel):
@@ -114,6 +179,8 @@ class Manifest(BaseModel):
     training: dict[str, Any] = Field(description="What the model was trained on, and how.")
     lr_domain: DomainStatistics | None
     parity: dict[Precision, ParityFigures]
+    quantization: QuantizationRecord | None = None
+    recall: dict[Precision, RecallRecord] = {}
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,60 @@
-"""Checkpoint to bundle: export the graph, prove it, describe it, write the folder.
+"""Checkpoint to bundle: export the graphs, prove them, describe them, write the folder.
 
-    checkpoint.safetensors ── load ──> generator ── to_onnx ──> graph ── parity ──> bundle/
+    checkpoint.safetensors ── load ──> generator ── to_onnx ──> FP32 graph ──> FP16, INT8
+                                                                 └─ parity, recall ──> bundle/
 
-Nothing is written unless the parity gate passes.
+Nothing is written unless every precision passes its gates.
 """
 
 import hashlib
 import io
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import FLAGS, Bundle, Precision, load_bundle, write_bundle
+from export.bundle import (
+    FLAGS,
+    TOLERANCES,
+    Bundle,
+    Precision,
+    RecallRecord,
+    load_bundle,
+    write_bundle,
+)
+from export.cases import golden_tile, grey_ramp
+from export.fp16 import to_fp16
+from export.int8 import Quantized, judging_tiles, quantize
 from export.model_card import model_card
-from export.parity import ParityRow, golden_tile, reference, run_gate, summarise
+from export.parity import ParityRow, reference, run_gate, summarise
 from export.to_onnx import to_onnx
 from models import Generator, load_generator
 
-PRECISION: Precision = "fp32"
+GRAPHS: dict[Precision, str] = {
+    "fp32": "model.onnx",
+    "fp16": "model.fp16.onnx",
+    # BF16 is a way to run the FP32 graph.
+    "bf16": "model.onnx",
+    "int8": "model.int8.onnx",
+}
+"""File of each precision's graph."""
+
+RECALL_PRECISIONS: tuple[Precision, ...] = ("bf16", "int8")
+"""Whose errors are too large for a look at grey levels alone: they must find as many defects."""
+
+MAX_RECALL_LOSS = 0.01
+INT8_MARGIN_DB = 0.5
+"""Above the gate's PSNR: the gate looks at each tile, the search at all of them together."""
+
+RecallJudge = Callable[[Bundle, Precision], RecallRecord]
 
 
 class ExportError(Exception):
-    """A checkpoint cannot be exported."""
+    """A checkpoint cannot be exported as asked."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +78,9 @@ def export_bundle(
     tile: tuple[int, int] = (240, 240),
     max_batch_size: int = 4,
     window: tuple[int, int] | None = None,
+    precisions: Sequence[Precision] = ("fp32",),
+    calibration: Sequence[npt.NDArray[np.uint8]] = (),
+    recall_judge: RecallJudge | None = None,
     threads: int = 1,
 ) -> ExportResult:
     """Export a checkpoint as a bundle.
@@ -59,48 +92,141 @@ def export_bundle(
         tile: Height and width of the LR tile.
         max_batch_size: Largest batch that the service may form.
         window: Default grey range lo, hi of 16-bit input.
+        precisions: What the bundle can be run in; `fp32` is always among them, and the default.
+        calibration: Training LR tiles, (H, W) uint8, for INT8; at least `export.int8.MIN_TILES`.
+        recall_judge: Measures defect recall of a precision beside FP32's, for BF16 and INT8.
         threads: CPU threads for the parity step.
 
     Raises:
-        ExportError: The network looks at the whole image, so that tiles could not be cut.
+        ExportError: The network looks at the whole image, so that tiles could not be cut; what a
+            precision needs is not given; or one finds fewer defects than it may.
+        export.int8.QuantizationError: INT8 cannot reach its PSNR.
         models.CheckpointError: The file is no checkpoint of ours.
-        export.parity.ParityError: The graph does not give what torch gives.
+        export.parity.ParityError: A graph does not give what torch gives.
+        service.engines.EngineError: No engine can run a precision here, so that it is not proven.
         export.bundle.BundleError: The folder cannot be written.
     """
+    wanted: list[Precision] = list(dict.fromkeys(["fp32", *precisions]))
+    _check_needs(wanted, calibration, recall_judge, tile)
     generator, info = load_generator(checkpoint)
     halo_px = _halo_px(generator, tile)
-    graph = to_onnx(generator, tile=tile)
     golden_lr = golden_tile(tile)
+    graphs, quantized = _make_graphs(generator, wanted, tile=tile, calibration=calibration)
     files = {
-        "model.onnx": graph,
+        **graphs,
         "model.safetensors": checkpoint.read_bytes(),
         "golden/lr.npy": _npy(golden_lr),
         "golden/sr.npy": _npy(reference(generator, golden_lr)),
     }
-    fields = {
+    fields: dict[str, Any] = {
         "name": name or out.name,
         "generator": {"name": info.generator, "hyper_parameters": info.hyper_parameters},
         "scale": generator.scale,
         "tile": tile,
         "halo_px": halo_px,
         "max_batch_size": max_batch_size,
-        "precision": PRECISION,
-        "graphs": {PRECISION: "model.onnx"},
+        "precision": "fp32",
+        "graphs": {precision: GRAPHS[precision] for precision in wanted},
         "flags": FLAGS,
         "window": window,
         "source_checkpoint_sha256": hashlib.sha256(files["model.safetensors"]).hexdigest(),
         "training": info.training,
         "lr_domain": info.training.get("lr_domain"),
         "parity": {},
+        "quantization": _quantization_record(quantized, calibration),
+        "recall": {},
     }
+    rows: list[ParityRow] = []
     with tempfile.TemporaryDirectory() as folder:
-        # The engine that serves is the one that is compared, so it needs a bundle to load.
+        # The engines that serve are what is compared, so they need a bundle to load.
         candidate = write_bundle(Path(folder) / "candidate", files=files, manifest_fields=fields)
-        rows = run_gate(generator, candidate, precision=PRECISION, threads=threads)
-    fields["parity"] = {PRECISION: summarise(rows)}
+        for precision in wanted:
+            proven = run_gate(
+                generator,
+                candidate,
+                precision=precision,
+                threads=threads,
+                tiles=judging_tiles(calibration),
+            )
+            fields["parity"][precision] = summarise(proven)
+            rows += proven
+            if precision in RECALL_PRECISIONS and recall_judge is not None:
+                fields["recall"][precision] = _judge_recall(recall_judge, candidate, precision)
     files["MODEL_CARD.md"] = model_card(fields).encode()
     write_bundle(out, files=files, manifest_fields=fields)
     return ExportResult(bundle=load_bundle(out), parity=rows)
+
+
+def _check_needs(
+    precisions: Sequence[Precision],
+    calibration: Sequence[npt.NDArray[np.uint8]],
+    recall_judge: RecallJudge | None,
+    tile: tuple[int, int],
+) -> None:
+    """Refuse at once what would fail after minutes."""
+    if "int8" in precisions and not calibration:
+        raise ExportError("int8 needs calibration tiles: training LR tiles, never test tiles")
+    sizes = {image.shape for image in calibration}
+    if sizes - {tile}:
+        raise ExportError(
+            f"calibration tiles must be {tile[0]}x{tile[1]} like the bundle's, "
+            f"found {sorted(sizes)}"
+        )
+    unjudged = [precision for precision in RECALL_PRECISIONS if precision in precisions]
+    if unjudged and recall_judge is None:
+        raise ExportError(
+            f"{' and '.join(unjudged)} must find as many defects as fp32: a benchmark is needed"
+        )
+
+
+def _make_graphs(
+    generator: Generator,
+    precisions: Sequence[Precision],
+    *,
+    tile: tuple[int, int],
+    calibration: Sequence[npt.NDArray[np.uint8]],
+) -> tuple[dict[str, bytes], Quantized | None]:
+    graph = to_onnx(generator, tile=tile)
+    files = {GRAPHS["fp32"]: graph}
+    quantized = None
+    if "fp16" in precisions:
+        files[GRAPHS["fp16"]] = to_fp16(graph)
+    if "int8" in precisions:
+        quantized = quantize(
+            graph,
+            calibration,
+            extremes=[golden_tile(tile)[0, 0], grey_ramp(tile)[0, 0]],
+            min_psnr_db=(TOLERANCES["int8"].psnr_db or 0.0) + INT8_MARGIN_DB,
+        )
+        files[GRAPHS["int8"]] = quantized.graph
+    return files, quantized
+
+
+def _quantization_record(
+    quantized: Quantized | None, calibration: Sequence[npt.NDArray[np.uint8]]
+) -> dict[str, Any] | None:
+    if quantized is None:
+        return None
+    digest = hashlib.sha256()
+    for tile in calibration:
+        digest.update(np.ascontiguousarray(tile).tobytes())
+    return {
+        "quantized": quantized.quantized,
+        "kept": quantized.kept,
+        "psnr_db": quantized.psnr_db,
+        "calibration_tiles": quantized.tiles,
+        "calibration_sha256": digest.hexdigest(),
+    }
+
+
+def _judge_recall(judge: RecallJudge, bundle: Bundle, precision: Precision) -> RecallRecord:
+    record = judge(bundle, precision)
+    if record.fp32 - record.reduced > MAX_RECALL_LOSS:
+        raise ExportError(
+            f"{precision} finds {record.reduced:.1%} of the defects and fp32 {record.fp32:.1%} "
+            f"({record.tiles} tiles): more than {MAX_RECALL_LOSS:.0%} lost"
+        )
+    return record
 
 
 def _halo_px(generator: Generator, tile: tuple[int, int]) -> int:

@@ -66,6 +66,7 @@ def _inline(values: Mapping[str, Any]) -> str:
 
 def _parity(figures: ParityFigures) -> str:
     return (
-        f"max {figures.max_error:.0f}, mean {figures.mean_error:.6f} grey levels "
-        f"over {figures.tiles} tiles"
+        f"max {figures.max_error:.0f}, mean {figures.mean_error:.6f} grey levels, "
+        f"PSNR {figures.psnr_db:.1f} dB at least, over {figures.tiles} tiles "
+        f"({', '.join(figures.engines)})"
     )

@@ -46,7 +46,9 @@ class HashNoise(nn.Module):
         super().__init__()
         if not 1 <= channels <= len(MULTIPLIERS):
             raise ValueError(f"expected 1 to {len(MULTIPLIERS)} channels of grain, got {channels}")
-        multipliers = torch.tensor(MULTIPLIERS[:channels], dtype=torch.int32).view(1, channels, 1, 1)
+        multipliers = torch.tensor(MULTIPLIERS[:channels], dtype=torch.int32).view(
+            1, channels, 1, 1
+        )
         self.register_buffer("multipliers", multipliers, persistent=False)
         self.multipliers: torch.Tensor
 

@@ -258,6 +258,22 @@ def _add_export(commands: "Commands") -> None:
     parser.add_argument("--tile", default="240,240", help="LR tile H,W (default 240,240)")
     parser.add_argument("--max-batch-size", type=int, default=4)
     parser.add_argument("--window", help="default grey range LO,HI of 16-bit input")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        default=["fp32"],
+        choices=["fp32", "fp16", "bf16", "int8"],
+        help="what the bundle can be run in (default: fp32, which is always there)",
+    )
+    parser.add_argument(
+        "--calibration", type=Path, help="folder of training LR tiles that set INT8's ranges"
+    )
+    parser.add_argument(
+        "--benchmark",
+        type=Path,
+        help="benchmark with the split thousand_defect (semsr simulate): BF16 and INT8 must find "
+        "as many defects there",
+    )
     parser.add_argument("--json", action="store_true", help="print the parity rows as JSON")
     parser.set_defaults(run=_export)
 
@@ -271,9 +287,21 @@ def _export(options: argparse.Namespace) -> int:
     from export.parity import format_rows
     from service.engines.cpu import available_cpus
 
+    calibration, recall_judge = [], None
+    if options.calibration is not None:
+        from semsr.export_gates import load_calibration
+
+        calibration = load_calibration(options.calibration)
+    if options.benchmark is not None:
+        from semsr.export_gates import RecallJudge
+
+        recall_judge = RecallJudge(options.benchmark)
     result = export_bundle(
         options.checkpoint,
         options.out,
+        precisions=options.precision,
+        calibration=calibration,
+        recall_judge=recall_judge,
         name=options.name,
         tile=_pair(options.tile, "--tile"),
         max_batch_size=options.max_batch_size,

@@ -2,11 +2,8 @@
 
 import numpy as np
 
-from export.bundle import Bundle
+from export.bundle import TOLERANCES, Bundle, psnr_db
 from service.engines.protocol import Engine, EngineError
-
-# Runtimes order their sums differently; one grey level after rounding is what FP32 may differ by.
-GOLDEN_TOLERANCE_LEVELS = 1
 
 
 def verify_golden(engine: Engine, bundle: Bundle) -> int:
@@ -27,13 +24,18 @@ def verify_golden(engine: Engine, bundle: Bundle) -> int:
             f"engine {engine.name!r} gave {sr.dtype} {sr.shape} for the golden tile; "
             f"expected uint8 {golden.sr.shape}"
         )
-    difference = int(np.abs(sr.astype(np.int16) - golden.sr).max())
-    if difference > GOLDEN_TOLERANCE_LEVELS:
+    error = np.abs(sr.astype(np.int16) - golden.sr)
+    problem = TOLERANCES[engine.precision].problem(
+        max_error=float(error.max()),
+        mean_error=float(error.mean()),
+        psnr_db=psnr_db(sr, golden.sr),
+    )
+    if problem:
         raise EngineError(
-            f"engine {engine.name!r} differs from the golden tile of {bundle.path} by "
-            f"{difference} grey levels; at most {GOLDEN_TOLERANCE_LEVELS} is accepted"
+            f"engine {engine.name!r} in {engine.precision} differs from the golden tile of "
+            f"{bundle.path}: {problem}"
         )
-    return difference
+    return int(error.max())
 
 
 def warm_up(engine: Engine, bundle: Bundle, *, max_batch_size: int) -> None:

@@ -11,8 +11,9 @@ import openvino
 from export.bundle import Bundle, Precision
 from service.engines.protocol import EngineError, EngineOptions, EngineOutput
 
-# OpenVINO runs an FP32 graph in BF16 by itself where the CPU can; the precision is always set.
-_PRECISION_HINTS: dict[str, str] = {"fp32": "f32"}
+# OpenVINO runs an FP32 graph in BF16 by itself where the CPU can; the precision is always set. What
+# an INT8 graph leaves in floating point stays in FP32.
+_PRECISION_HINTS: dict[str, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenvinoEngine:
@@ -36,6 +37,8 @@ class OpenvinoEngine:
         graph = bundle.graph(options.precision)
         try:
             core = openvino.Core()
+            if hint == "bf16":
+                _require_bf16(core)
             model = core.read_model(model=graph)
             compiled = core.compile_model(
                 model,
@@ -60,3 +63,13 @@ class OpenvinoEngine:
 
     def close(self) -> None:
         """The request is freed with the object."""
+
+
+def _require_bf16(core: openvino.Core) -> None:
+    """Refuse BF16 on a processor that would only imitate it."""
+    capabilities: list[str] = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "BF16" not in capabilities:
+        raise EngineError(
+            "engine 'openvino' cannot run bf16: this processor has "
+            f"{', '.join(sorted(capabilities))}; set SEMSR_PRECISION to fp32 or int8"
+        )

@@ -22,7 +22,9 @@ def _enlarged(lr: torch.Tensor) -> torch.Tensor:
 
 
 def _flags(lr: torch.Tensor, sr: torch.Tensor) -> dict[str, float]:
-    return dict(zip(FLAGS, quality_flags(lr, sr, sr.clamp(0, 1), scale=SCALE)[0].tolist(), strict=True))
+    return dict(
+        zip(FLAGS, quality_flags(lr, sr, sr.clamp(0, 1), scale=SCALE)[0].tolist(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (0.6, 0.1), (1.4, -0.1)])

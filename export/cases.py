@@ -1,0 +1,75 @@
+"""The tiles that every graph is compared on, and the golden one that every bundle carries.
+
+The same bytes on every machine: integer arithmetic and the PCG64 stream only.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Batch = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One LR batch to compare on.
+
+    Attributes:
+        name: For people.
+        lr: (N, 1, H, W) uint8.
+        is_judged: False for what no scan shows, where the precision was not made for it: INT8 has
+            the ranges of real tiles, and white noise over all greys lies outside them.
+    """
+
+    name: str
+    lr: Batch
+    is_judged: bool = True
+
+
+def golden_tile(tile: tuple[int, int]) -> Batch:
+    """Make the tile that every bundle of that tile size carries: structure, edges and noise.
+
+    Lines of several pitches and a disc on a shaded ground, with noise: every grey level and every
+    layer of a network has something to do.
+
+    Returns:
+        (1, 1, H, W) uint8.
+    """
+    height, width = tile
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.int64)
+    ground = 40 + (60 * columns) // max(1, width)
+    pitch = 6 + 6 * (rows * 4 // max(1, height))
+    lines = np.where(columns % pitch < pitch // 2, 70, 0)
+    disc = (rows - height // 2) ** 2 + (columns - width // 2) ** 2 < (min(height, width) // 6) ** 2
+    noise = np.random.Generator(np.random.PCG64(7)).integers(-12, 13, size=(height, width))
+    grey = np.where(disc, 200, ground + lines) + noise
+    return np.clip(grey, 0, 255).astype(np.uint8)[None, None]
+
+
+def grey_ramp(tile: tuple[int, int]) -> Batch:
+    """Make a tile of flat bars from black to white, (1, 1, H, W) uint8."""
+    height, width = tile
+    bars = max(2, height // 8)
+    rows = np.rint(np.linspace(0, 255, bars)).astype(np.uint8).repeat(-(-height // bars))[:height]
+    return np.broadcast_to(rows[:, None], (height, width)).copy()[None, None]
+
+
+def standard_cases(tile: tuple[int, int], *, max_batch_size: int) -> list[Case]:
+    """List what every graph is compared on: golden, random, flat, a full batch, odd sizes."""
+    height, width = tile
+    random = np.random.Generator(np.random.PCG64(11))
+
+    def noise(*shape: int) -> Batch:
+        return random.integers(0, 256, size=shape, dtype=np.uint8)
+
+    return [
+        Case("golden", golden_tile(tile)),
+        Case("random", noise(1, 1, height, width)),
+        Case("grey ramp", grey_ramp(tile)),
+        Case("full batch", noise(max_batch_size, 1, height, width)),
+        Case("small", noise(3, 1, 32, 48)),
+        Case("odd size", noise(2, 1, 33, 61)),
+        Case("all black", np.zeros((1, 1, height, width), dtype=np.uint8)),
+        Case("all white", np.full((1, 1, height, width), 255, dtype=np.uint8)),
+    ]

@@ -1,0 +1,85 @@
+"""What the exporter takes from the training side, which it does not know: tiles, defect recall."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from export.bundle import Bundle, Precision, RecallRecord
+from export.parity import ENGINES
+from service.engines import Engine, EngineError, EngineOptions, load_engine
+from service.engines.cpu import available_cpus
+from training.detector import load_detector
+from training.evaluation.benchmark import SPLITS, Tile, load_benchmark
+from training.evaluation.detection import match
+from training.images import load_images
+
+SPLIT = SPLITS["thousand"][0]
+
+
+def load_calibration(folder: Path) -> list[NDArray[np.uint8]]:
+    """Load training LR tiles, in order of their names.
+
+    Raises:
+        ImageFileError: The folder holds none, or unusable ones: all of them by name.
+    """
+    return [image.pixels for image in load_images(folder.resolve(), root=folder.resolve())]
+
+
+class RecallJudge:
+    """Measures recall on a benchmark's large split with defects, FP32 beside another precision."""
+
+    def __init__(self, benchmark: Path) -> None:
+        """Open the benchmark.
+
+        Raises:
+            BenchmarkError: It is none, or lacks the split `thousand_defect`.
+        """
+        self._benchmark = load_benchmark(benchmark)
+        self._tiles = self._benchmark.tiles(SPLIT)
+        self._detector = load_detector()
+
+    def __call__(self, bundle: Bundle, precision: Precision) -> RecallRecord:
+        """Run both precisions over the tiles.
+
+        Raises:
+            EngineError: No engine can run one of them here.
+        """
+        engines = [_engine(bundle, "fp32"), _engine(bundle, precision)]
+        found = [0, 0]
+        total = 0
+        try:
+            for tile in tqdm(
+                self._tiles, desc=f"recall {precision}", file=sys.stderr, disable=None
+            ):
+                total += len(tile.defects)
+                for index, engine in enumerate(engines):
+                    found[index] += self._hits(engine, tile)
+        finally:
+            for engine in engines:
+                engine.close()
+        return RecallRecord(
+            fp32=found[0] / total,
+            reduced=found[1] / total,
+            tiles=len(self._tiles),
+            benchmark=self._benchmark.fingerprint,
+        )
+
+    def _hits(self, engine: Engine, tile: Tile) -> int:
+        sr = engine.run(tile.lr()[None, None].copy()).sr[0, 0]
+        matches = match(self._detector.find(sr), tile.defects, shape=(sr.shape[0], sr.shape[1]))
+        return sum(score >= self._detector.threshold for score in matches.hit_scores)
+
+
+def _engine(bundle: Bundle, precision: Precision) -> Engine:
+    """Load the last engine of a precision that can be had: the one that is served, if it is."""
+    options = EngineOptions(precision=precision, threads=available_cpus())
+    error: EngineError | None = None
+    for name in reversed(ENGINES[precision]):
+        try:
+            return load_engine(name, bundle, options)
+        except EngineError as caught:
+            error = caught
+    raise EngineError(f"no engine can run {precision} here") from error
