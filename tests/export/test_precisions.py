@@ -59,16 +59,17 @@ def scan_tiles(count: int = 6) -> list[np.ndarray]:
     ]
 
 
-def recall(fp32: float, reduced: float):
-    """A judge that gives these figures and remembers what it was asked."""
+class FixedRecall:
+    """A judge that gives fixed figures and remembers what it was asked."""
 
-    def judge(bundle: Bundle, precision: Precision) -> RecallRecord:
-        asked.append((bundle.manifest.name, precision))
-        return RecallRecord(fp32=fp32, reduced=reduced, tiles=500, benchmark="b")
+    def __init__(self, *, fp32: float, reduced: float) -> None:
+        self.record = RecallRecord(fp32=fp32, reduced=reduced, tiles=500, benchmark="b")
+        self.asked: list[tuple[str, Precision]] = []
 
-    asked: list[tuple[str, Precision]] = []
-    judge.asked = asked  # pyright: ignore[reportFunctionMemberAccess]
-    return judge
+    def __call__(self, bundle: Bundle, precision: Precision) -> RecallRecord:
+        """Give the figures."""
+        self.asked.append((bundle.manifest.name, precision))
+        return self.record
 
 
 def test_body_is_what_lies_between_first_and_last(graph: bytes):
@@ -147,7 +148,7 @@ def test_int8_refuses_too_little_to_calibrate_with(graph: bytes, tiles: list[np.
 def test_bundle_with_every_precision(checkpoint: Path, tmp_path: Path):
     """Each is proven, recorded, served and reproducible."""
     pytest.importorskip("openvino")
-    judge = recall(0.9, 0.895)
+    judge = FixedRecall(fp32=0.9, reduced=0.895)
 
     def export(name: str) -> Bundle:
         return export_bundle(
@@ -176,7 +177,12 @@ def test_bundle_with_every_precision(checkpoint: Path, tmp_path: Path):
     assert manifest.quantization.calibration_tiles == 3
     assert manifest.recall["int8"].reduced == 0.895
     assert judge.asked == [("every", "bf16"), ("every", "int8")]
-    for precision, name in (("fp16", "onnx"), ("int8", "openvino"), ("bf16", "openvino")):
+    pairs: list[tuple[Precision, str]] = [
+        ("fp16", "onnx"),
+        ("int8", "openvino"),
+        ("bf16", "openvino"),
+    ]
+    for precision, name in pairs:
         engine = load_engine(name, bundle, EngineOptions(precision=precision, threads=1))
         assert engine.precision == precision
         verify_golden(engine, bundle)
@@ -193,7 +199,7 @@ def test_reduced_precision_that_misses_defects_is_refused(checkpoint: Path, tmp_
             tile=TILE,
             precisions=["int8"],
             calibration=scan_tiles(),
-            recall_judge=recall(0.9, 0.888),
+            recall_judge=FixedRecall(fp32=0.9, reduced=0.888),
         )
     assert not (tmp_path / "bundle").exists()
 
@@ -234,7 +240,7 @@ def test_int8_graph_of_other_weights_fails_the_gate(
             tile=TILE,
             precisions=["int8"],
             calibration=scan_tiles(),
-            recall_judge=recall(0.9, 0.9),
+            recall_judge=FixedRecall(fp32=0.9, reduced=0.9),
         )
 
 
