@@ -152,6 +152,7 @@ class Manifest(BaseModel):
         description="Height and width of an LR tile in pixels."
     )
     halo_px: int = Field(ge=0, description="LR pixels that an output pixel looks beyond itself.")
+    gmac: float = Field(gt=0, description="Multiply-adds of one tile, in units of 1e9.")
     max_batch_size: int = Field(ge=1, description="Largest batch that the model was checked with.")
     precision: Precision = Field(description="Execution precision unless the operator asks.")
     graphs: dict[Precision, str] = Field(description="ONNX file by precision.")

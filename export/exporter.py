@@ -33,6 +33,7 @@ from export.model_card import model_card
 from export.parity import ParityRow, reference, run_gate, summarise
 from export.to_onnx import to_onnx
 from models import Generator, load_generator
+from models.cost import count_gmac
 
 GRAPHS: dict[Precision, str] = {
     "fp32": "model.onnx",
@@ -124,6 +125,8 @@ def export_bundle(
         "scale": generator.scale,
         "tile": tile,
         "halo_px": halo_px,
+        # The merged network is what the graphs compute; branches of training cost nothing there.
+        "gmac": count_gmac(generator.merged(), tile=tile),
         "max_batch_size": max_batch_size,
         "precision": "fp32",
         "graphs": {precision: GRAPHS[precision] for precision in wanted},

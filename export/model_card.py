@@ -34,6 +34,7 @@ def model_card(fields: Mapping[str, Any]) -> str:
         f"| generator | `{generator['name']}` {_inline(generator['hyper_parameters'])} |",
         f"| scale | {scale} |",
         f"| halo | {fields['halo_px']} LR px |",
+        f"| cost | {fields['gmac']:.1f} GMAC a tile |",
         f"| precision | {fields['precision']} |",
         f"| source checkpoint | sha256 `{fields['source_checkpoint_sha256']}` |",
     ]

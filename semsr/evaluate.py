@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.bundle import Bundle, load_bundle
-from models import load_generator
+from export.bundle import load_bundle
 from service.engines import EngineOptions, load_engine
 from service.engines.cpu import available_cpus
 from training.detector import load_detector
 from training.detector.weight_file import SHIPPED
 from training.evaluation.checkpoints import checkpoint_method
-from training.evaluation.cost import count_gmac, median_ms
+from training.evaluation.cost import median_ms
 from training.evaluation.kernel_distance import TAPS
 from training.evaluation.measurement import Judge
 from training.evaluation.methods import Method, MethodError, Role, pictures_method, upscaler_method
@@ -102,7 +101,7 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
         scale=manifest.scale,
         role=role,
         group=named.group,
-        gmac=_gmac(bundle),
+        gmac=manifest.gmac,
         ms=median_ms(upscale, noise),
         version=f"{bundle.version}/{loaded.name}/{loaded.precision}",
     )
@@ -147,9 +146,3 @@ def _name_of(path: Path) -> str:
     """Name a bundle by its folder, and `runs/x/checkpoint.safetensors` by the run's."""
     path = path.resolve()
     return path.parent.name if path.is_file() else path.name
-
-
-def _gmac(bundle: Bundle) -> float:
-    generator, _ = load_generator(bundle.path / "model.safetensors")
-    # The merged network is what the graph computes; training-time branches cost nothing there.
-    return count_gmac(generator.merged(), tile_px=bundle.manifest.tile[0])

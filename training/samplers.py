@@ -61,8 +61,9 @@ class CropSampler:
         crop_px: c, LR pixels.
         batch_size: N.
         seed: Of everything drawn.
-        crop_candidates: Crops drawn for each one used: the one of most contrast. Most of a wafer
-            image is flat, and edges are what there is to learn.
+        crop_candidates: Crops drawn for each one used, all from one image: the one of most
+            contrast. Most of a wafer image is flat, and edges are what there is to learn; but
+            images of little contrast, such as granular metal, come as often as any.
         added: Defects and foreign patches that are added to the crops; None adds nothing.
     """
 
@@ -121,7 +122,8 @@ class CropSampler:
         self, rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
         """Return a crop, where a defect was planted in it, and where a foreign patch lies."""
-        candidates = [self._place(rng) for _ in range(self.crop_candidates)]
+        image = self.images[int(rng.integers(len(self.images)))].pixels
+        candidates = [_draw_crop(image, self.side_px, rng) for _ in range(self.crop_candidates)]
         crop = max(candidates, key=np.std) if len(candidates) > 1 else candidates[0]
         crop = np.rot90(crop, int(rng.integers(4)))
         crop = np.ascontiguousarray(crop[:, ::-1] if rng.integers(2) else crop)
@@ -155,16 +157,13 @@ class CropSampler:
             planted = number > 0
         return crop, planted, foreign
 
-    def _place(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        return _draw_crop(self.images, self.side_px, rng)
 
-
-class LrSampler:
-    """Draws crops of real LR images, for which nothing else is known.
+class PlainSampler:
+    """Draws crops of images as they are, LR or HR: nothing is chosen, added or degraded.
 
     Args:
-        images: LR images, each at least as large as a crop.
-        crop_px: c, LR pixels.
+        images: Each at least as large as a crop.
+        crop_px: c, in the images' own pixels.
         batch_size: N.
         seed: Of everything drawn.
     """
@@ -184,7 +183,10 @@ class LrSampler:
         Crops are flipped up and down only: left and right are the scan's before and after.
         """
         rng = np.random.default_rng((self.seed, step, 1))
-        crops = [_draw_crop(self.images, self.crop_px, rng) for _ in range(self.batch_size)]
+        crops = [
+            _draw_crop(self.images[int(rng.integers(len(self.images)))].pixels, self.crop_px, rng)
+            for _ in range(self.batch_size)
+        ]
         turned = [crop[::-1] if rng.integers(2) else crop for crop in crops]
         return torch.from_numpy(np.stack(turned))[:, None].float() / 255.0
 
@@ -198,9 +200,8 @@ def _patch_source(
 
 
 def _draw_crop(
-    images: Sequence[SourceImage], side_px: int, rng: np.random.Generator
+    pixels: NDArray[np.uint8], side_px: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    pixels = images[int(rng.integers(len(images)))].pixels
     y = int(rng.integers(pixels.shape[0] - side_px + 1))
     x = int(rng.integers(pixels.shape[1] - side_px + 1))
     return pixels[y : y + side_px, x : x + side_px]

@@ -1,57 +1,130 @@
-"""The engine alone in a loop: no HTTP, no queue; the yardstick of the service's throughput.
+"""One engine alone in a loop: no HTTP, no queue; the yardstick of the service's throughput.
 
-Runs as a process of its own (`python -m semsr.bench.engine_loop`), as the service does.
+Runs as a process of its own (`python -m semsr.bench.engine_loop`), as the service does, so that
+runtimes do not share threads or memory and a peak belongs to one of them.
 """
 
 import json
+import resource
 import subprocess
 import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from export.bundle import load_bundle
-from service.engines import load_engine
+from export.bundle import Precision, load_bundle
+from service.engines import EngineOptions, load_engine
 from service.loading import resolve_engine
 from service.settings import Settings
 
 BATCH_SIZES = (1, 2, 4, 8)
 
 
-def engine_alone(bundle: Path, engine: str, seconds: float) -> dict[int, float]:
-    """Measure tiles per second by batch size, in a process of its own, `seconds` in all."""
+class LoopError(RuntimeError):
+    """An engine could not be loaded or failed; the message is the child's last line."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one engine did at one batch size.
+
+    Attributes:
+        batch: Tiles in a call.
+        tiles_per_s: Over all calls.
+        ms: Median of a call.
+        peak_mib: Largest resident memory of the process so far.
+    """
+
+    batch: int
+    tiles_per_s: float
+    ms: float
+    peak_mib: float
+
+
+def engine_alone(
+    bundle: Path,
+    engine: str,
+    seconds: float,
+    *,
+    precision: Precision | None = None,
+    batches: tuple[int, ...] = BATCH_SIZES,
+) -> list[Speed]:
+    """Measure an engine in a process of its own, `seconds` in all.
+
+    Args:
+        bundle: What it runs.
+        engine: Its name.
+        seconds: For all batch sizes together.
+        precision: None takes the settings' or the bundle's.
+        batches: Sizes above the bundle's largest batch are left out.
+
+    Raises:
+        LoopError: The engine cannot be loaded, or failed.
+    """
+    arguments = [str(bundle), engine, str(seconds), precision or "", ",".join(map(str, batches))]
     child = subprocess.run(
-        [sys.executable, "-m", "semsr.bench.engine_loop", str(bundle), engine, str(seconds)],
-        stdout=subprocess.PIPE,
-        check=True,
+        [sys.executable, "-m", "semsr.bench.engine_loop", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    return {int(size): speed for size, speed in json.loads(child.stdout).items()}
+    if child.returncode:
+        words = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+        raise LoopError(words[0])
+    return [Speed(**row) for row in json.loads(child.stdout)]
 
 
-def measure(bundle: Path, name: str, seconds: float) -> dict[int, float]:
-    """Measure in this process; sizes above the bundle's largest batch are left out."""
+def measure(
+    bundle: Path,
+    name: str,
+    seconds: float,
+    *,
+    precision: Precision | None,
+    batches: tuple[int, ...],
+) -> list[Speed]:
+    """Measure in this process; see `engine_alone`."""
     loaded = load_bundle(bundle)
     # As the service would run it: precision and threads from the same settings.
     name, options, _ = resolve_engine(loaded, Settings(), name=name)
+    if precision is not None:
+        options = EngineOptions(precision=precision, threads=options.threads)
     engine = load_engine(name, loaded, options)
     tile = loaded.golden().lr
-    sizes = [size for size in BATCH_SIZES if size <= loaded.manifest.max_batch_size]
-    speeds: dict[int, float] = {}
+    sizes = [size for size in batches if size <= loaded.manifest.max_batch_size]
+    speeds: list[Speed] = []
     for size in sizes:
         batch = np.repeat(tile, size, axis=0)
         engine.run(batch)
-        calls = 0
-        elapsed_s = 0.0
-        start_s = time.perf_counter()
-        while elapsed_s < seconds / len(sizes) or calls < 2:
+        times_s: list[float] = []
+        while sum(times_s) < seconds / len(sizes) or len(times_s) < 2:
+            start_s = time.perf_counter()
             engine.run(batch)
-            calls += 1
-            elapsed_s = time.perf_counter() - start_s
-        speeds[size] = calls * size / elapsed_s
+            times_s.append(time.perf_counter() - start_s)
+        speeds.append(
+            Speed(
+                batch=size,
+                tiles_per_s=len(times_s) * size / sum(times_s),
+                ms=1e3 * float(np.median(times_s)),
+                peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            )
+        )
     return speeds
 
 
+def _main(arguments: list[str]) -> None:
+    bundle, engine, seconds, precision, batches = arguments
+    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "int8"}
+    speeds = measure(
+        Path(bundle),
+        engine,
+        float(seconds),
+        precision=known[precision] if precision else None,
+        batches=tuple(int(size) for size in batches.split(",")),
+    )
+    sys.stdout.write(json.dumps([asdict(speed) for speed in speeds]))
+
+
 if __name__ == "__main__":
-    path, name, seconds = sys.argv[1:]
-    sys.stdout.write(json.dumps(measure(Path(path), name, float(seconds))))
+    _main(sys.argv[1:])

@@ -61,9 +61,12 @@ def _real_model(
         steps.update()
     after = engine_alone(path, engine, seconds)
     steps.update()
-    alone = {size: max(before[size], after[size]) for size in before}
+    alone = {
+        first.batch: max(first.tiles_per_s, second.tiles_per_s)
+        for first, second in zip(before, after, strict=True)
+    }
     best = max(alone, key=lambda size: alone[size])
-    tile_ms = statistics.mean([1e3 / before[1], 1e3 / after[1]])
+    tile_ms = statistics.mean([1e3 / before[0].tiles_per_s, 1e3 / after[0].tiles_per_s])
     rows: list[Row] = [
         {
             "name": f"engine alone, batch {size}",

@@ -16,6 +16,7 @@ from training.config import ConfigError, find_recipe, load_recipe
 from training.datasets import load_lr_images, load_training_images
 from training.method import step_generator
 from training.method_config import FLSeSimConfig
+from training.methods.build import build_method
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
 from training.run_dir import RunDir
@@ -372,3 +373,34 @@ def test_draws_of_a_step_differ_by_purpose_and_repeat() -> None:
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first, later)
+
+
+def test_statistics_compare_with_plain_hr_crops(recipe: Path, unpaired_root: Path) -> None:
+    """The HR side of the statistics is cut out of the images as it is: nothing is planted there."""
+    inputs = inputs_of(recipe, unpaired_root)
+    method = build_method(inputs)
+    assert isinstance(method, FLSeSim)
+    assert method.plain_hr is not None
+
+    crops = np.rint(255 * method.plain_hr.batch(0)[:, 0].numpy()).astype(np.uint8)
+
+    assert crops.shape == (method.num_unpaired, 64, 64)
+    windows = [
+        np.lib.stride_tricks.sliding_window_view(image.pixels, (64, 64))[..., 0, :]
+        for image in inputs.hr
+    ]
+    for crop in crops:
+        # Crops may be turned upside down; the first row tells where one lies.
+        assert any(
+            bool((rows == crop[0]).all(axis=-1).any() or (rows == crop[-1]).all(axis=-1).any())
+            for rows in windows
+        )
+
+
+def test_without_statistics_no_plain_crops_are_drawn(recipe: Path, unpaired_root: Path) -> None:
+    """They cost time."""
+    method = build_method(
+        inputs_of(recipe, unpaired_root, "method.statistics.histogram_weight=0.0")
+    )
+    assert isinstance(method, FLSeSim)
+    assert method.plain_hr is None

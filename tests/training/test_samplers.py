@@ -10,7 +10,7 @@ from training.config import ConfigError
 from training.degradation_config import DegradationConfig
 from training.images import SourceImage, read_grey
 from training.method_config import AddedStructureConfig
-from training.samplers import CropSampler, LrSampler
+from training.samplers import CropSampler, PlainSampler
 
 NEUTRAL = DegradationConfig(
     spot_sigma_px=(0, 0), lag_decay=(0, 0), noise_var_base=(0, 0), noise_var_slope=(0, 0)
@@ -89,6 +89,30 @@ def test_crop_candidates_prefer_contrast() -> None:
     assert with_edge(8) > 3 * with_edge(1) > 0
 
 
+def test_crop_candidates_leave_every_image_its_share() -> None:
+    """An image of little contrast comes as often as one of much: candidates are of one image."""
+    y, x = np.mgrid[:200, :200]
+    images = [
+        SourceImage(
+            name=name, source=name, pixels=(100 + step * ((x + y) // 16 % 2)).astype(np.uint8)
+        )
+        for name, step in (("faint", 4), ("strong", 100))
+    ]
+
+    sampler = CropSampler(
+        images,
+        degradation=NEUTRAL,
+        scale=4,
+        crop_px=16,
+        batch_size=200,
+        seed=0,
+        crop_candidates=4,
+    )
+
+    contrast = 255 * sampler.batch(0).hr.std(dim=(1, 2, 3))
+    assert 70 < int((contrast < 10).sum()) < 130
+
+
 def test_images_smaller_than_a_crop_are_refused() -> None:
     """The message says how large they must be."""
     with pytest.raises(ConfigError, match=r"smaller than a crop of 96 px: \['a'\]"):
@@ -163,7 +187,7 @@ def test_lr_crops_are_flipped_along_the_scan_axis_only(data_root: Path) -> None:
     y, x = np.mgrid[:40, :50]
     pixels = (3 * x + y).astype(np.uint8)
     image = SourceImage(name="a", source="a", pixels=pixels)
-    sampler = LrSampler([image], crop_px=12, batch_size=20, seed=0)
+    sampler = PlainSampler([image], crop_px=12, batch_size=20, seed=0)
 
     batch = sampler.batch(0)
 

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from models import load_generator
-from training.evaluation.cost import count_gmac, median_ms
+from models.cost import count_gmac
+from training.evaluation.cost import median_ms
 from training.evaluation.methods import Method, Role, upscaler_method
 
 
@@ -48,7 +49,7 @@ def checkpoint_method(
         scale=generator.scale,
         role=role,
         group=group,
-        gmac=count_gmac(network, tile_px=tile_px),
+        gmac=count_gmac(network, tile=(tile_px, tile_px)),
         ms=median_ms(upscale, noise, repeats=5, warm_ups=1),
         version=hashlib.sha256(path.read_bytes()).hexdigest(),
     )

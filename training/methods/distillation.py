@@ -22,7 +22,7 @@ from training.method import Method, Phase
 from training.method_config import DistillationConfig
 from training.methods.inputs import Inputs, domain_crops, first_crops, sample_picture
 from training.provenance import describe_training
-from training.samplers import CropSampler, LrSampler
+from training.samplers import CropSampler, PlainSampler
 
 
 class Distillation(Method):
@@ -58,7 +58,7 @@ class Distillation(Method):
             crop_candidates=options.crop_candidates,
             added=config.paired,
         )
-        self.lr = LrSampler(
+        self.lr = PlainSampler(
             inputs.lr,
             crop_px=options.crop_px,
             batch_size=options.batch_size - num_paired,

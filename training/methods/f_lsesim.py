@@ -39,7 +39,7 @@ from training.losses.statistics import (
     sliced_wasserstein,
 )
 from training.method import Method, Phase, step_generator
-from training.method_config import FLSeSimConfig
+from training.method_config import FLSeSimConfig, StatisticsConfig
 from training.methods.inputs import (
     Inputs,
     domain_crops,
@@ -51,7 +51,7 @@ from training.methods.inputs import (
 from training.methods.paired_terms import forward_parts, paired_terms
 from training.methods.surrogate import SurrogatePhase
 from training.provenance import describe_training
-from training.samplers import CropSampler, LrSampler
+from training.samplers import CropSampler, PlainSampler
 
 # What the draws of one step are for; see `training.method.step_seed`.
 FOR_QUERIES, FOR_STATISTICS, FOR_METRIC, FOR_POOL = range(4)
@@ -124,8 +124,17 @@ class FLSeSim(Method):
         )
         self.num_paired = num_paired
         self.num_unpaired = options.batch_size - num_paired
-        self.lr = LrSampler(
+        self.lr = PlainSampler(
             lr, crop_px=options.crop_px, batch_size=self.num_unpaired, seed=self.seed
+        )
+        # Statistics compare like with like: crops of real LR images with plain HR crops, neither
+        # chosen by contrast nor planted in.
+        self.plain_hr = (
+            PlainSampler(
+                hr, crop_px=scale * options.crop_px, batch_size=self.num_unpaired, seed=self.seed
+            )
+            if self.num_unpaired and _uses_statistics(config.statistics)
+            else None
         )
         self.surrogate = (
             SurrogatePhase(config.surrogate, device=device, betas=options.betas)
@@ -339,7 +348,10 @@ class FLSeSim(Method):
         if self._step < config.start_step:
             return {}
         draws = step_generator(self.seed, self._step, FOR_STATISTICS)
-        real, fake = self._pairs.hr, self._unpaired(self._sr) if self.num_unpaired else self._sr
+        real, fake = self._pairs.hr, self._sr
+        if self.plain_hr is not None:
+            real = self.plain_hr.batch(self._step).to(self.inputs.device)
+            fake = self._unpaired(self._sr)
         terms = {}
         if config.spectral_weight:
             distance = log_psd_difference(fake, real, generator=draws)
@@ -371,3 +383,7 @@ class FLSeSim(Method):
         if self._step < start_step:
             return 0.0
         return min(1.0, (self._step - start_step + 1) / max(ramp_steps, 1))
+
+
+def _uses_statistics(config: StatisticsConfig) -> bool:
+    return bool(config.spectral_weight or config.sliced_weight or config.histogram_weight)

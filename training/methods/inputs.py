@@ -17,7 +17,7 @@ from training.degradation_config import DegradationConfig
 from training.images import SourceImage
 from training.noise import estimate_noise
 from training.quality import psnr
-from training.samplers import LrSampler
+from training.samplers import PlainSampler
 
 GAP_PX = 4
 NUM_SAMPLES = 3
@@ -107,7 +107,7 @@ def upscale(generator: Generator, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def first_crops(inputs: Inputs) -> torch.Tensor:
     """Return LR crops that are the same throughout a run, (3, 1, c, c) float32, for pictures."""
     options = inputs.recipe.optimization
-    sampler = LrSampler(
+    sampler = PlainSampler(
         inputs.lr, crop_px=options.crop_px, batch_size=NUM_SAMPLES, seed=options.seed
     )
     return sampler.batch(0)
@@ -116,7 +116,7 @@ def first_crops(inputs: Inputs) -> torch.Tensor:
 def domain_crops(inputs: Inputs) -> NDArray[np.floating]:
     """Return real LR crops (64, c, c) in grey levels, to describe the domain by."""
     options = inputs.recipe.optimization
-    sampler = LrSampler(inputs.lr, crop_px=options.crop_px, batch_size=64, seed=options.seed)
+    sampler = PlainSampler(inputs.lr, crop_px=options.crop_px, batch_size=64, seed=options.seed)
     return 255.0 * sampler.batch(0)[:, 0].numpy()
 
 

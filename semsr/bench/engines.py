@@ -1,0 +1,230 @@
+"""`semsr bench engine`: bundle x precision x engine x batch, in one run on one machine.
+
+Every combination runs in a process of its own and is measured in several rounds, one after the
+other, so that a machine that drifts drifts for all of them; the median of the rounds is given. The
+share of peak compares with a network that is nothing but arithmetic, through the same engine and
+precision (`peak`).
+"""
+
+import importlib.util
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from export.bundle import Precision, load_bundle
+from semsr.bench.engine_loop import BATCH_SIZES, LoopError, Speed, engine_alone
+from service.engines import ENGINES, REQUIRED_MODULES
+
+Row = dict[str, Any]
+
+ROUNDS = 3
+BASELINE = ("onnx", "fp32")
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One row's subject."""
+
+    bundle: Path
+    precision: Precision
+    engine: str
+
+
+def bench_engines(
+    bundles: Sequence[Path],
+    *,
+    engines: Sequence[str] = (),
+    precisions: Sequence[Precision] = (),
+    batches: tuple[int, ...] = BATCH_SIZES,
+    seconds: float,
+    with_peak: bool = True,
+) -> list[Row]:
+    """Measure every combination that can be run here.
+
+    Args:
+        bundles: Folders.
+        engines: Names; empty takes every installed one but `identity`.
+        precisions: Empty takes every one that a bundle has.
+        batches: Batch sizes.
+        seconds: For each combination, all rounds together.
+        with_peak: Measure the machine's peak too; needs torch and onnx.
+
+    Returns:
+        A row for each combination and batch: `bundle`, `version`, `engine`, `precision`, `batch`,
+        `tiles_per_s`, `ms`, `peak_mib`, `gmac`, `gmac_per_s`, with a peak `peak_share`, and
+        `speed_up` over ONNX Runtime in FP32 at its best batch, of the same bundle. A combination
+        that cannot be run has a `problem` instead of figures.
+    """
+    names = list(engines) or [
+        name
+        for name in ENGINES
+        if name in REQUIRED_MODULES and importlib.util.find_spec(REQUIRED_MODULES[name])
+    ]
+    combinations = [
+        Combination(path, precision, engine)
+        for path in bundles
+        for precision in load_bundle(path).manifest.graphs
+        if not precisions or precision in precisions
+        for engine in names
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        peaks: list[Combination] = []
+        if with_peak:
+            from semsr.bench.peak import write_peak_bundle
+
+            peak = Path(folder) / "peak"
+            available = write_peak_bundle(peak).manifest.graphs
+            peaks = [
+                Combination(peak, precision, engine)
+                for precision in dict.fromkeys(item.precision for item in combinations)
+                if precision in available
+                for engine in names
+            ]
+        measured, problems = _measure([*combinations, *peaks], batches=batches, seconds=seconds)
+        reached = {
+            (item.engine, item.precision): _gmac(item) * max(s.tiles_per_s for s in measured[item])
+            for item in peaks
+            if item in measured
+        }
+    return _rows(combinations, measured, problems, reached)
+
+
+def _measure(
+    combinations: Sequence[Combination], *, batches: tuple[int, ...], seconds: float
+) -> tuple[dict[Combination, list[Speed]], dict[Combination, str]]:
+    """Measure in rounds; the speeds of a combination are medians over them, by batch."""
+    rounds: dict[Combination, list[list[Speed]]] = {item: [] for item in combinations}
+    problems: dict[Combination, str] = {}
+    steps = tqdm(total=ROUNDS * len(combinations), desc="bench", file=sys.stderr, disable=None)
+    with steps:
+        for _ in range(ROUNDS):
+            for item in combinations:
+                steps.update()
+                if item in problems:
+                    continue
+                try:
+                    speeds = engine_alone(
+                        item.bundle,
+                        item.engine,
+                        seconds / ROUNDS,
+                        precision=item.precision,
+                        batches=batches,
+                    )
+                except LoopError as error:
+                    problems[item] = str(error)
+                    continue
+                rounds[item].append(speeds)
+    medians = {
+        item: [_median([speeds[index] for speeds in found]) for index in range(len(found[0]))]
+        for item, found in rounds.items()
+        if item not in problems
+    }
+    return medians, problems
+
+
+def _median(speeds: Sequence[Speed]) -> Speed:
+    return Speed(
+        batch=speeds[0].batch,
+        tiles_per_s=statistics.median(speed.tiles_per_s for speed in speeds),
+        ms=statistics.median(speed.ms for speed in speeds),
+        peak_mib=max(speed.peak_mib for speed in speeds),
+    )
+
+
+def _gmac(item: Combination) -> float:
+    return load_bundle(item.bundle).manifest.gmac
+
+
+def _rows(
+    combinations: Sequence[Combination],
+    measured: dict[Combination, list[Speed]],
+    problems: dict[Combination, str],
+    peaks: dict[tuple[str, str], float],
+) -> list[Row]:
+    baselines = {
+        item.bundle: max(speed.tiles_per_s for speed in speeds)
+        for item, speeds in measured.items()
+        if (item.engine, item.precision) == BASELINE
+    }
+    rows: list[Row] = []
+    for item in combinations:
+        bundle = load_bundle(item.bundle)
+        subject: Row = {
+            "bundle": bundle.manifest.name,
+            "version": bundle.version,
+            "engine": item.engine,
+            "precision": item.precision,
+        }
+        if item in problems:
+            rows.append({**subject, "problem": problems[item]})
+            continue
+        for speed in measured[item]:
+            gmac_per_s = bundle.manifest.gmac * speed.tiles_per_s
+            row: Row = {
+                **subject,
+                "batch": speed.batch,
+                "tiles_per_s": speed.tiles_per_s,
+                "ms": speed.ms,
+                "peak_mib": speed.peak_mib,
+                "gmac": bundle.manifest.gmac,
+                "gmac_per_s": gmac_per_s,
+            }
+            if (item.engine, item.precision) in peaks:
+                row["peak_share"] = gmac_per_s / peaks[item.engine, item.precision]
+            if item.bundle in baselines:
+                row["speed_up"] = speed.tiles_per_s / baselines[item.bundle]
+            rows.append(row)
+    return rows
+
+
+def format_engines(rows: Sequence[Row]) -> str:
+    """Lay the rows out as a table for people."""
+    lines = [
+        f"{'bundle':<12} {'precision':<9} {'engine':<9} {'batch':>5} {'tiles/s':>8} {'ms':>8} "
+        f"{'MiB':>6} {'GMAC/s':>7} {'of peak':>7} {'x onnx fp32':>11}"
+    ]
+    for row in rows:
+        head = f"{row['bundle']:<12} {row['precision']:<9} {row['engine']:<9}"
+        if "problem" in row:
+            lines.append(f"{head} {row['problem']}")
+            continue
+        share = f"{row['peak_share']:>7.0%}" if "peak_share" in row else f"{'':>7}"
+        speed_up = f"{row['speed_up']:>11.2f}" if "speed_up" in row else ""
+        lines.append(
+            f"{head} {row['batch']:>5} {row['tiles_per_s']:>8.1f} {row['ms']:>8.1f} "
+            f"{row['peak_mib']:>6.0f} {row['gmac_per_s']:>7.0f} {share} {speed_up}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def draw_engines(rows: Sequence[Row], path: Path) -> None:
+    """Draw tiles a second over the batch size, one line for each combination, as a picture."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        if "problem" not in row:
+            name = f"{row['bundle']} {row['precision']} {row['engine']}"
+            lines.setdefault(name, []).append(row)
+    for name, points in lines.items():
+        axes.plot(
+            [row["batch"] for row in points],
+            [row["tiles_per_s"] for row in points],
+            marker="o",
+            label=name,
+        )
+    axes.set(xlabel="batch", ylabel="tiles/s", xscale="log", yscale="log")
+    axes.set_xticks(sorted({row["batch"] for row in rows if "batch" in row}))
+    axes.get_xaxis().set_major_formatter("{x:.0f}")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,105 @@
+"""`semsr bench engine`: every combination is measured, compared and, if it cannot run, named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from export.bundle import load_bundle
+from semsr.bench import engines
+from semsr.bench.engine_loop import LoopError, Speed, engine_alone
+from semsr.bench.engines import bench_engines, format_engines
+from semsr.bench.peak import write_peak_bundle
+from semsr.cli import main
+
+TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
+
+
+def test_rows_hold_medians_shares_and_speed_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three rounds each; the yardstick is ONNX Runtime in FP32 at its best batch."""
+    speeds = {
+        ("tiny_bundle", "onnx", "fp32"): iter([[10.0, 20.0], [30.0, 40.0], [20.0, 30.0]]),
+        ("tiny_bundle", "openvino", "fp32"): iter([[60.0, 60.0]] * 3),
+        ("peak", "onnx", "fp32"): iter([[1.0, 2.0]] * 3),
+        ("peak", "openvino", "fp32"): iter([[4.0, 4.0]] * 3),
+    }
+    asked: list[float] = []
+
+    def measured(bundle: Path, engine: str, seconds: float, **options: object) -> list[Speed]:
+        assert options["batches"] == (1, 2)
+        asked.append(seconds)
+        values = next(speeds[bundle.name, engine, str(options["precision"])])
+        return [
+            Speed(batch=batch, tiles_per_s=value, ms=1e3 * batch / value, peak_mib=value)
+            for batch, value in zip((1, 2), values, strict=True)
+        ]
+
+    monkeypatch.setattr(engines, "engine_alone", measured)
+    rows = bench_engines([TINY_BUNDLE], engines=["onnx", "openvino"], batches=(1, 2), seconds=6.0)
+
+    assert asked == [2.0] * 12
+    gmac = load_bundle(TINY_BUNDLE).manifest.gmac
+    assert [(row["engine"], row["batch"], row["tiles_per_s"]) for row in rows] == [
+        ("onnx", 1, 20.0),
+        ("onnx", 2, 30.0),
+        ("openvino", 1, 60.0),
+        ("openvino", 2, 60.0),
+    ]
+    assert [row["speed_up"] for row in rows] == pytest.approx([2 / 3, 1.0, 2.0, 2.0])
+    assert rows[0]["peak_mib"] == 30.0
+    assert rows[2]["gmac_per_s"] == pytest.approx(60 * gmac)
+    # The peak is the heavy network's best batch, by the same engine.
+    ratio = rows[1]["peak_share"] / rows[2]["peak_share"]
+    assert ratio == pytest.approx((30 / 2) / (60 / 4))
+
+
+def test_combination_that_cannot_run_is_a_row_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An engine that fails costs its own row, not the run."""
+
+    def measured(bundle: Path, engine: str, seconds: float, **_: object) -> list[Speed]:
+        if engine == "openvino":
+            raise LoopError("EngineError: no such runtime")
+        return [Speed(batch=1, tiles_per_s=1.0, ms=1.0, peak_mib=1.0)]
+
+    monkeypatch.setattr(engines, "engine_alone", measured)
+    rows = bench_engines([TINY_BUNDLE], engines=["openvino", "onnx"], seconds=1.0, with_peak=False)
+
+    assert rows[0]["problem"] == "EngineError: no such runtime"
+    assert "tiles_per_s" not in rows[0]
+    assert rows[1]["speed_up"] == 1.0
+    assert "no such runtime" in format_engines(rows)
+
+
+def test_command_measures_a_real_engine_and_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Figures of the tiny network through ONNX Runtime, as JSON and as a picture."""
+    plot = tmp_path / "plots" / "engines.png"
+    arguments = ["--bundle", str(TINY_BUNDLE), "--engine", "onnx", "--batch", "1", "2"]
+    options = ["--seconds", "0.3", "--no-peak", "--plot", str(plot), "--json"]
+    code = main(["bench", "engine", *arguments, *options])
+
+    assert code == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["batch"] for row in rows] == [1, 2]
+    assert all(row["tiles_per_s"] > 0 and row["peak_mib"] > 10 for row in rows)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_engine_that_cannot_be_loaded_says_why() -> None:
+    """The child's last words reach the caller."""
+    with pytest.raises(LoopError, match="no int8 graph"):
+        engine_alone(TINY_BUNDLE, "onnx", 0.1, precision="int8")
+
+
+def test_peak_bundle_is_heavy_and_runs(tmp_path: Path) -> None:
+    """Over 20 GMAC a tile of 96 px, in FP32 and INT8."""
+    bundle = write_peak_bundle(tmp_path / "peak")
+
+    assert bundle.manifest.gmac > 20
+    assert set(bundle.manifest.graphs) == {"fp32", "bf16", "int8"}
+    for precision in ("fp32", "int8"):
+        [speed] = engine_alone(bundle.path, "onnx", 0.1, precision=precision, batches=(1,))
+        assert speed.tiles_per_s > 0
