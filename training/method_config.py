@@ -170,12 +170,6 @@ class PairedConfig(AddedStructureConfig):
     charbonnier_eps: float = Field(
         default=0.02, gt=0, description="sqrt(d^2 + eps^2): quadratic within HR's noise"
     )
-    clean_eps: float | None = Field(
-        default=None,
-        gt=0,
-        description="eps where structure was added, whose noise-free grey is known and is the "
-        "target then: small, it asks for the likeliest outline instead of a blurred mean",
-    )
     smooth_weight: Weight = Field(
         default=20.0, description="the same in a band of some pixels: mottle, faint defects"
     )

@@ -3,7 +3,6 @@
 So a run that is resumed at a step sees exactly what it would have seen without the stop.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,14 +17,12 @@ from training.degradation import degrade, draw_degradation
 from training.degradation_config import DegradationConfig
 from training.images import SourceImage
 from training.method_config import AddedStructureConfig
-from training.noise import NoiseModel, estimate_noise
+from training.noise import estimate_noise
 from training.visibility import CoarseScan
 
 # LR pixels around a crop that the degradation sees and that are then cut away, so that the crop's
 # border is degraded from real neighbours: the spot reaches 2 LR px, the lag below 8 but faintly.
 MARGIN_PX = 4
-
-NO_NOISE = NoiseModel(base=0.0, slope=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +34,12 @@ class PairBatch:
         hr: (N, 1, s*c, s*c) float32 in [0, 1].
         mask: (N, 1, s*c, s*c) float32, 1 where a defect was planted.
         foreign: The same shape, 1 where a foreign patch was pasted.
-        clean: Like `hr`, but what was added is without noise: what the generator's structure ought
-            to be there.
     """
 
     lr: torch.Tensor
     hr: torch.Tensor
     mask: torch.Tensor
     foreign: torch.Tensor
-    clean: torch.Tensor
 
     def to(self, device: torch.device) -> "PairBatch":
         """Return the batch on a device."""
@@ -54,7 +48,6 @@ class PairBatch:
             hr=self.hr.to(device),
             mask=self.mask.to(device),
             foreign=self.foreign.to(device),
-            clean=self.clean.to(device),
         )
 
 
@@ -109,10 +102,10 @@ class CropSampler:
         """
         rng = np.random.default_rng((self.seed, step))
         crops = [self._crop(rng) for _ in range(self.batch_size)]
-        hr, mask, foreign, clean = (
+        hr, mask, foreign = (
             torch.from_numpy(np.stack(parts))[:, None].float() for parts in zip(*crops, strict=True)
         )
-        hr, clean = hr / 255.0, clean / 255.0
+        hr = hr / 255.0
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         drawn = draw_degradation(self.degradation, count=self.batch_size, generator=generator)
         lr = degrade(hr, drawn, scale=self.scale, generator=generator)
@@ -123,43 +116,28 @@ class CropSampler:
             hr=hr[:, :, inner_hr, inner_hr].contiguous(),
             mask=mask[:, :, inner_hr, inner_hr].contiguous(),
             foreign=foreign[:, :, inner_hr, inner_hr].contiguous(),
-            clean=clean[:, :, inner_hr, inner_hr].contiguous(),
         )
 
     def _crop(
         self, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.uint8]]:
-        """Return a crop, where defects and foreign patches lie, and it without their noise."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return a crop, where a defect was planted in it, and where a foreign patch lies."""
         image = self.images[int(rng.integers(len(self.images)))].pixels
         candidates = [_draw_crop(image, self.side_px, rng) for _ in range(self.crop_candidates)]
         crop = max(candidates, key=np.std) if len(candidates) > 1 else candidates[0]
         crop = np.rot90(crop, int(rng.integers(4)))
         crop = np.ascontiguousarray(crop[:, ::-1] if rng.integers(2) else crop)
         foreign = planted = np.zeros(crop.shape, dtype=np.bool_)
-        if self.added is None:
-            return crop, planted, foreign, crop
-        twin = copy.deepcopy(rng)
-        noisy, planted, foreign = self._add(crop, rng, self.added, self._noise)
-        # The same draws once more, without noise.
-        clean, planted_clean, foreign_clean = self._add(crop, twin, self.added, NO_NOISE)
-        same = planted & planted_clean | foreign & foreign_clean
-        return noisy, planted, foreign, np.where(same, clean, noisy)
-
-    def _add(
-        self,
-        crop: NDArray[np.uint8],
-        rng: np.random.Generator,
-        added: AddedStructureConfig,
-        noise: NoiseModel | None,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
-        foreign = planted = np.zeros(crop.shape, dtype=np.bool_)
+        added = self.added
+        if added is None:
+            return crop, planted, foreign
         if self._patch_source is not None and rng.random() < added.patch_share:
             crop, foreign = paste_patches(
                 crop,
                 rng,
                 count=added.patches,
                 source=self._patch_source,
-                noise=noise,
+                noise=self._noise,
                 sides_px=added.patch_sides_px,
                 is_rounded=added.rounded_patches,
                 scan=self._scan,
@@ -172,7 +150,7 @@ class CropSampler:
                 crop,
                 rng,
                 count=count,
-                noise=noise,
+                noise=self._noise,
                 scan=self._scan,
                 min_detectability=added.min_detectability,
             )

@@ -9,7 +9,7 @@ def charbonnier(
     sr: torch.Tensor,
     target: torch.Tensor,
     *,
-    eps: float | torch.Tensor = 1e-3,
+    eps: float = 1e-3,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Weighted mean of sqrt(d^2 + eps^2): quadratic below eps, linear above; scalar, at least eps.

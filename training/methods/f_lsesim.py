@@ -275,13 +275,7 @@ class FLSeSim(Method):
             num = self.num_paired
             structure = None if self._structure is None else self._structure[:num]
             terms |= paired_terms(
-                self._sr[:num],
-                structure,
-                self._pairs.hr,
-                self._pairs.mask,
-                self.config.paired,
-                clean=self._pairs.clean,
-                is_added=torch.maximum(self._pairs.mask, self._pairs.foreign),
+                self._sr[:num], structure, self._pairs.hr, self._pairs.mask, self.config.paired
             )
         terms |= self._similarity_term()
         terms |= self._consistency_terms()

@@ -40,9 +40,6 @@ def paired_terms(
     hr: torch.Tensor,
     mask: torch.Tensor,
     config: PairedConfig,
-    *,
-    clean: torch.Tensor | None = None,
-    is_added: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Weighted loss terms of aligned pairs.
 
@@ -69,9 +66,6 @@ def paired_terms(
     else:
         picture, target = structure, hr
     eps, weight = config.charbonnier_eps, 1 + config.defect_weight * mask
-    if config.clean_eps is not None and clean is not None and is_added is not None:
-        target = clean
-        eps = torch.where(is_added > 0, config.clean_eps, eps)
     terms = {"pixel": config.pixel_weight * charbonnier(picture, target, eps=eps, weight=weight)}
     if config.smooth_weight:
         fine, coarse = (
