@@ -180,7 +180,7 @@ def test_merged_is_an_equal_independent_copy_in_eval_mode(
 # Raised inside torch's own exporter, about its own code.
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.parametrize(
-    ("name", "hyper_parameters"), CASES, ids=["rep", "grain", "blur", "strided"]
+    ("name", "hyper_parameters"), CASES, ids=["rep", "grain", "dilated", "blur", "strided"]
 )
 def test_onnx_with_dynamic_sizes_matches_torch(
     name: str, hyper_parameters: dict[str, Any], tmp_path: Path
