@@ -103,3 +103,13 @@ def test_peak_bundle_is_heavy_and_runs(tmp_path: Path) -> None:
     for precision in ("fp32", "int8"):
         [speed] = engine_alone(bundle.path, "onnx", 0.1, precision=precision, batches=(1,))
         assert speed.tiles_per_s > 0
+
+
+def test_memory_is_that_of_the_measured_process() -> None:
+    """A parent that holds 400 MB does not show in its child's peak."""
+    ballast = bytearray(400 << 20)
+
+    [speed] = engine_alone(TINY_BUNDLE, "identity", 0.05, batches=(1,))
+
+    assert len(ballast) == 400 << 20
+    assert 10 < speed.peak_mib < 350

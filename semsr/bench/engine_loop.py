@@ -5,7 +5,6 @@ runtimes do not share threads or memory and a peak belongs to one of them.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from export.bundle import Precision, load_bundle
+from semsr.bench.memory import peak_resident_mib
 from service.engines import EngineOptions, load_engine
 from service.loading import resolve_engine
 from service.settings import Settings
@@ -107,7 +107,7 @@ def measure(
                 batch=size,
                 tiles_per_s=len(times_s) * size / sum(times_s),
                 ms=1e3 * float(np.median(times_s)),
-                peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                peak_mib=peak_resident_mib(),
             )
         )
     return speeds

@@ -13,6 +13,7 @@ from export.bundle import Bundle, load_bundle
 from semsr.bench import wrk
 from semsr.bench.engine_loop import engine_alone
 from semsr.bench.load import LoadResult, run_load
+from semsr.bench.memory import peak_resident_mib
 from semsr.bench.nginx import nginx_path, running_nginx
 from semsr.server_process import ServerProcess, running_server
 from service.settings import Settings
@@ -57,7 +58,7 @@ def _real_model(
         one = _load(server, bundle, connections=1, seconds=seconds)
         steps.update()
         many = _load(server, bundle, connections=connections, seconds=seconds)
-        memory_mib = _peak_resident_mib(server.pid)
+        memory_mib = peak_resident_mib(server.pid)
         steps.update()
     after = engine_alone(path, engine, seconds)
     steps.update()
@@ -180,13 +181,6 @@ def _raw_headers(bundle: Bundle) -> dict[str, str]:
 
 def _tile(bundle: Bundle) -> bytes:
     return bundle.golden().lr[0, 0].tobytes()
-
-
-def _peak_resident_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError(f"no VmHWM for process {pid}")
 
 
 def _row(name: str, load: LoadResult, engine: str | None = None) -> Row:
