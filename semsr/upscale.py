@@ -13,6 +13,7 @@ from service.engines import Engine, load_engine
 from service.errors import ServiceError
 from service.loading import resolve_engine
 from service.negotiation import TYPES_BY_SUFFIX, choose_answer
+from service.quality import of_tiles
 from service.settings import Settings
 from service.window import FULL_RANGE, to_uint8
 
@@ -85,7 +86,8 @@ def _upscale(path: Path, engine: Engine, manifest: Manifest, max_pixels: int) ->
     )
     lr = to_uint8(image.pixels, manifest.window or FULL_RANGE)
     plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
-    tiles = [engine.run(np.ascontiguousarray(tile)[None, None]).sr[0, 0] for tile in plan.split(lr)]
-    sr = plan.merge(tiles, scale=manifest.scale)
+    outputs = [engine.run(np.ascontiguousarray(tile)[None, None]) for tile in plan.split(lr)]
+    of_tiles([output.flags[0] for output in outputs]).check()
+    sr = plan.merge([output.sr[0, 0] for output in outputs], scale=manifest.scale)
     metadata = image.metadata.scaled(manifest.scale)
     return codec.encode(sr, _answer_type(path.suffix.lower()), metadata)

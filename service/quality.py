@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.bundle import FLAGS
+from service.errors import EngineFailed
 
 NON_FINITE, SATURATED, CONSISTENCY, CONSISTENCY_WORST = range(len(FLAGS))
 
@@ -26,6 +27,18 @@ class Quality:
     saturated: float
     consistency: float
     consistency_worst: float
+
+    def check(self) -> None:
+        """Refuse an answer that holds values that are no numbers: its picture means nothing.
+
+        Raises:
+            EngineFailed: There are such values.
+        """
+        if self.non_finite > 0:
+            raise EngineFailed(
+                f"the model gave values that are no numbers at {self.non_finite:.2%} of the pixels "
+                "of a tile; its answer is withheld"
+            )
 
     def header(self) -> str:
         """The answer's `X-Quality`: an RFC 9651 dictionary of decimals."""

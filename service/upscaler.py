@@ -222,21 +222,17 @@ class Upscaler:
         )
 
     def _judge(self, flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
-        """Put the tiles' flags together; an answer that holds values that are no numbers is none.
-
-        Raises:
-            EngineFailed: There are such values: what was made of them is not what the model means.
-        """
+        """Put the tiles' flags together, refuse what is no picture, count the rest."""
         quality = of_tiles(flags)
+        try:
+            quality.check()
+        except EngineFailed:
+            # Its other flags are no numbers either, and would spoil the histograms' sums for good.
+            self._metrics.non_finite.inc()
+            raise
         self._metrics.consistency.observe(quality.consistency)
         self._metrics.consistency_worst.observe(quality.consistency_worst)
         self._metrics.saturated.observe(quality.saturated)
-        if quality.non_finite > 0:
-            self._metrics.non_finite.inc()
-            raise EngineFailed(
-                f"the model gave values that are no numbers at {quality.non_finite:.2%} of the "
-                "pixels of a tile; its answer is withheld"
-            )
         return quality
 
     def close(self) -> None:

@@ -125,7 +125,7 @@ def test_answer_with_values_that_are_no_numbers_is_withheld(serve):
 
     def spoil(output: EngineOutput) -> EngineOutput:
         flags = output.flags.copy()
-        flags[0, 0] = 0.25
+        flags[0] = (0.25, np.nan, np.nan, np.nan)
         return output._replace(flags=flags)
 
     app.engine.spoil = spoil
@@ -136,6 +136,9 @@ def test_answer_with_values_that_are_no_numbers_is_withheld(serve):
     assert app.metric("semsr_non_finite_total") == 1
     app.engine.spoil = None
     assert app.post(TILE.tobytes(), RAW).status_code == 200
+    # Sums stay numbers: one NaN would make every later rate and mean NaN.
+    assert app.metric("semsr_consistency_sum") == 1
+    assert app.metric("semsr_saturated_ratio_sum") == 0
 
 
 def test_every_error_class_has_one_shape(serve):
