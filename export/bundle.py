@@ -8,6 +8,7 @@ neither torch nor onnx.
 """
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ it left the 8-bit range and was cut off; the mean and the least local correlatio
 answer, seen coarsely, and the tile."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PositivePixels = Annotated[int, Field(gt=0, le=65536)]
 
@@ -75,6 +77,25 @@ def psnr_db(actual: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> f
     """Peak signal-to-noise ratio of uint8 arrays of one shape; equal ones give 168 dB."""
     error = actual.astype(np.float32) - expected
     return float(10 * np.log10(255.0**2 / max(float(np.mean(np.square(error))), 1e-12)))
+
+
+def parse_precision(text: str) -> Precision:
+    """Read a precision's name.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    for precision in PRECISIONS:
+        if precision == text:
+            return precision
+    raise ValueError(f"unknown precision {text!r}; expected one of {', '.join(PRECISIONS)}")
+
+
+def npy_bytes(array: npt.NDArray[np.uint8]) -> bytes:
+    """Give an array as an npy file's bytes."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 class BundleError(Exception):
@@ -398,8 +419,6 @@ def _check_name(path: Path, name: str) -> None:
 
 
 def _read_npy(bundle: Bundle, name: str) -> npt.NDArray[np.uint8]:
-    import io
-
     content = bundle.read(name)
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)

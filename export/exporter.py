@@ -7,7 +7,6 @@ Nothing is written unless every precision passes its gates.
 """
 
 import hashlib
-import io
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,13 +23,14 @@ from export.bundle import (
     Precision,
     RecallRecord,
     load_bundle,
+    npy_bytes,
     write_bundle,
 )
 from export.cases import golden_tile, grey_ramp
 from export.fp16 import to_fp16
 from export.int8 import Quantized, judging_tiles, quantize
 from export.model_card import model_card
-from export.parity import ParityRow, reference, run_gate, summarise
+from export.parity import ParityRow, Reference, run_gate, summarise
 from export.to_onnx import to_onnx
 from models import Generator, load_generator
 from models.cost import count_gmac
@@ -112,12 +112,13 @@ def export_bundle(
     generator, info = load_generator(checkpoint)
     halo_px = _halo_px(generator, tile)
     golden_lr = golden_tile(tile)
+    reference = Reference(generator)
     graphs, quantized = _make_graphs(generator, wanted, tile=tile, calibration=calibration)
     files = {
         **graphs,
         "model.safetensors": checkpoint.read_bytes(),
-        "golden/lr.npy": _npy(golden_lr),
-        "golden/sr.npy": _npy(reference(generator, golden_lr)),
+        "golden/lr.npy": npy_bytes(golden_lr),
+        "golden/sr.npy": npy_bytes(reference(golden_lr)),
     }
     fields: dict[str, Any] = {
         "name": name or out.name,
@@ -145,7 +146,7 @@ def export_bundle(
         candidate = write_bundle(Path(folder) / "candidate", files=files, manifest_fields=fields)
         for precision in wanted:
             proven = run_gate(
-                generator,
+                reference,
                 candidate,
                 precision=precision,
                 threads=threads,
@@ -245,9 +246,3 @@ def _halo_px(generator: Generator, tile: tuple[int, int]) -> int:
             f"{tile[0]}x{tile[1]} px has no room for"
         )
     return radius
-
-
-def _npy(array: npt.NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()

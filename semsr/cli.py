@@ -196,7 +196,13 @@ def _add_bench(commands: "Commands") -> None:
     )
     engine = parser.add_argument_group("of engines")
     engine.add_argument("--engine", nargs="+", default=[], help="default: every installed one")
-    engine.add_argument("--precision", nargs="+", default=[], help="default: the bundle's")
+    engine.add_argument(
+        "--precision",
+        nargs="+",
+        default=[],
+        choices=["fp32", "fp16", "bf16", "int8"],
+        help="default: every one that the bundle has",
+    )
     engine.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8])
     engine.add_argument("--no-peak", action="store_true", help="leave the machine's peak out")
     engine.add_argument("--plot", type=Path, help="draw tiles/s over the batch size, a PNG")

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from export.bundle import Bundle, Precision, RecallRecord
-from export.parity import ENGINES
-from service.engines import Engine, EngineError, EngineOptions, load_engine
+from service.engines import Engine, EngineError, EngineOptions, installed_engines, load_engine
 from service.engines.cpu import available_cpus
 from training.detector import load_detector
 from training.evaluation.benchmark import SPLITS, Tile, load_benchmark
@@ -74,12 +73,9 @@ class RecallJudge:
 
 
 def _engine(bundle: Bundle, precision: Precision) -> Engine:
-    """Load the last engine of a precision that can be had: the one that is served, if it is."""
+    """Load the last engine of a precision: the one that is likely to be served."""
+    names = installed_engines(precision)
+    if not names:
+        raise EngineError(f"no engine that runs {precision} is installed")
     options = EngineOptions(precision=precision, threads=available_cpus())
-    error: EngineError | None = None
-    for name in reversed(ENGINES[precision]):
-        try:
-            return load_engine(name, bundle, options)
-        except EngineError as caught:
-            error = caught
-    raise EngineError(f"no engine can run {precision} here") from error
+    return load_engine(names[-1], bundle, options)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,13 +26,13 @@ def test_rows_hold_medians_shares_and_speed_ups(monkeypatch: pytest.MonkeyPatch)
     }
     asked: list[float] = []
 
-    def measured(bundle: Path, engine: str, seconds: float, **options: object) -> list[Speed]:
-        assert options["batches"] == (1, 2)
+    def measured(bundle: Path, engine: str, seconds: float, **options: Any) -> list[Speed]:
+        assert options["batches"] == ((1, 4) if bundle.name == "peak" else (1, 2))
         asked.append(seconds)
-        values = next(speeds[bundle.name, engine, str(options["precision"])])
+        values = next(speeds[bundle.name, engine, options["precision"]])
         return [
             Speed(batch=batch, tiles_per_s=value, ms=1e3 * batch / value, peak_mib=value)
-            for batch, value in zip((1, 2), values, strict=True)
+            for batch, value in zip(options["batches"], values, strict=True)
         ]
 
     monkeypatch.setattr(engines, "engine_alone", measured)
@@ -86,6 +87,19 @@ def test_command_measures_a_real_engine_and_draws(
     assert [row["batch"] for row in rows] == [1, 2]
     assert all(row["tiles_per_s"] > 0 and row["peak_mib"] > 10 for row in rows)
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batches": (16,)}, r"takes batches of 1 to 4, not \(16,\)"),
+        ({"precisions": ["int8"]}, "has fp32, not int8"),
+    ],
+)
+def test_nothing_to_measure_is_an_error(options: dict[str, Any], message: str) -> None:
+    """Not an empty table."""
+    with pytest.raises(ValueError, match=message):
+        bench_engines([TINY_BUNDLE], seconds=1.0, with_peak=False, **options)
 
 
 def test_engine_that_cannot_be_loaded_says_why() -> None:

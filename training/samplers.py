@@ -196,7 +196,10 @@ def _patch_source(
 ) -> PatchSource | None:
     if not added.patch_share:
         return None
-    return natural_source().with_own(images, share=added.own_patch_share)
+    source = natural_source()
+    if not added.own_patch_share:
+        return source
+    return source.with_own(images, share=added.own_patch_share)
 
 
 def _draw_crop(

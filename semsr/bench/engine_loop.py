@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.bundle import Precision, load_bundle
+from export.bundle import Precision, load_bundle, parse_precision
 from semsr.bench.memory import peak_resident_mib
 from service.engines import EngineOptions, load_engine
 from service.loading import resolve_engine
@@ -98,14 +98,16 @@ def measure(
         batch = np.repeat(tile, size, axis=0)
         engine.run(batch)
         times_s: list[float] = []
-        while sum(times_s) < seconds / len(sizes) or len(times_s) < 2:
+        elapsed_s = 0.0
+        while elapsed_s < seconds / len(sizes) or len(times_s) < 2:
             start_s = time.perf_counter()
             engine.run(batch)
             times_s.append(time.perf_counter() - start_s)
+            elapsed_s += times_s[-1]
         speeds.append(
             Speed(
                 batch=size,
-                tiles_per_s=len(times_s) * size / sum(times_s),
+                tiles_per_s=len(times_s) * size / elapsed_s,
                 ms=1e3 * float(np.median(times_s)),
                 peak_mib=peak_resident_mib(),
             )
@@ -115,12 +117,11 @@ def measure(
 
 def _main(arguments: list[str]) -> None:
     bundle, engine, seconds, precision, batches = arguments
-    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "int8"}
     speeds = measure(
         Path(bundle),
         engine,
         float(seconds),
-        precision=known[precision] if precision else None,
+        precision=parse_precision(precision) if precision else None,
         batches=tuple(int(size) for size in batches.split(",")),
     )
     sys.stdout.write(json.dumps([asdict(speed) for speed in speeds]))

@@ -6,7 +6,6 @@ share of peak compares with a network that is nothing but arithmetic, through th
 precision (`peak`).
 """
 
-import importlib.util
 import statistics
 import sys
 import tempfile
@@ -19,12 +18,13 @@ from tqdm import tqdm
 
 from export.bundle import Precision, load_bundle
 from semsr.bench.engine_loop import BATCH_SIZES, LoopError, Speed, engine_alone
-from service.engines import ENGINES, REQUIRED_MODULES
+from service.engines import installed_engines
 
 Row = dict[str, Any]
 
 ROUNDS = 3
 BASELINE = ("onnx", "fp32")
+PEAK_BATCHES = (1, 4)
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Combination:
     bundle: Path
     precision: Precision
     engine: str
+    batches: tuple[int, ...]
 
 
 def bench_engines(
@@ -60,18 +61,14 @@ def bench_engines(
         `tiles_per_s`, `ms`, `peak_mib`, `gmac`, `gmac_per_s`, with a peak `peak_share`, and
         `speed_up` over ONNX Runtime in FP32 at its best batch, of the same bundle. A combination
         that cannot be run has a `problem` instead of figures.
+
+    Raises:
+        ValueError: None of the batches fits a bundle, or it has none of the precisions.
     """
-    names = list(engines) or [
-        name
-        for name in ENGINES
-        if name in REQUIRED_MODULES and importlib.util.find_spec(REQUIRED_MODULES[name])
-    ]
     combinations = [
-        Combination(path, precision, engine)
+        item
         for path in bundles
-        for precision in load_bundle(path).manifest.graphs
-        if not precisions or precision in precisions
-        for engine in names
+        for item in _combinations(path, engines=engines, precisions=precisions, batches=batches)
     ]
     with tempfile.TemporaryDirectory() as folder:
         peaks: list[Combination] = []
@@ -80,13 +77,13 @@ def bench_engines(
 
             peak = Path(folder) / "peak"
             available = write_peak_bundle(peak).manifest.graphs
+            pairs = dict.fromkeys((item.precision, item.engine) for item in combinations)
             peaks = [
-                Combination(peak, precision, engine)
-                for precision in dict.fromkeys(item.precision for item in combinations)
+                Combination(peak, precision, engine, PEAK_BATCHES)
+                for precision, engine in pairs
                 if precision in available
-                for engine in names
             ]
-        measured, problems = _measure([*combinations, *peaks], batches=batches, seconds=seconds)
+        measured, problems = _measure([*combinations, *peaks], seconds=seconds)
         reached = {
             (item.engine, item.precision): _gmac(item) * max(s.tiles_per_s for s in measured[item])
             for item in peaks
@@ -95,8 +92,30 @@ def bench_engines(
     return _rows(combinations, measured, problems, reached)
 
 
+def _combinations(
+    path: Path,
+    *,
+    engines: Sequence[str],
+    precisions: Sequence[Precision],
+    batches: tuple[int, ...],
+) -> list[Combination]:
+    """Combine a bundle's precisions with the engines named, or with all that have them here."""
+    manifest = load_bundle(path).manifest
+    fitting = tuple(size for size in batches if 1 <= size <= manifest.max_batch_size)
+    if not fitting:
+        raise ValueError(f"{path} takes batches of 1 to {manifest.max_batch_size}, not {batches}")
+    wanted = [name for name in manifest.graphs if not precisions or name in precisions]
+    if not wanted:
+        raise ValueError(f"{path} has {', '.join(manifest.graphs)}, not {', '.join(precisions)}")
+    return [
+        Combination(path, precision, engine, fitting)
+        for precision in wanted
+        for engine in engines or installed_engines(precision)
+    ]
+
+
 def _measure(
-    combinations: Sequence[Combination], *, batches: tuple[int, ...], seconds: float
+    combinations: Sequence[Combination], *, seconds: float
 ) -> tuple[dict[Combination, list[Speed]], dict[Combination, str]]:
     """Measure in rounds; the speeds of a combination are medians over them, by batch."""
     rounds: dict[Combination, list[list[Speed]]] = {item: [] for item in combinations}
@@ -114,7 +133,7 @@ def _measure(
                         item.engine,
                         seconds / ROUNDS,
                         precision=item.precision,
-                        batches=batches,
+                        batches=item.batches,
                     )
                 except LoopError as error:
                     problems[item] = str(error)

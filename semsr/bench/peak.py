@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from export.bundle import FLAGS, Bundle, write_bundle
+from export.bundle import FLAGS, Bundle, npy_bytes, write_bundle
 from export.exporter import GRAPHS
 from export.int8 import quantize
-from export.parity import reference
+from export.parity import Reference
 from export.to_onnx import to_onnx
 from models import build_generator
 from models.cost import count_gmac
@@ -35,8 +35,8 @@ def write_peak_bundle(path: Path) -> Bundle:
         GRAPHS["fp32"]: graph,
         # Its pictures do not matter, so that any PSNR will do.
         GRAPHS["int8"]: quantize(graph, tiles, extremes=[], min_psnr_db=0.0).graph,
-        "golden/lr.npy": _npy(golden),
-        "golden/sr.npy": _npy(reference(generator, golden)),
+        "golden/lr.npy": npy_bytes(golden),
+        "golden/sr.npy": npy_bytes(Reference(generator)(golden)),
     }
     return write_bundle(
         path,
@@ -59,11 +59,3 @@ def write_peak_bundle(path: Path) -> Bundle:
             "parity": {},
         },
     )
-
-
-def _npy(array: np.ndarray) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()

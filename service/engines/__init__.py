@@ -6,9 +6,10 @@ step and the evaluation can run the same code as the server.
 """
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 
-from export.bundle import Bundle
+from export.bundle import PRECISIONS, Bundle, Precision
 from service.engines.protocol import Engine, EngineError, EngineOptions, EngineOutput
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "EngineError",
     "EngineOptions",
     "EngineOutput",
+    "installed_engines",
     "load_engine",
 ]
 
@@ -49,10 +51,26 @@ ENGINES: dict[str, Callable[[Bundle, EngineOptions], Engine]] = {
 
 # What each engine needs from the environment; `auto` considers those whose module is present.
 REQUIRED_MODULES: dict[str, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
+# What each engine runs. ONNX Runtime on a CPU computes an FP16 graph in FP32 between casts: right
+# and slow, and what an export is checked with where there is no GPU.
+ENGINE_PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "identity": PRECISIONS,
+    "onnx": ("fp32", "fp16", "int8"),
+    "openvino": ("fp32", "bf16", "int8"),
+}
 INSTALL_HINTS: dict[str, str] = {
     "onnxruntime": "it is a base dependency: pip install onnxruntime",
     "openvino": "install the extra: pip install 'semsr[openvino]'",
 }
+
+
+def installed_engines(precision: Precision) -> list[str]:
+    """Name the real engines that have a precision and whose runtime is installed, in order."""
+    return [
+        name
+        for name, module in REQUIRED_MODULES.items()
+        if precision in ENGINE_PRECISIONS[name] and importlib.util.find_spec(module)
+    ]
 
 
 def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
@@ -64,11 +82,16 @@ def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
         options: Threads and precision.
 
     Raises:
-        EngineError: The name is unknown, its runtime is not installed, or it cannot run the bundle.
+        EngineError: The name is unknown, its runtime is not installed, it has not the precision, or
+            it cannot run the bundle.
     """
     load = ENGINES.get(name)
     if load is None:
         raise EngineError(f"unknown engine {name!r}; expected one of auto, {', '.join(ENGINES)}")
+    if options.precision not in ENGINE_PRECISIONS[name]:
+        raise EngineError(
+            f"engine {name!r} runs {', '.join(ENGINE_PRECISIONS[name])}, not {options.precision}"
+        )
     return load(bundle, options)
 
 

@@ -8,7 +8,6 @@ runtime versions; a restart finds it and measures nothing. With one candidate no
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import statistics
 import subprocess
@@ -20,8 +19,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from export.bundle import Bundle, Precision, load_bundle
-from service.engines import REQUIRED_MODULES, EngineError, EngineOptions, load_engine
+from export.bundle import Bundle, load_bundle, parse_precision
+from service.engines import (
+    REQUIRED_MODULES,
+    EngineError,
+    EngineOptions,
+    installed_engines,
+    load_engine,
+)
 from service.engines.cpu import cpu_model
 from service.engines.golden import verify_golden
 
@@ -47,11 +52,12 @@ def choose_engine(
     Raises:
         EngineError: No engine is installed, or none could be measured.
     """
-    candidates = [
-        name for name, module in REQUIRED_MODULES.items() if importlib.util.find_spec(module)
-    ]
+    candidates = installed_engines(options.precision)
     if not candidates:
-        raise EngineError(f"no engine is installed; expected one of {', '.join(REQUIRED_MODULES)}")
+        raise EngineError(
+            f"no engine that runs {options.precision} is installed; "
+            f"the engines are {', '.join(REQUIRED_MODULES)}"
+        )
     if len(candidates) == 1:
         return candidates[0], {}
     remembered = cache_dir and cache_dir / f"engine-{_key(bundle, options, candidates)}.json"
@@ -164,8 +170,7 @@ def _write_choice(path: Path, name: str, speeds: dict[str, float]) -> None:
 
 def _main(arguments: list[str]) -> None:
     path, name, precision, threads = arguments
-    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "int8"}
-    options = EngineOptions(precision=known[precision], threads=int(threads))
+    options = EngineOptions(precision=parse_precision(precision), threads=int(threads))
     speed = measure(name, load_bundle(Path(path)), options)
     sys.stdout.write(json.dumps({"tiles_per_s": speed}) + "\n")
 

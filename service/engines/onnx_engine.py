@@ -13,9 +13,6 @@ import onnxruntime
 from export.bundle import Bundle, Precision
 from service.engines.protocol import EngineError, EngineOptions, EngineOutput
 
-# An FP16 graph runs too, in FP32 between casts: right, slow, and what parity is checked with.
-_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-
 
 class OnnxEngine:
     """Runs a bundle's ONNX graph through ONNX Runtime's CPU provider.
@@ -29,10 +26,6 @@ class OnnxEngine:
     slots = 1
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
-        if options.precision not in _PRECISIONS:
-            raise EngineError(
-                f"engine 'onnx' runs {', '.join(_PRECISIONS)} on the CPU, not {options.precision}"
-            )
         self.precision: Precision = options.precision
         graph = bundle.graph(options.precision)
         session_options = onnxruntime.SessionOptions()

@@ -29,11 +29,7 @@ class OpenvinoEngine:
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         self.precision: Precision = options.precision
-        hint = _PRECISION_HINTS.get(options.precision)
-        if hint is None:
-            raise EngineError(
-                f"engine 'openvino' runs {', '.join(_PRECISION_HINTS)}, not {options.precision}"
-            )
+        hint = _PRECISION_HINTS[options.precision]
         graph = bundle.graph(options.precision)
         try:
             core = openvino.Core()

@@ -10,7 +10,7 @@ import torch
 from export.bundle import load_bundle
 from export.cases import golden_tile, standard_cases
 from export.exporter import ExportError, export_bundle
-from export.parity import ParityError, compare, reference, summarise
+from export.parity import ParityError, Reference, compare, summarise
 from export.to_onnx import to_onnx
 from models import Generator, build_generator, save_generator
 from service.engines import EngineOptions, load_engine
@@ -56,7 +56,7 @@ def test_graph_gives_what_torch_gives_at_any_size(scale: int, tmp_path: Path):
         lr = np.random.default_rng(5).integers(0, 256, (count, 1, height, width), dtype=np.uint8)
         sr = engine.run(lr).sr
         assert sr.shape == (count, 1, scale * height, scale * width)
-        assert np.abs(sr.astype(int) - reference(generator, lr)).max() <= 1
+        assert np.abs(sr.astype(int) - Reference(generator)(lr)).max() <= 1
 
 
 def test_graph_is_reproducible_and_holds_no_path_of_the_exporting_machine():
@@ -108,7 +108,7 @@ def test_graph_of_other_weights_fails_the_gate(checkpoint: Path, tmp_path: Path)
     bundle = export_bundle(checkpoint, tmp_path / "bundle", tile=TILE).bundle
     engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1))
     with pytest.raises(ParityError, match="at most 1 grey levels"):
-        compare(small_generator(seed=1), engine, standard_cases(TILE, max_batch_size=2))
+        compare(Reference(small_generator(seed=1)), engine, standard_cases(TILE, max_batch_size=2))
 
 
 def test_failed_gate_leaves_no_bundle(

@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from export import exporter
+from export import exporter, parity
 from export.bundle import Bundle, Precision, RecallRecord
 from export.cases import golden_tile
 from export.exporter import ExportError, export_bundle
@@ -244,8 +244,20 @@ def test_int8_graph_of_other_weights_fails_the_gate(
         )
 
 
+def test_installed_engine_that_cannot_run_a_graph_fails_the_gate(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Only an engine that is not installed is left out of the comparison."""
+    monkeypatch.setattr(parity, "installed_engines", lambda _: ["onnx", "broken"])
+    with pytest.raises(EngineError, match="unknown engine 'broken'"):
+        export_bundle(checkpoint, tmp_path / "bundle", tile=TILE)
+    monkeypatch.setattr(parity, "installed_engines", lambda _: [])
+    with pytest.raises(EngineError, match="no engine that runs fp32 is installed"):
+        export_bundle(checkpoint, tmp_path / "bundle", tile=TILE)
+
+
 def test_engine_that_lacks_a_precision_says_which_it_has(checkpoint: Path, tmp_path: Path):
     """ONNX Runtime has no BF16 on a CPU."""
     bundle = export_bundle(checkpoint, tmp_path / "bundle", tile=TILE).bundle
-    with pytest.raises(EngineError, match="'onnx' runs fp32, fp16, int8 on the CPU, not bf16"):
+    with pytest.raises(EngineError, match="'onnx' runs fp32, fp16, int8, not bf16"):
         load_engine("onnx", bundle, EngineOptions(precision="bf16", threads=1))

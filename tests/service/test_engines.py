@@ -1,5 +1,6 @@
 """The engines: one contract for all, and the choice between them."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -131,7 +132,7 @@ class TestAuto:
                 raise EngineError(f"{name} fails")
             return speeds[name]
 
-        monkeypatch.setattr(auto.importlib.util, "find_spec", lambda name: name)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
         monkeypatch.setattr(auto.importlib.metadata, "version", lambda name: "1.0")
         monkeypatch.setattr(auto, "_measure_in_child", measure)
         return speeds
@@ -179,9 +180,7 @@ class TestAuto:
 
     def test_one_candidate_is_not_measured(self, bundle, monkeypatch: pytest.MonkeyPatch):
         """With the base install alone there is nothing to compare."""
-        monkeypatch.setattr(
-            auto.importlib.util, "find_spec", lambda name: name == "onnxruntime" or None
-        )
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "onnxruntime" or None)
         assert auto.choose_engine(bundle, OPTIONS, cache_dir=None) == ("onnx", {})
 
 
