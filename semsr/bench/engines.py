@@ -104,7 +104,9 @@ def _combinations(
     fitting = tuple(size for size in batches if 1 <= size <= manifest.max_batch_size)
     if not fitting:
         raise ValueError(f"{path} takes batches of 1 to {manifest.max_batch_size}, not {batches}")
-    wanted = [name for name in manifest.graphs if not precisions or name in precisions]
+    wanted: list[Precision] = list(manifest.graphs)
+    if precisions:
+        wanted = [precision for precision in precisions if precision in manifest.graphs]
     if not wanted:
         raise ValueError(f"{path} has {', '.join(manifest.graphs)}, not {', '.join(precisions)}")
     return [
