@@ -25,13 +25,18 @@ convolutions pad with would be seen as dark structure; repeated pixels as streak
 START_AMPLITUDE = 3.0 / 255.0
 """Grain of an untrained network, in units of [0, 1]: about that of a slow scan."""
 
+LIMIT_MARGIN = 1.5
+"""The grain's greatest amplitude as a multiple of the noise that HR images have at that grey: some
+texture may come with it, but it must not paint over what is uncertain, as at blurred edges."""
+
 
 class GrainHead(nn.Module):
     """Coloured noise of a given local amplitude, on the LR grid with one channel for each HR phase.
 
-    grain = softplus(amplitude) * conv3(HashNoise(lr)). The convolution gives the noise its spectrum
-    over about 12 HR pixels; it starts as an orthogonal mixture of the phases, which keeps white
-    noise white and makes its uniform values normal.
+    grain = amplitude * conv3(HashNoise(lr)), amplitude = limit * sigmoid(share), limit = 1.5 *
+    sqrt(base + slope * structure): the noise of a slow scan at that grey. The convolution gives the
+    noise its spectrum over about 12 HR pixels; it starts as an orthogonal mixture of the phases,
+    which keeps white noise white and makes its uniform values normal.
     """
 
     def __init__(self, *, phases: int) -> None:
@@ -43,13 +48,23 @@ class GrainHead(nn.Module):
         with torch.no_grad():
             mixture, _ = torch.linalg.qr(torch.randn(phases, phases, generator=generator))
             self.colour.weight[:, :, 1, 1] = mixture
+        self.register_buffer("noise_variance", torch.tensor([START_AMPLITUDE**2, 0.0]))
+        self.noise_variance: torch.Tensor
 
     def forward(self, lr: torch.Tensor, amplitude: torch.Tensor) -> torch.Tensor:
-        """(N, 1, H, W) in [0, 1] and (N, phases, H, W) before softplus, to (N, phases, H, W)."""
-        # Softplus as exponential and logarithm, which ONNX Runtime computes by vectors and its own
-        # Softplus one by one (20 ms a tile). Exact enough: amplitudes are far below 88 and their
-        # last bits do not matter.
-        return torch.log(1.0 + torch.exp(amplitude)) * self.colour(self.noise(lr))
+        """(N, 1, H, W) in [0, 1] and the amplitude, (N, phases, H, W), to the grain, the same."""
+        return amplitude * self.colour(self.noise(lr))
+
+    def amplitude(self, share: torch.Tensor, structure: torch.Tensor) -> torch.Tensor:
+        """Return the amplitude, (N, phases, H, W) in units of [0, 1].
+
+        Args:
+            share: (N, phases, H, W) of the limit, before the sigmoid.
+            structure: The same shape, grey in [0, 1]. It gets no gradient from here.
+        """
+        base, slope = self.noise_variance
+        limit = LIMIT_MARGIN * torch.sqrt(base + slope * structure.detach().clamp(min=0.0))
+        return limit * torch.sigmoid(share)
 
 
 class GrainSR(Generator):
@@ -91,9 +106,13 @@ class GrainSR(Generator):
         if bias is None:
             raise TypeError("the trunk's tail needs a bias")
         with torch.no_grad():
-            # The inverse of softplus.
-            start = torch.tensor(START_AMPLITUDE)
-            bias[scale * scale :] = torch.log(torch.expm1(start))
+            # Grain as strong as the noise to begin with.
+            bias[scale * scale :] = torch.logit(torch.tensor(1.0 / LIMIT_MARGIN))
+
+    def limit_grain(self, *, base: float, slope: float) -> None:
+        """Set the noise that bounds the grain: variance base + slope * grey, in grey levels."""
+        with torch.no_grad():
+            self.head.noise_variance.copy_(torch.tensor([base / 255.0**2, slope / 255.0]))
 
     def parts(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Enlarge, and return structure, grain and the grain's amplitude apart.
@@ -103,21 +122,24 @@ class GrainSR(Generator):
             positive, the grain's local standard deviation where the colour is white.
         """
         padded = _pad(lr)
-        structure, amplitude = self.trunk.phases(padded)
-        phases = (structure, self.head(padded, amplitude), functional.softplus(amplitude))
+        structure, share = self.trunk.phases(padded)
+        amplitude = self.head.amplitude(share, structure)
+        phases = (structure, self.head(padded, amplitude), amplitude)
         structure, grain, amplitude = (_finish(part, self.scale) for part in phases)
         return structure, grain, amplitude
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped."""
         padded = _pad(lr)
-        structure, amplitude = self.trunk.phases(padded)
+        structure, share = self.trunk.phases(padded)
+        amplitude = self.head.amplitude(share, structure)
         return _finish(structure + self.head(padded, amplitude), self.scale)
 
     def forward_branches(self, lr: torch.Tensor) -> torch.Tensor:
         """Compute `forward` branch by branch: the slow definition, for tests."""
         padded = _pad(lr)
-        structure, amplitude = self.trunk.phases_by_branches(padded)
+        structure, share = self.trunk.phases_by_branches(padded)
+        amplitude = self.head.amplitude(share, structure)
         return _finish(structure + self.head(padded, amplitude), self.scale)
 
     def merged(self) -> "PlainGrainSR":
@@ -141,7 +163,8 @@ class PlainGrainSR(nn.Module):
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped."""
         padded = _pad(lr)
-        structure, amplitude = self.trunk.phases(padded)
+        structure, share = self.trunk.phases(padded)
+        amplitude = self.head.amplitude(share, structure)
         return _finish(structure + self.head(padded, amplitude), self.scale)
 
 

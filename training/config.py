@@ -85,8 +85,10 @@ class OptimizationConfig(_Section):
     seed: int = Field(default=0, ge=0, description="weights, crops and degradations")
     threads: int = Field(default=2, ge=1, description="torch threads on the CPU")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the network runs")
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="bf16: mixed precision; weights and losses stay fp32"
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        default="fp32",
+        description="bf16: mixed precision; weights and losses stay fp32. auto: bf16 on a "
+        "processor or GPU that computes in it (others emulate it, twenty times slower)",
     )
 
 

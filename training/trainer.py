@@ -29,6 +29,10 @@ from training.methods.inputs import Inputs
 from training.run_dir import RunDir
 
 
+NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+"""Names that torch has for processors that compute in bfloat16: x86 by vectors or tiles, Arm."""
+
+
 class NonFiniteLossError(ArithmeticError):
     """A loss or gradient became infinite or not a number; the message names phase and step."""
 
@@ -101,7 +105,9 @@ class Trainer:
         self.run_dir = run_dir
         self.average = copy.deepcopy(method.generator).requires_grad_(requires_grad=False).eval()
         self.step = 0
-        self.description = method.describe()
+        self.mixed = _is_mixed(recipe.optimization)
+        precision = "bf16" if self.mixed else "fp32"
+        self.description = {**method.describe(), "precision": precision}
 
     def run(self) -> None:
         """Train from the current step to the recipe's last one, saving on the way.
@@ -175,12 +181,11 @@ class Trainer:
         options = self.recipe.optimization
         share = rate_share(self.step, options)
         values: dict[str, float] = {}
-        mixed = options.precision == "bf16"
-        with torch.autocast(options.device, dtype=torch.bfloat16, enabled=mixed):
+        with torch.autocast(options.device, dtype=torch.bfloat16, enabled=self.mixed):
             self.method.prepare(self.step)
         for phase in self.method.phases:
             phase.optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(options.device, dtype=torch.bfloat16, enabled=mixed):
+            with torch.autocast(options.device, dtype=torch.bfloat16, enabled=self.mixed):
                 terms = phase.terms()
             if terms:
                 loss = torch.stack([term.float() for term in terms.values()]).sum()
@@ -228,6 +233,15 @@ def rate_share(step: int, options: OptimizationConfig) -> float:
         return min(1.0, 2.0 * (1.0 - progress))
     final = options.final_learning_rate / options.learning_rate
     return final + 0.5 * (1.0 - final) * (1 + math.cos(math.pi * progress))
+
+
+def _is_mixed(options: OptimizationConfig) -> bool:
+    """Whether steps run in mixed precision; asks the machine where the recipe leaves it open."""
+    if options.precision != "auto":
+        return options.precision == "bf16"
+    if options.device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(torch.cpu.get_capabilities().get(name, False) for name in NATIVE_BF16)
 
 
 def _scale(recipe: Recipe) -> int:

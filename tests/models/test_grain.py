@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.grain import GREY_LEVELS, MODULUS, MULTIPLIERS, NEIGHBOUR_WEIGHTS, HashNoise
-from models.grain_sr import START_AMPLITUDE, GrainSR
+from models.grain_sr import LIMIT_MARGIN, START_AMPLITUDE, GrainSR
 
 
 def noisy(*, sigma_grey: float, side_px: int = 160, seed: int = 0) -> torch.Tensor:
@@ -96,6 +96,26 @@ def test_parts_add_up() -> None:
     # A uniform value has kurtosis 1.8, a normal one 3; a mixture of sixteen comes close to it.
     normalised = (grain / grain.std()).double()
     assert abs(float((normalised**4).mean()) - 3.0) < 0.4
+
+
+def test_grain_stays_below_the_noise_of_fine_images() -> None:
+    """However much a network asks for, it gets 1.5 times the noise at that grey, merged or not."""
+    torch.manual_seed(0)
+    network = GrainSR(channels=8, num_blocks=2)
+    network.limit_grain(base=4.0, slope=0.3)
+    bias = network.trunk.tail.bias
+    assert bias is not None
+    with torch.no_grad():
+        bias[16:] = 100.0
+    lr = noisy(sigma_grey=5.0, side_px=32)
+
+    with torch.no_grad():
+        structure, _, amplitude = network.parts(lr)
+        sr, merged = network(lr), network.merged()(lr)
+
+    limit = LIMIT_MARGIN * torch.sqrt(4.0 + 0.3 * 255.0 * structure) / 255.0
+    assert torch.allclose(amplitude, limit, rtol=1e-4, atol=0)
+    assert torch.allclose(sr, merged, rtol=0, atol=1e-5)
 
 
 def test_whole_default_network_merges_within_1e_5() -> None:

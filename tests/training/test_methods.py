@@ -19,6 +19,7 @@ from training.method_config import FLSeSimConfig
 from training.methods.build import build_method
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
+from training.noise import estimate_noise
 from training.run_dir import RunDir
 from training.trainer import NonFiniteLossError, Trainer, rate_share, train
 
@@ -109,6 +110,22 @@ def test_f_lsesim_trains_and_shows_itself(
     with Image.open(run / "samples" / "step_000012.png") as picture:
         # Three rows of bicubic | SR at 16 LR px, with gaps.
         assert (2 * 64 + 4, 3 * 64 + 2 * 4) == picture.size
+
+
+def test_grain_is_bounded_by_the_noise_of_the_hr_images(
+    recipe: Path, unpaired_root: Path
+) -> None:
+    """The bound is measured on the images that the run is given."""
+    inputs = inputs_of(recipe, unpaired_root)
+    noise = estimate_noise([image.pixels for image in inputs.hr])
+
+    method = build_method(inputs)
+
+    generator = method.generator
+    assert isinstance(generator, GrainSR)
+    base, slope = generator.head.noise_variance.tolist()
+    assert noise.base + noise.slope > 0
+    assert pytest.approx((noise.base, noise.slope), rel=1e-5) == (base * 255**2, slope * 255)
 
 
 def test_resumed_unpaired_run_ends_bit_for_bit_like_an_uninterrupted_one(

@@ -227,3 +227,23 @@ def test_rate_rises_then_falls_as_a_cosine() -> None:
     assert 1.0 == pytest.approx(rate_share(10, options))
     assert (1.0 + 0.01) / 2 == pytest.approx(rate_share(60, options))
     assert 0.01 == pytest.approx(rate_share(110, options))
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_is_mixed_only_where_the_processor_computes_in_it(
+    tiny_recipe: Path,
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    native: bool,
+    expected: str,
+) -> None:
+    """Emulated bfloat16 would be many times slower than float32; the checkpoint says what ran."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
+    overrides = ["optimization.steps=2", "optimization.precision=auto"]
+
+    path = train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", overrides=overrides)
+
+    _, info = load_generator(path)
+    assert expected == info.training["precision"]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from models import Generator, build_generator
 from models.blocks import BicubicUpsample
+from models.grain_sr import GrainSR
 from training.discriminators import PatchDiscriminator
 from training.features import load_vgg16
 from training.image_pool import ImagePool
@@ -50,6 +51,7 @@ from training.methods.inputs import (
 )
 from training.methods.paired_terms import forward_parts, paired_terms
 from training.methods.surrogate import SurrogatePhase
+from training.noise import estimate_noise
 from training.provenance import describe_training
 from training.samplers import CropSampler, PlainSampler
 
@@ -68,6 +70,9 @@ class FLSeSim(Method):
         self.config = config
         self.seed = options.seed
         self.generator = build_generator(network.name, network.hyper_parameters).to(device)
+        if isinstance(self.generator, GrainSR):
+            noise = estimate_noise([image.pixels for image in inputs.hr])
+            self.generator.limit_grain(base=noise.base, slope=noise.slope)
         scale = self.generator.scale
         self.enlarge = BicubicUpsample(scale=scale).to(device)
         self.discriminator = PatchDiscriminator(**config.adversarial.discriminator.model_dump()).to(
