@@ -28,7 +28,6 @@ from training.methods import build_method
 from training.methods.inputs import Inputs
 from training.run_dir import RunDir
 
-
 NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 """Names that torch has for processors that compute in bfloat16: x86 by vectors or tiles, Arm."""
 

@@ -112,9 +112,7 @@ def test_f_lsesim_trains_and_shows_itself(
         assert (2 * 64 + 4, 3 * 64 + 2 * 4) == picture.size
 
 
-def test_grain_is_bounded_by_the_noise_of_the_hr_images(
-    recipe: Path, unpaired_root: Path
-) -> None:
+def test_grain_is_bounded_by_the_noise_of_the_hr_images(recipe: Path, unpaired_root: Path) -> None:
     """The bound is measured on the images that the run is given."""
     inputs = inputs_of(recipe, unpaired_root)
     noise = estimate_noise([image.pixels for image in inputs.hr])

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from semsr.cli import EXIT_USAGE, main
+from semsr.cli import main
+from semsr.commands.options import EXIT_USAGE
 from training.simulator import draw_recipe, simulate_tile, write_benchmark
 from training.simulator.benchmark import BenchmarkError
 from training.simulator.capture import INSPECTION, REVIEW

@@ -1,0 +1,79 @@
+"""`semsr bench`: the service beside its limits, or the engines alone."""
+
+import argparse
+from pathlib import Path
+
+from semsr.commands.options import Commands, UsageError, print_rows
+
+
+def add(commands: Commands) -> None:
+    """Declare the subcommand."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure the service beside its engine alone and beside nginx, or engines alone",
+    )
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=["service", "engine"],
+        default="service",
+        help="service: through HTTP (default); engine: bundle x precision x engine x batch",
+    )
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        action="append",
+        default=[],
+        help="bundle (default: SEMSR_BUNDLE); several times for several engines' bundles",
+    )
+    engine = parser.add_argument_group("of engines")
+    engine.add_argument("--engine", nargs="+", default=[], help="default: every installed one")
+    engine.add_argument(
+        "--precision",
+        nargs="+",
+        default=[],
+        choices=["fp32", "fp16", "bf16", "int8"],
+        help="default: every one that the bundle has",
+    )
+    engine.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8])
+    engine.add_argument("--no-peak", action="store_true", help="leave the machine's peak out")
+    engine.add_argument("--plot", type=Path, help="draw tiles/s over the batch size, a PNG")
+    parser.add_argument("--seconds", type=float, default=15.0, help="length of each measurement")
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.what == "engine":
+        return _bench_engines(options)
+    from semsr.bench.report import format_rows
+    from semsr.bench.runs import run_bench
+
+    if len(options.bundle) > 1:
+        raise UsageError(f"the service is measured with one bundle, got {len(options.bundle)}")
+    rows = run_bench(
+        bundle=options.bundle[0] if options.bundle else None,
+        seconds=options.seconds,
+        connections=options.connections,
+    )
+    print_rows(rows, format_rows(rows), as_json=options.json)
+    return 0
+
+
+def _bench_engines(options: argparse.Namespace) -> int:
+    from semsr.bench.engines import bench_engines, draw_engines, format_engines
+    from service.settings import Settings
+
+    rows = bench_engines(
+        options.bundle or [Settings().bundle],
+        engines=options.engine,
+        precisions=options.precision,
+        batches=tuple(options.batch),
+        seconds=options.seconds,
+        with_peak=not options.no_peak,
+    )
+    if options.plot is not None:
+        draw_engines(rows, options.plot)
+    print_rows(rows, format_engines(rows), as_json=options.json)
+    return 0

@@ -1,0 +1,33 @@
+"""`semsr demo`: serve, send tiles over HTTP, write pictures, stop."""
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from semsr.commands.options import EXIT_FAILED, Commands, print_rows
+
+
+def add(commands: Commands) -> None:
+    """Declare the subcommand."""
+    parser = commands.add_parser(
+        "demo", help="serve, send tiles over HTTP, write LR | bicubic | SR pictures, stop"
+    )
+    parser.add_argument("--tiles", type=Path, default=Path("samples"), help="folder of images")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
+    parser.add_argument("--bundle", type=Path, help="bundle to serve (default: SEMSR_BUNDLE)")
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from semsr.demo import format_rows, run_demo
+
+    rows = run_demo(options.tiles, options.out, bundle=options.bundle)
+    print_rows([asdict(row) for row in rows], format_rows(rows), as_json=options.json)
+    refused = [row.name for row in rows if row.status != 200]
+    sys.stderr.write(f"pictures: {options.out}/NAME_compare.png (LR | bicubic | SR)\n")
+    if refused:
+        sys.stderr.write(f"semsr demo: {len(refused)} of {len(rows)} refused: {refused[0]}…\n")
+        return EXIT_FAILED
+    return 0

@@ -1,0 +1,26 @@
+"""`semsr serve`: the service, until it is stopped."""
+
+import argparse
+import os
+
+from semsr.commands.options import Commands
+
+
+def add(commands: Commands) -> None:
+    """Declare the subcommand."""
+    parser = commands.add_parser("serve", help="serve a bundle over HTTP until stopped")
+    parser.add_argument("--bundle", help="bundle to serve (SEMSR_BUNDLE)")
+    parser.add_argument("--host", help="address to listen on (SEMSR_HOST)")
+    parser.add_argument("--port", help="TCP port, 0 for a free one (SEMSR_PORT)")
+    parser.add_argument("--engine", help="auto, onnx, openvino or identity (SEMSR_ENGINE)")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from service.__main__ import main as serve
+
+    for name in ("bundle", "host", "port", "engine"):
+        value = getattr(options, name)
+        if value is not None:
+            os.environ[f"SEMSR_{name.upper()}"] = value
+    return serve()
