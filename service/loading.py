@@ -58,6 +58,9 @@ def resolve_engine(
     options = EngineOptions(
         precision=settings.precision or bundle.manifest.precision,
         threads=settings.threads or available_cpus(),
+        device=settings.device,
+        hint=settings.hint,
+        plan_cache=str(settings.plan_cache or ""),
     )
     name = name or settings.engine
     if name != "identity" and options.precision not in bundle.manifest.graphs:

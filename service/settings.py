@@ -24,6 +24,11 @@ def user_cache_dir() -> Path | None:
         return None
 
 
+def _in_cache(name: str) -> Path | None:
+    base = user_cache_dir()
+    return base / name if base else None
+
+
 # Variables of the same prefix that other parts of the project read.
 OTHER_VARIABLES = frozenset({"SEMSR_DATA", "SEMSR_VGG16", "SEMSR_TRACEBACK", "SEMSR_REQUIRE_TESTS"})
 # Kubernetes sets these in every pod beside a Service called semsr.
@@ -58,12 +63,26 @@ class Settings(BaseSettings):
         default=8000, description="TCP port; 0 takes a free one and logs it."
     )
     bundle: Path = Field(default=DEFAULT_BUNDLE, description="Folder of the model bundle to serve.")
-    engine: Literal["auto", "onnx", "openvino", "identity"] = Field(
+    engine: Literal["auto", "onnx", "openvino", "tensorrt", "torch", "identity"] = Field(
         default="auto",
         description=(
-            "Runtime: onnx, openvino (extra), identity (nearest neighbour, to measure the service "
-            "itself), or auto, which measures those installed once and remembers the fastest."
+            "Runtime: onnx, openvino (extra), tensorrt (GPU; extra gpu or rtx, and plans, see "
+            "SEMSR_PLAN_CACHE), torch (extra export; the reference), identity (nearest neighbour, "
+            "to measure the service itself), or auto, which measures those of the first three that "
+            "are installed once and remembers the fastest."
         ),
+    )
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?)$")] = Field(
+        default="cpu",
+        description=(
+            "Where the engine computes: cpu, cuda (onnx with onnxruntime-gpu, tensorrt, torch) or "
+            "cuda:N for one of several GPUs."
+        ),
+    )
+    hint: Literal["latency", "throughput"] = Field(
+        default="latency",
+        description="openvino: latency lets every batch use all threads, throughput runs several "
+        "batches side by side.",
     )
     precision: Precision | None = Field(
         default=None, description="Execution precision; unset takes the one that the bundle names."
@@ -127,6 +146,13 @@ class Settings(BaseSettings):
         description=(
             "Where auto remembers its choice; unset takes semsr in the user's cache folder "
             "(XDG_CACHE_HOME or ~/.cache)."
+        ),
+    )
+    plan_cache: Path | None = Field(
+        default_factory=lambda: _in_cache("plans"),
+        description=(
+            "Folder of TensorRT plans, filled by `semsr bundle build-plans`; unset takes plans in "
+            "semsr's folder in the user's cache folder."
         ),
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(

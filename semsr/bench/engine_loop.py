@@ -8,14 +8,14 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from export.bundle import Precision, load_bundle, parse_precision
 from semsr.bench.memory import peak_resident_mib
-from service.engines import EngineOptions, load_engine
+from service.engines import load_engine
 from service.loading import resolve_engine
 from service.settings import Settings
 
@@ -89,7 +89,7 @@ def measure(
     # As the service would run it: precision and threads from the same settings.
     name, options, _ = resolve_engine(loaded, Settings(), name=name)
     if precision is not None:
-        options = EngineOptions(precision=precision, threads=options.threads)
+        options = replace(options, precision=precision)
     engine = load_engine(name, loaded, options)
     tile = loaded.golden().lr
     sizes = [size for size in batches if size <= loaded.manifest.max_batch_size]

@@ -1,20 +1,57 @@
-"""`semsr bundle`: verify a bundle and show what it holds."""
+"""`semsr bundle`: verify a bundle and show what it holds, or build its TensorRT plans."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from semsr.commands.options import Commands, print_rows
+from semsr.commands.options import Commands, UsageError, compute_capability, print_rows
+
+if TYPE_CHECKING:
+    from export.bundle import Bundle
+
+Precision = Literal["fp32", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+"""What TensorRT runs."""
 
 
 def add(commands: Commands) -> None:
     """Declare the subcommand."""
-    parser = commands.add_parser("bundle", help="verify a bundle and show what it holds")
+    parser = commands.add_parser(
+        "bundle", help="verify a bundle and show what it holds, or build its TensorRT plans"
+    )
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=["show", "build-plans"],
+        default="show",
+        help="show (default), or build-plans: build what the engine tensorrt runs on this machine",
+    )
     parser.add_argument("path", type=Path)
-    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    plans = parser.add_argument_group("of build-plans")
+    plans.add_argument(
+        "--precision",
+        nargs="+",
+        choices=PRECISIONS,
+        default=[],
+        help="default: all of the bundle's",
+    )
+    plans.add_argument(
+        "--compute-capability",
+        metavar="X.Y",
+        help="of the GPU (default: this machine's SEMSR_DEVICE)",
+    )
+    plans.add_argument("--plans", type=Path, help="folder (default: SEMSR_PLAN_CACHE)")
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.action == "build-plans":
+        return _build_plans(options)
+    if options.precision or options.compute_capability or options.plans:
+        raise UsageError("--precision, --compute-capability and --plans need build-plans")
     from export.bundle import load_bundle
 
     bundle = load_bundle(options.path)
@@ -37,3 +74,50 @@ def _run(options: argparse.Namespace) -> int:
     )
     print_rows(rows, text, as_json=options.json)
     return 0
+
+
+def _build_plans(options: argparse.Namespace) -> int:
+    from export.bundle import load_bundle
+
+    rows = build_all_plans(
+        load_bundle(options.path),
+        precisions=options.precision,
+        cache=options.plans,
+        capability=options.compute_capability,
+    )
+    text = "\n".join(f"{row['precision']:<5} {row['mib']:>6} MiB  {row['plan']}" for row in rows)
+    print_rows(rows, text, as_json=options.json)
+    return 0
+
+
+def build_all_plans(
+    bundle: "Bundle",
+    *,
+    precisions: Sequence[Precision] = (),
+    cache: Path | None = None,
+    capability: str | None = None,
+) -> list[dict[str, Any]]:
+    """Build the plans of a bundle; a row for each.
+
+    Args:
+        bundle: The verified bundle.
+        precisions: Empty takes all that TensorRT runs and the bundle has.
+        cache: Folder of plans; None takes `SEMSR_PLAN_CACHE`.
+        capability: Such as 8.9; None asks the GPU.
+    """
+    from service.engines.tensorrt_plans import build_plans
+    from service.settings import Settings
+
+    settings = Settings()
+    cache = cache or settings.plan_cache
+    if cache is None:
+        raise UsageError("no folder for plans: give --plans DIR or set SEMSR_PLAN_CACHE")
+    number = compute_capability(capability, settings.device)
+    wanted = precisions or [name for name in PRECISIONS if name in bundle.manifest.graphs]
+    rows = [
+        {"precision": precision, "plan": str(path), "mib": round(path.stat().st_size / 2**20, 1)}
+        for precision in wanted
+        for path in build_plans(bundle, precision, cache, compute_capability=number)
+    ]
+    sys.stderr.write(f"plans: {cache}\n")
+    return rows

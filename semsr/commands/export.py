@@ -34,6 +34,14 @@ def add(commands: Commands) -> None:
         help="benchmark with the split thousand_defect (semsr simulate): BF16 and INT8 must find "
         "as many defects there",
     )
+    parser.add_argument(
+        "--tensorrt",
+        action="store_true",
+        help="also build TensorRT plans of FP32 and FP16 into SEMSR_PLAN_CACHE",
+    )
+    parser.add_argument(
+        "--compute-capability", metavar="X.Y", help="of the plans' GPU (default: this machine's)"
+    )
     parser.add_argument("--json", action="store_true", help="print the parity rows as JSON")
     parser.set_defaults(run=_run)
 
@@ -70,4 +78,8 @@ def _run(options: argparse.Namespace) -> int:
         [asdict(row) for row in result.parity], format_rows(result.parity), as_json=options.json
     )
     sys.stderr.write(f"bundle: {options.out} ({result.bundle.version})\n")
+    if options.tensorrt:
+        from semsr.commands.bundle import build_all_plans
+
+        build_all_plans(result.bundle, capability=options.compute_capability)
     return 0

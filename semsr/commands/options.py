@@ -59,3 +59,15 @@ def vgg16_path(given: Path | None) -> Path | None:
     """Return the feature network's file: as given, else `SEMSR_VGG16`; None without either."""
     named = os.environ.get("SEMSR_VGG16")
     return given or (Path(named) if named else None)
+
+
+def compute_capability(given: str | None, device: str) -> int:
+    """Read a compute capability such as 8.9, or ask the GPU; ten times it, such as 89."""
+    if given is None:
+        from service.engines.cuda import Cuda
+
+        return Cuda("cuda" if device == "cpu" else device).compute_capability()
+    major, separator, minor = given.partition(".")
+    if not (separator and major.isdecimal() and minor.isdecimal() and len(minor) == 1):
+        raise UsageError(f"--compute-capability is {given!r}; expected one such as 8.9")
+    return 10 * int(major) + int(minor)

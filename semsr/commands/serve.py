@@ -12,7 +12,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--bundle", help="bundle to serve (SEMSR_BUNDLE)")
     parser.add_argument("--host", help="address to listen on (SEMSR_HOST)")
     parser.add_argument("--port", help="TCP port, 0 for a free one (SEMSR_PORT)")
-    parser.add_argument("--engine", help="auto, onnx, openvino or identity (SEMSR_ENGINE)")
+    parser.add_argument(
+        "--engine", help="auto, onnx, openvino, tensorrt, torch or identity (SEMSR_ENGINE)"
+    )
     parser.set_defaults(run=_run)
 
 

@@ -13,7 +13,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("images", type=Path, nargs="+", help="image files")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--bundle", type=Path, help="bundle (default: SEMSR_BUNDLE)")
-    parser.add_argument("--engine", help="onnx, openvino, identity or auto (SEMSR_ENGINE)")
+    parser.add_argument(
+        "--engine", help="auto, onnx, openvino, tensorrt, torch or identity (SEMSR_ENGINE)"
+    )
     parser.set_defaults(run=_run)
 
 

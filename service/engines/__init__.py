@@ -7,7 +7,8 @@ step and the evaluation can run the same code as the server.
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 from export.bundle import PRECISIONS, Bundle, Precision
 from service.engines.protocol import Engine, EngineError, EngineOptions, EngineOutput
@@ -18,59 +19,93 @@ __all__ = [
     "EngineError",
     "EngineOptions",
     "EngineOutput",
+    "EngineSpec",
     "installed_engines",
+    "installed_module",
     "load_engine",
 ]
 
-
-def _identity(bundle: Bundle, options: EngineOptions) -> Engine:
-    from service.engines.identity_engine import IdentityEngine
-
-    return IdentityEngine(scale=bundle.manifest.scale, precision=options.precision)
+DeviceKind = Literal["cpu", "cuda"]
 
 
-def _onnx(bundle: Bundle, options: EngineOptions) -> Engine:
-    _require("onnx", "onnxruntime")
-    from service.engines.onnx_engine import OnnxEngine
+@dataclass(frozen=True)
+class EngineSpec:
+    """What is known of an engine without importing it.
 
-    return OnnxEngine(bundle, options)
+    Attributes:
+        source: `module:name` of what takes a bundle and `EngineOptions` and gives an engine.
+        modules: What it needs from the environment: one of these; none needs nothing.
+        hint: How to install that.
+        precisions: What it runs on each kind of device.
+        is_candidate: Whether `auto` considers it and an export is proven with it.
+    """
+
+    source: str
+    modules: tuple[str, ...]
+    hint: str
+    precisions: dict[DeviceKind, tuple[Precision, ...]]
+    is_candidate: bool = True
 
 
-def _openvino(bundle: Bundle, options: EngineOptions) -> Engine:
-    _require("openvino", "openvino")
-    from service.engines.openvino_engine import OpenvinoEngine
-
-    return OpenvinoEngine(bundle, options)
-
-
-ENGINES: dict[str, Callable[[Bundle, EngineOptions], Engine]] = {
-    "identity": _identity,
-    "onnx": _onnx,
-    "openvino": _openvino,
+ENGINES: dict[str, EngineSpec] = {
+    "identity": EngineSpec(
+        source="service.engines.identity_engine:load_identity",
+        modules=(),
+        hint="",
+        precisions={"cpu": PRECISIONS},
+        is_candidate=False,
+    ),
+    # On a CPU it computes an FP16 graph in FP32 between casts: right and slow, and what an export
+    # is checked with where there is no GPU.
+    "onnx": EngineSpec(
+        source="service.engines.onnx_engine:OnnxEngine",
+        modules=("onnxruntime",),
+        hint="it is a base dependency: pip install onnxruntime; on a GPU onnxruntime-gpu instead",
+        precisions={"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp32", "fp16")},
+    ),
+    "openvino": EngineSpec(
+        source="service.engines.openvino_engine:OpenvinoEngine",
+        modules=("openvino",),
+        hint="install the extra: pip install 'semsr[openvino]'",
+        precisions={"cpu": ("fp32", "bf16", "int8")},
+    ),
+    "tensorrt": EngineSpec(
+        source="service.engines.tensorrt_engine:TensorrtEngine",
+        modules=("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+        hint="on data-centre cards install the extra gpu, on RTX cards the extra rtx",
+        precisions={"cuda": ("fp32", "fp16")},
+    ),
+    # The reference, from the bundle's checkpoint and not from a graph; outside this folder, because
+    # nothing else of the service may need torch.
+    "torch": EngineSpec(
+        source="export.torch_engine:TorchEngine",
+        modules=("torch",),
+        hint="install the extra: pip install 'semsr[export]'",
+        precisions={"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")},
+        is_candidate=False,
+    ),
 }
 
-# What each engine needs from the environment; `auto` considers those whose module is present.
-REQUIRED_MODULES: dict[str, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
-# What each engine runs. ONNX Runtime on a CPU computes an FP16 graph in FP32 between casts: right
-# and slow, and what an export is checked with where there is no GPU.
-ENGINE_PRECISIONS: dict[str, tuple[Precision, ...]] = {
-    "identity": PRECISIONS,
-    "onnx": ("fp32", "fp16", "int8"),
-    "openvino": ("fp32", "bf16", "int8"),
-}
-INSTALL_HINTS: dict[str, str] = {
-    "onnxruntime": "it is a base dependency: pip install onnxruntime",
-    "openvino": "install the extra: pip install 'semsr[openvino]'",
-}
 
-
-def installed_engines(precision: Precision) -> list[str]:
-    """Name the real engines that have a precision and whose runtime is installed, in order."""
+def installed_engines(precision: Precision, device: str = "cpu") -> list[str]:
+    """Name the candidates that run a precision on a device and whose runtime is installed."""
     return [
         name
-        for name, module in REQUIRED_MODULES.items()
-        if precision in ENGINE_PRECISIONS[name] and importlib.util.find_spec(module)
+        for name, spec in ENGINES.items()
+        if spec.is_candidate
+        and precision in spec.precisions.get(device_kind(device), ())
+        and installed_module(spec)
     ]
+
+
+def installed_module(spec: EngineSpec) -> str | None:
+    """Return the first of an engine's modules that is installed; None if none is."""
+    return next((name for name in spec.modules if importlib.util.find_spec(name)), None)
+
+
+def device_kind(device: str) -> DeviceKind:
+    """Return what kind of device a name such as `cuda:1` names."""
+    return "cpu" if device == "cpu" else "cuda"
 
 
 def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
@@ -79,27 +114,39 @@ def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
     Args:
         name: A key of `ENGINES` (`auto` is resolved before, see `service.engines.auto`).
         bundle: The verified bundle.
-        options: Threads and precision.
+        options: Threads, precision and device.
 
     Raises:
-        EngineError: The name is unknown, its runtime is not installed, it has not the precision, or
-            it cannot run the bundle.
+        EngineError: The name is unknown, its runtime is not installed, it does not run on the
+            device or in the precision, or it cannot run the bundle.
     """
-    load = ENGINES.get(name)
-    if load is None:
+    spec = ENGINES.get(name)
+    if spec is None:
         raise EngineError(f"unknown engine {name!r}; expected one of auto, {', '.join(ENGINES)}")
-    if options.precision not in ENGINE_PRECISIONS[name]:
+    precisions = spec.precisions.get(device_kind(options.device))
+    if precisions is None:
         raise EngineError(
-            f"engine {name!r} runs {', '.join(ENGINE_PRECISIONS[name])}, not {options.precision}"
+            f"engine {name!r} runs on {', '.join(spec.precisions)}, not on {options.device}"
         )
-    return load(bundle, options)
+    if options.precision not in precisions:
+        raise EngineError(f"engine {name!r} runs {', '.join(precisions)}, not {options.precision}")
+    _require(name, spec)
+    module, _, maker = spec.source.partition(":")
+    return getattr(importlib.import_module(module), maker)(bundle, options)
 
 
-def _require(engine: str, module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
+def _require(engine: str, spec: EngineSpec) -> None:
+    failures: list[str] = []
+    for module in spec.modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            failures.append(str(error))
+        else:
+            return
+    if failures:
+        names = " or ".join(repr(name) for name in spec.modules)
         raise EngineError(
-            f"engine {engine!r} needs the package {module!r}, which cannot be imported ({error}); "
-            f"{INSTALL_HINTS[module]}"
-        ) from error
+            f"engine {engine!r} needs the package {names}, which cannot be imported "
+            f"({failures[0]}); {spec.hint}"
+        )

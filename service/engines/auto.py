@@ -14,17 +14,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from export.bundle import Bundle, load_bundle, parse_precision
+from export.bundle import Bundle, load_bundle
 from service.engines import (
-    REQUIRED_MODULES,
+    ENGINES,
     EngineError,
     EngineOptions,
     installed_engines,
+    installed_module,
     load_engine,
 )
 from service.engines.cpu import cpu_model
@@ -52,11 +54,12 @@ def choose_engine(
     Raises:
         EngineError: No engine is installed, or none could be measured.
     """
-    candidates = installed_engines(options.precision)
+    candidates = installed_engines(options.precision, options.device)
     if not candidates:
+        known = ", ".join(name for name, spec in ENGINES.items() if spec.is_candidate)
         raise EngineError(
-            f"no engine that runs {options.precision} is installed; "
-            f"the engines are {', '.join(REQUIRED_MODULES)}"
+            f"no engine that runs {options.precision} on {options.device} is installed; "
+            f"the engines are {known}"
         )
     if len(candidates) == 1:
         return candidates[0], {}
@@ -108,8 +111,7 @@ def _measure_in_child(name: str, bundle: Bundle, options: EngineOptions) -> floa
         "service.engines.auto",
         str(bundle.path),
         name,
-        options.precision,
-        str(options.threads),
+        json.dumps(asdict(options)),
     ]
     try:
         child = subprocess.run(
@@ -125,8 +127,10 @@ def _measure_in_child(name: str, bundle: Bundle, options: EngineOptions) -> floa
 
 
 def _key(bundle: Bundle, options: EngineOptions, candidates: list[str]) -> str:
-    versions = [f"{name}={_version(REQUIRED_MODULES[name])}" for name in candidates]
-    parts = [bundle.digest, cpu_model(), str(options.threads), options.precision, *versions]
+    versions = [
+        f"{name}={_version(installed_module(ENGINES[name]) or name)}" for name in candidates
+    ]
+    parts = [bundle.digest, cpu_model(), json.dumps(asdict(options)), *versions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
@@ -169,9 +173,8 @@ def _write_choice(path: Path, name: str, speeds: dict[str, float]) -> None:
 
 
 def _main(arguments: list[str]) -> None:
-    path, name, precision, threads = arguments
-    options = EngineOptions(precision=parse_precision(precision), threads=int(threads))
-    speed = measure(name, load_bundle(Path(path)), options)
+    path, name, options = arguments
+    speed = measure(name, load_bundle(Path(path)), EngineOptions(**json.loads(options)))
     sys.stdout.write(json.dumps({"tiles_per_s": speed}) + "\n")
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from export.bundle import TOLERANCES, Bundle, psnr_db
+from service.engines.buckets import batch_buckets
 from service.engines.protocol import Engine, EngineError
 
 
@@ -39,8 +40,7 @@ def verify_golden(engine: Engine, bundle: Bundle) -> int:
 
 
 def warm_up(engine: Engine, bundle: Bundle, *, max_batch_size: int) -> None:
-    """Run the powers of two up to the largest batch, and that one, before the first request."""
+    """Run every bucket up to the largest batch before the first request."""
     height, width = bundle.manifest.tile
-    sizes = {1 << power for power in range(max_batch_size.bit_length())}
-    for batch_size in sorted({size for size in sizes if size < max_batch_size} | {max_batch_size}):
+    for batch_size in batch_buckets(max_batch_size):
         engine.run(np.zeros((batch_size, 1, height, width), dtype=np.uint8))

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import FLAGS, Precision
-from service.engines.protocol import EngineOutput
+from export.bundle import FLAGS, Bundle, Precision
+from service.engines.protocol import EngineOptions, EngineOutput
 
 # Multiplying a byte by these repeats it in every byte of the wider word: one vectorised pass
 # instead of a strided copy of single bytes (about ten times faster for a 240x240 tile).
@@ -42,6 +42,11 @@ class IdentityEngine:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def load_identity(bundle: Bundle, options: EngineOptions) -> IdentityEngine:
+    """Make the engine for a bundle, of which it needs the scale alone."""
+    return IdentityEngine(scale=bundle.manifest.scale, precision=options.precision)
 
 
 def _repeat_columns(lr: npt.NDArray[np.uint8], scale: int) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU or on an NVIDIA GPU."""
 
 # The runtime ships no complete type information.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -10,15 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from export.bundle import Bundle, Precision
+from export.bundle import FLAGS, Bundle, Precision
 from service.engines.protocol import EngineError, EngineOptions, EngineOutput
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
 
 
 class OnnxEngine:
-    """Runs a bundle's ONNX graph through ONNX Runtime's CPU provider.
+    """Runs a bundle's ONNX graph through ONNX Runtime's CPU or CUDA provider.
 
     Raises:
-        EngineError: ONNX Runtime refuses the graph, or it does not have the expected signature.
+        EngineError: ONNX Runtime refuses the graph, or it does not have the expected signature, or
+            it cannot use the GPU that was asked for.
         export.bundle.BundleError: The bundle has no graph of the precision asked for.
     """
 
@@ -27,6 +31,7 @@ class OnnxEngine:
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         self.precision: Precision = options.precision
+        self._scale = bundle.manifest.scale
         graph = bundle.graph(options.precision)
         session_options = onnxruntime.SessionOptions()
         session_options.intra_op_num_threads = options.threads
@@ -34,21 +39,61 @@ class OnnxEngine:
         session_options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         # Idle threads must not burn the cores that decode, encode and answer meanwhile.
         session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = _providers(options.device)
         try:
             self._session = onnxruntime.InferenceSession(
-                graph, session_options, providers=["CPUExecutionProvider"]
+                graph, session_options, providers=providers
             )
         except Exception as error:  # its exception classes share no public base
             raise EngineError(f"ONNX Runtime refuses {bundle.path}: {error}") from error
+        # It goes on without a provider that it cannot load: never a silent fallback.
+        wanted, *_ = providers[0]
+        used = self._session.get_providers()
+        if wanted not in used:
+            raise EngineError(
+                f"engine 'onnx' cannot use {options.device}: ONNX Runtime could not load {wanted} "
+                f"and offers {', '.join(used)}; its log says why"
+            )
+        self._is_bound = wanted != _CPU
         _check_signature(self._session, bundle)
 
     def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
         """Run the graph; see `Engine.run`."""
+        if self._is_bound:
+            return self._run_bound(lr)
         outputs = cast("list[Any]", self._session.run(["sr", "flags"], {"lr": lr}))
         return EngineOutput(*outputs)
 
     def close(self) -> None:
         """The session is freed with the object."""
+
+    def _run_bound(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+        """Run with the answer written straight into arrays that are the caller's."""
+        count, _, height, width = lr.shape
+        sr = np.empty((count, 1, self._scale * height, self._scale * width), dtype=np.uint8)
+        flags = np.empty((count, len(FLAGS)), dtype=np.float32)
+        binding = self._session.io_binding()
+        binding.bind_cpu_input("lr", lr)
+        for name, array in (("sr", sr), ("flags", flags)):
+            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._session.run_with_iobinding(binding)
+        return EngineOutput(sr, flags)
+
+
+def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
+    """Return what to compute with, the first one being what was asked for."""
+    if device == "cpu":
+        return [(_CPU, {})]
+    installed = onnxruntime.get_available_providers()
+    if _CUDA not in installed:
+        raise EngineError(
+            f"engine 'onnx' cannot use {device}: the installed ONNX Runtime "
+            f"{onnxruntime.__version__} has {', '.join(installed)}; "
+            "install onnxruntime-gpu in place of onnxruntime (extra: gpu)"
+        )
+    _, _, number = device.partition(":")
+    # TF32 would be another precision than the one that was asked for.
+    return [(_CUDA, {"device_id": number or "0", "use_tf32": "0"}), (_CPU, {})]
 
 
 def _check_signature(session: onnxruntime.InferenceSession, bundle: Bundle) -> None:

@@ -4,6 +4,8 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
+from queue import SimpleQueue
+
 import numpy as np
 import numpy.typing as npt
 import openvino
@@ -19,13 +21,15 @@ _PRECISION_HINTS: dict[str, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"
 class OpenvinoEngine:
     """Runs a bundle's ONNX graph through OpenVINO's CPU plug-in.
 
+    With the hint `latency` all threads share one call; with `throughput` OpenVINO splits them into
+    streams, and as many calls may be under way as it asks for.
+
     Raises:
         EngineError: OpenVINO refuses the graph, or the precision is not one that it is run with.
         export.bundle.BundleError: The bundle has no graph of the precision asked for.
     """
 
     name = "openvino"
-    slots = 1
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         self.precision: Precision = options.precision
@@ -40,25 +44,34 @@ class OpenvinoEngine:
                 model,
                 "CPU",
                 {
-                    "PERFORMANCE_HINT": "LATENCY",
+                    "PERFORMANCE_HINT": options.hint.upper(),
                     "INFERENCE_PRECISION_HINT": hint,
                     "INFERENCE_NUM_THREADS": options.threads,
                 },
             )
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses {bundle.path}: {error}") from error
-        self._request = compiled.create_infer_request()
         self._outputs = (compiled.output("sr"), compiled.output("flags"))
+        self.slots = 1
+        if options.hint == "throughput":
+            self.slots = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._requests: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+        for _ in range(self.slots):
+            self._requests.put(compiled.create_infer_request())
 
     def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
         """Run the graph; see `Engine.run`."""
-        results = self._request.infer({"lr": lr}, share_inputs=True)
-        # The request owns its output tensor and overwrites it at the next call.
-        sr, flags = (np.array(results[output], copy=True) for output in self._outputs)
+        request = self._requests.get()
+        try:
+            results = request.infer({"lr": lr}, share_inputs=True)
+            # The request owns its output tensors and overwrites them at the next call.
+            sr, flags = (np.array(results[output], copy=True) for output in self._outputs)
+        finally:
+            self._requests.put(request)
         return EngineOutput(sr, flags)
 
     def close(self) -> None:
-        """The request is freed with the object."""
+        """The requests are freed with the object."""
 
 
 def _require_bf16(core: openvino.Core) -> None:

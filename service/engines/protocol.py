@@ -1,12 +1,14 @@
 """What an engine is: uint8 tiles in, uint8 tiles out, on a thread of its own."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from export.bundle import Precision
+
+Hint = Literal["latency", "throughput"]
 
 
 class EngineError(Exception):
@@ -19,11 +21,18 @@ class EngineOptions:
 
     Attributes:
         precision: Execution precision, always set explicitly.
-        threads: CPU threads that one call may use.
+        threads: CPU threads that the engine may use.
+        device: `cpu`, `cuda` (the first GPU) or `cuda:N`.
+        hint: Whether one call should end soon, or many calls at once end together sooner; for
+            engines that know the difference.
+        plan_cache: Folder of TensorRT plans.
     """
 
     precision: Precision
     threads: int
+    device: str = "cpu"
+    hint: Hint = "latency"
+    plan_cache: str = ""
 
 
 class EngineOutput(NamedTuple):

@@ -3,13 +3,15 @@
 import importlib.util
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from export.bundle import FLAGS, Bundle, BundleError, load_bundle, write_bundle
-from service.engines import ENGINES, REQUIRED_MODULES, EngineError, EngineOptions, auto, load_engine
+from service.engines import ENGINES, EngineError, EngineOptions, auto, load_engine
 from service.engines.cpu import available_cpus
 from service.engines.golden import verify_golden, warm_up
 from tests.bundles import bundle_files, manifest_fields
@@ -17,6 +19,7 @@ from tests.fakes import FakeEngine
 
 TINY_BUNDLE = Path(__file__).parent.parent / "data" / "tiny_bundle"
 OPTIONS = EngineOptions(precision="fp32", threads=1)
+ON_CPU = [name for name, spec in ENGINES.items() if "cpu" in spec.precisions]
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +30,12 @@ def bundle() -> Bundle:
 
 def engine_or_skip(name: str, bundle: Bundle):
     """Load an engine, or skip where its runtime is an extra that is not installed."""
-    if name in REQUIRED_MODULES:
-        pytest.importorskip(REQUIRED_MODULES[name])
+    for module in ENGINES[name].modules:
+        pytest.importorskip(module)
     return load_engine(name, bundle, OPTIONS)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ON_CPU)
 def test_every_engine_keeps_the_contract(name: str, bundle: Bundle):
     """Any batch and size give uint8 of the right shape, contiguous, and the same tile each time."""
     engine = engine_or_skip(name, bundle)
@@ -55,7 +58,7 @@ def test_every_engine_keeps_the_contract(name: str, bundle: Bundle):
     engine.close()
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ON_CPU)
 def test_result_is_not_overwritten_by_the_next_call(name: str, bundle: Bundle):
     """Answers are sent while the engine already works on the next batch."""
     engine = engine_or_skip(name, bundle)
@@ -66,7 +69,7 @@ def test_result_is_not_overwritten_by_the_next_call(name: str, bundle: Bundle):
     np.testing.assert_array_equal(first.flags, kept[1])
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ON_CPU)
 def test_every_engine_passes_the_golden_tile_and_warms_up(name: str, bundle: Bundle):
     """Each runtime gives what FP32 torch gave when the bundle was exported."""
     engine = engine_or_skip(name, bundle)
@@ -115,6 +118,43 @@ def test_precision_that_the_bundle_lacks_is_refused(bundle: Bundle):
     """Never a silent fallback to another precision."""
     with pytest.raises(BundleError, match="no int8 graph"):
         load_engine("onnx", bundle, EngineOptions(precision="int8", threads=1))
+
+
+def test_a_device_that_an_engine_does_not_run_on_is_refused(bundle: Bundle):
+    """OpenVINO knows no CUDA; the message says what it knows."""
+    with pytest.raises(EngineError, match="'openvino' runs on cpu, not on cuda:1"):
+        load_engine("openvino", bundle, replace(OPTIONS, device="cuda:1"))
+
+
+def test_onnx_without_cuda_is_refused_and_says_what_to_install(bundle: Bundle):
+    """ONNX Runtime would go on on the CPU, a hundred times slower, and say so in a log only."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(EngineError, match=r"cannot use cuda: .* install onnxruntime-gpu"):
+        load_engine("onnx", bundle, replace(OPTIONS, device="cuda"))
+
+
+def test_torch_without_a_gpu_is_refused(bundle: Bundle):
+    """The reference engine, too, never falls back."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(EngineError, match=r"'torch' cannot use cuda: .* no usable GPU"):
+        load_engine("torch", bundle, replace(OPTIONS, device="cuda"))
+
+
+def test_openvino_for_throughput_runs_several_calls_at_once(bundle: Bundle):
+    """As many threads as slots get the same answers as one."""
+    pytest.importorskip("openvino")
+    engine = load_engine("openvino", bundle, replace(OPTIONS, threads=2, hint="throughput"))
+    tiles = np.random.default_rng(2).integers(0, 256, (8, 1, 1, 24, 24), dtype=np.uint8)
+    expected = [engine.run(tile).sr for tile in tiles]
+    with ThreadPoolExecutor(engine.slots + 1) as pool:
+        found = list(pool.map(lambda tile: engine.run(tile).sr, tiles))
+    assert engine.slots >= 1
+    np.testing.assert_array_equal(found, expected)
 
 
 class TestAuto:

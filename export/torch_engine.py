@@ -1,0 +1,198 @@
+"""The engine `torch`: the reference itself, on the CPU or on an NVIDIA GPU.
+
+It runs the bundle's checkpoint, not a graph, so that it also serves cards that no other runtime
+supports. The service loads it by name and only when asked for: the one place where it needs torch.
+"""
+
+import time
+from contextlib import AbstractContextManager
+from queue import SimpleQueue
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from export.bundle import FLAGS, Bundle, Precision
+from export.to_onnx import GreyLevels
+from models import load_generator
+from service.engines.buckets import batch_buckets
+from service.engines.protocol import EngineError, EngineOptions, EngineOutput
+
+LANES = 2
+"""Batches in flight on a GPU: one is copied while the other is computed."""
+
+AB_RUNS = 10
+_DTYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TorchEngine:
+    """Runs a bundle's merged generator with torch.
+
+    FP16 and BF16 run by autocast: convolutions in half the bits, what is between them and around
+    them in FP32.
+
+    Raises:
+        EngineError: There is no such GPU.
+        models.CheckpointError: The bundle's checkpoint is no checkpoint of ours.
+        export.bundle.BundleError: The bundle's checkpoint is damaged.
+    """
+
+    name = "torch"
+
+    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        self.precision: Precision = options.precision
+        bundle.read("model.safetensors")  # verified; the loader below wants a path
+        generator, _ = load_generator(bundle.path / "model.safetensors")
+        network = GreyLevels(generator)
+        self._dtype = _DTYPES.get(options.precision)
+        if options.device == "cpu":
+            torch.set_num_threads(options.threads)
+            self.slots = 1
+            self._network = network
+            self._lanes: SimpleQueue[_Lane] | None = None
+            return
+        device = _cuda_device(options.device)
+        # TF32 would be another precision than the one that was asked for.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True
+        self._network = network.to(device, memory_format=torch.channels_last)
+        self.slots = LANES
+        self._lanes = SimpleQueue()
+        for _ in range(LANES):
+            self._lanes.put(_Lane(self._network, bundle, device=device, dtype=self._dtype))
+
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+        """Run the generator; see `Engine.run`."""
+        if self._lanes is None:
+            with torch.inference_mode(), _autocast("cpu", self._dtype):
+                sr, flags = self._network(torch.from_numpy(lr))
+            return EngineOutput(sr.numpy(), flags.float().numpy())
+        lane = self._lanes.get()
+        try:
+            return lane.run(lr)
+        finally:
+            self._lanes.put(lane)
+
+    def close(self) -> None:
+        """Give the lanes' memory back."""
+        if self._lanes is not None:
+            while not self._lanes.empty():
+                self._lanes.get()
+            torch.cuda.empty_cache()
+
+
+class _Lane:
+    """One batch in flight on a GPU: a stream, pinned buffers, and a CUDA graph for each bucket.
+
+    A batch is filled up to the next bucket. Other tile sizes and larger batches run without a
+    graph.
+    """
+
+    def __init__(
+        self,
+        network: GreyLevels,
+        bundle: Bundle,
+        *,
+        device: torch.device,
+        dtype: torch.dtype | None,
+    ) -> None:
+        manifest = bundle.manifest
+        height, width = manifest.tile
+        scale, largest = manifest.scale, manifest.max_batch_size
+        self._network, self._device, self._dtype = network, device, dtype
+        self._stream = torch.cuda.Stream(device)
+        self._tile = manifest.tile
+        self._lr = torch.empty((largest, 1, height, width), dtype=torch.uint8).pin_memory()
+        self._sr = torch.empty(
+            (largest, 1, scale * height, scale * width), dtype=torch.uint8
+        ).pin_memory()
+        self._flags = torch.empty((largest, len(FLAGS))).pin_memory()
+        self._buckets = [_Bucket(self, size) for size in batch_buckets(largest)]
+
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+        count = len(lr)
+        fitting = [bucket for bucket in self._buckets if bucket.size >= count]
+        if lr.shape[2:] != self._tile or not fitting:
+            return self._run_freely(lr)
+        self._lr[:count].numpy()[...] = lr
+        bucket = fitting[0]
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            bucket.lr[:count].copy_(self._lr[:count], non_blocking=True)
+            sr, flags = bucket.compute()
+            self._sr[:count].copy_(sr[:count], non_blocking=True)
+            self._flags[:count].copy_(flags[:count], non_blocking=True)
+            self._stream.synchronize()
+        return EngineOutput(self._sr[:count].numpy().copy(), self._flags[:count].numpy().copy())
+
+    def compute(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with _autocast("cuda", self._dtype):
+            sr, flags = self._network(lr)
+        return sr, flags.float()
+
+    def _run_freely(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            sr, flags = self.compute(torch.from_numpy(lr).to(self._device))
+            return EngineOutput(sr.cpu().numpy(), flags.cpu().numpy())
+
+    @property
+    def stream(self) -> torch.cuda.Stream:
+        return self._stream
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+
+class _Bucket:
+    """One batch size of a lane: its input on the card, and a CUDA graph where that is faster."""
+
+    def __init__(self, lane: _Lane, size: int) -> None:
+        self.size = size
+        self._lane = lane
+        height, width = lane._tile
+        self.lr = torch.zeros((size, 1, height, width), dtype=torch.uint8, device=lane.device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        with torch.inference_mode(), torch.cuda.stream(lane.stream):
+            for _ in range(3):  # picks the convolutions' algorithms, outside the graph
+                self._outputs = lane.compute(self.lr)
+            lane.stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode(), torch.cuda.graph(graph, stream=lane.stream):
+            outputs = lane.compute(self.lr)
+        plain_s = self._time_s()
+        self._graph, kept = graph, self._outputs
+        self._outputs = outputs
+        if self._time_s() >= plain_s:
+            self._graph, self._outputs = None, kept
+
+    def compute(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._graph is None:
+            return self._lane.compute(self.lr)
+        self._graph.replay()
+        return self._outputs
+
+    def _time_s(self) -> float:
+        with torch.inference_mode(), torch.cuda.stream(self._lane.stream):
+            self._lane.stream.synchronize()
+            start_s = time.perf_counter()
+            for _ in range(AB_RUNS):
+                self.compute()
+            self._lane.stream.synchronize()
+        return time.perf_counter() - start_s
+
+
+def _autocast(kind: str, dtype: torch.dtype | None) -> AbstractContextManager[None]:
+    return torch.autocast(kind, dtype=dtype, enabled=dtype is not None, cache_enabled=False)
+
+
+def _cuda_device(name: str) -> torch.device:
+    if not torch.cuda.is_available():
+        raise EngineError(
+            f"engine 'torch' cannot use {name}: torch {torch.__version__} finds no usable GPU"
+        )
+    device = torch.device(name)
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise EngineError(
+            f"engine 'torch' cannot use {name}: there are {torch.cuda.device_count()} GPUs"
+        )
+    return device
