@@ -1,9 +1,14 @@
 # syntax=docker/dockerfile:1
-# The CPU image of the service: the locked serving packages, the code, the shipped bundle; no torch.
+# The image of the service: the locked serving packages, the code, the shipped bundle; no torch. The
+# last stage is the CPU image; `--target gpu` makes the one for NVIDIA cards.
 #
 #   docker build -t semsr .
 #   docker run --read-only -p 8000:8000 semsr
 #   docker run --read-only -p 8000:8000 -v /bundles/mine:/bundles/mine:ro -e SEMSR_BUNDLE=/bundles/mine semsr
+#
+#   docker build --target gpu -t semsr:gpu .
+#   docker run --gpus all -v plans:/plans semsr:gpu bundle build-plans /opt/semsr/bundles/default
+#   docker run --gpus all -v plans:/plans:ro -p 8000:8000 semsr:gpu
 #
 # The base is pinned by tag. A site that mirrors its images pins the digest:
 #   docker build --build-arg PYTHON_IMAGE=mirror/python@sha256:... -t semsr .
@@ -31,8 +36,8 @@ COPY . .
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
-# ---- final: nothing is written at run time, so the root file system may be read-only
-FROM ${PYTHON_IMAGE}
+# ---- runtime: nothing is written at run time, so the root file system may be read-only
+FROM ${PYTHON_IMAGE} AS runtime
 LABEL org.opencontainers.image.title="semsr" \
       org.opencontainers.image.description="Super-resolution of SEM inspection tiles over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -59,3 +64,19 @@ HEALTHCHECK --interval=15s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['SEMSR_PORT'] + '/livez', timeout=2)"]
 ENTRYPOINT ["semsr"]
 CMD ["serve"]
+
+# ---- gpu: what a GPU host needs besides its driver. These packages come from their vendor's channels
+# and are in no lock (pyproject.toml, extra gpu). onnxruntime-gpu takes the place of onnxruntime.
+FROM build AS build-gpu
+ARG GPU_PACKAGES="onnxruntime-gpu[cuda,cudnn] tensorrt cuda-bindings"
+RUN /opt/build/bin/pip --python /opt/semsr/bin/python uninstall --yes onnxruntime \
+    && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir ${GPU_PACKAGES}
+
+FROM runtime AS gpu
+COPY --from=build-gpu /opt/semsr /opt/semsr
+COPY bundles/default /opt/semsr/bundles/default
+ENV SEMSR_DEVICE=cuda \
+    SEMSR_PLAN_CACHE=/plans
+
+# ---- the CPU image, which needs nothing more
+FROM runtime

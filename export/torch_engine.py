@@ -55,7 +55,8 @@ class TorchEngine:
         # TF32 would be another precision than the one that was asked for.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = True
-        self._network = network.to(device, memory_format=torch.channels_last)
+        network.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._network = network
         self.slots = LANES
         self._lanes = SimpleQueue()
         for _ in range(LANES):
@@ -181,7 +182,7 @@ class _Bucket:
         return time.perf_counter() - start_s
 
 
-def _autocast(kind: str, dtype: torch.dtype | None) -> AbstractContextManager[None]:
+def _autocast(kind: str, dtype: torch.dtype | None) -> AbstractContextManager[object]:
     return torch.autocast(kind, dtype=dtype, enabled=dtype is not None, cache_enabled=False)
 
 
