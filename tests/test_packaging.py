@@ -24,10 +24,11 @@ HASHED_LOCKS = sorted(path.name for path in REQUIREMENTS.glob("*.txt") if path.n
 LOCKED_EXTRAS = {
     "base.txt": [],
     "openvino.txt": ["openvino"],
+    "rtx.txt": ["rtx"],
     "train.txt": ["train"],
     "export.txt": ["export"],
     "loadtest.txt": ["loadtest"],
-    "dev.txt": ["openvino", "train", "export"],
+    "dev.txt": ["openvino", "rtx", "train", "export"],
 }
 LOCKED_GROUPS = {"build.txt": "build", "test.txt": "test", "dev.txt": "dev"}
 
