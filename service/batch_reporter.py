@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from service.metrics import PRIORITY, Metrics
+from service.metrics import Metrics
+from service.scheduling.scheduler import Priority
 
 log = structlog.get_logger()
 
@@ -31,20 +32,21 @@ class BatchReporter:
             on_loop_failure: Called once if the engine loop itself ends.
         """
         self._metrics = metrics
-        self._queue_duration = metrics.queue_duration.labels(PRIORITY)
-        self._tiles = metrics.tiles.labels(PRIORITY, model, version, precision)
+        self._queue_duration = {p: metrics.queue_duration.labels(p) for p in Priority}
+        self._tiles = {p: metrics.tiles.labels(p, model, version, precision) for p in Priority}
         self._on_loop_failure = on_loop_failure
 
     def batch_finished(
-        self, *, size: int, queue_s: Sequence[float], infer_s: float, failed: bool
+        self, *, waits: Sequence[tuple[Priority, float]], infer_s: float, failed: bool
     ) -> None:
         """Count one batch."""
+        size = len(waits)
         self._metrics.batch_size.observe(size)
         self._metrics.batch_duration.observe(infer_s)
-        for seconds in queue_s:
-            self._queue_duration.observe(seconds)
-        if not failed:
-            self._tiles.inc(size)
+        for priority, seconds in waits:
+            self._queue_duration[priority].observe(seconds)
+            if not failed:
+                self._tiles[priority].inc()
         log.debug("batch_executed", size=size, infer_ms=round(infer_s * 1e3, 2), failed=failed)
 
     def tiles_cancelled(self, count: int) -> None:

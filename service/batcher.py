@@ -5,8 +5,7 @@ Knows arrays and futures; neither HTTP nor any runtime. The rules (and who taugh
 
 - The queue is bounded; a full one refuses at once and never waits.
 - Work-conserving: an idle engine slot takes what is there, even one tile. Tiles gather only while
-  every slot is busy; there is no timer.
-- One shape per batch, the oldest tile's.
+  every slot is busy; there is no timer. Which tiles: `service.scheduling`.
 - Cancelled and expired tiles leave the queue at once.
 - An engine error fails its batch and nothing else. If the loop itself fails, every waiter is told
   and the service is no longer ready.
@@ -19,7 +18,6 @@ event loop and are only settled there.
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -30,11 +28,10 @@ import numpy.typing as npt
 from export.bundle import FLAGS
 from service.engines.protocol import Engine, EngineOutput
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
+from service.scheduling.costs import BatchCosts
+from service.scheduling.scheduler import Batch, Entry, Priority, Scheduler
 
 Tile = npt.NDArray[np.uint8]
-
-# Weight of the newest batch in the running mean of seconds per tile.
-_SMOOTHING = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +57,9 @@ class BatchObserver(Protocol):
     """What the batcher reports; called on the event loop."""
 
     def batch_finished(
-        self, *, size: int, queue_s: Sequence[float], infer_s: float, failed: bool
+        self, *, waits: Sequence[tuple[Priority, float]], infer_s: float, failed: bool
     ) -> None:
-        """One batch left the engine."""
+        """One batch left the engine; `waits` has the class and the seconds of each of its tiles."""
         ...
 
     def tiles_cancelled(self, count: int) -> None:
@@ -87,7 +84,7 @@ class _Item:
     tile: Tile
     future: asyncio.Future[TileResult]
     submitted_s: float
-    deadline_s: float | None
+    entry: Entry["_Item"] | None = None
     expiry: asyncio.TimerHandle | None = None
 
 
@@ -101,29 +98,30 @@ class Batcher:
         self,
         engine: Engine,
         *,
-        max_batch_size: int,
+        costs: BatchCosts,
         max_queue: int,
+        online_budget_s: float,
         observer: BatchObserver,
     ) -> None:
         """Prepare the batcher; `start` begins to work.
 
         Args:
             engine: The loaded, warmed engine.
-            max_batch_size: Most tiles in one batch.
+            costs: Of the engine's batches; the largest bucket is the most tiles in one.
             max_queue: Most tiles that wait; those under way in the engine do not count.
+            online_budget_s: When an online tile without a deadline is due.
             observer: Told of every batch, for metrics and logs.
         """
         self._engine = engine
-        self._max_batch_size = max_batch_size
-        self._max_queue = max_queue
         self._observer = observer
-        self._pending: deque[_Item] = deque()
+        self._scheduler: Scheduler[_Item] = Scheduler(
+            costs, slots=engine.slots, max_waiting=max_queue, online_budget_s=online_budget_s
+        )
         self._work = threading.Condition()
         self._closing = False
         self._failure: BaseException | None = None
         # Items by the time at which their batch began, to see an engine that hangs.
         self._in_flight_items: dict[_Item, float] = {}
-        self._seconds_per_tile: float | None = None
         self._threads: list[threading.Thread] = []
         self._idle = asyncio.Event()
         self._idle.set()
@@ -140,7 +138,11 @@ class Batcher:
     @property
     def depth(self) -> int:
         """Tiles that wait."""
-        return len(self._pending)
+        return self._scheduler.num_waiting
+
+    def depth_of(self, priority: Priority) -> int:
+        """Tiles of a class that wait."""
+        return self._scheduler.waiting(priority)
 
     @property
     def in_flight(self) -> int:
@@ -158,42 +160,56 @@ class Batcher:
         """What ended the loop, if anything did: the service must not be ready then."""
         return self._failure
 
-    def expected_wait_s(self) -> float:
-        """Estimate when the tiles that wait or are under way now will be done.
+    def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
+        """Estimate in how many seconds what waits or is under way now will be done."""
+        with self._work:
+            return self._scheduler.drain_s(priority, time.monotonic())
 
-        Returns:
-            Seconds, from the running mean of what a tile took; 0 before the first batch.
-        """
-        return (self.depth + self.in_flight) * (self._seconds_per_tile or 0.0)
-
-    def submit(
-        self, tiles: Sequence[Tile], *, deadline_s: float | None = None
-    ) -> list[asyncio.Future[TileResult]]:
-        """Queue tiles, all or none.
-
-        Args:
-            tiles: Arrays (H, W) uint8; they must not change until their futures are done.
-            deadline_s: `time.monotonic()` after which nobody wants them.
-
-        Returns:
-            One future per tile, in order. Cancelling one takes its tile out of the queue.
+    def check(
+        self, count: int, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE
+    ) -> None:
+        """Refuse tiles that would not be admitted now.
 
         Raises:
-            QueueFull: They do not all fit into the queue now.
+            QueueFull: They do not all fit into the queue now, or would be done too late.
             NotReady: The batcher is closing, or its loop has failed.
         """
         if self._failure is not None:
             raise NotReady("the engine loop has failed; the service must be restarted")
         if self._closing:
             raise NotReady("the service is shutting down")
-        if len(self._pending) + len(tiles) > self._max_queue:
-            raise QueueFull(
-                f"{len(self._pending)} tiles wait and {len(tiles)} more do not fit into the queue "
-                f"of {self._max_queue}",
-                retry_after_s=self.expected_wait_s(),
+        with self._work:
+            refusal = self._scheduler.refusal(
+                count, priority, deadline_s=deadline_s, now_s=time.monotonic()
             )
+        if refusal is not None:
+            raise QueueFull(refusal.reason, retry_after_s=refusal.retry_after_s)
+
+    def submit(
+        self,
+        tiles: Sequence[Tile],
+        *,
+        deadline_s: float | None = None,
+        priority: Priority = Priority.ONLINE,
+    ) -> list[asyncio.Future[TileResult]]:
+        """Queue the tiles of one request, all or none.
+
+        Args:
+            tiles: Arrays (H, W) uint8 of one shape; they must not change until their futures are
+                done.
+            deadline_s: `time.monotonic()` after which nobody wants them.
+            priority: Their class.
+
+        Returns:
+            One future per tile, in order. Cancelling one takes its tile out of the queue.
+
+        Raises:
+            QueueFull: They do not all fit into the queue now, or would be done too late.
+            NotReady: The batcher is closing, or its loop has failed.
+        """
+        self.check(len(tiles), deadline_s=deadline_s, priority=priority)
         now_s = time.monotonic()
-        items = [_Item(tile, self._loop.create_future(), now_s, deadline_s) for tile in tiles]
+        items = [_Item(tile, self._loop.create_future(), now_s) for tile in tiles]
         for item in items:
             item.future.add_done_callback(lambda future, item=item: self._forget(item, future))
             if deadline_s is not None:
@@ -201,7 +217,15 @@ class Batcher:
         self._outstanding += len(items)
         self._idle.clear()
         with self._work:
-            self._pending.extend(items)
+            entries = self._scheduler.add(
+                items,
+                shape=(tiles[0].shape[0], tiles[0].shape[1]),
+                priority=priority,
+                deadline_s=deadline_s,
+                now_s=now_s,
+            )
+            for item, entry in zip(items, entries, strict=True):
+                item.entry = entry
             self._work.notify(min(len(items), len(self._threads)))
         return [item.future for item in items]
 
@@ -222,8 +246,7 @@ class Batcher:
         """Refuse new tiles, fail those that still wait, and let the threads end."""
         with self._work:
             self._closing = True
-            abandoned = list(self._pending)
-            self._pending.clear()
+            abandoned = [entry.payload for entry in self._scheduler.take_all()]
             self._work.notify_all()
         self._fail(abandoned, NotReady("the service is shutting down"))
 
@@ -247,36 +270,20 @@ class Batcher:
         except BaseException as error:
             self._call_on_loop(self._loop_failed, error)
 
-    def _take_batch(self) -> list[_Item] | None:
+    def _take_batch(self) -> Batch[_Item] | None:
         """Wait for work and take the next batch; None when closing."""
         with self._work:
-            while True:
-                while not self._pending and not self._closing:
-                    self._work.wait()
-                if self._closing:
-                    return None
-                batch = self._form_batch()
-                if batch:
-                    self._in_flight_items.update(dict.fromkeys(batch, time.monotonic()))
+            while not self._closing:
+                batch = self._scheduler.next_batch(time.monotonic())
+                if batch is not None:
+                    items = [entry.payload for entry in batch.entries]
+                    self._in_flight_items.update(dict.fromkeys(items, batch.started_s))
                     return batch
+                self._work.wait()
+            return None
 
-    def _form_batch(self) -> list[_Item]:
-        """Take the oldest tiles of one shape; the lock is held."""
-        batch: list[_Item] = []
-        others: list[_Item] = []
-        now_s = time.monotonic()
-        while self._pending and len(batch) < self._max_batch_size:
-            item = self._pending.popleft()
-            if item.future.done() or (item.deadline_s is not None and now_s > item.deadline_s):
-                continue  # cancelled or expired a moment ago: the event loop is about to say so
-            if batch and item.tile.shape != batch[0].tile.shape:
-                others.append(item)
-            else:
-                batch.append(item)
-        self._pending.extendleft(reversed(others))
-        return batch
-
-    def _run_batch(self, batch: list[_Item]) -> None:
+    def _run_batch(self, formed: Batch[_Item]) -> None:
+        batch = [entry.payload for entry in formed.entries]
         started_s = time.monotonic()
         outputs: EngineOutput | None = None
         error: Exception | None = None
@@ -286,8 +293,12 @@ class Batcher:
             _check_outputs(outputs, batch)
         except Exception as caught:
             error = caught
-        infer_s = time.monotonic() - started_s
-        self._call_on_loop(self._settle, batch, outputs, error, started_s, infer_s)
+        ended_s = time.monotonic()
+        with self._work:
+            self._scheduler.finished(formed, ended_s, failed=error is not None)
+            # A slot that was kept free of nightly tiles may be allowed one now.
+            self._work.notify()
+        self._call_on_loop(self._settle, formed, outputs, error, started_s, ended_s - started_s)
 
     def _call_on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
         try:
@@ -300,12 +311,13 @@ class Batcher:
 
     def _settle(
         self,
-        batch: list[_Item],
+        formed: Batch[_Item],
         outputs: EngineOutput | None,
         error: Exception | None,
         started_s: float,
         infer_s: float,
     ) -> None:
+        batch = [entry.payload for entry in formed.entries]
         with self._work:
             for item in batch:
                 self._in_flight_items.pop(item, None)
@@ -317,18 +329,16 @@ class Batcher:
             failure.__cause__ = error
             self._fail(batch, failure)
         else:
-            each_s = infer_s / size
-            mean_s = self._seconds_per_tile
-            self._seconds_per_tile = (
-                each_s if mean_s is None else mean_s + _SMOOTHING * (each_s - mean_s)
-            )
             for item, sr, flags, waited_s in zip(batch, *outputs, queue_s, strict=True):
                 if not item.future.done():
                     item.future.set_result(TileResult(sr[0], flags, waited_s, infer_s, size))
         if error is not None:
             self._observer.batch_error(error)
+        classes = [entry.priority for entry in formed.entries]
         self._observer.batch_finished(
-            size=size, queue_s=queue_s, infer_s=infer_s, failed=error is not None
+            waits=list(zip(classes, queue_s, strict=True)),
+            infer_s=infer_s,
+            failed=error is not None,
         )
 
     def _expire(self, item: _Item) -> None:
@@ -336,8 +346,8 @@ class Batcher:
         with self._work:
             if item.future.done() or item in self._in_flight_items:
                 return
-            if item in self._pending:
-                self._pending.remove(item)
+            if item.entry is not None:
+                self._scheduler.discard(item.entry)
         self._fail([item], DeadlineExceeded("the deadline passed while the tile waited"))
         self._observer.deadlines_missed(1)
 
@@ -355,17 +365,15 @@ class Batcher:
             self._idle.set()
         if future.cancelled():
             with self._work:
-                try:
-                    self._pending.remove(item)
-                except ValueError:
+                if item.entry is None or not self._scheduler.discard(item.entry):
                     return  # its batch is under way: the result is dropped when it comes
             self._observer.tiles_cancelled(1)
 
     def _loop_failed(self, error: BaseException) -> None:
         self._failure = error
         with self._work:
-            abandoned = [*self._pending, *self._in_flight_items]
-            self._pending.clear()
+            waiting = [entry.payload for entry in self._scheduler.take_all()]
+            abandoned = [*waiting, *self._in_flight_items]
             self._closing = True
             self._work.notify_all()
         self._fail(abandoned, EngineFailed("the engine loop has failed"))

@@ -9,6 +9,7 @@ Loading runs in the background, so that `/livez` answers meanwhile and `/readyz`
 
 import asyncio
 import enum
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from service.batcher import Batcher
 from service.engines import load_engine
 from service.errors import NotReady
 from service.loading import EngineLoader, LoadedModel, load_model_in_thread
-from service.metrics import PRIORITY, Metrics
+from service.metrics import Metrics
+from service.scheduling.costs import BatchCosts
+from service.scheduling.scheduler import Priority
 from service.settings import Settings
 from service.upscaler import Upscaler
 
@@ -194,8 +197,9 @@ class Lifecycle:
         )
         batcher = Batcher(
             model.engine,
-            max_batch_size=model.max_batch_size,
+            costs=BatchCosts(model.batch_s),
             max_queue=self.settings.max_queue,
+            online_budget_s=self.settings.online_budget_ms / 1e3,
             observer=reporter,
         )
         batcher.start()
@@ -216,7 +220,9 @@ class Lifecycle:
         labels = (model.name, version, model.engine.name, precision, model.bundle.digest)
         self.metrics.model_info.labels(*labels).set(1)
         self.metrics.engine_up.set(1)
-        self.metrics.queue_depth.labels(PRIORITY).set_function(lambda: batcher.depth)
+        for priority in Priority:
+            depth = functools.partial(batcher.depth_of, priority)
+            self.metrics.queue_depth.labels(priority).set_function(depth)
         self.metrics.tiles_in_flight.set_function(lambda: batcher.in_flight)
         self.state = State.READY
         self.reason = "ready"

@@ -26,12 +26,17 @@ class LoadedModel:
     Attributes:
         bundle: The verified bundle.
         engine: The warm engine.
-        max_batch_size: Largest batch that the service forms.
+        batch_s: Measured seconds by batch size, up to the largest batch that the service forms.
     """
 
     bundle: Bundle
     engine: Engine
-    max_batch_size: int
+    batch_s: dict[int, float]
+
+    @property
+    def max_batch_size(self) -> int:
+        """Largest batch that the service forms."""
+        return max(self.batch_s)
 
     @property
     def name(self) -> str:
@@ -88,8 +93,8 @@ def load_model(settings: Settings, engine_loader: EngineLoader) -> LoadedModel:
     engine = engine_loader(name, bundle, options)
     verify_golden(engine, bundle)
     max_batch_size = settings.max_batch_size or bundle.manifest.max_batch_size
-    warm_up(engine, bundle, max_batch_size=max_batch_size)
-    return LoadedModel(bundle=bundle, engine=engine, max_batch_size=max_batch_size)
+    batch_s = warm_up(engine, bundle, max_batch_size=max_batch_size)
+    return LoadedModel(bundle=bundle, engine=engine, batch_s=batch_s)
 
 
 async def load_model_in_thread(settings: Settings, engine_loader: EngineLoader) -> LoadedModel:

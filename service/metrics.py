@@ -34,8 +34,6 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 CONSISTENCY_BUCKETS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
 SATURATED_BUCKETS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 STAGES = ("recv", "decode", "queue", "infer", "encode")
-# The only class until nightly scans exist; the label is there from the first day.
-PRIORITY = "online"
 
 
 class Metrics:

@@ -15,8 +15,9 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import NotReady
-from service.metrics import PRIORITY, Metrics
+from service.metrics import Metrics
 from service.problems import Problem, problem_from, rejection_reason
+from service.scheduling.scheduler import Priority
 
 log = structlog.get_logger()
 
@@ -126,8 +127,9 @@ class RequestMiddleware:
         route = path if path in ROUTES else "other"
         # No answer at all: the client left first. 499 is the code that logs use for it.
         code = status or 499
-        self._metrics.requests.labels(route, str(code), PRIORITY).inc()
-        self._metrics.request_duration.labels(route, PRIORITY).observe(duration_s)
+        priority = str(facts.get("priority", Priority.ONLINE))
+        self._metrics.requests.labels(route, str(code), priority).inc()
+        self._metrics.request_duration.labels(route, priority).observe(duration_s)
         emit = log.debug if path in _QUIET and code == 200 else log.info
         emit(
             "request_finished",

@@ -85,6 +85,11 @@ _PARAMETERS = [
         "Milliseconds after which the answer is useless; a tile still queued then gets 504.",
         "500",
     ),
+    _header(
+        "X-Priority",
+        "online (default), or nightly: runs when no online tile waits, and fills up batches.",
+        "nightly",
+    ),
     _header("X-Request-ID", "Echoed in the answer and in the log.", "lot42-wafer3-0017"),
 ]
 

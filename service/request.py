@@ -11,6 +11,7 @@ from service.codec import parse_dtype, parse_shape
 from service.errors import BadRequest, UnsupportedMediaType
 from service.metadata import PixelSize, parse_pixel_size
 from service.negotiation import READABLE_TYPES, choose_answer, parse_media_type
+from service.scheduling.scheduler import Priority
 from service.window import Window, parse_window
 
 MULTIPART = "multipart/form-data"
@@ -33,6 +34,7 @@ class TileRequest:
         answer_dtype: Data type of the answer: uint8 or uint16.
         pixel_size: Pixel size stated by the client, or None for the file's own.
         deadline_s: `time.monotonic()` after which nobody wants the answer, or None.
+        priority: Its class.
     """
 
     content_type: str
@@ -44,6 +46,7 @@ class TileRequest:
     answer_dtype: str
     pixel_size: PixelSize | None
     deadline_s: float | None
+    priority: Priority = Priority.ONLINE
 
     def answer_type(self, image_type: str) -> str:
         """Choose the media type of the answer for an image that arrived as `image_type`.
@@ -92,6 +95,7 @@ def parse_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> TileRequest:
         answer_dtype=_answer_dtype(headers),
         pixel_size=None if pixel_size is None else parse_pixel_size(pixel_size),
         deadline_s=_deadline(headers),
+        priority=_priority(headers),
     )
 
 
@@ -100,6 +104,13 @@ def _answer_dtype(headers: Mapping[str, str]) -> str:
     if value not in {"uint8", "uint16"}:
         raise BadRequest(f"X-Answer-Dtype is {value!r}; expected uint8 or uint16")
     return value
+
+
+def _priority(headers: Mapping[str, str]) -> Priority:
+    value = headers.get("x-priority", Priority.ONLINE)
+    if value not in set(Priority):
+        raise BadRequest(f"X-Priority is {value!r}; expected {' or '.join(Priority)}")
+    return Priority(value)
 
 
 def _deadline(headers: Mapping[str, str]) -> float | None:

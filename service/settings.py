@@ -96,6 +96,14 @@ class Settings(BaseSettings):
     max_batch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
         default=None, description="Most tiles in one batch; unset takes the bundle's own limit."
     )
+    online_budget_ms: Annotated[float, Field(gt=0, le=3_600_000)] = Field(
+        default=5000.0,
+        description=(
+            "Longest time in milliseconds that an online tile without X-Request-Timeout-Ms may be "
+            "expected to wait; a request that would wait longer is refused with 503. Nightly tiles "
+            "keep the engine busy for at most a quarter of it at a time."
+        ),
+    )
     max_queue: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=128,
         description=(

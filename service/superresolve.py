@@ -38,7 +38,8 @@ class SuperResolve:
         upscaler = self._lifecycle.upscaler
         facts = scope["state"]["facts"]
         request = parse_request(scope["headers"])
-        with upscaler.admit() as admission:
+        facts["priority"] = request.priority
+        with upscaler.admit(request) as admission:
             started_s = time.perf_counter()
             try:
                 body = await self._read_body(scope, receive, admission)

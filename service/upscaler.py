@@ -9,6 +9,7 @@ loop.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from service.multipart import UploadedFile, extract_file
 from service.negotiation import readable_type
 from service.quality import Quality, of_tiles
 from service.request import MULTIPART, TileRequest
+from service.scheduling.scheduler import NIGHTLY_PLACES, Priority
 from service.window import FULL_RANGE, Window, to_uint8, to_uint16
 
 Result = TypeVar("Result")
@@ -68,11 +70,13 @@ class Admission:
 
     A place stands for the memory of one SR tile: an upload holds as many as its bytes fill, an
     image as many as it has tiles (twice for a 16-bit answer). `SEMSR_MAX_QUEUE` bounds them all, so
-    it bounds the memory of every request under way, whatever its stage.
+    it bounds the memory of every request under way, whatever its stage. Nightly requests may hold a
+    part of them only.
     """
 
-    def __init__(self, upscaler: "Upscaler") -> None:
+    def __init__(self, upscaler: "Upscaler", priority: Priority) -> None:
         self._upscaler = upscaler
+        self._priority = priority
         self.places = 0
 
     def grow_to(self, places: int) -> None:
@@ -83,7 +87,7 @@ class Admission:
             ImageTooLarge: There never are.
         """
         if places > self.places:
-            self._upscaler.acquire(places - self.places, total=places)
+            self._upscaler.acquire(places - self.places, self._priority, total=places)
             self.places = places
 
     def hold_upload(self, size_bytes: int) -> None:
@@ -95,7 +99,7 @@ class Admission:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._upscaler.release(self.places)
+        self._upscaler.release(self.places, self._priority)
 
 
 class Upscaler:
@@ -124,7 +128,7 @@ class Upscaler:
         self._metrics = metrics
         self._max_admitted = max_admitted
         self._max_pixels = max_pixels
-        self._admitted = 0
+        self._admitted = dict.fromkeys(Priority, 0)
         self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="codec")
         self._observe = {
             stage: metrics.stage_duration.labels(stage).observe
@@ -137,30 +141,45 @@ class Upscaler:
         height, width = self._manifest.tile
         return self._manifest.scale**2 * height * width
 
-    def admit(self) -> Admission:
-        """Admit one request as a context manager; entering raises QueueFull when saturated."""
-        return Admission(self)
+    def admit(self, request: TileRequest) -> Admission:
+        """Admit one request as a context manager; entering raises QueueFull when saturated.
 
-    def acquire(self, places: int, *, total: int) -> None:
+        A request that even as one tile would be done too late is refused here, before its body is
+        read and decoded.
+
+        Raises:
+            QueueFull: See there.
+            NotReady: The service is stopping.
+        """
+        self._batcher.check(1, deadline_s=request.deadline_s, priority=request.priority)
+        return Admission(self, request.priority)
+
+    def acquire(self, places: int, priority: Priority, *, total: int) -> None:
         """Take places for a request that then holds `total`; see `Admission`."""
-        if total > self._max_admitted:
+        limit, taken = self._max_admitted, sum(self._admitted.values())
+        if priority is Priority.NIGHTLY:
+            limit = math.ceil(NIGHTLY_PLACES * limit)
+            taken = max(self._admitted[priority], taken - self._max_admitted + limit)
+        if total > limit:
             raise ImageTooLarge(
-                f"the request needs {total} places and the service has {self._max_admitted} in all "
-                "(SEMSR_MAX_QUEUE); send smaller images"
+                f"the request needs {total} places and the service has {limit} in all for "
+                f"{priority} requests (SEMSR_MAX_QUEUE); send smaller images"
             )
-        if self._admitted + places > self._max_admitted:
+        if taken + places > limit:
             raise QueueFull(
-                f"{self._admitted} of {self._max_admitted} places are taken and {places} more are "
-                "needed (SEMSR_MAX_QUEUE)",
-                retry_after_s=self._batcher.expected_wait_s(),
+                f"{taken} of {limit} places are taken and {places} more are needed "
+                "(SEMSR_MAX_QUEUE)",
+                retry_after_s=self._batcher.expected_wait_s(priority),
             )
-        self._admitted += places
-        self._metrics.admitted_tiles.set(self._admitted)
+        self._add_places(places, priority)
 
-    def release(self, places: int) -> None:
+    def release(self, places: int, priority: Priority) -> None:
         """Give places back."""
-        self._admitted -= places
-        self._metrics.admitted_tiles.set(self._admitted)
+        self._add_places(-places, priority)
+
+    def _add_places(self, places: int, priority: Priority) -> None:
+        self._admitted[priority] += places
+        self._metrics.admitted_tiles.set(sum(self._admitted.values()))
 
     async def upscale(self, body: bytes, request: TileRequest, admission: Admission) -> Answer:
         """Super-resolve one image.
@@ -188,7 +207,9 @@ class Upscaler:
 
         is_wide = request.answer_dtype == "uint16"
         admission.grow_to(plan.count * (2 if is_wide else 1))
-        futures = deque(self._batcher.submit(tiles, deadline_s=request.deadline_s))
+        futures = deque(
+            self._batcher.submit(tiles, deadline_s=request.deadline_s, priority=request.priority)
+        )
         # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
         stretch = self._window(request) if image.pixels.dtype == np.uint16 else FULL_RANGE
         sr, flags, queue_s = await _collect(

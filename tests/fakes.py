@@ -7,8 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from export.bundle import Precision
+from service.engines.buckets import batch_buckets
 from service.engines.identity_engine import IdentityEngine
 from service.engines.protocol import EngineOutput
+from service.scheduling.costs import BatchCosts
+from service.scheduling.scheduler import Priority
 
 
 class FakeEngine:
@@ -62,6 +65,16 @@ class FakeEngine:
         self.closed = True
 
 
+class FixedCosts(BatchCosts):
+    """A millisecond a batch whatever its size, and nothing is learned: large batches are best."""
+
+    def __init__(self, max_batch_size: int) -> None:
+        super().__init__(dict.fromkeys(batch_buckets(max_batch_size), 1e-3))
+
+    def observe(self, count: int, seconds: float) -> None:
+        """Learn nothing."""
+
+
 class RecordingObserver:
     """A batch observer that keeps everything that it is told."""
 
@@ -73,12 +86,11 @@ class RecordingObserver:
         self.loop_failure: BaseException | None = None
 
     def batch_finished(
-        self, *, size: int, queue_s: Sequence[float], infer_s: float, failed: bool
+        self, *, waits: Sequence[tuple[Priority, float]], infer_s: float, failed: bool
     ) -> None:
         """Keep size and outcome."""
-        assert len(queue_s) == size
         assert infer_s >= 0
-        self.finished.append((size, failed))
+        self.finished.append((len(waits), failed))
 
     def tiles_cancelled(self, count: int) -> None:
         """Count."""

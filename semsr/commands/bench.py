@@ -15,9 +15,10 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["service", "engine"],
+        choices=["service", "engine", "schedule"],
         default="service",
-        help="service: through HTTP (default); engine: bundle x precision x engine x batch",
+        help="service: through HTTP (default); engine: bundle x precision x engine x batch; "
+        "schedule: the scheduler in simulated time",
     )
     parser.add_argument(
         "--bundle",
@@ -37,7 +38,18 @@ def add(commands: Commands) -> None:
     )
     engine.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8])
     engine.add_argument("--no-peak", action="store_true", help="leave the machine's peak out")
-    engine.add_argument("--plot", type=Path, help="draw tiles/s over the batch size, a PNG")
+    schedule = parser.add_argument_group("of the schedule")
+    schedule.add_argument(
+        "--cost-ms",
+        nargs="+",
+        default=[],
+        metavar="N=MS",
+        help="milliseconds of a batch of N tiles, 1=… among them (semsr bench engine measures it)",
+    )
+    schedule.add_argument("--load", type=float, nargs="+", default=[0.2, 0.5, 0.8, 0.95, 1.5, 3.0])
+    schedule.add_argument("--slots", type=int, default=1, help="batches that run at once")
+    schedule.add_argument("--budget-ms", type=float, help="default: three of the largest batches")
+    parser.add_argument("--plot", type=Path, help="engine, schedule: draw it, a PNG")
     parser.add_argument("--seconds", type=float, default=15.0, help="length of each measurement")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
@@ -47,6 +59,8 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     if options.what == "engine":
         return _bench_engines(options)
+    if options.what == "schedule":
+        return _bench_schedule(options)
     from semsr.bench.report import format_rows
     from semsr.bench.runs import run_bench
 
@@ -77,3 +91,32 @@ def _bench_engines(options: argparse.Namespace) -> int:
         draw_engines(rows, options.plot)
     print_rows(rows, format_engines(rows), as_json=options.json)
     return 0
+
+
+def _bench_schedule(options: argparse.Namespace) -> int:
+    from semsr.bench.schedule import bench_schedule, draw_outcomes, format_outcomes, rows
+
+    costs = dict(_cost(text) for text in options.cost_ms)
+    if 1 not in costs:
+        raise UsageError("--cost-ms needs the cost of one tile at least, such as --cost-ms 1=180")
+    budget_s = 3 * max(costs.values()) if options.budget_ms is None else options.budget_ms / 1e3
+    outcomes = bench_schedule(
+        costs,
+        shares=options.load,
+        # Enough tiles for a 99th percentile, whatever the engine.
+        seconds=max(options.seconds, 2000 * costs[1]),
+        slots=options.slots,
+        budget_s=budget_s,
+    )
+    if options.plot is not None:
+        draw_outcomes(outcomes, options.plot)
+    print_rows(rows(outcomes), format_outcomes(outcomes), as_json=options.json)
+    return 0
+
+
+def _cost(text: str) -> tuple[int, float]:
+    try:
+        size, ms = text.split("=")
+        return int(size), float(ms) / 1e3
+    except ValueError as error:
+        raise UsageError(f"--cost-ms is {text!r}; expected one such as 4=720") from error

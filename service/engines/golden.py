@@ -1,5 +1,7 @@
 """Checks before an engine may serve: the golden tile, and a warm-up."""
 
+import time
+
 import numpy as np
 
 from export.bundle import TOLERANCES, Bundle, psnr_db
@@ -39,8 +41,18 @@ def verify_golden(engine: Engine, bundle: Bundle) -> int:
     return int(error.max())
 
 
-def warm_up(engine: Engine, bundle: Bundle, *, max_batch_size: int) -> None:
-    """Run every bucket up to the largest batch before the first request."""
+def warm_up(engine: Engine, bundle: Bundle, *, max_batch_size: int) -> dict[int, float]:
+    """Run every bucket up to the largest batch before the first request, and measure it.
+
+    Returns:
+        Seconds by bucket, of its second run: the first one allocates.
+    """
     height, width = bundle.manifest.tile
+    seconds: dict[int, float] = {}
     for batch_size in batch_buckets(max_batch_size):
-        engine.run(np.zeros((batch_size, 1, height, width), dtype=np.uint8))
+        lr = np.zeros((batch_size, 1, height, width), dtype=np.uint8)
+        engine.run(lr)
+        started_s = time.perf_counter()
+        engine.run(lr)
+        seconds[batch_size] = max(time.perf_counter() - started_s, 1e-9)
+    return seconds

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +198,7 @@ def test_unexpected_error_reveals_nothing(serve, monkeypatch):
         ({**RAW, "x-window": "9,3"}, b"x" * 576, 400, "X-Window"),
         ({**RAW, "x-answer-dtype": "int4"}, b"x" * 576, 400, "X-Answer-Dtype"),
         ({**RAW, "x-request-timeout-ms": "soon"}, b"x" * 576, 400, "X-Request-Timeout-Ms"),
+        ({**RAW, "x-priority": "urgent"}, b"x" * 576, 400, "online or nightly"),
         ({**RAW, "x-pixel-size-nm": "-4"}, b"x" * 576, 400, "X-Pixel-Size-Nm"),
         ({**RAW, "accept": "image/webp"}, b"x" * 576, 406, "image/png"),
         ({"content-type": "application/json"}, b"{}", 415, "application/json"),
@@ -327,6 +330,44 @@ def test_missed_deadline_is_a_504(serve):
     response = serve().post(TILE.tobytes(), {**RAW, "x-request-timeout-ms": "0.000001"})
     assert response.status_code == 504
     assert response.json()["type"] == "urn:semsr:problem:deadline-exceeded"
+
+
+def test_priority_is_counted_by_class(serve):
+    """A nightly tile is served like any other, and seen as what it is."""
+    app = serve()
+    assert app.post(TILE.tobytes(), {**RAW, "x-priority": "nightly"}).status_code == 200
+    assert app.post(TILE.tobytes()).status_code == 200
+    labels = {"route": "/superresolve", "code": "200"}
+    for priority in ("nightly", "online"):
+        assert app.metric("semsr_requests_total", **labels, priority=priority) == 1
+        assert app.metric("semsr_queue_duration_seconds_count", priority=priority) == 1
+
+
+def test_nightly_requests_hold_half_of_the_places(serve):
+    """A scan cannot shut the line out; a request larger than its share never fits."""
+    app = serve(max_queue=6, max_batch_size=1)
+    wide = {**RAW, "x-tile-shape": "24,100"}
+    content = np.zeros((24, 100), np.uint8).tobytes()
+    assert app.post(content, wide).status_code == 200
+    response = app.post(content, {**wide, "x-priority": "nightly"})
+    assert response.status_code == 413
+    assert "3 in all for nightly requests" in response.json()["detail"]
+
+
+def test_request_that_would_be_late_is_refused_before_its_body_is_read(serve):
+    """While a batch is under way, a tile with a microsecond left gets 503, not a place."""
+    app = serve(max_batch_size=1)
+    app.engine.started = threading.Semaphore(0)
+    app.engine.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(app.post, TILE.tobytes())
+        assert app.engine.started.acquire(timeout=30)
+        response = app.post(b"", {**RAW, "x-request-timeout-ms": "0.001"})
+        app.engine.open_gate()
+        assert under_way.result().status_code == 200
+    assert response.status_code == 503
+    assert "1 tiles would be done in" in response.json()["detail"]
+    assert response.json()["retry_after_ms"] >= 1
 
 
 def test_probes_follow_the_life_of_the_service(serve):

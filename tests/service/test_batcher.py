@@ -10,7 +10,7 @@ import pytest
 
 from service.batcher import Batcher
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
-from tests.fakes import FakeEngine, RecordingObserver
+from tests.fakes import FakeEngine, FixedCosts, RecordingObserver
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,13 @@ async def running(
 ) -> AsyncIterator[tuple[Batcher, RecordingObserver]]:
     """A started batcher that is closed, and whose threads end, whatever the test does."""
     observer = RecordingObserver()
-    batcher = Batcher(engine, max_batch_size=max_batch_size, max_queue=max_queue, observer=observer)
+    batcher = Batcher(
+        engine,
+        costs=FixedCosts(max_batch_size),
+        max_queue=max_queue,
+        online_budget_s=60.0,
+        observer=observer,
+    )
     batcher.start()
     try:
         yield batcher, observer
@@ -292,17 +298,15 @@ async def test_drain_waits_for_every_tile_and_says_when_time_runs_out():
 
 
 async def test_expected_wait_grows_with_the_queue():
-    """The estimate is nothing before the first batch and proportional to the tiles after it."""
+    """The estimate is nothing at first, and a batch's cost for every batch that waits."""
     engine = FakeEngine()
+    engine.gate.clear()
     async with running(engine) as (batcher, _):
         assert batcher.expected_wait_s() == 0
-        await batcher.submit([tile()])[0]
-        engine.gate.clear()
         futures = batcher.submit([tile()])
         await engine_started(engine)
-        one_s = batcher.expected_wait_s()
-        assert one_s > 0
-        futures += batcher.submit([tile()] * 3)
-        assert batcher.expected_wait_s() == pytest.approx(4 * one_s)
+        futures += batcher.submit([tile()] * 8)
+        # Two batches of four, besides what is left of the one under way.
+        assert 2e-3 <= batcher.expected_wait_s() <= 3e-3
         engine.open_gate()
         await asyncio.gather(*futures)

@@ -1,0 +1,114 @@
+"""What a batch costs: seconds by batch size, measured at warm-up and followed since."""
+
+from collections.abc import Mapping
+
+# Weight of the newest batch in the running mean of a size.
+_SMOOTHING = 0.2
+
+# Plans are made anew when a size's mean has moved by more than this since the last time.
+_REPLAN_SHARE = 0.1
+
+# A way to clear the queue may take this much longer than the soonest, where tiles are done earlier
+# on average: two batches of one tile instead of one of two, where an engine gains nothing by them.
+_TOLERANCE = 0.05
+
+# So many largest batches ahead are planned exactly; beyond, the queue is cleared at the best rate.
+_PLANNED_BATCHES = 2
+
+
+class BatchCosts:
+    """Seconds of a batch for each bucket, and the plans that follow from them.
+
+    A bucket is a batch size that the engine prepared for; fewer tiles cost as much as the bucket.
+    """
+
+    def __init__(self, seconds: Mapping[int, float]) -> None:
+        """Take the measured buckets.
+
+        Args:
+            seconds: By batch size, at least size 1.
+
+        Raises:
+            ValueError: Size 1 is missing, or a size or time is not positive.
+        """
+        if 1 not in seconds or min(seconds) < 1 or min(seconds.values()) <= 0:
+            raise ValueError(
+                f"costs need positive seconds by batch size, 1 among them; got {dict(seconds)}"
+            )
+        self._seconds = dict(sorted(seconds.items()))
+        self.buckets = tuple(self._seconds)
+        self._plan()
+
+    @property
+    def largest(self) -> int:
+        """The largest bucket."""
+        return self.buckets[-1]
+
+    def seconds(self, count: int) -> float:
+        """Seconds of a batch of `count` tiles: those of its bucket."""
+        return self._seconds[self._bucket(count)]
+
+    def observe(self, count: int, seconds: float) -> None:
+        """Learn what a batch of `count` tiles took."""
+        bucket = self._bucket(count)
+        mean = self._seconds[bucket]
+        # A batch smaller than its bucket may have taken less than a full one.
+        weight = _SMOOTHING * count / bucket
+        self._seconds[bucket] = mean + weight * (max(seconds, 1e-9) - mean)
+        planned = self._planned[bucket]
+        if abs(self._seconds[bucket] - planned) > _REPLAN_SHARE * planned:
+            self._plan()
+
+    def choose(self, waiting: int, *, at_most_s: float | None = None) -> int:
+        """Choose the size of the next batch.
+
+        Args:
+            waiting: Tiles that wait, at least 1.
+            at_most_s: Longest that it may take; the smallest bucket is allowed whatever it takes.
+
+        Returns:
+            A bucket; it may be larger than `waiting`, and the engine then fills it up.
+        """
+        chosen = self._choice[min(waiting, len(self._choice) - 1)]
+        if at_most_s is None:
+            return chosen
+        fitting = [size for size in self.buckets if self._seconds[size] <= at_most_s]
+        return min(chosen, max(fitting, default=self.buckets[0]))
+
+    def clear_s(self, waiting: int) -> float:
+        """Seconds that one engine slot needs for so many tiles."""
+        last = len(self._clear) - 1
+        if waiting <= last:
+            return self._clear[waiting]
+        return self._clear[last] + (waiting - last) * self._best_s
+
+    def _bucket(self, count: int) -> int:
+        return next((size for size in self.buckets if size >= count), self.largest)
+
+    def _plan(self) -> None:
+        """Find for every number of waiting tiles how they are cleared.
+
+        By dynamic programming over the first batch b: clear(n) = seconds(b) + clear(n - b), and of
+        the ways that clear soonest the one with the least sum of waiting times, seconds(b) * n +
+        waits(n - b).
+        """
+        self._planned = dict(self._seconds)
+        self._clear = [0.0]
+        self._choice = [self.buckets[0]]
+        waits = [0.0]
+        for waiting in range(1, _PLANNED_BATCHES * self.largest + 1):
+            ways = [
+                (
+                    seconds * waiting + waits[max(0, waiting - size)],
+                    seconds + self._clear[max(0, waiting - size)],
+                    size,
+                )
+                for size, seconds in self._seconds.items()
+                if size <= self._bucket(waiting)
+            ]
+            soonest = min(clear for _, clear, _ in ways)
+            wait, clear, size = min(way for way in ways if way[1] <= (1 + _TOLERANCE) * soonest)
+            waits.append(wait)
+            self._clear.append(clear)
+            self._choice.append(size)
+        self._best_s = min(seconds / size for size, seconds in self._seconds.items())
