@@ -115,6 +115,11 @@ class _Queue(Generic[Payload]):
             entry.is_gone = True
         return None
 
+    def put_back(self, entries: Sequence[Entry[Payload]]) -> None:
+        """Return tiles that were popped just now, in that order, to where they were."""
+        self.entries.extend(reversed(entries))
+        self.count += len(entries)
+
     def ahead_of(self, due_s: float) -> int:
         """Count the tiles that are due no later."""
         return len(self.entries) - bisect.bisect_left(self.entries, -due_s, key=_minus_due)
@@ -251,7 +256,7 @@ class Scheduler(Generic[Payload]):
             if filler.shape == first.shape:
                 entries += self._take(nightly, filler, size - len(entries), now_s)
             else:
-                nightly.add([filler])
+                nightly.put_back([filler])
         seconds = self.costs.seconds(len(entries))
         batch = Batch(entries, now_s, now_s + seconds, is_nightly)
         self._running.add(batch)
@@ -277,7 +282,7 @@ class Scheduler(Generic[Payload]):
         others: list[Entry[Payload]] = []
         while len(taken) < size and (entry := queue.pop(now_s)) is not None:
             (taken if entry.shape == first.shape else others).append(entry)
-        queue.add(list(reversed(others)))
+        queue.put_back(others)
         return taken
 
     def _may_run_nightly(self) -> bool:

@@ -154,8 +154,9 @@ class TestOrder:
         add(queue, "a")
         add(queue, "x", shape=(100, 100))
         add(queue, "b")
+        add(queue, "yz", shape=(100, 100))
         add(queue, "n", priority=Priority.NIGHTLY, shape=(100, 100))
-        assert [names_of(queue.next_batch(0.0)) for _ in range(4)] == ["ab", "x", "n", ""]
+        assert [names_of(queue.next_batch(0.0)) for _ in range(4)] == ["ab", "xyzn", "", ""]
 
     def test_what_is_late_or_gone_is_not_run(self):
         """Expired and discarded tiles leave no hole in a batch."""
