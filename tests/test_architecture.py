@@ -90,6 +90,16 @@ def test_the_command_line_imports_a_folder_only_when_asked() -> None:
     assert ["semsr.cli"] == imported
 
 
+def test_the_client_needs_nothing_else_of_ours() -> None:
+    """A pipeline imports it into its own environment."""
+    imported = import_blocked(
+        ["semsr.client"],
+        ["service", "models", "export", "training", "torch", "onnxruntime", "pydantic", "fastapi"],
+    )
+
+    assert ["semsr.client"] == imported
+
+
 @pytest.mark.parametrize("package", ["service", "export", "training", "semsr"])
 def test_a_package_file_holds_a_docstring_only(package: str) -> None:
     """Importing one module of these folders must not import the others through `__init__`."""

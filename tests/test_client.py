@@ -1,0 +1,333 @@
+"""The client: what it sends, when it tries again, and when it gives up."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import httpx2
+import numpy as np
+import pytest
+
+from semsr import client as module
+from semsr.client import AsyncClient, Client, DeadlineError, ServiceError, SrTile
+from semsr.server_process import running_server
+
+TILE = np.arange(64, dtype=np.uint8).reshape(8, 8)
+
+
+def answer(request: httpx2.Request) -> httpx2.Response:
+    """What the service answers with the engine `identity`."""
+    height, width = (int(side) for side in request.headers["x-tile-shape"].split(","))
+    dtype = np.dtype(request.headers["x-tile-dtype"])
+    lr = np.frombuffer(request.content, dtype).reshape(height, width)
+    sr = lr.repeat(4, axis=0).repeat(4, axis=1)
+    return httpx2.Response(
+        200,
+        content=sr.tobytes(),
+        headers={
+            "x-tile-shape": f"{4 * height},{4 * width}",
+            "x-tile-dtype": str(dtype),
+            "x-quality": "non-finite=0.0000, saturated=0.0100, consistency=0.990, "
+            "consistency-worst=0.900",
+            "x-model": "default",
+            "x-model-version": "0123456789ab",
+            "x-engine": "onnx",
+            "x-precision": "fp32",
+            "x-request-id": request.headers.get("x-request-id", "made-up"),
+            "server-timing": "recv;dur=0.10, infer;dur=12.50, total;dur=13.00",
+        },
+    )
+
+
+def problem(status: int, code: str, **fields: object) -> httpx2.Response:
+    """A problem as the service makes it."""
+    body = {"type": f"urn:semsr:problem:{code}", "detail": "as it is", **fields}
+    return httpx2.Response(status, json=body, headers={"x-request-id": "r1"})
+
+
+class Script:
+    """Answers requests in turn; the last step goes on for ever."""
+
+    def __init__(self, *steps: Callable[[httpx2.Request], httpx2.Response]) -> None:
+        self.steps = list(steps)
+        self.requests: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        """Take the next step."""
+        self.requests.append(request)
+        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+        return step(request)
+
+    @property
+    def transport(self) -> httpx2.MockTransport:
+        """For either client."""
+        return httpx2.MockTransport(self)
+
+
+def broken(request: httpx2.Request) -> httpx2.Response:
+    """A connection that breaks."""
+    raise httpx2.ConnectError("refused", request=request)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the client would have slept; nothing sleeps."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(module.time, "sleep", slept.append)
+    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    return slept
+
+
+def sync_call(script: Script, **options: object) -> SrTile:
+    """One tile through the blocking client."""
+    with Client("http://semsr", transport=script.transport, **options) as client:  # type: ignore[arg-type]
+        return client.superresolve(TILE)
+
+
+def async_call(script: Script, **options: object) -> SrTile:
+    """One tile through the asyncio client."""
+
+    async def call() -> SrTile:
+        async with AsyncClient("http://semsr", transport=script.transport, **options) as client:  # type: ignore[arg-type]
+            return await client.superresolve(TILE)
+
+    return asyncio.run(call())
+
+
+BOTH = pytest.mark.parametrize("call", [sync_call, async_call])
+
+
+@BOTH
+def test_a_tile_comes_back_with_all_that_is_known_of_it(call: Callable[..., SrTile]) -> None:
+    """Pixels, quality, what computed it, and how long it took."""
+    script = Script(answer)
+
+    sr = call(script, priority="nightly", window=(0, 4095), timeout_s=5.0)
+
+    np.testing.assert_array_equal(sr.pixels, TILE.repeat(4, axis=0).repeat(4, axis=1))
+    assert {"non-finite": 0, "saturated": 0.01, "consistency": 0.99, "consistency-worst": 0.9} == (
+        sr.quality
+    )
+    assert ("default", "0123456789ab", "onnx", "fp32") == (
+        sr.model,
+        sr.model_version,
+        sr.engine,
+        sr.precision,
+    )
+    assert {"recv": 0.1, "infer": 12.5, "total": 13.0} == sr.timing_ms
+    assert 1 == sr.attempts
+    [request] = script.requests
+    assert "http://semsr/superresolve" == str(request.url)
+    assert TILE.tobytes() == request.content
+    headers = request.headers
+    assert ("8,8", "uint8", "nightly", "0,4095") == (
+        headers["x-tile-shape"],
+        headers["x-tile-dtype"],
+        headers["x-priority"],
+        headers["x-window"],
+    )
+    assert 4900 < float(headers["x-request-timeout-ms"]) <= 5000
+
+
+def test_big_endian_and_strided_tiles_are_sent_as_the_service_reads_them() -> None:
+    """Whatever lies in memory, little endian and row by row goes over the wire."""
+    script = Script(answer)
+    tile = np.arange(128, dtype=">u2").reshape(8, 16)[:, ::2]
+    with Client("http://semsr", transport=script.transport) as client:
+        sr = client.superresolve(tile)
+
+    assert tile.astype("<u2").tobytes() == script.requests[0].content
+    np.testing.assert_array_equal(sr.pixels[::4, ::4], tile)
+
+
+@BOTH
+def test_a_saturated_service_is_asked_again_when_it_says(
+    call: Callable[..., SrTile], waits: list[float]
+) -> None:
+    """By the milliseconds in the body, or the header's seconds, and up to a quarter more."""
+    header_only = httpx2.Response(503, text="busy", headers={"retry-after": "2"})
+    script = Script(
+        lambda _: problem(503, "queue-full", retry_after_ms=400), lambda _: header_only, answer
+    )
+
+    sr = call(script)
+
+    assert 3 == sr.attempts
+    assert 0.4 <= waits[0] <= 0.5
+    assert 2.0 <= waits[1] <= 2.5
+
+
+@BOTH
+def test_a_broken_connection_is_tried_again_ever_later(
+    call: Callable[..., SrTile], waits: list[float]
+) -> None:
+    """A service that restarts is away for a moment."""
+    sr = call(Script(broken, broken, broken, answer))
+
+    assert 4 == sr.attempts
+    assert 0.05 <= waits[0] < 0.1 <= waits[1] < 0.2 <= waits[2] <= 0.25
+
+
+@BOTH
+def test_nothing_is_waited_for_beyond_the_deadline(
+    call: Callable[..., SrTile], waits: list[float]
+) -> None:
+    """A service that asks for ten seconds of a client that has one gets no second request."""
+    script = Script(lambda _: problem(503, "queue-full", retry_after_ms=10_000))
+
+    with pytest.raises(DeadlineError, match=r"1 attempts within 1 s: queue-full") as caught:
+        call(script, timeout_s=1.0)
+
+    assert 503 == caught.value.status
+    assert [] == waits
+    assert 1 == len(script.requests)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (422, "unsuitable-image", ServiceError),
+        (500, "engine-failed", ServiceError),
+        (504, "deadline-exceeded", DeadlineError),
+    ],
+)
+def test_other_problems_are_not_tried_again(
+    call: Callable[..., SrTile], status: int, code: str, kind: type[ServiceError]
+) -> None:
+    """They would be answered the same; the error carries what the service said."""
+    script = Script(lambda _: problem(status, code))
+
+    with pytest.raises(kind, match=f"{code} .{status}.: as it is") as caught:
+        call(script)
+
+    assert (status, code, "r1") == (
+        caught.value.status,
+        caught.value.code,
+        caught.value.request_id,
+    )
+    assert 1 == len(script.requests)
+
+
+def test_an_answer_of_something_else_is_an_error() -> None:
+    """A proxy's page, or another service behind the address."""
+    page = Script(lambda _: httpx2.Response(502, text="<html>bad gateway</html>"))
+    with pytest.raises(ServiceError, match=r"http-502 \(502\): <html>bad gateway"):
+        sync_call(page)
+    other = Script(lambda _: httpx2.Response(200, text="hello"))
+    with pytest.raises(ServiceError, match="no tile of this service"):
+        sync_call(other)
+
+
+@pytest.mark.parametrize(
+    "tile", [np.zeros((2, 8, 8), np.uint8), np.zeros((8, 8), np.float32), np.zeros(8, np.uint8)]
+)
+def test_what_is_no_tile_is_refused_before_it_is_sent(tile: np.ndarray) -> None:
+    """The message says what a tile is."""
+    with (
+        Client("http://semsr", transport=Script(answer).transport) as client,
+        pytest.raises(ValueError, match="a tile is a two-dimensional array of uint8 or uint16"),
+    ):
+        client.superresolve(tile)
+
+
+def tiles(count: int, taken: list[int] | None = None) -> Iterator[np.ndarray]:
+    """Flat tiles, numbered by their grey; `taken` records those that were asked for."""
+    for number in range(count):
+        if taken is not None:
+            taken.append(number)
+        yield np.full((8, 8), number, dtype=np.uint8)
+
+
+def late_then_early(request: httpx2.Request) -> httpx2.Response:
+    """Even tiles take longer than odd ones."""
+    if request.content[0] % 2 == 0:
+        time.sleep(0.01)
+    return answer(request)
+
+
+def test_many_tiles_come_in_order_and_are_taken_as_needed() -> None:
+    """A scan of any length never lies in memory."""
+    taken: list[int] = []
+    with Client(
+        "http://semsr", connections=2, transport=Script(late_then_early).transport
+    ) as client:
+        results = client.superresolve_many(tiles(50, taken))
+        first = next(results)
+        assert len(taken) <= 5
+        rest = list(results)
+
+    greys = [int(sr.pixels[0, 0]) for sr in [first, *rest] if isinstance(sr, SrTile)]
+    assert list(range(50)) == greys
+
+
+def test_many_tiles_through_asyncio() -> None:
+    """The same, without threads."""
+
+    async def run() -> list[int]:
+        async with AsyncClient("http://semsr", transport=Script(answer).transport) as client:
+            return [
+                int(sr.pixels[0, 0])
+                async for sr in client.superresolve_many(tiles(40))
+                if isinstance(sr, SrTile)
+            ]
+
+    assert list(range(40)) == asyncio.run(run())
+
+
+def third_is_bad(request: httpx2.Request) -> httpx2.Response:
+    """Refuses the tile of grey 3."""
+    if request.content[0] == 3:
+        return problem(422, "unsuitable-image")
+    return answer(request)
+
+
+def test_a_bad_tile_among_many_is_raised_or_yielded() -> None:
+    """A scan goes on without it; a pipeline that expects none stops."""
+    with Client("http://semsr", transport=Script(third_is_bad).transport) as client:
+        results = list(client.superresolve_many(tiles(6), errors="yield"))
+        assert ["unsuitable-image" if isinstance(r, ServiceError) else "" for r in results] == (
+            ["", "", "", "unsuitable-image", "", ""]
+        )
+        with pytest.raises(ServiceError, match="unsuitable-image"):
+            list(client.superresolve_many(tiles(6)))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"timeout_s": 0.0}, "timeout_s must be above 0"), ({"connections": 0}, "at least 1, got 0")],
+)
+def test_impossible_options_are_refused(options: dict[str, float], words: str) -> None:
+    """At once, by name and value."""
+    with pytest.raises(ValueError, match=words):
+        Client("http://semsr", **options)  # type: ignore[arg-type]
+
+
+def test_the_real_service_talks_to_both_clients() -> None:
+    """Raw tiles of any size, 8 and 16 bit, and an error with its id."""
+    wide = np.random.default_rng(0).integers(0, 65536, (300, 250), dtype=np.uint16)
+    with running_server({"SEMSR_ENGINE": "identity"}) as server:
+        with Client(server.url, answer_dtype="uint16", priority="nightly") as client:
+            sr = client.superresolve(wide, request_id="lot7")
+            assert ((1200, 1000), np.uint16, "lot7") == (
+                sr.pixels.shape,
+                sr.pixels.dtype,
+                sr.request_id,
+            )
+            assert "identity" == sr.engine
+            with pytest.raises(ServiceError) as caught:
+                client.superresolve(np.zeros((1, 60_000), np.uint8))
+        assert caught.value.status in {413, 422}
+
+        async def run() -> list[SrTile | ServiceError]:
+            async with AsyncClient(server.url, connections=4) as client:
+                return [sr async for sr in client.superresolve_many(tiles(20))]
+
+        greys = [int(sr.pixels[5, 5]) for sr in asyncio.run(run()) if isinstance(sr, SrTile)]
+        assert list(range(20)) == greys
+        assert json.loads(httpx2.get(f"{server.url}/model", trust_env=False).text)
