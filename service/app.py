@@ -11,9 +11,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from export.bundle import Bundle
-from service import openapi
+from service import inference_routes, openapi
 from service.engines import Engine, EngineOptions, load_engine
 from service.errors import ServiceError
+from service.inference import INFER_PATH, Inference
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
@@ -41,6 +42,7 @@ class Application:
         self.api = api
         self.lifecycle = lifecycle
         self._superresolve = SuperResolve(lifecycle)
+        self._inference = Inference(lifecycle)
         self._served = RequestMiddleware(
             self._dispatch, metrics=lifecycle.metrics, common_headers=lifecycle.common_headers
         )
@@ -52,6 +54,12 @@ class Application:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == HOT_PATH and scope["method"] == "POST":
             await self._superresolve(scope, receive, send)
+        elif (
+            scope["type"] == "http"
+            and scope["method"] == "POST"
+            and INFER_PATH.fullmatch(scope["path"])
+        ):
+            await self._inference(scope, receive, send)
         else:
             await self.api(scope, receive, send)
 
@@ -90,6 +98,7 @@ def create_app(
         redirect_slashes=False,
     )
     api.include_router(make_router(lifecycle))
+    api.include_router(inference_routes.make_router(lifecycle))
     # The hot route's own address with any other method, and the address that people type first.
     api.add_api_route(HOT_PATH, _only_post, methods=_OTHER_METHODS, include_in_schema=False)
     api.add_api_route("/", _to_docs, include_in_schema=False)

@@ -6,6 +6,7 @@ below the routes knows HTTP beyond the status that a class carries.
     ServiceError
     ├── BadRequest            400 bad-request              a header or parameter cannot be read
     ├── InvalidImage          400 invalid-image            the bytes do not decode
+    ├── UnknownModel          404 unknown-model            no such model or version is served
     ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
     ├── RequestTimeout        408 request-timeout          the body came too slowly
     ├── ImageTooLarge         413 image-too-large          body bytes or pixels beyond the limit
@@ -53,6 +54,14 @@ class InvalidImage(ServiceError):
     status = 400
     code = "invalid-image"
     title = "The image cannot be decoded"
+
+
+class UnknownModel(ServiceError):
+    """No model of that name and version is served."""
+
+    status = 404
+    code = "unknown-model"
+    title = "No such model"
 
 
 class NotAcceptable(ServiceError):

@@ -19,7 +19,7 @@ import structlog
 from service.batch_reporter import BatchReporter
 from service.batcher import Batcher
 from service.engines import load_engine
-from service.errors import NotReady
+from service.errors import NotReady, UnknownModel
 from service.loading import EngineLoader, LoadedModel, load_model_in_thread
 from service.metrics import Metrics
 from service.scheduling.costs import BatchCosts
@@ -109,6 +109,23 @@ class Lifecycle:
         if self.serving is None or self.state is State.FAILED:
             raise NotReady(self.reason, retry_after_s=1.0)
         return self.serving.upscaler
+
+    def find_model(self, name: str, version: str | None = None) -> Serving:
+        """Return what serves a model.
+
+        Raises:
+            NotReady: Nothing is loaded.
+            UnknownModel: Another model, or another version of it, is served.
+        """
+        if self.serving is None:
+            raise NotReady(self.reason, retry_after_s=1.0)
+        served = self.serving.model
+        if name != served.name or version not in {None, served.bundle.version}:
+            asked = name if version is None else f"{name} version {version}"
+            raise UnknownModel(
+                f"the model {asked} is not served; {served.name} version {served.bundle.version} is"
+            )
+        return self.serving
 
     @property
     def has_failed(self) -> bool:

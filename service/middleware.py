@@ -32,6 +32,15 @@ ROUTES = frozenset({"/superresolve", "/model", "/livez", "/readyz", "/metrics", 
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 
+def _route(path: str) -> str:
+    """Name a path in metrics; models' names must not become labels."""
+    if path in ROUTES:
+        return path
+    if path.startswith("/v2/"):
+        return "/v2/models/infer" if path.endswith("/infer") else "/v2"
+    return "other"
+
+
 class RequestMiddleware:
     """Gives every request an id, a log line, metrics, and a problem body if it fails."""
 
@@ -124,7 +133,7 @@ class RequestMiddleware:
         self, scope: Scope, status: int, duration_s: float, facts: dict[str, object]
     ) -> None:
         path = scope["path"]
-        route = path if path in ROUTES else "other"
+        route = _route(path)
         # No answer at all: the client left first. 499 is the code that logs use for it.
         code = status or 499
         priority = str(facts.get("priority", Priority.ONLINE))

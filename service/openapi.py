@@ -182,6 +182,42 @@ def _operation() -> dict[str, Any]:
     }
 
 
+def _infer_operation() -> dict[str, Any]:
+    parameters = [
+        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
+        _header(
+            "Inference-Header-Content-Length",
+            "Bytes of JSON before the tensors' bytes; 0: the body is one raw tile.",
+            "0",
+        ),
+    ]
+    return {
+        "tags": ["open inference protocol"],
+        "summary": "Super-resolve tiles of the model's size",
+        "description": "Input lr UINT8 [N, 1, H, W]; outputs sr UINT8 and flags FP32. Binary "
+        "tensor extension; parameters priority (0 and 1: online, from 2 on: nightly) and timeout "
+        "(microseconds).",
+        "operationId": "infer",
+        "parameters": parameters,
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/octet-stream": _BINARY,
+                "application/json": {"schema": {"type": "object"}},
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The outputs, as JSON or as JSON followed by bytes.",
+                "content": {
+                    "application/octet-stream": _BINARY,
+                    "application/json": {"schema": {"type": "object"}},
+                },
+            }
+        },
+    }
+
+
 def install(app: FastAPI) -> None:
     """Give an app its whole OpenAPI description, and `/docs` with the files that show it."""
 
@@ -190,7 +226,11 @@ def install(app: FastAPI) -> None:
             schema = get_openapi(
                 title=app.title, version=app.version, summary=app.summary, routes=app.routes
             )
-            schema["paths"] = {"/superresolve": {"post": _operation()}, **schema["paths"]}
+            schema["paths"] = {
+                "/superresolve": {"post": _operation()},
+                **schema["paths"],
+                "/v2/models/{name}/infer": {"post": _infer_operation()},
+            }
             schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
             app.openapi_schema = schema
         return app.openapi_schema

@@ -94,6 +94,18 @@ class Admission:
         """Hold places for an upload of that size; raises as `grow_to`."""
         self.grow_to(max(1, -(-size_bytes // self._upscaler.place_bytes)))
 
+    def become(self, priority: Priority) -> None:
+        """Change class, where that stands in the body only.
+
+        Raises:
+            QueueFull: The new class has not as many places now.
+            ImageTooLarge: It never has.
+        """
+        if priority is not self._priority:
+            self._upscaler.acquire(self.places, priority, total=self.places)
+            self._upscaler.release(self.places, self._priority)
+            self._priority = priority
+
     def __enter__(self) -> "Admission":
         self.grow_to(1)
         return self
@@ -141,7 +153,9 @@ class Upscaler:
         height, width = self._manifest.tile
         return self._manifest.scale**2 * height * width
 
-    def admit(self, request: TileRequest) -> Admission:
+    def admit(
+        self, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE
+    ) -> Admission:
         """Admit one request as a context manager; entering raises QueueFull when saturated.
 
         A request that even as one tile would be done too late is refused here, before its body is
@@ -151,8 +165,8 @@ class Upscaler:
             QueueFull: See there.
             NotReady: The service is stopping.
         """
-        self._batcher.check(1, deadline_s=request.deadline_s, priority=request.priority)
-        return Admission(self, request.priority)
+        self._batcher.check(1, deadline_s=deadline_s, priority=priority)
+        return Admission(self, priority)
 
     def acquire(self, places: int, priority: Priority, *, total: int) -> None:
         """Take places for a request that then holds `total`; see `Admission`."""
@@ -241,6 +255,47 @@ class Upscaler:
             quality=quality,
             stages_s=stages_s,
         )
+
+    async def run_tiles(
+        self,
+        tiles: npt.NDArray[np.uint8],
+        admission: Admission,
+        *,
+        deadline_s: float | None,
+        priority: Priority,
+    ) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]], dict[str, float]]:
+        """Super-resolve tiles of the model's own size.
+
+        Args:
+            tiles: (N, 1, H, W) uint8.
+            admission: Held by the caller; grown to the tiles.
+            deadline_s: `time.monotonic()` after which nobody wants them, or None.
+            priority: Their class.
+
+        Returns:
+            (s*H, s*W) and flags (K,) of each tile, and seconds by stage: queue, infer.
+
+        Raises:
+            service.errors.ServiceError: Whatever is wrong with the request or the service.
+        """
+        started_s = time.perf_counter()
+        admission.grow_to(len(tiles))
+        futures = self._batcher.submit(
+            [tile[0] for tile in tiles], deadline_s=deadline_s, priority=priority
+        )
+        try:
+            results = [await future for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        flags = [result.flags.copy() for result in results]
+        self._judge(flags)
+        queue_s = min(result.queue_s for result in results)
+        stages_s = {"queue": queue_s, "infer": time.perf_counter() - started_s - queue_s}
+        for stage, seconds in stages_s.items():
+            self._observe[stage](seconds)
+        return [result.sr for result in results], flags, stages_s
 
     def _judge(self, flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
         """Put the tiles' flags together, refuse what is no picture, count the rest."""

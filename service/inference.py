@@ -1,0 +1,97 @@
+"""`POST /v2/models/{name}/infer`: the hot route of the Open Inference Protocol, plain ASGI.
+
+NVIDIA's `tritonclient` talks to it unchanged; see `service.inference_protocol` for the bytes and
+`service.inference_routes` for the rest of `/v2`.
+"""
+
+import re
+import time
+
+from starlette.types import Receive, Scope, Send
+
+from service.body import ClientGone, cancelled_on_disconnect, read_body
+from service.errors import BadRequest, UnsupportedMediaType
+from service.inference_protocol import make_answer, parse_infer
+from service.lifecycle import Lifecycle
+
+INFER_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+
+_HEADER_LENGTH = b"inference-header-content-length"
+
+
+class Inference:
+    """The endpoint; one instance serves every request."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; errors are raised to the middleware, which answers them."""
+        found = INFER_PATH.fullmatch(scope["path"])
+        if found is None:
+            raise ValueError(f"{scope['path']} is no address of this route")
+        serving = self._lifecycle.find_model(*found.groups())
+        upscaler = self._lifecycle.upscaler
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        header_length = _header_length(headers)
+        facts = scope["state"]["facts"]
+        with upscaler.admit() as admission:
+            started_s = time.perf_counter()
+            try:
+                body = await read_body(scope, receive, admission, self._lifecycle.settings)
+                read_s = time.perf_counter()
+                request = parse_infer(
+                    body, header_length=header_length, manifest=serving.model.bundle.manifest
+                )
+                parsed_s = time.perf_counter()
+                admission.become(request.priority)
+                facts["priority"] = request.priority
+                async with cancelled_on_disconnect(receive):
+                    sr, flags, stages_s = await upscaler.run_tiles(
+                        request.tiles,
+                        admission,
+                        deadline_s=request.deadline_s,
+                        priority=request.priority,
+                    )
+            except ClientGone:
+                return
+            timing = {"recv": read_s - started_s, "decode": parsed_s - read_s, **stages_s}
+            facts["server_timing"] = ", ".join(
+                f"{stage};dur={seconds * 1e3:.2f}" for stage, seconds in timing.items()
+            )
+            facts["tiles"] = len(sr)
+            json_size, parts = make_answer(
+                request,
+                name=serving.model.name,
+                version=serving.model.bundle.version,
+                sr=sr,
+                flags=flags,
+            )
+            kind = b"application/json" if json_size is None else b"application/octet-stream"
+            answer_headers = [
+                (b"content-type", kind),
+                (b"content-length", str(sum(len(part) for part in parts)).encode()),
+            ]
+            if json_size is not None:
+                answer_headers.append((_HEADER_LENGTH, str(json_size).encode()))
+            await send({"type": "http.response.start", "status": 200, "headers": answer_headers})
+            # As in `service.superresolve`: the places are held until the last part is taken.
+            for part in parts:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+def _header_length(headers: dict[bytes, bytes]) -> int | None:
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding != b"identity":
+        raise UnsupportedMediaType(
+            f"Content-Encoding is {encoding.decode('latin-1')!r}; compressed requests are not read"
+        )
+    value = headers.get(_HEADER_LENGTH)
+    if value is None:
+        return None
+    if not value.isdigit():
+        raise BadRequest(
+            f"Inference-Header-Content-Length is {value.decode('latin-1')!r}; expected a number"
+        )
+    return int(value)
