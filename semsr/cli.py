@@ -11,10 +11,21 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from semsr.commands import bench, bundle, demo, evaluate, export, serve, simulate, train, upscale
+from semsr.commands import (
+    api_key,
+    bench,
+    bundle,
+    demo,
+    evaluate,
+    export,
+    serve,
+    simulate,
+    train,
+    upscale,
+)
 from semsr.commands.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 
-COMMANDS = (serve, demo, upscale, bundle, bench, train, evaluate, export, simulate)
+COMMANDS = (serve, demo, upscale, api_key, bundle, bench, train, evaluate, export, simulate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ import asyncio
 import itertools
 import json
 import random
+import ssl
 import sys
 import time
 from collections import deque
@@ -36,6 +37,8 @@ RAW = "application/octet-stream"
 # Without Retry-After a connection that broke is tried again after about so long, doubling.
 _FIRST_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 2.0
+# Saturated, or over this client's quota.
+_RETRIED = frozenset({429, 503})
 # Others were told the same time to come again: spread them.
 _JITTER = 0.25
 # What is left of a deadline must be worth a request.
@@ -159,7 +162,7 @@ class _Call:
         error = _error_of(response)
         if error.status == 504:
             raise DeadlineError(504, error.code, error.detail, request_id=error.request_id)
-        if error.status != 503:
+        if error.status not in _RETRIED:
             raise error
         return self.wait_s(error, _retry_after_s(response))
 
@@ -228,7 +231,9 @@ class Client:
         window: tuple[int, int] | None = None,
         answer_dtype: Literal["uint8", "uint16"] = "uint8",
         connections: int = 16,
+        api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        verify: ssl.SSLContext | bool = True,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         """Prepare; nothing is sent yet.
@@ -240,15 +245,19 @@ class Client:
             window: Grey range lo, hi of 16-bit tiles that maps to 0..255; None takes the model's.
             answer_dtype: uint16 stretches the 8-bit answer over the window again.
             connections: Most connections, and tiles under way in `superresolve_many`.
+            api_key: Where the service asks for one.
             headers: Sent with every request, such as those of a proxy.
+            verify: Of an https service's certificate: a context that knows the fab's own authority,
+                such as `ssl.create_default_context(cafile="ca.pem")`.
             transport: Of httpx2; tests give their own.
         """
         self._options = _options(timeout_s, priority, window, answer_dtype)
         self._connections = connections
         self._http = httpx2.Client(
             base_url=url,
-            headers=dict(headers or {}),
+            headers=_headers(headers, api_key),
             limits=_limits(connections),
+            verify=verify,
             transport=transport,
             trust_env=False,
         )
@@ -348,15 +357,18 @@ class AsyncClient:
         window: tuple[int, int] | None = None,
         answer_dtype: Literal["uint8", "uint16"] = "uint8",
         connections: int = 16,
+        api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        verify: ssl.SSLContext | bool = True,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._options = _options(timeout_s, priority, window, answer_dtype)
         self._connections = connections
         self._http = httpx2.AsyncClient(
             base_url=url,
-            headers=dict(headers or {}),
+            headers=_headers(headers, api_key),
             limits=_limits(connections),
+            verify=verify,
             transport=transport,
             trust_env=False,
         )
@@ -435,6 +447,11 @@ def _options(
     return _Options(
         timeout_s=timeout_s, priority=priority, window=window, answer_dtype=answer_dtype
     )
+
+
+def _headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
+    own = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+    return {**dict(given or {}), **own}
 
 
 def _limits(connections: int) -> httpx2.Limits:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ def running_server(
     *,
     python: str = sys.executable,
     timeout_s: float = START_TIMEOUT_S,
+    verify: ssl.SSLContext | None = None,
 ) -> Iterator[ServerProcess]:
     """Run `python -m service` on a free port until the block ends.
 
@@ -51,6 +53,7 @@ def running_server(
         settings: `SEMSR_…` variables that are set over the environment's.
         python: Interpreter to run it with.
         timeout_s: Longest wait for readiness.
+        verify: What the service's certificate is checked with, where it has one.
 
     Raises:
         ServerStartError: It ended or was not ready in time.
@@ -75,38 +78,42 @@ def running_server(
                 stderr=stream,
             )
         try:
-            url = _wait_ready(process, log, time.monotonic() + timeout_s)
+            url = _wait_ready(process, log, time.monotonic() + timeout_s, verify)
             yield ServerProcess(url=url, pid=process.pid, log=log)
         finally:
             _stop(process)
 
 
-def _wait_ready(process: subprocess.Popen[bytes], log: Path, deadline_s: float) -> str:
+def _wait_ready(
+    process: subprocess.Popen[bytes], log: Path, deadline_s: float, verify: ssl.SSLContext | None
+) -> str:
+    scheme = "http" if verify is None else "https"
     url = None
     while time.monotonic() < deadline_s:
         if process.poll() is not None:
             raise ServerStartError(
                 f"the service ended with exit code {process.returncode}:\n{_tail(log)}"
             )
-        url = url or _find_url(log)
-        if url is not None and _is_ready(url):
+        url = url or _find_url(log, scheme)
+        if url is not None and _is_ready(url, verify):
             return url
         time.sleep(_POLL_S)
     raise ServerStartError(f"the service was not ready in time:\n{_tail(log)}")
 
 
-def _find_url(log: Path) -> str | None:
+def _find_url(log: Path, scheme: str) -> str | None:
     for line in log.read_bytes().splitlines():
         if b'"listening"' in line:
             with contextlib.suppress(ValueError):
                 event = json.loads(line)
-                return f"http://{event['host']}:{event['port']}"
+                return f"{scheme}://{event['host']}:{event['port']}"
     return None
 
 
-def _is_ready(url: str) -> bool:
+def _is_ready(url: str, verify: ssl.SSLContext | None) -> bool:
     try:
-        return httpx2.get(f"{url}/readyz", timeout=5.0, trust_env=False).status_code == 200
+        with httpx2.Client(timeout=5.0, trust_env=False, verify=verify or True) as client:
+            return client.get(f"{url}/readyz").status_code == 200
     except httpx2.TransportError:
         return False
 

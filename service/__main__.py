@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import sys
 from types import FrameType
 
@@ -11,6 +12,7 @@ import structlog
 import uvicorn
 from pydantic import ValidationError
 
+from service.access import KeyFileError
 from service.app import create_app
 from service.http_protocol import bounded_protocol
 from service.lifecycle import Lifecycle
@@ -25,6 +27,10 @@ EXIT_CONFIGURATION = 2
 EXIT_FAILED = 3
 EXIT_ADDRESS = 4
 EXIT_FORCED = 5
+
+
+class TlsError(ValueError):
+    """A certificate or key that cannot be used."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -87,7 +93,13 @@ def run(settings: Settings) -> int:
         if server is not None:
             server.should_exit = True
 
-    app = create_app(settings, on_failure=stop)
+    try:
+        app = create_app(settings, on_failure=stop)
+        _check_tls(settings)
+    except (KeyFileError, TlsError) as error:
+        log.error("cannot_serve", error=str(error))  # noqa: TRY400 (as above)
+        listener.close()
+        return EXIT_CONFIGURATION
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -100,12 +112,32 @@ def run(settings: Settings) -> int:
         server_header=False,
         backlog=2048,
         timeout_keep_alive=75,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s)),
     )
     server = DrainingServer(config, app.lifecycle)
     with listener:
         server.run(sockets=[listener])
     return EXIT_FAILED if app.lifecycle.has_failed else EXIT_OK
+
+
+def _check_tls(settings: Settings) -> None:
+    """Refuse a certificate that cannot be used before anything is loaded.
+
+    Raises:
+        TlsError: One of certificate and key is missing, or they cannot be used.
+    """
+    cert, key = settings.tls_cert, settings.tls_key
+    if cert is None and key is None:
+        return
+    if cert is None or key is None:
+        raise TlsError("SEMSR_TLS_CERT and SEMSR_TLS_KEY are set together or not at all")
+    try:
+        # A function as password: a key that is encrypted must not ask on a terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: "")
+    except (OSError, ssl.SSLError) as error:
+        raise TlsError(f"SEMSR_TLS_CERT {cert} and SEMSR_TLS_KEY {key}: {error}") from error
 
 
 def _listen(host: str, port: int) -> socket.socket:

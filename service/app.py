@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from export.bundle import Bundle
 from service import inference_routes, openapi
+from service.access import Access, read_keys
 from service.engines import Engine, EngineOptions, load_engine
 from service.errors import ServiceError
 from service.inference import INFER_PATH, Inference
@@ -38,13 +39,16 @@ class Application:
         lifecycle: What state the service is in.
     """
 
-    def __init__(self, api: FastAPI, lifecycle: Lifecycle) -> None:
+    def __init__(self, api: FastAPI, lifecycle: Lifecycle, access: Access) -> None:
         self.api = api
         self.lifecycle = lifecycle
         self._superresolve = SuperResolve(lifecycle)
         self._inference = Inference(lifecycle)
         self._served = RequestMiddleware(
-            self._dispatch, metrics=lifecycle.metrics, common_headers=lifecycle.common_headers
+            self._dispatch,
+            metrics=lifecycle.metrics,
+            common_headers=lifecycle.common_headers,
+            access=access,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +80,15 @@ def create_app(
         settings: The service's settings.
         engine_loader: Loads an engine by name; tests give their own.
         on_failure: Called if the service cannot, or can no longer, serve; the process should end.
+
+    Raises:
+        service.access.KeyFileError: The settings name a key file that cannot be used.
     """
+    access = Access(
+        keys=None if settings.api_keys is None else read_keys(settings.api_keys),
+        rate_per_s=settings.rate_limit_per_s,
+        burst=settings.rate_limit_burst,
+    )
     lifecycle = Lifecycle(settings, Metrics(), engine_loader=engine_loader, on_failure=on_failure)
 
     @asynccontextmanager
@@ -106,7 +118,7 @@ def create_app(
     # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)
-    return Application(api, lifecycle)
+    return Application(api, lifecycle, access)
 
 
 def _to_docs(request: Request) -> Response:

@@ -6,12 +6,14 @@ below the routes knows HTTP beyond the status that a class carries.
     ServiceError
     ├── BadRequest            400 bad-request              a header or parameter cannot be read
     ├── InvalidImage          400 invalid-image            the bytes do not decode
+    ├── Unauthorized          401 unauthorized             no API key, or an unknown one
     ├── UnknownModel          404 unknown-model            no such model or version is served
     ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
     ├── RequestTimeout        408 request-timeout          the body came too slowly
     ├── ImageTooLarge         413 image-too-large          body bytes or pixels beyond the limit
     ├── UnsupportedMediaType  415 unsupported-media-type   a content type that is not read here
     ├── UnsuitableImage       422 unsuitable-image         decodes, but wrong channels, type or size
+    ├── OverQuota             429 over-quota               this client sends more than it may
     ├── EngineFailed          500 engine-failed            details are logged, never returned
     ├── QueueFull             503 queue-full               saturated: try again later
     ├── NotReady              503 not-ready                starting or draining
@@ -54,6 +56,14 @@ class InvalidImage(ServiceError):
     status = 400
     code = "invalid-image"
     title = "The image cannot be decoded"
+
+
+class Unauthorized(ServiceError):
+    """The service asks for API keys, and the request has none that it knows."""
+
+    status = 401
+    code = "unauthorized"
+    title = "No valid API key"
 
 
 class UnknownModel(ServiceError):
@@ -102,6 +112,14 @@ class UnsuitableImage(ServiceError):
     status = 422
     code = "unsuitable-image"
     title = "The image does not suit"
+
+
+class OverQuota(ServiceError):
+    """The client sends more requests than its quota allows."""
+
+    status = 429
+    code = "over-quota"
+    title = "Too many requests from this client"
 
 
 class EngineFailed(ServiceError):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access import Access
 from service.errors import NotReady
 from service.metrics import Metrics
 from service.problems import Problem, problem_from, rejection_reason
@@ -30,6 +31,19 @@ _ID_COUNTER = itertools.count(1)
 # Paths become metric labels, so only known ones may; everything else is counted together.
 ROUTES = frozenset({"/superresolve", "/model", "/livez", "/readyz", "/metrics", "/openapi.json"})
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+# What probes and Prometheus ask, who have no key.
+_OPEN = _QUIET | {"/v2/health/live", "/v2/health/ready"}
+
+
+def _who(scope: Scope) -> tuple[str | None, str]:
+    """Return the API key that a request brings, and the address that it comes from."""
+    peer = scope.get("client")
+    address = str(peer[0]) if peer else "unknown"
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, key = value.decode("latin-1").partition(" ")
+            return (key.strip() if scheme.lower() == "bearer" else None), address
+    return None, address
 
 
 def _route(path: str) -> str:
@@ -50,6 +64,7 @@ class RequestMiddleware:
         *,
         metrics: Metrics,
         common_headers: Callable[[], list[tuple[bytes, bytes]]],
+        access: Access,
     ) -> None:
         """Wrap `app`.
 
@@ -58,10 +73,12 @@ class RequestMiddleware:
             metrics: Where answers are counted.
             common_headers: Headers of every answer at this moment: model, engine, precision, and
                 `connection: close` while draining.
+            access: Asked before anything but health and metrics is answered.
         """
         self._app = app
         self._metrics = metrics
         self._common_headers = common_headers
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -96,6 +113,8 @@ class RequestMiddleware:
             is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
+            if not self._access.is_open and scope["path"] not in _OPEN:
+                facts["client"] = self._access.check(*_who(scope))
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
             # The server's time to stop has run out, and with it this request's.

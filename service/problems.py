@@ -11,7 +11,7 @@ import orjson
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service.errors import QueueFull, ServiceError
+from service.errors import OverQuota, QueueFull, ServiceError, Unauthorized
 
 MEDIA_TYPE = "application/problem+json"
 # A refused client should not come back within the same instant even if the queue is short.
@@ -63,10 +63,12 @@ def problem_from(error: Exception, *, request_id: str, path: str) -> Problem:
         (b"content-type", MEDIA_TYPE.encode()),
         (b"cache-control", b"no-store"),
     ]
-    if status == 503:
+    if status in {429, 503}:
         wait_s = max(MIN_RETRY_AFTER_S, retry_after_s or 0.0)
         content["retry_after_ms"] = math.ceil(wait_s * 1000)
         headers.append((b"retry-after", str(max(1, math.ceil(wait_s))).encode()))
+    if status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="semsr"'))
     if isinstance(error, HTTPException) and error.headers:
         headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
     body = orjson.dumps(content)
@@ -94,8 +96,10 @@ def rejection_reason(error: Exception) -> str | None:
     """Name the reason for `semsr_rejected_total`, or None if the service was not protecting itself.
 
     Returns:
-        `queue_full`, `not_ready`, or None.
+        `queue_full`, `not_ready`, `over_quota`, `unauthorized`, or None.
     """
+    if isinstance(error, OverQuota | Unauthorized):
+        return error.code.replace("-", "_")
     if isinstance(error, QueueFull):
         return "queue_full"
     if isinstance(error, ServiceError) and error.status == 503:

@@ -138,6 +138,27 @@ class Settings(BaseSettings):
             "service ends with exit code 3 so that whoever watches it restarts it."
         ),
     )
+    api_keys: Path | None = Field(
+        default=None,
+        description=(
+            "File of API keys, NAME SHA256 a line (`semsr api-key NAME`); unset serves everybody. "
+            "Health routes and /metrics need no key."
+        ),
+    )
+    rate_limit_per_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description=(
+            "Requests a second of one client (of one key, else of one address); more get 429. "
+            "Unset sets no limit."
+        ),
+    )
+    rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=64, description="Requests that a client may send at once before that limit counts."
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="Certificate chain, PEM; with SEMSR_TLS_KEY it turns HTTPS on."
+    )
+    tls_key: Path | None = Field(default=None, description="Private key of it, PEM, not encrypted.")
     drain_s: Annotated[float, Field(ge=0)] = Field(
         default=5.0,
         description=(

@@ -1,0 +1,24 @@
+"""`semsr api-key`: make a key for a client of the service, and the line of the key file for it."""
+
+import argparse
+import sys
+
+from semsr.commands.options import Commands
+
+
+def add(commands: Commands) -> None:
+    """Declare the subcommand."""
+    parser = commands.add_parser(
+        "api-key", help="make an API key; append the second line to the file SEMSR_API_KEYS"
+    )
+    parser.add_argument("name", help="of the client, as it appears in the log")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from service.access import hash_key, new_key
+
+    key = new_key()
+    sys.stdout.write(f"{key}\n{options.name} {hash_key(key)}\n")
+    sys.stderr.write("the first line is the key, for the client; nothing keeps it\n")
+    return 0
