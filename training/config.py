@@ -64,6 +64,20 @@ class DataConfig(_Section):
     credits: str = Field(default="", description="owner and licence, for the model card")
 
 
+class ToolConfig(_Section):
+    """A further pair of folders: another tool or mode, degraded by ranges of its own."""
+
+    name: str = Field(pattern=r"^[a-z0-9_-]{1,32}$", description="for files and descriptions")
+    hr: list[str] = Field(min_length=1, description="as data.hr")
+    lr: list[str] = Field(default_factory=list, description="as data.lr")
+    degradation: DegradationConfig | Literal["estimate"] = Field(
+        default="estimate", description="as the recipe's, for this tool's pseudo-pairs"
+    )
+    share: float = Field(
+        gt=0, lt=1, description="of the pseudo-pairs; what all tools leave is the first's, of data"
+    )
+
+
 class OptimizationConfig(_Section):
     """The loop: length, batch, optimiser, averaging."""
 
@@ -117,6 +131,10 @@ class Recipe(_Section):
         default_factory=DegradationConfig,
         description='ranges, or "estimate": found from the LR and HR images when the run starts',
     )
+    tools: list[ToolConfig] = Field(
+        default_factory=list[ToolConfig],
+        description="more tools than the one whose images are in `data`",
+    )
     optimization: OptimizationConfig = Field(default_factory=OptimizationConfig)
     run: RunConfig = Field(default_factory=RunConfig)
 
@@ -133,6 +151,20 @@ class Recipe(_Section):
         if needs_lr and not self.data.lr:
             wanted = "degradation" if self.degradation == "estimate" else "method"
             raise ValueError(f"data.lr is empty, but {wanted} needs LR images")
+        return self
+
+    @model_validator(mode="after")
+    def _tools_are_well_formed(self) -> Self:
+        names = [tool.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise ValueError(f"tools of the same name: {names}")
+        if sum(tool.share for tool in self.tools) >= 1:
+            raise ValueError("the shares of the tools leave nothing to the images of data")
+        blind = [t.name for t in self.tools if t.degradation == "estimate" and not t.lr]
+        if blind:
+            raise ValueError(
+                f"tools without LR images, whose degradation is to be estimated: {blind}"
+            )
         return self
 
 

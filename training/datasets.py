@@ -6,17 +6,90 @@ that training saw proves nothing. Each image belongs to a source: what the index
 
 import csv
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.config import ConfigError, DataConfig
+from training.config import ConfigError, DataConfig, Recipe, ToolConfig
 from training.degradation import degrade, draw_degradation
 from training.degradation_config import DegradationConfig
 from training.images import SourceImage, load_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolImages:
+    """The images of one tool, and how its HR images are degraded to pseudo-pairs.
+
+    Attributes:
+        name: Of the tool; empty for the first, whose images the recipe's `data` names.
+        hr: HR images to train on.
+        lr: LR images to train on.
+        degradation: Ranges, or "estimate".
+        share: Of the pseudo-pairs.
+    """
+
+    name: str
+    hr: Sequence[SourceImage]
+    lr: Sequence[SourceImage]
+    degradation: DegradationConfig | Literal["estimate"]
+    share: float
+
+
+def load_tools(recipe: Recipe, *, data_root: Path) -> list[ToolImages]:
+    """Load the training images of every tool of a recipe, the first tool first.
+
+    Raises:
+        ImageFileError: A pattern matches nothing, or files are no usable images.
+        ConfigError: Nothing is left of a tool's HR images, or a held-out or excluded source names
+            no image of any tool (a spelling mistake there would leak it into training).
+    """
+    data = recipe.data
+    first = ToolConfig.model_construct(
+        name="",
+        hr=data.hr,
+        lr=data.lr,
+        degradation=recipe.degradation,
+        share=1.0 - sum(tool.share for tool in recipe.tools),
+    )
+    tools = [first, *recipe.tools]
+    hr = _training_images(data, [tool.hr for tool in tools], data_root=data_root)
+    return [
+        ToolImages(
+            name=tool.name,
+            hr=images,
+            lr=load_lr_images(data.model_copy(update={"lr": tool.lr}), data_root=data_root),
+            degradation=tool.degradation,
+            share=tool.share,
+        )
+        for tool, images in zip(tools, hr, strict=True)
+    ]
+
+
+def load_training_images(config: DataConfig, *, data_root: Path) -> list[SourceImage]:
+    """Load every HR image of one tool that training may see; see `load_tools`."""
+    return _training_images(config, [config.hr], data_root=data_root)[0]
+
+
+def _training_images(
+    config: DataConfig, hr: Sequence[Sequence[str]], *, data_root: Path
+) -> list[list[SourceImage]]:
+    """Load the HR images of every tool, without held-out and excluded sources."""
+    found = [_load(config, patterns, data_root=data_root) for patterns in hr]
+    kept_out = {*config.held_out_sources, *config.excluded_sources}
+    unknown = kept_out - {image.source for images in found for image in images}
+    if unknown:
+        raise ConfigError(f"held-out or excluded sources match no image: {sorted(unknown)}")
+    kept = [[image for image in images if image.source not in kept_out] for images in found]
+    for patterns, images in zip(hr, kept, strict=True):
+        if not images:
+            raise ConfigError(
+                f"no training image of {list(patterns)} is left after hold-out and exclusion"
+            )
+    return kept
 
 
 def load_lr_images(config: DataConfig, *, data_root: Path) -> list[SourceImage]:
@@ -30,26 +103,6 @@ def load_lr_images(config: DataConfig, *, data_root: Path) -> list[SourceImage]:
     return load_images(
         config.lr, root=data_root, max_rows_px=config.max_rows_px, window=config.window
     )
-
-
-def load_training_images(config: DataConfig, *, data_root: Path) -> list[SourceImage]:
-    """Load every HR image that training may see: all but held-out and excluded sources.
-
-    Raises:
-        ImageFileError: A pattern matches nothing, or files are no usable images: all of them.
-        ConfigError: Nothing is left, or a held-out or excluded source names no image (a spelling
-            mistake there would leak it into training).
-    """
-    found = _load(config, config.hr, data_root=data_root)
-    sources = {image.source for image in found}
-    unknown = (set(config.held_out_sources) | set(config.excluded_sources)) - sources
-    if unknown:
-        raise ConfigError(f"held-out or excluded sources match no image: {sorted(unknown)}")
-    kept_out = {*config.held_out_sources, *config.excluded_sources}
-    images = [image for image in found if image.source not in kept_out]
-    if not images:
-        raise ConfigError("no training image is left after hold-out and exclusion")
-    return images
 
 
 def load_held_out_tiles(config: DataConfig, *, data_root: Path) -> list[SourceImage]:

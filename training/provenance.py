@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import Recipe
-from training.degradation_config import DegradationConfig
+from training.datasets import ToolImages
 from training.images import SourceImage
 from training.quality import noise_sigma
 
@@ -22,7 +22,7 @@ def describe_training(
     hr_images: Sequence[SourceImage],
     lr_images: Sequence[SourceImage],
     held_out: Sequence[SourceImage],
-    degradation: DegradationConfig | None,
+    tools: Sequence[ToolImages],
     lr_crops: NDArray[np.floating],
 ) -> dict[str, Any]:
     """Describe a run as JSON-compatible values.
@@ -32,13 +32,14 @@ def describe_training(
         hr_images: Those trained on.
         lr_images: Those trained on; none where the method needs none.
         held_out: Tiles that are only evaluated.
-        degradation: Ranges of the pseudo-pairs, as given or as estimated; None without them.
+        tools: Whose pseudo-pairs were trained on, with their ranges as given or as estimated.
         lr_crops: (N, H, W) grey levels 0 to 255, as the network sees them in training.
 
     Returns:
         A dict with `name`, `method`, `data` (statement, credits, files and sources used, held out
-        and excluded), `degradation` (ranges, and whether they were estimated), `recipe` (resolved),
-        `steps`, `seed`, and `lr_domain` (mean, deviation and noise of the LR crops in grey levels).
+        and excluded), `degradation` (the first tool's ranges, and whether they were estimated),
+        `tools` (the same and the share of each further one), `recipe` (resolved), `steps`,
+        `seed`, and `lr_domain` (mean, deviation and noise of the LR crops in grey levels).
     """
     data = recipe.data
     return {
@@ -54,13 +55,22 @@ def describe_training(
             "held_out_tiles": sorted(tile.name for tile in held_out),
             "excluded_sources": sorted(data.excluded_sources),
         },
-        "degradation": None if degradation is None else degradation.model_dump(mode="json"),
+        "degradation": _ranges(tools[0]) if tools else None,
+        "tools": [
+            {"name": tool.name, "share": tool.share, "degradation": _ranges(tool)}
+            for tool in tools[1:]
+        ],
         "degradation_is_estimated": recipe.degradation == "estimate",
         "recipe": recipe.model_dump(mode="json"),
         "steps": recipe.optimization.steps,
         "seed": recipe.optimization.seed,
         "lr_domain": lr_domain(lr_crops),
     }
+
+
+def _ranges(tool: ToolImages) -> Any:  # noqa: ANN401 - JSON
+    known = tool.degradation
+    return known if known == "estimate" else known.model_dump(mode="json")
 
 
 def lr_domain(crops: NDArray[np.floating]) -> dict[str, float]:

@@ -5,7 +5,8 @@
   `rate_share` (of the learning rates' peaks), seconds since the start or the last resume, and now
   and then figures on held-out tiles. `curves.png`: the same, drawn.
 - `samples/`: pictures of fixed crops on the way.
-- `degradation.json`: the estimated ranges, where the recipe asks for an estimate.
+- `degradation.json`, `degradation-TOOL.json`: the estimated ranges of the first and of further
+  tools, where the recipe asks for an estimate.
 - `checkpoint.safetensors`: averaged weights of the last save; usable while the run goes on.
 - `state.pt`: everything to resume: weights, average, optimiser, step.
 """
@@ -35,12 +36,15 @@ class RunDir:
         self.stats = path / "stats.jsonl"
         self.checkpoint = path / "checkpoint.safetensors"
         self.state = path / "state.pt"
-        self.degradation = path / "degradation.json"
         self.curves = path / "curves.png"
 
     def sample(self, step: int) -> Path:
         """Path of the sample picture of a step."""
         return self.path / "samples" / f"step_{step:06d}.png"
+
+    def degradation_of(self, tool: str) -> Path:
+        """Path of a tool's estimated ranges; the first tool has no name."""
+        return self.path / (f"degradation-{tool}.json" if tool else "degradation.json")
 
     def start(self, recipe: Recipe, *, resume: bool) -> None:
         """Create the folder and write the recipe, or check that a run can be resumed here.

@@ -94,20 +94,21 @@ class CropSampler:
         self._noise = estimate_noise(pixels) if added else None
         self._patch_source = _patch_source(pixels, added) if added else None
 
-    def batch(self, step: int) -> PairBatch:
-        """Return the pairs of a step.
+    def batch(self, step: int, *, count: int | None = None) -> PairBatch:
+        """Return the pairs of a step: `batch_size` of them, or `count`.
 
         Each crop is drawn uniformly from an image drawn uniformly, and turned and flipped at random
         before it is degraded: the pattern may lie any way, the scan may not.
         """
+        count = self.batch_size if count is None else count
         rng = np.random.default_rng((self.seed, step))
-        crops = [self._crop(rng) for _ in range(self.batch_size)]
+        crops = [self._crop(rng) for _ in range(count)]
         hr, mask, foreign = (
             torch.from_numpy(np.stack(parts))[:, None].float() for parts in zip(*crops, strict=True)
         )
         hr = hr / 255.0
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        drawn = draw_degradation(self.degradation, count=self.batch_size, generator=generator)
+        drawn = draw_degradation(self.degradation, count=count, generator=generator)
         lr = degrade(hr, drawn, scale=self.scale, generator=generator)
         inner_lr = slice(MARGIN_PX, -MARGIN_PX)
         inner_hr = slice(MARGIN_PX * self.scale, -MARGIN_PX * self.scale)
@@ -156,6 +157,44 @@ class CropSampler:
             )
             planted = number > 0
         return crop, planted, foreign
+
+
+class ToolSampler:
+    """Pairs of several tools in one batch: each tool's crops are degraded by its own ranges.
+
+    How many of a batch come from which tool is drawn by their shares.
+
+    Args:
+        samplers: One for each tool, all of one batch size and crop.
+        shares: Of the pairs, one for each; their sum is 1.
+        seed: Of the draw.
+    """
+
+    def __init__(
+        self, samplers: Sequence[CropSampler], shares: Sequence[float], *, seed: int
+    ) -> None:
+        self.samplers = list(samplers)
+        self.shares = list(shares)
+        self.batch_size = self.samplers[0].batch_size
+        self.seed = seed
+
+    def batch(self, step: int) -> PairBatch:
+        """Return the pairs of a step."""
+        if len(self.samplers) == 1:
+            return self.samplers[0].batch(step)
+        rng = np.random.default_rng((self.seed, step, 2))
+        counts = rng.multinomial(self.batch_size, self.shares)
+        parts = [
+            sampler.batch(step, count=int(count))
+            for sampler, count in zip(self.samplers, counts, strict=True)
+            if count
+        ]
+        return PairBatch(
+            lr=torch.cat([part.lr for part in parts]),
+            hr=torch.cat([part.hr for part in parts]),
+            mask=torch.cat([part.mask for part in parts]),
+            foreign=torch.cat([part.foreign for part in parts]),
+        )
 
 
 class PlainSampler:

@@ -6,6 +6,7 @@ loop knows no loss and no network; a method (`training.method`) knows no schedul
 """
 
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -19,13 +20,12 @@ from tqdm import tqdm
 from models import save_generator
 from training.config import OptimizationConfig, Recipe, load_recipe
 from training.curves import EventWriter, draw_curves, write_picture
-from training.datasets import load_held_out_tiles, load_lr_images, load_training_images
+from training.datasets import ToolImages, load_held_out_tiles, load_tools
 from training.degradation_config import DegradationConfig
 from training.estimation import estimate_degradation
-from training.images import SourceImage
 from training.method import Method, Phase
 from training.methods import build_method
-from training.methods.inputs import Inputs
+from training.methods.inputs import Inputs, KnownTool
 from training.run_dir import RunDir
 
 NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
@@ -68,8 +68,7 @@ def train(
         NonFiniteLossError: Training diverged; the last saved checkpoint is still good.
     """
     recipe = load_recipe(recipe_path, overrides=overrides)
-    hr = load_training_images(recipe.data, data_root=data_root)
-    lr = load_lr_images(recipe.data, data_root=data_root)
+    tools = load_tools(recipe, data_root=data_root)
     held_out = load_held_out_tiles(recipe.data, data_root=data_root)
     options = recipe.optimization
     torch.set_num_threads(options.threads)
@@ -79,10 +78,8 @@ def train(
     method = build_method(
         Inputs(
             recipe=recipe,
-            hr=hr,
-            lr=lr,
+            tools=[_known(tool, recipe=recipe, folder=folder) for tool in tools],
             held_out=held_out,
-            degradation=_degradation(recipe, lr=lr, hr=hr, scale=_scale(recipe), folder=folder),
             data_root=data_root,
             vgg16=vgg16,
             device=torch.device(options.device),
@@ -247,27 +244,20 @@ def _scale(recipe: Recipe) -> int:
     return int(recipe.generator.hyper_parameters.get("scale", 4))
 
 
-def _degradation(
-    recipe: Recipe,
-    *,
-    lr: Sequence[SourceImage],
-    hr: Sequence[SourceImage],
-    scale: int,
-    folder: RunDir,
-) -> DegradationConfig:
-    """Return the recipe's ranges, or those that an estimate finds; a run estimates once."""
-    if recipe.degradation != "estimate":
-        return recipe.degradation
-    if folder.degradation.is_file():
-        text = folder.degradation.read_text(encoding="utf-8")
-        return DegradationConfig.model_validate_json(text)
+def _known(tool: ToolImages, *, recipe: Recipe, folder: RunDir) -> KnownTool:
+    """Find a tool's degradation where it is to be estimated; a run estimates once."""
+    fields = {field.name: getattr(tool, field.name) for field in dataclasses.fields(tool)}
+    if tool.degradation != "estimate":
+        return KnownTool(**fields)
+    file = folder.degradation_of(tool.name)
+    if file.is_file():
+        found = DegradationConfig.model_validate_json(file.read_text(encoding="utf-8"))
+        return KnownTool(**{**fields, "degradation": found})
     estimate = estimate_degradation(
-        [image.pixels for image in lr],
-        [image.pixels for image in hr],
-        scale=scale,
+        [image.pixels for image in tool.lr],
+        [image.pixels for image in tool.hr],
+        scale=_scale(recipe),
         seed=recipe.optimization.seed,
     )
-    folder.degradation.write_text(
-        estimate.config.model_dump_json(indent=2) + "\n", encoding="utf-8"
-    )
-    return estimate.config
+    file.write_text(estimate.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return KnownTool(**{**fields, "degradation": estimate.config})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from training.config import RECIPES, ConfigError, find_recipe, load_recipe
+from training.config import RECIPES, ConfigError, Recipe, find_recipe, load_recipe
 from training.degradation_config import DegradationConfig
 
 MINIMAL = 'name = "a"\n[data]\nhr = ["hr/*.png"]\n'
@@ -131,3 +131,25 @@ def test_a_loaded_recipe_cannot_be_changed(recipe_path: Path) -> None:
 
     with pytest.raises(ValidationError, match="frozen"):
         recipe.optimization.steps = 3
+
+
+TOOL = {"hr": ["b"], "share": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("tools", "message"),
+    [
+        ([{**TOOL, "name": "b"}], r"to be estimated.*: \['b'\]"),
+        ([{**TOOL, "name": "b", "lr": ["l"]}] * 2, r"tools of the same name: \['b', 'b'\]"),
+        ([{**TOOL, "name": "b", "lr": ["l"], "share": 1.0}], "less than 1"),
+        (
+            [{**TOOL, "name": name, "lr": ["l"]} for name in ("b", "c")],
+            "leave nothing to the images of data",
+        ),
+        ([{**TOOL, "name": "../b", "lr": ["l"]}], "should match pattern"),
+    ],
+)
+def test_tools_that_do_not_fit_are_refused(tools: list[dict[str, object]], message: str) -> None:
+    """Each mistake by name."""
+    with pytest.raises(ValueError, match=message):
+        Recipe.model_validate({"name": "x", "data": {"hr": ["a"]}, "tools": tools})

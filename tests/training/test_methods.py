@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from PIL import Image
 
 from models import load_generator
 from models.grain_sr import GrainSR
+from training import trainer
 from training.config import ConfigError, find_recipe, load_recipe
 from training.datasets import load_lr_images, load_training_images
+from training.degradation_config import DegradationConfig
 from training.method import step_generator
 from training.method_config import FLSeSimConfig
 from training.methods.build import build_method
 from training.methods.f_lsesim import FLSeSim
-from training.methods.inputs import Inputs
+from training.methods.inputs import Inputs, KnownTool
 from training.noise import estimate_noise
 from training.run_dir import RunDir
 from training.trainer import NonFiniteLossError, Trainer, rate_share, train
@@ -74,10 +77,16 @@ def inputs_of(recipe: Path, root: Path, *overrides: str, vgg16: Path | None = No
     assert loaded.degradation != "estimate"
     return Inputs(
         recipe=loaded,
-        hr=load_training_images(loaded.data, data_root=root),
-        lr=load_lr_images(loaded.data, data_root=root),
+        tools=[
+            KnownTool(
+                name="",
+                hr=load_training_images(loaded.data, data_root=root),
+                lr=load_lr_images(loaded.data, data_root=root),
+                degradation=loaded.degradation,
+                share=1.0,
+            )
+        ],
         held_out=(),
-        degradation=loaded.degradation,
         data_root=root,
         vgg16=vgg16,
         device=torch.device("cpu"),
@@ -124,6 +133,31 @@ def test_grain_is_bounded_by_the_noise_of_the_hr_images(recipe: Path, unpaired_r
     base, slope = generator.head.noise_variance.tolist()
     assert noise.base + noise.slope > 0
     assert pytest.approx((noise.base, noise.slope), rel=1e-5) == (base * 255**2, slope * 255)
+
+
+def test_several_tools_are_estimated_and_described_apart(
+    recipe: Path, unpaired_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pair of folders gets ranges of its own, which the run keeps and the checkpoint tells."""
+    tool = '[[tools]]\nname = "line-2"\nlr = ["lr"]\nhr = ["hr"]\nshare = 0.25\n'
+    recipe.write_text(RECIPE + tool)
+    run = tmp_path / "run"
+    found = SimpleNamespace(config=DegradationConfig(gain=(1.1, 1.2)))
+    monkeypatch.setattr(trainer, "estimate_degradation", lambda *_, **__: found)
+
+    path = train(recipe, data_root=unpaired_root, run_dir=run, overrides=["optimization.steps=2"])
+
+    _, info = load_generator(path)
+    [described] = info.training["tools"]
+    estimated = json.loads((run / "degradation-line-2.json").read_text())
+    assert ("line-2", 0.25, estimated) == (
+        described["name"],
+        described["share"],
+        described["degradation"],
+    )
+    # The first tool's are those of the recipe.
+    assert [1.4, 1.4] == info.training["degradation"]["gain"] != estimated["gain"]
+    assert not (run / "degradation.json").exists()
 
 
 def test_resumed_unpaired_run_ends_bit_for_bit_like_an_uninterrupted_one(
@@ -280,7 +314,7 @@ def test_patched_copies_join_the_images_of_both_domains(recipe: Path, unpaired_r
 
     method = FLSeSim(inputs, config)
 
-    assert 3 * len(inputs.hr) == len(method.pairs.images)
+    assert 3 * len(inputs.hr) == len(method.pairs.samplers[0].images)
     assert 3 * len(inputs.lr) == len(method.lr.images)
     plain = FLSeSim(inputs_of(recipe, unpaired_root), config.model_copy(deep=True))
     assert plain.describe()["data"]["image_count"] == method.describe()["data"]["image_count"]

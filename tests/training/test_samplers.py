@@ -10,7 +10,7 @@ from training.config import ConfigError
 from training.degradation_config import DegradationConfig
 from training.images import SourceImage, read_grey
 from training.method_config import AddedStructureConfig
-from training.samplers import CropSampler, PlainSampler
+from training.samplers import CropSampler, PlainSampler, ToolSampler
 
 NEUTRAL = DegradationConfig(
     spot_sigma_px=(0, 0), lag_decay=(0, 0), noise_var_base=(0, 0), noise_var_slope=(0, 0)
@@ -198,3 +198,32 @@ def test_lr_crops_are_flipped_along_the_scan_axis_only(data_root: Path) -> None:
     assert bool((down < 0).any())
     assert torch.equal(batch, sampler.batch(0))
     assert not torch.equal(batch, sampler.batch(1))
+
+
+def test_each_tool_degrades_its_own_crops() -> None:
+    """Dark images become brighter by one tool, bright ones darker by the other; shares hold."""
+    images = {
+        grey: SourceImage(
+            name=str(grey), source=str(grey), pixels=np.full((96, 96), grey, np.uint8)
+        )
+        for grey in (40, 160)
+    }
+
+    def sampler(grey: int, gain: float) -> CropSampler:
+        degradation = NEUTRAL.model_copy(update={"gain": (gain, gain)})
+        return CropSampler(
+            [images[grey]], degradation=degradation, scale=4, crop_px=16, batch_size=8, seed=grey
+        )
+
+    both = ToolSampler([sampler(40, 2.0), sampler(160, 0.5)], [0.75, 0.25], seed=0)
+    batches = [both.batch(step) for step in range(100)]
+
+    pairs = [
+        (round(255 * float(hr.mean())), round(255 * float(lr.mean())))
+        for batch in batches
+        for hr, lr in zip(batch.hr, batch.lr, strict=True)
+    ]
+    assert {(40, 80), (160, 80)} == set(pairs)
+    assert 800 == len(pairs)
+    assert 0.7 < sum(hr == 40 for hr, _ in pairs) / 800 < 0.8
+    assert torch.equal(batches[7].hr, both.batch(7).hr)

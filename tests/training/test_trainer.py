@@ -11,7 +11,7 @@ from models import load_generator
 from training.config import ConfigError, OptimizationConfig, Recipe, load_recipe
 from training.datasets import load_training_images
 from training.method_config import SupervisedConfig
-from training.methods.inputs import Inputs
+from training.methods.inputs import Inputs, KnownTool
 from training.methods.supervised import Supervised
 from training.run_dir import RunDir, RunDirError
 from training.samplers import PairBatch
@@ -79,10 +79,8 @@ def _supervised(recipe: Recipe, *, data_root: Path) -> Supervised:
     images = load_training_images(recipe.data, data_root=data_root)
     inputs = Inputs(
         recipe=recipe,
-        hr=images,
-        lr=(),
+        tools=[KnownTool(name="", hr=images, lr=(), degradation=recipe.degradation, share=1.0)],
         held_out=(),
-        degradation=recipe.degradation,
         data_root=data_root,
         vgg16=None,
         device=torch.device("cpu"),

@@ -20,9 +20,15 @@ from training.config import ConfigError
 from training.losses.pixel import charbonnier
 from training.method import Method, Phase
 from training.method_config import DistillationConfig
-from training.methods.inputs import Inputs, domain_crops, first_crops, sample_picture
+from training.methods.inputs import (
+    Inputs,
+    domain_crops,
+    first_crops,
+    pair_sampler,
+    sample_picture,
+)
 from training.provenance import describe_training
-from training.samplers import CropSampler, PlainSampler
+from training.samplers import PlainSampler
 
 
 class Distillation(Method):
@@ -48,15 +54,8 @@ class Distillation(Method):
         self.student.head.load_state_dict(self.teacher.head.state_dict())
         self.student.head.requires_grad_(requires_grad=False)
         num_paired = round(options.batch_size * config.paired.share)
-        self.pairs = CropSampler(
-            inputs.hr,
-            degradation=inputs.degradation,
-            scale=student.scale,
-            crop_px=options.crop_px,
-            batch_size=num_paired,
-            seed=options.seed,
-            crop_candidates=options.crop_candidates,
-            added=config.paired,
+        self.pairs = pair_sampler(
+            inputs, scale=student.scale, batch_size=num_paired, added=config.paired
         )
         self.lr = PlainSampler(
             inputs.lr,
@@ -90,7 +89,7 @@ class Distillation(Method):
             hr_images=self.inputs.hr,
             lr_images=self.inputs.lr,
             held_out=self.inputs.held_out,
-            degradation=self.inputs.degradation,
+            tools=self.inputs.tools,
             lr_crops=domain_crops(self.inputs),
         )
         return {**description, "teacher": self.teacher_info.training}

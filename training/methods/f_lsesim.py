@@ -9,7 +9,7 @@ Source: Zheng, Cham and Cai 2021 (FSeSim, LSeSim), on the half-cycle of Zhu et a
 pseudo-pairs after Maeda 2020, "Unpaired image super-resolution using pseudo-supervision".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from models.grain_sr import GrainSR
 from training.discriminators import PatchDiscriminator
 from training.features import load_vgg16
 from training.image_pool import ImagePool
+from training.images import SourceImage
 from training.losses.consistency import downscale, lr_consistency
 from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.gan import (
@@ -46,6 +47,7 @@ from training.methods.inputs import (
     domain_crops,
     first_crops,
     held_out_psnr,
+    pair_sampler,
     patched_copies,
     sample_picture,
 )
@@ -53,7 +55,7 @@ from training.methods.paired_terms import forward_parts, paired_terms
 from training.methods.surrogate import SurrogatePhase
 from training.noise import estimate_noise
 from training.provenance import describe_training
-from training.samplers import CropSampler, PlainSampler
+from training.samplers import PlainSampler
 
 # What the draws of one step are for; see `training.method.step_seed`.
 FOR_QUERIES, FOR_STATISTICS, FOR_METRIC, FOR_POOL = range(4)
@@ -105,27 +107,25 @@ class FLSeSim(Method):
         self.balance = GradientBalance()
         num_paired = round(options.batch_size * config.paired.share)
         copies = config.patched_copies
-        hr, lr = (
-            patched_copies(
+
+        def with_copies(images: Sequence[SourceImage], shrink: int = 1) -> list[SourceImage]:
+            return patched_copies(
                 images,
                 num_patches=copies.num_patches,
                 num_copies=copies.num_copies,
                 shrink=shrink,
                 seed=self.seed,
             )
-            for images, shrink in ((inputs.hr, 1), (inputs.lr, scale))
-        )
+
+        hr, lr = with_copies(inputs.hr), with_copies(inputs.lr, scale)
         # The HR side of these crops is also what the discriminator takes for real: it then knows
         # planted structure as legitimate. Without pairs they are HR crops and nothing else.
-        self.pairs = CropSampler(
-            hr,
-            degradation=inputs.degradation,
+        self.pairs = pair_sampler(
+            inputs,
             scale=scale,
-            crop_px=options.crop_px,
             batch_size=num_paired or options.batch_size,
-            seed=self.seed,
-            crop_candidates=options.crop_candidates,
             added=config.paired if num_paired else None,
+            change=with_copies,
         )
         self.num_paired = num_paired
         self.num_unpaired = options.batch_size - num_paired
@@ -185,7 +185,7 @@ class FLSeSim(Method):
             hr_images=self.inputs.hr,
             lr_images=self.inputs.lr,
             held_out=self.inputs.held_out,
-            degradation=self.inputs.degradation if self.num_paired else None,
+            tools=self.inputs.tools if self.num_paired else (),
             lr_crops=domain_crops(self.inputs),
         )
 

@@ -12,15 +12,25 @@ from models import Generator
 from training.augmentation.patches import augment_with_patches, natural_source
 from training.baselines import bicubic
 from training.config import Recipe
-from training.datasets import degraded_pairs
+from training.datasets import ToolImages, degraded_pairs
 from training.degradation_config import DegradationConfig
 from training.images import SourceImage
+from training.method_config import AddedStructureConfig
 from training.noise import estimate_noise
 from training.quality import psnr
-from training.samplers import PlainSampler
+from training.samplers import CropSampler, PlainSampler, ToolSampler
 
 GAP_PX = 4
 NUM_SAMPLES = 3
+TOOL_SEEDS = 1_000_003
+"""Between the seeds of two tools' crops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownTool(ToolImages):
+    """A tool whose degradation is known."""
+
+    degradation: DegradationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,23 +39,68 @@ class Inputs:
 
     Attributes:
         recipe: Resolved.
-        hr: HR images to train on.
-        lr: LR images to train on; empty where the recipe names none.
+        tools: The training images of each tool, with its degradation as given or as estimated.
         held_out: HR tiles that are only evaluated.
-        degradation: Ranges of the pseudo-pairs, as given or as estimated.
         data_root: Folder that the recipe's paths are relative to.
         vgg16: File of the feature network's weights; None asks torchvision.
         device: Where the networks run.
     """
 
     recipe: Recipe
-    hr: Sequence[SourceImage]
-    lr: Sequence[SourceImage]
+    tools: Sequence[KnownTool]
     held_out: Sequence[SourceImage]
-    degradation: DegradationConfig
     data_root: Path
     vgg16: Path | None
     device: torch.device
+
+    @property
+    def hr(self) -> list[SourceImage]:
+        """HR images of all tools."""
+        return [image for tool in self.tools for image in tool.hr]
+
+    @property
+    def lr(self) -> list[SourceImage]:
+        """LR images of all tools; empty where the recipe names none."""
+        return [image for tool in self.tools for image in tool.lr]
+
+    @property
+    def degradation(self) -> DegradationConfig:
+        """Ranges of the first tool."""
+        return self.tools[0].degradation
+
+
+def pair_sampler(
+    inputs: Inputs,
+    *,
+    scale: int,
+    batch_size: int,
+    added: AddedStructureConfig | None = None,
+    change: Callable[[Sequence[SourceImage]], Sequence[SourceImage]] = lambda images: images,
+) -> ToolSampler:
+    """Make the sampler of a run's pseudo-pairs.
+
+    Args:
+        inputs: Of the run.
+        scale: s.
+        batch_size: Pairs a step.
+        added: What is added to the crops.
+        change: Applied to each tool's HR images first.
+    """
+    options = inputs.recipe.optimization
+    samplers = [
+        CropSampler(
+            change(tool.hr),
+            degradation=tool.degradation,
+            scale=scale,
+            crop_px=options.crop_px,
+            batch_size=batch_size,
+            seed=options.seed + TOOL_SEEDS * number,
+            crop_candidates=options.crop_candidates,
+            added=added,
+        )
+        for number, tool in enumerate(inputs.tools)
+    ]
+    return ToolSampler(samplers, [tool.share for tool in inputs.tools], seed=options.seed)
 
 
 def held_out_psnr(inputs: Inputs, *, scale: int) -> Callable[[Generator], dict[str, float]]:

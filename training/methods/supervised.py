@@ -11,9 +11,8 @@ from models import Generator, build_generator
 from training.losses.pixel import charbonnier
 from training.method import Method, Phase
 from training.method_config import SupervisedConfig
-from training.methods.inputs import Inputs, held_out_psnr, sample_picture
+from training.methods.inputs import Inputs, held_out_psnr, pair_sampler, sample_picture
 from training.provenance import describe_training
-from training.samplers import CropSampler
 
 DOMAIN_BATCHES = 8
 
@@ -27,14 +26,8 @@ class Supervised(Method):
         self.inputs = inputs
         self.config = config
         self.generator = build_generator(network.name, network.hyper_parameters).to(inputs.device)
-        self.sampler = CropSampler(
-            inputs.hr,
-            degradation=inputs.degradation,
-            scale=self.generator.scale,
-            crop_px=options.crop_px,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            crop_candidates=options.crop_candidates,
+        self.sampler = pair_sampler(
+            inputs, scale=self.generator.scale, batch_size=options.batch_size
         )
         optimizer = torch.optim.Adam(
             self.generator.parameters(), lr=options.learning_rate, betas=options.betas
@@ -64,7 +57,7 @@ class Supervised(Method):
             hr_images=self.inputs.hr,
             lr_images=(),
             held_out=self.inputs.held_out,
-            degradation=self.inputs.degradation,
+            tools=self.inputs.tools,
             lr_crops=crops,
         )
 
