@@ -101,14 +101,17 @@ class _Lane:
         height, width = manifest.tile
         scale, largest = manifest.scale, manifest.max_batch_size
         self._network, self._device, self._dtype = network, device, dtype
-        self._stream = torch.cuda.Stream(device)
+        self.stream = torch.cuda.Stream(device)
         self._tile = manifest.tile
         self._lr = torch.empty((largest, 1, height, width), dtype=torch.uint8).pin_memory()
         self._sr = torch.empty(
             (largest, 1, scale * height, scale * width), dtype=torch.uint8
         ).pin_memory()
         self._flags = torch.empty((largest, len(FLAGS))).pin_memory()
-        self._buckets = [_Bucket(self, size) for size in batch_buckets(largest)]
+        self._buckets = [
+            _Bucket(self, torch.zeros((size, 1, height, width), dtype=torch.uint8, device=device))
+            for size in batch_buckets(largest)
+        ]
 
     def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
         count = len(lr)
@@ -117,12 +120,12 @@ class _Lane:
             return self._run_freely(lr)
         self._lr[:count].numpy()[...] = lr
         bucket = fitting[0]
-        with torch.inference_mode(), torch.cuda.stream(self._stream):
+        with torch.inference_mode(), torch.cuda.stream(self.stream):
             bucket.lr[:count].copy_(self._lr[:count], non_blocking=True)
             sr, flags = bucket.compute()
             self._sr[:count].copy_(sr[:count], non_blocking=True)
             self._flags[:count].copy_(flags[:count], non_blocking=True)
-            self._stream.synchronize()
+            self.stream.synchronize()
         return EngineOutput(self._sr[:count].numpy().copy(), self._flags[:count].numpy().copy())
 
     def compute(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,27 +134,18 @@ class _Lane:
         return sr, flags.float()
 
     def _run_freely(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
-        with torch.inference_mode(), torch.cuda.stream(self._stream):
+        with torch.inference_mode(), torch.cuda.stream(self.stream):
             sr, flags = self.compute(torch.from_numpy(lr).to(self._device))
             return EngineOutput(sr.cpu().numpy(), flags.cpu().numpy())
-
-    @property
-    def stream(self) -> torch.cuda.Stream:
-        return self._stream
-
-    @property
-    def device(self) -> torch.device:
-        return self._device
 
 
 class _Bucket:
     """One batch size of a lane: its input on the card, and a CUDA graph where that is faster."""
 
-    def __init__(self, lane: _Lane, size: int) -> None:
-        self.size = size
+    def __init__(self, lane: _Lane, lr: torch.Tensor) -> None:
+        self.size = len(lr)
+        self.lr = lr
         self._lane = lane
-        height, width = lane._tile
-        self.lr = torch.zeros((size, 1, height, width), dtype=torch.uint8, device=lane.device)
         self._graph: torch.cuda.CUDAGraph | None = None
         with torch.inference_mode(), torch.cuda.stream(lane.stream):
             for _ in range(3):  # picks the convolutions' algorithms, outside the graph

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import orjson
 
 from export.bundle import FLAGS, Manifest
-from service.errors import BadRequest, UnsuitableImage
+from service.errors import BadRequest, ImageTooLarge, UnsuitableImage
 from service.scheduling.scheduler import Priority
 
 INPUT = "lr"
@@ -28,6 +28,9 @@ _DATATYPES = {"sr": "UINT8", "flags": "FP32"}
 # Triton: 1 is the highest priority, 0 the default.
 _LAST_ONLINE_PRIORITY = 1
 _MAX_TIMEOUT_US = 3_600_000_000
+
+# JSON is read on the event loop, a tenth of a second at most; this holds some 18 tiles.
+MAX_JSON_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def parse_infer(body: bytes, *, header_length: int | None, manifest: Manifest) -
 
     Raises:
         BadRequest: The request is malformed.
+        ImageTooLarge: It has more JSON than is read.
         UnsuitableImage: The tensor has another name, type or shape than the model's.
     """
     if header_length == 0:
@@ -85,6 +89,11 @@ def parse_infer(body: bytes, *, header_length: int | None, manifest: Manifest) -
     if not 0 < size <= len(body):
         raise BadRequest(
             f"Inference-Header-Content-Length is {size}; the body has {len(body)} bytes"
+        )
+    if size > MAX_JSON_BYTES:
+        raise ImageTooLarge(
+            f"the request has {size} bytes of JSON, at most {MAX_JSON_BYTES} are read; send the "
+            "tensor as bytes (binary_data_size)"
         )
     try:
         document: Any = orjson.loads(memoryview(body)[:size])

@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         default=None, description="Most tiles in one batch; unset takes the bundle's own limit."
     )
     online_budget_ms: Annotated[float, Field(gt=0, le=3_600_000)] = Field(
-        default=5000.0,
+        default=10_000.0,
         description=(
             "Longest time in milliseconds that an online tile without X-Request-Timeout-Ms may be "
             "expected to wait; a request that would wait longer is refused with 503. Nightly tiles "

@@ -102,7 +102,7 @@ class OptimizationConfig(_Section):
     precision: Literal["fp32", "bf16", "auto"] = Field(
         default="fp32",
         description="bf16: mixed precision; weights and losses stay fp32. auto: bf16 on a "
-        "processor or GPU that computes in it (others emulate it, twenty times slower)",
+        "processor or GPU that computes in it (where it was emulated, steps took 7 times as long)",
     )
 
 

@@ -22,11 +22,13 @@ class BatchCosts:
     A bucket is a batch size that the engine prepared for; fewer tiles cost as much as the bucket.
     """
 
-    def __init__(self, seconds: Mapping[int, float]) -> None:
+    def __init__(self, seconds: Mapping[int, float], *, overhead_s: float = 0.0) -> None:
         """Take the measured buckets.
 
         Args:
             seconds: By batch size, at least size 1.
+            overhead_s: What a batch costs besides, whatever its size: handing it over and back. It
+                decides between small and large batches of an engine that takes no longer than that.
 
         Raises:
             ValueError: Size 1 is missing, or a size or time is not positive.
@@ -37,6 +39,7 @@ class BatchCosts:
             )
         self._seconds = dict(sorted(seconds.items()))
         self.buckets = tuple(self._seconds)
+        self._overhead_s = overhead_s
         self._plan()
 
     @property
@@ -93,6 +96,7 @@ class BatchCosts:
         waits(n - b).
         """
         self._planned = dict(self._seconds)
+        costs = {size: seconds + self._overhead_s for size, seconds in self._seconds.items()}
         self._clear = [0.0]
         self._choice = [self.buckets[0]]
         waits = [0.0]
@@ -103,7 +107,7 @@ class BatchCosts:
                     seconds + self._clear[max(0, waiting - size)],
                     size,
                 )
-                for size, seconds in self._seconds.items()
+                for size, seconds in costs.items()
                 if size <= self._bucket(waiting)
             ]
             soonest = min(clear for _, clear, _ in ways)
@@ -111,4 +115,4 @@ class BatchCosts:
             waits.append(wait)
             self._clear.append(clear)
             self._choice.append(size)
-        self._best_s = min(seconds / size for size, seconds in self._seconds.items())
+        self._best_s = min(seconds / size for size, seconds in costs.items())

@@ -9,8 +9,8 @@ import pytest
 
 from export.bundle import FLAGS, Manifest
 from semsr.server_process import running_server
-from service.errors import BadRequest, ServiceError, UnsuitableImage
-from service.inference_protocol import make_answer, parse_infer
+from service.errors import BadRequest, ImageTooLarge, ServiceError, UnsuitableImage
+from service.inference_protocol import MAX_JSON_BYTES, make_answer, parse_infer
 from service.scheduling.scheduler import Priority
 from tests.bundles import manifest_fields
 
@@ -125,6 +125,11 @@ class TestParsing:
         """A message for each."""
         with pytest.raises(BadRequest, match=words):
             parse_infer(body, header_length=header_length, manifest=MANIFEST)
+
+    def test_json_is_bounded(self):
+        """A tensor of hundreds of tiles as JSON would stop the event loop for seconds."""
+        with pytest.raises(ImageTooLarge, match="send the tensor as bytes"):
+            parse_infer(b" " * (MAX_JSON_BYTES + 1), header_length=None, manifest=MANIFEST)
 
     def test_bytes_must_be_as_many_as_announced(self):
         """And claimed by the input."""

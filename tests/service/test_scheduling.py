@@ -78,6 +78,13 @@ class TestCosts:
         assert costs.clear_s(12) == pytest.approx(3.9)
         assert costs.clear_s(800) == pytest.approx(240.0)
 
+    def test_an_engine_faster_than_the_hand_over_takes_large_batches(self):
+        """Ten microseconds a tile, half a millisecond a batch: four at once."""
+        fast = {size: 1e-5 * size for size in (1, 2, 4)}
+        assert BatchCosts(fast).choose(8) == 1
+        assert BatchCosts(fast, overhead_s=5e-4).choose(8) == 4
+        assert BatchCosts(CPU, overhead_s=5e-4).choose(8) == 1
+
     def test_costs_follow_what_batches_take(self):
         """A GPU that has become half as fast is planned with after some batches."""
         costs = BatchCosts(CPU)
