@@ -30,27 +30,7 @@ from service.engines.protocol import Engine, EngineOutput
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
 from service.scheduling.costs import BatchCosts
 from service.scheduling.scheduler import Batch, Entry, Priority, Scheduler
-
-Tile = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class TileResult:
-    """One super-resolved tile and where its time went.
-
-    Attributes:
-        sr: (scale*H, scale*W) uint8, a view into the batch's output.
-        flags: (K,) float32, see `export.bundle.FLAGS`.
-        queue_s: Seconds between submission and the start of its batch.
-        infer_s: Seconds that the engine took for the whole batch.
-        batch_size: Tiles in that batch.
-    """
-
-    sr: Tile
-    flags: npt.NDArray[np.float32]
-    queue_s: float
-    infer_s: float
-    batch_size: int
+from service.tile_runner import Tile, TileResult
 
 
 class BatchObserver(Protocol):
@@ -156,9 +136,11 @@ class Batcher:
         return 0.0 if started_s is None else time.monotonic() - started_s
 
     @property
-    def failure(self) -> BaseException | None:
-        """What ended the loop, if anything did: the service must not be ready then."""
-        return self._failure
+    def unavailable(self) -> str | None:
+        """Why no tile can be run now; None if it can."""
+        if self._failure is not None:
+            return "the engine loop has failed; the service must be restarted"
+        return "the service is shutting down" if self._closing else None
 
     def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
         """Estimate in how many seconds what waits or is under way now will be done."""
@@ -174,10 +156,8 @@ class Batcher:
             QueueFull: They do not all fit into the queue now, or would be done too late.
             NotReady: The batcher is closing, or its loop has failed.
         """
-        if self._failure is not None:
-            raise NotReady("the engine loop has failed; the service must be restarted")
-        if self._closing:
-            raise NotReady("the service is shutting down")
+        if self.unavailable is not None:
+            raise NotReady(self.unavailable)
         with self._work:
             refusal = self._scheduler.refusal(
                 count, priority, deadline_s=deadline_s, now_s=time.monotonic()
