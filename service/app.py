@@ -94,7 +94,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        lifecycle.start()
+        await lifecycle.start()
         try:
             yield
         finally:

@@ -64,6 +64,7 @@ class _Item:
     tile: Tile
     future: asyncio.Future[TileResult]
     submitted_s: float
+    output: Tile | None = None
     entry: Entry["_Item"] | None = None
     expiry: asyncio.TimerHandle | None = None
 
@@ -102,6 +103,7 @@ class Batcher:
         self._failure: BaseException | None = None
         # Items by the time at which their batch began, to see an engine that hangs.
         self._in_flight_items: dict[_Item, float] = {}
+        self._items: dict[asyncio.Future[TileResult], _Item] = {}
         self._threads: list[threading.Thread] = []
         self._idle = asyncio.Event()
         self._idle.set()
@@ -171,6 +173,8 @@ class Batcher:
         *,
         deadline_s: float | None = None,
         priority: Priority = Priority.ONLINE,
+        outputs: Sequence[Tile] | None = None,
+        is_admitted: bool = False,
     ) -> list[asyncio.Future[TileResult]]:
         """Queue the tiles of one request, all or none.
 
@@ -179,6 +183,9 @@ class Batcher:
                 done.
             deadline_s: `time.monotonic()` after which nobody wants them.
             priority: Their class.
+            outputs: Arrays (scale*H, scale*W) uint8 that the answers are written to, one per tile;
+                without them answers are views into the batch's own output.
+            is_admitted: They were admitted before and are queued whatever waits.
 
         Returns:
             One future per tile, in order. Cancelling one takes its tile out of the queue.
@@ -187,10 +194,18 @@ class Batcher:
             QueueFull: They do not all fit into the queue now, or would be done too late.
             NotReady: The batcher is closing, or its loop has failed.
         """
-        self.check(len(tiles), deadline_s=deadline_s, priority=priority)
+        if not is_admitted:
+            self.check(len(tiles), deadline_s=deadline_s, priority=priority)
+        elif self.unavailable is not None:
+            raise NotReady(self.unavailable)
         now_s = time.monotonic()
-        items = [_Item(tile, self._loop.create_future(), now_s) for tile in tiles]
+        places = [None] * len(tiles) if outputs is None else outputs
+        items = [
+            _Item(tile, self._loop.create_future(), now_s, output)
+            for tile, output in zip(tiles, places, strict=True)
+        ]
         for item in items:
+            self._items[item.future] = item
             item.future.add_done_callback(lambda future, item=item: self._forget(item, future))
             if deadline_s is not None:
                 item.expiry = self._loop.call_later(deadline_s - now_s, self._expire, item)
@@ -208,6 +223,20 @@ class Batcher:
                 item.entry = entry
             self._work.notify(min(len(items), len(self._threads)))
         return [item.future for item in items]
+
+    def withdraw(self, future: asyncio.Future[TileResult]) -> bool:
+        """Cancel a tile that still waits.
+
+        Returns:
+            False if it does not: its batch is under way and still uses its memory, or it is done.
+        """
+        item = self._items.get(future)
+        with self._work:
+            if item is None or item.entry is None or not self._scheduler.discard(item.entry):
+                return False
+        future.cancel()
+        self._observer.tiles_cancelled(1)
+        return True
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until every submitted tile is settled.
@@ -271,6 +300,9 @@ class Batcher:
             lr = _stack([item.tile for item in batch])
             outputs = self._engine.run(lr)
             _check_outputs(outputs, batch)
+            for item, sr in zip(batch, outputs.sr, strict=True):
+                if item.output is not None:
+                    np.copyto(item.output, sr[0])
         except Exception as caught:
             error = caught
         ended_s = time.monotonic()
@@ -311,7 +343,8 @@ class Batcher:
         else:
             for item, sr, flags, waited_s in zip(batch, *outputs, queue_s, strict=True):
                 if not item.future.done():
-                    item.future.set_result(TileResult(sr[0], flags, waited_s, infer_s, size))
+                    answer = sr[0] if item.output is None else item.output
+                    item.future.set_result(TileResult(answer, flags, waited_s, infer_s, size))
         if error is not None:
             self._observer.batch_error(error)
         classes = [entry.priority for entry in formed.entries]
@@ -338,6 +371,7 @@ class Batcher:
 
     def _forget(self, item: _Item, future: asyncio.Future[TileResult]) -> None:
         """Runs when a tile's future is done, however that came about."""
+        self._items.pop(future, None)
         if item.expiry is not None:
             item.expiry.cancel()
         self._outstanding -= 1

@@ -42,8 +42,8 @@ class State(enum.StrEnum):
 class ModelHost(Protocol):
     """Where models run. Tells the lifecycle of each by `publish`, then `started`, or `fail`."""
 
-    def start(self, lifecycle: "Lifecycle") -> None:
-        """Begin to load what the settings name, in the background; called on the event loop."""
+    async def start(self, lifecycle: "Lifecycle") -> None:
+        """Begin to load what the settings name, in the background."""
         ...
 
     def busy_s(self) -> float:
@@ -114,10 +114,10 @@ class Lifecycle:
         self._settled = asyncio.Event()
         self._stop_by_s: float | None = None
 
-    def start(self) -> None:
-        """Begin to load; call on the event loop."""
+    async def start(self) -> None:
+        """Begin to load."""
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
-        self.host.start(self)
+        await self.host.start(self)
 
     async def wait_loaded(self) -> None:
         """Wait until loading has ended, well or not."""

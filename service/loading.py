@@ -85,13 +85,21 @@ def resolve_engine(
     return chosen, options, speeds
 
 
-def load_model(path: Path, settings: Settings, engine_loader: EngineLoader) -> LoadedModel:
+def load_model(
+    path: Path,
+    settings: Settings,
+    engine_loader: EngineLoader,
+    *,
+    known_batch_s: dict[int, float] | None = None,
+) -> LoadedModel:
     """Load, prove and warm a model; takes seconds, blocks.
 
     Args:
         path: Folder of its bundle.
         settings: Engine, precision, threads and batch size.
         engine_loader: Loads an engine by name.
+        known_batch_s: Seconds by batch size of the same model on this machine, known from an engine
+            that ran before; nothing is measured then.
 
     Raises:
         export.bundle.BundleError: The bundle is damaged or unknown.
@@ -103,6 +111,8 @@ def load_model(path: Path, settings: Settings, engine_loader: EngineLoader) -> L
         log.info("engine_chosen", engine=name, tiles_per_s=speeds)
     engine = engine_loader(name, bundle, options)
     verify_golden(engine, bundle)
+    if known_batch_s is not None:
+        return LoadedModel(bundle=bundle, engine=engine, batch_s=known_batch_s)
     max_batch_size = settings.max_batch_size or bundle.manifest.max_batch_size
     batch_s = warm_up(engine, bundle, max_batch_size=max_batch_size)
     return LoadedModel(bundle=bundle, engine=engine, batch_s=batch_s)

@@ -62,7 +62,7 @@ class LocalModels:
         self._starting: asyncio.Task[None] | None = None
         self._lifecycle: Lifecycle | None = None
 
-    def start(self, lifecycle: Lifecycle) -> None:
+    async def start(self, lifecycle: Lifecycle) -> None:
         """Begin to load; see `ModelHost.start`."""
         self._lifecycle = lifecycle
         self._starting = asyncio.get_running_loop().create_task(self._load_all(lifecycle))

@@ -158,6 +158,11 @@ class Metrics:
             ("model", "version", "engine", "precision", "sha"),
             registry=self.registry,
         )
+        self.process_restarts = self._counter(
+            "semsr_process_restarts",
+            "Processes of a pool that were started anew: front or engine.",
+            ("process",),
+        )
         self.event_loop_lag = Gauge(
             "semsr_event_loop_lag_seconds",
             "How late the event loop last woke up.",
