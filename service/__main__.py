@@ -1,125 +1,71 @@
-"""`python -m service`: settings, one uvicorn process, an exit code that means something."""
+"""`python -m service`: settings, one process or a pool of them, an exit code that means something.
 
-import asyncio
+0  stopped as asked          4  the address is taken
+2  a setting is wrong        5  stopped by a second signal
+3  the models could not, or can no longer, be served
+"""
+
+import functools
 import os
-import signal
 import socket
 import ssl
 import sys
-from types import FrameType
 
 import structlog
-import uvicorn
 from pydantic import ValidationError
 
-from service.access import KeyFileError
+from service.access import KeyFileError, read_keys
 from service.app import create_app
-from service.http_protocol import bounded_protocol
-from service.lifecycle import Lifecycle
+from service.engines.cpu import available_cpus
 from service.logs import configure_logs
 from service.memory import keep_freed_memory
+from service.pool.supervisor import run_pool
+from service.server import serve
 from service.settings import Settings, unknown_variables
 
 log = structlog.get_logger()
 
-EXIT_OK = 0
 EXIT_CONFIGURATION = 2
-EXIT_FAILED = 3
 EXIT_ADDRESS = 4
-EXIT_FORCED = 5
+
+# More front ends than that, and the engine is what is waited for.
+_MAX_FRONT_ENDS = 4
 
 
 class TlsError(ValueError):
     """A certificate or key that cannot be used."""
 
 
-class DrainingServer(uvicorn.Server):
-    """uvicorn, with a pause between SIGTERM and the end so that load balancers turn away first.
-
-    SIGTERM: `/readyz` says 503, requests are still served for `drain_s`, then the listening socket
-    closes, what is under way is finished, and the process ends with 0. SIGINT skips the pause. A
-    second signal ends at once, with 5.
-    """
-
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
-        super().__init__(config)
-        self._lifecycle = lifecycle
-        self._signals = 0
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does, then say where."""
-        await super().startup(sockets)
-        for server in self.servers:
-            for listener in server.sockets:
-                host, port = listener.getsockname()[:2]
-                log.info("listening", host=host, port=port)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Act on SIGTERM and SIGINT."""
-        self._signals += 1
-        if self._signals > 1:
-            # Whoever signals twice wants no more waiting, whichever part it is that waits.
-            os._exit(EXIT_FORCED)
-        drain_s = self._lifecycle.settings.drain_s if sig == signal.SIGTERM else 0.0
-        asyncio.get_event_loop().call_soon_threadsafe(self._drain, drain_s)
-
-    def _drain(self, drain_s: float) -> None:
-        wait_s = self._lifecycle.begin_drain(drain_s)
-        asyncio.get_running_loop().call_later(wait_s, self._exit)
-
-    def _exit(self) -> None:
-        self.should_exit = True
-
-
 def run(settings: Settings) -> int:
-    """Serve until told to stop.
-
-    Returns:
-        0 after a graceful stop, 3 if the model could not be loaded or its engine loop has died,
-        4 if the address is taken.
-    """
-    configure_logs(settings.log_level, settings.log_format)
+    """Serve until told to stop; returns the exit code."""
+    is_pool = settings.mode == "pool"
+    configure_logs(
+        settings.log_level, settings.log_format, process="supervisor" if is_pool else None
+    )
     keep_freed_memory()
     try:
-        listener = _listen(settings.host, settings.port)
+        listeners = _listen(settings.host, settings.port, count=_num_front_ends(settings))
     except OSError as error:
         log.error(  # noqa: TRY400 (a trace would say nothing that the reason does not)
             "cannot_listen", host=settings.host, port=settings.port, error=str(error)
         )
         return EXIT_ADDRESS
-    server: DrainingServer | None = None
-
-    def stop() -> None:
-        if server is not None:
-            server.should_exit = True
-
     try:
-        app = create_app(settings, on_failure=stop)
+        if settings.api_keys is not None:
+            read_keys(settings.api_keys)
         _check_tls(settings)
     except (KeyFileError, TlsError) as error:
         log.error("cannot_serve", error=str(error))  # noqa: TRY400 (as above)
-        listener.close()
         return EXIT_CONFIGURATION
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=bounded_protocol(
-            head_timeout_s=settings.head_timeout_s, send_timeout_s=settings.send_timeout_s
-        ),
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=2048,
-        timeout_keep_alive=75,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout_s)),
-    )
-    server = DrainingServer(config, app.lifecycle)
-    with listener:
-        server.run(sockets=[listener])
-    return EXIT_FAILED if app.lifecycle.has_failed else EXIT_OK
+    if is_pool:
+        return run_pool(settings, listeners)
+    return serve(settings, listeners[0], functools.partial(create_app, settings))
+
+
+def _num_front_ends(settings: Settings) -> int:
+    if settings.mode == "single":
+        return 1
+    return settings.front_ends or max(1, min(_MAX_FRONT_ENDS, available_cpus() // 2))
 
 
 def _check_tls(settings: Settings) -> None:
@@ -140,19 +86,37 @@ def _check_tls(settings: Settings) -> None:
         raise TlsError(f"SEMSR_TLS_CERT {cert} and SEMSR_TLS_KEY {key}: {error}") from error
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind before anything is loaded, so that a taken port is known at once."""
+def _listen(host: str, port: int, *, count: int) -> list[socket.socket]:
+    """Bind before anything is loaded, so that a taken port is known at once.
+
+    Several sockets share the address, and the kernel deals connections out to them; each front end
+    has its own, so that one that is busy takes no more than its share.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    listener = socket.socket(family, kind, protocol)
+    listeners: list[socket.socket] = []
+    with socket.socket(family, kind, protocol) as probe:
+        # Sockets that share would also share with another service of the same user.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        for _ in range(count):
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if count > 1:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(address)
+            # With port 0 the first one is given one, and the others take the same.
+            address = listener.getsockname()
+            if count > 1:
+                listener.listen(2048)
     except OSError:
-        listener.close()
+        for listener in listeners:
+            listener.close()
         raise
-    return listener
+    return listeners
 
 
 def main() -> int:

@@ -1,8 +1,9 @@
 """Who may use the service, and how much: API keys by their hashes, and a quota for each client.
 
-Key file: one client a line, `NAME SHA256`; empty lines and lines that begin with # are skipped. The
-file holds no key, so that whoever reads it cannot use the service. Keys are random and long, hence
-a plain hash: nothing can be guessed that a slow hash would protect.
+Key file: one client a line, `NAME SHA256`, or `NAME SHA256 admin` for one that may load and unload
+models; empty lines and lines that begin with # are skipped. The file holds no key, so that whoever
+reads it cannot use the service. Keys are random and long, hence a plain hash: nothing can be
+guessed that a slow hash would protect.
 
 Quota: a token bucket for each client, by the name of its key or else by its address. No HTTP here.
 """
@@ -14,11 +15,12 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import OverQuota, Unauthorized
+from service.errors import Forbidden, OverQuota, Unauthorized
 
-_LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+([0-9a-f]{64})")
+_LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+([0-9a-f]{64})(\s+admin)?")
 MAX_CLIENTS = 10_000
 """Buckets that are kept; the one that was used longest ago goes first."""
 
@@ -37,11 +39,24 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def read_keys(path: Path) -> dict[str, str]:
+@dataclass(frozen=True)
+class Key:
+    """What is known of a client's key.
+
+    Attributes:
+        digest: Its hash.
+        is_admin: Whether it may load and unload models.
+    """
+
+    digest: str
+    is_admin: bool = False
+
+
+def read_keys(path: Path) -> dict[str, Key]:
     """Read a key file.
 
     Returns:
-        Hash by client.
+        Key by client.
 
     Raises:
         KeyFileError: It cannot be read, a line is malformed, or a name or key comes twice.
@@ -50,7 +65,7 @@ def read_keys(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise KeyFileError(f"cannot read the API keys in {path}: {error}") from error
-    keys: dict[str, str] = {}
+    keys: dict[str, Key] = {}
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -59,12 +74,13 @@ def read_keys(path: Path) -> dict[str, str]:
         if found is None:
             # Not the line itself: it may be a key that somebody has put there by mistake.
             raise KeyFileError(
-                f"{path}, line {number}: expected NAME SHA256 (semsr api-key NAME makes it)"
+                f"{path}, line {number}: expected NAME SHA256 or NAME SHA256 admin "
+                "(semsr api-key NAME makes it)"
             )
-        name, digest = found.groups()
-        if name in keys or digest in keys.values():
+        name, digest, admin = found.groups()
+        if name in keys or digest in {key.digest for key in keys.values()}:
             raise KeyFileError(f"{path}, line {number}: the name or key of {name!r} comes twice")
-        keys[name] = digest
+        keys[name] = Key(digest, is_admin=admin is not None)
     if not keys:
         raise KeyFileError(f"{path} holds no API key; unset SEMSR_API_KEYS to serve everybody")
     return keys
@@ -76,7 +92,7 @@ class Access:
     def __init__(
         self,
         *,
-        keys: Mapping[str, str] | None,
+        keys: Mapping[str, Key] | None,
         rate_per_s: float | None,
         burst: int,
         clock: Callable[[], float] = time.monotonic,
@@ -84,7 +100,7 @@ class Access:
         """Prepare.
 
         Args:
-            keys: Hash by client; None lets everybody in.
+            keys: Key by client; None lets everybody in.
             rate_per_s: Requests a second and client; None sets no quota.
             burst: Requests that a client that was quiet may send at once.
             clock: Seconds.
@@ -100,6 +116,23 @@ class Access:
     def is_open(self) -> bool:
         """Whether there is nothing to check."""
         return self._keys is None and self._rate_per_s is None
+
+    def check_admin(self, key: str | None) -> str:
+        """Let a request go on that changes what is served.
+
+        Returns:
+            The name of its key.
+
+        Raises:
+            Unauthorized: No key, or an unknown one.
+            Forbidden: The key is no admin's, or the service has no keys.
+        """
+        if self._keys is None:
+            raise Forbidden("only an admin may do this; SEMSR_API_KEYS names none")
+        client = self._authenticate(key)
+        if not self._keys[client].is_admin:
+            raise Forbidden(f"the key of {client} is not an admin's")
+        return client
 
     def check(self, key: str | None, address: str) -> str:
         """Let a request go on.
@@ -126,7 +159,7 @@ class Access:
         digest = hash_key(key)
         known = self._keys or {}
         # Every hash is compared, in constant time: how long it takes says nothing.
-        names = [name for name, own in known.items() if hmac.compare_digest(own, digest)]
+        names = [n for n, own in known.items() if hmac.compare_digest(own.digest, digest)]
         if not names:
             raise Unauthorized("the API key is not known here")
         return names[0]

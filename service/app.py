@@ -10,13 +10,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from export.bundle import Bundle
 from service import inference_routes, openapi
 from service.access import Access, read_keys
-from service.engines import Engine, EngineOptions, load_engine
 from service.errors import ServiceError
 from service.inference import INFER_PATH, Inference
-from service.lifecycle import Lifecycle
+from service.lifecycle import Lifecycle, ModelHost
+from service.local_models import LocalModels
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
 from service.problems import problem_from
@@ -71,14 +70,14 @@ class Application:
 def create_app(
     settings: Settings,
     *,
-    engine_loader: Callable[[str, Bundle, EngineOptions], Engine] = load_engine,
+    make_host: Callable[[Settings, Metrics], ModelHost] = LocalModels,
     on_failure: Callable[[], None] = lambda: None,
 ) -> Application:
     """Make an app; loading begins with its lifespan and goes on in the background.
 
     Args:
         settings: The service's settings.
-        engine_loader: Loads an engine by name; tests give their own.
+        make_host: Makes what runs the models; by default they run in this process.
         on_failure: Called if the service cannot, or can no longer, serve; the process should end.
 
     Raises:
@@ -89,11 +88,13 @@ def create_app(
         rate_per_s=settings.rate_limit_per_s,
         burst=settings.rate_limit_burst,
     )
-    lifecycle = Lifecycle(settings, Metrics(), engine_loader=engine_loader, on_failure=on_failure)
+    metrics = Metrics()
+    host = make_host(settings, metrics)
+    lifecycle = Lifecycle(settings, metrics, host, on_failure=on_failure)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        lifecycle.start()
+        await lifecycle.start()
         try:
             yield
         finally:

@@ -32,8 +32,10 @@ class BatchReporter:
             on_loop_failure: Called once if the engine loop itself ends.
         """
         self._metrics = metrics
-        self._queue_duration = {p: metrics.queue_duration.labels(p) for p in Priority}
+        self._queue_duration = {p: metrics.queue_duration.labels(p, model) for p in Priority}
         self._tiles = {p: metrics.tiles.labels(p, model, version, precision) for p in Priority}
+        self._batch_size = metrics.batch_size.labels(model)
+        self._batch_duration = metrics.batch_duration.labels(model)
         self._on_loop_failure = on_loop_failure
 
     def batch_finished(
@@ -41,8 +43,8 @@ class BatchReporter:
     ) -> None:
         """Count one batch."""
         size = len(waits)
-        self._metrics.batch_size.observe(size)
-        self._metrics.batch_duration.observe(infer_s)
+        self._batch_size.observe(size)
+        self._batch_duration.observe(infer_s)
         for priority, seconds in waits:
             self._queue_duration[priority].observe(seconds)
             if not failed:

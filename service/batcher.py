@@ -30,27 +30,7 @@ from service.engines.protocol import Engine, EngineOutput
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
 from service.scheduling.costs import BatchCosts
 from service.scheduling.scheduler import Batch, Entry, Priority, Scheduler
-
-Tile = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class TileResult:
-    """One super-resolved tile and where its time went.
-
-    Attributes:
-        sr: (scale*H, scale*W) uint8, a view into the batch's output.
-        flags: (K,) float32, see `export.bundle.FLAGS`.
-        queue_s: Seconds between submission and the start of its batch.
-        infer_s: Seconds that the engine took for the whole batch.
-        batch_size: Tiles in that batch.
-    """
-
-    sr: Tile
-    flags: npt.NDArray[np.float32]
-    queue_s: float
-    infer_s: float
-    batch_size: int
+from service.tile_runner import Tile, TileResult
 
 
 class BatchObserver(Protocol):
@@ -84,6 +64,7 @@ class _Item:
     tile: Tile
     future: asyncio.Future[TileResult]
     submitted_s: float
+    output: Tile | None = None
     entry: Entry["_Item"] | None = None
     expiry: asyncio.TimerHandle | None = None
 
@@ -122,6 +103,7 @@ class Batcher:
         self._failure: BaseException | None = None
         # Items by the time at which their batch began, to see an engine that hangs.
         self._in_flight_items: dict[_Item, float] = {}
+        self._items: dict[asyncio.Future[TileResult], _Item] = {}
         self._threads: list[threading.Thread] = []
         self._idle = asyncio.Event()
         self._idle.set()
@@ -156,9 +138,11 @@ class Batcher:
         return 0.0 if started_s is None else time.monotonic() - started_s
 
     @property
-    def failure(self) -> BaseException | None:
-        """What ended the loop, if anything did: the service must not be ready then."""
-        return self._failure
+    def unavailable(self) -> str | None:
+        """Why no tile can be run now; None if it can."""
+        if self._failure is not None:
+            return "the engine loop has failed; the service must be restarted"
+        return "the service is shutting down" if self._closing else None
 
     def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
         """Estimate in how many seconds what waits or is under way now will be done."""
@@ -174,10 +158,8 @@ class Batcher:
             QueueFull: They do not all fit into the queue now, or would be done too late.
             NotReady: The batcher is closing, or its loop has failed.
         """
-        if self._failure is not None:
-            raise NotReady("the engine loop has failed; the service must be restarted")
-        if self._closing:
-            raise NotReady("the service is shutting down")
+        if self.unavailable is not None:
+            raise NotReady(self.unavailable)
         with self._work:
             refusal = self._scheduler.refusal(
                 count, priority, deadline_s=deadline_s, now_s=time.monotonic()
@@ -191,6 +173,8 @@ class Batcher:
         *,
         deadline_s: float | None = None,
         priority: Priority = Priority.ONLINE,
+        outputs: Sequence[Tile] | None = None,
+        is_admitted: bool = False,
     ) -> list[asyncio.Future[TileResult]]:
         """Queue the tiles of one request, all or none.
 
@@ -199,6 +183,9 @@ class Batcher:
                 done.
             deadline_s: `time.monotonic()` after which nobody wants them.
             priority: Their class.
+            outputs: Arrays (scale*H, scale*W) uint8 that the answers are written to, one per tile;
+                without them answers are views into the batch's own output.
+            is_admitted: They were admitted before and are queued whatever waits.
 
         Returns:
             One future per tile, in order. Cancelling one takes its tile out of the queue.
@@ -207,10 +194,18 @@ class Batcher:
             QueueFull: They do not all fit into the queue now, or would be done too late.
             NotReady: The batcher is closing, or its loop has failed.
         """
-        self.check(len(tiles), deadline_s=deadline_s, priority=priority)
+        if not is_admitted:
+            self.check(len(tiles), deadline_s=deadline_s, priority=priority)
+        elif self.unavailable is not None:
+            raise NotReady(self.unavailable)
         now_s = time.monotonic()
-        items = [_Item(tile, self._loop.create_future(), now_s) for tile in tiles]
+        places = [None] * len(tiles) if outputs is None else outputs
+        items = [
+            _Item(tile, self._loop.create_future(), now_s, output)
+            for tile, output in zip(tiles, places, strict=True)
+        ]
         for item in items:
+            self._items[item.future] = item
             item.future.add_done_callback(lambda future, item=item: self._forget(item, future))
             if deadline_s is not None:
                 item.expiry = self._loop.call_later(deadline_s - now_s, self._expire, item)
@@ -228,6 +223,20 @@ class Batcher:
                 item.entry = entry
             self._work.notify(min(len(items), len(self._threads)))
         return [item.future for item in items]
+
+    def withdraw(self, future: asyncio.Future[TileResult]) -> bool:
+        """Cancel a tile that still waits.
+
+        Returns:
+            False if it does not: its batch is under way and still uses its memory, or it is done.
+        """
+        item = self._items.get(future)
+        with self._work:
+            if item is None or item.entry is None or not self._scheduler.discard(item.entry):
+                return False
+        future.cancel()
+        self._observer.tiles_cancelled(1)
+        return True
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until every submitted tile is settled.
@@ -291,6 +300,9 @@ class Batcher:
             lr = _stack([item.tile for item in batch])
             outputs = self._engine.run(lr)
             _check_outputs(outputs, batch)
+            for item, sr in zip(batch, outputs.sr, strict=True):
+                if item.output is not None:
+                    np.copyto(item.output, sr[0])
         except Exception as caught:
             error = caught
         ended_s = time.monotonic()
@@ -331,7 +343,8 @@ class Batcher:
         else:
             for item, sr, flags, waited_s in zip(batch, *outputs, queue_s, strict=True):
                 if not item.future.done():
-                    item.future.set_result(TileResult(sr[0], flags, waited_s, infer_s, size))
+                    answer = sr[0] if item.output is None else item.output
+                    item.future.set_result(TileResult(answer, flags, waited_s, infer_s, size))
         if error is not None:
             self._observer.batch_error(error)
         classes = [entry.priority for entry in formed.entries]
@@ -358,6 +371,7 @@ class Batcher:
 
     def _forget(self, item: _Item, future: asyncio.Future[TileResult]) -> None:
         """Runs when a tile's future is done, however that came about."""
+        self._items.pop(future, None)
         if item.expiry is not None:
             item.expiry.cancel()
         self._outstanding -= 1

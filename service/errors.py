@@ -7,12 +7,14 @@ below the routes knows HTTP beyond the status that a class carries.
     ├── BadRequest            400 bad-request              a header or parameter cannot be read
     ├── InvalidImage          400 invalid-image            the bytes do not decode
     ├── Unauthorized          401 unauthorized             no API key, or an unknown one
+    ├── Forbidden             403 forbidden                an API key that does not allow this
     ├── UnknownModel          404 unknown-model            no such model or version is served
     ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
     ├── RequestTimeout        408 request-timeout          the body came too slowly
     ├── ImageTooLarge         413 image-too-large          body bytes or pixels beyond the limit
     ├── UnsupportedMediaType  415 unsupported-media-type   a content type that is not read here
     ├── UnsuitableImage       422 unsuitable-image         decodes, but wrong channels, type or size
+    ├── LoadFailed            422 load-failed              the model to be loaded cannot be served
     ├── OverQuota             429 over-quota               this client sends more than it may
     ├── EngineFailed          500 engine-failed            details are logged, never returned
     ├── QueueFull             503 queue-full               saturated: try again later
@@ -66,6 +68,14 @@ class Unauthorized(ServiceError):
     title = "No valid API key"
 
 
+class Forbidden(ServiceError):
+    """The API key does not allow this."""
+
+    status = 403
+    code = "forbidden"
+    title = "Not allowed with this API key"
+
+
 class UnknownModel(ServiceError):
     """No model of that name and version is served."""
 
@@ -112,6 +122,14 @@ class UnsuitableImage(ServiceError):
     status = 422
     code = "unsuitable-image"
     title = "The image does not suit"
+
+
+class LoadFailed(ServiceError):
+    """A model that was to be loaded cannot be served; what was served before still is."""
+
+    status = 422
+    code = "load-failed"
+    title = "The model cannot be loaded"
 
 
 class OverQuota(ServiceError):

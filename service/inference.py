@@ -31,17 +31,18 @@ class Inference:
         if found is None:
             raise ValueError(f"{scope['path']} is no address of this route")
         serving = self._lifecycle.find_model(*found.groups())
-        upscaler = self._lifecycle.upscaler
+        upscaler = serving.upscaler
         headers: dict[bytes, bytes] = dict(scope["headers"])
         header_length = _header_length(headers)
         facts = scope["state"]["facts"]
+        facts["model"] = serving.name
         with upscaler.admit() as admission:
             started_s = time.perf_counter()
             try:
                 body = await read_body(scope, receive, admission, self._lifecycle.settings)
                 read_s = time.perf_counter()
                 request = parse_infer(
-                    body, header_length=header_length, manifest=serving.model.bundle.manifest
+                    body, header_length=header_length, manifest=serving.bundle.manifest
                 )
                 parsed_s = time.perf_counter()
                 admission.become(request.priority)
@@ -62,8 +63,8 @@ class Inference:
             facts["tiles"] = len(sr)
             json_size, parts = make_answer(
                 request,
-                name=serving.model.name,
-                version=serving.model.bundle.version,
+                name=serving.name,
+                version=serving.bundle.version,
                 sr=sr,
                 flags=flags,
             )

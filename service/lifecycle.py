@@ -1,38 +1,30 @@
-"""Starting, ready, draining: what state the service is in, and the parts that live through it.
+"""Starting, ready, draining: what state the service is in, and which models it serves.
 
-    starting ──load, golden tile, warm-up──> ready ──SIGTERM──> draining ──> stopped
-        ├──> failed                            └──engine dies or hangs──> failed
+    starting ──every model loaded──> ready ──SIGTERM──> draining ──> stopped
+        ├──> failed                    └──engine dies or hangs──> failed
         └──SIGTERM──> draining ──> stopped
 
-Loading runs in the background, so that `/livez` answers meanwhile and `/readyz` says why not yet.
+Where the models run is the model host's business: `service.local_models` runs them in this process,
+`service.pool` in processes of their own. Loading goes on in the background, so that `/livez`
+answers meanwhile and `/readyz` says why not yet.
 """
 
 import asyncio
 import enum
-import functools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import structlog
+from prometheus_client.metrics_core import Metric
 
-from service.batch_reporter import BatchReporter
-from service.batcher import Batcher
-from service.engines import load_engine
 from service.errors import NotReady, UnknownModel
-from service.loading import EngineLoader, LoadedModel, load_model_in_thread
 from service.metrics import Metrics
-from service.scheduling.costs import BatchCosts
-from service.scheduling.scheduler import Priority
+from service.serving import Serving
 from service.settings import Settings
-from service.upscaler import Upscaler
 
 log = structlog.get_logger()
 
-# From one batch to the next through threads, event loop and interpreter lock. With the engine
-# `identity`, 16 connections and two cores, batches of one tile, as planned without it, lost a fifth
-# of the throughput; with half of it or a quarter less was lost, with this nothing.
-BATCH_OVERHEAD_S = 2e-3
 _WATCH_PERIOD_S = 0.5
 # Enough for an engine thread to notice that nothing is left to do.
 _MIN_STOP_S = 0.5
@@ -47,21 +39,48 @@ class State(enum.StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True)
-class Serving:
-    """The parts that exist while a model is served.
+class ModelHost(Protocol):
+    """Where models run. Tells the lifecycle of each by `publish`, then `started`, or `fail`."""
 
-    Attributes:
-        model: Bundle and engine.
-        batcher: Runs tiles on the engine.
-        upscaler: Turns request bodies into answers.
-        headers: Headers that name model, version, engine and precision in every answer.
-    """
+    async def start(self, lifecycle: "Lifecycle") -> None:
+        """Begin to load what the settings name, in the background."""
+        ...
 
-    model: LoadedModel
-    batcher: Batcher
-    upscaler: Upscaler
-    headers: list[tuple[bytes, bytes]]
+    def busy_s(self) -> float:
+        """How long an engine of this process has worked on the batch that it began first."""
+        ...
+
+    def collect(self) -> Iterable[Metric]:
+        """Give every metric of the whole service now."""
+        ...
+
+    async def load(self, name: str) -> None:
+        """Load a model of the settings anew and put it in place of what is served.
+
+        Raises:
+            service.errors.UnknownModel: The settings name no such model.
+            service.errors.LoadFailed: Its bundle cannot be served; what was served still is.
+        """
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no longer; what is under way is finished.
+
+        Raises:
+            service.errors.UnknownModel: It is not served.
+        """
+        ...
+
+    async def stop(self, remaining_s: Callable[[], float]) -> bool:
+        """Finish what is under way and free everything.
+
+        Args:
+            remaining_s: Seconds that are left for it.
+
+        Returns:
+            Whether all of it was finished in time.
+        """
+        ...
 
 
 class Lifecycle:
@@ -71,77 +90,131 @@ class Lifecycle:
         self,
         settings: Settings,
         metrics: Metrics,
+        host: ModelHost,
         *,
-        engine_loader: EngineLoader = load_engine,
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; `start` loads in the background.
 
         Args:
             settings: The service's settings.
-            metrics: Told of the state and the model.
-            engine_loader: Loads an engine by name; tests give their own.
+            metrics: Told of the state and the models.
+            host: Runs the models.
             on_failure: Called when the service cannot, or can no longer, serve.
         """
         self.settings = settings
         self.metrics = metrics
+        self.host = host
         self.state = State.STARTING
         self.reason = "the model is being loaded"
-        self.serving: Serving | None = None
-        self._engine_loader = engine_loader
+        self.models: dict[str, Serving] = {}
+        self._default: str | None = None
         self._on_failure = on_failure
-        self._tasks: list[asyncio.Task[None]] = []
-        self._loaded = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
         self._stop_by_s: float | None = None
 
-    def start(self) -> None:
-        """Begin to load; call on the event loop."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._load()), loop.create_task(self._watch())]
+    async def start(self) -> None:
+        """Begin to load."""
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        await self.host.start(self)
 
     async def wait_loaded(self) -> None:
         """Wait until loading has ended, well or not."""
-        await self._loaded.wait()
+        await self._settled.wait()
 
-    @property
-    def upscaler(self) -> Upscaler:
-        """What serves tiles.
+    # --- what the host tells ---
+
+    def publish(self, serving: Serving) -> Serving | None:
+        """Serve a model from now on; the first one is the one that requests get unasked.
+
+        Returns:
+            What was served under its name.
+        """
+        before = self.models.get(serving.name)
+        if before is not None:
+            self.metrics.model_info.remove(*_info(before))
+        self.models[serving.name] = serving
+        self._default = self._default or serving.name
+        self.metrics.model_info.labels(*_info(serving)).set(1)
+        return before
+
+    def withdraw(self, name: str) -> Serving:
+        """Serve a model no longer.
 
         Raises:
-            NotReady: Nothing is loaded, or the engine has failed.
+            UnknownModel: It is not served.
         """
-        if self.serving is None or self.state is State.FAILED:
-            raise NotReady(self.reason, retry_after_s=1.0)
-        return self.serving.upscaler
+        serving = self.models.pop(name, None)
+        if serving is None:
+            raise UnknownModel(f"the model {name} is not served")
+        self.metrics.model_info.remove(*_info(serving))
+        return serving
 
-    def find_model(self, name: str, version: str | None = None) -> Serving:
-        """Return what serves a model.
+    def started(self) -> None:
+        """Every model is loaded."""
+        if self.state is State.STARTING:
+            self.state = State.READY
+            self.reason = "ready"
+        self._settled.set()
+
+    def fail(self, reason: str) -> None:
+        """Turn both probes and ask the process to end, so that whoever watches restarts it."""
+        self.state = State.FAILED
+        self.reason = reason
+        self._settled.set()
+        self._on_failure()
+
+    # --- what the routes ask ---
+
+    def find_model(self, name: str | None = None, version: str | None = None) -> Serving:
+        """Return what serves a model; without a name, the default one.
 
         Raises:
-            NotReady: Nothing is loaded.
-            UnknownModel: Another model, or another version of it, is served.
+            NotReady: Nothing is loaded, or its engine is not there now.
+            UnknownModel: No such model, or another version of it, is served.
         """
-        if self.serving is None:
+        if self.state is State.FAILED or (not self.models and self.state is not State.READY):
             raise NotReady(self.reason, retry_after_s=1.0)
-        served = self.serving.model
-        if name != served.name or version not in {None, served.bundle.version}:
-            asked = name if version is None else f"{name} version {version}"
+        served = self.models.get(name or self._default or "")
+        if served is None or version not in {None, served.bundle.version}:
+            asked = name or self._default or "(any)"
+            asked = asked if version is None else f"{asked} version {version}"
+            known = [f"{model.name} version {model.bundle.version}" for model in self._listed()]
             raise UnknownModel(
-                f"the model {asked} is not served; {served.name} version {served.bundle.version} is"
+                f"the model {asked} is not served; served are: {', '.join(known) or 'none'}"
             )
-        return self.serving
+        if served.runner.unavailable is not None:
+            raise NotReady(served.runner.unavailable, retry_after_s=1.0)
+        return served
+
+    def unready(self) -> str | None:
+        """Why the service is not ready; None if it is."""
+        if self.state is not State.READY:
+            return self.reason
+        reasons = [model.runner.unavailable for model in self._listed()]
+        if not reasons:
+            return "no model is loaded"
+        return next((reason for reason in reasons if reason is not None), None)
 
     @property
     def has_failed(self) -> bool:
         """Whether the service could not, or can no longer, serve."""
         return self.state is State.FAILED
 
-    def common_headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers that every answer carries now."""
-        headers = [] if self.serving is None else self.serving.headers
+    def common_headers(self, model: str | None = None) -> list[tuple[bytes, bytes]]:
+        """Headers that every answer carries now.
+
+        Args:
+            model: The model that it comes from, else the default one.
+        """
+        serving = self.models.get(model or self._default or "")
+        headers = [] if serving is None else serving.headers
         if self.state is State.DRAINING:
             return [*headers, (b"connection", b"close")]
         return headers
+
+    # --- the end ---
 
     def begin_drain(self, drain_s: float = 0.0) -> float:
         """Turn `/readyz` to 503; requests are still served.
@@ -163,96 +236,20 @@ class Lifecycle:
         return drain_s
 
     async def stop(self) -> None:
-        """Finish what is under way and free the engine, within what is left of the time."""
+        """Finish what is under way and free the engines, within what is left of the time."""
         self.begin_drain()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.serving is None:
-            return
-        batcher = self.serving.batcher
-        finished = await batcher.drain(self._remaining_s())
-        batcher.close()
-        ended = await batcher.join(self._remaining_s())
-        if ended:
-            self.serving.model.engine.close()
-        self.serving.upscaler.close()
-        self.metrics.engine_up.set(0)
-        log.info("stopped", finished=finished and ended)
+        if self._watcher is not None:
+            self._watcher.cancel()
+        finished = await self.host.stop(self._remaining_s)
+        self._settled.set()
+        log.info("stopped", finished=finished)
 
     def _remaining_s(self) -> float:
         assert self._stop_by_s is not None, "begin_drain sets it"  # noqa: S101 (our own invariant)
         return max(_MIN_STOP_S, self._stop_by_s - time.monotonic())
 
-    async def _load(self) -> None:
-        started_s = time.perf_counter()
-        try:
-            model = await load_model_in_thread(self.settings, self._engine_loader)
-            if self.state is not State.STARTING:
-                model.engine.close()
-                return
-            self._serve(model)
-        except Exception as error:
-            log.error("load_failed", error=str(error), kind=type(error).__name__)  # noqa: TRY400
-            self._fail(f"the model cannot be served: {error}")
-        else:
-            seconds = round(time.perf_counter() - started_s, 2)
-            log.info(
-                "ready",
-                bundle=str(self.settings.bundle),
-                engine=model.engine.name,
-                seconds=seconds,
-            )
-        finally:
-            self._loaded.set()
-
-    def _serve(self, model: LoadedModel) -> None:
-        """Put a loaded model to work; runs on the event loop."""
-        version, precision = model.bundle.version, model.engine.precision
-        reporter = BatchReporter(
-            self.metrics,
-            model=model.name,
-            version=version,
-            precision=precision,
-            on_loop_failure=lambda _: self._fail("the engine loop has failed"),
-        )
-        batcher = Batcher(
-            model.engine,
-            costs=BatchCosts(model.batch_s, overhead_s=BATCH_OVERHEAD_S),
-            max_queue=self.settings.max_queue,
-            online_budget_s=self.settings.online_budget_ms / 1e3,
-            observer=reporter,
-        )
-        batcher.start()
-        upscaler = Upscaler(
-            batcher,
-            model.bundle.manifest,
-            self.metrics,
-            max_admitted=self.settings.max_queue,
-            max_pixels=self.settings.max_pixels,
-        )
-        headers = [
-            (b"x-model", model.name.encode()),
-            (b"x-model-version", version.encode()),
-            (b"x-engine", model.engine.name.encode()),
-            (b"x-precision", precision.encode()),
-        ]
-        self.serving = Serving(model, batcher, upscaler, headers)
-        labels = (model.name, version, model.engine.name, precision, model.bundle.digest)
-        self.metrics.model_info.labels(*labels).set(1)
-        self.metrics.engine_up.set(1)
-        for priority in Priority:
-            depth = functools.partial(batcher.depth_of, priority)
-            self.metrics.queue_depth.labels(priority).set_function(depth)
-        self.metrics.tiles_in_flight.set_function(lambda: batcher.in_flight)
-        self.state = State.READY
-        self.reason = "ready"
-
-    def _fail(self, reason: str) -> None:
-        """Turn both probes and ask the process to end, so that whoever watches restarts it."""
-        self.state = State.FAILED
-        self.reason = reason
-        self._on_failure()
+    def _listed(self) -> list[Serving]:
+        return list(self.models.values())
 
     async def _watch(self) -> None:
         """Measure the event loop's lag, and notice an engine that hangs."""
@@ -260,8 +257,14 @@ class Lifecycle:
             due_s = time.monotonic() + _WATCH_PERIOD_S
             await asyncio.sleep(_WATCH_PERIOD_S)
             self.metrics.event_loop_lag.set(max(0.0, time.monotonic() - due_s))
-            busy_s = 0.0 if self.serving is None else self.serving.batcher.oldest_batch_s()
+            busy_s = self.host.busy_s()
             if busy_s > self.settings.engine_timeout_s and self.state is not State.FAILED:
                 self.metrics.engine_up.set(0)
                 log.error("engine_hangs", seconds=round(busy_s, 1))
-                self._fail(f"the engine has worked on one batch for {busy_s:.0f} s")
+                self.fail(f"the engine has worked on one batch for {busy_s:.0f} s")
+
+
+def _info(serving: Serving) -> tuple[str, str, str, str, str]:
+    """Labels of `semsr_model_info`."""
+    bundle = serving.bundle
+    return serving.name, bundle.version, serving.engine, serving.precision, bundle.digest

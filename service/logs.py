@@ -22,16 +22,28 @@ LEVELS = {
 def configure_logs(
     level: Literal["debug", "info", "warning", "error"],
     form: Literal["auto", "json", "console"],
+    *,
+    process: str | None = None,
 ) -> None:
     """Set structlog up once for the process; logs go to stderr.
 
     Args:
         level: Least severe level that is written.
         form: json, console, or auto: console if stderr is a terminal.
+        process: Name of this process in every line, where there are several.
     """
+
+    def name_process(
+        _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        if process is not None:
+            event.setdefault("process", process)
+        return event
+
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        name_process,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -4,10 +4,12 @@ One `Metrics` belongs to one app and its own registry, so that tests can make se
 process. `docs/metrics.md` explains each for operators; a test keeps that page complete.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -36,6 +38,21 @@ SATURATED_BUCKETS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 STAGES = ("recv", "decode", "queue", "infer", "encode")
 
 
+class _Families:
+    """What `generate_latest` wants of a registry."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def exposition(families: Iterable[Metric]) -> bytes:
+    """Write metrics in Prometheus' text format."""
+    return generate_latest(cast("CollectorRegistry", _Families(families)))
+
+
 class Metrics:
     """The instruments, bound to one registry."""
 
@@ -53,7 +70,9 @@ class Metrics:
             ("route", "priority"),
         )
         self.queue_duration = self._histogram(
-            "semsr_queue_duration_seconds", "Time that a tile waited for its batch.", ("priority",)
+            "semsr_queue_duration_seconds",
+            "Time that a tile waited for its batch.",
+            ("priority", "model"),
         )
         self.stage_duration = self._histogram(
             "semsr_stage_duration_seconds", "Time of a request by stage.", ("stage",)
@@ -61,11 +80,12 @@ class Metrics:
         self.batch_size = Histogram(
             "semsr_batch_size",
             "Tiles per batch.",
+            ("model",),
             buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
         self.batch_duration = self._histogram(
-            "semsr_batch_duration_seconds", "Time that the engine took for a batch.", ()
+            "semsr_batch_duration_seconds", "Time that the engine took for a batch.", ("model",)
         )
         self.tiles_in_flight = Gauge(
             "semsr_tiles_in_flight",
@@ -94,6 +114,16 @@ class Metrics:
             "Tiles super-resolved.",
             ("priority", "model", "version", "precision"),
         )
+        self.model_requests = self._counter(
+            "semsr_model_requests",
+            "Requests for tiles by model and outcome: success or failure.",
+            ("model", "outcome"),
+        )
+        self.model_request_seconds = self._counter(
+            "semsr_model_request_seconds",
+            "Seconds that those took, added up.",
+            ("model", "outcome"),
+        )
         self.consistency = self._shares(
             "semsr_consistency",
             "Mean local correlation of an answer, seen coarsely, with its input, by image.",
@@ -119,7 +149,7 @@ class Metrics:
         )
         self.engine_up = Gauge(
             "semsr_engine_up",
-            "1 while an engine is loaded and its loop is alive.",
+            "Engines that are loaded and whose loop is alive.",
             registry=self.registry,
         )
         self.model_info = Gauge(
@@ -127,6 +157,11 @@ class Metrics:
             "Always 1; the labels say what is served.",
             ("model", "version", "engine", "precision", "sha"),
             registry=self.registry,
+        )
+        self.process_restarts = self._counter(
+            "semsr_process_restarts",
+            "Processes of a pool that were started anew: front or engine.",
+            ("process",),
         )
         self.event_loop_lag = Gauge(
             "semsr_event_loop_lag_seconds",

@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,6 +31,8 @@ _ID_PREFIX = secrets.token_hex(10)
 _ID_COUNTER = itertools.count(1)
 # Paths become metric labels, so only known ones may; everything else is counted together.
 ROUTES = frozenset({"/superresolve", "/model", "/livez", "/readyz", "/metrics", "/openapi.json"})
+# What changes the service needs an admin's key.
+_ADMIN = re.compile(r"/v2/repository/models/.*")
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 # What probes and Prometheus ask, who have no key.
 _OPEN = _QUIET | {"/v2/health/live", "/v2/health/ready"}
@@ -63,7 +66,7 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         metrics: Metrics,
-        common_headers: Callable[[], list[tuple[bytes, bytes]]],
+        common_headers: Callable[[str | None], list[tuple[bytes, bytes]]],
         access: Access,
     ) -> None:
         """Wrap `app`.
@@ -71,8 +74,8 @@ class RequestMiddleware:
         Args:
             app: What answers.
             metrics: Where answers are counted.
-            common_headers: Headers of every answer at this moment: model, engine, precision, and
-                `connection: close` while draining.
+            common_headers: Headers of every answer at this moment: what they say of the model that
+                it comes from (None: the default one), and `connection: close` while draining.
             access: Asked before anything but health and metrics is answered.
         """
         self._app = app
@@ -87,7 +90,7 @@ class RequestMiddleware:
             return
         started_s = time.perf_counter()
         request_id = _request_id(scope)
-        facts: dict[str, object] = {}
+        facts: dict[str, Any] = {}
         scope.setdefault("state", {})
         scope["state"]["request_id"] = request_id
         scope["state"]["facts"] = facts
@@ -107,13 +110,15 @@ class RequestMiddleware:
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode()),
                     (b"server-timing", timing.encode()),
-                    *self._common_headers(),
+                    *self._common_headers(facts.get("model")),
                 ]
             await send(message)
             is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
-            if not self._access.is_open and scope["path"] not in _OPEN:
+            if _ADMIN.fullmatch(scope["path"]):
+                facts["client"] = self._access.check_admin(_who(scope)[0])
+            elif not self._access.is_open and scope["path"] not in _OPEN:
                 facts["client"] = self._access.check(*_who(scope))
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
@@ -148,9 +153,7 @@ class RequestMiddleware:
         finally:
             self._finish(scope, status, time.perf_counter() - started_s, facts)
 
-    def _finish(
-        self, scope: Scope, status: int, duration_s: float, facts: dict[str, object]
-    ) -> None:
+    def _finish(self, scope: Scope, status: int, duration_s: float, facts: dict[str, Any]) -> None:
         path = scope["path"]
         route = _route(path)
         # No answer at all: the client left first. 499 is the code that logs use for it.
@@ -158,6 +161,11 @@ class RequestMiddleware:
         priority = str(facts.get("priority", Priority.ONLINE))
         self._metrics.requests.labels(route, str(code), priority).inc()
         self._metrics.request_duration.labels(route, priority).observe(duration_s)
+        model = facts.get("model")
+        if model is not None:
+            outcome = "success" if code == 200 else "failure"
+            self._metrics.model_requests.labels(model, outcome).inc()
+            self._metrics.model_request_seconds.labels(model, outcome).inc(duration_s)
         emit = log.debug if path in _QUIET and code == 200 else log.info
         emit(
             "request_finished",

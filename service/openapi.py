@@ -61,6 +61,13 @@ def _header(name: str, description: str, example: str) -> dict[str, Any]:
 
 
 _PARAMETERS = [
+    {
+        "name": "model",
+        "in": "query",
+        "required": False,
+        "description": "Name of the model, where several are served; default: the first one.",
+        "schema": {"type": "string"},
+    },
     _header("X-Tile-Shape", "Height and width of a raw body; required for it.", "240,240"),
     _header(
         "X-Tile-Dtype", "Type of a raw body: uint8 (default) or uint16, little endian.", "uint8"

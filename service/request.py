@@ -6,6 +6,7 @@ A header that is repeated keeps its first value, but for Accept, whose values ar
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import parse_qsl
 
 from service.codec import parse_dtype, parse_shape
 from service.errors import BadRequest, UnsupportedMediaType
@@ -55,6 +56,24 @@ class TileRequest:
             NotAcceptable: The client accepts nothing that can be produced.
         """
         return choose_answer(self.accept, image_type)
+
+
+def asked_model(query: bytes) -> str | None:
+    """Read `?model=NAME`; None where nothing is asked for.
+
+    Raises:
+        BadRequest: There is something else, or two of them: a mistyped name must not silently give
+            another model.
+    """
+    if not query:
+        return None
+    try:
+        fields = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=8)
+    except ValueError as error:
+        raise BadRequest("the query cannot be read; expected ?model=NAME") from error
+    if len(fields) != 1 or fields[0][0] != "model" or not fields[0][1]:
+        raise BadRequest(f"the query is {query[:80].decode('latin-1')!r}; expected model=NAME")
+    return fields[0][1]
 
 
 def parse_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> TileRequest:

@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from export.bundle import Bundle, GeneratorInfo, ParityFigures
-from service.engines import Engine
+from export.bundle import GeneratorInfo, ParityFigures
+from service.serving import Serving
 
 
 class Health(BaseModel):
@@ -31,20 +31,20 @@ class ModelInfo(BaseModel):
     parity: dict[str, ParityFigures]
 
     @classmethod
-    def of(cls, bundle: Bundle, engine: Engine) -> "ModelInfo":
-        """Describe a bundle as it is served."""
-        manifest = bundle.manifest
+    def of(cls, serving: Serving) -> "ModelInfo":
+        """Describe a model as it is served."""
+        manifest = serving.bundle.manifest
         return cls(
-            name=manifest.name,
-            version=bundle.version,
-            sha256=bundle.digest,
+            name=serving.name,
+            version=serving.bundle.version,
+            sha256=serving.bundle.digest,
             generator=manifest.generator,
             scale=manifest.scale,
             tile=manifest.tile,
             halo_px=manifest.halo_px,
             max_batch_size=manifest.max_batch_size,
-            engine=engine.name,
-            precision=engine.precision,
+            engine=serving.engine,
+            precision=serving.precision,
             training=manifest.training,
             parity={str(precision): figures for precision, figures in manifest.parity.items()},
         )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from export.bundle import Precision
 
@@ -31,6 +31,7 @@ def _in_cache(name: str) -> Path | None:
 
 # Variables of the same prefix that other parts of the project read.
 OTHER_VARIABLES = frozenset({"SEMSR_DATA", "SEMSR_VGG16", "SEMSR_TRACEBACK", "SEMSR_REQUIRE_TESTS"})
+_MODEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Kubernetes sets these in every pod beside a Service called semsr.
 _SERVICE_LINKS = re.compile(r"SEMSR_SERVICE_(HOST|PORT.*)|SEMSR_PORT_[0-9]+_.*")
 
@@ -62,7 +63,36 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8000, description="TCP port; 0 takes a free one and logs it."
     )
-    bundle: Path = Field(default=DEFAULT_BUNDLE, description="Folder of the model bundle to serve.")
+    mode: Literal["single", "pool"] = Field(
+        default="single",
+        description=(
+            "single: one process does everything; pool: several accept, decode and encode, and "
+            "engines run in processes of their own, which are started anew when they die."
+        ),
+    )
+    front_ends: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description=(
+            "pool: processes that accept requests; unset takes one for every two cores, at most 4."
+        ),
+    )
+    engine_processes: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1,
+        description=(
+            "pool: engine processes for each model. On the CPU each gets its share of the cores; "
+            "with SEMSR_DEVICE=cuda each gets the next GPU."
+        ),
+    )
+    bundle: Path = Field(
+        default=DEFAULT_BUNDLE, description="Folder of the one model bundle to serve."
+    )
+    bundles: Annotated[dict[str, Path], NoDecode] | None = Field(
+        default=None,
+        description=(
+            "Several bundles in place of one: NAME=FOLDER,NAME=FOLDER…; a request chooses with "
+            "?model=NAME, and gets the first one otherwise."
+        ),
+    )
     engine: Literal["auto", "onnx", "openvino", "tensorrt", "torch", "identity"] = Field(
         default="auto",
         description=(
@@ -141,8 +171,9 @@ class Settings(BaseSettings):
     api_keys: Path | None = Field(
         default=None,
         description=(
-            "File of API keys, NAME SHA256 a line (`semsr api-key NAME`); unset serves everybody. "
-            "Health routes and /metrics need no key."
+            "File of API keys, NAME SHA256 a line, or NAME SHA256 admin (`semsr api-key NAME`); "
+            "unset serves everybody. Health routes and /metrics need no key; loading and unloading "
+            "models needs one of an admin."
         ),
     )
     rate_limit_per_s: Annotated[float, Field(gt=0)] | None = Field(
@@ -190,3 +221,29 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="json, console, or auto: console on a terminal, else json."
     )
+
+    @field_validator("bundles", mode="before")
+    @classmethod
+    def _parse_bundles(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        bundles: dict[str, str] = {}
+        for part in value.split(","):
+            name, is_pair, folder = part.strip().partition("=")
+            if not is_pair or not folder or not _MODEL_NAME.fullmatch(name) or name in bundles:
+                raise ValueError(
+                    f"{part.strip()!r} is no NAME=FOLDER with a name of its own (letters, digits, "
+                    "._-, at most 64)"
+                )
+            bundles[name] = folder
+        return bundles
+
+    @model_validator(mode="after")
+    def _check_one_source(self) -> "Settings":
+        if self.bundles is not None and "bundle" in self.model_fields_set:
+            raise ValueError("SEMSR_BUNDLE and SEMSR_BUNDLES are both set; set one of them")
+        return self
+
+    def model_paths(self) -> dict[str, Path]:
+        """Bundle folders by name of the model, the default one first; "" is named by its bundle."""
+        return {"": self.bundle} if self.bundles is None else dict(self.bundles)

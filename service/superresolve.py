@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from service.body import ClientGone, cancelled_on_disconnect, read_body
 from service.lifecycle import Lifecycle
 from service.metadata import format_pixel_size
-from service.request import parse_request
+from service.request import asked_model, parse_request
 from service.upscaler import Answer
 
 
@@ -29,8 +29,10 @@ class SuperResolve:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; errors are raised to the middleware, which answers them."""
-        upscaler = self._lifecycle.upscaler
         facts = scope["state"]["facts"]
+        serving = self._lifecycle.find_model(asked_model(scope["query_string"]))
+        facts["model"] = serving.name
+        upscaler = serving.upscaler
         request = parse_request(scope["headers"])
         facts["priority"] = request.priority
         with upscaler.admit(deadline_s=request.deadline_s, priority=request.priority) as admission:

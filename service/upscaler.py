@@ -1,6 +1,6 @@
 """The file to read first: what happens to one request between its bytes and the answer's bytes.
 
-    body ──decode──> grey image ──window──> uint8 ──split──> tiles ──batcher──> SR tiles
+    body ──decode──> grey image ──window──> uint8 ──split──> tiles ──runner──> SR tiles
          ──merge──> SR image ──encode──> answer
 
 Knows no HTTP beyond media types. Decoding and encoding of compressed formats run in threads (the
@@ -9,11 +9,10 @@ loop.
 """
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -22,16 +21,16 @@ import numpy.typing as npt
 
 from export.bundle import Manifest
 from service import codec, tiling
-from service.batcher import Batcher, TileResult
-from service.engines.cpu import available_cpus
-from service.errors import EngineFailed, ImageTooLarge, QueueFull
+from service.admission import Admission, Places, Users
+from service.errors import EngineFailed
 from service.metadata import PixelSize
 from service.metrics import Metrics
 from service.multipart import UploadedFile, extract_file
 from service.negotiation import readable_type
 from service.quality import Quality, of_tiles
 from service.request import MULTIPART, TileRequest
-from service.scheduling.scheduler import NIGHTLY_PLACES, Priority
+from service.scheduling.scheduler import Priority
+from service.tile_runner import TileResult, TileRunner
 from service.window import FULL_RANGE, Window, to_uint8, to_uint16
 
 Result = TypeVar("Result")
@@ -65,83 +64,40 @@ class Answer:
     stages_s: dict[str, float]
 
 
-class Admission:
-    """Places that one request holds among those admitted, until its answer has been sent.
-
-    A place stands for the memory of one SR tile: an upload holds as many as its bytes fill, an
-    image as many as it has tiles (twice for a 16-bit answer). `SEMSR_MAX_QUEUE` bounds them all, so
-    it bounds the memory of every request under way, whatever its stage. Nightly requests may hold a
-    part of them only.
-    """
-
-    def __init__(self, upscaler: "Upscaler", priority: Priority) -> None:
-        self._upscaler = upscaler
-        self._priority = priority
-        self.places = 0
-
-    def grow_to(self, places: int) -> None:
-        """Hold at least `places` in all.
-
-        Raises:
-            QueueFull: There are not that many free now.
-            ImageTooLarge: There never are.
-        """
-        if places > self.places:
-            self._upscaler.acquire(places - self.places, self._priority, total=places)
-            self.places = places
-
-    def hold_upload(self, size_bytes: int) -> None:
-        """Hold places for an upload of that size; raises as `grow_to`."""
-        self.grow_to(max(1, -(-size_bytes // self._upscaler.place_bytes)))
-
-    def become(self, priority: Priority) -> None:
-        """Change class, where that stands in the body only.
-
-        Raises:
-            QueueFull: The new class has not as many places now.
-            ImageTooLarge: It never has.
-        """
-        if priority is not self._priority:
-            self._upscaler.acquire(self.places, priority, total=self.places)
-            self._upscaler.release(self.places, self._priority)
-            self._priority = priority
-
-    def __enter__(self) -> "Admission":
-        self.grow_to(1)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._upscaler.release(self.places, self._priority)
-
-
 class Upscaler:
-    """Turns request bodies into answers through one batcher."""
+    """Turns request bodies into answers of one model.
+
+    Attributes:
+        users: The requests that hold places here.
+    """
 
     def __init__(
         self,
-        batcher: Batcher,
+        runner: TileRunner,
         manifest: Manifest,
         metrics: Metrics,
         *,
-        max_admitted: int,
+        places: Places,
+        codec_threads: Executor,
         max_pixels: int,
     ) -> None:
         """Prepare.
 
         Args:
-            batcher: Runs the tiles.
+            runner: Runs the tiles.
             manifest: Says scale, tile, halo and window.
-            metrics: Told of stages and of admitted tiles.
-            max_admitted: Most tiles admitted and not yet answered.
+            metrics: Told of stages.
+            places: Of the whole process; bounds what is admitted and not yet answered.
+            codec_threads: Of the whole process; decode and encode.
             max_pixels: Largest LR image.
         """
-        self._batcher = batcher
+        self._runner = runner
         self._manifest = manifest
         self._metrics = metrics
-        self._max_admitted = max_admitted
+        self._places = places
+        self._threads = codec_threads
         self._max_pixels = max_pixels
-        self._admitted = dict.fromkeys(Priority, 0)
-        self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="codec")
+        self.users = Users()
         self._observe = {
             stage: metrics.stage_duration.labels(stage).observe
             for stage in ("decode", "queue", "infer", "encode")
@@ -165,35 +121,14 @@ class Upscaler:
             QueueFull: See there.
             NotReady: The service is stopping.
         """
-        self._batcher.check(1, deadline_s=deadline_s, priority=priority)
-        return Admission(self, priority)
-
-    def acquire(self, places: int, priority: Priority, *, total: int) -> None:
-        """Take places for a request that then holds `total`; see `Admission`."""
-        limit, taken = self._max_admitted, sum(self._admitted.values())
-        if priority is Priority.NIGHTLY:
-            limit = math.ceil(NIGHTLY_PLACES * limit)
-            taken = max(self._admitted[priority], taken - self._max_admitted + limit)
-        if total > limit:
-            raise ImageTooLarge(
-                f"the request needs {total} places and the service has {limit} in all for "
-                f"{priority} requests (SEMSR_MAX_QUEUE); send smaller images"
-            )
-        if taken + places > limit:
-            raise QueueFull(
-                f"{taken} of {limit} places are taken and {places} more are needed "
-                "(SEMSR_MAX_QUEUE)",
-                retry_after_s=self._batcher.expected_wait_s(priority),
-            )
-        self._add_places(places, priority)
-
-    def release(self, places: int, priority: Priority) -> None:
-        """Give places back."""
-        self._add_places(-places, priority)
-
-    def _add_places(self, places: int, priority: Priority) -> None:
-        self._admitted[priority] += places
-        self._metrics.admitted_tiles.set(sum(self._admitted.values()))
+        self._runner.check(1, deadline_s=deadline_s, priority=priority)
+        return Admission(
+            self._places,
+            self._runner,
+            priority,
+            place_bytes=self.place_bytes,
+            users=self.users,
+        )
 
     async def upscale(self, body: bytes, request: TileRequest, admission: Admission) -> Answer:
         """Super-resolve one image.
@@ -222,7 +157,7 @@ class Upscaler:
         is_wide = request.answer_dtype == "uint16"
         admission.grow_to(plan.count * (2 if is_wide else 1))
         futures = deque(
-            self._batcher.submit(tiles, deadline_s=request.deadline_s, priority=request.priority)
+            self._runner.submit(tiles, deadline_s=request.deadline_s, priority=request.priority)
         )
         # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
         stretch = self._window(request) if image.pixels.dtype == np.uint16 else FULL_RANGE
@@ -280,7 +215,7 @@ class Upscaler:
         """
         started_s = time.perf_counter()
         admission.grow_to(len(tiles))
-        futures = self._batcher.submit(
+        futures = self._runner.submit(
             [tile[0] for tile in tiles], deadline_s=deadline_s, priority=priority
         )
         try:
@@ -310,10 +245,6 @@ class Upscaler:
         self._metrics.consistency_worst.observe(quality.consistency_worst)
         self._metrics.saturated.observe(quality.saturated)
         return quality
-
-    def close(self) -> None:
-        """Let the codec threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _prepare(
         self, body: bytes, media_type: str, request: TileRequest

@@ -12,6 +12,7 @@ def add(commands: Commands) -> None:
         "api-key", help="make an API key; append the second line to the file SEMSR_API_KEYS"
     )
     parser.add_argument("name", help="of the client, as it appears in the log")
+    parser.add_argument("--admin", action="store_true", help="may also load and unload models")
     parser.set_defaults(run=_run)
 
 
@@ -19,6 +20,7 @@ def _run(options: argparse.Namespace) -> int:
     from service.access import hash_key, new_key
 
     key = new_key()
-    sys.stdout.write(f"{key}\n{options.name} {hash_key(key)}\n")
+    role = " admin" if options.admin else ""
+    sys.stdout.write(f"{key}\n{options.name} {hash_key(key)}{role}\n")
     sys.stderr.write("the first line is the key, for the client; nothing keeps it\n")
     return 0

@@ -18,6 +18,13 @@ def available_cpus(cgroup_root: Path = _CGROUP_ROOT) -> int:
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
+def share_cpus(index: int, count: int) -> list[int]:
+    """Return the cores of one of `count` processes that share those of this one, at least one."""
+    cpus = sorted(os.sched_getaffinity(0))
+    share = [cpu for place, cpu in enumerate(cpus) if place * count // len(cpus) == index]
+    return share or [cpus[index % len(cpus)]]
+
+
 def _quota(root: Path) -> float | None:
     """Cores granted by cgroup v2 `cpu.max` or v1 `cpu.cfs_*`; None where there is no limit."""
     try:

@@ -1,7 +1,12 @@
 """Fixtures of the service's tests; nothing here needs torch."""
 
+import concurrent.futures
+import functools
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -10,6 +15,7 @@ from export.bundle import Bundle
 from service.app import create_app
 from service.engines import Engine, EngineOptions
 from service.lifecycle import Lifecycle
+from service.local_models import LocalModels
 from service.settings import Settings
 from tests.fakes import FakeEngine
 
@@ -35,6 +41,25 @@ class ServedApp:
         """Send one image."""
         return self.client.post("/superresolve", content=content, headers=headers or RAW)
 
+    def post_in_background(
+        self, path: str, content: bytes, headers: dict[str, str]
+    ) -> concurrent.futures.Future[Any]:
+        """Send one image from another thread."""
+        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def send() -> None:
+            answer.set_result(self.client.post(path, content=content, headers=headers))
+
+        threading.Thread(target=send, daemon=True).start()
+        return answer
+
+    def until(self, is_true: Callable[[], bool]) -> None:
+        """Wait for something that the app does in the background."""
+        deadline_s = time.monotonic() + 30
+        while not is_true():
+            assert time.monotonic() < deadline_s, "it never came true"
+            time.sleep(0.01)
+
     def metric(self, name: str, **labels: str) -> float:
         """Read one sample."""
         return self.lifecycle.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -50,16 +75,15 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ServedApp]]:
     ) -> ServedApp:
         engine = FakeEngine()
         engine.name = "identity"  # exempt from the golden tile: it enlarges by repetition
+        given = {
+            "bundle": TINY_BUNDLE,
+            "engine": "identity",
+            "cache_dir": tmp_path,
+            **settings,
+        }
         app = create_app(
-            Settings(
-                **{
-                    "bundle": TINY_BUNDLE,
-                    "engine": "identity",
-                    "cache_dir": tmp_path,
-                    **settings,
-                }
-            ),
-            engine_loader=loader or (lambda *_: engine),
+            Settings(**{name: value for name, value in given.items() if value is not None}),
+            make_host=functools.partial(LocalModels, engine_loader=loader or (lambda *_: engine)),
         )
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()

@@ -10,7 +10,7 @@ import pytest
 
 from semsr.client import Client, ServiceError
 from semsr.server_process import ServerStartError, running_server
-from service.access import MAX_CLIENTS, Access, KeyFileError, hash_key, new_key, read_keys
+from service.access import MAX_CLIENTS, Access, Key, KeyFileError, hash_key, new_key, read_keys
 from service.errors import OverQuota, Unauthorized
 
 # Signed by itself, for this machine, until 2126.
@@ -107,7 +107,7 @@ class TestQuota:
         guard, _ = access(burst=1)
         guard.check(None, "a")
         guard.check(None, "b")
-        guard, _ = access(burst=1, keys={"x": hash_key("k")})
+        guard, _ = access(burst=1, keys={"x": Key(hash_key("k"))})
         guard.check("k", "a")
         with pytest.raises(OverQuota):
             guard.check("k", "b")

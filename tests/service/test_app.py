@@ -283,7 +283,10 @@ def test_priority_is_counted_by_class(serve):
     labels = {"route": "/superresolve", "code": "200"}
     for priority in ("nightly", "online"):
         assert app.metric("semsr_requests_total", **labels, priority=priority) == 1
-        assert app.metric("semsr_queue_duration_seconds_count", priority=priority) == 1
+        assert (
+            app.metric("semsr_queue_duration_seconds_count", priority=priority, model="identity")
+            == 1
+        )
 
 
 def test_nightly_requests_hold_half_of_the_places(serve):
@@ -355,7 +358,7 @@ def test_metrics_count_what_happened(serve):
     text = app.client.get("/metrics").text
     assert 'semsr_requests_total{code="200",priority="online",route="/superresolve"} 1.0' in text
     assert 'code="400"' in text
-    assert app.metric("semsr_batch_size_count") == 1
+    assert app.metric("semsr_batch_size_count", model="identity") == 1
     assert app.metric("semsr_engine_up") == 1
     assert app.client.get("/a/b/c").status_code == 404
     assert 'route="other"' in app.client.get("/metrics").text
@@ -397,7 +400,7 @@ def test_bug_in_a_quiet_route_reveals_nothing(serve, monkeypatch) -> None:
         raise RuntimeError("secret path")
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.routes.generate_latest", broken)
+        patch.setattr("service.routes.exposition", broken)
         response = app.client.get("/metrics")
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"

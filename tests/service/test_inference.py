@@ -204,7 +204,7 @@ class TestRoutes:
     @pytest.mark.parametrize(
         ("path", "status", "words"),
         [
-            ("/v2/models/other/infer", 404, "the model other is not served; identity version"),
+            ("/v2/models/other/infer", 404, "other is not served; served are: identity version"),
             ("/v2/models/identity/versions/9/infer", 404, "identity version 9 is not served"),
         ],
     )
@@ -248,7 +248,10 @@ class TestRoutes:
         }
         response = infer(app, "/v2/models/identity/infer", json.dumps(document).encode())
         assert response.status_code == 200
-        assert app.metric("semsr_queue_duration_seconds_count", priority="nightly") == 1
+        assert (
+            app.metric("semsr_queue_duration_seconds_count", priority="nightly", model="identity")
+            == 1
+        )
         assert app.metric("semsr_admitted_tiles") == 0
 
     def test_metadata_health_and_index(self, serve):

@@ -25,14 +25,16 @@ def test_engine_that_fails_its_golden_tile_is_not_served() -> None:
         return FakeEngine()
 
     with pytest.raises(EngineError, match="differs from the golden tile"):
-        load_model(settings(), wrong)
+        load_model(TINY_BUNDLE, settings(), wrong)
 
 
 def test_engine_is_warm_up_to_its_largest_batch() -> None:
     """The first requests pay for no first allocation, and a large limit for few batches."""
     engine = FakeEngine()
     engine.name = "identity"
-    model = load_model(settings(engine="identity", max_batch_size=6), lambda *_: engine)
+    model = load_model(
+        TINY_BUNDLE, settings(engine="identity", max_batch_size=6), lambda *_: engine
+    )
     # Twice each: the second run is what a batch of that size costs.
     assert [size for size, *_ in engine.batches] == [1, 1, 2, 2, 4, 4, 6, 6]
     assert sorted(model.batch_s) == [1, 2, 4, 6]
@@ -45,7 +47,7 @@ def test_largest_batch_is_the_bundles_own_unless_asked() -> None:
     """What the bundle was checked with is the default."""
     engine = FakeEngine()
     engine.name = "identity"
-    model = load_model(settings(engine="identity"), lambda *_: engine)
+    model = load_model(TINY_BUNDLE, settings(engine="identity"), lambda *_: engine)
     assert model.max_batch_size == load_bundle(TINY_BUNDLE).manifest.max_batch_size == 4
 
 

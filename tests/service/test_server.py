@@ -235,7 +235,7 @@ def test_slow_heads_and_clients_that_do_not_read_are_cut() -> None:
             while (not batches or admitted) and time.monotonic() < deadline_s:
                 text = httpx2.get(f"{server.url}/metrics", trust_env=False).text
                 batches, admitted = (
-                    float(re.findall(rf"^{name} (\S+)", text, re.MULTILINE)[0])
+                    float(re.findall(rf"^{name}(?:{{.*}})? (\S+)", text, re.MULTILINE)[0])
                     for name in ("semsr_batch_size_count", "semsr_admitted_tiles")
                 )
             assert batches > 0

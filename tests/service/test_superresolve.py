@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from service.app import Application, create_app
 from service.lifecycle import Lifecycle
+from service.local_models import LocalModels
 from service.settings import Settings
 from tests.fakes import FakeEngine
 
@@ -76,7 +78,7 @@ async def served(
     engine.name = "identity"
     app = create_app(
         Settings(bundle=TINY_BUNDLE, engine="identity", **settings),  # type: ignore[arg-type]
-        engine_loader=lambda *_: engine,
+        make_host=partial(LocalModels, engine_loader=lambda *_: engine),
         on_failure=on_failure,
     )
     lifecycle = app.lifecycle
@@ -267,7 +269,8 @@ async def test_stopping_while_loading_never_turns_ready() -> None:
     engine.name = "identity"
     engine.gate.clear()
     app = create_app(
-        Settings(bundle=TINY_BUNDLE, engine="identity"), engine_loader=lambda *_: engine
+        Settings(bundle=TINY_BUNDLE, engine="identity"),
+        make_host=partial(LocalModels, engine_loader=lambda *_: engine),
     )
     async with app.api.router.lifespan_context(app.api):
         await engine_started(engine)

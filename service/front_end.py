@@ -1,0 +1,42 @@
+"""A front end of a pool: `python -m service.front_end CONFIG`, started by the supervisor."""
+
+import functools
+import socket
+import sys
+
+import orjson
+
+from service.app import create_app
+from service.logs import configure_logs
+from service.memory import keep_freed_memory
+from service.pool.arena import Arena
+from service.pool.child_config import FrontEndConfig
+from service.pool.pool_models import PoolModels
+from service.server import serve
+from service.settings import Settings
+
+
+def run(config: FrontEndConfig) -> int:
+    """Serve until told to stop; returns the exit code."""
+    settings = Settings()
+    configure_logs(settings.log_level, settings.log_format, process=config.name)
+    keep_freed_memory()
+    make_host = functools.partial(
+        PoolModels,
+        arena=Arena.attach(config.arena_fd),
+        partition=config.partition,
+        snapshot=config.snapshot,
+        supervisor=config.supervisor,
+        name=config.name,
+    )
+    listener = socket.socket(fileno=config.listener_fd)
+    return serve(settings, listener, functools.partial(create_app, settings, make_host=make_host))
+
+
+def main() -> int:
+    """Read the argument and run."""
+    return run(FrontEndConfig(**orjson.loads(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

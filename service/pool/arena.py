@@ -1,0 +1,207 @@
+"""The memory that the processes of a pool share: tiles, the engines' state, metric snapshots.
+
+An anonymous file (memfd) that children inherit: it has no name that others could open, is readable
+by nobody but its owner, and is gone with the last process. Pages that were never touched take no
+memory.
+
+    header | engine rows | snapshot rows | partition 0: slot 0, slot 1, … | partition 1 | …
+
+A slot is the place of one tile: its input, then its answer. Each front end owns one partition and
+hands out its slots by itself, so no lock is shared. A slot is written by one process at a time: its
+input by the front end before it is submitted, its answer by the engine before it is reported.
+"""
+
+import json
+import mmap
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FORMAT_VERSION = 1
+MAX_ENGINES = 64
+SNAPSHOT_BYTES = 512 * 1024
+
+_PAGE = 4096
+_HEADER_BYTES = _PAGE
+_ENGINE_ROW = 16  # float64
+
+# Columns of an engine row. Times are seconds; the heartbeat is `time.monotonic()`, which all
+# processes of a machine share.
+HEARTBEAT, BUSY_S, ONLINE_DRAIN_S, NIGHTLY_DRAIN_S, WAITING, CONNECTIONS = range(6)
+
+
+class ArenaError(RuntimeError):
+    """Memory that is no arena of this version."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The arena's dimensions.
+
+    Attributes:
+        partitions: One for each front end, and spare ones for those that are started anew.
+        slots: Slots of one partition.
+        lr_bytes: Bytes of the largest input tile.
+        sr_bytes: Bytes of the largest answer.
+        snapshots: Rows of metric snapshots.
+    """
+
+    partitions: int
+    slots: int
+    lr_bytes: int
+    sr_bytes: int
+    snapshots: int
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of a slot, in whole pages."""
+        return _pages(_align(self.lr_bytes) + self.sr_bytes)
+
+    @property
+    def partition_bytes(self) -> int:
+        """Bytes of a partition."""
+        return self.slots * self.slot_bytes
+
+    @property
+    def snapshots_at(self) -> int:
+        """Where the snapshot rows begin."""
+        return _HEADER_BYTES + _pages(MAX_ENGINES * _ENGINE_ROW * 8)
+
+    @property
+    def slots_at(self) -> int:
+        """Where the first partition begins."""
+        return self.snapshots_at + self.snapshots * _pages(_PAGE + 2 * SNAPSHOT_BYTES)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return self.slots_at + self.partitions * self.partition_bytes
+
+
+class Arena:
+    """One process's view of the arena.
+
+    Attributes:
+        fd: File descriptor, for children to inherit.
+        geometry: The arena's dimensions.
+    """
+
+    def __init__(self, fd: int, geometry: Geometry) -> None:
+        """Map an arena; use `create` or `attach`."""
+        self.fd = fd
+        self.geometry = geometry
+        self._memory = mmap.mmap(fd, geometry.size)
+        self._engines: npt.NDArray[np.float64] = np.frombuffer(
+            self._memory, np.float64, MAX_ENGINES * _ENGINE_ROW, _HEADER_BYTES
+        ).reshape(MAX_ENGINES, _ENGINE_ROW)
+
+    @classmethod
+    def create(cls, geometry: Geometry) -> "Arena":
+        """Make an arena."""
+        fd = os.memfd_create("semsr-arena", os.MFD_CLOEXEC)
+        os.fchmod(fd, 0o600)
+        os.ftruncate(fd, geometry.size)
+        header = {"format_version": FORMAT_VERSION, "kind": "semsr-arena", **asdict(geometry)}
+        os.pwrite(fd, json.dumps(header).encode(), 0)
+        return cls(fd, geometry)
+
+    @classmethod
+    def attach(cls, fd: int) -> "Arena":
+        """Map an arena that another process made.
+
+        Raises:
+            ArenaError: It is none, or of another version.
+        """
+        text = os.pread(fd, _HEADER_BYTES, 0).rstrip(b"\0")
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            version = fields.pop("format_version"), fields.pop("kind")
+            geometry = Geometry(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArenaError(f"file descriptor {fd} is no arena: {error}") from error
+        if version != (FORMAT_VERSION, "semsr-arena"):
+            raise ArenaError(f"the arena has format {version}; expected {FORMAT_VERSION}")
+        return cls(fd, geometry)
+
+    def lr(self, slot: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+        """View a slot's input as (height, width) uint8."""
+        return self._view(self._slot_at(slot), height, width, self.geometry.lr_bytes)
+
+    def sr(self, slot: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+        """View a slot's answer as (height, width) uint8; every call gives an array of its own."""
+        start = self._slot_at(slot) + _align(self.geometry.lr_bytes)
+        return self._view(start, height, width, self.geometry.sr_bytes)
+
+    def partition(self, index: int) -> range:
+        """Return the slots of a partition."""
+        slots = self.geometry.slots
+        return range(index * slots, (index + 1) * slots)
+
+    def free_partition(self, index: int) -> None:
+        """Give the memory of a partition that nobody uses back to the system."""
+        size = self.geometry.partition_bytes
+        start = self.geometry.slots_at + index * size
+        self._memory.madvise(mmap.MADV_REMOVE, start, size)
+
+    def engine_row(self, index: int) -> npt.NDArray[np.float64]:
+        """Return an engine's row, writable; see the columns above."""
+        return self._engines[index]
+
+    def write_snapshot(self, row: int, content: bytes) -> None:
+        """Replace a row's snapshot; a reader sees the old one or the new one, never a mixture.
+
+        Raises:
+            ValueError: It is too large.
+        """
+        if len(content) > SNAPSHOT_BYTES:
+            raise ValueError(f"a snapshot of {len(content)} bytes; at most {SNAPSHOT_BYTES} fit")
+        state = self._snapshot_state(row)
+        other = 1 - int(state[0])
+        start = self._snapshot_at(row) + _PAGE + other * SNAPSHOT_BYTES
+        self._memory[start : start + len(content)] = content
+        state[1 + other] = len(content)
+        # One aligned word: whoever dies before it leaves the old snapshot in place.
+        state[0] = other
+
+    def read_snapshot(self, row: int) -> bytes:
+        """Return a row's snapshot; empty if there is none yet."""
+        state = self._snapshot_state(row)
+        while True:
+            current = int(state[0])
+            start = self._snapshot_at(row) + _PAGE + current * SNAPSHOT_BYTES
+            content = self._memory[start : start + int(state[1 + current])]
+            if current == int(state[0]):
+                return content
+
+    def _snapshot_at(self, row: int) -> int:
+        if not 0 <= row < self.geometry.snapshots:
+            raise ValueError(f"no snapshot row {row}; there are {self.geometry.snapshots}")
+        return self.geometry.snapshots_at + row * _pages(_PAGE + 2 * SNAPSHOT_BYTES)
+
+    def _snapshot_state(self, row: int) -> npt.NDArray[np.uint64]:
+        """Return which half is current, and the length of each."""
+        return np.frombuffer(self._memory, np.uint64, 3, self._snapshot_at(row))
+
+    def _slot_at(self, slot: int) -> int:
+        geometry = self.geometry
+        if not 0 <= slot < geometry.partitions * geometry.slots:
+            raise ValueError(f"no slot {slot}; there are {geometry.partitions * geometry.slots}")
+        return geometry.slots_at + slot * geometry.slot_bytes
+
+    def _view(self, start: int, height: int, width: int, limit: int) -> npt.NDArray[np.uint8]:
+        if not 0 < height * width <= limit:
+            raise ValueError(f"{height}x{width} bytes do not fit into {limit} of a slot")
+        view = np.frombuffer(self._memory, np.uint8, height * width, start)
+        return view.reshape(height, width)
+
+
+def _align(size: int) -> int:
+    """Round up to whole cache lines."""
+    return -(-size // 64) * 64
+
+
+def _pages(size: int) -> int:
+    return -(-size // _PAGE) * _PAGE

@@ -1,0 +1,130 @@
+"""Messages between the processes of a pool: Unix sockets that keep message boundaries.
+
+A socket's end tells at once that the process at the other end is gone, whatever it died of, and
+what did not fit into the kernel's buffer waits here. Addresses are abstract, so nothing is left
+behind in the file system; they are random, and only processes of the same user are let in.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+
+# Larger than any message: the greeting of an engine has the whole manifest's figures at most.
+MAX_MESSAGE_BYTES = 128 * 1024
+_BACKLOG = 128
+
+
+def listen() -> tuple[socket.socket, str]:
+    """Make a listening socket; returns it and its address."""
+    name = f"semsr-{secrets.token_hex(16)}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(f"\0{name}")
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener, name
+
+
+def connect(name: str) -> socket.socket:
+    """Connect to an address.
+
+    Raises:
+        OSError: Nobody listens there.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(f"\0{name}")
+        connection.setblocking(False)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def is_own_user(connection: socket.socket) -> bool:
+    """Whether the process at the other end belongs to this process's user."""
+    size = struct.calcsize("3i")
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _, user, _ = struct.unpack("3i", credentials)
+    return user == os.geteuid()
+
+
+class Channel:
+    """One connection on the running event loop."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        *,
+        on_message: Callable[[bytes], None],
+        on_close: Callable[[], None],
+    ) -> None:
+        """Begin to read.
+
+        Args:
+            connection: A connected socket; belongs to the channel from now on.
+            on_message: Called with each message.
+            on_close: Called once when the other end is gone; not after `close`.
+        """
+        self._connection = connection
+        self._on_message = on_message
+        self._on_close = on_close
+        self._loop = asyncio.get_running_loop()
+        self._outgoing: deque[bytes] = deque()
+        self._is_open = True
+        self._loop.add_reader(connection.fileno(), self._read)
+
+    def send(self, message: bytes) -> None:
+        """Send a message, or keep it until there is room; nothing happens once closed."""
+        if not self._is_open:
+            return
+        if not self._outgoing and self._try(message):
+            return
+        if not self._outgoing:
+            self._loop.add_writer(self._connection.fileno(), self._write)
+        self._outgoing.append(message)
+
+    def close(self) -> None:
+        """Close without `on_close`."""
+        if self._is_open:
+            self._is_open = False
+            self._loop.remove_reader(self._connection.fileno())
+            self._loop.remove_writer(self._connection.fileno())
+            self._connection.close()
+
+    def _read(self) -> None:
+        while self._is_open:
+            try:
+                message = self._connection.recv(MAX_MESSAGE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = b""
+            if not message:
+                self._lost()
+                return
+            self._on_message(message)
+
+    def _write(self) -> None:
+        while self._outgoing and self._try(self._outgoing[0]):
+            self._outgoing.popleft()
+        if self._is_open and not self._outgoing:
+            self._loop.remove_writer(self._connection.fileno())
+
+    def _try(self, message: bytes) -> bool:
+        """Send without waiting; False if there is no room. A lost peer is noticed by reading."""
+        try:
+            self._connection.send(message)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _lost(self) -> None:
+        if self._is_open:
+            self.close()
+            self._on_close()

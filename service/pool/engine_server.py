@@ -1,0 +1,210 @@
+"""The engine's end: tiles from the slots of several front ends into one batcher, and back."""
+
+import asyncio
+import functools
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from service.batcher import Batcher
+from service.errors import EngineFailed, ServiceError
+from service.pool.arena import (
+    BUSY_S,
+    CONNECTIONS,
+    HEARTBEAT,
+    NIGHTLY_DRAIN_S,
+    ONLINE_DRAIN_S,
+    WAITING,
+    Arena,
+)
+from service.pool.channel import Channel, is_own_user
+from service.pool.messages import (
+    Hello,
+    Kind,
+    SlotResult,
+    kind_of,
+    pack_error,
+    pack_hello,
+    pack_results,
+    parse_cancel,
+    parse_submission,
+)
+from service.scheduling.scheduler import Priority
+from service.tile_runner import TileResult
+
+log = structlog.get_logger()
+
+
+class EngineServer:
+    """Serves front ends out of the arena; create and use it on one event loop."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        arena: Arena,
+        batcher: Batcher,
+        *,
+        hello: Hello,
+        scale: int,
+        row: int,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            listener: Where front ends connect.
+            arena: Where their tiles are.
+            batcher: Runs them.
+            hello: What a front end is told when it connects.
+            scale: Upscaling factor.
+            row: Row of the arena that tells this engine's state.
+        """
+        self._listener = listener
+        self._arena = arena
+        self._batcher = batcher
+        self._hello = pack_hello(hello)
+        self._scale = scale
+        self._state = arena.engine_row(row)
+        self._connections: set[_Connection] = set()
+
+    def start(self) -> None:
+        """Let front ends in."""
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Let nobody in any more, and leave those who are there."""
+        asyncio.get_running_loop().remove_reader(self._listener.fileno())
+        for connection in list(self._connections):
+            connection.close()
+
+    def tell_state(self) -> None:
+        """Write down how much waits, for front ends and supervisor."""
+        state, batcher = self._state, self._batcher
+        state[ONLINE_DRAIN_S] = batcher.expected_wait_s(Priority.ONLINE)
+        state[NIGHTLY_DRAIN_S] = batcher.expected_wait_s(Priority.NIGHTLY)
+        state[WAITING] = batcher.depth
+        state[CONNECTIONS] = len(self._connections)
+        state[BUSY_S] = batcher.oldest_batch_s()
+        state[HEARTBEAT] = time.monotonic()
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        accepted.setblocking(False)
+        if not is_own_user(accepted):
+            log.warning("stranger_refused")
+            accepted.close()
+            return
+        connection = _Connection(
+            accepted,
+            self._arena,
+            self._batcher,
+            scale=self._scale,
+            tell_state=self.tell_state,
+            on_close=self._connections.discard,
+        )
+        self._connections.add(connection)
+        self.tell_state()
+        connection.channel.send(self._hello)
+
+
+class _Connection:
+    """One front end."""
+
+    def __init__(
+        self,
+        accepted: socket.socket,
+        arena: Arena,
+        batcher: Batcher,
+        *,
+        scale: int,
+        tell_state: Callable[[], None],
+        on_close: Callable[["_Connection"], None],
+    ) -> None:
+        self._arena = arena
+        self._batcher = batcher
+        self._scale = scale
+        self._tell_state = tell_state
+        self._on_close = on_close
+        self._loop = asyncio.get_running_loop()
+        self._futures: dict[int, asyncio.Future[TileResult]] = {}
+        self._results: list[SlotResult] = []
+        self.channel = Channel(accepted, on_message=self._receive, on_close=self._lost)
+
+    def close(self) -> None:
+        """Leave the front end, which then knows that its tiles are lost."""
+        self.channel.close()
+        self._on_close(self)
+
+    def _receive(self, message: bytes) -> None:
+        match kind_of(message):
+            case Kind.SUBMIT:
+                self._submit(message)
+            case Kind.CANCEL:
+                # What is under way is answered when its batch is done: its slot is in use.
+                taken = [s for s in parse_cancel(message) if self._withdraw(s)]
+                if taken:
+                    self.channel.send(pack_error(taken, None))
+            case kind:
+                raise ValueError(f"a front end sent {kind.name}")
+        self._tell_state()
+
+    def _submit(self, message: bytes) -> None:
+        submission = parse_submission(message)
+        height, width = submission.shape
+        scale = self._scale
+        try:
+            futures = self._batcher.submit(
+                [self._arena.lr(slot, height, width) for slot in submission.slots],
+                deadline_s=submission.deadline_s,
+                priority=submission.priority,
+                outputs=[
+                    self._arena.sr(slot, scale * height, scale * width) for slot in submission.slots
+                ],
+                is_admitted=submission.is_retry,
+            )
+        except ServiceError as error:
+            self.channel.send(pack_error(submission.slots, error))
+            return
+        for slot, future in zip(submission.slots, futures, strict=True):
+            self._futures[slot] = future
+            future.add_done_callback(functools.partial(self._settle, slot))
+
+    def _withdraw(self, slot: int) -> bool:
+        future = self._futures.get(slot)
+        return future is not None and self._batcher.withdraw(future)
+
+    def _settle(self, slot: int, future: asyncio.Future[TileResult]) -> None:
+        self._futures.pop(slot, None)
+        if future.cancelled():
+            return  # whoever withdrew it answers
+        error = future.exception()
+        if error is not None:
+            known = error if isinstance(error, ServiceError) else EngineFailed(str(error))
+            self.channel.send(pack_error([slot], known))
+            return
+        result = future.result()
+        if not self._results:
+            # The tiles of a batch settle one after the other: one message tells of them all.
+            self._loop.call_soon(self._send_results)
+        self._results.append(
+            SlotResult(slot, result.batch_size, result.queue_s, result.infer_s, result.flags)
+        )
+
+    def _send_results(self) -> None:
+        results: Sequence[SlotResult] = self._results
+        self._results = []
+        self.channel.send(pack_results(results))
+        self._tell_state()
+
+    def _lost(self) -> None:
+        """The front end has died: nobody wants its tiles."""
+        for slot in list(self._futures):
+            self._withdraw(slot)
+        self._on_close(self)
+        self._tell_state()
+        log.info("front_end_left")

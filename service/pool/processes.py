@@ -1,0 +1,103 @@
+"""What every process of a pool does besides its work: hold on to the supervisor, publish metrics.
+
+A child is told what it is by one JSON argument; settings come from the environment, as ever.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry
+
+from service.pool import snapshots
+from service.pool.arena import Arena
+from service.pool.channel import Channel, connect
+
+log = structlog.get_logger()
+
+PUBLISH_PERIOD_S = 1.0
+
+
+class SupervisorLink:
+    """A child's connection to its supervisor: JSON both ways; its end is the end of the child."""
+
+    def __init__(
+        self,
+        address: str,
+        name: str,
+        *,
+        on_message: Callable[[dict[str, Any]], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        """Connect and say who this is.
+
+        Raises:
+            OSError: The supervisor is gone already.
+        """
+        self._channel = Channel(
+            connect(address),
+            on_message=lambda message: on_message(orjson.loads(message)),
+            on_close=on_lost,
+        )
+        self.tell(process=name)
+
+    def tell(self, **fields: object) -> None:
+        """Send a message."""
+        self._channel.send(orjson.dumps(fields))
+
+    def close(self) -> None:
+        """Leave."""
+        self._channel.close()
+
+
+def report_failure(address: str, name: str, reason: str) -> None:
+    """Tell the supervisor why this process ends before it was ready."""
+    with contextlib.suppress(OSError), connect(address) as connection:
+        connection.send(orjson.dumps({"process": name, "failed": reason[:2000]}))
+
+
+class Publisher:
+    """Writes a process's metrics into its row, on top of its predecessor's counters."""
+
+    def __init__(self, arena: Arena, row: int, registry: CollectorRegistry) -> None:
+        """Take over the row.
+
+        Args:
+            arena: Where the row is.
+            row: Which.
+            registry: This process's metrics.
+        """
+        self._arena = arena
+        self._row = row
+        self._registry = registry
+        self._before = snapshots.counters_only(snapshots.parse(arena.read_snapshot(row)))
+
+    def publish(self) -> None:
+        """Write the metrics as they are now."""
+        merged = snapshots.merge([self._before, self._registry.collect()])
+        try:
+            self._arena.write_snapshot(self._row, snapshots.pack(merged))
+        except ValueError as error:
+            log.error("metrics_not_published", error=str(error))  # noqa: TRY400
+
+    async def run(self) -> None:
+        """Publish for ever."""
+        while True:
+            self.publish()
+            await asyncio.sleep(PUBLISH_PERIOD_S)
+
+
+def collect(arena: Arena) -> list[Any]:
+    """Give the metrics of all processes."""
+    rows = range(arena.geometry.snapshots)
+    return snapshots.merge(snapshots.parse(arena.read_snapshot(row)) for row in rows)
+
+
+def drop_state(arena: Arena, row: int) -> None:
+    """Leave only counters of a process that has died, and is no longer in any state."""
+    counters = snapshots.counters_only(snapshots.parse(arena.read_snapshot(row)))
+    with contextlib.suppress(ValueError):
+        arena.write_snapshot(row, snapshots.pack(counters))

@@ -1,0 +1,426 @@
+"""A front end's view of a model whose engines are processes of their own.
+
+A tile is copied into a slot and named to the engine process that will be done first; its answer is
+a view of the same slot, which is free again when nobody holds the view any more: whoever still
+sends it keeps it.
+
+If an engine process dies, its tiles are given to another one, or to its successor, once: a tile
+that is there when two of them die may be what kills them.
+"""
+
+import asyncio
+import functools
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull, ServiceError
+from service.pool.arena import NIGHTLY_DRAIN_S, ONLINE_DRAIN_S, WAITING, Arena
+from service.pool.channel import Channel, connect
+from service.pool.messages import (
+    Hello,
+    Kind,
+    SlotResult,
+    Submission,
+    kind_of,
+    pack_cancel,
+    pack_submission,
+    parse_error,
+    parse_hello,
+    parse_results,
+)
+from service.scheduling.scheduler import Priority
+from service.tile_runner import Tile, TileResult
+
+log = structlog.get_logger()
+
+# Longest that a tile waits for an engine process to be there again.
+_MAX_ORPHAN_S = 30.0
+_RECONNECT_S = 0.1
+
+
+class Slots:
+    """The slots of this front end; taken on the event loop, freed on any thread."""
+
+    def __init__(self, arena: Arena, partition: int) -> None:
+        self.arena = arena
+        self._free = list(arena.partition(partition))
+        self._held: dict[int, weakref.ref[Tile]] = {}
+
+    @property
+    def num_free(self) -> int:
+        """Slots that nobody uses."""
+        return len(self._free)
+
+    def take(self) -> int:
+        """Take a slot, the one that was used last: its memory is warm."""
+        return self._free.pop()
+
+    def give_back(self, slot: int) -> None:
+        """Free a slot."""
+        self._free.append(slot)
+
+    def lend(self, slot: int, height: int, width: int) -> Tile:
+        """View the answer in a slot; the slot is free when the view and all its views are gone."""
+        view = self.arena.sr(slot, height, width)
+        # Every view of a view refers to the same array, which lives as long as any of them.
+        owner = view.base
+        if not isinstance(owner, np.ndarray):
+            raise TypeError("an arena's view is one of an array")
+        self._held[slot] = weakref.ref(owner, lambda _: self._unlend(slot))
+        return view
+
+    def _unlend(self, slot: int) -> None:
+        self._held.pop(slot, None)
+        self._free.append(slot)
+
+
+@dataclass(slots=True, eq=False)
+class _Tile:
+    slot: int
+    shape: tuple[int, int]
+    future: asyncio.Future[TileResult]
+    deadline_s: float | None
+    priority: Priority
+    is_retry: bool = False
+    expiry: asyncio.TimerHandle | None = None
+
+
+class EngineLink:
+    """The connection to one engine process, and to each that takes its place."""
+
+    def __init__(
+        self,
+        address: str,
+        row: int,
+        arena: Arena,
+        *,
+        on_hello: Callable[["EngineLink", Hello], None],
+    ) -> None:
+        """Begin to connect.
+
+        Args:
+            address: Where the engine processes of this place listen, one after the other.
+            row: Row of the arena that tells the engine's state.
+            arena: The arena.
+            on_hello: Told when an engine process is ready.
+        """
+        self.address = address
+        self.under_way: dict[int, _Tile] = {}
+        self.is_up = False
+        self.per_tile_s = 0.0
+        self.on_results: Callable[[EngineLink, list[SlotResult]], None] = _nothing
+        self.on_error: Callable[[EngineLink, Sequence[int], ServiceError | None], None] = _nothing
+        self.on_lost: Callable[[EngineLink], None] = _nothing
+        self._state = arena.engine_row(row)
+        self._on_hello = on_hello
+        self._channel: Channel | None = None
+        self._is_closed = False
+        self._connect()
+
+    def drain_s(self, priority: Priority) -> float:
+        """Seconds after which what waits there now will be done."""
+        column = ONLINE_DRAIN_S if priority is Priority.ONLINE else NIGHTLY_DRAIN_S
+        return float(self._state[column])
+
+    @property
+    def num_waiting(self) -> int:
+        """Tiles that wait there, as last told."""
+        return int(self._state[WAITING])
+
+    def send(self, message: bytes) -> None:
+        """Send a message to the engine process."""
+        if self._channel is not None:
+            self._channel.send(message)
+
+    def close(self) -> None:
+        """Leave the engine process."""
+        self._is_closed = True
+        self.is_up = False
+        if self._channel is not None:
+            self._channel.close()
+
+    def _connect(self) -> None:
+        if self._is_closed:
+            return
+        try:
+            connection = connect(self.address)
+        except OSError:
+            # The supervisor holds the listening socket: it is gone too, or the queue is full.
+            asyncio.get_running_loop().call_later(_RECONNECT_S, self._connect)
+            return
+        self._channel = Channel(connection, on_message=self._receive, on_close=self._lost)
+
+    def _receive(self, message: bytes) -> None:
+        match kind_of(message):
+            case Kind.HELLO:
+                hello = parse_hello(message)
+                self.is_up = True
+                self.per_tile_s = min(t / size for size, t in hello.batch_s.items())
+                self._on_hello(self, hello)
+            case Kind.RESULT:
+                self.on_results(self, parse_results(message))
+            case Kind.ERROR:
+                self.on_error(self, *parse_error(message))
+            case kind:
+                raise ValueError(f"an engine process sent {kind.name}")
+
+    def _lost(self) -> None:
+        was_up, self.is_up, self._channel = self.is_up, False, None
+        # The next one takes over the same address.
+        self._connect()
+        if was_up:
+            self.on_lost(self)
+
+
+def _nothing(*_: object) -> None:
+    """What a link tells before a runner listens."""
+
+
+class RemoteRunner:
+    """Runs tiles on the engine processes of one model; see `service.tile_runner.TileRunner`."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        *,
+        model: str,
+        scale: int,
+        max_queue: int,
+        online_budget_s: float,
+    ) -> None:
+        """Begin without an engine.
+
+        Args:
+            slots: Of this front end.
+            model: Name, for errors.
+            scale: Upscaling factor.
+            max_queue: Most tiles that wait in one engine process.
+            online_budget_s: When an online tile without a deadline is due.
+        """
+        self._slots = slots
+        self._model = model
+        self._scale = scale
+        self._max_queue = max_queue
+        self._online_budget_s = online_budget_s
+        self._links: list[EngineLink] = []
+        self._orphans: list[_Tile] = []
+        self._loop = asyncio.get_running_loop()
+        self._num_open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_closing = False
+
+    def add(self, link: EngineLink) -> None:
+        """Use an engine process that is ready."""
+        link.on_results = self._take_results
+        link.on_error = self._take_error
+        link.on_lost = self._take_loss
+        if link not in self._links:
+            self._links.append(link)
+        orphans, self._orphans = self._orphans, []
+        for tile in orphans:
+            self._send([tile], link)
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why no tile can be run now; None if it can."""
+        if self._is_closing:
+            return "the service is shutting down"
+        if not any(link.is_up for link in self._links):
+            return f"the engine of {self._model} is being started anew"
+        return None
+
+    def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
+        """Estimate in how many seconds what waits or is under way now will be done."""
+        waits = [link.drain_s(priority) for link in self._links if link.is_up]
+        return min(waits, default=1.0)
+
+    def check(
+        self, count: int, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE
+    ) -> None:
+        """Refuse tiles that would surely not be admitted; the engine process decides of the rest.
+
+        Raises:
+            QueueFull: There are too many, or what waits will not be done before they are due.
+            NotReady: No engine process is there.
+        """
+        link = self._choose(priority)
+        wait_s = link.drain_s(priority)
+        if count > self._slots.num_free:
+            raise QueueFull(
+                f"{count} slots are needed and {self._slots.num_free} are free",
+                retry_after_s=wait_s,
+            )
+        if link.num_waiting + count > self._max_queue:
+            raise QueueFull(
+                f"{link.num_waiting} tiles wait and {count} more do not fit into the queue of "
+                f"{self._max_queue}",
+                retry_after_s=wait_s,
+            )
+        allowed_s = self._online_budget_s
+        if deadline_s is not None:
+            allowed_s = deadline_s - time.monotonic()
+        if priority is Priority.ONLINE and wait_s > allowed_s:
+            raise QueueFull(
+                f"what waits will be done in {wait_s:.2f} s; the request allows {allowed_s:.2f} s",
+                retry_after_s=wait_s,
+            )
+
+    def submit(
+        self,
+        tiles: Sequence[Tile],
+        *,
+        deadline_s: float | None = None,
+        priority: Priority = Priority.ONLINE,
+    ) -> list[asyncio.Future[TileResult]]:
+        """Queue the tiles of one request; the engine process's refusal comes by the futures.
+
+        Raises:
+            QueueFull: There are not as many slots.
+            NotReady: No engine process is there.
+        """
+        self.check(len(tiles), deadline_s=deadline_s, priority=priority)
+        placed: list[_Tile] = []
+        for pixels in tiles:
+            slot = self._slots.take()
+            height, width = pixels.shape
+            self._slots.arena.lr(slot, height, width)[...] = pixels
+            tile = _Tile(slot, (height, width), self._loop.create_future(), deadline_s, priority)
+            tile.future.add_done_callback(functools.partial(self._forget, tile))
+            placed.append(tile)
+        self._num_open += len(placed)
+        self._idle.clear()
+        self._send(placed, self._choose(priority))
+        return [tile.future for tile in placed]
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until every submitted tile is settled; False if the time ran out before."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Refuse new tiles, fail those that are left, and leave the engine processes."""
+        self._is_closing = True
+        tiles = [tile for link in self._links for tile in link.under_way.values()]
+        for link in self._links:
+            link.close()
+            link.under_way.clear()
+        tiles += self._orphans
+        self._orphans = []
+        for tile in tiles:
+            self._fail(tile, NotReady("the service is shutting down"))
+
+    def _choose(self, priority: Priority) -> EngineLink:
+        """Return the engine process that will be done first."""
+        up = [link for link in self._links if link.is_up]
+        if not up or self._is_closing:
+            raise NotReady(self.unavailable or "no engine is there", retry_after_s=1.0)
+        # What it was sent since it last told counts too.
+        return min(
+            up, key=lambda link: max(link.drain_s(priority), len(link.under_way) * link.per_tile_s)
+        )
+
+    def _send(self, tiles: Sequence[_Tile], link: EngineLink) -> None:
+        """Send tiles of one request, or a single one again."""
+        first = tiles[0]
+        for tile in tiles:
+            link.under_way[tile.slot] = tile
+        submission = Submission(
+            [tile.slot for tile in tiles],
+            first.shape,
+            first.priority,
+            first.deadline_s,
+            first.is_retry,
+        )
+        link.send(pack_submission(submission))
+
+    def _take_results(self, link: EngineLink, results: list[SlotResult]) -> None:
+        for result in results:
+            tile = link.under_way.pop(result.slot)
+            if tile.future.done():
+                self._slots.give_back(tile.slot)
+                continue
+            height, width = (self._scale * side for side in tile.shape)
+            tile.future.set_result(
+                TileResult(
+                    self._slots.lend(tile.slot, height, width),
+                    result.flags,
+                    result.queue_s,
+                    result.infer_s,
+                    result.batch_size,
+                )
+            )
+
+    def _take_error(
+        self, link: EngineLink, slots: Sequence[int], error: ServiceError | None
+    ) -> None:
+        for slot in slots:
+            tile = link.under_way.pop(slot)
+            self._slots.give_back(slot)
+            if not tile.future.done():
+                tile.future.set_exception(error or EngineFailed("the tile was taken out"))
+
+    def _take_loss(self, link: EngineLink) -> None:
+        """An engine process has died: what it had is tried once more elsewhere."""
+        tiles = list(link.under_way.values())
+        link.under_way.clear()
+        log.warning("engine_lost", model=self._model, tiles=len(tiles))
+        for tile in tiles:
+            if tile.future.done():
+                self._slots.give_back(tile.slot)
+            elif tile.is_retry:
+                self._fail(tile, EngineFailed("the engine died twice with this tile"))
+            else:
+                self._retry(tile)
+
+    def _retry(self, tile: _Tile) -> None:
+        tile.is_retry = True
+        if self.unavailable is None:
+            self._send([tile], self._choose(tile.priority))
+            return
+        self._orphans.append(tile)
+        left_s = _MAX_ORPHAN_S
+        if tile.deadline_s is not None:
+            left_s = min(left_s, tile.deadline_s - time.monotonic())
+        tile.expiry = self._loop.call_later(left_s, self._expire, tile)
+
+    def _expire(self, tile: _Tile) -> None:
+        if tile in self._orphans:
+            self._orphans.remove(tile)
+            if tile.deadline_s is not None and time.monotonic() >= tile.deadline_s:
+                self._fail(tile, DeadlineExceeded("the deadline passed while the engine restarted"))
+            else:
+                self._fail(tile, NotReady("the engine did not come back", retry_after_s=1.0))
+
+    def _fail(self, tile: _Tile, error: ServiceError) -> None:
+        """Settle a tile that no engine process has."""
+        self._slots.give_back(tile.slot)
+        if not tile.future.done():
+            tile.future.set_exception(error)
+
+    def _forget(self, tile: _Tile, future: asyncio.Future[TileResult]) -> None:
+        """Runs when a tile's future is done, however that came about."""
+        if tile.expiry is not None:
+            tile.expiry.cancel()
+        self._num_open -= 1
+        if not self._num_open:
+            self._idle.set()
+        if not future.cancelled():
+            return
+        if tile in self._orphans:
+            self._orphans.remove(tile)
+            self._slots.give_back(tile.slot)
+            return
+        for link in self._links:
+            # Its slot stays the engine's until it answers.
+            if link.under_way.get(tile.slot) is tile:
+                link.send(pack_cancel([tile.slot]))

@@ -1,0 +1,108 @@
+"""Metrics of several processes as if they were one.
+
+Every process writes its metrics into its row of the arena once a second; whoever is asked adds them
+up. A process that is started anew goes on counting where the one before it in its row stopped, so
+that no counter ever falls.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
+
+FORMAT_VERSION = 1
+
+# Gauges that are no amounts: what counts is the largest, or the first.
+_LARGEST = frozenset(
+    {
+        "semsr_model_info",
+        "semsr_event_loop_lag_seconds",
+        "python_info",
+        "process_max_fds",
+    }
+)
+_SMALLEST = frozenset({"process_start_time_seconds"})
+
+
+def pack(families: Iterable[Metric]) -> bytes:
+    """Write metrics down."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "families": [
+            [
+                family.name,
+                family.documentation,
+                family.type,
+                [[s.name, _text(s.labels), float(s.value)] for s in family.samples],
+            ]
+            for family in families
+        ],
+    }
+    return orjson.dumps(content)
+
+
+def parse(content: bytes) -> list[Metric]:
+    """Read what `pack` wrote; nothing is no metrics.
+
+    Raises:
+        ValueError: It is of another version.
+    """
+    if not content:
+        return []
+    fields: dict[str, Any] = orjson.loads(content)
+    if fields.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"a metric snapshot of version {fields.get('format_version')}; "
+            f"expected {FORMAT_VERSION}"
+        )
+    families: list[Metric] = []
+    for name, documentation, kind, samples in fields["families"]:
+        family = Metric(name, documentation, kind)
+        family.samples = [Sample(*sample) for sample in samples]
+        families.append(family)
+    return families
+
+
+def counters_only(families: Iterable[Metric]) -> list[Metric]:
+    """Leave out what a process that is gone has no more: the state it was in."""
+    return [family for family in families if family.type in {"counter", "histogram", "summary"}]
+
+
+def merge(sets: Iterable[Iterable[Metric]]) -> list[Metric]:
+    """Add up the metrics of several processes."""
+    merged: dict[str, Metric] = {}
+    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for families in sets:
+        for family in families:
+            own = merged.setdefault(
+                family.name, Metric(family.name, family.documentation, family.type)
+            )
+            known = values.setdefault(own.name, {})
+            for sample in family.samples:
+                key = sample.name, tuple(sorted(_text(sample.labels).items()))
+                known[key] = (
+                    _together(own.name, sample.name, known[key], sample.value)
+                    if key in known
+                    else sample.value
+                )
+    for name, family in merged.items():
+        family.samples = [
+            Sample(sample_name, dict(labels), value)
+            for (sample_name, labels), value in values[name].items()
+        ]
+    return list(merged.values())
+
+
+def _together(family: str, sample: str, first: float, second: float) -> float:
+    if family in _LARGEST:
+        return max(first, second)
+    if family in _SMALLEST or sample.endswith("_created"):
+        return min(first, second)
+    return first + second
+
+
+def _text(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels as text: some are enum members."""
+    return {name: str(value) for name, value in labels.items()}

@@ -1,0 +1,574 @@
+"""Starts the processes of a pool, keeps them running, and ends them in order.
+
+Serves nothing itself and imports no runtime, so there is little that could make it fail. It holds
+what must outlive the others: the arena, the listening sockets (those of HTTP and those of the
+engines: connections wait in them while a process is started anew), and what an engine was measured
+with, so that its successor need not measure again.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from export.bundle import Bundle, BundleError, load_bundle
+from service.engines.cpu import share_cpus
+from service.metrics import Metrics
+from service.pool.arena import (
+    BUSY_S,
+    CONNECTIONS,
+    HEARTBEAT,
+    MAX_ENGINES,
+    Arena,
+    Geometry,
+)
+from service.pool.channel import Channel, is_own_user, listen
+from service.pool.child_config import EngineConfig, FrontEndConfig
+from service.pool.processes import Publisher, drop_state
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+EXIT_OK = 0
+EXIT_FAILED = 3
+EXIT_FORCED = 5
+
+# A process that never becomes ready is started so often in a row, each time after a longer pause.
+_MAX_FAILURES = 5
+_BACKOFF_S = 0.5
+_WATCH_PERIOD_S = 0.5
+# Beyond the time that a process was given to end by itself.
+_KILL_AFTER_S = 2.0
+# Partitions beyond those in use: the one of a front end that has died rests for a while.
+_SPARE_PARTITIONS = 2
+
+
+class LoadError(Exception):
+    """A model could not be loaded."""
+
+
+@dataclass(eq=False)
+class _Child:
+    """One place that a process fills, and another one after it.
+
+    Attributes:
+        name: Name of the processes, for the log.
+        command: Makes a process's arguments.
+        fds: File descriptors that it inherits.
+        on_end: Called when a process has ended.
+        is_wanted: Whether it is started anew.
+        is_ready: Whether the process that runs now said that it is ready.
+        ready: Settled when the first one is, or cannot be.
+    """
+
+    name: str
+    command: Callable[[], list[str]]
+    fds: tuple[int, ...]
+    on_end: Callable[[], None]
+    ready: asyncio.Future[dict[str, Any]]
+    is_wanted: bool = True
+    is_ready: bool = False
+    process: asyncio.subprocess.Process | None = None
+    reason: str = ""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process that runs now."""
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+
+@dataclass(eq=False)
+class _Engine:
+    """The place of one engine process.
+
+    Attributes:
+        row: Row of the arena.
+        address: Where front ends connect.
+        listener: The socket that listens there.
+        child: The place's processes.
+    """
+
+    row: int
+    address: str
+    listener: socket.socket
+    child: _Child
+
+
+@dataclass(eq=False)
+class _Model:
+    """One loading of one model."""
+
+    name: str
+    path: Path
+    generation: int
+    engines: list[_Engine] = field(default_factory=list["_Engine"])
+
+
+class Supervisor:
+    """One pool; create it on its event loop."""
+
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket]) -> None:
+        """Lay everything out; `run` starts it.
+
+        Args:
+            settings: The service's settings.
+            listeners: One listening socket for each front end.
+
+        Raises:
+            BundleError: A bundle is damaged or unknown.
+        """
+        self._settings = settings
+        self._listeners = list(listeners)
+        bundles = {name: load_bundle(path) for name, path in settings.model_paths().items()}
+        self._paths = {
+            name or _default_name(settings, bundle): bundle.path for name, bundle in bundles.items()
+        }
+        num_fronts = len(self._listeners)
+        self._arena = Arena.create(
+            Geometry(
+                partitions=num_fronts + _SPARE_PARTITIONS,
+                # Tiles that nobody waits for any more keep theirs until their batch is done, and
+                # admitted ones must never lack one.
+                slots=2 * settings.max_queue,
+                lr_bytes=max(_tile_bytes(bundle) for bundle in bundles.values()),
+                sr_bytes=max(_answer_bytes(bundle) for bundle in bundles.values()),
+                snapshots=1 + num_fronts + MAX_ENGINES,
+            )
+        )
+        self._metrics = Metrics()
+        self._publisher = Publisher(self._arena, 0, self._metrics.registry)
+        self._control, self._address = listen()
+        self._partitions = deque(range(num_fronts + _SPARE_PARTITIONS))
+        self._rows = set(range(MAX_ENGINES))
+        self._generations = itertools.count(1)
+        self._models: dict[str, _Model] = {}
+        # Those too that are being loaded, or are served no longer and not yet gone.
+        self._alive: set[_Model] = set()
+        self._fronts: list[_Child] = []
+        self._channels: dict[str, Channel] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changing = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._exit_code = EXIT_OK
+        self._stop_signal = signal.SIGTERM
+        self._signals = 0
+
+    async def run(self) -> int:
+        """Run the pool until it is told to stop, or cannot go on.
+
+        Returns:
+            0 after a graceful stop, 3 after a failure.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._handle_signal, number)
+        self._loop.add_reader(self._control.fileno(), self._accept)
+        for name, path in self._paths.items():
+            model = self._start_model(name, path)
+            self._models[name] = model
+            for engine in model.engines:
+                engine.child.ready.add_done_callback(self._fail_if_never_ready)
+        for index, listener in enumerate(self._listeners):
+            child = self._make_front(index, listener)
+            child.ready.add_done_callback(self._fail_if_never_ready)
+            self._fronts.append(child)
+            self._keep(self._run_child(child))
+        self._keep(self._watch())
+        await self._stopping.wait()
+        await self._stop()
+        return self._exit_code
+
+    # --- starting and keeping ---
+
+    def _start_model(self, name: str, path: Path) -> _Model:
+        """Start the engine processes of one loading of a model."""
+        model = _Model(name, path, next(self._generations))
+        self._alive.add(model)
+        count = self._settings.engine_processes
+        for index in range(count):
+            row = min(self._rows)
+            self._rows.remove(row)
+            listener, address = listen()
+            device = _device(self._settings.device, index)
+            cpus = share_cpus(index, count) if device == "cpu" and count > 1 else None
+            config = EngineConfig(
+                name=f"engine-{row}",
+                arena_fd=self._arena.fd,
+                listener_fd=listener.fileno(),
+                supervisor=self._address,
+                row=row,
+                snapshot=self._engine_snapshot(row),
+                model=name,
+                bundle=str(path),
+                device=device,
+                cpus=cpus,
+            )
+            child = self._make_engine_child(config)
+            model.engines.append(_Engine(row, address, listener, child))
+            self._keep(self._run_child(child))
+        return model
+
+    def _make_engine_child(self, config: EngineConfig) -> _Child:
+        def command() -> list[str]:
+            known = child.ready.result() if child.ready.done() else {}
+            changes = {name: known[name] for name in ("engine", "batch_s") if name in known}
+            return _command("service.pool.engine", {**asdict(config), **changes})
+
+        def on_end() -> None:
+            # Zero waits and zero connections: nobody asks a process that is gone.
+            self._arena.engine_row(config.row)[:] = 0
+            drop_state(self._arena, config.snapshot)
+
+        child = _Child(
+            name=config.name,
+            command=command,
+            fds=(config.arena_fd, config.listener_fd),
+            on_end=on_end,
+            ready=self._loop.create_future(),
+        )
+        return child
+
+    def _make_front(self, index: int, listener: socket.socket) -> _Child:
+        partitions: list[int] = []
+
+        def command() -> list[str]:
+            # The one that has rested longest: what an engine may still write for the process that
+            # died goes to its old one.
+            partitions.append(self._partitions.popleft())
+            config = FrontEndConfig(
+                name=f"front-{index}",
+                arena_fd=self._arena.fd,
+                listener_fd=listener.fileno(),
+                supervisor=self._address,
+                partition=partitions[-1],
+                snapshot=1 + index,
+            )
+            return _command("service.front_end", asdict(config))
+
+        def on_end() -> None:
+            partition = partitions.pop()
+            self._arena.free_partition(partition)
+            self._partitions.append(partition)
+            drop_state(self._arena, 1 + index)
+
+        return _Child(
+            name=f"front-{index}",
+            command=command,
+            fds=(self._arena.fd, listener.fileno()),
+            on_end=on_end,
+            ready=self._loop.create_future(),
+        )
+
+    async def _run_child(self, child: _Child) -> None:
+        """Run a place's processes, one after the other."""
+        failures = 0
+        while child.is_wanted and not self._stopping.is_set():
+            child.is_ready = False
+            child.process = await asyncio.create_subprocess_exec(
+                *child.command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=child.fds,
+                # Ctrl-C on a terminal reaches the supervisor alone, which ends them in order.
+                process_group=0,
+            )
+            code = await child.process.wait()
+            child.on_end()
+            if self._stopping.is_set() or not child.is_wanted:
+                return
+            log.warning("process_ended", child=child.name, code=code, was_ready=child.is_ready)
+            failures = 0 if child.is_ready else failures + 1
+            if not child.ready.done() or failures == _MAX_FAILURES:
+                reason = child.reason or f"{child.name} ended with code {code}; its log says why"
+                if child.ready.done():
+                    self._fail(reason)
+                else:
+                    child.ready.set_exception(LoadError(reason))
+                return
+            self._metrics.process_restarts.labels(child.name.partition("-")[0]).inc()
+            if failures:
+                await asyncio.sleep(_BACKOFF_S * 2 ** (failures - 1))
+
+    async def _watch(self) -> None:
+        """Publish metrics, and kill engines that hang."""
+        while True:
+            self._publisher.publish()
+            await asyncio.sleep(_WATCH_PERIOD_S)
+            for model in self._alive:
+                for engine in model.engines:
+                    self._check_hanging(engine)
+
+    def _check_hanging(self, engine: _Engine) -> None:
+        state = self._arena.engine_row(engine.row)
+        if not engine.child.is_ready or not state[HEARTBEAT]:
+            return
+        busy_s = max(float(state[BUSY_S]), time.monotonic() - float(state[HEARTBEAT]))
+        if busy_s > self._settings.engine_timeout_s:
+            log.error("engine_hangs", child=engine.child.name, seconds=round(busy_s, 1))
+            engine.child.signal(signal.SIGKILL)
+
+    # --- what children say ---
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._control.accept()
+        except BlockingIOError:
+            return
+        accepted.setblocking(False)
+        if not is_own_user(accepted):
+            log.warning("stranger_refused")
+            accepted.close()
+            return
+        name: list[str] = []
+
+        def receive(message: bytes) -> None:
+            fields = orjson.loads(message)
+            if "process" in fields:
+                name.append(fields["process"])
+                self._channels[name[0]] = channel
+            self._hear(name[0], fields)
+
+        def lost() -> None:
+            if name and self._channels.get(name[0]) is channel:
+                del self._channels[name[0]]
+
+        channel = Channel(accepted, on_message=receive, on_close=lost)
+
+    def _hear(self, name: str, fields: dict[str, Any]) -> None:
+        for child in self._children():
+            if child.name == name:
+                self._hear_child(child, fields)
+        if "request" in fields:
+            self._keep(self._answer(name, fields))
+
+    def _hear_child(self, child: _Child, fields: dict[str, Any]) -> None:
+        if "failed" in fields:
+            child.reason = str(fields["failed"])
+        is_front = child in self._fronts
+        if "ready" in fields or (is_front and "process" in fields):
+            child.is_ready = True
+            if not child.ready.done():
+                child.ready.set_result(fields.get("ready", {}))
+        if is_front and "process" in fields:
+            self._channels[child.name].send(self._list())
+
+    def _list(self) -> bytes:
+        """Say which models there are, and where their engine processes listen."""
+        models = [
+            {
+                "name": model.name,
+                "bundle": str(model.path),
+                "generation": model.generation,
+                "engines": [{"address": e.address, "row": e.row} for e in model.engines],
+            }
+            for model in self._models.values()
+        ]
+        return orjson.dumps({"models": models})
+
+    def _tell_fronts(self) -> None:
+        for child in self._fronts:
+            if child.name in self._channels:
+                self._channels[child.name].send(self._list())
+
+    async def _answer(self, name: str, fields: dict[str, Any]) -> None:
+        """Do what a front end asks for, and tell it how it went."""
+        error: dict[str, str] | None = None
+        try:
+            async with self._changing:
+                if "load" in fields:
+                    await self._load(str(fields["load"]))
+                else:
+                    self._unload(str(fields["unload"]))
+        except KeyError as unknown:
+            known = ", ".join(self._paths)
+            error = {"kind": "unknown", "text": f"no model {unknown}; the settings name {known}"}
+        except (BundleError, LoadError) as failure:
+            log.error("load_failed", model=fields.get("load"), error=str(failure))  # noqa: TRY400
+            error = {"kind": "failed", "text": f"the model cannot be served: {failure}"}
+        if name in self._channels:
+            self._channels[name].send(orjson.dumps({"answered": fields["request"], "error": error}))
+
+    async def _load(self, name: str) -> None:
+        """Start new engine processes for a model, and put them in place when all are ready.
+
+        Raises:
+            KeyError: The settings name no such model.
+            BundleError: Its bundle cannot be used.
+            LoadError: An engine process did not become ready.
+        """
+        path = self._paths[name]
+        bundle = await asyncio.to_thread(load_bundle, path)
+        geometry = self._arena.geometry
+        needed = _tile_bytes(bundle), _answer_bytes(bundle)
+        if needed[0] > geometry.lr_bytes or needed[1] > geometry.sr_bytes:
+            raise LoadError(
+                f"its tiles take {needed} bytes, the arena has room for "
+                f"{(geometry.lr_bytes, geometry.sr_bytes)}; restart the service"
+            )
+        if len(self._rows) < self._settings.engine_processes:
+            raise LoadError("there are too many engine processes already")
+        model = self._start_model(name, path)
+        try:
+            await asyncio.gather(*(engine.child.ready for engine in model.engines))
+        except LoadError:
+            self._keep(self._retire(model))
+            raise
+        before = self._models.get(name)
+        self._models[name] = model
+        self._tell_fronts()
+        if before is not None:
+            self._keep(self._retire(before))
+
+    def _unload(self, name: str) -> None:
+        model = self._models.pop(name)
+        self._tell_fronts()
+        self._keep(self._retire(model))
+
+    async def _retire(self, model: _Model) -> None:
+        """End the engine processes of a model that is served no longer, when nobody uses them."""
+        for engine in model.engines:
+            engine.child.is_wanted = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.shutdown_timeout_s):
+                while self._num_connections(model):  # noqa: ASYNC110 (memory tells nobody)
+                    await asyncio.sleep(_WATCH_PERIOD_S)
+        await self._end([engine.child for engine in model.engines], signal.SIGTERM)
+        for engine in model.engines:
+            engine.listener.close()
+            self._rows.add(engine.row)
+        self._alive.discard(model)
+
+    def _num_connections(self, model: _Model) -> int:
+        rows = [self._arena.engine_row(engine.row) for engine in model.engines]
+        return sum(int(row[CONNECTIONS]) for row in rows)
+
+    # --- the end ---
+
+    def _handle_signal(self, number: int) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            # Whoever signals twice wants no more waiting.
+            for child in self._children():
+                child.signal(signal.SIGKILL)
+            os._exit(EXIT_FORCED)
+        self._stop_signal = signal.Signals(number)
+        self._stopping.set()
+
+    def _fail_if_never_ready(self, ready: asyncio.Future[dict[str, Any]]) -> None:
+        if not ready.cancelled() and ready.exception() is not None:
+            self._fail(str(ready.exception()))
+
+    def _fail(self, reason: str) -> None:
+        if not self._stopping.is_set():
+            log.error("pool_failed", error=reason)
+            self._exit_code = EXIT_FAILED
+            self._stop_signal = signal.SIGINT
+            self._stopping.set()
+
+    async def _stop(self) -> None:
+        """Drain the front ends, then end the engines."""
+        drain_s = self._settings.drain_s if self._stop_signal is signal.SIGTERM else 0.0
+        log.info("draining", drain_s=drain_s)
+        # New connections are turned away when the front ends no longer take them.
+        self._loop.call_later(drain_s, self._close_listeners)
+        await self._end(
+            self._fronts, self._stop_signal, within_s=drain_s + self._settings.shutdown_timeout_s
+        )
+        await self._end(self._engine_children(), signal.SIGTERM)
+        for task in self._tasks:
+            task.cancel()
+        log.info("stopped", code=self._exit_code)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    async def _end(
+        self, children: Sequence[_Child], number: int, *, within_s: float | None = None
+    ) -> None:
+        """Ask processes to end; those that do not are killed."""
+        within_s = self._settings.shutdown_timeout_s if within_s is None else within_s
+        running = [c.process for c in children if c.process and c.process.returncode is None]
+        for child in children:
+            child.is_wanted = False
+            # One that is still starting has nothing to finish and no handler yet.
+            child.signal(number if child.is_ready else signal.SIGTERM)
+        waits = [asyncio.ensure_future(process.wait()) for process in running]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=within_s + _KILL_AFTER_S)
+            if late:
+                log.error("processes_killed", count=len(late))
+                for child in children:
+                    child.signal(signal.SIGKILL)
+                await asyncio.wait(late)
+
+    def _children(self) -> list[_Child]:
+        return [*self._fronts, *self._engine_children()]
+
+    def _engine_children(self) -> list[_Child]:
+        return [engine.child for model in self._alive for engine in model.engines]
+
+    def _engine_snapshot(self, row: int) -> int:
+        return 1 + len(self._listeners) + row
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("supervisor_failed", exc_info=task.exception())
+            self._fail(f"the supervisor failed: {task.exception()!r}")
+
+
+def run_pool(settings: Settings, listeners: Sequence[socket.socket]) -> int:
+    """Run a pool in this process; returns its exit code."""
+
+    async def serve() -> int:
+        try:
+            supervisor = Supervisor(settings, listeners)
+        except BundleError as error:
+            log.error("load_failed", error=str(error))  # noqa: TRY400
+            return EXIT_FAILED
+        return await supervisor.run()
+
+    return asyncio.run(serve())
+
+
+def _command(module: str, config: dict[str, Any]) -> list[str]:
+    return [sys.executable, "-m", module, orjson.dumps(config).decode()]
+
+
+def _device(device: str, index: int) -> str:
+    """Return the device of the engine process with that index: the next GPU, or the CPU."""
+    if device == "cpu":
+        return device
+    first = int(device.partition(":")[2] or 0)
+    return f"cuda:{first + index}"
+
+
+def _default_name(settings: Settings, bundle: Bundle) -> str:
+    return "identity" if settings.engine == "identity" else bundle.manifest.name
+
+
+def _tile_bytes(bundle: Bundle) -> int:
+    height, width = bundle.manifest.tile
+    return height * width
+
+
+def _answer_bytes(bundle: Bundle) -> int:
+    return bundle.manifest.scale**2 * _tile_bytes(bundle)

@@ -1,0 +1,67 @@
+"""Statistics of the Open Inference Protocol's extension, out of the metrics.
+
+Source: NVIDIA Triton's statistics extension. Times are nanoseconds, counts since the start: of
+requests in `success` and `fail`, of tiles in `queue`, of batches in `compute_infer`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prometheus_client.metrics_core import Metric
+
+
+def model_statistics(families: Iterable[Metric], *, name: str, version: str) -> dict[str, Any]:
+    """Put one model's statistics together.
+
+    Args:
+        families: Every metric of the service.
+        name: The model.
+        version: Its version.
+    """
+    samples = [sample for family in families for sample in family.samples]
+
+    def total(sample_name: str, **labels: str) -> float:
+        wanted = {"model": name, **labels}
+        return sum(
+            sample.value
+            for sample in samples
+            if sample.name == sample_name and wanted.items() <= _text(sample.labels).items()
+        )
+
+    def duration(count: float, seconds: float) -> dict[str, int]:
+        return {"count": round(count), "ns": round(seconds * 1e9)}
+
+    return {
+        "model_stats": [
+            {
+                "name": name,
+                "version": version,
+                "inference_count": round(total("semsr_tiles_total")),
+                "execution_count": round(total("semsr_batch_duration_seconds_count")),
+                "inference_stats": {
+                    "success": duration(
+                        total("semsr_model_requests_total", outcome="success"),
+                        total("semsr_model_request_seconds_total", outcome="success"),
+                    ),
+                    "fail": duration(
+                        total("semsr_model_requests_total", outcome="failure"),
+                        total("semsr_model_request_seconds_total", outcome="failure"),
+                    ),
+                    "queue": duration(
+                        total("semsr_queue_duration_seconds_count"),
+                        total("semsr_queue_duration_seconds_sum"),
+                    ),
+                    "compute_infer": duration(
+                        total("semsr_batch_duration_seconds_count"),
+                        total("semsr_batch_duration_seconds_sum"),
+                    ),
+                },
+                "batch_stats": [],
+            }
+        ]
+    }
+
+
+def _text(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels as text: some are enum members."""
+    return {name: str(value) for name, value in labels.items()}

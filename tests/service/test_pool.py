@@ -1,0 +1,343 @@
+"""A real pool: processes that are killed, drained, and given new models."""
+
+import concurrent.futures
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+
+from export.bundle import load_bundle
+from semsr.server_process import ServerProcess, ServerStartError, running_server
+from service.access import hash_key
+
+TINY_BUNDLE = Path(__file__).parent.parent / "data" / "tiny_bundle"
+POOL = {
+    "SEMSR_MODE": "pool",
+    "SEMSR_FRONT_ENDS": "2",
+    "SEMSR_BUNDLE": str(TINY_BUNDLE),
+    "SEMSR_ENGINE": "onnx",
+    "SEMSR_THREADS": "1",
+}
+RAW = {"content-type": "application/octet-stream", "x-tile-shape": "24,24"}
+
+
+def children(pid: int) -> dict[int, str]:
+    """Child processes and the modules that they run."""
+    found: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            status = (entry / "stat").read_text()
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        state, parent = status.rpartition(")")[2].split()[:2]
+        if int(parent) == pid and state != "Z" and len(command) > 2:
+            found[int(entry.name)] = command[2].decode()
+    return found
+
+
+def engines(server: ServerProcess) -> list[int]:
+    """Its engine processes."""
+    return [pid for pid, module in children(server.pid).items() if module == "service.pool.engine"]
+
+
+def until(is_true: Callable[[], bool], *, seconds: float = 60) -> None:
+    """Wait for something to become true."""
+    deadline_s = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline_s, "it never came true"
+        time.sleep(0.02)
+
+
+def post(server: ServerProcess, tile: np.ndarray, path: str = "/superresolve"):
+    """Send one tile on a connection of its own."""
+    return httpx2.post(
+        f"{server.url}{path}", content=tile.tobytes(), headers=RAW, trust_env=False, timeout=60
+    )
+
+
+def is_ready(server: ServerProcess) -> bool:
+    """Whether every front end that is asked is ready: the kernel deals connections out."""
+    return all(
+        httpx2.get(f"{server.url}/readyz", trust_env=False, timeout=60).status_code == 200
+        for _ in range(6)
+    )
+
+
+def metric(server: ServerProcess, name: str) -> float:
+    """Sum of a metric's samples."""
+    text = httpx2.get(f"{server.url}/metrics", trust_env=False, timeout=60).text
+    return sum(float(x) for x in re.findall(rf"^{name}(?:{{.*}})? (\S+)", text, re.MULTILINE))
+
+
+def events(server: ServerProcess) -> list[dict[str, object]]:
+    """Its log."""
+    return [json.loads(line) for line in server.log.read_text().splitlines()]
+
+
+class Load:
+    """Clients that send until they are told to stop, and keep what they got."""
+
+    def __init__(self, server: ServerProcess, *, count: int = 6) -> None:
+        self.server = server
+        self.statuses: Counter[int] = Counter()
+        self.wrong = 0
+        self.failures: list[Exception] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(count)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a client waits for ever"
+
+    def _send(self, number: int) -> None:
+        tile = np.full((24, 24), 40 * number, dtype=np.uint8)
+        expected: bytes | None = None
+        with httpx2.Client(trust_env=False, timeout=60) as client:
+            while not self._stop.is_set():
+                try:
+                    answer = client.post(
+                        f"{self.server.url}/superresolve", content=tile.tobytes(), headers=RAW
+                    )
+                except Exception as error:
+                    self.failures.append(error)
+                    continue
+                self.statuses[answer.status_code] += 1
+                if answer.status_code == 200:
+                    expected = expected or answer.content
+                    self.wrong += answer.content != expected
+                else:
+                    time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """A pool; every test must leave it serving."""
+    with running_server(POOL) as process:
+        until(lambda: is_ready(process))
+        yield process
+
+
+def test_golden_tile_through_a_pool_is_the_reference(server: ServerProcess) -> None:
+    """What FP32 torch gave at export, through whichever front end."""
+    golden = load_bundle(TINY_BUNDLE).golden()
+    for _ in range(6):
+        answer = post(server, golden.lr)
+        assert answer.status_code == 200, answer.text
+        sr = np.frombuffer(answer.content, np.uint8).reshape(golden.sr.shape)
+        assert np.abs(sr.astype(int) - golden.sr).max() <= 1
+    fronts = {str(e["process"]) for e in events(server) if e["event"] == "request_finished"}
+    assert fronts == {"front-0", "front-1"}
+
+
+def test_many_clients_at_once_each_get_their_own_tile(server: ServerProcess) -> None:
+    """Slots are never mixed up, and large images come back whole."""
+    side = 72
+    images = [
+        np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8) for seed in range(8)
+    ]
+
+    def send(image: np.ndarray) -> list[bytes]:
+        headers = {**RAW, "x-tile-shape": f"{side},{side}"}
+        with httpx2.Client(trust_env=False, timeout=60) as client:
+            answers = [
+                client.post(f"{server.url}/superresolve", content=image.tobytes(), headers=headers)
+                for _ in range(4)
+            ]
+        assert {answer.status_code for answer in answers} == {200}
+        return [answer.content for answer in answers]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(send, images))
+    for answers in got:
+        first = np.frombuffer(answers[0], np.uint8).astype(int)
+        for other in answers:
+            assert np.abs(np.frombuffer(other, np.uint8) - first).max() <= 1
+    assert len({answers[0] for answers in got}) == len(images)
+
+
+def test_an_engine_that_is_killed_loses_no_request(server: ServerProcess) -> None:
+    """Every client is answered, with its own tile or with 503, and the next engine serves."""
+    restarts = metric(server, "semsr_process_restarts_total")
+    tiles = metric(server, "semsr_tiles_total")
+    with Load(server) as load:
+        for _ in range(3):
+            until(lambda: is_ready(server))
+            time.sleep(0.3)
+            [victim] = engines(server)
+            os.kill(victim, signal.SIGKILL)
+            until(lambda victim=victim: engines(server) not in ([], [victim]))
+        until(lambda: is_ready(server))
+    assert not load.failures
+    assert set(load.statuses) <= {200, 503}
+    assert load.statuses[200] > 10
+    assert load.wrong == 0
+    # Counters go on over the death of a process.
+    until(lambda: metric(server, "semsr_process_restarts_total") == restarts + 3)
+    assert metric(server, "semsr_tiles_total") >= tiles
+    assert metric(server, "semsr_engine_up") == 1
+
+
+def test_an_engine_that_hangs_is_replaced(server: ServerProcess) -> None:
+    """Stopped in the middle of its life, it tells nothing any more."""
+    with running_server({**POOL, "SEMSR_ENGINE_TIMEOUT_S": "1"}) as hanging:
+        [victim] = engines(hanging)
+        os.kill(victim, signal.SIGSTOP)
+        answer = post(hanging, np.zeros((24, 24), np.uint8))
+        assert answer.status_code == 200
+        assert engines(hanging) != [victim]
+        assert "engine_hangs" in {event["event"] for event in events(hanging)}
+
+
+def test_a_front_end_that_is_killed_comes_back(server: ServerProcess) -> None:
+    """The other one goes on meanwhile, and what waits for the dead one is served in the end."""
+    fronts = [pid for pid, module in children(server.pid).items() if module == "service.front_end"]
+    assert len(fronts) == 2
+    os.kill(fronts[0], signal.SIGKILL)
+    for value in range(8):
+        assert post(server, np.full((24, 24), value, np.uint8)).status_code == 200
+    until(lambda: len(children(server.pid)) == 3)
+    until(lambda: is_ready(server))
+
+
+def test_sigterm_under_load_answers_every_request() -> None:
+    """Readiness turns first; what was accepted is answered; no process is left."""
+    with running_server({**POOL, "SEMSR_DRAIN_S": "1"}) as pool:
+        pids = list(children(pool.pid))
+        tile = np.zeros((24, 24), np.uint8)
+        statuses: list[int] = []
+        with httpx2.Client(trust_env=False, timeout=60) as client:
+            assert client.post(f"{pool.url}/superresolve", content=tile.tobytes(), headers=RAW)
+            os.kill(pool.pid, signal.SIGTERM)
+            until(lambda: httpx2.get(f"{pool.url}/readyz", trust_env=False).status_code == 503)
+            while True:
+                try:
+                    answer = client.post(
+                        f"{pool.url}/superresolve", content=tile.tobytes(), headers=RAW
+                    )
+                except httpx2.TransportError:
+                    break  # the end: the address is closed
+                statuses.append(answer.status_code)
+        assert set(statuses) == {200}
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        until(lambda: not Path(f"/proc/{pool.pid}").exists() or _is_zombie(pool.pid))
+
+
+def _is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 0)]
+)
+def test_no_child_outlives_its_supervisor(number: signal.Signals, code: int) -> None:
+    """Even one that cannot say goodbye."""
+    environment = {**os.environ, **POOL, "SEMSR_PORT": "0", "SEMSR_LOG_FORMAT": "json"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "service"], env=environment, stderr=subprocess.DEVNULL
+    ) as supervisor:
+        until(lambda: len(children(supervisor.pid)) == 3)
+        pids = list(children(supervisor.pid))
+        time.sleep(1.0)
+        supervisor.send_signal(number)
+        assert supervisor.wait(60) == code
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_pool(tmp_path: Path) -> None:
+    """With the engine's own reason, and exit code 3."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(TINY_BUNDLE, bundle)
+    settings = {**POOL, "SEMSR_BUNDLE": str(bundle), "SEMSR_ENGINE": "tensorrt"}
+    with (
+        pytest.raises(ServerStartError, match=r"exit code 3(.|\n)*tensorrt"),
+        running_server(settings),
+    ):
+        pass
+    (bundle / "manifest.json").write_text("{}")
+    with pytest.raises(ServerStartError, match=r"exit code 3"), running_server(settings):
+        pass
+
+
+def test_a_taken_address_is_known_at_once(server: ServerProcess) -> None:
+    """Although the front ends of one pool share it."""
+    port = server.url.rpartition(":")[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "service"],
+        env={**os.environ, **POOL, "SEMSR_PORT": port},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "cannot_listen" in done.stderr
+
+
+def test_models_are_loaded_anew_and_unloaded(tmp_path: Path) -> None:
+    """Beside the running one, in an engine process of its own; a bad one changes nothing."""
+    bundles = {name: tmp_path / name for name in ("fine", "fast")}
+    for path in bundles.values():
+        shutil.copytree(TINY_BUNDLE, path)
+    (tmp_path / "keys").write_text(f"boss {hash_key('b')} admin\n")
+    settings = {
+        **POOL,
+        "SEMSR_BUNDLE": "",
+        "SEMSR_BUNDLES": ",".join(f"{name}={path}" for name, path in bundles.items()),
+        "SEMSR_API_KEYS": str(tmp_path / "keys"),
+    }
+    tile = np.zeros((24, 24), np.uint8)
+    with running_server(settings) as pool:
+        client = httpx2.Client(
+            base_url=pool.url, headers={"authorization": "Bearer b"}, trust_env=False, timeout=60
+        )
+        with client:
+
+            def send(model: str) -> int:
+                answer = client.post(
+                    f"/superresolve?model={model}", content=tile.tobytes(), headers=RAW
+                )
+                return answer.status_code
+
+            def change(name: str, verb: str) -> httpx2.Response:
+                return client.post(f"/v2/repository/models/{name}/{verb}")
+
+            before = set(engines(pool))
+            assert len(before) == 2
+            assert change("fast", "load").status_code == 200
+            assert send("fast") == send("fine") == 200
+            until(lambda: len(engines(pool)) == 2 and set(engines(pool)) != before)
+
+            (bundles["fast"] / "model.onnx").write_bytes(b"tampered")
+            refused = change("fast", "load")
+            assert refused.status_code == 422
+            assert "model.onnx" in refused.json()["detail"]
+            assert send("fast") == 200
+
+            assert change("fine", "unload").status_code == 200
+            until(lambda: len(engines(pool)) == 1)
+            assert send("fine") == 404
+            assert send("fast") == 200
+            assert change("none", "load").status_code == 404
+            until(lambda: client.get("/readyz").status_code == 200)
