@@ -77,9 +77,11 @@ class Publisher:
 
     def publish(self) -> None:
         """Write the metrics as they are now."""
-        merged = snapshots.merge([self._before, self._registry.collect()])
+        families = self._registry.collect()
+        if self._before:
+            families = snapshots.merge([self._before, families])
         try:
-            self._arena.write_snapshot(self._row, snapshots.pack(merged))
+            self._arena.write_snapshot(self._row, snapshots.pack(families))
         except ValueError as error:
             log.error("metrics_not_published", error=str(error))  # noqa: TRY400
 

@@ -299,7 +299,11 @@ class RemoteRunner:
         return [tile.future for tile in placed]
 
     async def drain(self, timeout_s: float) -> bool:
-        """Wait until every submitted tile is settled; False if the time ran out before."""
+        """Wait until every tile is settled and no engine process has one of its slots.
+
+        Returns:
+            False if the time ran out before.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
@@ -310,14 +314,17 @@ class RemoteRunner:
     def close(self) -> None:
         """Refuse new tiles, fail those that are left, and leave the engine processes."""
         self._is_closing = True
-        tiles = [tile for link in self._links for tile in link.under_way.values()]
+        error = NotReady("the service is shutting down")
         for link in self._links:
             link.close()
+            for tile in link.under_way.values():
+                # Its slot is lost: the engine may still write there.
+                if not tile.future.done():
+                    tile.future.set_exception(error)
             link.under_way.clear()
-        tiles += self._orphans
-        self._orphans = []
-        for tile in tiles:
-            self._fail(tile, NotReady("the service is shutting down"))
+        orphans, self._orphans = self._orphans, []
+        for tile in orphans:
+            self._fail(tile, error)
 
     def _choose(self, priority: Priority) -> EngineLink:
         """Return the engine process that will be done first."""
@@ -345,7 +352,7 @@ class RemoteRunner:
 
     def _take_results(self, link: EngineLink, results: list[SlotResult]) -> None:
         for result in results:
-            tile = link.under_way.pop(result.slot)
+            tile = self._take_back(link, result.slot)
             if tile.future.done():
                 self._slots.give_back(tile.slot)
                 continue
@@ -364,10 +371,20 @@ class RemoteRunner:
         self, link: EngineLink, slots: Sequence[int], error: ServiceError | None
     ) -> None:
         for slot in slots:
-            tile = link.under_way.pop(slot)
+            tile = self._take_back(link, slot)
             self._slots.give_back(slot)
             if not tile.future.done():
                 tile.future.set_exception(error or EngineFailed("the tile was taken out"))
+
+    def _take_back(self, link: EngineLink, slot: int) -> _Tile:
+        """Note that an engine process is done with a slot."""
+        tile = link.under_way.pop(slot)
+        self._note_idle()
+        return tile
+
+    def _note_idle(self) -> None:
+        if not self._num_open and not any(link.under_way for link in self._links):
+            self._idle.set()
 
     def _take_loss(self, link: EngineLink) -> None:
         """An engine process has died: what it had is tried once more elsewhere."""
@@ -381,6 +398,7 @@ class RemoteRunner:
                 self._fail(tile, EngineFailed("the engine died twice with this tile"))
             else:
                 self._retry(tile)
+        self._note_idle()
 
     def _retry(self, tile: _Tile) -> None:
         tile.is_retry = True
@@ -412,8 +430,7 @@ class RemoteRunner:
         if tile.expiry is not None:
             tile.expiry.cancel()
         self._num_open -= 1
-        if not self._num_open:
-            self._idle.set()
+        self._note_idle()
         if not future.cancelled():
             return
         if tile in self._orphans:

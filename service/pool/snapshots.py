@@ -35,7 +35,12 @@ def pack(families: Iterable[Metric]) -> bytes:
                 family.name,
                 family.documentation,
                 family.type,
-                [[s.name, _text(s.labels), float(s.value)] for s in family.samples],
+                # When a counter was made says nothing of one that several processes share.
+                [
+                    [sample.name, _text(sample.labels), float(sample.value)]
+                    for sample in family.samples
+                    if not sample.name.endswith("_created")
+                ],
             ]
             for family in families
         ],
@@ -83,9 +88,7 @@ def merge(sets: Iterable[Iterable[Metric]]) -> list[Metric]:
             for sample in family.samples:
                 key = sample.name, tuple(sorted(_text(sample.labels).items()))
                 known[key] = (
-                    _together(own.name, sample.name, known[key], sample.value)
-                    if key in known
-                    else sample.value
+                    _together(own.name, known[key], sample.value) if key in known else sample.value
                 )
     for name, family in merged.items():
         family.samples = [
@@ -95,10 +98,10 @@ def merge(sets: Iterable[Iterable[Metric]]) -> list[Metric]:
     return list(merged.values())
 
 
-def _together(family: str, sample: str, first: float, second: float) -> float:
+def _together(family: str, first: float, second: float) -> float:
     if family in _LARGEST:
         return max(first, second)
-    if family in _SMALLEST or sample.endswith("_created"):
+    if family in _SMALLEST:
         return min(first, second)
     return first + second
 

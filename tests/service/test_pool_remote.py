@@ -247,9 +247,10 @@ class TestCancelling:
             [future] = pool.runner.submit([tile(1)])
             await pool.engine_started()
             future.cancel()
-            await asyncio.sleep(0.05)
+            assert not await pool.runner.drain(0.05)
             assert pool.slots.num_free == 5
             pool.engine.open_gate()
+            assert await pool.runner.drain(30)
             await until(lambda: pool.slots.num_free == 6)
 
     async def test_a_front_end_that_dies_leaves_no_work_behind(self):
