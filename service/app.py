@@ -16,6 +16,7 @@ from service.errors import ServiceError
 from service.inference import INFER_PATH, Inference
 from service.lifecycle import Lifecycle, ModelHost
 from service.local_models import LocalModels
+from service.logs import LineBudget
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
 from service.problems import problem_from
@@ -48,6 +49,7 @@ class Application:
             metrics=lifecycle.metrics,
             common_headers=lifecycle.common_headers,
             access=access,
+            lines=LineBudget(lifecycle.settings.log_requests_per_s),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

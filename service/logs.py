@@ -6,6 +6,8 @@ The event name is a constant and the data are keywords. Image bytes never reach 
 import contextlib
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import IO, Any, BinaryIO, Literal, TextIO, cast
 
 import orjson
@@ -74,6 +76,33 @@ def configure_logs(
     # uvicorn and libraries speak through the standard module; only their warnings matter here, and
     # they must not break the format.
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
+
+
+class LineBudget:
+    """Bounds the lines of a kind in a second; those beyond are counted and left out."""
+
+    def __init__(self, per_s: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._clock = clock
+        self._second = -1
+        self._written = 0
+        self._skipped = 0
+
+    def take(self) -> int | None:
+        """Ask for one line.
+
+        Returns:
+            Lines that were left out since the last one, or None if this one is too.
+        """
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._written = second, 0
+        if self._written >= self._per_s:
+            self._skipped += 1
+            return None
+        self._written += 1
+        skipped, self._skipped = self._skipped, 0
+        return skipped
 
 
 class _Unbreakable:

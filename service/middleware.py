@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access import Access
 from service.errors import NotReady
+from service.logs import LineBudget
 from service.metrics import Metrics
 from service.problems import Problem, problem_from, rejection_reason
 from service.scheduling.scheduler import Priority
@@ -68,6 +69,7 @@ class RequestMiddleware:
         metrics: Metrics,
         common_headers: Callable[[str | None], list[tuple[bytes, bytes]]],
         access: Access,
+        lines: LineBudget,
     ) -> None:
         """Wrap `app`.
 
@@ -77,11 +79,13 @@ class RequestMiddleware:
             common_headers: Headers of every answer at this moment: what they say of the model that
                 it comes from (None: the default one), and `connection: close` while draining.
             access: Asked before anything but health and metrics is answered.
+            lines: For the log lines of requests that went well.
         """
         self._app = app
         self._metrics = metrics
         self._common_headers = common_headers
         self._access = access
+        self._lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -167,6 +171,12 @@ class RequestMiddleware:
             self._metrics.model_requests.labels(model, outcome).inc()
             self._metrics.model_request_seconds.labels(model, outcome).inc(duration_s)
         emit = log.debug if path in _QUIET and code == 200 else log.info
+        if code < 400 and path not in _QUIET:
+            skipped = self._lines.take()
+            if skipped is None:
+                return
+            if skipped:
+                facts["skipped"] = skipped
         emit(
             "request_finished",
             request_id=scope["state"]["request_id"],

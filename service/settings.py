@@ -218,6 +218,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log level that is written."
     )
+    log_requests_per_s: Annotated[int, Field(ge=1)] = Field(
+        default=100,
+        description=(
+            "Most lines a second for requests that went well; the next line says how many were "
+            "left out (`skipped`). Everything else is always logged."
+        ),
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="json, console, or auto: console on a terminal, else json."
     )

@@ -1,0 +1,27 @@
+"""How many lines are written."""
+
+from service.logs import LineBudget
+
+
+def test_lines_beyond_the_budget_are_left_out_and_counted():
+    """The next line that is written says how many there were."""
+    now_s = [10.2]
+    budget = LineBudget(2, clock=lambda: now_s[0])
+    assert [budget.take() for _ in range(5)] == [0, 0, None, None, None]
+    now_s[0] = 11.0
+    assert [budget.take() for _ in range(3)] == [3, 0, None]
+    now_s[0] = 13.9
+    assert budget.take() == 1
+
+
+def test_a_busy_service_logs_every_failure(serve, capsys):
+    """What went well is sampled, what did not is not."""
+    app = serve(log_requests_per_s=1)
+    for _ in range(4):
+        assert app.post(bytes(576)).status_code == 200
+    for _ in range(3):
+        assert app.post(b"short").status_code == 422
+    lines = [line for line in capsys.readouterr().out.splitlines() if "request_finished" in line]
+    # A second may end in between.
+    assert 1 <= sum("status=200" in line for line in lines) <= 2
+    assert sum("status=422" in line for line in lines) == 3
