@@ -10,6 +10,34 @@ import socket
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
+# Where a request finds its connection in its ASGI scope's extensions.
+CONNECTION = "semsr.connection"
+_ESTABLISHED = 1  # tcp_states.h
+
+
+class Connection:
+    """What a request that streams needs to know of its connection, beyond ASGI."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def is_open(self) -> bool:
+        """Whether the peer is there: known also while nothing is read from it."""
+        if self._transport.is_closing():
+            return False
+        connection = self._transport.get_extra_info("socket")
+        if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
+            return True
+        try:
+            state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except OSError:
+            return False
+        return state == _ESTABLISHED
+
+    def abort(self) -> None:
+        """End it at once; what has not been sent is dropped."""
+        if not self._transport.is_closing():
+            self._transport.abort()
 
 
 def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[HttpToolsProtocol]:
@@ -56,6 +84,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             if self._deadline is None:
                 self._begin_head()
             super().on_message_begin()
+            self.scope["extensions"] = {CONNECTION: Connection(self.transport)}  # type: ignore[typeddict-item] # uvicorn names the known ones only
 
         def on_headers_complete(self) -> None:
             self._in_head = False

@@ -65,7 +65,11 @@ class Serving:
 
 
 class Lifecycle:
-    """Owns the state of one app and what it serves."""
+    """Owns the state of one app and what it serves.
+
+    Attributes:
+        draining: Set when the service has been asked to end: long requests come to theirs.
+    """
 
     def __init__(
         self,
@@ -92,6 +96,7 @@ class Lifecycle:
         self._on_failure = on_failure
         self._tasks: list[asyncio.Task[None]] = []
         self._loaded = asyncio.Event()
+        self.draining = asyncio.Event()
         self._stop_by_s: float | None = None
 
     def start(self) -> None:
@@ -157,6 +162,7 @@ class Lifecycle:
         if self.state in {State.STARTING, State.READY}:
             self.state = State.DRAINING
             self.reason = "the service is draining"
+            self.draining.set()
             log.info("draining", drain_s=drain_s)
         if self._stop_by_s is None:
             self._stop_by_s = time.monotonic() + drain_s + self.settings.shutdown_timeout_s

@@ -29,7 +29,17 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _ID_PREFIX = secrets.token_hex(10)
 _ID_COUNTER = itertools.count(1)
 # Paths become metric labels, so only known ones may; everything else is counted together.
-ROUTES = frozenset({"/superresolve", "/model", "/livez", "/readyz", "/metrics", "/openapi.json"})
+ROUTES = frozenset(
+    {
+        "/superresolve",
+        "/superresolve/batch",
+        "/model",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+    }
+)
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 # What probes and Prometheus ask, who have no key.
 _OPEN = _QUIET | {"/v2/health/live", "/v2/health/ready"}
