@@ -154,12 +154,14 @@ class _BoundedReads:
         self._file = file
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _MAX_ZIP_DIRECTORY_BYTES:
+        most = _MAX_ZIP_DIRECTORY_BYTES + 1
+        data = self._file.read(most if size < 0 else min(size, most))
+        if len(data) == most:
             raise UnsuitableImage(
-                f"the zip's directory has {size} bytes; at most {_MAX_ZIP_DIRECTORY_BYTES} are "
-                "read. Send a tar, which streams"
+                f"the zip's directory has more than {_MAX_ZIP_DIRECTORY_BYTES} bytes; send a tar, "
+                "which streams"
             )
-        return self._file.read(size)
+        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)
@@ -176,11 +178,11 @@ def _open_zip(file: IO[bytes]) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(_BoundedReads(file))
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
         raise InvalidImage(f"the body is no zip archive that can be read: {error}") from error
-    infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
-    ends = [*(info.header_offset for info in infos[1:]), archive.start_dir]
-    for info, end in zip(infos, ends, strict=True):
+    end = archive.start_dir
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset, reverse=True):
         if info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size > end:
             raise InvalidImage("the zip's entries overlap")
+        end = info.header_offset
     return archive
 
 
