@@ -34,6 +34,14 @@ class Connection:
             return False
         return state == _ESTABLISHED
 
+    def set_send_timeout(self, seconds: float) -> None:
+        """Let the kernel wait for so long for a peer that takes no data."""
+        connection = self._transport.get_extra_info("socket")
+        if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
+            connection.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000)
+            )
+
     def abort(self) -> None:
         """End it at once; what has not been sent is dropped."""
         if not self._transport.is_closing():
@@ -58,11 +66,8 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            connection = transport.get_extra_info("socket")
-            if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
-                connection.setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(send_timeout_s * 1000)
-                )
+            self._connection = Connection(transport)
+            self._connection.set_send_timeout(send_timeout_s)
             self._begin_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -84,7 +89,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             if self._deadline is None:
                 self._begin_head()
             super().on_message_begin()
-            self.scope["extensions"] = {CONNECTION: Connection(self.transport)}  # type: ignore[typeddict-item] # uvicorn names the known ones only
+            self.scope["extensions"] = {CONNECTION: self._connection}  # type: ignore[typeddict-item] # uvicorn names the known ones only
 
         def on_headers_complete(self) -> None:
             self._in_head = False

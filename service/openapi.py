@@ -193,14 +193,14 @@ def _operation() -> dict[str, Any]:
 
 
 _BATCH_DESCRIPTION = """\
-Send many grey images in one request; answers come in order, each as soon as it is there, while later
-images are still uploading. Raw, npy and tar have no limit in length; TIFF and zip are spooled first
-(`SEMSR_MAX_SPOOL_BYTES`). The client must read while it sends: see docs/http-api.md.
+Send many grey images in one request; answers come in order, each as soon as it is there, while
+later images are still uploading. Raw, npy and tar have no limit in length; TIFF and zip are spooled
+first (`SEMSR_MAX_SPOOL_BYTES`). The client must read while it sends: see docs/http-api.md.
 
-`Accept` names the container (`application/x-tar`, the default, or `multipart/mixed`) and the type of
-its entries (as for one image). A bad image gets `NAME.problem.json` and costs nothing else; what ends
-the upload early is told by a last entry, `batch.problem.json`. `X-Priority` is `nightly` by default,
-`X-Request-Timeout-Ms` counts for each image from when it has been read.
+`Accept` names the container (`application/x-tar`, the default, or `multipart/mixed`) and the type
+of its entries (as for one image). A bad image gets `NAME.problem.json` and costs nothing else; what
+ends the upload early is told by a last entry, `batch.problem.json`. `X-Priority` is `nightly` by
+default, `X-Request-Timeout-Ms` counts for each image from when it has been read.
 """
 
 

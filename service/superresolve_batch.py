@@ -42,6 +42,9 @@ class SuperResolveBatch:
         is_connected: Callable[[], bool] = (
             (lambda: True) if connection is None else connection.is_open
         )
+        if connection is not None:
+            # The stream keeps this time itself, and says why it ends; the kernel comes second.
+            connection.set_send_timeout(2 * lifecycle.settings.send_timeout_s)
         with self._limits.stream(upscaler, priority):
             stream = TileStream(
                 request,

@@ -48,6 +48,7 @@ STREAM_PROBLEM = "batch.problem.json"
 _PIECE_BYTES = 1 << 18
 _MIN_RETRY_S, _MAX_RETRY_S = 0.02, 0.5
 _WATCH_PERIOD_S = 0.5
+_MAX_WAITING = 64
 
 
 class SlowReader(Exception):  # noqa: N818 (the client is at fault, and cannot be told)
@@ -121,7 +122,10 @@ class TileStream:
             piece_timeout_s=settings.body_timeout_s,
         )
         self._archive: Archive = make_archive(request.container)
-        self._queue: asyncio.Queue[_Slot | _End] = asyncio.Queue()
+        # Bounded, because what is refused holds no places.
+        self._queue: asyncio.Queue[_Slot | _End] = asyncio.Queue(_MAX_WAITING)
+        self._tasks: set[asyncio.Future[Answer]] = set()
+        self._is_reading = True
         self._has_begun = False
         self._count = 0
         self.done = 0
@@ -151,13 +155,13 @@ class TileStream:
                 for task in (watcher, reader):
                     if task.done() and not task.cancelled():
                         task.result()
-                if stopping.done() and not reader.done():
-                    await _cancel([reader])
-                    self._queue.put_nowait(_End(NotReady("the service is shutting down")))
+                if stopping.done() and self._is_reading:
+                    self._is_reading = False
+                    reader.cancel()
             writer.result()
         finally:
             await _cancel(tasks)
-            await _cancel(self._unanswered())
+            await _cancel(tuple(self._tasks))
             self._window.release_all()
 
     # --- the reader ---
@@ -170,7 +174,12 @@ class TileStream:
                     await self._take(entry)
         except ServiceError as caught:
             error = caught
-        self._queue.put_nowait(_End(error))
+        except asyncio.CancelledError:
+            if self._is_reading:
+                raise
+            error = NotReady("the service is shutting down")
+        self._is_reading = False
+        await self._queue.put(_End(error))
         # What still comes is of no use, but a client that sends it must be able to, or it would
         # never read why; and this is how its leaving is noticed.
         while (await self._receive())["type"] != "http.disconnect":
@@ -227,11 +236,20 @@ class TileStream:
             if hold is not None:
                 self._window.release(hold)
             answer: asyncio.Future[Answer] = loop.create_future()
+            answer.add_done_callback(self._forget)
             answer.set_exception(error)
-            self._queue.put_nowait(_Slot(index, entry.name, answer, None))
+            await self._queue.put(_Slot(index, entry.name, answer, None))
         else:
             task = loop.create_task(self._finish(prepared, hold))
-            self._queue.put_nowait(_Slot(index, entry.name, task, hold))
+            self._tasks.add(task)
+            task.add_done_callback(self._forget)
+            await self._queue.put(_Slot(index, entry.name, task, hold))
+
+    def _forget(self, answer: asyncio.Future[Answer]) -> None:
+        """Runs when an image is done; its error is not lost, though nobody may fetch it any more."""
+        self._tasks.discard(answer)
+        if not answer.cancelled():
+            answer.exception()
 
     async def _finish(self, prepared: Prepared, hold: Hold) -> Answer:
         """Run one image, however long the queue is full."""
@@ -333,14 +351,6 @@ class TileStream:
                 await self._send_message(message)
         except TimeoutError as error:
             raise SlowReader from error
-
-    def _unanswered(self) -> list[asyncio.Future[Answer]]:
-        answers: list[asyncio.Future[Answer]] = []
-        while not self._queue.empty():
-            slot = self._queue.get_nowait()
-            if isinstance(slot, _Slot):
-                answers.append(slot.answer)
-        return answers
 
 
 async def _cancel(tasks: Iterable[asyncio.Future[Any]]) -> None:
