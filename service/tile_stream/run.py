@@ -246,7 +246,7 @@ class TileStream:
             await self._queue.put(_Slot(index, entry.name, task, hold))
 
     def _forget(self, answer: asyncio.Future[Answer]) -> None:
-        """Runs when an image is done; its error is not lost, though nobody may fetch it any more."""
+        """Runs when an image is done; its error counts as seen, though nobody may fetch it."""
         self._tasks.discard(answer)
         if not answer.cancelled():
             answer.exception()
