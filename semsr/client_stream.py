@@ -166,6 +166,7 @@ class TileStream:
         # Unanswered tiles in order, and how many of them the request under way has been sent.
         self._tiles: deque[_Sent] = deque()
         self._num_sent = 0
+        self._heard_s = 0.0
         self._is_finished = False
         self._changed = asyncio.Event()
         self._results: asyncio.Queue[SrTile | ServiceError] = asyncio.Queue()
@@ -279,6 +280,8 @@ class TileStream:
             await writer.drain()
             if self._num_sent < len(self._tiles):
                 tile = self._tiles[self._num_sent]
+                if not self._num_sent:
+                    self._heard_s = time.monotonic()  # nothing was waited for until now
                 self._num_sent += 1
                 tile.attempts += 1
                 writer.write(connection.send(h11.Data(tile.body)) or b"")
@@ -323,18 +326,21 @@ class TileStream:
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
         """Read what comes; silence while tiles are waited for counts as a broken connection."""
-        if not self._num_sent:
-            # Nothing to wait for: the caller may take its time, and the service say when it is up.
-            return await reader.read(_READ_BYTES)
-        silence_s = self._options.timeout_s + _SILENCE_S
+        reading = asyncio.ensure_future(reader.read(_READ_BYTES))
+        most_s = self._options.timeout_s + _SILENCE_S
         try:
-            async with asyncio.timeout(silence_s):
-                return await reader.read(_READ_BYTES)
-        except TimeoutError as error:
-            raise EOFError(
-                f"no answer for {silence_s:g} s; a proxy that gathers requests or answers would do "
-                "that (docs/http-api.md)"
-            ) from error
+            while not reading.done():
+                silent_s = time.monotonic() - self._heard_s if self._num_sent else 0.0
+                if silent_s >= most_s:
+                    raise EOFError(
+                        f"no answer for {most_s:g} s; a proxy that gathers requests or answers "
+                        "would do that (docs/http-api.md)"
+                    )
+                await asyncio.wait([reading], timeout=most_s - silent_s)
+            self._heard_s = time.monotonic()
+            return reading.result()
+        finally:
+            reading.cancel()
 
     def _take(self, entry: _Entry, headers: Mapping[str, str]) -> None:
         """Match one entry of the answer with the tile that it belongs to."""
