@@ -11,132 +11,75 @@ saturated service is asked again when it says so, and nothing is waited for beyo
 """
 
 import asyncio
-import itertools
-import json
+import contextlib
 import random
 import ssl
 import sys
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Literal, Never, Self
 
 import httpx2
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
-Tile = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-Priority = Literal["online", "nightly"]
+from semsr.client_answers import (
+    FIRST_BACKOFF_S,
+    JITTER,
+    MAX_BACKOFF_S,
+    RETRIED,
+    DeadlineError,
+    Options,
+    Priority,
+    ServiceError,
+    SrTile,
+    Tile,
+    checked,
+    read_problem,
+    read_tile,
+    retry_after_s,
+)
+from semsr.client_stream import BlockingTileStream, TileStream
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "DeadlineError",
+    "Priority",
+    "ServiceError",
+    "SrTile",
+    "Tile",
+]
 
 RAW = "application/octet-stream"
 
-# Without Retry-After a connection that broke is tried again after about so long, doubling.
-_FIRST_BACKOFF_S = 0.05
-_MAX_BACKOFF_S = 2.0
-# Saturated, or over this client's quota.
-_RETRIED = frozenset({429, 503})
-# Others were told the same time to come again: spread them.
-_JITTER = 0.25
 # What is left of a deadline must be worth a request.
 _LEAST_S = 0.001
-
-
-class ServiceError(Exception):
-    """The service answered with a problem, or could not be reached.
-
-    Attributes:
-        status: HTTP status; 0 where there was no answer.
-        code: Stable name such as `queue-full`; `unreachable` or `bad-answer` from here.
-        detail: What was wrong, for people.
-        request_id: The request's id, which the service's log carries; empty without an answer.
-    """
-
-    def __init__(self, status: int, code: str, detail: str, *, request_id: str = "") -> None:
-        super().__init__(f"{code} ({status}): {detail}" if status else f"{code}: {detail}")
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.request_id = request_id
-
-
-class DeadlineError(ServiceError):
-    """The answer did not come within the deadline; the last reason is in the detail."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SrTile:
-    """One answer.
-
-    Attributes:
-        pixels: (s*H, s*W) uint8, or uint16 where asked for; read-only.
-        quality: What the model's graph says of the answer: `non-finite`, `saturated`,
-            `consistency`, `consistency-worst`.
-        model: Name of the model.
-        model_version: First twelve digits of the bundle's sha256.
-        engine: What computed it.
-        precision: In which precision.
-        request_id: As in the service's log.
-        timing_ms: Milliseconds by stage, as the service measured them.
-        attempts: Requests that were sent for it.
-    """
-
-    pixels: Tile
-    quality: dict[str, float]
-    model: str
-    model_version: str
-    engine: str
-    precision: str
-    request_id: str
-    timing_ms: dict[str, float]
-    attempts: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Options:
-    """What every request of a client has in common."""
-
-    timeout_s: float
-    priority: Priority
-    window: tuple[int, int] | None
-    answer_dtype: Literal["uint8", "uint16"]
 
 
 class _Call:
     """One tile under way: what to send next, and what to make of the answer. No I/O."""
 
-    def __init__(self, tile: Tile, options: _Options, *, request_id: str | None) -> None:
+    def __init__(self, tile: Tile, options: Options, *, request_id: str | None) -> None:
         """Check the tile.
 
         Raises:
             ValueError: It is not a two-dimensional array of uint8 or uint16.
         """
-        itemsize = tile.dtype.itemsize
-        if tile.ndim != 2 or tile.dtype.kind != "u" or itemsize > 2:
-            raise ValueError(
-                f"a tile is a two-dimensional array of uint8 or uint16, got {tile.dtype} of shape "
-                f"{tile.shape}"
-            )
-        little_endian = tile.dtype.newbyteorder("<")
-        self.body = np.ascontiguousarray(tile, dtype=little_endian).tobytes()
+        sent = checked(tile)
+        self.body = sent.tobytes()
         self._options = options
         self._headers = {
             "content-type": RAW,
             "accept": RAW,
             "x-tile-shape": f"{tile.shape[0]},{tile.shape[1]}",
-            "x-tile-dtype": f"uint{8 * itemsize}",
-            "x-answer-dtype": options.answer_dtype,
-            "x-priority": options.priority,
+            "x-tile-dtype": f"uint{8 * tile.dtype.itemsize}",
+            **options.headers(),
         }
-        if options.window is not None:
-            self._headers["x-window"] = f"{options.window[0]},{options.window[1]}"
         if request_id is not None:
             self._headers["x-request-id"] = request_id
         self._end_s = time.monotonic() + options.timeout_s
-        self._backoff_s = _FIRST_BACKOFF_S
+        self._backoff_s = FIRST_BACKOFF_S
         self.attempts = 0
 
     @property
@@ -157,14 +100,17 @@ class _Call:
             ServiceError: The service refuses the tile, or answers what it should not.
             DeadlineError: There is no time left to try again.
         """
+        headers = response.headers
         if response.status_code == 200:
-            return self._read_tile(response)
-        error = _error_of(response)
+            return read_tile(response.content, headers, headers, attempts=self.attempts)
+        error = read_problem(
+            response.status_code, response.content, request_id=headers.get("x-request-id", "")
+        )
         if error.status == 504:
             raise DeadlineError(504, error.code, error.detail, request_id=error.request_id)
-        if error.status not in _RETRIED:
+        if error.status not in RETRIED:
             raise error
-        return self.wait_s(error, _retry_after_s(response))
+        return self.wait_s(error, retry_after_s(response.content, headers))
 
     def wait_s(self, error: ServiceError, asked_s: float | None = None) -> float:
         """Return for how long to wait before the next attempt.
@@ -178,8 +124,8 @@ class _Call:
         """
         if asked_s is None:
             asked_s = self._backoff_s
-            self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
-        wait_s = asked_s * (1 + _JITTER * random.random())  # noqa: S311 - no secret
+            self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
+        wait_s = asked_s * (1 + JITTER * random.random())  # noqa: S311 - no secret
         if wait_s + _LEAST_S >= self.left_s:
             raise DeadlineError(
                 error.status,
@@ -193,30 +139,6 @@ class _Call:
         """Return for how long to wait after a connection failed; a tile may be sent twice."""
         text = str(error) or type(error).__name__
         return self.wait_s(ServiceError(0, "unreachable", text))
-
-    def _read_tile(self, response: httpx2.Response) -> SrTile:
-        headers = response.headers
-        try:
-            height, width = (int(side) for side in headers["x-tile-shape"].split(","))
-            dtype = np.dtype(headers["x-tile-dtype"]).newbyteorder("<")
-            pixels = np.frombuffer(response.content, dtype=dtype).reshape(height, width)
-            quality = _pairs(headers["x-quality"], ",", "=")
-            timing = _pairs(headers.get("server-timing", "").replace(";dur=", "="), ",", "=")
-        except (KeyError, ValueError, TypeError) as error:
-            raise ServiceError(
-                200, "bad-answer", f"the answer is no tile of this service: {error!r}"
-            ) from error
-        return SrTile(
-            pixels=cast("Tile", pixels),
-            quality=quality,
-            model=headers.get("x-model", ""),
-            model_version=headers.get("x-model-version", ""),
-            engine=headers.get("x-engine", ""),
-            precision=headers.get("x-precision", ""),
-            request_id=headers.get("x-request-id", ""),
-            timing_ms=timing,
-            attempts=self.attempts,
-        )
 
 
 class Client:
@@ -244,7 +166,7 @@ class Client:
             priority: `nightly` runs when no online tile waits.
             window: Grey range lo, hi of 16-bit tiles that maps to 0..255; None takes the model's.
             answer_dtype: uint16 stretches the 8-bit answer over the window again.
-            connections: Most connections, and tiles under way in `superresolve_many`.
+            connections: Most connections; `superresolve_many` has twice as many tiles under way.
             api_key: Where the service asks for one.
             headers: Sent with every request, such as those of a proxy.
             verify: Of an https service's certificate: a context that knows the fab's own authority,
@@ -253,9 +175,11 @@ class Client:
         """
         self._options = _options(timeout_s, priority, window, answer_dtype)
         self._connections = connections
+        self._own_headers = _headers(headers, api_key)
+        self._verify = verify
         self._http = httpx2.Client(
             base_url=url,
-            headers=_headers(headers, api_key),
+            headers=self._own_headers,
             limits=_limits(connections),
             verify=verify,
             transport=transport,
@@ -297,37 +221,56 @@ class Client:
         *,
         errors: Literal["raise", "yield"] = "raise",
         progress: bool = False,
+        streams: int = 1,
     ) -> Iterator[SrTile | ServiceError]:
-        """Super-resolve many tiles, as many at once as there are connections.
+        """Super-resolve many tiles in one request, which is sent and read at the same time.
 
-        Results come in the tiles' order. Tiles are taken from the iterable as they are needed, so
-        that a night's scan never lies in memory.
+        Results come in the tiles' order. Tiles are taken from the iterable as they are needed,
+        twice as many ahead as there are connections, so that a night's scan never lies in memory.
+        A connection that breaks, or a service that stops, costs nothing: what was not answered is
+        sent again in another request.
 
         Args:
-            tiles: See `superresolve`.
+            tiles: See `superresolve`; of any sizes.
             errors: `raise` ends at the first tile that fails; `yield` gives its error in its place.
             progress: Show a bar on stderr.
+            streams: Requests at once, which take turns; more than one is for services that run in
+                several processes.
+
+        Raises:
+            ServiceError: The service refuses the whole request; or one tile, with `raise`.
+            ValueError: A tile is no grey image.
         """
-        total = len(tiles) if isinstance(tiles, Sized) else None
-        waiting: deque[Future[SrTile]] = deque()
         source = iter(tiles)
-        with (
-            ThreadPoolExecutor(self._connections, thread_name_prefix="semsr-client") as pool,
-            tqdm(total=total, unit="tile", file=sys.stderr, disable=not progress) as bar,
-        ):
-            try:
-                # Twice the connections: the next tile is ready when a connection is.
-                for tile in itertools.islice(source, 2 * self._connections):
-                    waiting.append(pool.submit(self.superresolve, tile))
-                while waiting:
-                    outcome = _outcome(waiting.popleft(), errors)
-                    for tile in itertools.islice(source, 1):
-                        waiting.append(pool.submit(self.superresolve, tile))
-                    bar.update()
-                    yield outcome
-            finally:
-                for future in waiting:
-                    future.cancel()
+        with contextlib.ExitStack() as stack:
+            pool = [
+                stack.enter_context(BlockingTileStream(self._stream()))
+                for _ in range(_at_least_one(streams))
+            ]
+            bar = stack.enter_context(_bar(tiles, shown=progress))
+            sent = done = 0
+            is_exhausted = False
+            while True:
+                while not is_exhausted and sent - done < 2 * self._connections:
+                    tile = next(source, None)
+                    if tile is None:
+                        is_exhausted = True
+                        for stream in pool:
+                            stream.finish()
+                    else:
+                        pool[sent % streams].put(tile)
+                        sent += 1
+                if done == sent:
+                    return
+                outcome = _outcome(pool[done % streams].get(), errors)
+                done += 1
+                bar.update()
+                yield outcome
+
+    def _stream(self) -> TileStream:
+        return TileStream(
+            self._http.base_url, self._options, headers=self._own_headers, verify=self._verify
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -364,9 +307,11 @@ class AsyncClient:
     ) -> None:
         self._options = _options(timeout_s, priority, window, answer_dtype)
         self._connections = connections
+        self._own_headers = _headers(headers, api_key)
+        self._verify = verify
         self._http = httpx2.AsyncClient(
             base_url=url,
-            headers=_headers(headers, api_key),
+            headers=self._own_headers,
             limits=_limits(connections),
             verify=verify,
             transport=transport,
@@ -398,27 +343,38 @@ class AsyncClient:
         *,
         errors: Literal["raise", "yield"] = "raise",
         progress: bool = False,
+        streams: int = 1,
     ) -> AsyncIterator[SrTile | ServiceError]:
-        """Super-resolve many tiles in order; see `Client.superresolve_many`."""
-        total = len(tiles) if isinstance(tiles, Sized) else None
-        waiting: deque[asyncio.Task[SrTile]] = deque()
+        """Super-resolve many tiles in one request; see `Client.superresolve_many`."""
         source = iter(tiles)
-        with tqdm(total=total, unit="tile", file=sys.stderr, disable=not progress) as bar:
-            try:
-                for tile in itertools.islice(source, self._connections):
-                    waiting.append(asyncio.create_task(self.superresolve(tile)))
-                while waiting:
-                    first = waiting.popleft()
-                    await asyncio.wait([first])
-                    outcome = _outcome(first, errors)
-                    for tile in itertools.islice(source, 1):
-                        waiting.append(asyncio.create_task(self.superresolve(tile)))
-                    bar.update()
-                    yield outcome
-            finally:
-                for task in waiting:
-                    task.cancel()
-                await asyncio.gather(*waiting, return_exceptions=True)
+        async with contextlib.AsyncExitStack() as stack:
+            pool = [self._stream() for _ in range(_at_least_one(streams))]
+            for stream in pool:
+                stack.push_async_callback(stream.close)
+            bar = stack.enter_context(_bar(tiles, shown=progress))
+            sent = done = 0
+            is_exhausted = False
+            while True:
+                while not is_exhausted and sent - done < 2 * self._connections:
+                    tile = next(source, None)
+                    if tile is None:
+                        is_exhausted = True
+                        for stream in pool:
+                            stream.finish()
+                    else:
+                        pool[sent % streams].put(tile)
+                        sent += 1
+                if done == sent:
+                    return
+                outcome = _outcome(await pool[done % streams].get(), errors)
+                done += 1
+                bar.update()
+                yield outcome
+
+    def _stream(self) -> TileStream:
+        return TileStream(
+            self._http.base_url, self._options, headers=self._own_headers, verify=self._verify
+        )
 
     async def close(self) -> None:
         """Close the connections."""
@@ -441,12 +397,10 @@ def _options(
     priority: Priority,
     window: tuple[int, int] | None,
     answer_dtype: Literal["uint8", "uint16"],
-) -> _Options:
+) -> Options:
     if timeout_s <= 0:
         raise ValueError(f"timeout_s must be above 0, got {timeout_s}")
-    return _Options(
-        timeout_s=timeout_s, priority=priority, window=window, answer_dtype=answer_dtype
-    )
+    return Options(timeout_s=timeout_s, priority=priority, window=window, answer_dtype=answer_dtype)
 
 
 def _headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
@@ -460,42 +414,20 @@ def _limits(connections: int) -> httpx2.Limits:
     return httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
 
 
+def _at_least_one(streams: int) -> int:
+    if streams < 1:
+        raise ValueError(f"streams must be at least 1, got {streams}")
+    return streams
+
+
+def _bar(tiles: Iterable[Tile], *, shown: bool) -> "tqdm[Never]":
+    total = len(tiles) if isinstance(tiles, Sized) else None
+    return tqdm(total=total, unit="tile", file=sys.stderr, disable=not shown)
+
+
 def _outcome(
-    done: "Future[SrTile] | asyncio.Task[SrTile]", errors: Literal["raise", "yield"]
+    result: SrTile | ServiceError, errors: Literal["raise", "yield"]
 ) -> SrTile | ServiceError:
-    try:
-        return done.result()
-    except ServiceError as error:
-        if errors == "raise":
-            raise
-        return error
-
-
-def _error_of(response: httpx2.Response) -> ServiceError:
-    """Read a problem; an answer that is none comes from something between here and the service."""
-    status, request_id = response.status_code, response.headers.get("x-request-id", "")
-    try:
-        problem: Any = json.loads(response.content)
-        code = str(problem["type"]).rpartition(":")[2]
-        return ServiceError(status, code, str(problem["detail"]), request_id=request_id)
-    except (ValueError, KeyError, TypeError):
-        text = response.text[:200].strip() or "no text"
-        return ServiceError(status, f"http-{status}", text, request_id=request_id)
-
-
-def _retry_after_s(response: httpx2.Response) -> float | None:
-    """When the service asks to come again: milliseconds in the body, else whole seconds."""
-    try:
-        return float(json.loads(response.content)["retry_after_ms"]) / 1e3
-    except (ValueError, KeyError, TypeError):
-        pass
-    try:
-        return float(response.headers["retry-after"])
-    except (KeyError, ValueError):
-        return None
-
-
-def _pairs(text: str, between: str, within: str) -> dict[str, float]:
-    """Read `a=1, b=2`."""
-    parts = (part.strip().partition(within) for part in text.split(between) if part.strip())
-    return {name: float(value) for name, _, value in parts}
+    if errors == "raise" and isinstance(result, ServiceError):
+        raise result
+    return result

@@ -23,6 +23,7 @@ from service.problems import problem_from
 from service.routes import make_router
 from service.settings import Settings
 from service.superresolve import SuperResolve
+from service.superresolve_batch import BATCH_PATH, SuperResolveBatch
 
 HOT_PATH = "/superresolve"
 _OTHER_METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -43,6 +44,7 @@ class Application:
         self.api = api
         self.lifecycle = lifecycle
         self._superresolve = SuperResolve(lifecycle)
+        self._batch = SuperResolveBatch(lifecycle)
         self._inference = Inference(lifecycle)
         self._served = RequestMiddleware(
             self._dispatch,
@@ -59,6 +61,8 @@ class Application:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == HOT_PATH and scope["method"] == "POST":
             await self._superresolve(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == BATCH_PATH and scope["method"] == "POST":
+            await self._batch(scope, receive, send)
         elif (
             scope["type"] == "http"
             and scope["method"] == "POST"
@@ -114,8 +118,9 @@ def create_app(
     )
     api.include_router(make_router(lifecycle))
     api.include_router(inference_routes.make_router(lifecycle))
-    # The hot route's own address with any other method, and the address that people type first.
-    api.add_api_route(HOT_PATH, _only_post, methods=_OTHER_METHODS, include_in_schema=False)
+    # The hot routes' own addresses with any other method, and the address that people type first.
+    for path in (HOT_PATH, BATCH_PATH):
+        api.add_api_route(path, _only_post, methods=_OTHER_METHODS, include_in_schema=False)
     api.add_api_route("/", _to_docs, include_in_schema=False)
     openapi.install(api)
     # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.

@@ -10,6 +10,42 @@ import socket
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
+# Where a request finds its connection in its ASGI scope's extensions.
+CONNECTION = "semsr.connection"
+_ESTABLISHED = 1  # tcp_states.h
+
+
+class Connection:
+    """What a request that streams needs to know of its connection, beyond ASGI."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def is_open(self) -> bool:
+        """Whether the peer is there: known also while nothing is read from it."""
+        if self._transport.is_closing():
+            return False
+        connection = self._transport.get_extra_info("socket")
+        if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
+            return True
+        try:
+            state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except OSError:
+            return False
+        return state == _ESTABLISHED
+
+    def set_send_timeout(self, seconds: float) -> None:
+        """Let the kernel wait for so long for a peer that takes no data."""
+        connection = self._transport.get_extra_info("socket")
+        if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
+            connection.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000)
+            )
+
+    def abort(self) -> None:
+        """End it at once; what has not been sent is dropped."""
+        if not self._transport.is_closing():
+            self._transport.abort()
 
 
 def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[HttpToolsProtocol]:
@@ -30,11 +66,8 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            connection = transport.get_extra_info("socket")
-            if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
-                connection.setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(send_timeout_s * 1000)
-                )
+            self._connection = Connection(transport)
+            self._connection.set_send_timeout(send_timeout_s)
             self._begin_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -56,6 +89,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             if self._deadline is None:
                 self._begin_head()
             super().on_message_begin()
+            self.scope["extensions"] = {CONNECTION: self._connection}  # type: ignore[typeddict-item] # uvicorn names the known ones only
 
         def on_headers_complete(self) -> None:
             self._in_head = False

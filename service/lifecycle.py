@@ -84,7 +84,11 @@ class ModelHost(Protocol):
 
 
 class Lifecycle:
-    """Owns the state of one app and what it serves."""
+    """Owns the state of one app and what it serves.
+
+    Attributes:
+        draining: Set when the service has been asked to end: long requests come to theirs.
+    """
 
     def __init__(
         self,
@@ -112,6 +116,7 @@ class Lifecycle:
         self._on_failure = on_failure
         self._watcher: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
+        self.draining = asyncio.Event()
         self._stop_by_s: float | None = None
 
     async def start(self) -> None:
@@ -230,6 +235,7 @@ class Lifecycle:
         if self.state in {State.STARTING, State.READY}:
             self.state = State.DRAINING
             self.reason = "the service is draining"
+            self.draining.set()
             log.info("draining", drain_s=drain_s)
         if self._stop_by_s is None:
             self._stop_by_s = time.monotonic() + drain_s + self.settings.shutdown_timeout_s

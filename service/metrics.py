@@ -100,6 +100,18 @@ class Metrics:
             "Places taken by requests under way; SEMSR_MAX_QUEUE is the limit.",
             registry=self.registry,
         )
+        self.streams = Gauge(
+            "semsr_batch_requests",
+            "Batch requests under way now.",
+            ("priority",),
+            registry=self.registry,
+        )
+        self.stream_entries = self._counter(
+            "semsr_batch_entries", "Images of batch requests that were answered.", ("outcome",)
+        )
+        self.streams_ended = self._counter(
+            "semsr_batch_requests_ended", "Batch requests that have ended, by how.", ("reason",)
+        )
         self.rejected = self._counter(
             "semsr_rejected", "Requests refused to protect the service, by reason.", ("reason",)
         )

@@ -31,7 +31,17 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _ID_PREFIX = secrets.token_hex(10)
 _ID_COUNTER = itertools.count(1)
 # Paths become metric labels, so only known ones may; everything else is counted together.
-ROUTES = frozenset({"/superresolve", "/model", "/livez", "/readyz", "/metrics", "/openapi.json"})
+ROUTES = frozenset(
+    {
+        "/superresolve",
+        "/superresolve/batch",
+        "/model",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+    }
+)
 # What changes the service needs an admin's key.
 _ADMIN = re.compile(r"/v2/repository/models/.*")
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})

@@ -25,6 +25,8 @@ _ALIASES = {
     "application/npy": "application/x-npy",
     "application/x-numpy": "application/x-npy",
     "application/x-zstd": "application/zstd",
+    "application/tar": "application/x-tar",
+    "application/x-zip-compressed": "application/zip",
 }
 # What a file's suffix says, for forms, folders and the command line.
 TYPES_BY_SUFFIX = {
@@ -37,11 +39,15 @@ TYPES_BY_SUFFIX = {
     ".npy": "application/x-npy",
 }
 _DEFAULT_ANSWER = "image/png"
+# How many answers in one are put together; the first is the default.
+CONTAINERS = ("application/x-tar", "multipart/mixed")
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,127}"
 _RANGE = re.compile(rf"\s*+({_WORD})/({_WORD})\s*+", re.ASCII)
 _WEIGHT = re.compile(r"[0-9]{0,3}\.?[0-9]{0,9}(?<=[0-9])", re.ASCII)
 _MAX_RANGES = 64
+# A container that Accept does not name may be used, after any that it does.
+_UNNAMED_WEIGHT = 1e-6
 
 
 def parse_media_type(text: str) -> str:
@@ -103,6 +109,38 @@ def choose_answer(accept: str | None, request_type: str) -> str:
             f"Accept is {(accept or '')[:120]!r}; this service answers in {', '.join(ANSWER_TYPES)}"
         )
     return best
+
+
+def choose_container(accept: str | None) -> tuple[str, str | None]:
+    """Return how many answers are put together, and what of Accept is left for each of them.
+
+    `application/x-tar`, `multipart/mixed` and `multipart/*` speak of the whole answer, everything
+    else of its entries: `multipart/mixed, image/png` asks for PNGs in parts.
+
+    Args:
+        accept: The Accept header, several joined by commas; None or empty accepts anything.
+
+    Returns:
+        One of `CONTAINERS`, and an Accept header for `choose_answer`, or None.
+
+    Raises:
+        BadRequest: The header cannot be read.
+        NotAcceptable: It forbids every container.
+    """
+    whole: list[str] = []
+    entries: list[str] = []
+    for part in (accept or "").split(","):
+        name = part.partition(";")[0].strip().lower()
+        is_whole = _ALIASES.get(name, name) in {*CONTAINERS, "multipart/*"}
+        (whole if is_whole else entries).append(part)
+    ranges = {"*/*": _UNNAMED_WEIGHT} | _parse_accept(",".join(whole))
+    best = max(CONTAINERS, key=lambda name: _weight(name, ranges))
+    if _weight(best, ranges) <= 0:
+        raise NotAcceptable(
+            f"Accept is {(accept or '')[:120]!r}; many answers come as {' or '.join(CONTAINERS)}"
+        )
+    rest = ",".join(part for part in entries if part.strip())
+    return best, rest or None
 
 
 def _parse_accept(accept: str) -> dict[str, float]:

@@ -38,6 +38,15 @@ ANSWER_TYPES = (
     "application/zstd",
 )
 
+STREAM_TYPES = (
+    "application/octet-stream",
+    "application/x-npy",
+    "application/x-tar",
+    "image/tiff",
+    "application/zip",
+)
+STREAM_ANSWER_TYPES = ("application/x-tar", "multipart/mixed")
+
 _DESCRIPTION = """\
 Send one grey SEM image, get it enlarged by the model's scale (240x240 becomes 960x960 with the
 default bundle). 8 or 16 bit; grey stored as RGB(A) or with a palette is accepted, colour is not.
@@ -146,12 +155,13 @@ _PROBLEM_STATUSES = {
 }
 
 
+_PROBLEM_CONTENT = {
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+}
+
+
 def _operation() -> dict[str, Any]:
-    problem = {
-        "content": {
-            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
-        }
-    }
+    problem = _PROBLEM_CONTENT
     multipart = {
         "schema": {
             "type": "object",
@@ -184,6 +194,40 @@ def _operation() -> dict[str, Any]:
             **{
                 status: {"description": text, **problem}
                 for status, text in _PROBLEM_STATUSES.items()
+            },
+        },
+    }
+
+
+_BATCH_DESCRIPTION = """\
+Send many grey images in one request; answers come in order, each as soon as it is there, while
+later images are still uploading. Raw, npy and tar have no limit in length; TIFF and zip are spooled
+first (`SEMSR_MAX_SPOOL_BYTES`). The client must read while it sends: see docs/http-api.md.
+
+`Accept` names the container (`application/x-tar`, the default, or `multipart/mixed`) and the type
+of its entries (as for one image). A bad image gets `NAME.problem.json` and costs nothing else; what
+ends the upload early is told by a last entry, `batch.problem.json`. `X-Priority` is `nightly` by
+default, `X-Request-Timeout-Ms` counts for each image from when it has been read.
+"""
+
+
+def _batch_operation() -> dict[str, Any]:
+    return {
+        "tags": ["super-resolution"],
+        "summary": "Super-resolve many images in one request",
+        "description": _BATCH_DESCRIPTION,
+        "operationId": "superresolve_batch",
+        "parameters": _PARAMETERS,
+        "requestBody": {"required": True, "content": dict.fromkeys(STREAM_TYPES, _BINARY)},
+        "responses": {
+            "200": {
+                "description": "The enlarged images, and a problem for each that has none.",
+                "content": dict.fromkeys(STREAM_ANSWER_TYPES, _BINARY),
+            },
+            **{
+                status: {"description": text, **_PROBLEM_CONTENT}
+                for status, text in _PROBLEM_STATUSES.items()
+                if status not in {"500", "504"}
             },
         },
     }
@@ -235,6 +279,7 @@ def install(app: FastAPI) -> None:
             )
             schema["paths"] = {
                 "/superresolve": {"post": _operation()},
+                "/superresolve/batch": {"post": _batch_operation()},
                 **schema["paths"],
                 "/v2/models/{name}/infer": {"post": _infer_operation()},
             }

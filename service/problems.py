@@ -5,6 +5,7 @@ so that a client reads one shape whatever went wrong.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -40,13 +41,16 @@ class Problem:
     headers: list[tuple[bytes, bytes]]
 
 
-def problem_from(error: Exception, *, request_id: str, path: str) -> Problem:
+def problem_from(
+    error: Exception, *, request_id: str, path: str, more: Mapping[str, object] | None = None
+) -> Problem:
     """Describe any exception as a problem; unknown ones reveal nothing of the inside.
 
     Args:
         error: What was raised.
         request_id: Echoed, so that the client's report leads to our log line.
         path: The request's path, given as `instance`.
+        more: Extension members of the problem.
     """
     status, code, title, detail, retry_after_s = _describe(error, path)
     content: dict[str, object] = {
@@ -58,6 +62,7 @@ def problem_from(error: Exception, *, request_id: str, path: str) -> Problem:
         "request_id": request_id,
         # Open Inference Protocol clients look for their message here.
         "error": detail,
+        **(more or {}),
     }
     headers: list[tuple[bytes, bytes]] = [
         (b"content-type", MEDIA_TYPE.encode()),

@@ -76,11 +76,14 @@ def asked_model(query: bytes) -> str | None:
     return fields[0][1]
 
 
-def parse_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> TileRequest:
+def parse_request(
+    raw_headers: Iterable[tuple[bytes, bytes]], *, default_priority: Priority = Priority.ONLINE
+) -> TileRequest:
     """Read the headers of one request.
 
     Args:
         raw_headers: Lower-case names and values, as ASGI gives them.
+        default_priority: Class of a request that does not say its own.
 
     Raises:
         BadRequest: A header cannot be read; the message names it, its value and what was expected.
@@ -114,7 +117,7 @@ def parse_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> TileRequest:
         answer_dtype=_answer_dtype(headers),
         pixel_size=None if pixel_size is None else parse_pixel_size(pixel_size),
         deadline_s=_deadline(headers),
-        priority=_priority(headers),
+        priority=_priority(headers, default_priority),
     )
 
 
@@ -125,8 +128,8 @@ def _answer_dtype(headers: Mapping[str, str]) -> str:
     return value
 
 
-def _priority(headers: Mapping[str, str]) -> Priority:
-    value = headers.get("x-priority", Priority.ONLINE)
+def _priority(headers: Mapping[str, str], default: Priority) -> Priority:
+    value = headers.get("x-priority", default)
     if value not in set(Priority):
         raise BadRequest(f"X-Priority is {value!r}; expected {' or '.join(Priority)}")
     return Priority(value)

@@ -151,6 +151,27 @@ class Settings(BaseSettings):
     body_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=30.0, description="Longest time in seconds that a request body may take to arrive."
     )
+    batch_idle_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=60.0,
+        description=(
+            "Longest time in seconds that the upload of a batch request may pause; there is no "
+            "limit on the whole. One tile of it may take SEMSR_BODY_TIMEOUT_S."
+        ),
+    )
+    max_spool_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=1 << 30,
+        description=(
+            "Largest TIFF stack or zip archive of a batch request in bytes: it is kept in a "
+            "temporary file without a name while it is read. Raw, npy and tar need none."
+        ),
+    )
+    spool_dir: Path | None = Field(
+        default=None,
+        description=(
+            "Folder for those files; unset takes the system's (TMPDIR, /tmp). On a memory file "
+            "system such as /dev/shm no picture ever reaches a disk."
+        ),
+    )
     head_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=10.0,
         description="Longest time in seconds that the head of a request may take to arrive.",

@@ -23,7 +23,7 @@ from export.bundle import Manifest
 from service import codec, tiling
 from service.admission import Admission, Places, Users
 from service.errors import EngineFailed
-from service.metadata import PixelSize
+from service.metadata import ImageMetadata, PixelSize
 from service.metrics import Metrics
 from service.multipart import UploadedFile, extract_file
 from service.negotiation import readable_type
@@ -36,7 +36,7 @@ from service.window import FULL_RANGE, Window, to_uint8, to_uint16
 Result = TypeVar("Result")
 
 # Types whose coding is a copy at most: a thread would cost more than the work.
-_CHEAP_TYPES = frozenset({"application/octet-stream", "application/x-npy"})
+CHEAP_TYPES = frozenset({"application/octet-stream", "application/x-npy"})
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,34 @@ class Answer:
     tiles: int
     quality: Quality
     stages_s: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image that has been decoded and cut, and what is asked of it.
+
+    Attributes:
+        metadata: Of the answer.
+        plan: How the image was cut.
+        tiles: Its tiles, uint8.
+        request: The headers.
+        answer_type: Media type of the answer.
+        stretch: Window of a 16-bit answer, or None for 8 bits.
+        decode_s: Seconds that this took.
+    """
+
+    metadata: ImageMetadata
+    plan: tiling.TilePlan
+    tiles: list[npt.NDArray[np.uint8]]
+    request: TileRequest
+    answer_type: str
+    stretch: Window | None
+    decode_s: float
+
+    @property
+    def places(self) -> int:
+        """Places that the answer takes."""
+        return self.plan.count * (1 if self.stretch is None else 2)
 
 
 class Upscaler:
@@ -141,51 +169,102 @@ class Upscaler:
         Raises:
             service.errors.ServiceError: Whatever is wrong with the request or the service.
         """
-        started_s = time.perf_counter()
         upload = UploadedFile(request.media_type, body)
         if request.media_type == MULTIPART:
             upload = extract_file(body, request.content_type)
         image_type = readable_type(upload.media_type)
-        answer_type = request.answer_type(image_type)
         is_small = len(body) <= self.place_bytes
-        image, plan, tiles = await self._run(
-            is_small and image_type in _CHEAP_TYPES,
-            lambda: self._prepare(upload.content, image_type, request),
-        )
-        decoded_s = time.perf_counter()
 
-        is_wide = request.answer_dtype == "uint16"
-        admission.grow_to(plan.count * (2 if is_wide else 1))
-        futures = deque(
-            self._runner.submit(tiles, deadline_s=request.deadline_s, priority=request.priority)
+        def decode(max_pixels: int) -> codec.DecodedImage:
+            return codec.decode(
+                upload.content,
+                image_type,
+                shape=request.shape,
+                dtype=request.dtype,
+                max_pixels=max_pixels,
+            )
+
+        prepared = await self.prepare(
+            decode, image_type, request, is_cheap=is_small and image_type in CHEAP_TYPES
         )
+        return await self.finish(prepared, admission)
+
+    async def prepare(
+        self,
+        decode: Callable[[int], codec.DecodedImage],
+        image_type: str,
+        request: TileRequest,
+        *,
+        is_cheap: bool,
+    ) -> Prepared:
+        """Decode an image and cut it into tiles: after this its places are known.
+
+        Args:
+            decode: Given the most pixels that may be, gives the image.
+            image_type: Media type that it arrived as.
+            request: What is asked for.
+            is_cheap: Decoding is a copy at most, and needs no thread.
+
+        Raises:
+            service.errors.ServiceError: Whatever is wrong with the image.
+        """
+        started_s = time.perf_counter()
+        answer_type = request.answer_type(image_type)
+        image, plan, tiles = await self._run(is_cheap, lambda: self._cut(decode, request))
         # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
         stretch = self._window(request) if image.pixels.dtype == np.uint16 else FULL_RANGE
+        return Prepared(
+            metadata=image.metadata.scaled(self._manifest.scale),
+            plan=plan,
+            tiles=tiles,
+            request=request,
+            answer_type=answer_type,
+            stretch=stretch if request.answer_dtype == "uint16" else None,
+            decode_s=time.perf_counter() - started_s,
+        )
+
+    async def finish(self, prepared: Prepared, admission: Admission) -> Answer:
+        """Run an image's tiles, put them together and encode the answer.
+
+        Args:
+            prepared: The image; may be tried again after QueueFull.
+            admission: Held by the caller; grown to the image's tiles.
+
+        Raises:
+            service.errors.ServiceError: Whatever is wrong with the request or the service.
+        """
+        started_s = time.perf_counter()
+        request, plan = prepared.request, prepared.plan
+        admission.grow_to(prepared.places)
+        futures = deque(
+            self._runner.submit(
+                prepared.tiles, deadline_s=request.deadline_s, priority=request.priority
+            )
+        )
         sr, flags, queue_s = await _collect(
-            futures, plan, scale=self._manifest.scale, stretch=stretch if is_wide else None
+            futures, plan, scale=self._manifest.scale, stretch=prepared.stretch
         )
         inferred_s = time.perf_counter()
         quality = self._judge(flags)
 
-        metadata = image.metadata.scaled(self._manifest.scale)
         encoded = await self._run(
-            plan.is_single and answer_type in _CHEAP_TYPES,
-            lambda: codec.encode(sr, answer_type, metadata),
+            plan.is_single and prepared.answer_type in CHEAP_TYPES,
+            lambda: codec.encode(sr, prepared.answer_type, prepared.metadata),
         )
         stages_s = {
-            "decode": decoded_s - started_s,
+            "decode": prepared.decode_s,
             "queue": queue_s,
-            "infer": max(0.0, inferred_s - decoded_s - queue_s),
+            "infer": max(0.0, inferred_s - started_s - queue_s),
             "encode": time.perf_counter() - inferred_s,
         }
         for stage, seconds in stages_s.items():
             self._observe[stage](seconds)
         return Answer(
             body=encoded,
-            media_type=answer_type,
+            media_type=prepared.answer_type,
             shape=(sr.shape[0], sr.shape[1]),
             dtype=str(sr.dtype),
-            pixel_size=metadata.pixel_size,
+            pixel_size=prepared.metadata.pixel_size,
             tiles=plan.count,
             quality=quality,
             stages_s=stages_s,
@@ -246,17 +325,11 @@ class Upscaler:
         self._metrics.saturated.observe(quality.saturated)
         return quality
 
-    def _prepare(
-        self, body: bytes, media_type: str, request: TileRequest
+    def _cut(
+        self, decode: Callable[[int], codec.DecodedImage], request: TileRequest
     ) -> tuple[codec.DecodedImage, tiling.TilePlan, list[npt.NDArray[np.uint8]]]:
         """Decode an image, bring it to 8 bits and cut it into tiles."""
-        image = codec.decode(
-            body,
-            media_type,
-            shape=request.shape,
-            dtype=request.dtype,
-            max_pixels=self._max_pixels,
-        )
+        image = decode(self._max_pixels)
         if request.pixel_size is not None:
             metadata = image.metadata.with_pixel_size(request.pixel_size)
             image = replace(image, metadata=metadata)

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx2
 import numpy as np
@@ -236,68 +235,6 @@ def test_what_is_no_tile_is_refused_before_it_is_sent(tile: np.ndarray) -> None:
         client.superresolve(tile)
 
 
-def tiles(count: int, taken: list[int] | None = None) -> Iterator[np.ndarray]:
-    """Flat tiles, numbered by their grey; `taken` records those that were asked for."""
-    for number in range(count):
-        if taken is not None:
-            taken.append(number)
-        yield np.full((8, 8), number, dtype=np.uint8)
-
-
-def late_then_early(request: httpx2.Request) -> httpx2.Response:
-    """Even tiles take longer than odd ones."""
-    if request.content[0] % 2 == 0:
-        time.sleep(0.01)
-    return answer(request)
-
-
-def test_many_tiles_come_in_order_and_are_taken_as_needed() -> None:
-    """A scan of any length never lies in memory."""
-    taken: list[int] = []
-    with Client(
-        "http://semsr", connections=2, transport=Script(late_then_early).transport
-    ) as client:
-        results = client.superresolve_many(tiles(50, taken))
-        first = next(results)
-        assert len(taken) <= 5
-        rest = list(results)
-
-    greys = [int(sr.pixels[0, 0]) for sr in [first, *rest] if isinstance(sr, SrTile)]
-    assert list(range(50)) == greys
-
-
-def test_many_tiles_through_asyncio() -> None:
-    """The same, without threads."""
-
-    async def run() -> list[int]:
-        async with AsyncClient("http://semsr", transport=Script(answer).transport) as client:
-            return [
-                int(sr.pixels[0, 0])
-                async for sr in client.superresolve_many(tiles(40))
-                if isinstance(sr, SrTile)
-            ]
-
-    assert list(range(40)) == asyncio.run(run())
-
-
-def third_is_bad(request: httpx2.Request) -> httpx2.Response:
-    """Refuses the tile of grey 3."""
-    if request.content[0] == 3:
-        return problem(422, "unsuitable-image")
-    return answer(request)
-
-
-def test_a_bad_tile_among_many_is_raised_or_yielded() -> None:
-    """A scan goes on without it; a pipeline that expects none stops."""
-    with Client("http://semsr", transport=Script(third_is_bad).transport) as client:
-        results = list(client.superresolve_many(tiles(6), errors="yield"))
-        assert ["unsuitable-image" if isinstance(r, ServiceError) else "" for r in results] == (
-            ["", "", "", "unsuitable-image", "", ""]
-        )
-        with pytest.raises(ServiceError, match="unsuitable-image"):
-            list(client.superresolve_many(tiles(6)))
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [({"timeout_s": 0.0}, "timeout_s must be above 0"), ({"connections": 0}, "at least 1, got 0")],
@@ -324,10 +261,9 @@ def test_the_real_service_talks_to_both_clients() -> None:
                 client.superresolve(np.zeros((1, 60_000), np.uint8))
         assert caught.value.status in {413, 422}
 
-        async def run() -> list[SrTile | ServiceError]:
+        async def run() -> SrTile:
             async with AsyncClient(server.url, connections=4) as client:
-                return [sr async for sr in client.superresolve_many(tiles(20))]
+                return await client.superresolve(TILE)
 
-        greys = [int(sr.pixels[5, 5]) for sr in asyncio.run(run()) if isinstance(sr, SrTile)]
-        assert list(range(20)) == greys
+        assert (32, 32) == asyncio.run(run()).pixels.shape
         assert json.loads(httpx2.get(f"{server.url}/model", trust_env=False).text)

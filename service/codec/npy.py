@@ -36,10 +36,10 @@ def decode_npy(body: memoryview, options: DecodeOptions) -> DecodedImage:
         UnsuitableImage: Another dtype (floats, objects, complex) or shape.
         ImageTooLarge: More pixels than allowed.
     """
-    descr, fortran, shape, offset = _read_header(body)
+    descr, fortran, shape, offset = read_npy_header(body)
     height, width = _image_shape(shape)
     check_size(height, width, options.max_pixels)
-    dtype = _dtype(descr)
+    dtype = npy_dtype(descr)
     expected_bytes = height * width * dtype.itemsize
     if len(body) - offset != expected_bytes:
         raise InvalidImage(
@@ -57,17 +57,26 @@ def encode_npy(pixels: Pixels, metadata: ImageMetadata) -> bytes:
     """Encode (H, W) uint8 or uint16 as npy, format 1.0, little-endian; metadata have no place."""
     del metadata
     descr = "|u1" if pixels.dtype.itemsize == 1 else "<u2"
-    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {pixels.shape}, }}"
+    rows = np.ascontiguousarray(pixels.astype(descr, copy=False))
+    return b"".join((npy_header(descr, rows.shape), rows.data.cast("B")))
+
+
+def npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
+    """Return what comes before the data of a C-ordered array, format 1.0."""
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
     # The data begin at a multiple of 64, as the format asks.
     padding = -(len(header) + 11) % 64
     text = header.encode("ascii") + b" " * padding + b"\n"
-    head = _MAGIC + b"\x01\x00" + len(text).to_bytes(2, "little") + text
-    rows = np.ascontiguousarray(pixels.astype(descr, copy=False))
-    return b"".join((head, rows.data.cast("B")))
+    return _MAGIC + b"\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
-def _read_header(body: memoryview) -> tuple[str, bool, tuple[int, ...], int]:
-    """Return descr, Fortran order, shape, and where the data begin."""
+def read_npy_header(body: memoryview) -> tuple[str, bool, tuple[int, ...], int]:
+    """Return descr, Fortran order, shape, and where the data begin; the magic bytes are not read.
+
+    Raises:
+        InvalidImage: The header cannot be read.
+        UnsuitableImage: It describes a structured array.
+    """
     version = bytes(body[6:8])
     length_bytes = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}.get(version)
     if length_bytes is None or len(body) < 8 + length_bytes:
@@ -127,7 +136,12 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[-2], shape[-1]
 
 
-def _dtype(descr: str) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+def npy_dtype(descr: str) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+    """Return the type that a descr names.
+
+    Raises:
+        UnsuitableImage: It is neither uint8 nor uint16.
+    """
     code = _DTYPES.get(descr)
     if code is None:
         raise UnsuitableImage(f"the npy array has dtype {descr!r}; expected uint8 or uint16")

@@ -122,6 +122,20 @@ def read_pages(body: memoryview) -> list[Directory]:
         InvalidImage: The header or a directory is damaged, or the chain of pages is a loop.
         UnsuitableImage: There are very many pages.
     """
+    return list(iterate_pages(body, _MAX_PAGES))
+
+
+def iterate_pages(body: memoryview, most: int) -> Iterator[Directory]:
+    """Yield the directories that are images of their own, one at a time.
+
+    Args:
+        body: The whole file.
+        most: Pages after which the file is refused.
+
+    Raises:
+        InvalidImage: See `read_pages`; raised when the damage is reached.
+        UnsuitableImage: There are more pages than `most`.
+    """
     byte_order = {b"II": "<", b"MM": ">"}.get(bytes(body[:2]))
     if byte_order is None or len(body) < 16:
         raise InvalidImage(f"the TIFF ends after {len(body)} bytes, before its first directory")
@@ -131,21 +145,22 @@ def read_pages(body: memoryview) -> list[Directory]:
         raise InvalidImage("the BigTIFF has an unknown offset size; expected 8 bytes")
     if not big and version != 42:
         raise InvalidImage(f"the TIFF has version {version}; expected 42 or 43")
-    pages = list(_walk(body, byte_order, big=big))
-    return [page for page in pages if not page.integer(NEW_SUBFILE_TYPE, 0) & _NOT_AN_IMAGE]
+    for page in _walk(body, byte_order, big=big, most=most):
+        if not page.integer(NEW_SUBFILE_TYPE, 0) & _NOT_AN_IMAGE:
+            yield page
 
 
-def _walk(body: memoryview, byte_order: str, *, big: bool) -> Iterator[Directory]:
+def _walk(body: memoryview, byte_order: str, *, big: bool, most: int) -> Iterator[Directory]:
     """Yield each directory along the chain of pages."""
     link = byte_order + ("Q" if big else "I")
     (offset,) = struct.unpack_from(link, body, 8 if big else 4)
-    seen: list[int] = []
+    seen: set[int] = set()
     while offset:
         if offset in seen:
             raise InvalidImage(f"the TIFF's pages form a loop through byte {offset}")
-        if len(seen) >= _MAX_PAGES:
-            raise UnsuitableImage(f"the TIFF has more than {_MAX_PAGES} pages; expected one image")
-        seen.append(offset)
+        if len(seen) >= most:
+            raise UnsuitableImage(f"the TIFF has more than {most} pages")
+        seen.add(offset)
         entries, end = _read_entries(body, byte_order, offset, big=big)
         yield Directory(body, byte_order, entries)
         # A file may end right after its last directory, without the link that says so.

@@ -78,6 +78,15 @@ class TestChoice:
         assert app.metric("semsr_model_requests_total", model="fine", outcome="success") == 2
         assert app.client.get("/model?model=fast").json()["name"] == "fast"
 
+    def test_a_batch_request_chooses_too(self, app: ServedApp, models: Models):
+        """All its tiles go to one model."""
+        answer = app.client.post(
+            "/superresolve/batch?model=fast", content=TILE.tobytes() * 3, headers=RAW
+        )
+        assert (answer.status_code, answer.headers["x-model"]) == (200, "fast")
+        assert models.batches()[0] == ("fine", 0)
+        assert models.batches()[1][1] > 0
+
     @pytest.mark.parametrize(
         ("query", "status", "words"),
         [

@@ -1,6 +1,7 @@
 """A real pool: processes that are killed, drained, and given new models."""
 
 import concurrent.futures
+import io
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections import Counter
@@ -175,6 +177,28 @@ def test_many_clients_at_once_each_get_their_own_tile(server: ServerProcess) -> 
         for other in answers:
             assert np.abs(np.frombuffer(other, np.uint8) - first).max() <= 1
     assert len({answers[0] for answers in got}) == len(images)
+
+
+def test_a_batch_request_through_a_pool(server: ServerProcess) -> None:
+    """More tiles than there are slots, in order, each as by itself."""
+    tiles = np.random.default_rng(2).integers(0, 256, (300, 24, 24), dtype=np.uint8)
+    answer = httpx2.post(
+        f"{server.url}/superresolve/batch",
+        content=tiles.tobytes(),
+        headers=RAW,
+        trust_env=False,
+        timeout=120,
+    )
+    assert answer.status_code == 200, answer.text
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        members = archive.getmembers()
+        assert len(members) == len(tiles)
+        for index in (0, 7, 299):
+            file = archive.extractfile(members[index])
+            assert file is not None
+            got = np.frombuffer(file.read(), np.uint8).astype(int)
+            alone = np.frombuffer(post(server, tiles[index]).content, np.uint8)
+            assert np.abs(got - alone).max() <= 1
 
 
 def test_an_engine_that_is_killed_loses_no_request(server: ServerProcess) -> None:

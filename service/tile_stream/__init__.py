@@ -1,0 +1,9 @@
+"""Many images in one request: read one after another, answered in order, few in memory at once.
+
+    upload ──raw, npy, tar: as it arrives──────────┐
+           ──TIFF, zip: spooled, then read─────────┴─> entries ─> places ─> upscaler ─> archive
+
+`run` is the way in: it puts the readers (`stacks`, `tar_entries`, `spooled_entries`), the places
+and the writers (`archives`) together. A *batch* in the service's other modules is what an engine
+runs at once; what a client sends in one request is called a stream of tiles here.
+"""

@@ -1,0 +1,503 @@
+"""Many tiles through the client: sent and read at once, in order, over one request or several."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h11
+import numpy as np
+import pytest
+
+from semsr.client import AsyncClient, Client, DeadlineError, ServiceError, SrTile
+from semsr.server_process import ServerProcess, running_server
+from service.tile_stream.archives import OutEntry, TarArchive
+
+TINY = {
+    "SEMSR_BUNDLE": str(Path(__file__).parent / "data" / "tiny_bundle"),
+    "SEMSR_ENGINE": "identity",
+}
+FACTS = {
+    "X-Tile-Shape": "32,32",
+    "X-Tile-Dtype": "uint8",
+    "X-Quality": "non-finite=0.0000, saturated=0.0100, consistency=0.990, consistency-worst=0.900",
+}
+
+
+def tiles(count: int, taken: list[int] | None = None) -> Iterator[np.ndarray]:
+    """Flat tiles, numbered by their grey; `taken` records those that were asked for."""
+    for number in range(count):
+        if taken is not None:
+            taken.append(number)
+        yield np.full((8, 8), number % 256, dtype=np.uint8)
+
+
+Outcome = SrTile | ServiceError
+Run = Callable[..., list[Outcome]]
+
+
+def run_sync(url: str, source: Any, options: dict[str, Any], **many: Any) -> list[Outcome]:  # noqa: ANN401
+    """Through the blocking client."""
+    with Client(url, **options) as client:
+        return list(client.superresolve_many(source, **many))
+
+
+def run_async(url: str, source: Any, options: dict[str, Any], **many: Any) -> list[Outcome]:  # noqa: ANN401
+    """Through the asyncio client."""
+
+    async def run() -> list[Outcome]:
+        async with AsyncClient(url, **options) as client:
+            return [outcome async for outcome in client.superresolve_many(source, **many)]
+
+    return asyncio.run(run())
+
+
+BOTH = pytest.mark.parametrize("run", [run_sync, run_async])
+
+
+def greys(outcomes: list[Outcome]) -> list[int]:
+    """Grey of each answer."""
+    return [int(sr.pixels[0, 0]) for sr in outcomes if isinstance(sr, SrTile)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """A served tiny bundle."""
+    with running_server(TINY) as process:
+        yield process
+
+
+@BOTH
+@pytest.mark.parametrize("streams", [1, 3])
+def test_tiles_come_back_in_order(server: ServerProcess, run: Run, streams: int) -> None:
+    """More than are under way at once, over one request or several that take turns."""
+    outcomes = run(server.url, tiles(200), {}, streams=streams)
+
+    assert [number % 256 for number in range(200)] == greys(outcomes)
+    first = outcomes[0]
+    assert isinstance(first, SrTile)
+    assert ((32, 32), np.uint8, "identity", 1) == (
+        first.pixels.shape,
+        first.pixels.dtype,
+        first.engine,
+        first.attempts,
+    )
+    assert {"non-finite", "saturated", "consistency", "consistency-worst"} == first.quality.keys()
+    assert first.request_id
+
+
+@BOTH
+def test_sizes_types_and_options_of_tiles_are_kept(server: ServerProcess, run: Run) -> None:
+    """One request holds tiles of any shape, 8 and 16 bit, strided and of either byte order."""
+    wide = np.random.default_rng(0).integers(0, 4096, (30, 50), dtype=np.uint16)
+    source = [wide, wide.astype(">u2")[::2, ::2], np.full((7, 9), 200, np.uint8)]
+
+    outcomes = run(
+        server.url, source, {"window": (0, 4095), "answer_dtype": "uint16", "priority": "nightly"}
+    )
+
+    shapes = [sr.pixels.shape for sr in outcomes if isinstance(sr, SrTile)]
+    assert [(120, 200), (60, 100), (28, 36)] == shapes
+    assert all(isinstance(sr, SrTile) and sr.pixels.dtype == np.uint16 for sr in outcomes)
+    assert isinstance(outcomes[0], SrTile)
+    np.testing.assert_allclose(outcomes[0].pixels[::4, ::4], wide, atol=9)
+
+
+@BOTH
+def test_nothing_to_do_is_done_at_once(run: Run) -> None:
+    """No connection is made for no tiles."""
+    assert [] == run("http://127.0.0.1:9", [], {})
+
+
+def test_tiles_are_taken_as_they_are_needed(server: ServerProcess) -> None:
+    """A scan of any length never lies in memory."""
+    taken: list[int] = []
+    with Client(server.url, connections=2) as client:
+        results = client.superresolve_many(tiles(50, taken))
+        next(results)
+        assert len(taken) <= 5
+        assert 49 == len(list(results))
+
+
+@BOTH
+def test_a_bad_tile_among_many_is_raised_or_yielded(server: ServerProcess, run: Run) -> None:
+    """A scan goes on without it; a pipeline that expects none stops."""
+    source = [*tiles(3), np.zeros((1, 60_000), np.uint8), *tiles(2)]
+
+    outcomes = run(server.url, source, {}, errors="yield")
+
+    assert [SrTile, SrTile, SrTile, ServiceError, SrTile, SrTile] == [type(o) for o in outcomes]
+    error = outcomes[3]
+    assert isinstance(error, ServiceError)
+    assert error.status in {413, 422}
+    assert error.request_id
+    with pytest.raises(ServiceError, match=error.code):
+        run(server.url, source, {})
+
+
+def test_a_loop_that_is_left_early_leaves_nothing_behind(server: ServerProcess) -> None:
+    """Neither a thread nor a connection."""
+    before = threading.active_count()
+    with Client(server.url) as client:
+        for _ in client.superresolve_many(tiles(1000)):
+            break
+    assert before == threading.active_count()
+
+
+@BOTH
+def test_what_is_no_tile_is_refused(server: ServerProcess, run: Run) -> None:
+    """The message says what a tile is."""
+    with pytest.raises(ValueError, match="a tile is a two-dimensional array of uint8 or uint16"):
+        run(server.url, [np.zeros((2, 8, 8), np.uint8)], {})
+    with pytest.raises(ValueError, match="streams must be at least 1, got 0"):
+        run(server.url, tiles(1), {}, streams=0)
+
+
+def test_an_error_of_the_source_reaches_the_caller(server: ServerProcess) -> None:
+    """A file that cannot be read ends the loop with its own error."""
+
+    def source() -> Iterator[np.ndarray]:
+        yield from tiles(3)
+        raise OSError("the disk is gone")
+
+    with Client(server.url) as client, pytest.raises(OSError, match="the disk is gone"):
+        list(client.superresolve_many(source()))
+
+
+def test_a_service_that_is_killed_loses_no_tile() -> None:
+    """In the middle of a scan: what was not answered goes to the service that follows."""
+    with running_server({**TINY, "SEMSR_DRAIN_S": "0"}) as first:
+        port = first.url.rpartition(":")[2]
+        with Client(first.url, timeout_s=120, connections=4) as client:
+            results = client.superresolve_many(tiles(40))
+            got = [next(results) for _ in range(10)]
+            os.kill(first.pid, signal.SIGKILL)
+            os.waitpid(first.pid, 0)
+            with running_server({**TINY, "SEMSR_PORT": port}) as second:
+                assert second.url == first.url
+                got += list(results)
+    assert list(range(40)) == greys(got)
+    assert any(isinstance(sr, SrTile) and sr.attempts > 1 for sr in got)
+
+
+class Scripted:
+    """A server that answers each request by the next of its steps; steps may break off."""
+
+    def __init__(self, *steps: Callable[["Answer"], None]) -> None:
+        self.steps = list(steps)
+        self.heads: list[dict[str, str]] = []
+        self.times_s: list[float] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def close(self) -> None:
+        """Stop."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`
+        self._listener.close()
+        self._thread.join(30)
+
+    def _serve(self) -> None:
+        while self.steps:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                answer = Answer(connection)
+                self.times_s.append(time.monotonic())
+                self.heads.append(answer.head)
+                step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+                # A client that has what it wants may leave at once.
+                with contextlib.suppress(ConnectionError):
+                    step(answer)
+                answer.linger()
+
+
+class Answer:
+    """One request of a `Scripted` server, whose head has been read."""
+
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401
+        self._socket = connection
+        self._http = h11.Connection(h11.SERVER)
+        request = self._event()
+        assert isinstance(request, h11.Request)
+        self.head = {name.decode(): value.decode() for name, value in request.headers}
+        assert request.target == b"/superresolve/batch"
+
+    def tile(self) -> int | None:
+        """Read one tile; gives its grey, or None at the end of the archive."""
+        buffer = b""
+        while len(buffer) < 1024:
+            event = self._event()
+            assert isinstance(event, h11.Data)
+            buffer += event.data
+        return buffer[512 + 128] if any(buffer) else None
+
+    def linger(self) -> None:
+        """End the connection so that what was sent is not lost with what was not read."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Read until the client leaves."""
+        with contextlib.suppress(OSError):
+            while self._socket.recv(65_536):
+                pass
+
+    def begin(self, status: int = 200, **headers: str) -> None:
+        """Send the head of an answer."""
+        fields = [("transfer-encoding", "chunked"), ("x-request-id", "r1"), *headers.items()]
+        self.send(h11.Response(status_code=status, headers=fields))
+
+    def entry(self, grey: int | None) -> None:
+        """Answer one tile."""
+        assert grey is not None
+        body = np.full((32, 32), grey, np.uint8).tobytes()
+        self.raw(OutEntry("000000.raw", "application/octet-stream", body, FACTS))
+
+    def raw(self, entry: OutEntry) -> None:
+        """Send any entry."""
+        for piece in TarArchive().entry(entry):
+            self.send(h11.Data(bytes(piece)))
+
+    def problem(self, status: int, code: str, scope: str = "tile", **more: object) -> None:
+        """Send a problem as an entry."""
+        body = {"type": f"urn:semsr:problem:{code}", "detail": "as it is", "status": status}
+        content = json.dumps({**body, "scope": scope, **more}).encode()
+        self.raw(OutEntry("x.problem.json", "application/problem+json", content))
+
+    def end(self) -> None:
+        """End the archive and the answer."""
+        self.send(h11.Data(bytes(1024)))
+        self.send(h11.EndOfMessage())
+
+    def whole(self, status: int, content: bytes, **headers: str) -> None:
+        """Send an answer that is no archive."""
+        self.begin(status, **headers)
+        self.send(h11.Data(content))
+        self.send(h11.EndOfMessage())
+
+    def send(self, event: h11.Event) -> None:
+        """Send one event."""
+        self._socket.sendall(self._http.send(event) or b"")
+
+    def _event(self) -> h11.Event:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(self._socket.recv(65_536))
+        assert not isinstance(event, type)
+        return event
+
+
+def echo(answer: Answer) -> None:
+    """Answer every tile when it has come."""
+    answer.begin()
+    while (grey := answer.tile()) is not None:
+        answer.entry(grey)
+    answer.end()
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., Scripted]]:
+    """Start scripted servers."""
+    servers: list[Scripted] = []
+
+    def start(*steps: Callable[[Answer], None]) -> Scripted:
+        servers.append(Scripted(*steps))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def breaks_off(answer: Answer) -> None:
+    """Answers two tiles, and half of a third one."""
+    answer.begin()
+    for _ in range(2):
+        answer.entry(answer.tile())
+    answer.send(h11.Data(bytes(TarArchive().entry(OutEntry("a", "b", b"c"))[0])))
+
+
+@BOTH
+def test_what_was_not_answered_is_sent_again(scripted: Callable[..., Scripted], run: Run) -> None:
+    """Once only what is missing, and nothing twice to the caller."""
+    server = scripted(breaks_off, echo)
+
+    outcomes = run(server.url, tiles(5), {"connections": 3})
+
+    assert [0, 1, 2, 3, 4] == greys(outcomes)
+    assert [1, 1, 2] == [sr.attempts for sr in outcomes[:3] if isinstance(sr, SrTile)]
+    assert 2 == len(server.heads)
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "not-ready"), (408, "request-timeout")])
+def test_a_request_that_the_service_ends_goes_on_in_another(
+    scripted: Callable[..., Scripted], status: int, code: str
+) -> None:
+    """A service that stops, and an upload that paused for too long."""
+
+    def stops(answer: Answer) -> None:
+        answer.begin()
+        answer.entry(answer.tile())
+        answer.problem(status, code, scope="batch", tiles_done=1)
+        answer.end()
+
+    server = scripted(stops, echo)
+
+    assert [0, 1, 2, 3] == greys(run_sync(server.url, tiles(4), {}))
+
+
+@BOTH
+def test_a_saturated_service_is_asked_again_when_it_says(
+    scripted: Callable[..., Scripted], run: Run
+) -> None:
+    """By the milliseconds in the body, or the header's seconds."""
+    body = b'{"type": "urn:semsr:problem:queue-full", "detail": "no", "retry_after_ms": 300}'
+    server = scripted(
+        lambda answer: answer.whole(503, body),
+        lambda answer: answer.whole(429, b"busy", **{"retry-after": "1"}),
+        echo,
+    )
+
+    outcomes = run(server.url, tiles(2), {})
+
+    assert [0, 1] == greys(outcomes)
+    first, second, third = server.times_s
+    assert second - first >= 0.3
+    assert third - second >= 1.0
+
+
+@BOTH
+@pytest.mark.parametrize("errors", ["raise", "yield"])
+def test_a_request_that_is_refused_ends_the_loop(
+    scripted: Callable[..., Scripted], run: Run, errors: str
+) -> None:
+    """It would be refused again; that is no matter of one tile."""
+    body = b'{"type": "urn:semsr:problem:unauthorized", "detail": "no key"}'
+    server = scripted(lambda answer: answer.whole(401, body))
+
+    with pytest.raises(ServiceError, match=r"unauthorized \(401\): no key") as caught:
+        run(server.url, tiles(2), {}, errors=errors)
+
+    assert "r1" == caught.value.request_id
+
+
+def test_the_head_says_what_the_client_was_told(scripted: Callable[..., Scripted]) -> None:
+    """Options, key, and headers of one's own."""
+    server = scripted(echo)
+
+    run_sync(
+        server.url,
+        tiles(1),
+        {
+            "api_key": "secret",
+            "headers": {"x-lot": "7"},
+            "window": (1, 2),
+            "timeout_s": 2.5,
+            "priority": "nightly",
+        },
+    )
+
+    assert {
+        "content-type": "application/x-tar",
+        "authorization": "Bearer secret",
+        "x-lot": "7",
+        "x-window": "1,2",
+        "x-request-timeout-ms": "2500.000",
+        "x-priority": "nightly",
+        "x-answer-dtype": "uint8",
+    }.items() <= server.heads[0].items()
+
+
+def quiet(answer: Answer) -> None:
+    """Reads and says nothing, as a proxy that gathers requests does."""
+    answer.read_on()
+
+
+@BOTH
+def test_silence_ends_with_the_deadline(
+    scripted: Callable[..., Scripted], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the error says what may be in the way."""
+    monkeypatch.setattr("semsr.client_stream._SILENCE_S", 0.05)
+    server = scripted(quiet)
+
+    with pytest.raises(DeadlineError, match=r"within 0.2 s: .*a proxy that gathers requests"):
+        run(server.url, tiles(1), {"timeout_s": 0.2})
+
+
+@BOTH
+def test_tiles_of_a_service_that_is_away_get_deadline_errors(run: Run) -> None:
+    """Each in its place; the scan goes through."""
+    outcomes = run("http://127.0.0.1:9", tiles(3), {"timeout_s": 0.2}, errors="yield")
+
+    assert [DeadlineError] * 3 == [type(outcome) for outcome in outcomes]
+    assert "unreachable" in str(outcomes[0])
+
+
+def test_a_tile_that_waited_for_too_long_is_a_deadline_error(
+    scripted: Callable[..., Scripted],
+) -> None:
+    """As for a single tile."""
+
+    def late(answer: Answer) -> None:
+        answer.begin()
+        answer.tile()
+        answer.problem(504, "deadline-exceeded")
+        answer.end()
+
+    [outcome] = run_sync(scripted(late).url, tiles(1), {}, errors="yield")
+
+    assert isinstance(outcome, DeadlineError)
+    assert 504 == outcome.status
+
+
+def one_too_many(answer: Answer) -> None:
+    """Answers a tile twice."""
+    answer.begin()
+    grey = answer.tile()
+    answer.entry(grey)
+    answer.entry(grey)
+    answer.end()
+
+
+def one_too_few(answer: Answer) -> None:
+    """Ends well without an answer."""
+    answer.begin()
+    answer.tile()
+    answer.end()
+
+
+@pytest.mark.parametrize(
+    ("step", "count", "words"),
+    [
+        (one_too_many, 1, None),
+        (one_too_few, 1, "have no answer"),
+        (lambda answer: answer.whole(502, b"<html>bad gateway"), 1, "http-502"),
+        (lambda answer: answer.whole(200, b"hello" * 200), 1, "unreachable|deadline"),
+    ],
+)
+def test_answers_that_are_none_are_errors(
+    scripted: Callable[..., Scripted], step: Callable[[Answer], None], count: int, words: str | None
+) -> None:
+    """Whatever stands between, the caller gets an error and never another tile's answer."""
+    server = scripted(step)
+    if words is None:
+        assert [0] == greys(run_sync(server.url, tiles(count), {}))
+        return
+    with pytest.raises(ServiceError, match=words):
+        run_sync(server.url, tiles(count), {"timeout_s": 0.5})
