@@ -80,4 +80,6 @@ class SuperResolveBatch:
             finally:
                 metrics.streams.labels(priority).dec()
                 metrics.streams_ended.labels(reason.replace("-", "_")).inc()
+                if connection is not None and connection.is_open():
+                    connection.set_send_timeout(lifecycle.settings.send_timeout_s)
                 facts |= {"tiles": stream.done, "tiles_failed": stream.failed, "ended": reason}

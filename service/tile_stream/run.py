@@ -8,6 +8,7 @@ says how far it got.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -254,13 +255,12 @@ class TileStream:
     async def _finish(self, prepared: Prepared, hold: Hold) -> Answer:
         """Run one image, however long the queue is full."""
         deadline_s = prepared.request.deadline_s
-        loop = asyncio.get_running_loop()
         while True:
             try:
                 return await self._upscaler.finish(prepared, hold.admission)
             except QueueFull as full:
                 wait_s = min(max(full.retry_after_s or 0.0, _MIN_RETRY_S), _MAX_RETRY_S)
-                if deadline_s is not None and loop.time() + wait_s > deadline_s:
+                if deadline_s is not None and time.monotonic() + wait_s > deadline_s:
                     raise DeadlineExceeded("the deadline passed while the tile waited") from full
                 await asyncio.sleep(wait_s)
 

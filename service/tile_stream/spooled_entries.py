@@ -7,13 +7,14 @@ request however that ends.
 import asyncio
 import functools
 import mmap
+import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import structlog
 
@@ -27,6 +28,8 @@ from service.tile_stream.upload import Upload
 
 log = structlog.get_logger()
 
+Result = TypeVar("Result")
+
 TIFF, ZIP = "image/tiff", "application/zip"
 MAX_PAGES = 100_000
 # A zip's directory is read as one piece and becomes a Python object for each entry: this many bytes
@@ -36,6 +39,8 @@ _LOCAL_HEADER_BYTES = 30
 _ENCRYPTED = 0x1
 _READABLE_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _PIECE_BYTES = 1 << 20
+# What `zipfile` raises beside its own error when offsets and lengths lead astray.
+_DAMAGE = (struct.error, EOFError, OSError, ValueError, RuntimeError)
 
 
 @asynccontextmanager
@@ -88,10 +93,22 @@ async def _fill(file: IO[bytes], upload: Upload, max_bytes: int) -> None:
         raise InvalidImage("the body is empty")
 
 
+async def _in_thread(function: Callable[..., Result], *arguments: object) -> Result:
+    """Run a function in a thread; do not leave before it has, for its file is closed with us."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # nobody is left to be told
+        raise
+
+
 async def _write(file: IO[bytes], data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[await asyncio.to_thread(file.write, view) :]
+        view = view[await _in_thread(file.write, view) :]
 
 
 async def read_tiff(file: IO[bytes]) -> AsyncGenerator[Entry]:
@@ -134,7 +151,7 @@ async def read_zip(file: IO[bytes], *, max_entry_bytes: int) -> AsyncGenerator[E
         InvalidImage: It is no zip archive, or its entries overlap.
         UnsuitableImage: Its directory is too large.
     """
-    archive = await asyncio.to_thread(_open_zip, file)
+    archive = await _in_thread(_open_zip, file)
     for info in archive.infolist():
         if info.is_dir():
             continue
@@ -176,7 +193,7 @@ class _BoundedReads:
 def _open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(_BoundedReads(file))
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, *_DAMAGE) as error:
         raise InvalidImage(f"the body is no zip archive that can be read: {error}") from error
     end = archive.start_dir
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset, reverse=True):
@@ -207,7 +224,7 @@ def _zip_refusal(
 
 
 async def _load_zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Loaded:
-    return loaded_file(await asyncio.to_thread(_unpack, archive, info))
+    return loaded_file(await _in_thread(_unpack, archive, info))
 
 
 def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -217,5 +234,5 @@ def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
             return stream.read(info.file_size + 1)
     except ServiceError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, *_DAMAGE) as error:
         raise InvalidImage(f"the entry does not unpack: {error}") from error

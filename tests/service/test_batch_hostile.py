@@ -7,7 +7,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from tests.service.batch_files import (
     npy,
@@ -389,3 +391,34 @@ def test_bad_tiff_page_costs_itself_only(serve: Callable[..., ServedApp]) -> Non
     entries = tar_entries(post(serve(), content, {"content-type": "image/tiff"}).content)
 
     assert ["000000.problem.json", "000001.tif"] == list(entries)
+
+
+@pytest.mark.parametrize("kind", ["application/x-tar", "application/zip", "image/tiff"])
+def test_damaged_archives_never_cause_an_error_of_ours(
+    serve: Callable[..., ServedApp], kind: str
+) -> None:
+    """Bytes changed and cut at random: every answer is a problem of the client's, or whole."""
+    app = serve(max_body_bytes=4096)
+    files = {f"{number}.npy": npy(tile) for number, tile in enumerate(some_tiles(3))}
+    stack = io.BytesIO()
+    tifffile.imwrite(stack, some_tiles(3), photometric="minisblack", compression="zlib")
+    whole = {
+        "application/x-tar": tar_of(files),
+        "application/zip": zip_of(files),
+        "image/tiff": stack.getvalue(),
+    }[kind]
+    random = np.random.default_rng(5)
+    for _ in range(120):
+        damaged = bytearray(whole)
+        for _ in range(random.integers(1, 12)):
+            damaged[random.integers(len(damaged))] = random.integers(256)
+        if random.random() < 0.3:
+            del damaged[random.integers(len(damaged)) :]
+
+        answer = post(app, bytes(damaged), {"content-type": kind})
+
+        assert answer.status_code in {200, 400, 413, 422}, answer.text
+        assert b"internal-error" not in answer.content
+        if answer.status_code == 200:
+            assert answer.content.endswith(bytes(1024))
+    assert 0 == app.metric("semsr_admitted_tiles")
