@@ -47,6 +47,11 @@ def golden_tile(tile: tuple[int, int]) -> Batch:
     return np.clip(grey, 0, 255).astype(np.uint8)[None, None]
 
 
+def flat(tile: tuple[int, int], grey: int) -> Batch:
+    """A tile (1, 1, H, W) of one grey level."""
+    return np.full((1, 1, *tile), grey, dtype=np.uint8)
+
+
 def grey_ramp(tile: tuple[int, int]) -> Batch:
     """Make a tile of flat bars from black to white, (1, 1, H, W) uint8."""
     height, width = tile
@@ -70,6 +75,6 @@ def standard_cases(tile: tuple[int, int], *, max_batch_size: int) -> list[Case]:
         Case("full batch", noise(max_batch_size, 1, height, width)),
         Case("small", noise(3, 1, 32, 48)),
         Case("odd size", noise(2, 1, 33, 61)),
-        Case("all black", np.zeros((1, 1, height, width), dtype=np.uint8)),
-        Case("all white", np.full((1, 1, height, width), 255, dtype=np.uint8)),
+        Case("all black", flat(tile, 0)),
+        Case("all white", flat(tile, 255)),
     ]

@@ -26,7 +26,7 @@ from export.bundle import (
     npy_bytes,
     write_bundle,
 )
-from export.cases import golden_tile, grey_ramp
+from export.cases import flat, golden_tile, grey_ramp
 from export.fp16 import to_fp16
 from export.int8 import Quantized, judging_tiles, quantize
 from export.model_card import model_card
@@ -199,7 +199,15 @@ def _make_graphs(
         quantized = quantize(
             graph,
             calibration,
-            extremes=[golden_tile(tile)[0, 0], grey_ramp(tile)[0, 0]],
+            extremes=[
+                extreme[0, 0]
+                for extreme in (
+                    golden_tile(tile),
+                    grey_ramp(tile),
+                    flat(tile, 0),
+                    flat(tile, 255),
+                )
+            ],
             min_psnr_db=(TOLERANCES["int8"].psnr_db or 0.0) + INT8_MARGIN_DB,
         )
         files[GRAPHS["int8"]] = quantized.graph
