@@ -149,7 +149,7 @@ lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for new
 	locks=requirements
 	compile() { $(COMPILE) "$$@"; }
 	# dev.txt first: it holds everything, and the others then take its versions.
-	compile pyproject.toml $$locks/torch-needs.in --extra openvino --extra rtx --extra train --extra export --group dev -o $$locks/dev.txt
+	compile pyproject.toml $$locks/torch-needs.in --extra openvino --extra rtx --extra train --extra export --extra loadtest --group dev -o $$locks/dev.txt
 	same="--constraints $$locks/dev.txt"
 	compile pyproject.toml $$same -o $$locks/base.txt
 	compile pyproject.toml $$same --extra openvino -o $$locks/openvino.txt
