@@ -19,7 +19,7 @@ REQUEST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
 
 @contextmanager
 def scripted_server(answer: Callable[[int], bytes]) -> Iterator[tuple[str, int]]:
-    """A server that answers the n-th request of each connection with `answer(n)`; hangs up on b""."""
+    """A server that answers the n-th request of each connection with `answer(n)`, b"" hangs up."""
 
     def serve(connection: socket.socket) -> None:
         # The client closes in the middle of an answer when its time is over.

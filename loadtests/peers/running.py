@@ -100,6 +100,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         for child in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
+        psutil.wait_procs(alive, timeout=5.0)
     if process.poll() is None:
         process.kill()
     process.wait()

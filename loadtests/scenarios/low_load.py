@@ -3,6 +3,7 @@
 Engine and service take turns of a few tiles, so that a machine that drifts does so for both.
 """
 
+import contextlib
 import select
 import statistics
 from pathlib import Path
@@ -50,8 +51,7 @@ def _measure(bundle: Path, mode: str, settings: dict[str, str], *, turns: int) -
     service_ms: list[float] = []
     with running_service(bundle, settings) as target:
         engine = target.engine()
-        client = _Client(target)
-        with EngineTurns(bundle, engine) as alone:
+        with contextlib.closing(_Client(target)) as client, EngineTurns(bundle, engine) as alone:
             for _ in range(turns):
                 # The first of a turn finds cold caches, on either side.
                 engine_ms += alone.run(1 + _TILES_OF_A_TURN)[1:]
@@ -75,6 +75,10 @@ class _Client:
         self._request = http_request(PATH, target.tile.headers, target.tile.body)
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._answer_bytes = target.tile.answer_bytes
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._exchange.socket.close()
 
     def request_ms(self) -> float:
         """Send a tile and wait for the whole answer."""
