@@ -14,6 +14,8 @@ TILES ?= samples
 OUT ?= out
 PYTHON ?=
 PYTEST_ARGS ?=
+PEERS_ARGS ?=
+LOCUST_ARGS ?=
 TEST_JOBS ?= 2
 
 # Two environments (docs/adr/0007): .venv serves and has no torch; .venv-dev has everything.
@@ -54,6 +56,31 @@ serve: $(VENV_READY) ## Serve the shipped bundle until Ctrl-C (SEMSR_PORT=, SEMS
 .PHONY: bench
 bench: $(VENV_READY) ## Measure the engine alone, the service over it, and nginx where it is installed
 	@$(VENV)/bin/semsr bench
+
+# The figures of docs/benchmarks.md, written there by the commands themselves. They want a quiet
+# machine; SCENARIOS= and PEERS_ARGS= take less, for a try: PAGE= writes nowhere.
+SCENARIOS ?= throughput low-load overload online engine-kill ceiling
+PAGE ?= docs/benchmarks.md
+LOADTESTS = $(DEV)/bin/python -m loadtests
+INTO_PAGE = $(if $(PAGE),--page '$(PAGE)')
+
+.PHONY: bench-service
+bench-service: $(DEV_READY) ## Load the service in every way, into docs/benchmarks.md (half an hour; SCENARIOS=, PAGE=)
+	@# One that cannot be run here does not keep the others from it.
+	failed=
+	for scenario in $(SCENARIOS); do
+		echo "== $$scenario"
+		$(LOADTESTS) $$scenario $(INTO_PAGE) || failed="$$failed $$scenario"
+	done
+	test -z "$$failed" || { echo "not measured:$$failed" >&2; exit 1; }
+
+.PHONY: bench-peers
+bench-peers: $(DEV_READY) ## Our modes, nginx and other serving products side by side, into docs/benchmarks.md
+	@$(LOADTESTS) peers $(INTO_PAGE) $(PEERS_ARGS)
+
+.PHONY: loadtest
+loadtest: $(DEV_READY) ## Locust's users against a service of its own (LOCUST_ARGS="--seconds 60 HostileUser")
+	@$(LOADTESTS) locust $(LOCUST_ARGS)
 
 # ----------------------------------------------------------------------------------- check
 
@@ -149,7 +176,7 @@ lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for new
 	locks=requirements
 	compile() { $(COMPILE) "$$@"; }
 	# dev.txt first: it holds everything, and the others then take its versions.
-	compile pyproject.toml $$locks/torch-needs.in --extra openvino --extra rtx --extra train --extra export --group dev -o $$locks/dev.txt
+	compile pyproject.toml $$locks/torch-needs.in --extra openvino --extra rtx --extra train --extra export --extra loadtest --group dev -o $$locks/dev.txt
 	same="--constraints $$locks/dev.txt"
 	compile pyproject.toml $$same -o $$locks/base.txt
 	compile pyproject.toml $$same --extra openvino -o $$locks/openvino.txt
@@ -169,4 +196,4 @@ clean: ## Remove what was built, caches and out/ (environments stay)
 
 .PHONY: distclean
 distclean: clean ## Remove the environments too
-	@rm -rf $(VENV) $(DEV)
+	@rm -rf $(VENV) $(DEV) .venv-peers

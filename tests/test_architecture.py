@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("service", "models", "export", "training", "semsr")
+PACKAGES = ("service", "models", "export", "training", "semsr", "loadtests")
 
 # Imports every module of the packages named first while the names after `--` cannot be imported.
 IMPORT_BLOCKED = """
@@ -100,7 +100,7 @@ def test_the_client_needs_nothing_else_of_ours() -> None:
     assert ["semsr.client"] == imported
 
 
-@pytest.mark.parametrize("package", ["service", "export", "training", "semsr"])
+@pytest.mark.parametrize("package", ["service", "export", "training", "semsr", "loadtests"])
 def test_a_package_file_holds_a_docstring_only(package: str) -> None:
     """Importing one module of these folders must not import the others through `__init__`."""
     tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ REQUEST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
 
 @contextmanager
 def scripted_server(answer: Callable[[int], bytes]) -> Iterator[tuple[str, int]]:
-    """A server that answers the n-th request of each connection with `answer(n)`."""
+    """A server that answers the n-th request of each connection with `answer(n)`, b"" hangs up."""
 
     def serve(connection: socket.socket) -> None:
         # The client closes in the middle of an answer when its time is over.
@@ -32,6 +32,8 @@ def scripted_server(answer: Callable[[int], bytes]) -> Iterator[tuple[str, int]]
                         return
                     received += chunk
                 assert received == REQUEST
+                if not answer(number):
+                    return
                 connection.sendall(answer(number))
 
     def accept() -> None:
@@ -82,6 +84,16 @@ def test_client_counts_wrong_answers_as_errors(answer: bytes) -> None:
     assert abs(result.requests - result.errors) <= 1
 
 
+def test_client_counts_a_broken_connection_and_goes_on() -> None:
+    """A server that hangs up costs an error, not the run; a new connection goes on."""
+    with scripted_server(lambda number: b"" if number else answer_of(8)) as address:
+        result = closed_loop(
+            address, REQUEST, connections=1, seconds=0.3, warm_up_s=0.0, expected_bytes=8
+        )
+    assert result.requests > 1
+    assert abs(result.requests - result.errors) <= 1
+
+
 def test_bench_prints_every_ratio_without_nginx(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +137,7 @@ WRK_REPORT = """Running 6s test @ http://127.0.0.1:8000/superresolve
      90%   25.00ms
      99%    1.20s
   5179 requests in 6.04s, 4.45GB read
+  Socket errors: connect 0, read 3, write 0, timeout 1
   Non-2xx or 3xx responses: 79
 Requests/sec:    857.94
 """
@@ -133,7 +146,7 @@ Requests/sec:    857.94
 def test_report_of_wrk_is_read() -> None:
     """Counts, errors, seconds and both percentiles, whatever the unit."""
     result = parse_wrk(WRK_REPORT)
-    assert (result.requests, result.errors, result.seconds) == (5100, 79, 6.04)
+    assert (result.requests, result.errors, result.seconds) == (5100, 79 + 4, 6.04)
     assert result.percentile_ms(0.5) == 18.04
     assert result.percentile_ms(0.99) == 1200.0
     with pytest.raises(ValueError, match="not a report of wrk"):

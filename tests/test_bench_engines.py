@@ -31,7 +31,13 @@ def test_rows_hold_medians_shares_and_speed_ups(monkeypatch: pytest.MonkeyPatch)
         asked.append(seconds)
         values = next(speeds[bundle.name, engine, options["precision"]])
         return [
-            Speed(batch=batch, tiles_per_s=value, ms=1e3 * batch / value, peak_mib=value)
+            Speed(
+                batch=batch,
+                tiles_per_s=value,
+                ms=1e3 * batch / value,
+                core_ms=1e3 / value,
+                peak_mib=value,
+            )
             for batch, value in zip(options["batches"], values, strict=True)
         ]
 
@@ -62,7 +68,7 @@ def test_combination_that_cannot_run_is_a_row_with_its_reason(
     def measured(bundle: Path, engine: str, seconds: float, **_: object) -> list[Speed]:
         if engine == "openvino":
             raise LoopError("EngineError: no such runtime")
-        return [Speed(batch=1, tiles_per_s=1.0, ms=1.0, peak_mib=1.0)]
+        return [Speed(batch=1, tiles_per_s=1.0, ms=1.0, core_ms=1.0, peak_mib=1.0)]
 
     monkeypatch.setattr(engines, "engine_alone", measured)
     rows = bench_engines([TINY_BUNDLE], engines=["openvino", "onnx"], seconds=1.0, with_peak=False)

@@ -28,7 +28,7 @@ LOCKED_EXTRAS = {
     "train.txt": ["train"],
     "export.txt": ["export"],
     "loadtest.txt": ["loadtest"],
-    "dev.txt": ["openvino", "rtx", "train", "export"],
+    "dev.txt": ["openvino", "rtx", "train", "export", "loadtest"],
 }
 LOCKED_GROUPS = {"build.txt": "build", "test.txt": "test", "dev.txt": "dev"}
 

@@ -34,12 +34,14 @@ class Speed:
         batch: Tiles in a call.
         tiles_per_s: Over all calls.
         ms: Median of a call.
+        core_ms: Processor time of a tile, summed over the cores.
         peak_mib: Largest resident memory of the process so far.
     """
 
     batch: int
     tiles_per_s: float
     ms: float
+    core_ms: float
     peak_mib: float
 
 
@@ -99,16 +101,19 @@ def measure(
         engine.run(batch)
         times_s: list[float] = []
         elapsed_s = 0.0
+        core_began_s = time.process_time()
         while elapsed_s < seconds / len(sizes) or len(times_s) < 2:
             start_s = time.perf_counter()
             engine.run(batch)
             times_s.append(time.perf_counter() - start_s)
             elapsed_s += times_s[-1]
+        core_s = time.process_time() - core_began_s
         speeds.append(
             Speed(
                 batch=size,
                 tiles_per_s=len(times_s) * size / elapsed_s,
                 ms=1e3 * float(np.median(times_s)),
+                core_ms=1e3 * core_s / (len(times_s) * size),
                 peak_mib=peak_resident_mib(),
             )
         )

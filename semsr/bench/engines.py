@@ -154,6 +154,7 @@ def _median(speeds: Sequence[Speed]) -> Speed:
         batch=speeds[0].batch,
         tiles_per_s=statistics.median(speed.tiles_per_s for speed in speeds),
         ms=statistics.median(speed.ms for speed in speeds),
+        core_ms=statistics.median(speed.core_ms for speed in speeds),
         peak_mib=max(speed.peak_mib for speed in speeds),
     )
 

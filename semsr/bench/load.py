@@ -123,7 +123,7 @@ def closed_loop(
         expected_bytes: Body length of a good answer.
 
     Raises:
-        OSError: The server cannot be reached, or closed a connection.
+        OSError: The server cannot be reached.
     """
     selector = selectors.DefaultSelector()
     buffer = memoryview(bytearray(RECEIVE_BYTES))
@@ -139,9 +139,18 @@ def closed_loop(
     while (now_s := time.perf_counter()) < end_s:
         for key, events in selector.select(timeout=1.0):
             connection: _Connection = key.data
-            if events & selectors.EVENT_WRITE and connection.send():
-                selector.modify(connection.socket, selectors.EVENT_READ, connection)
-            if not events & selectors.EVENT_READ or not connection.receive(buffer):
+            try:
+                if events & selectors.EVENT_WRITE and connection.send():
+                    selector.modify(connection.socket, selectors.EVENT_READ, connection)
+                if not events & selectors.EVENT_READ or not connection.receive(buffer):
+                    continue
+            except ConnectionError:
+                errors += counted_from_s <= time.perf_counter() < end_s
+                selector.unregister(connection.socket)
+                connection.socket.close()
+                connection = _Connection(address, request)
+                selector.register(connection.socket, both, connection)
+                connection.begin()
                 continue
             now_s = time.perf_counter()
             if counted_from_s <= now_s < end_s:

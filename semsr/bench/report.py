@@ -6,14 +6,14 @@ from typing import Any
 
 def format_rows(rows: Sequence[dict[str, Any]]) -> str:
     """Lay rows out: figures that a row does not have stay empty, ratios name their yardstick."""
-    head = f"{'':<34} {'tiles/s':>9} {'p50 ms':>8} {'p99 ms':>8}"
+    head = f"{'':<38} {'tiles/s':>9} {'p50 ms':>8} {'p99 ms':>8}"
     lines = [head]
     for row in rows:
         figures = " ".join(
             f"{row[key]:>{width}.{digits}f}" if key in row else " " * width
             for key, width, digits in (("tiles_per_s", 9, 1), ("p50_ms", 8, 1), ("p99_ms", 8, 1))
         )
-        lines.append(f"{row['name']:<34} {figures}  {_note(row)}".rstrip())
+        lines.append(f"{row['name']:<38} {figures}  {_note(row)}".rstrip())
     return "\n".join(lines)
 
 
@@ -23,6 +23,9 @@ def _note(row: dict[str, Any]) -> str:
         notes.append(str(row["engine"]))
     if "ratio" in row:
         notes.append(f"{100 * row['ratio']:.0f} % of: {row['yardstick']}")
+    if "codec_core_ms" in row:
+        codec_ms, engine_ms = row["codec_core_ms"], row["engine_core_ms"]
+        notes.append(f"{codec_ms:.1f} + {engine_ms:.1f} ms of a core a tile")
     if "added_ms" in row:
         notes.append(f"engine {row['engine_tile_ms']:.1f} ms a tile, {row['added_ms']:+.1f} ms")
     if "mib" in row:

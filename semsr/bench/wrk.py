@@ -67,11 +67,16 @@ def parse_wrk(text: str) -> LoadResult:
     if total is None or len(percentiles) != 2:
         raise ValueError(f"not a report of wrk: {text[:200]!r}")
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    broken = re.search(
+        r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text
+    )
     errors = 0 if bad is None else int(bad[1])
     seconds = float(total[2]) * (60.0 if total[3] == "m" else _UNITS_MS[total[3]] / 1e3)
     median_ms, last_ms = (_milliseconds(percentiles[key]) for key in ("50", "99"))
+    good = int(total[1]) - errors
+    errors += 0 if broken is None else sum(map(int, broken.groups()))
     # As many as a percentile needs to find both.
-    return LoadResult(int(total[1]) - errors, errors, seconds, [median_ms] * 98 + [last_ms] * 2)
+    return LoadResult(good, errors, seconds, [median_ms] * 98 + [last_ms] * 2)
 
 
 def _milliseconds(text: str) -> float:

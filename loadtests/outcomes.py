@@ -1,0 +1,154 @@
+"""What became of each request of a load, and the figures made of that."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+REFUSALS = {429, 503}
+
+
+class Outcome(NamedTuple):
+    """One request that was sent; times are of `time.monotonic()`.
+
+    Attributes:
+        stream: Its stream's name.
+        number: Its number there; a request that came again keeps it.
+        due_s: When it should have left.
+        sent_s: When it began to leave.
+        done_s: When its answer was complete, or hope was given up.
+        status: Of the answer; 0 without one.
+        failure: Empty, or `broken` (the connection ended), `unanswered` (in time), `not sent` (no
+            connection became free) or `wrong length`.
+        retry_after_ms: What a refusal named.
+    """
+
+    stream: str
+    number: int
+    due_s: float
+    sent_s: float
+    done_s: float
+    status: int
+    failure: str
+    retry_after_ms: float | None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the picture came back."""
+        return self.status == 200 and not self.failure
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the service said to come again later."""
+        return self.status in REFUSALS and not self.failure
+
+    @property
+    def label(self) -> str:
+        """Status, or what went wrong without one."""
+        return self.failure or str(self.status)
+
+    @property
+    def latency_s(self) -> float:
+        """From when it was due to the whole answer."""
+        return self.done_s - self.due_s
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of one stream.
+
+    Attributes:
+        name: The stream.
+        sent: Requests, those that came again each time.
+        answers: How many by status or failure.
+        good_per_s: Good answers by length of the load.
+        p50_ms: Latency of good answers from when they were due; NaN without any.
+        p90_ms: See p50_ms.
+        p99_ms: See p50_ms.
+        max_ms: See p50_ms.
+        late_p99_ms: 99th percentile of how late requests left: the generator's own doing, or that
+            no connection was free. Beyond a few milliseconds the load was not the one asked for.
+        retry_after_ms: Median of what refusals named; None without any.
+    """
+
+    name: str
+    sent: int
+    answers: dict[str, int]
+    good_per_s: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+    late_p99_ms: float
+    retry_after_ms: float | None
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that a share (0 to 1) of all do not exceed; NaN of none."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def summarize(outcomes: Sequence[Outcome], seconds: float) -> list[Summary]:
+    """Make the figures of every stream, by name.
+
+    Args:
+        outcomes: Of all streams.
+        seconds: Length of the load.
+    """
+    names = sorted({outcome.stream for outcome in outcomes})
+    return [
+        _summarize_stream(name, [o for o in outcomes if o.stream == name], seconds)
+        for name in names
+    ]
+
+
+def _summarize_stream(name: str, outcomes: Sequence[Outcome], seconds: float) -> Summary:
+    good_ms = [1e3 * outcome.latency_s for outcome in outcomes if outcome.is_good]
+    late_ms = [1e3 * (outcome.sent_s - outcome.due_s) for outcome in outcomes]
+    named_ms = [o.retry_after_ms for o in outcomes if o.retry_after_ms is not None]
+    return Summary(
+        name=name,
+        sent=len(outcomes),
+        answers=dict(sorted(Counter(outcome.label for outcome in outcomes).items())),
+        good_per_s=len(good_ms) / seconds,
+        p50_ms=percentile(good_ms, 0.5),
+        p90_ms=percentile(good_ms, 0.9),
+        p99_ms=percentile(good_ms, 0.99),
+        max_ms=max(good_ms, default=math.nan),
+        late_p99_ms=percentile(late_ms, 0.99),
+        retry_after_ms=percentile(named_ms, 0.5) if named_ms else None,
+    )
+
+
+def errors(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """Count what was neither good nor a refusal, by label."""
+    bad = [o.label for o in outcomes if not o.is_good and not o.is_refused]
+    return dict(sorted(Counter(bad).items()))
+
+
+def unserved(outcomes: Sequence[Outcome]) -> set[int]:
+    """Numbers of one stream's requests that never were served, however often they came."""
+    served = {outcome.number for outcome in outcomes if outcome.is_good}
+    return {outcome.number for outcome in outcomes} - served
+
+
+def format_summaries(summaries: Sequence[Summary]) -> str:
+    """Lay them out as a table for people."""
+    lines = [
+        f"{'stream':<12} {'sent':>8} {'good/s':>8} {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9} "
+        f"{'max ms':>9} {'late p99':>9}  answers"
+    ]
+    for row in summaries:
+        answers = ", ".join(f"{label}: {count}" for label, count in row.answers.items())
+        if row.retry_after_ms is not None:
+            answers += f" (retry_after_ms {row.retry_after_ms:.0f}, median)"
+        lines.append(
+            f"{row.name:<12} {row.sent:>8} {row.good_per_s:>8.1f} {row.p50_ms:>9.2f} "
+            f"{row.p90_ms:>9.2f} {row.p99_ms:>9.2f} {row.max_ms:>9.2f} {row.late_p99_ms:>9.2f}  "
+            f"{answers}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,130 @@
+"""A result as a table, as JSON, and in its place in a page of the documentation.
+
+The place is between two comments, `<!-- begin: NAME -->` and `<!-- end: NAME -->`; only the command
+that measured writes there.
+"""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtests.machine import machine_line
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        key: What it shows of a row; a row without it leaves it empty.
+        title: Its head.
+        digits: Decimals of a number.
+    """
+
+    key: str
+    title: str
+    digits: int = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one scenario found.
+
+    Attributes:
+        name: The scenario.
+        machine: See `loadtests.machine`.
+        settings: What the run was given.
+        columns: Of the table.
+        rows: What was measured.
+        notes: Sentences under the table.
+    """
+
+    name: str
+    machine: dict[str, Any]
+    settings: dict[str, Any]
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+
+    def as_json(self) -> str:
+        """The whole of it, for programs."""
+        kept = {
+            "name": self.name,
+            "format_version": 1,
+            "machine": self.machine,
+            "settings": self.settings,
+            "rows": [_finite(row) for row in self.rows],
+            "notes": list(self.notes),
+        }
+        return json.dumps(kept, indent=2, allow_nan=False) + "\n"
+
+    def as_markdown(self) -> str:
+        """The table, what it was measured on, and the notes."""
+        head = "| " + " | ".join(column.title for column in self.columns) + " |"
+        rule = "|" + "---|" * len(self.columns)
+        lines = [head, rule]
+        lines += [
+            "| " + " | ".join(_cell(row, column) for column in self.columns) + " |"
+            for row in self.rows
+        ]
+        settings = ", ".join(f"{key} {value}" for key, value in self.settings.items())
+        notes = [f"Measured {machine_line(self.machine)}. Run with: {settings}.", *self.notes]
+        return "\n".join([*lines, "", "\n\n".join(notes)])
+
+
+def _finite(row: Row) -> Row:
+    """JSON has no words for NaN and infinity: null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+
+
+def _cell(row: Row, column: Column) -> str:
+    value = row.get(column.key)
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.{column.digits}f}"
+    return str(value)
+
+
+def write_into_page(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the comments of `name`.
+
+    Raises:
+        ValueError: The page does not have both comments exactly once.
+    """
+    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+    pattern = re.compile(re.escape(begin) + r"\n.*?" + re.escape(end), flags=re.DOTALL)
+    old = page.read_text(encoding="utf-8")
+    new, count = pattern.subn(lambda _: f"{begin}\n{text}\n{end}", old)
+    if count != 1:
+        raise ValueError(f"{page} has {count} places for {name}; expected one: {begin} … {end}")
+    page.write_text(new, encoding="utf-8")
+
+
+def publish(result: Result, page: Path, *, picture: str | None = None) -> None:
+    """Write the table into a page, and the JSON beside it.
+
+    Args:
+        result: What was measured.
+        page: It must have a place of that name; the JSON goes to a folder named like the page.
+        picture: A picture that belongs to it, relative to the page.
+    """
+    folder = page.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{result.name}.json").write_text(result.as_json(), encoding="utf-8")
+    parts = [
+        result.as_markdown(),
+        f"All figures: [{result.name}.json]({folder.name}/{result.name}.json).",
+    ]
+    if picture is not None:
+        parts.append(f"![{result.name}]({picture})")
+    write_into_page(page, result.name, "\n\n".join(parts))

@@ -1,0 +1,87 @@
+"""Whether a refusal's `retry_after_ms` was true: when was what it saw in the queue really done?
+
+A refusal answers requests that found a queue too long. What that queue held are the requests that
+left before the refused one and were served after it was refused; it had drained when the last of
+them was answered. All of this the client sees by itself. Requests that left just before the refused
+one may have been admitted just after it, which makes the true time a little longer, by a tile.
+"""
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loadtests.outcomes import Outcome, percentile
+
+FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class Promise:
+    """One refusal.
+
+    Attributes:
+        named_s: What it said.
+        true_s: When the queue that it saw had drained, from the refusal; 0 if it had already.
+    """
+
+    named_s: float
+    true_s: float
+
+    @property
+    def ratio(self) -> float:
+        """Named over true; infinite where nothing waited."""
+        return self.named_s / self.true_s if self.true_s > 0 else float("inf")
+
+
+def promises(outcomes: Sequence[Outcome]) -> list[Promise]:
+    """Compare every refusal with what came of the queue; refusals that name no time are left out.
+
+    Args:
+        outcomes: Of the whole load, all streams.
+    """
+    served = sorted((o.sent_s, o.done_s) for o in outcomes if o.is_good)
+    sent_s = [sent for sent, _ in served]
+    # The latest end among the first so many.
+    last_done_s = [0.0]
+    for _, done_s in served:
+        last_done_s.append(max(last_done_s[-1], done_s))
+    found: list[Promise] = []
+    for refusal in outcomes:
+        if not refusal.is_refused or refusal.retry_after_ms is None:
+            continue
+        drained_s = last_done_s[bisect.bisect_left(sent_s, refusal.sent_s)]
+        true_s = max(0.0, drained_s - refusal.done_s)
+        found.append(Promise(refusal.retry_after_ms / 1e3, true_s))
+    return found
+
+
+@dataclass(frozen=True)
+class PromiseSummary:
+    """All refusals of a load.
+
+    Attributes:
+        count: Refusals that named a time.
+        ratio_p5: 5th percentile of named over true.
+        ratio_p50: Its median.
+        ratio_p95: Its 95th percentile.
+        within_factor: Share (0 to 1) of them within a factor of two.
+    """
+
+    count: int
+    ratio_p5: float
+    ratio_p50: float
+    ratio_p95: float
+    within_factor: float
+
+
+def summarize_promises(found: Sequence[Promise]) -> PromiseSummary:
+    """Make the figures; NaN where nothing was refused."""
+    ratios = [promise.ratio for promise in found]
+    within = [1 / FACTOR <= ratio <= FACTOR for ratio in ratios]
+    return PromiseSummary(
+        count=len(found),
+        ratio_p5=percentile(ratios, 0.05),
+        ratio_p50=percentile(ratios, 0.5),
+        ratio_p95=percentile(ratios, 0.95),
+        within_factor=sum(within) / len(within) if within else float("nan"),
+    )

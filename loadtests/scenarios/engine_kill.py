@@ -1,0 +1,133 @@
+"""The engine process of the mode `pool` is killed under load, again and again.
+
+Every request must get an answer, and the service must serve again soon.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from export.bundle import load_bundle
+from loadtests.machine import describe_machine
+from loadtests.open_loop import OpenLoop
+from loadtests.outcomes import Outcome, errors
+from loadtests.processes import ENGINE_MODULE, engine_pids
+from loadtests.results import Column, Result
+from loadtests.target import Target, running_service
+from semsr.bench.modes import service_modes
+
+# Of its capacity: killing is to be what goes wrong, not saturation.
+_LOAD_SHARE = 0.5
+_POLL_S = 0.02
+_LONGEST_RESTART_S = 30.0
+_COLUMNS = [
+    Column("name", "Kill"),
+    Column("ready_s", "new engine and /readyz 200 after, s", 2),
+    Column("served_s", "next good answer after, s", 2),
+    Column("sent", "Requests"),
+    Column("good", "answered with the picture"),
+    Column("refused", "503"),
+    Column("other", "other answers"),
+    Column("unanswered", "without an answer"),
+]
+
+
+class NoPoolError(RuntimeError):
+    """This version has no mode `pool`, or its engine process cannot be found."""
+
+
+def run(bundle: Path, *, kills: int, period_s: float) -> Result:
+    """Kill the engine process so many times.
+
+    Args:
+        bundle: What is served, by the engine that SEMSR_ENGINE names.
+        kills: How many times.
+        period_s: From one to the next; later where the service is not ready again by then.
+
+    Raises:
+        NoPoolError: There is nothing to kill.
+    """
+    machine = describe_machine()
+    modes = service_modes()
+    if "pool" not in modes:
+        raise NoPoolError("this version of the service has no mode `pool`: no engine process")
+    size = load_bundle(bundle).manifest.max_batch_size
+    with running_service(bundle, modes["pool"]) as target:
+        engine = target.engine()
+        capacity = target.closed_loop(connections=2 * size, seconds=5.0).per_second
+        stream = target.stream("online", rate_per_s=_LOAD_SHARE * capacity, seed=1)
+        # The load outlives the last restart, so that its first answer is seen.
+        seconds = (kills + 1) * period_s + _LONGEST_RESTART_S
+        with OpenLoop(target.address, [stream], seconds=seconds) as load:
+            restarts = _kill_again_and_again(target, load, kills, period_s)
+            outcomes = load.report().outcomes
+    rows: list[dict[str, Any]] = [
+        {
+            "name": f"{number}",
+            "ready_s": ready_s,
+            "served_s": _served_after(outcomes, killed_s),
+        }
+        for number, (killed_s, ready_s) in enumerate(restarts, start=1)
+    ]
+    rows.append({"name": "all", **_worst(rows), **_count(outcomes)})
+    settings = {"bundle": bundle.name, "engine": engine, "kills": kills, "period_s": period_s}
+    notes = [f"{len(restarts)} of {kills} kills: each waits until the service is ready again."]
+    return Result("engine-kill", machine, settings, _COLUMNS, rows, notes)
+
+
+def _kill_again_and_again(
+    target: Target, load: OpenLoop, kills: int, period_s: float
+) -> list[tuple[float, float]]:
+    """Return when each kill was, and seconds until the service was ready again."""
+    restarts: list[tuple[float, float]] = []
+    for number in range(1, kills + 1):
+        time.sleep(max(0.0, load.start_s + number * period_s - time.monotonic()))
+        if time.monotonic() > load.start_s + load.seconds - _LONGEST_RESTART_S:
+            break  # restarts took so long that no load is left for more
+        pids = engine_pids(target.pid)
+        if not pids:
+            raise NoPoolError(f"no process under {target.pid} runs {ENGINE_MODULE}")
+        killed_s = time.monotonic()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        restarts.append((killed_s, _wait_ready(target, pids, killed_s)))
+    return restarts
+
+
+def _wait_ready(target: Target, old: set[int], killed_s: float) -> float:
+    """Wait for as many new engine processes and readiness; seconds, infinite if it never came."""
+    with httpx2.Client(trust_env=False, timeout=5.0) as client:
+        while time.monotonic() - killed_s < _LONGEST_RESTART_S:
+            with contextlib.suppress(httpx2.TransportError):
+                is_new = len(engine_pids(target.pid) - old) >= len(old)
+                if is_new and client.get(f"{target.url}/readyz").status_code == 200:
+                    return time.monotonic() - killed_s
+            time.sleep(_POLL_S)
+    return float("inf")
+
+
+def _served_after(outcomes: list[Outcome], killed_s: float) -> float:
+    """Seconds until a request that left after the kill had its picture; infinite if none had."""
+    done_s = [o.done_s for o in outcomes if o.is_good and o.sent_s > killed_s]
+    return min(done_s, default=float("inf")) - killed_s
+
+
+def _worst(rows: list[dict[str, Any]]) -> dict[str, float]:
+    return {key: max(row[key] for row in rows) for key in ("ready_s", "served_s")}
+
+
+def _count(outcomes: list[Outcome]) -> dict[str, Any]:
+    without = [o for o in outcomes if not o.status]
+    other = {label: n for label, n in errors(outcomes).items() if label.isdecimal()}
+    return {
+        "sent": len(outcomes),
+        "good": sum(o.is_good for o in outcomes),
+        "refused": sum(o.is_refused for o in outcomes),
+        "other": ", ".join(f"{label}: {n}" for label, n in other.items()) or "none",
+        "unanswered": len(without),
+    }

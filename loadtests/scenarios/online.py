@@ -1,0 +1,144 @@
+"""Online latency with and without a nightly class that saturates the engine.
+
+Online tiles arrive as a Poisson process. The two cases take turns, with the same arrivals, so that
+a machine that drifts does so for both.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from export.bundle import load_bundle
+from loadtests.machine import describe_machine
+from loadtests.open_loop import run_open_loop
+from loadtests.outcomes import Outcome, errors, percentile, unserved
+from loadtests.results import Column, Result
+from loadtests.target import Target, running_service
+from semsr.bench.engine_loop import engine_alone
+from semsr.bench.modes import service_modes
+
+# Of single tiles: a quarter of it is what a nightly batch may keep the engine busy.
+_BUDGET_TILES = 4.0
+_BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
+# Share of a round after which both classes have settled.
+_SETTLED = 0.1
+_COLUMNS = [
+    Column("mode", "Mode"),
+    Column("engine", "Engine"),
+    Column("load_percent", "online load, % of capacity", 0),
+    Column("online", "online answered"),
+    Column("online_refused", "refused"),
+    Column("alone_p50_ms", "alone p50, ms"),
+    Column("alone_p99_ms", "alone p99, ms"),
+    Column("with_p50_ms", "with nightly p50, ms"),
+    Column("with_p99_ms", "with nightly p99, ms"),
+    Column("p99_ratio", "p99, times", 2),
+    Column("nightly_per_s", "nightly tiles/s"),
+    Column("nightly_refusals", "nightly 503, came again"),
+    Column("nightly_lost", "nightly lost"),
+    Column("other_errors", "other errors"),
+]
+
+
+def run(bundle: Path, *, seconds: float, rounds: int, shares: list[float]) -> Result:
+    """Measure every mode at every load.
+
+    Args:
+        bundle: What is served.
+        seconds: Length of a round of one case.
+        rounds: Of each case.
+        shares: Online loads as shares of the capacity.
+    """
+    machine = describe_machine()
+    rows: list[dict[str, Any]] = []
+    budget_ms = 0.0
+    for mode, settings in service_modes().items():
+        with running_service(bundle, settings) as target:
+            engine = target.engine()
+        [tile] = engine_alone(bundle, engine, 5.0, batches=(1,))
+        given = os.environ.get(_BUDGET_VARIABLE)
+        budget_ms = float(given) if given else _BUDGET_TILES * tile.ms
+        limited = {**settings, _BUDGET_VARIABLE: f"{budget_ms:.3f}"}
+        size = load_bundle(bundle).manifest.max_batch_size
+        with running_service(bundle, limited) as target:
+            capacity = target.closed_loop(
+                connections=2 * size, seconds=max(5.0, 16 * size * tile.ms / 1e3)
+            ).per_second
+            for share in shares:
+                pair = _Pair(target, share * capacity, seconds, nightly=4 * size)
+                for number in range(rounds):
+                    pair.measure(number)
+                about = {"mode": mode, "engine": engine, "load_percent": 100 * share}
+                rows.append({**about, "capacity_per_s": capacity, **pair.row()})
+    return Result(
+        "online",
+        machine,
+        {
+            "bundle": bundle.name,
+            "seconds": seconds,
+            "rounds": rounds,
+            _BUDGET_VARIABLE: round(budget_ms),
+        },
+        _COLUMNS,
+        rows,
+        ["A 99th percentile of fewer than a thousand requests rests on fewer than ten of them."],
+    )
+
+
+class _Pair:
+    """Both cases at one load, round after round."""
+
+    def __init__(self, target: Target, rate_per_s: float, seconds: float, *, nightly: int) -> None:
+        self._target = target
+        self._rate_per_s = rate_per_s
+        self._seconds = seconds
+        self._nightly = nightly
+        self._online: dict[bool, list[Outcome]] = {False: [], True: []}
+        self._nightly_outcomes: list[Outcome] = []
+        self._lost = 0
+        self._num_rounds = 0
+
+    def measure(self, number: int) -> None:
+        """One round: without, then with the nightly class."""
+        self._num_rounds += 1
+        for is_nightly in (False, True):
+            streams = [self._target.stream("online", rate_per_s=self._rate_per_s, seed=number)]
+            if is_nightly:
+                headers = {"X-Priority": "nightly"}
+                nightly = self._target.stream("nightly", concurrency=self._nightly, headers=headers)
+                streams.append(nightly)
+            report = run_open_loop(
+                self._target.address, streams, seconds=self._seconds, connections=512
+            )
+            settled_s = report.start_s + _SETTLED * self._seconds
+            self._online[is_nightly] += [
+                o for o in report.outcomes if o.stream == "online" and o.due_s >= settled_s
+            ]
+            nightly_outcomes = [o for o in report.outcomes if o.stream == "nightly"]
+            self._nightly_outcomes += nightly_outcomes
+            self._lost += len(unserved(nightly_outcomes))
+
+    def row(self) -> dict[str, Any]:
+        """The figures of all rounds."""
+        alone, together = (
+            [1e3 * o.latency_s for o in self._online[case] if o.is_good] for case in (False, True)
+        )
+        everything = [*self._online[False], *self._online[True], *self._nightly_outcomes]
+        other = errors(everything)
+        served = sum(o.is_good for o in self._nightly_outcomes)
+        rounds_s = self._seconds * max(1, self._num_rounds)
+        return {
+            "online": f"{len(alone)} / {len(together)}",
+            "online_refused": " / ".join(
+                str(sum(o.is_refused for o in self._online[case])) for case in (False, True)
+            ),
+            "alone_p50_ms": percentile(alone, 0.5),
+            "alone_p99_ms": percentile(alone, 0.99),
+            "with_p50_ms": percentile(together, 0.5),
+            "with_p99_ms": percentile(together, 0.99),
+            "p99_ratio": percentile(together, 0.99) / percentile(alone, 0.99),
+            "nightly_per_s": served / rounds_s,
+            "nightly_refusals": sum(o.is_refused for o in self._nightly_outcomes),
+            "nightly_lost": self._lost,
+            "other_errors": ", ".join(f"{label}: {n}" for label, n in other.items()) or "none",
+        }

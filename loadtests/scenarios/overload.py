@@ -1,0 +1,126 @@
+"""Three times what the service can do, for a minute, in an open loop.
+
+Who is admitted must be served soon, who is not must be told at once and truly when to come again,
+nothing else may go wrong, and memory must not grow.
+"""
+
+import os
+import statistics
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from export.bundle import load_bundle
+from loadtests.machine import describe_machine
+from loadtests.open_loop import run_open_loop
+from loadtests.outcomes import errors, percentile
+from loadtests.processes import MemoryWatch, mean_mib
+from loadtests.results import Column, Result
+from loadtests.retry_promises import promises, summarize_promises
+from loadtests.target import Target, running_service
+from semsr.bench.engine_loop import engine_alone
+from semsr.bench.modes import service_modes
+
+# Of full batches; a request that would wait longer is refused. Its own tile comes on top.
+_BUDGET_BATCHES = 2.0
+_BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
+_COLUMNS = [
+    Column("mode", "Mode"),
+    Column("engine", "Engine"),
+    Column("capacity_per_s", "capacity, tiles/s"),
+    Column("offered_per_s", "offered /s"),
+    Column("admitted_per_s", "admitted /s"),
+    Column("refused", "503"),
+    Column("other_errors", "other errors"),
+    Column("p50_ms", "p50, ms"),
+    Column("p99_ms", "p99, ms"),
+    Column("p99_batches", "p99, in full batches", 2),
+    Column("ratio_p50", "named / true retry time, median", 2),
+    Column("within_percent", "within a factor of 2, %"),
+    Column("memory_mib", "memory, MiB", 0),
+    Column("memory_growth_percent", "growth, %"),
+]
+
+
+def run(bundle: Path, *, seconds: float, times: float) -> Result:
+    """Overload every mode.
+
+    Args:
+        bundle: What is served.
+        seconds: Length of the overload.
+        times: How many times the capacity is offered.
+    """
+    machine = describe_machine()
+    rows: list[dict[str, Any]] = []
+    budget_ms = 0.0
+    for mode, settings in service_modes().items():
+        with running_service(bundle, settings) as target:
+            engine = target.engine()
+        before_ms = _full_batch_ms(bundle, engine)
+        given = os.environ.get(_BUDGET_VARIABLE)
+        budget_ms = float(given) if given else _BUDGET_BATCHES * before_ms
+        limited = {**settings, _BUDGET_VARIABLE: f"{budget_ms:.3f}"}
+        with running_service(bundle, limited) as target:
+            row = _overload(target, bundle, seconds=seconds, times=times, batch_ms=before_ms)
+        batch_ms = statistics.mean([before_ms, _full_batch_ms(bundle, engine)])
+        row = {"mode": mode, "engine": engine, **row, "full_batch_ms": batch_ms}
+        rows.append({**row, "p99_batches": row["p99_ms"] / batch_ms})
+    return Result(
+        "overload",
+        machine,
+        {
+            "bundle": bundle.name,
+            "seconds": seconds,
+            "times": times,
+            _BUDGET_VARIABLE: round(budget_ms),
+        },
+        _COLUMNS,
+        rows,
+        [
+            "Full batch: the largest of the bundle, by the engine alone, mean of before and after. "
+            "Memory: mean of the last quarter of the overload, against that of the second quarter."
+        ],
+    )
+
+
+def _full_batch_ms(bundle: Path, engine: str) -> float:
+    size = load_bundle(bundle).manifest.max_batch_size
+    [speed] = engine_alone(bundle, engine, 5.0, batches=(size,))
+    return speed.ms
+
+
+def _overload(
+    target: Target, bundle: Path, *, seconds: float, times: float, batch_ms: float
+) -> dict[str, Any]:
+    size = load_bundle(bundle).manifest.max_batch_size
+    # So many that a batch waits while one runs, and no more than the budget admits.
+    warm = target.closed_loop(connections=2 * size, seconds=max(5.0, 8 * batch_ms / 1e3))
+    capacity = warm.per_second
+    stream = target.stream("overload", rate_per_s=times * capacity, seed=1)
+    with MemoryWatch(target.pid) as memory:
+        # As many connections as requests can be under way, so that none waits for one here.
+        report = run_open_loop(
+            target.address, [stream], seconds=seconds, connections=1024, grace_s=60.0
+        )
+    outcomes = report.outcomes
+    good_ms = [1e3 * outcome.latency_s for outcome in outcomes if outcome.is_good]
+    late_ms = [1e3 * (outcome.sent_s - outcome.due_s) for outcome in outcomes]
+    start_s, end_s = report.start_s, report.start_s + seconds
+    early = mean_mib(memory.samples, from_s=start_s + seconds / 4, to_s=start_s + seconds / 2)
+    late = mean_mib(memory.samples, from_s=end_s - seconds / 4, to_s=end_s)
+    other = errors(outcomes)
+    promised = summarize_promises(promises(outcomes))
+    return {
+        "capacity_per_s": capacity,
+        "offered_per_s": len(outcomes) / seconds,
+        "admitted_per_s": len(good_ms) / seconds,
+        "refused": sum(outcome.is_refused for outcome in outcomes),
+        "other_errors": ", ".join(f"{label}: {n}" for label, n in other.items()) or "none",
+        "p50_ms": percentile(good_ms, 0.5),
+        "p99_ms": percentile(good_ms, 0.99),
+        "late_p99_ms": percentile(late_ms, 0.99),
+        **asdict(promised),
+        "within_percent": 100 * promised.within_factor,
+        "memory_mib": late,
+        "memory_growth_percent": 100 * (late / early - 1),
+    }
