@@ -159,6 +159,7 @@ lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for new
 	compile pyproject.toml $$same --extra loadtest -o $$locks/loadtest.txt
 	compile $$same --group build -o $$locks/build.txt
 	compile $$same --group test -o $$locks/test.txt
+	compile $$same --group sbom -o $$locks/sbom.txt
 
 # ----------------------------------------------------------------------------------- clean
 

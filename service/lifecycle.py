@@ -241,6 +241,7 @@ class Lifecycle:
         labels = (model.name, version, model.engine.name, precision, model.bundle.digest)
         self.metrics.model_info.labels(*labels).set(1)
         self.metrics.engine_up.set(1)
+        self.metrics.admitted_tiles_limit.set(self.settings.max_queue)
         for priority in Priority:
             depth = functools.partial(batcher.depth_of, priority)
             self.metrics.queue_depth.labels(priority).set_function(depth)

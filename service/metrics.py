@@ -80,6 +80,11 @@ class Metrics:
             "Places taken by requests under way; SEMSR_MAX_QUEUE is the limit.",
             registry=self.registry,
         )
+        self.admitted_tiles_limit = Gauge(
+            "semsr_admitted_tiles_limit",
+            "Places that there are: SEMSR_MAX_QUEUE.",
+            registry=self.registry,
+        )
         self.rejected = self._counter(
             "semsr_rejected", "Requests refused to protect the service, by reason.", ("reason",)
         )

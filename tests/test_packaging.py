@@ -30,7 +30,12 @@ LOCKED_EXTRAS = {
     "loadtest.txt": ["loadtest"],
     "dev.txt": ["openvino", "rtx", "train", "export"],
 }
-LOCKED_GROUPS = {"build.txt": "build", "test.txt": "test", "dev.txt": "dev"}
+LOCKED_GROUPS = {
+    "build.txt": "build",
+    "test.txt": "test",
+    "sbom.txt": "sbom",
+    "dev.txt": "dev",
+}
 
 
 def read_lock(name: str) -> dict[str, str]:
