@@ -97,6 +97,10 @@ format: $(DEV_READY) ## Format the code and apply the safe fixes
 docs: $(DEV_READY) ## Write docs/configuration.md anew from the settings
 	@$(DEV)/bin/python -m semsr.reference
 
+.PHONY: deploy-files
+deploy-files: $(DEV_READY) ## Write the generated files of deploy/ anew
+	@$(DEV)/bin/python -m deploy.grafana
+
 # ---------------------------------------------------------------------------- environments
 
 .PHONY: install
