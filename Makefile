@@ -100,6 +100,7 @@ docs: $(DEV_READY) ## Write docs/configuration.md anew from the settings
 .PHONY: deploy-files
 deploy-files: $(DEV_READY) ## Write the generated files of deploy/ anew
 	@$(DEV)/bin/python -m deploy.grafana
+	$(DEV)/bin/python -m deploy.kubernetes
 
 # ---------------------------------------------------------------------------- environments
 

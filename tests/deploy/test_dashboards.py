@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.grafana.__main__ import FOLDER, dashboards
 from semsr.server_process import running_server
@@ -43,6 +44,13 @@ def read_annotations() -> list[str]:
         for dashboard in read_dashboards()
         for annotation in dashboard["annotations"]["list"]
     ]
+
+
+def autoscaler_query() -> str:
+    """Read what the autoscaler of deploy/kubernetes asks Prometheus."""
+    path = ROOT / "deploy" / "kubernetes" / "autoscaling" / "scaled-object.yaml"
+    [trigger] = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]["triggers"]
+    return trigger["metadata"]["query"]
 
 
 def test_committed_dashboards_are_those_that_the_script_makes() -> None:
@@ -102,7 +110,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 @pytest.mark.requires_program("prometheus")
 def test_every_panel_and_every_recorded_figure_has_data(prometheus: Prometheus) -> None:
     """Prometheus scrapes the real service under load, and no query comes back empty."""
-    missing = [*read_queries(), *recorded_names()]
+    missing = [*read_queries(), *recorded_names(), autoscaler_query()]
     deadline_s = time.monotonic() + DATA_TIMEOUT_S
     while missing and time.monotonic() < deadline_s:
         time.sleep(1.0)
