@@ -8,11 +8,13 @@
 #
 #   docker build --target gpu -t semsr:gpu .
 #   docker run --gpus all -v plans:/plans semsr:gpu bundle build-plans /opt/semsr/bundles/default
-#   docker run --gpus all -v plans:/plans:ro -p 8000:8000 semsr:gpu
+#   docker run --read-only --gpus all -v plans:/plans:ro -p 8000:8000 semsr:gpu
+#
+# /opt/semsr/sbom.cdx.json lists the Python packages that an image holds (CycloneDX).
 #
 # The base is pinned by tag. A site that mirrors its images pins the digest:
 #   docker build --build-arg PYTHON_IMAGE=mirror/python@sha256:... -t semsr .
-ARG PYTHON_IMAGE=python:3.12-slim-bookworm
+ARG PYTHON_IMAGE=python:3.12.13-slim-bookworm
 
 # ---- build: the locked packages in an environment of their own, then the project as a wheel
 FROM ${PYTHON_IMAGE} AS build
@@ -24,17 +26,34 @@ ARG PIP_INDEX_URL=
 ARG PIP_EXTRA_INDEX_URL=
 WORKDIR /src
 
-COPY requirements/base.txt requirements/build.txt requirements/
+COPY requirements/base.txt requirements/build.txt requirements/sbom.txt requirements/
 RUN python -m venv --without-pip /opt/semsr \
     && python -m venv /opt/build \
     && /opt/build/bin/pip install --no-cache-dir --require-hashes --no-deps --only-binary=:all: \
         -r requirements/build.txt \
+    && python -m venv --without-pip /opt/sbom \
+    && /opt/build/bin/pip --python /opt/sbom/bin/python install --no-cache-dir --require-hashes \
+        --no-deps --only-binary=:all: -r requirements/sbom.txt \
     && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir --require-hashes \
         --no-deps --only-binary=:all: -r requirements/base.txt
 
 COPY . .
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
-    && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
+    && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
+    && cp -r bundles /opt/semsr/bundles \
+    && chmod -R a+rX /opt/semsr \
+    && /opt/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+        --output-file /opt/semsr/sbom.cdx.json /opt/semsr/bin/python
+
+# ---- build-gpu: what a GPU host needs besides its driver. These packages come from their vendor's
+# channels and are in no lock (pyproject.toml, extra gpu). onnxruntime-gpu takes the place of onnxruntime.
+FROM build AS build-gpu
+ARG GPU_PACKAGES="onnxruntime-gpu[cuda,cudnn]~=1.31 tensorrt~=11.4 cuda-bindings~=13.0"
+# hadolint ignore=SC2086
+RUN /opt/build/bin/pip --python /opt/semsr/bin/python uninstall --yes onnxruntime \
+    && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir ${GPU_PACKAGES} \
+    && /opt/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+        --output-file /opt/semsr/sbom.cdx.json /opt/semsr/bin/python
 
 # ---- runtime: nothing is written at run time, so the root file system may be read-only
 FROM ${PYTHON_IMAGE} AS runtime
@@ -43,10 +62,8 @@ LABEL org.opencontainers.image.title="semsr" \
       org.opencontainers.image.licenses="Apache-2.0"
 
 RUN groupadd --gid 10001 semsr \
-    && useradd --uid 10001 --gid semsr --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin semsr
-
-COPY --from=build /opt/semsr /opt/semsr
-COPY bundles/default /opt/semsr/bundles/default
+    && useradd --uid 10001 --gid semsr --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin semsr \
+    && install -d -o semsr -g semsr /plans
 
 ENV PATH=/opt/semsr/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -61,22 +78,16 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 # Alive, not ready: a full queue or a drain must not get the container killed.
 HEALTHCHECK --interval=15s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['SEMSR_PORT'] + '/livez', timeout=2)"]
+    CMD ["python", "-m", "service.health_check"]
 ENTRYPOINT ["semsr"]
 CMD ["serve"]
 
-# ---- gpu: what a GPU host needs besides its driver. These packages come from their vendor's channels
-# and are in no lock (pyproject.toml, extra gpu). onnxruntime-gpu takes the place of onnxruntime.
-FROM build AS build-gpu
-ARG GPU_PACKAGES="onnxruntime-gpu[cuda,cudnn] tensorrt cuda-bindings"
-RUN /opt/build/bin/pip --python /opt/semsr/bin/python uninstall --yes onnxruntime \
-    && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir ${GPU_PACKAGES}
-
+# ---- gpu
 FROM runtime AS gpu
 COPY --from=build-gpu /opt/semsr /opt/semsr
-COPY bundles/default /opt/semsr/bundles/default
 ENV SEMSR_DEVICE=cuda \
     SEMSR_PLAN_CACHE=/plans
 
-# ---- the CPU image, which needs nothing more
-FROM runtime
+# ---- the CPU image
+FROM runtime AS cpu
+COPY --from=build /opt/semsr /opt/semsr

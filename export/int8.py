@@ -6,6 +6,7 @@ parity gate's PSNR, the convolutions that cost the most are given back to FP32, 
 does; what was chosen is recorded in the manifest.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+
+# Its wheels send reports of their use over the network unless this is set before the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 from onnxruntime.quantization import (
     CalibrationDataReader,

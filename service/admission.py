@@ -50,6 +50,7 @@ class Places:
         """
         self._limit = limit
         self._metrics = metrics
+        metrics.admitted_tiles_limit.set(limit)
         self._taken = dict.fromkeys(Priority, 0)
 
     def take(self, places: int, priority: Priority, *, total: int, runner: TileRunner) -> None:

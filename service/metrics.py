@@ -100,6 +100,11 @@ class Metrics:
             "Places taken by requests under way; SEMSR_MAX_QUEUE is the limit.",
             registry=self.registry,
         )
+        self.admitted_tiles_limit = Gauge(
+            "semsr_admitted_tiles_limit",
+            "Places that there are: SEMSR_MAX_QUEUE.",
+            registry=self.registry,
+        )
         self.streams = Gauge(
             "semsr_batch_requests",
             "Batch requests under way now.",

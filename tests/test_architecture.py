@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,21 @@ def test_modules_are_named_for_what_they_hold() -> None:
 def test_tests_hold_no_package_files() -> None:
     """An `__init__.py` under tests/ would hide the packages of the same name (see pyproject)."""
     assert [] == list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_whoever_imports_onnx_runtime_tells_it_to_report_to_nobody() -> None:
+    """Its wheels report their use over the network unless a variable says no before the import."""
+    importers = {
+        path: text
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if re.search(r"^\s*(?:import|from) onnxruntime\b", text := path.read_text(), re.MULTILINE)
+    }
+    setting = 'os.environ["ORT_DISABLE_TELEMETRY"] = "1"'
+
+    assert importers
+    assert [] == [
+        path
+        for path, text in importers.items()
+        if not 0 <= text.find(setting) < text.find("import onnxruntime")
+    ]

@@ -30,7 +30,12 @@ LOCKED_EXTRAS = {
     "loadtest.txt": ["loadtest"],
     "dev.txt": ["openvino", "rtx", "train", "export", "loadtest"],
 }
-LOCKED_GROUPS = {"build.txt": "build", "test.txt": "test", "dev.txt": "dev"}
+LOCKED_GROUPS = {
+    "build.txt": "build",
+    "test.txt": "test",
+    "sbom.txt": "sbom",
+    "dev.txt": "dev",
+}
 
 
 def read_lock(name: str) -> dict[str, str]:
@@ -216,8 +221,8 @@ def test_make_help_lists_the_documented_targets() -> None:
     listed = subprocess.run(["make", "-C", ROOT], capture_output=True, text=True, check=True).stdout
 
     for target in (
-        "demo", "serve", "bench", "test", "test-slow", "lint", "types", "format", "install",
-        "install-dev", "lock", "clean",
+        "demo", "serve", "bench", "airgap", "test", "test-slow", "lint", "types", "format",
+        "install", "install-dev", "deploy-files", "lock", "clean",
     ):  # fmt: skip
         assert re.search(rf"^  make {target}\s", listed, flags=re.MULTILINE), target
 

@@ -4,10 +4,14 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
+import os
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+
+# Its wheels send reports of their use over the network unless this is set before the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 from export.bundle import FLAGS, Bundle, Precision

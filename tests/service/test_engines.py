@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,8 @@ from service.engines.golden import verify_golden, warm_up
 from tests.bundles import bundle_files, manifest_fields
 from tests.fakes import FakeEngine
 
-TINY_BUNDLE = Path(__file__).parent.parent / "data" / "tiny_bundle"
+ROOT = Path(__file__).resolve().parents[2]
+TINY_BUNDLE = ROOT / "tests" / "data" / "tiny_bundle"
 OPTIONS = EngineOptions(precision="fp32", threads=1)
 ON_CPU = [name for name, spec in ENGINES.items() if "cpu" in spec.precisions]
 
@@ -124,6 +127,27 @@ def test_a_device_that_an_engine_does_not_run_on_is_refused(bundle: Bundle):
     """OpenVINO knows no CUDA; the message says what it knows."""
     with pytest.raises(EngineError, match="'openvino' runs on cpu, not on cuda:1"):
         load_engine("openvino", bundle, replace(OPTIONS, device="cuda:1"))
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path):
+    """Its wheels would send reports of their use, and leave a device's id in the user's home."""
+    code = (
+        "import service.engines.onnx_engine, onnxruntime, sys; "
+        "onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
+    )
+    # Nothing else of the environment: it reports nothing where it takes itself to be under test.
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(TINY_BUNDLE / "model.onnx")],
+        env=home,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (0, "") == (result.returncode, result.stderr)
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_onnx_without_cuda_is_refused_and_says_what_to_install(bundle: Bundle):

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Installs semsr from this folder: no network, no compiler, no root. Needs the Python that the archive
+# was made for, with venv.
+#
+#   ./install.sh /opt/semsr
+#   PYTHON=/path/to/python3 ./install.sh /opt/semsr
+set -eu
+
+if [ $# -ne 1 ]; then
+    echo "usage: $0 DIR" >&2
+    exit 2
+fi
+target=$1
+case $target in /*) ;; *) target=$PWD/$target ;; esac
+if [ -e "$target" ]; then
+    echo "$target is there already; give a folder that is not, or remove it" >&2
+    exit 1
+fi
+cd "$(dirname "$0")"
+
+# Damage on the way is found before anything is installed.
+sha256sum --check --quiet --strict SHA256SUMS
+
+wanted=$(cat PYTHON)
+python=${PYTHON:-python$wanted}
+found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>&1) || {
+    echo "no $python here: install Python $wanted with venv, or set PYTHON to its path" >&2
+    exit 1
+}
+if [ "$found" != "$wanted" ]; then
+    echo "$python is Python $found; this archive is for $wanted" >&2
+    exit 1
+fi
+
+"$python" -m venv "$target"
+pip() {
+    "$target/bin/python" -m pip --disable-pip-version-check --no-input install --quiet \
+        --no-index --no-deps "$@"
+}
+pip --require-hashes --find-links wheels -r requirements.txt
+pip wheels/semsr-*.whl
+cp -r bundles "$target/bundles"
+
+echo "installed; to serve the shipped model:"
+echo "  SEMSR_BUNDLE=$target/bundles/default $target/bin/semsr serve"

@@ -1,0 +1,211 @@
+"""*Line overview*: how much, how fast, what went wrong, how full. For whoever is on shift."""
+
+from deploy.grafana.panels import WHO, WORK, Panel, Query, Row
+
+_DURATION = f"rate(semsr_request_duration_seconds_bucket{{{WORK}}}[$__rate_interval])"
+_REQUESTS = f"sum(rate(semsr_requests_total{{{WORK}}}[$__rate_interval]))"
+
+
+def _share(code: str) -> str:
+    """Share of the requests that were answered with a code; 0 where there was none."""
+    some = f'sum(rate(semsr_requests_total{{{WORK}, code="{code}"}}[$__rate_interval]))'
+    return f"({some} or vector(0)) / {_REQUESTS}"
+
+
+def _quantile(share: float, priority: str = "") -> str:
+    selected = _DURATION
+    if priority:
+        selected = selected.replace(WORK, f'{WORK}, priority="{priority}"')
+    return f"histogram_quantile({share}, sum by (le) ({selected}))"
+
+
+def _quantiles(priority: str) -> list[Query]:
+    return [Query(_quantile(share, priority), f"p{share * 100:g}") for share in (0.5, 0.95, 0.99)]
+
+
+NOW = Row(
+    "Now",
+    [
+        Panel(
+            "Tiles a second",
+            [Query(f"sum(rate(semsr_tiles_total{{{WHO}}}[$__rate_interval]))")],
+            kind="stat",
+            width=4,
+        ),
+        Panel("Line, p99", [Query(_quantile(0.99, "online"))], unit="s", kind="stat", width=4),
+        Panel(
+            "Refused", [Query(_share("503"))], unit="percentunit", kind="stat",
+            warn=0.01, bad=0.05, width=4,
+        ),
+        Panel(
+            "Errors", [Query(_share("500"))], unit="percentunit", kind="stat",
+            warn=0.001, bad=0.01, width=4,
+        ),
+        Panel(
+            "Fullest instance",
+            [Query(f"max(instance:semsr_places:ratio{{{WHO}}})")],
+            unit="percentunit", kind="stat", warn=0.6, bad=0.8, width=4,
+            text="Places taken of SEMSR_MAX_QUEUE. A full instance refuses.",
+        ),
+        Panel(
+            "Alerts",
+            [Query('count(ALERTS{alertname=~"Semsr.*", alertstate="firing"}) or vector(0)')],
+            kind="stat", warn=1, bad=2, width=4,
+            text="Firing now. Each has a page of its name in docs/runbooks.",
+        ),
+    ],
+)  # fmt: skip
+
+THROUGHPUT = Row(
+    "Throughput",
+    [
+        Panel(
+            "Tiles a second by class",
+            [
+                Query(
+                    f"sum by (priority) (rate(semsr_tiles_total{{{WHO}}}[$__rate_interval]))",
+                    "{{priority}}",
+                )
+            ],
+            stacked=True,
+        ),
+        Panel(
+            "Requests a second by class",
+            [
+                Query(
+                    f"sum by (priority) (rate(semsr_requests_total{{{WORK}}}[$__rate_interval]))",
+                    "{{priority}}",
+                )
+            ],
+            unit="reqps",
+            stacked=True,
+        ),
+        Panel(
+            "Answers a second by code",
+            [
+                Query(
+                    f"sum by (code) (rate(semsr_requests_total{{{WORK}}}[$__rate_interval]))",
+                    "{{code}}",
+                )
+            ],
+            unit="reqps",
+            stacked=True,
+            text="499: the client left before its answer.",
+        ),
+    ],
+)
+
+LATENCY = Row(
+    "Latency",
+    [
+        Panel("Online: from head to answer", _quantiles("online"), unit="s"),
+        Panel("Nightly: from head to answer", _quantiles("nightly"), unit="s"),
+        Panel(
+            "Where the time goes, mean by stage",
+            [
+                Query(
+                    f"sum by (stage) (rate(semsr_stage_duration_seconds_sum{{{WHO}}}"
+                    "[$__rate_interval])) / sum by (stage) "
+                    f"(rate(semsr_stage_duration_seconds_count{{{WHO}}}[$__rate_interval]))",
+                    "{{stage}}",
+                )
+            ],
+            unit="s",
+            stacked=True,
+        ),
+        Panel(
+            "All durations",
+            [Query(f"sum by (le) ({_DURATION.replace('rate(', 'increase(', 1)})", "{{le}}")],
+            unit="s",
+            kind="heatmap",
+            width=12,
+        ),
+        Panel(
+            "Late requests of the line",
+            [
+                Query(f'job:semsr_late_requests:ratio_rate{window}{{job=~"$job"}}', window)
+                for window in ("5m", "1h", "6h", "3d")
+            ],
+            unit="percentunit",
+            width=12,
+            text="Share that took longer than the objective; 1 % is the budget.",
+        ),
+    ],
+)
+
+TROUBLE = Row(
+    "Errors and refusals",
+    [
+        Panel(
+            "Share of answers that are not 200",
+            [
+                Query(
+                    f'sum by (code) (rate(semsr_requests_total{{{WORK}, code!="200"}}'
+                    f"[$__rate_interval])) / on () group_left () {_REQUESTS}",
+                    "{{code}}",
+                )
+            ],
+            unit="percentunit",
+            stacked=True,
+        ),
+        Panel(
+            "Refused, by reason",
+            [
+                Query(
+                    f"sum by (reason) (rate(semsr_rejected_total{{{WHO}}}[$__rate_interval]))",
+                    "{{reason}}",
+                )
+            ],
+            unit="reqps",
+        ),
+        Panel(
+            "Tiles dropped",
+            [
+                Query(
+                    f"sum(rate(semsr_deadline_missed_total{{{WHO}}}[$__rate_interval]))",
+                    "deadline missed",
+                ),
+                Query(
+                    f"sum(rate(semsr_cancelled_total{{{WHO}}}[$__rate_interval]))",
+                    "nobody waits any more",
+                ),
+            ],
+        ),
+    ],
+)
+
+SATURATION = Row(
+    "Saturation",
+    [
+        Panel(
+            "Places taken",
+            [Query(f"instance:semsr_places:ratio{{{WHO}}}", "{{instance}}")],
+            unit="percentunit",
+        ),
+        Panel(
+            "Tiles that wait",
+            [Query(f"sum by (priority) (semsr_queue_depth{{{WHO}}})", "{{priority}}")],
+            stacked=True,
+        ),
+        Panel(
+            "Event loop: how late it wakes up",
+            [Query(f"max_over_time(semsr_event_loop_lag_seconds{{{WHO}}}[1m])", "{{instance}}")],
+            unit="s",
+        ),
+        Panel(
+            "CPU",
+            [Query(f"rate(process_cpu_seconds_total{{{WHO}}}[$__rate_interval])", "{{instance}}")],
+            unit="short",
+            text="Cores in use.",
+            width=12,
+        ),
+        Panel(
+            "Memory",
+            [Query(f"process_resident_memory_bytes{{{WHO}}}", "{{instance}}")],
+            unit="bytes",
+            width=12,
+        ),
+    ],
+)
+
+ROWS = [NOW, THROUGHPUT, LATENCY, TROUBLE, SATURATION]
