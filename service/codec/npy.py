@@ -13,7 +13,7 @@ from service.errors import InvalidImage, UnsuitableImage
 from service.metadata import ImageMetadata
 
 _MAGIC = b"\x93NUMPY"
-_MAX_HEADER_BYTES = 4096
+MAX_HEADER_BYTES = 4096
 
 # One entry of the header's dictionary. Possessive repetitions (*+) never give back what they took,
 # so that a header of spaces costs linear time.
@@ -36,7 +36,7 @@ def decode_npy(body: memoryview, options: DecodeOptions) -> DecodedImage:
         UnsuitableImage: Another dtype (floats, objects, complex) or shape.
         ImageTooLarge: More pixels than allowed.
     """
-    descr, fortran, shape, offset = _read_header(body)
+    descr, fortran, shape, offset = read_header(body)
     height, width = _image_shape(shape)
     check_size(height, width, options.max_pixels)
     dtype = _dtype(descr)
@@ -66,8 +66,16 @@ def encode_npy(pixels: Pixels, metadata: ImageMetadata) -> bytes:
     return b"".join((head, rows.data.cast("B")))
 
 
-def _read_header(body: memoryview) -> tuple[str, bool, tuple[int, ...], int]:
-    """Return descr, Fortran order, shape, and where the data begin."""
+def read_header(body: memoryview) -> tuple[str, bool, tuple[int, ...], int]:
+    """Return descr, Fortran order, shape, and where the data begin.
+
+    Args:
+        body: The file, or its first `MAX_HEADER_BYTES` and 12 more.
+
+    Raises:
+        InvalidImage: The header cannot be read.
+        UnsuitableImage: A structured dtype.
+    """
     version = bytes(body[6:8])
     length_bytes = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}.get(version)
     if length_bytes is None or len(body) < 8 + length_bytes:
@@ -76,9 +84,9 @@ def _read_header(body: memoryview) -> tuple[str, bool, tuple[int, ...], int]:
         )
     start = 8 + length_bytes
     length = int.from_bytes(body[8:start], "little")
-    if length > _MAX_HEADER_BYTES:
+    if length > MAX_HEADER_BYTES:
         raise InvalidImage(
-            f"the npy header claims {length} bytes; expected at most {_MAX_HEADER_BYTES}"
+            f"the npy header claims {length} bytes; expected at most {MAX_HEADER_BYTES}"
         )
     if start + length > len(body):
         raise InvalidImage(f"the npy file is truncated: it ends at byte {len(body)} in its header")

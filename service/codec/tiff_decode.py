@@ -60,7 +60,11 @@ def decode_tiff(body: memoryview, options: DecodeOptions) -> DecodedImage:
     pages = read_pages(body)
     if len(pages) != 1:
         raise UnsuitableImage(f"the TIFF has {len(pages)} pages; expected one image")
-    page = pages[0]
+    return decode_page(pages[0], options)
+
+
+def decode_page(page: Directory, options: DecodeOptions) -> DecodedImage:
+    """Decode one page to grey; raises as `decode_tiff`, and whatever the decompressors raise."""
     height, width = page.integer(_HEIGHT), page.integer(_WIDTH)
     check_size(height, width, options.max_pixels)
     kind = _read_kind(page)
