@@ -155,7 +155,8 @@ class Scan:
             yield unit
 
     async def _take_places(self, unit: Sequence[PendingTile]) -> int:
-        places = sum(max(1, -(-t.ref.size_bytes // self._options.tile_bytes)) for t in unit)
+        # A file's head makes no second tile of it.
+        places = sum(max(1, t.ref.size_bytes // self._options.tile_bytes) for t in unit)
         places = min(places, self._look_ahead)
         await self._places.take(places)
         return places
