@@ -126,8 +126,6 @@ def prepare(
     else:
         store = open_store(request.sink, patience_s=request.patience_s)
         store.remove_parts()
-        if isinstance(store, LocalStore):
-            store.root.mkdir(parents=True, exist_ok=True)
         scale = model.bundle.manifest.scale
         sink = FolderSink(store, scale=scale, answer_type=request.answer_type)
     skipped: Counter[str] = Counter()
@@ -135,9 +133,15 @@ def prepare(
     if not journal.counts().total:
         raise ScanError(f"the source {request.source} holds no tiles{_list_skipped(skipped)}")
     journal.retry_failed()
-    if isinstance(sink, StackSink):
-        sink.check(journal)
-    lost = journal.check_outputs(sink.find_outputs()) if journal.counts().done else 0
+    lost = 0
+    if journal.counts().done and (not isinstance(sink, StackSink) or sink.check(journal)):
+        lost = _check_outputs(journal, sink, verify=verify)
+    return PreparedScan(request, source, sink, journal, skipped, lost)
+
+
+def _check_outputs(journal: Journal, sink: Sink, *, verify: bool) -> int:
+    """Make pending what is not there as it was written; returns how many tiles that are."""
+    lost = journal.check_outputs(sink.find_outputs())
     if verify:
         changed = [
             position
@@ -147,7 +151,7 @@ def prepare(
         for position in changed:
             journal.forget(position)
         lost += len(changed)
-    return PreparedScan(request, source, sink, journal, skipped, lost)
+    return lost
 
 
 def mirrored_name(request: ScanRequest, listed: Listed, scale: int) -> str | None:

@@ -120,24 +120,32 @@ class StackSink:
         """See `Sink`."""
         return RAW
 
-    def check(self, journal: Journal) -> None:
-        """Make every tile pending if the finished stack is gone; see `check_outputs`.
+    def check(self, journal: Journal) -> bool:
+        """Make every tile pending if the finished stack is gone.
+
+        Returns:
+            Whether its tiles lie in shards, which are to be checked (see `find_outputs`).
 
         Raises:
             ScanError: The stack is finished, its shards are gone, and the source has grown.
         """
         assembled = journal.fact(_ASSEMBLED)
-        if assembled is None:
-            return
+        if assembled is None or self._stack.keeps_shards:
+            return True
         name, size_bytes = assembled
         entry = self._store.find(name)
         if entry is None or entry.size_bytes != size_bytes:
             journal.set_fact(_ASSEMBLED, None)
             journal.forget_all()
-        elif not self._stack.keeps_shards and journal.counts().pending and not self._has_shards():
+            return True
+        counts = journal.counts()
+        if counts.done == counts.total:
+            return False
+        if not self._has_shards():
             raise ScanError(
                 f"{self.url} is finished and its source has other tiles now; scan into another sink"
             )
+        return True
 
     def find_outputs(self) -> Iterator[tuple[str, int]]:
         """See `Sink`."""

@@ -57,7 +57,7 @@ class Store(Protocol):
     io_threads: int
 
     def walk(self) -> Iterator[FileEntry]:
-        """List every file below the root, in no particular order.
+        """List every file below the root, in no particular order; nothing where there is no root.
 
         Raises:
             ScanError: A folder cannot be listed.
@@ -143,6 +143,8 @@ class LocalStore:
                         else:
                             yield _local_entry(name, entry)
             except OSError as error:
+                if isinstance(error, FileNotFoundError) and not folder:
+                    return
                 raise ScanError(
                     f"cannot list the folder {self.root / folder}: {error.strerror}"
                 ) from error
@@ -150,9 +152,10 @@ class LocalStore:
     def find(self, name: str) -> FileEntry | None:
         """See `Store`."""
         try:
-            return _local_entry(name, self.path(name))
+            status = self.path(name).stat()
         except OSError:
             return None
+        return FileEntry(name, status.st_size, str(status.st_mtime_ns))
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
         """See `Store`."""
@@ -307,10 +310,8 @@ class ObjectStore:
             folder = waiting.pop()
             try:
                 found = self._patiently(self._files.ls, folder, detail=True)
-            except FileNotFoundError as error:
-                if folder != self._root:
-                    continue  # emptied meanwhile
-                raise ScanError(f"{self.url} does not exist or is empty") from error
+            except FileNotFoundError:
+                continue
             except PermissionError as error:
                 raise ScanError(f"cannot list {folder}: {error}") from error
             for info in found:
@@ -441,7 +442,7 @@ def safe_name(name: str) -> str:
     return name
 
 
-def _local_entry(name: str, path: os.DirEntry[str] | Path) -> FileEntry:
+def _local_entry(name: str, path: os.DirEntry[str]) -> FileEntry:
     try:
         status = path.stat()
     except OSError:
