@@ -98,7 +98,7 @@ def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str
         export.bundle.BundleError: The bundle cannot be read.
     """
     manifest = load_bundle(settings.bundle).manifest
-    check_apart(request.source, request.sink)
+    check_apart(request.source, sink=request.sink)
     skipped: Counter[str] = Counter()
     size_bytes = 0
     with tempfile.TemporaryDirectory(prefix="semsr-scan-") as folder:
@@ -164,6 +164,7 @@ def _run_prepared(
             ended_by = str(error)
     seconds = time.perf_counter() - started_s
     counts = journal.counts()
+    was_stopped = was_stopped and counts.pending > 0
     try:
         if was_stopped:
             ended_by = "stopped by a signal"

@@ -55,9 +55,7 @@ def scan(source: object, sink: object, **options: Any) -> ScanReport:
             those of a `ScanRequest`.
     """
     own = {
-        name: options.pop(name)
-        for name in ("resume", "verify", "engine_loader")
-        if name in options
+        name: options.pop(name) for name in ("resume", "verify", "engine_loader") if name in options
     }
     work = options.pop("work", None) or Path(f"{sink}.scan")
     chosen = options.pop("settings", None) or settings()

@@ -153,9 +153,7 @@ def test_only_what_is_not_there_is_done_anew(tmp_path: Path, how: str) -> None:
         assert expected == outputs(tmp_path / "out")
     else:
         name = "t00003_x4.npy" if how == "input" else "t00020_x4.npy"
-        np.testing.assert_array_equal(
-            enlarged(numbered_tile(77)), np.load(tmp_path / "out" / name)
-        )
+        np.testing.assert_array_equal(enlarged(numbered_tile(77)), np.load(tmp_path / "out" / name))
 
 
 def test_a_corrupt_tile_in_every_hundred_is_recorded(tmp_path: Path) -> None:
@@ -199,7 +197,7 @@ def test_an_engine_that_fails_costs_only_the_tiles_that_it_cannot_do(tmp_path: P
     engine = FakeEngine(scale=SCALE)
     engine.name = "identity"
     # Warm-up runs each of the buckets 1, 2 and 4 twice.
-    engine.failures = [None] * 6 + [RuntimeError("one bad moment")]
+    engine.failures.extend([*[None] * 6, RuntimeError("one bad moment")])
 
     def spoil(output: EngineOutput) -> EngineOutput:
         flags = output.flags.copy()
@@ -277,8 +275,10 @@ def test_a_sink_within_its_source_is_refused(tmp_path: Path, sink: str) -> None:
     """A resume would take outputs for tiles."""
     write_lot(tmp_path / "lot", 3)
 
-    with pytest.raises(ScanError, match="lies within the source"):
+    with pytest.raises(ScanError, match=r"the sink .* lies within the source"):
         scan(tmp_path / "lot", tmp_path / sink, work=tmp_path / "work")
+    with pytest.raises(ScanError, match=r"the work folder .* lies within the source"):
+        scan(tmp_path / "lot", tmp_path / "out", work=tmp_path / sink)
 
 
 def test_a_source_without_tiles_is_an_error(tmp_path: Path) -> None:

@@ -161,9 +161,7 @@ def test_a_stack_holds_every_tile_at_its_place(tmp_path: Path, kind: str) -> Non
 
 @pytest.mark.parametrize("source", ["h5", "zarr"])
 @pytest.mark.parametrize("kind", ["zarr", "h5", "tif"])
-def test_a_stack_says_what_its_tiles_have_in_common(
-    tmp_path: Path, source: str, kind: str
-) -> None:
+def test_a_stack_says_what_its_tiles_have_in_common(tmp_path: Path, source: str, kind: str) -> None:
     """Pixel size and model; the stage position differs from tile to tile and is in the manifest."""
     sink = sink_path(tmp_path, kind)
 
@@ -255,9 +253,7 @@ def test_nothing_of_a_stack_is_under_its_name_before_it_is_finished(tmp_path: Pa
     sink = sink_path(tmp_path, "h5")
     (tmp_path / "out.h5.scan").mkdir()
 
-    first = scan(
-        tmp_path / "lot", sink, engine_loader=lambda *_: StoppingEngine(SHARD_TILES)
-    )
+    first = scan(tmp_path / "lot", sink, engine_loader=lambda *_: StoppingEngine(SHARD_TILES))
     assert 0 < first.counts.failed
 
     report = scan(tmp_path / "lot", sink)

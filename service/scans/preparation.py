@@ -117,7 +117,8 @@ def prepare(
         ScanError: The scan cannot run.
     """
     check_form(request.manifest)
-    check_apart(request.source, request.sink)
+    check_apart(request.source, sink=request.sink)
+    check_apart(request.source, work_folder=str(work.path))
     source = open_source(request.source, spool=work.spool, patience_s=request.patience_s)
     journal = Journal(work.journal_path)
     journal.pin(_pins(request, model))
@@ -172,8 +173,8 @@ def pinned_engine(work: WorkFolder) -> str | None:
         journal.close()
 
 
-def check_apart(source: str, sink: str) -> None:
-    """Refuse a sink within its source: a resume would take outputs for tiles.
+def check_apart(source: str, **others: str) -> None:
+    """Refuse a sink or work folder within its source: a resume would take outputs for tiles.
 
     Raises:
         ScanError: It is.
@@ -185,8 +186,10 @@ def check_apart(source: str, sink: str) -> None:
             return f"{Path(rest or scheme).resolve()}/"
         return f"{url.rstrip('/')}/"
 
-    if place(sink).startswith(place(source)):
-        raise ScanError(f"the sink {sink} lies within the source {source}")
+    for name, other in others.items():
+        if place(other).startswith(place(source)):
+            words = name.replace("_", " ")
+            raise ScanError(f"the {words} {other} lies within the source {source}")
 
 
 def _pins(request: ScanRequest, model: LoadedModel) -> dict[str, Any]:
@@ -229,7 +232,9 @@ def _open_stack(
 ) -> StackSink:
     url = request.sink.rstrip("/")
     folder, _, name = url.rpartition("/")
-    store = open_store(folder or ("/" if url.startswith("/") else "."), patience_s=60.0)
+    store = open_store(
+        folder or ("/" if url.startswith("/") else "."), patience_s=request.patience_s
+    )
     pinned = journal.fact("stack_tile")
     if pinned is None:
         pinned = _probe(source, request.source, model.bundle.manifest.scale)
