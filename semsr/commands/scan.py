@@ -68,9 +68,12 @@ def _run(options: argparse.Namespace) -> int:
 
     from semsr.scan import dry_run, run_scan
     from service.logs import configure_logs
+    from service.memory import keep_freed_memory
     from service.scans.preparation import work_folder
     from service.settings import Settings
 
+    # Before the first thread: every tile allocates its answer.
+    keep_freed_memory()
     changes: dict[str, Any] = {
         name: value
         for name in ("bundle", "engine", "precision")
