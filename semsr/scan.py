@@ -25,7 +25,7 @@ from service.loading import EngineLoader, LoadedModel, load_model
 from service.metrics import Metrics
 from service.request import TileRequest
 from service.scans.errors import ScanError, StoreLostError
-from service.scans.journal import Counts, Journal
+from service.scans.journal import Journal
 from service.scans.manifest import write_manifest
 from service.scans.opening import open_source
 from service.scans.preparation import (
@@ -36,6 +36,7 @@ from service.scans.preparation import (
     pinned_engine,
     prepare,
 )
+from service.scans.rows import Counts
 from service.scans.scan import Scan, ScanOptions
 from service.scans.sources import Listed
 from service.scans.work_folder import WorkFolder

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from service.scans.journal import Counts
+from service.scans.rows import Counts
 
 
 @dataclass(frozen=True)

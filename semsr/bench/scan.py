@@ -27,7 +27,7 @@ from service.engines import load_engine
 from service.engines.cpu import available_cpus
 from service.loading import resolve_engine
 from service.negotiation import TYPES_BY_SUFFIX, choose_answer
-from service.scans.stores import LocalStore
+from service.scans.local_store import LocalStore
 from service.settings import Settings
 from service.window import FULL_RANGE, to_uint8
 

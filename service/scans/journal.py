@@ -9,11 +9,11 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from service.scans.errors import ScanError, ScanMismatchError, StoreLostError
+from service.scans.rows import OUTCOME_FIELDS, Counts, Outcome, PendingTile
 from service.scans.sources import Listed, TileRef
 
 FORMAT_VERSION = 1
@@ -50,90 +50,7 @@ CREATE INDEX by_output ON tiles (output);
 CREATE TABLE sidecars (stem TEXT PRIMARY KEY, name TEXT NOT NULL, place INTEGER NOT NULL,
     size_bytes INTEGER NOT NULL);
 """
-_FIELDS = (
-    "status", "error", "input_sha256", "output", "output_bytes", "output_sha256", "milliseconds",
-    "non_finite", "saturated", "consistency", "consistency_worst", "pixel_size_x_nm",
-    "pixel_size_y_nm", "metadata",
-)  # fmt: skip
 _PAGE_ROWS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class PendingTile:
-    """A tile that is to be computed.
-
-    Attributes:
-        id: Its row.
-        position: Its place in the order of names, from 0.
-        target: The name of its output, or None where it goes into a stack.
-        ref: What its source needs to read it.
-    """
-
-    id: int
-    position: int
-    target: str | None
-    ref: TileRef
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one tile; None where it does not apply.
-
-    Attributes:
-        id: Its row.
-        status: `done` or `failed`.
-        error: Why it failed.
-        input_sha256: Of the file, or of the pixels of one tile of a stack.
-        output: Name of what it was written to.
-        output_bytes: Length of that.
-        output_sha256: Of the output file, or of the pixels within a stack.
-        milliseconds: Spent on it in decoding, engine and encoding; without waiting.
-        quality: Its flags, as the journal's columns have them.
-        pixel_size_nm: (x, y) of the output.
-        metadata: Everything else that is known of it, scaled, as a JSON object.
-        is_shared: Whether other tiles lie in the same output, which has just been written anew.
-    """
-
-    id: int
-    status: str
-    error: str | None = None
-    input_sha256: str | None = None
-    output: str | None = None
-    output_bytes: int | None = None
-    output_sha256: str | None = None
-    milliseconds: float | None = None
-    quality: tuple[float, float, float, float] | None = None
-    pixel_size_nm: tuple[float, float] | None = None
-    metadata: str | None = None
-    is_shared: bool = False
-
-    def values(self) -> tuple[Any, ...]:
-        """Return the columns of `_FIELDS`."""
-        return (
-            self.status, self.error, self.input_sha256, self.output, self.output_bytes,
-            self.output_sha256, self.milliseconds, *(self.quality or (None,) * 4),
-            *(self.pixel_size_nm or (None, None)), self.metadata,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How far a scan is.
-
-    Attributes:
-        total: Tiles that the source has or had.
-        done: Their outputs are durable.
-        failed: Could not be read, computed or written.
-    """
-
-    total: int
-    done: int
-    failed: int
-
-    @property
-    def pending(self) -> int:
-        """Tiles that are still to be computed."""
-        return self.total - self.done - self.failed
 
 
 class Journal:
@@ -323,7 +240,7 @@ class Journal:
         Raises:
             StoreLostError: The journal cannot be written.
         """
-        columns = ", ".join(f"{field} = ?" for field in _FIELDS)
+        columns = ", ".join(f"{field} = ?" for field in OUTCOME_FIELDS)
         rewritten = {
             (outcome.output_bytes, outcome.output) for outcome in outcomes if outcome.is_shared
         }
@@ -338,7 +255,7 @@ class Journal:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield every tile in order, with what became of it."""
-        fields = ("name", "position", "size_bytes", *_FIELDS)
+        fields = ("name", "position", "size_bytes", *OUTCOME_FIELDS)
         for row in self._pages(", ".join(fields), "1"):
             yield dict(zip(fields, row[1:], strict=True))
 

@@ -1,4 +1,4 @@
-"""Which source a URL names.
+"""Which store and which source a URL names.
 
 A folder of images (local or on an object store), a tar archive, or one array of tiles: an npy
 stack, a multi-page TIFF, an HDF5 dataset or a Zarr array.
@@ -9,8 +9,10 @@ from pathlib import Path, PurePosixPath
 from service.negotiation import TYPES_BY_SUFFIX
 from service.scans.array_source import ArraySource
 from service.scans.errors import ScanError
+from service.scans.local_store import LocalStore
+from service.scans.object_store import ObjectStore
 from service.scans.sources import FolderSource, Source
-from service.scans.stores import LocalStore, open_store
+from service.scans.stores import Store
 from service.scans.tar_source import TarSource
 from service.scans.tiff_source import TiffSource
 from service.scans.tile_arrays import open_hdf5, open_npy, open_zarr
@@ -54,3 +56,18 @@ def open_source(url: str, *, spool: Path, patience_s: float) -> Source:
     if suffix in {".tif", ".tiff"}:
         return TiffSource(url, store, name, spool=spool)
     return ArraySource(url, name, open_hdf5(store, name, inner, spool=spool))
+
+
+def open_store(url: str, *, patience_s: float) -> Store:
+    """Open a local folder (a path, or `file://…`) or an object store (any other scheme).
+
+    Raises:
+        ScanError: The scheme is unknown.
+        MissingExtraError: What it needs is not installed.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return LocalStore(Path(url))
+    if scheme == "file":
+        return LocalStore(Path(rest))
+    return ObjectStore(url, patience_s=patience_s)

@@ -16,13 +16,13 @@ from service.metadata import PixelSize
 from service.scans.array_source import RAW
 from service.scans.errors import ScanError, TileError
 from service.scans.journal import Journal
+from service.scans.local_store import LocalStore
 from service.scans.manifest import check_form
-from service.scans.opening import open_source
+from service.scans.opening import open_source, open_store
 from service.scans.sinks import FolderSink, Sink
 from service.scans.sources import Listed, Source, TileRef
 from service.scans.stack_formats import stack_format
 from service.scans.stack_sink import StackSink, TileFormat
-from service.scans.stores import LocalStore, open_store
 from service.scans.work_folder import WorkFolder
 from service.window import Window
 

@@ -20,7 +20,8 @@ from service.metadata import PixelSize
 from service.request import TileRequest
 from service.scans.errors import ScanError, TileError
 from service.scans.facts import pixel_size, scaled
-from service.scans.journal import Counts, Journal, Outcome, PendingTile
+from service.scans.journal import Journal
+from service.scans.rows import Counts, Outcome, PendingTile
 from service.scans.sinks import Computed, Sink
 from service.scans.sources import Source, SourceImage
 from service.scheduling.scheduler import Priority

@@ -9,7 +9,8 @@ from typing import Protocol
 from service.negotiation import TYPES_BY_SUFFIX
 from service.scans.errors import TileError
 from service.scans.facts import Facts, to_json
-from service.scans.journal import Journal, Outcome, PendingTile
+from service.scans.journal import Journal
+from service.scans.rows import Outcome, PendingTile
 from service.scans.sources import SIDECAR_SUFFIX, Listed
 from service.scans.stores import Store
 from service.upscaler import Answer

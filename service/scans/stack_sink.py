@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from service.codec import Pixels
 from service.scans.errors import ScanError, TileError
-from service.scans.journal import Journal, Outcome, PendingTile
+from service.scans.journal import Journal
+from service.scans.rows import Outcome, PendingTile
 from service.scans.sinks import Computed
 from service.scans.sources import Listed
 from service.scans.stores import Store

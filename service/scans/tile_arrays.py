@@ -16,7 +16,8 @@ from service.scans.array_source import TileArray
 from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.extras import load_extra
 from service.scans.facts import PER_TILE, Facts, plain
-from service.scans.stores import ObjectStore, Store
+from service.scans.object_store import ObjectStore
+from service.scans.stores import Store
 
 Pixels = npt.NDArray[np.uint8 | np.uint16]
 PixelDtype = np.dtype[np.uint8] | np.dtype[np.uint16]
