@@ -227,7 +227,7 @@ async def _scan(
         ScanOptions(
             scale=manifest.scale,
             tile_bytes=manifest.tile[0] * manifest.tile[1],
-            look_ahead=2 * model.max_batch_size * model.engine.slots + 2 * available_cpus() + 8,
+            look_ahead=_look_ahead(prepared, model),
             # Nobody else is served: the class that may use every slot.
             priority=Priority.ONLINE,
             window=prepared.request.window,
@@ -257,6 +257,12 @@ async def _scan(
         await batcher.join(settings.shutdown_timeout_s)
         upscaler.close()
     return stopped.is_set()
+
+
+def _look_ahead(prepared: PreparedScan, model: LoadedModel) -> int:
+    """Tiles under way at once: as many again as engine, codecs and input/output work on."""
+    io_threads = max(prepared.source.io_threads, prepared.sink.io_threads)
+    return 2 * (model.max_batch_size * model.engine.slots + available_cpus() + io_threads)
 
 
 def _engine_room(model: LoadedModel, settings: Settings) -> tuple[Batcher, Upscaler]:

@@ -18,6 +18,7 @@ from service.engines.identity_engine import IdentityEngine
 from service.engines.protocol import EngineOutput
 from service.scans.errors import ScanError, ScanMismatchError
 from service.scans.journal import Journal
+from service.scans.local_store import LocalStore
 from service.scans.sources import FolderSource, SourceImage, TileRef
 from service.scans.work_folder import WorkFolder
 from tests.fakes import FakeEngine
@@ -319,7 +320,7 @@ def test_look_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     engine.name = "identity"
     engine.permits.release(6)  # for the warm-up: two batches of 1, 2 and 4
     engine.gate.clear()
-    most = 2 * 4 + 2 * available_cpus() + 8
+    most = 2 * (4 + available_cpus() + LocalStore.io_threads)
     reads = 0
     all_places_taken = threading.Event()
     read = FolderSource.read
