@@ -18,6 +18,7 @@ from semsr.commands import (
     demo,
     evaluate,
     export,
+    scan,
     serve,
     simulate,
     train,
@@ -25,7 +26,7 @@ from semsr.commands import (
 )
 from semsr.commands.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 
-COMMANDS = (serve, demo, upscale, api_key, bundle, bench, train, evaluate, export, simulate)
+COMMANDS = (serve, demo, upscale, scan, api_key, bundle, bench, train, evaluate, export, simulate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,10 +25,11 @@ LOCKED_EXTRAS = {
     "base.txt": [],
     "openvino.txt": ["openvino"],
     "rtx.txt": ["rtx"],
+    "scan.txt": ["scan"],
     "train.txt": ["train"],
     "export.txt": ["export"],
     "loadtest.txt": ["loadtest"],
-    "dev.txt": ["openvino", "rtx", "train", "export", "loadtest"],
+    "dev.txt": ["openvino", "rtx", "scan", "train", "export", "loadtest"],
 }
 LOCKED_GROUPS = {
     "build.txt": "build",

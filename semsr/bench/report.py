@@ -30,6 +30,11 @@ def _note(row: dict[str, Any]) -> str:
         notes.append(f"engine {row['engine_tile_ms']:.1f} ms a tile, {row['added_ms']:+.1f} ms")
     if "mib" in row:
         notes.append(f"{row['mib']:.0f} MiB at most")
+    if "growth_mib" in row:
+        notes.append(f"{row['growth_mib']:+.0f} MiB from tile 1,000 on")
+    if "core_ms" in row:
+        stages = ", ".join(f"{name} {ms:.2f}" for name, ms in row["core_ms"].items())
+        notes.append(f"core ms a tile: {stages}")
     if row.get("errors"):
         notes.append(f"{row['errors']} ERRORS")
     return "; ".join(notes)

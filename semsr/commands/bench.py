@@ -15,10 +15,10 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["service", "engine", "schedule"],
+        choices=["service", "engine", "schedule", "scan"],
         default="service",
         help="service: through HTTP (default); engine: bundle x precision x engine x batch; "
-        "schedule: the scheduler in simulated time",
+        "schedule: the scheduler in simulated time; scan: a scan beside its cores and its disk",
     )
     parser.add_argument(
         "--bundle",
@@ -49,6 +49,10 @@ def add(commands: Commands) -> None:
     schedule.add_argument("--load", type=float, nargs="+", default=[0.2, 0.5, 0.8, 0.95, 1.5, 3.0])
     schedule.add_argument("--slots", type=int, default=1, help="batches that run at once")
     schedule.add_argument("--budget-ms", type=float, help="default: three of the largest batches")
+    scan = parser.add_argument_group("of a scan")
+    scan.add_argument("--lot", type=Path, help="folder of tiles (default: npy tiles of noise)")
+    scan.add_argument("--tiles", type=int, default=2000, help="how many of those")
+    scan.add_argument("--scratch", type=Path, help="folder on the disk to be measured")
     parser.add_argument("--plot", type=Path, help="engine, schedule: draw it, a PNG")
     parser.add_argument("--seconds", type=float, default=15.0, help="length of each measurement")
     parser.add_argument("--connections", type=int, default=16)
@@ -61,6 +65,8 @@ def _run(options: argparse.Namespace) -> int:
         return _bench_engines(options)
     if options.what == "schedule":
         return _bench_schedule(options)
+    if options.what == "scan":
+        return _bench_scan(options)
     from semsr.bench.report import format_rows
     from semsr.bench.runs import run_bench
 
@@ -111,6 +117,24 @@ def _bench_schedule(options: argparse.Namespace) -> int:
     if options.plot is not None:
         draw_outcomes(outcomes, options.plot)
     print_rows(rows(outcomes), format_outcomes(outcomes), as_json=options.json)
+    return 0
+
+
+def _bench_scan(options: argparse.Namespace) -> int:
+    from semsr.bench.report import format_rows
+    from semsr.bench.scan import bench_scan
+    from service.settings import Settings
+
+    if len(options.engine) > 1 or len(options.bundle) > 1:
+        raise UsageError("one scan is measured with one bundle and one engine")
+    rows = bench_scan(
+        options.bundle[0] if options.bundle else Settings().bundle,
+        engine=options.engine[0] if options.engine else "identity",
+        lot=options.lot,
+        tiles=options.tiles,
+        scratch=options.scratch,
+    )
+    print_rows(rows, format_rows(rows), as_json=options.json)
     return 0
 
 

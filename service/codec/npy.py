@@ -13,7 +13,7 @@ from service.errors import InvalidImage, UnsuitableImage
 from service.metadata import ImageMetadata
 
 _MAGIC = b"\x93NUMPY"
-_MAX_HEADER_BYTES = 4096
+MAX_HEADER_BYTES = 4096
 
 # One entry of the header's dictionary. Possessive repetitions (*+) never give back what they took,
 # so that a header of spaces costs linear time.
@@ -73,6 +73,9 @@ def npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
 def read_npy_header(body: memoryview) -> tuple[str, bool, tuple[int, ...], int]:
     """Return descr, Fortran order, shape, and where the data begin; the magic bytes are not read.
 
+    Args:
+        body: The file, or its first `MAX_HEADER_BYTES` and 12 more.
+
     Raises:
         InvalidImage: The header cannot be read.
         UnsuitableImage: It describes a structured array.
@@ -85,9 +88,9 @@ def read_npy_header(body: memoryview) -> tuple[str, bool, tuple[int, ...], int]:
         )
     start = 8 + length_bytes
     length = int.from_bytes(body[8:start], "little")
-    if length > _MAX_HEADER_BYTES:
+    if length > MAX_HEADER_BYTES:
         raise InvalidImage(
-            f"the npy header claims {length} bytes; expected at most {_MAX_HEADER_BYTES}"
+            f"the npy header claims {length} bytes; expected at most {MAX_HEADER_BYTES}"
         )
     if start + length > len(body):
         raise InvalidImage(f"the npy file is truncated: it ends at byte {len(body)} in its header")

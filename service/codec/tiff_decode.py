@@ -64,7 +64,7 @@ def decode_tiff(body: memoryview, options: DecodeOptions) -> DecodedImage:
 
 
 def decode_page(page: Directory, options: DecodeOptions) -> DecodedImage:
-    """Decode one page to grey; raises as `decode_tiff`."""
+    """Decode one page to grey; raises as `decode_tiff`, and whatever the decompressors raise."""
     height, width = page.integer(_HEIGHT), page.integer(_WIDTH)
     check_size(height, width, options.max_pixels)
     kind = _read_kind(page)

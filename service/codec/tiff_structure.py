@@ -6,6 +6,7 @@ when asked for, so that a directory of absurd counts costs nothing.
 """
 
 import struct
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,6 +54,15 @@ class Directory:
     body: memoryview
     byte_order: str
     entries: dict[int, Entry]
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image of its own, not a reduced copy or a mask of one.
+
+        Raises:
+            InvalidImage: The tag that says so is unreadable.
+        """
+        return not self.integer(NEW_SUBFILE_TYPE, 0) & _NOT_AN_IMAGE
 
     def value(self, code: int) -> memoryview | None:
         """Return a tag's bytes as a view, or None where absent or beyond the end of the file."""
@@ -122,10 +132,10 @@ def read_pages(body: memoryview) -> list[Directory]:
         InvalidImage: The header or a directory is damaged, or the chain of pages is a loop.
         UnsuitableImage: There are very many pages.
     """
-    return list(iterate_pages(body, _MAX_PAGES))
+    return list(iterate_pages(body, most=_MAX_PAGES))
 
 
-def iterate_pages(body: memoryview, most: int) -> Iterator[Directory]:
+def iterate_pages(body: memoryview, *, most: int) -> Iterator[Directory]:
     """Yield the directories that are images of their own, one at a time.
 
     Args:
@@ -136,6 +146,36 @@ def iterate_pages(body: memoryview, most: int) -> Iterator[Directory]:
         InvalidImage: See `read_pages`; raised when the damage is reached.
         UnsuitableImage: There are more pages than `most`.
     """
+    return (page for _, page in _walk(body, most=most) if page.is_image)
+
+
+def page_offsets(body: memoryview, *, most: int) -> "array[int]":
+    """Return where the directories lie that are images of their own; see `read_page`.
+
+    Args:
+        body: The whole file.
+        most: Pages that it may have.
+
+    Raises:
+        InvalidImage: The header or a directory is damaged, or the chain of pages is a loop.
+        UnsuitableImage: There are more pages.
+    """
+    return array("Q", (offset for offset, page in _walk(body, most=most) if page.is_image))
+
+
+def read_page(body: memoryview, offset: int) -> Directory:
+    """Read one directory, as `page_offsets` found it.
+
+    Raises:
+        InvalidImage: It is damaged.
+    """
+    byte_order, big = _read_header(body)
+    entries, _ = _read_entries(body, byte_order, offset, big=big)
+    return Directory(body, byte_order, entries)
+
+
+def _read_header(body: memoryview) -> tuple[str, bool]:
+    """Return the byte order, and whether it is a BigTIFF."""
     byte_order = {b"II": "<", b"MM": ">"}.get(bytes(body[:2]))
     if byte_order is None or len(body) < 16:
         raise InvalidImage(f"the TIFF ends after {len(body)} bytes, before its first directory")
@@ -145,13 +185,12 @@ def iterate_pages(body: memoryview, most: int) -> Iterator[Directory]:
         raise InvalidImage("the BigTIFF has an unknown offset size; expected 8 bytes")
     if not big and version != 42:
         raise InvalidImage(f"the TIFF has version {version}; expected 42 or 43")
-    for page in _walk(body, byte_order, big=big, most=most):
-        if not page.integer(NEW_SUBFILE_TYPE, 0) & _NOT_AN_IMAGE:
-            yield page
+    return byte_order, big
 
 
-def _walk(body: memoryview, byte_order: str, *, big: bool, most: int) -> Iterator[Directory]:
-    """Yield each directory along the chain of pages."""
+def _walk(body: memoryview, *, most: int) -> Iterator[tuple[int, Directory]]:
+    """Yield each directory along the chain of pages, and where it lies."""
+    byte_order, big = _read_header(body)
     link = byte_order + ("Q" if big else "I")
     (offset,) = struct.unpack_from(link, body, 8 if big else 4)
     seen: set[int] = set()
@@ -162,7 +201,7 @@ def _walk(body: memoryview, byte_order: str, *, big: bool, most: int) -> Iterato
             raise UnsuitableImage(f"the TIFF has more than {most} pages")
         seen.add(offset)
         entries, end = _read_entries(body, byte_order, offset, big=big)
-        yield Directory(body, byte_order, entries)
+        yield offset, Directory(body, byte_order, entries)
         # A file may end right after its last directory, without the link that says so.
         has_link = end + struct.calcsize(link) <= len(body)
         (offset,) = struct.unpack_from(link, body, end) if has_link else (0,)

@@ -136,7 +136,7 @@ async def read_tiff(file: IO[bytes]) -> AsyncGenerator[Entry]:
         return Loaded(TIFF, functools.partial(decode, page), 0)
 
     # A page's bytes stay in the file until they are decoded: it takes no memory before.
-    for page in iterate_pages(body, MAX_PAGES):
+    for page in iterate_pages(body, most=MAX_PAGES):
         yield Entry(None, 0, functools.partial(load, page))
 
 

@@ -1,0 +1,205 @@
+"""`semsr bench scan`: a scan beside what its cores and its disk allow, all in one run.
+
+The yardstick is the lower of two rates: the cores of this machine over the core time of decode,
+engine and encode of one tile, each measured alone; and the disk, taking the same files in the same
+durable way. The disk is measured before and after the scan, and the better of the two counts.
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.bundle import load_bundle
+from service import codec, tiling
+from service.engines import load_engine
+from service.engines.cpu import available_cpus
+from service.loading import resolve_engine
+from service.negotiation import TYPES_BY_SUFFIX, choose_answer
+from service.scans.local_store import LocalStore
+from service.settings import Settings
+from service.window import FULL_RANGE, to_uint8
+
+Row = dict[str, Any]
+
+_SAMPLED = 64
+_DISK_FILES = 400
+# Memory is flat from here on: buffers and caches are filled.
+_WARM_TILES = 1000
+_POLL_S = 0.1
+
+
+def bench_scan(
+    bundle: Path, *, engine: str, lot: Path | None, tiles: int, scratch: Path | None
+) -> list[Row]:
+    """Measure one scan and its yardsticks.
+
+    Args:
+        bundle: What is run.
+        engine: Its engine.
+        lot: Folder of tiles; None makes `tiles` npy tiles of noise.
+        tiles: How many.
+        scratch: Folder on the disk to be measured; None takes the system's temporary one.
+
+    Returns:
+        Rows for cores, disk, scan and memory.
+
+    Raises:
+        RuntimeError: The scan did not complete.
+    """
+    with tempfile.TemporaryDirectory(prefix="semsr-bench-", dir=scratch) as name:
+        folder = Path(name)
+        if lot is None:
+            lot = _make_lot(folder / "lot", tiles, load_bundle(bundle).manifest.tile)
+        core_ms, answer = _core_times(bundle, engine, lot)
+        cores_per_s = 1e3 * available_cpus() / sum(core_ms.values())
+        disk_per_s = _disk(folder / "disk", answer)
+        scan, memory = _scan(bundle, engine, lot, folder / "out")
+        disk_per_s = max(disk_per_s, _disk(folder / "disk", answer))
+    limit = min(cores_per_s, disk_per_s)
+    return [
+        {"name": f"cores ({available_cpus()})", "tiles_per_s": cores_per_s, "core_ms": core_ms},
+        {"name": "disk, the same files", "tiles_per_s": disk_per_s},
+        {
+            "name": f"scan, {scan['total']} tiles",
+            "engine": engine,
+            "tiles_per_s": scan["tiles_per_s"],
+            "ratio": scan["tiles_per_s"] / limit,
+            "yardstick": "cores" if limit == cores_per_s else "disk",
+        },
+        {"name": "scan, resident memory", **memory},
+    ]
+
+
+def _make_lot(folder: Path, count: int, shape: tuple[int, int]) -> Path:
+    folder.mkdir()
+    noise = np.random.default_rng(1)
+    for index in range(count):
+        np.save(folder / f"t{index:06d}.npy", noise.integers(0, 256, shape, dtype=np.uint8))
+    return folder
+
+
+def _core_times(bundle: Path, name: str, lot: Path) -> tuple[dict[str, float], bytes]:
+    """Return milliseconds of core time of each stage for one tile, and an answer."""
+    settings = Settings(bundle=bundle)
+    loaded = load_bundle(bundle)
+    name, options, _ = resolve_engine(loaded, settings, name=name)
+    engine = load_engine(name, loaded, options)
+    manifest = loaded.manifest
+    paths = sorted(p for p in lot.rglob("*") if p.suffix.lower() in TYPES_BY_SUFFIX)[:_SAMPLED]
+    bodies = [(path.read_bytes(), TYPES_BY_SUFFIX[path.suffix.lower()]) for path in paths]
+
+    def decode(body: bytes, media_type: str) -> tuple[codec.DecodedImage, tiling.TilePlan, Any]:
+        image = codec.decode(
+            body, media_type, shape=None, dtype=None, max_pixels=settings.max_pixels
+        )
+        lr = to_uint8(image.pixels, manifest.window or FULL_RANGE)
+        plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
+        return image, plan, plan.split(lr)
+
+    decoded = [decode(*body) for body in bodies]
+    batches = [np.ascontiguousarray(np.stack(tiles))[:, None] for _, _, tiles in decoded]
+    answers = [engine.run(batch).sr for batch in batches]
+    merged = [
+        plan.merge([sr[0] for sr in answer], scale=manifest.scale)
+        for (_, plan, _), answer in zip(decoded, answers, strict=True)
+    ]
+    encodings = [
+        (sr, choose_answer(None, media_type), image.metadata.scaled(manifest.scale))
+        for sr, (_, media_type), (image, _, _) in zip(merged, bodies, decoded, strict=True)
+    ]
+    times = {
+        "decode": _core_ms([lambda body=body: decode(*body) for body in bodies]),
+        "engine": _core_ms([lambda batch=batch: engine.run(batch) for batch in batches]),
+        "encode": _core_ms([lambda parts=parts: codec.encode(*parts) for parts in encodings]),
+    }
+    engine.close()
+    return times, bytes(codec.encode(*encodings[0]))
+
+
+def _core_ms(work: Sequence[Callable[[], object]]) -> float:
+    """Milliseconds of all cores together for one call, the least of three rounds."""
+    rounds: list[float] = []
+    for _ in range(3):
+        started_s = time.process_time()
+        for call in work:
+            call()
+        rounds.append(1e3 * (time.process_time() - started_s) / len(work))
+    return min(rounds)
+
+
+def _disk(folder: Path, content: bytes) -> float:
+    """Files a second as the sink writes them, without anything else."""
+    store = LocalStore(folder)
+
+    def write(index: int) -> None:
+        store.write(f"{index}.bin", content)
+
+    started_s = time.perf_counter()
+    with ThreadPoolExecutor(store.io_threads) as threads:
+        for first in range(0, _DISK_FILES, 32):
+            indices = range(first, first + 32)
+            list(threads.map(write, indices))
+            store.sync([f"{index}.bin" for index in indices])
+    seconds = time.perf_counter() - started_s
+    shutil.rmtree(folder)
+    return -(-_DISK_FILES // 32) * 32 / seconds
+
+
+def _scan(bundle: Path, engine: str, lot: Path, sink: Path) -> tuple[Row, Row]:
+    """Run `semsr scan` in a process of its own and watch its memory."""
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "semsr", "scan", str(lot), str(sink), "--bundle", str(bundle),
+            "--engine", engine, "--manifest", "csv", "--json",
+        ],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "SEMSR_LOG_LEVEL": "warning"},
+    )  # fmt: skip
+    journal = Path(f"{sink}.scan") / "journal.sqlite"
+    warm_mib: float | None = None
+    most_mib = 0.0
+    while process.poll() is None:
+        resident_mib = _resident_mib(process.pid)
+        if warm_mib is None:
+            if _num_done(journal) >= _WARM_TILES:
+                warm_mib = most_mib = resident_mib
+        else:
+            most_mib = max(most_mib, resident_mib)
+        time.sleep(_POLL_S)
+    output, _ = process.communicate()
+    [row] = json.loads(output)
+    if process.returncode:
+        raise RuntimeError(f"the scan did not complete: {row}")
+    memory: Row = {} if warm_mib is None else {"mib": most_mib, "growth_mib": most_mib - warm_mib}
+    return row, memory
+
+
+def _num_done(journal: Path) -> int:
+    if not journal.exists():
+        return 0
+    try:
+        with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database:
+            [(count,)] = database.execute("SELECT count(*) FROM tiles WHERE status = 'done'")
+            return count
+    except sqlite3.Error:
+        return 0  # not yet made
+
+
+def _resident_mib(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGESIZE") / 2**20

@@ -1,0 +1,124 @@
+"""`semsr scan`: whole lots of tiles, durable and resumable, without a server."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semsr.commands.options import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Commands,
+    UsageError,
+    print_rows,
+)
+
+if TYPE_CHECKING:
+    from service.scans.preparation import ScanRequest
+
+
+def add(commands: Commands) -> None:
+    """Declare the subcommand."""
+    parser = commands.add_parser(
+        "scan", help="super-resolve a whole lot: folder, archive or stack; resumable"
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="folder, .tar, .npy, .tif, .h5 or .zarr (::NAME within); a path or s3://…",
+    )
+    parser.add_argument(
+        "sink", metavar="SINK", help="folder, or one stack: .zarr, .h5 or .tif; a path or s3://…"
+    )
+    parser.add_argument("--bundle", type=Path, help="bundle (default: SEMSR_BUNDLE)")
+    parser.add_argument("--engine", help="default: SEMSR_ENGINE, or what a resumed scan began with")
+    parser.add_argument("--precision", help="default: SEMSR_PRECISION, or the bundle's")
+    parser.add_argument(
+        "--format", choices=["png", "tiff", "npy", "jxl"], help="of output files (default: as read)"
+    )
+    parser.add_argument("--window", metavar="LO,HI", help="grey range of 16-bit tiles")
+    parser.add_argument("--answer-dtype", choices=["uint8", "uint16"], default="uint8")
+    parser.add_argument("--pixel-size-nm", metavar="X[,Y]", help="where the source does not say it")
+    parser.add_argument("--manifest", choices=["parquet", "csv"], default="parquet")
+    parser.add_argument(
+        "--work", type=Path, help="folder of the journal (default: SINK.scan beside a local sink)"
+    )
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on where an earlier run stopped (default), or forget it",
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare the hash of every output of earlier runs"
+    )
+    parser.add_argument(
+        "--patience-s",
+        type=float,
+        default=60.0,
+        help="how long an object store that does not answer is asked again",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list and count, write nothing")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+
+    from semsr.scan import dry_run, run_scan
+    from service.logs import configure_logs
+    from service.memory import keep_freed_memory
+    from service.scans.preparation import work_folder
+    from service.settings import Settings
+
+    # Before the first thread: every tile allocates its answer.
+    keep_freed_memory()
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("bundle", "engine", "precision")
+        if (value := getattr(options, name)) is not None
+    }
+    try:
+        settings = Settings(**changes)
+    except ValidationError as error:
+        raise UsageError(str(error)) from error
+    configure_logs(settings.log_level, settings.log_format)
+    request = _request(options)
+    work = options.work or work_folder(request.sink)
+    if options.dry_run:
+        row = dry_run(request, settings=settings, work=work)
+        text = "\n".join(f"{name}: {value}" for name, value in row.items())
+        print_rows([row], text, as_json=options.json)
+        return 0
+    report = run_scan(
+        request, settings=settings, work=work, resume=options.resume, verify=options.verify
+    )
+    print_rows([report.row()], report.text(), as_json=options.json)
+    sys.stdout.flush()
+    if report.was_stopped:
+        return EXIT_INTERRUPTED
+    return 0 if report.is_complete else EXIT_FAILED
+
+
+def _request(options: argparse.Namespace) -> "ScanRequest":
+    from service.errors import BadRequest
+    from service.metadata import parse_pixel_size
+    from service.scans.preparation import ScanRequest
+    from service.scans.sinks import FORMATS
+    from service.window import parse_window
+
+    try:
+        size = options.pixel_size_nm
+        return ScanRequest(
+            source=options.source,
+            sink=options.sink,
+            window=None if options.window is None else parse_window(options.window),
+            answer_dtype=options.answer_dtype,
+            answer_type=None if options.format is None else FORMATS[options.format],
+            pixel_size=None if size is None else parse_pixel_size(size),
+            manifest=options.manifest,
+            patience_s=options.patience_s,
+        )
+    except BadRequest as error:
+        raise UsageError(str(error)) from error

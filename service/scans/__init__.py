@@ -1,0 +1,7 @@
+"""Nightly scans: whole lots of tiles from a source to a sink, durable and resumable.
+
+    source ──list──> journal ──pending──> read ──> upscaler ──> sink ──> journal ──> manifest
+
+Read `scan.py` first. Knows neither HTTP nor a runtime; object stores, HDF5, Zarr and Parquet are
+imported only where they are used (extra `scan`).
+"""

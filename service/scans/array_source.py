@@ -1,0 +1,89 @@
+"""One array of tiles (npy, HDF5, Zarr) as a source."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from service.scans.facts import Facts
+from service.scans.sources import Listed, SourceImage, TileRef, indexed_name, split_name
+
+RAW = "application/octet-stream"
+
+
+class TileArray(Protocol):
+    """An array (N, H, W) of tiles, read one at a time from any thread.
+
+    Attributes:
+        count: N.
+        shape: (H, W).
+        dtype: uint8 or uint16, of any byte order.
+        stamp: Changes when the array does, as far as that can be seen.
+    """
+
+    count: int
+    shape: tuple[int, int]
+    dtype: np.dtype[np.uint8] | np.dtype[np.uint16]
+    stamp: str
+
+    def tile(self, index: int) -> npt.NDArray[np.uint8 | np.uint16]:
+        """Read one tile (H, W).
+
+        Raises:
+            TileError: It cannot be read.
+            StoreLostError: The store does not answer.
+        """
+        ...
+
+    def facts(self, index: int) -> Facts:
+        """Return what is known of a tile beside its pixels."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is open."""
+        ...
+
+
+class ArraySource:
+    """The tiles of one array, by index."""
+
+    def __init__(self, url: str, name: str, array: TileArray, *, io_threads: int = 4) -> None:
+        """Take an open array.
+
+        Args:
+            url: What it was opened by.
+            name: Of its file.
+            array: The tiles.
+            io_threads: See `Source`.
+        """
+        self.url = url
+        self.io_threads = io_threads
+        self._name = name
+        self._array = array
+
+    def listing(self) -> Iterator[Listed]:
+        """See `Source`."""
+        stem, _ = split_name(self._name)
+        height, width = self._array.shape
+        size_bytes = height * width * self._array.dtype.itemsize
+        for index in range(self._array.count):
+            yield Listed(
+                indexed_name(self._name, index),
+                f"{stem}/{index:08d}",
+                ".npy",
+                index,
+                size_bytes,
+                self._array.stamp,
+            )
+
+    def read(self, tile: TileRef) -> SourceImage:
+        """See `Source`; the body is raw pixels."""
+        dtype = self._array.dtype
+        pixels = self._array.tile(tile.place).astype(dtype.newbyteorder("<"), copy=False)
+        facts = self._array.facts(tile.place)
+        return SourceImage(pixels.tobytes(), RAW, self._array.shape, dtype.name, facts)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._array.close()

@@ -1,0 +1,30 @@
+"""What can go wrong in a scan: with one tile, or with all of it.
+
+    ScanError                   the scan cannot start or go on; what is done stays done
+    ├── ScanMismatchError       a journal exists, of another scan
+    ├── StoreLostError          a source or sink does not answer, or takes nothing more
+    └── MissingExtraError       a package is not installed
+    TileError                   one tile cannot be read or written
+
+A `TileError` is recorded and the scan goes on.
+"""
+
+
+class ScanError(Exception):
+    """The scan cannot start or go on."""
+
+
+class ScanMismatchError(ScanError):
+    """The journal is of a scan with another model, engine, source, sink or options."""
+
+
+class StoreLostError(ScanError):
+    """A store does not answer, or takes nothing more (a full disk)."""
+
+
+class MissingExtraError(ScanError):
+    """A package of an extra is not installed."""
+
+
+class TileError(Exception):
+    """One tile cannot be read or written; the message is for its row of the manifest."""

@@ -1,0 +1,92 @@
+"""What is known of a tile beside its pixels: pixel size, stage position, tool, lot, wafer, die.
+
+It comes from a JSON file beside the tile, or from the attributes of an HDF5 or Zarr array and the
+one-dimensional arrays beside it. All of it is carried to the output; the pixel size is scaled.
+"""
+
+import json
+from typing import Any, cast
+
+from service.metadata import PixelSize
+from service.scans.errors import TileError
+
+Facts = dict[str, Any]
+
+PIXEL_SIZE = "pixel_size_nm"
+# The keys that have columns of their own in the manifest; numbers first.
+STAGE = ("stage_x", "stage_y")
+IDENTITY = ("stage_unit", "tool", "lot", "wafer", "die")
+# Arrays of these names beside an array of tiles hold one value for each of them.
+PER_TILE = frozenset({PIXEL_SIZE, *STAGE, *IDENTITY})
+
+MAX_SIDECAR_BYTES = 64 * 1024
+
+
+def parse_sidecar(content: bytes, name: str) -> Facts:
+    """Read the JSON file of one tile.
+
+    Raises:
+        TileError: It is no JSON object, too long, or its pixel size is none.
+    """
+    if len(content) > MAX_SIDECAR_BYTES:
+        raise TileError(
+            f"{name} has {len(content)} bytes; expected at most {MAX_SIDECAR_BYTES} of JSON"
+        )
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        raise TileError(f"{name} is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise TileError(f"{name} holds a {type(value).__name__}; expected a JSON object")
+    facts = cast("Facts", value)
+    pixel_size(facts)
+    return facts
+
+
+def pixel_size(facts: Facts) -> PixelSize | None:
+    """Return the pixel size that facts state, or None where they state none.
+
+    Raises:
+        TileError: `pixel_size_nm` is neither a positive number nor two of them (x, y).
+    """
+    value = facts.get(PIXEL_SIZE)
+    if value is None:
+        return None
+    pair = cast("list[Any]", value) if isinstance(value, list) else [value, value]
+    try:
+        x_nm, y_nm = (float(number) for number in pair)
+        size = PixelSize.sane(x_nm, y_nm)
+    except (TypeError, ValueError):
+        size = None
+    if size is None:
+        raise TileError(
+            f"{PIXEL_SIZE} is {value!r}; expected a positive number of nanometres, or [x, y]"
+        )
+    return size
+
+
+def scaled(facts: Facts, scale: int) -> Facts:
+    """Return the facts of the tile upscaled `scale` times."""
+    size = pixel_size(facts)
+    if size is None:
+        return facts
+    smaller = size.times(1 / scale, 1 / scale)
+    is_pair = isinstance(facts[PIXEL_SIZE], list)
+    return {**facts, PIXEL_SIZE: [smaller.x_nm, smaller.y_nm] if is_pair else smaller.x_nm}
+
+
+def to_json(facts: Facts) -> str:
+    """Write facts, their keys in order, so that the same facts are the same text."""
+    return json.dumps(facts, sort_keys=True, ensure_ascii=False)
+
+
+def plain(value: Any) -> Any:
+    """Return an attribute or element of HDF5 or Zarr as a JSON value, or None if it has none."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if hasattr(value, "tolist"):  # NumPy's scalars and arrays
+        value = value.tolist()
+    if isinstance(value, list):
+        numbers = cast("list[Any]", value)
+        return numbers if all(isinstance(item, int | float) for item in numbers) else None
+    return value if isinstance(value, str | int | float) else None

@@ -1,0 +1,333 @@
+"""What a scan has done, in SQLite: the truth that a resume starts from.
+
+One row per tile. A tile is `done` only after its output is durable; a process that is killed leaves
+rows `pending`, and they are computed again. The file says which format it has and which scan it
+belongs to (`pins`); another scan is refused.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from service.scans.errors import ScanError, ScanMismatchError, StoreLostError
+from service.scans.rows import OUTCOME_FIELDS, Counts, Outcome, PendingTile
+from service.scans.sources import Listed, TileRef
+
+FORMAT_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE tiles (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    stem TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    stamp TEXT NOT NULL,
+    target TEXT UNIQUE,
+    position INTEGER,
+    status TEXT NOT NULL DEFAULT 'pending',
+    error TEXT,
+    input_sha256 TEXT,
+    output TEXT,
+    output_bytes INTEGER,
+    output_sha256 TEXT,
+    milliseconds REAL,
+    non_finite REAL,
+    saturated REAL,
+    consistency REAL,
+    consistency_worst REAL,
+    pixel_size_x_nm REAL,
+    pixel_size_y_nm REAL,
+    metadata TEXT
+);
+CREATE INDEX by_status ON tiles (status, position);
+CREATE UNIQUE INDEX by_position ON tiles (position);
+CREATE INDEX by_output ON tiles (output);
+CREATE TABLE sidecars (stem TEXT PRIMARY KEY, name TEXT NOT NULL, place INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL);
+"""
+_PAGE_ROWS = 512
+
+
+class Journal:
+    """The journal of one scan; safe for threads, one process at a time (see `ScanFolder`)."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a journal, or make an empty one.
+
+        Raises:
+            ScanError: The file is no journal, or of another format.
+        """
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            # A power failure may lose the last commits, never the file: those tiles are done anew.
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            [(version,)] = self._database.execute("PRAGMA user_version")
+            if version == 0:
+                self._database.executescript(
+                    f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
+                )
+            elif version != FORMAT_VERSION:
+                raise ScanError(
+                    f"the journal {path} has format {version}; expected {FORMAT_VERSION}"
+                )
+        except sqlite3.Error as error:
+            raise ScanError(f"the journal {path} cannot be used: {error}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    # --- what the scan is ---
+
+    def pins(self) -> dict[str, Any]:
+        """Return what the scan is pinned to; empty for a new one."""
+        return {key: json.loads(value) for key, value in self._read("SELECT * FROM facts")}
+
+    def pin(self, pins: Mapping[str, Any]) -> None:
+        """Pin a new scan, or check that a resumed one is the same.
+
+        Raises:
+            ScanMismatchError: It is another one; the message names every difference.
+        """
+        known = self.pins()
+        if not known:
+            with self._transaction() as database:
+                database.executemany(
+                    "INSERT INTO facts VALUES (?, ?)",
+                    [(key, json.dumps(value)) for key, value in pins.items()],
+                )
+            return
+        different = [
+            f"{key} was {known.get(key)!r} and is {value!r}"
+            for key, value in pins.items()
+            if known.get(key) != value
+        ]
+        if different:
+            raise ScanMismatchError(
+                f"the journal {self.path} is of another scan: {'; '.join(different)}. Resume it "
+                "with what it began with, or begin anew (--no-resume) or into another sink"
+            )
+
+    def fact(self, key: str) -> Any:
+        """Return what `set_fact` noted, or None."""
+        return self.pins().get(key)
+
+    def set_fact(self, key: str, value: Any) -> None:
+        """Note something of the scan as a whole; None forgets it."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM facts WHERE key = ?", (key,))
+            if value is not None:
+                database.execute("INSERT INTO facts VALUES (?, ?)", (key, json.dumps(value)))
+
+    # --- what there is to do ---
+
+    def list_tiles(self, listed: Iterable[tuple[Listed, str | None]]) -> None:
+        """Take in what the source lists; a tile that has changed since is pending again.
+
+        Args:
+            listed: Tiles and sidecars, with the name of a tile's own output file.
+
+        Raises:
+            ScanError: Two tiles would become one file.
+        """
+        with self._transaction() as database:
+            for item, target in listed:
+                if item.is_sidecar:
+                    database.execute(
+                        "INSERT OR REPLACE INTO sidecars VALUES (?, ?, ?, ?)",
+                        (item.stem, item.name, item.place, item.size_bytes),
+                    )
+                    continue
+                values = (item.name, item.stem, item.place, item.size_bytes, item.stamp, target)
+                try:
+                    database.execute(
+                        "INSERT INTO tiles (name, stem, place, size_bytes, stamp, target) "
+                        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+                        "place = excluded.place, size_bytes = excluded.size_bytes, "
+                        "stamp = excluded.stamp, status = 'pending', error = NULL "
+                        "WHERE stamp <> excluded.stamp OR size_bytes <> excluded.size_bytes",
+                        values,
+                    )
+                except sqlite3.IntegrityError as error:
+                    [(other,)] = database.execute(
+                        "SELECT name FROM tiles WHERE target = ?", (target,)
+                    )
+                    raise ScanError(
+                        f"{other} and {item.name} would both become {target}"
+                    ) from error
+            # New tiles come after those known before, so that a stack's order holds.
+            database.execute(
+                "UPDATE tiles SET position = ordered.place FROM (SELECT id, "
+                "row_number() OVER (ORDER BY name) - 1 + (SELECT coalesce(max(position) + 1, 0) "
+                "FROM tiles) AS place FROM tiles WHERE position IS NULL) AS ordered "
+                "WHERE tiles.id = ordered.id"
+            )
+
+    def retry_failed(self) -> None:
+        """Make what failed pending: what stood in its way may be gone."""
+        self._write("UPDATE tiles SET status = 'pending' WHERE status = 'failed'")
+
+    def check_outputs(self, found: Iterable[tuple[str, int]]) -> int:
+        """Make tiles pending whose output is not there as it was written.
+
+        Args:
+            found: Names and lengths of the files of the sink.
+
+        Returns:
+            How many they are.
+        """
+        with self._transaction() as database:
+            database.execute("CREATE TEMP TABLE found (name TEXT PRIMARY KEY, size INTEGER)")
+            database.executemany("INSERT OR REPLACE INTO found VALUES (?, ?)", found)
+            lost = database.execute(
+                "UPDATE tiles SET status = 'pending' WHERE status = 'done' AND NOT EXISTS (SELECT "
+                "1 FROM found WHERE found.name = tiles.output AND size = tiles.output_bytes)"
+            ).rowcount
+            database.execute("DROP TABLE found")
+        return lost
+
+    def forget(self, position: int) -> None:
+        """Make one tile pending."""
+        self._write("UPDATE tiles SET status = 'pending' WHERE position = ?", (position,))
+
+    def forget_all(self) -> None:
+        """Make every tile pending."""
+        self._write("UPDATE tiles SET status = 'pending'")
+
+    def counts(self) -> Counts:
+        """Count the tiles."""
+        counts = dict(self._read("SELECT status, count(*) FROM tiles GROUP BY status"))
+        return Counts(sum(counts.values()), counts.get("done", 0), counts.get("failed", 0))
+
+    def outputs(self) -> Iterator[tuple[int, str, str]]:
+        """Yield position, output and sha256 of every tile that is done."""
+        yield from self._pages("output, output_sha256", "status = 'done'")
+
+    def pending(self) -> Iterator[PendingTile]:
+        """Yield the pending tiles in order, a page at a time; the journal may change meanwhile."""
+        last = -1
+        while True:
+            rows = self._read(
+                "SELECT id, position, target, tiles.name, tiles.stem, tiles.place, "
+                "tiles.size_bytes, sidecars.name, sidecars.place, sidecars.size_bytes FROM tiles "
+                "LEFT JOIN sidecars ON sidecars.stem = tiles.stem WHERE status = 'pending' AND "
+                "position > ? ORDER BY position LIMIT ?",
+                (last, _PAGE_ROWS),
+            )
+            for row in rows:
+                sidecar = None if row[7] is None else (row[7], row[8], row[9])
+                yield PendingTile(
+                    row[0], row[1], row[2], TileRef(row[3], row[4], row[5], row[6], sidecar)
+                )
+            if len(rows) < _PAGE_ROWS:
+                return
+            last = rows[-1][1]
+
+    # --- what was done ---
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Note what became of tiles, all or none of them.
+
+        Raises:
+            StoreLostError: The journal cannot be written.
+        """
+        columns = ", ".join(f"{field} = ?" for field in OUTCOME_FIELDS)
+        rewritten = {
+            (outcome.output_bytes, outcome.output) for outcome in outcomes if outcome.is_shared
+        }
+        with self._transaction() as database:
+            database.executemany(
+                f"UPDATE tiles SET {columns} WHERE id = ?",  # noqa: S608 (names of this file)
+                [(*outcome.values(), outcome.id) for outcome in outcomes],
+            )
+            database.executemany(
+                "UPDATE tiles SET output_bytes = ? WHERE output = ? AND status = 'done'", rewritten
+            )
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield every tile in order, with what became of it."""
+        fields = ("name", "position", "size_bytes", *OUTCOME_FIELDS)
+        for row in self._pages(", ".join(fields), "1"):
+            yield dict(zip(fields, row[1:], strict=True))
+
+    def common(self, column: str) -> Any:
+        """Return the value that a column has in every tile that is done, or None."""
+        rows = self._read(
+            f"SELECT DISTINCT {column} FROM tiles WHERE status = 'done' LIMIT 2"  # noqa: S608
+        )
+        return rows[0][0] if len(rows) == 1 else None
+
+    def failures(self, most: int) -> list[tuple[str, str]]:
+        """Return name and error of the first tiles that failed."""
+        return self._read(
+            "SELECT name, error FROM tiles WHERE status = 'failed' ORDER BY position LIMIT ?",
+            (most,),
+        )
+
+    # --- SQLite ---
+
+    def _pages(self, columns: str, condition: str) -> Iterator[tuple[Any, ...]]:
+        """Yield rows in order, the position before them; no lock is held between pages."""
+        last = -1
+        while True:
+            rows = self._read(
+                f"SELECT position, {columns} FROM tiles WHERE {condition} "  # noqa: S608
+                "AND position > ? ORDER BY position LIMIT ?",
+                (last, _PAGE_ROWS),
+            )
+            yield from rows
+            if len(rows) < _PAGE_ROWS:
+                return
+            last = rows[-1][0]
+
+    def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    def _write(self, query: str, values: Sequence[Any] = ()) -> None:
+        with self._transaction() as database:
+            database.execute(query, values)
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._database, self._lock)
+
+
+class _Transaction:
+    """All of what is written within it, or nothing."""
+
+    def __init__(self, database: sqlite3.Connection, lock: threading.Lock) -> None:
+        self._database = database
+        self._lock = lock
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._lock.acquire()
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            self._lock.release()
+            raise StoreLostError(f"the journal cannot be written: {error}") from error
+        return self._database
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, _: object) -> None:
+        try:
+            if kind is None:
+                self._database.execute("COMMIT")
+            elif self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+        except sqlite3.Error as failure:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise StoreLostError(f"the journal cannot be written: {failure}") from failure
+        finally:
+            self._lock.release()
+        if kind is not None and issubclass(kind, sqlite3.Error):
+            raise StoreLostError(f"the journal cannot be written: {error}")

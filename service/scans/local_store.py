@@ -1,0 +1,205 @@
+"""A folder of this machine as a store."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from service.scans.errors import ScanError, StoreLostError, TileError
+from service.scans.stores import FileEntry, safe_name
+
+PART_SUFFIX = ".semsr-part"
+# What is wrong with one name rather than with the store.
+_BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR})
+
+
+class LocalStore:
+    """A folder of this machine."""
+
+    io_threads = 8
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.url = str(root)
+        self._folders: set[Path] = set()
+
+    def walk(self) -> Iterator[FileEntry]:
+        """See `Store`; hidden files are left out."""
+        waiting = [""]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                with os.scandir(self.root / folder) as entries:
+                    for entry in entries:
+                        if entry.name.startswith("."):
+                            continue
+                        name = f"{folder}{entry.name}"
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(f"{name}/")
+                        elif entry.is_dir():
+                            yield FileEntry(f"{name}/", 0, "")
+                        else:
+                            yield _local_entry(name, entry)
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and not folder:
+                    return
+                raise ScanError(
+                    f"cannot list the folder {self.root / folder}: {error.strerror}"
+                ) from error
+
+    def find(self, name: str) -> FileEntry | None:
+        """See `Store`."""
+        try:
+            status = self.path(name).stat()
+        except OSError:
+            return None
+        return FileEntry(name, status.st_size, str(status.st_mtime_ns))
+
+    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """See `Store`."""
+        try:
+            with self.path(name).open("rb", buffering=0) as file:
+                if start:
+                    file.seek(start)
+                if length is None:
+                    return file.readall()
+                return _read_exactly(file.read, length)
+        except OSError as error:
+            if not self.root.exists():
+                raise StoreLostError(f"{self.root} is gone: {error.strerror}") from error
+            raise TileError(f"cannot be read: {error.strerror}") from error
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Store`."""
+        try:
+            return self.path(name).open("rb")
+        except OSError as error:
+            raise ScanError(f"cannot open {self.path(name)}: {error.strerror}") from error
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """See `Store`."""
+
+        def fill(descriptor: int) -> None:
+            view = memoryview(content).cast("B")
+            while view.nbytes:
+                view = view[os.write(descriptor, view) :]
+
+        self._write(name, fill)
+
+    def move_in(self, name: str, path: Path) -> None:
+        """See `Store`; on one file system it is a rename."""
+        target = self.path(name)
+        try:
+            self._make_folder(target.parent)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            try:
+                path.replace(target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._write(name, lambda descriptor: _copy(path, descriptor))
+                path.unlink()
+        except OSError as error:
+            raise StoreLostError(f"cannot write {target}: {error.strerror}") from error
+        self.sync([name])
+
+    def sync(self, names: Iterable[str]) -> None:
+        """See `Store`: fsync of the folders."""
+        for folder in {self.path(name).parent for name in names}:
+            try:
+                _sync_folder(folder)
+            except OSError as error:
+                raise StoreLostError(f"cannot write to {folder}: {error.strerror}") from error
+
+    def remove(self, name: str) -> None:
+        """See `Store`."""
+        self.path(name).unlink(missing_ok=True)
+
+    def remove_parts(self) -> None:
+        """See `Store`."""
+        if self.root.is_dir():
+            for path in self.root.rglob(f".*{PART_SUFFIX}"):
+                path.unlink(missing_ok=True)
+
+    def local_path(self, name: str) -> Path | None:
+        """See `Store`."""
+        return self.path(name)
+
+    def path(self, name: str) -> Path:
+        """Return the path of a relative name.
+
+        Raises:
+            TileError: The name leads out of the root.
+        """
+        return self.root / safe_name(name)
+
+    def _write(self, name: str, fill: Callable[[int], None]) -> None:
+        path = self.path(name)
+        # Of fixed length, so that a long name has a temporary one too.
+        digest = hashlib.blake2b(path.name.encode(), digest_size=8).hexdigest()
+        part = path.with_name(f".{digest}{PART_SUFFIX}")
+        try:
+            self._make_folder(path.parent)
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                fill(descriptor)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            part.rename(path)
+        except OSError as error:
+            _forget(part)
+            if error.errno in _BAD_NAMES:
+                raise TileError(f"cannot be written as {name}: {error.strerror}") from error
+            raise StoreLostError(f"cannot write {path}: {error.strerror}") from error
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder in self._folders:
+            return
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            _sync_folder(folder.parent)
+        self._folders.add(folder)
+
+
+def _local_entry(name: str, path: os.DirEntry[str]) -> FileEntry:
+    try:
+        status = path.stat()
+    except OSError:
+        # A broken link: listed, so that reading it says what is wrong.
+        return FileEntry(name, 0, "")
+    return FileEntry(name, status.st_size, str(status.st_mtime_ns))
+
+
+def _read_exactly(read: Callable[[int], bytes], length: int) -> bytes:
+    pieces: list[bytes] = []
+    while length > 0 and (piece := read(length)):
+        pieces.append(piece)
+        length -= len(piece)
+    return b"".join(pieces)
+
+
+def _copy(path: Path, descriptor: int) -> None:
+    with path.open("rb") as source, os.fdopen(os.dup(descriptor), "wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _forget(part: Path) -> None:
+    """Free the space of what could not be written; the error that led here counts more."""
+    try:
+        part.unlink(missing_ok=True)
+    except OSError:
+        return

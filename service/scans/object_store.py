@@ -1,0 +1,166 @@
+"""A prefix of an object store as a store, through fsspec."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from service.scans.errors import MissingExtraError, ScanError, StoreLostError, TileError
+from service.scans.extras import load_extra
+from service.scans.stores import FileEntry, safe_name
+
+Result = TypeVar("Result")
+
+_LONGEST_PAUSE_S = 5.0
+# A store that is there answers within this; longer waits are the retries' business.
+_CONNECT_TIMEOUT_S = 5
+_READ_TIMEOUT_S = 30
+
+
+class ObjectStore:
+    """A prefix of an object store, such as `s3://bucket/lot1`, through fsspec.
+
+    Addresses and keys come from the environment that its own tools read, such as AWS_ENDPOINT_URL.
+    A store that does not answer is asked again for a while.
+    """
+
+    io_threads = 32
+
+    def __init__(self, url: str, *, patience_s: float) -> None:
+        """Connect.
+
+        Args:
+            url: Scheme, bucket and prefix.
+            patience_s: For how long a store that does not answer is asked again.
+
+        Raises:
+            ScanError: The scheme is unknown.
+            MissingExtraError: fsspec or the package for the scheme is not installed.
+        """
+        self.url = url.rstrip("/")
+        self._patience_s = patience_s
+        fsspec = load_extra("fsspec", purpose=f"the object store {url}")
+        options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+        if url.startswith(("s3://", "s3a://")):
+            options["config_kwargs"] = {
+                "connect_timeout": _CONNECT_TIMEOUT_S,
+                "read_timeout": _READ_TIMEOUT_S,
+                "retries": {"max_attempts": 1},
+            }
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(self.url, **options)
+        except ImportError as error:
+            raise MissingExtraError(f"{url}: {error}; pip install 'semsr[scan]'") from error
+        except ValueError as error:
+            raise ScanError(f"{url}: {error}") from error
+
+    def walk(self) -> Iterator[FileEntry]:
+        """See `Store`; the listing of one folder at a time is held in memory."""
+        waiting = [self._root]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                found = self._patiently(self._files.ls, folder, detail=True)
+            except FileNotFoundError:
+                continue
+            except PermissionError as error:
+                raise ScanError(f"cannot list {folder}: {error}") from error
+            for info in found:
+                if info["type"] == "directory":
+                    waiting.append(info["name"])
+                elif not info["name"].endswith("/") and info["name"] != folder:
+                    yield self._entry(info)
+
+    def find(self, name: str) -> FileEntry | None:
+        """See `Store`."""
+        try:
+            return self._entry(self._patiently(self._files.info, self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """See `Store`."""
+        end = None if length is None else start + length
+        try:
+            return self._patiently(
+                self._files.cat_file, self._path(name), start=start or None, end=end
+            )
+        except OSError as error:
+            raise TileError(f"cannot be read: {error}") from error
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Store`."""
+        try:
+            return self._patiently(self._files.open, self._path(name), "rb")
+        except OSError as error:
+            raise ScanError(f"cannot open {self.url}/{name}: {error}") from error
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """See `Store`: one PUT."""
+        try:
+            self._patiently(self._files.pipe_file, self._path(name), bytes(content))
+        except OSError as error:
+            raise StoreLostError(f"cannot write {self.url}/{name}: {error}") from error
+
+    def move_in(self, name: str, path: Path) -> None:
+        """See `Store`: one PUT, or a multipart upload."""
+        try:
+            self._patiently(self._files.put_file, str(path), self._path(name))
+        except OSError as error:
+            raise StoreLostError(f"cannot write {self.url}/{name}: {error}") from error
+        path.unlink()
+
+    def sync(self, names: Iterable[str]) -> None:
+        """See `Store`: an object store has answered only when it keeps the object."""
+
+    def remove(self, name: str) -> None:
+        """See `Store`."""
+        try:
+            self._patiently(self._files.rm_file, self._path(name))
+        except FileNotFoundError:
+            return
+
+    def remove_parts(self) -> None:
+        """See `Store`: an upload that was not completed is not visible."""
+
+    def local_path(self, name: str) -> Path | None:
+        """See `Store`: it has none."""
+        del name
+
+    def download(self, name: str, path: Path) -> None:
+        """Copy an object to this machine; raises as `read`."""
+        try:
+            self._patiently(self._files.get_file, self._path(name), str(path))
+        except OSError as error:
+            raise TileError(f"cannot be read: {error}") from error
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{safe_name(name)}"
+
+    def _entry(self, info: dict[str, Any]) -> FileEntry:
+        stamp = info.get("ETag") or info.get("LastModified") or info.get("mtime") or ""
+        name = info["name"].removeprefix(f"{self._root}/")
+        return FileEntry(name, int(info["size"]), str(stamp).strip('"'))
+
+    def _patiently(self, work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        """Call until the store answers or patience ends; what it answers is passed on.
+
+        Raises:
+            FileNotFoundError: It has no such object.
+            PermissionError: It does not allow it.
+            StoreLostError: It does not answer.
+        """
+        give_up_s = time.monotonic() + self._patience_s
+        pause_s = 0.1
+        while True:
+            try:
+                return work(*arguments, **options)
+            except (FileNotFoundError, PermissionError, IsADirectoryError):
+                raise
+            except Exception as error:
+                if time.monotonic() + pause_s > give_up_s:
+                    raise StoreLostError(
+                        f"{self.url} has not answered for {self._patience_s:g} s: {error}"
+                    ) from error
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -1,0 +1,73 @@
+"""Which store and which source a URL names.
+
+A folder of images (local or on an object store), a tar archive, or one array of tiles: an npy
+stack, a multi-page TIFF, an HDF5 dataset or a Zarr array.
+"""
+
+from pathlib import Path, PurePosixPath
+
+from service.negotiation import TYPES_BY_SUFFIX
+from service.scans.array_source import ArraySource
+from service.scans.errors import ScanError
+from service.scans.local_store import LocalStore
+from service.scans.object_store import ObjectStore
+from service.scans.sources import FolderSource, Source
+from service.scans.stores import Store
+from service.scans.tar_source import TarSource
+from service.scans.tiff_source import TiffSource
+from service.scans.tile_arrays import open_hdf5, open_npy, open_zarr
+
+
+def open_source(url: str, *, spool: Path, patience_s: float) -> Source:
+    """Open a source by what its URL ends in.
+
+    Args:
+        url: A path or URL of a folder, or of a file `.npy`, `.tif`, `.tiff`, `.h5`, `.hdf5`,
+            `.tar` or a `.zarr`; after `::`, the dataset or array within HDF5 or Zarr.
+        spool: Folder for the copy of an HDF5 or TIFF that lies on an object store.
+        patience_s: See `open_store`.
+
+    Raises:
+        ScanError: There is no such source, or it holds no tiles.
+        MissingExtraError: What it needs is not installed.
+    """
+    path, _, inner = url.rstrip("/").partition("::")
+    name = PurePosixPath(path).name
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".zarr":
+        return ArraySource(url, name, open_zarr(path, inner))
+    store = open_store(path, patience_s=patience_s)
+    if suffix not in {".npy", ".tif", ".tiff", ".h5", ".hdf5", ".tar"}:
+        if inner:
+            raise ScanError(f"{url}: only HDF5 and Zarr have an inner name (after ::)")
+        if suffix in TYPES_BY_SUFFIX:
+            raise ScanError(f"{url} is one image; `semsr upscale` is for that")
+        if isinstance(store, LocalStore) and not store.root.is_dir():
+            raise ScanError(f"the source {url} is no folder and no known container of tiles")
+        return FolderSource(store)
+    folder = path.removesuffix(name).rstrip("/") or ("/" if path.startswith("/") else ".")
+    store = open_store(folder, patience_s=patience_s)
+    if store.find(name) is None:
+        raise ScanError(f"the source {url} does not exist")
+    if suffix == ".npy":
+        return ArraySource(url, name, open_npy(store, name), io_threads=store.io_threads)
+    if suffix == ".tar":
+        return TarSource(url, store, name)
+    if suffix in {".tif", ".tiff"}:
+        return TiffSource(url, store, name, spool=spool)
+    return ArraySource(url, name, open_hdf5(store, name, inner, spool=spool))
+
+
+def open_store(url: str, *, patience_s: float) -> Store:
+    """Open a local folder (a path, or `file://…`) or an object store (any other scheme).
+
+    Raises:
+        ScanError: The scheme is unknown.
+        MissingExtraError: What it needs is not installed.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return LocalStore(Path(url))
+    if scheme == "file":
+        return LocalStore(Path(rest))
+    return ObjectStore(url, patience_s=patience_s)

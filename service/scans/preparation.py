@@ -1,0 +1,274 @@
+"""From what was asked for to a scan that can run: opened, pinned, listed, checked."""
+
+import heapq
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from service import codec
+from service.errors import ServiceError
+from service.loading import LoadedModel
+from service.metadata import PixelSize
+from service.scans.array_source import RAW
+from service.scans.errors import ScanError, TileError
+from service.scans.journal import Journal
+from service.scans.local_store import LocalStore
+from service.scans.manifest import check_form
+from service.scans.opening import open_source, open_store
+from service.scans.sinks import FolderSink, Sink
+from service.scans.sources import Listed, Source, TileRef
+from service.scans.stack_formats import stack_format
+from service.scans.stack_sink import StackSink, TileFormat
+from service.scans.work_folder import WorkFolder
+from service.window import Window
+
+STACK_SUFFIXES = (".zarr", ".h5", ".hdf5", ".tif", ".tiff")
+# Tiles that are looked at to learn the size of a stack's tiles.
+_MOST_PROBED = 100
+_MAX_PIXELS = 1 << 28
+
+
+@dataclass(frozen=True)
+class ScanRequest:
+    """What was asked for.
+
+    Attributes:
+        source: Path or URL, see `opening.open_source`.
+        sink: Path or URL of a folder, or of a stack (`STACK_SUFFIXES`).
+        window: Grey range of 16-bit input, or None for the bundle's.
+        answer_dtype: uint8 or uint16.
+        answer_type: Media type of output files, or None for each tile's own.
+        pixel_size: Of the input, where it does not say so itself, or None.
+        manifest: `parquet` or `csv`.
+        patience_s: For how long an object store that does not answer is asked again.
+    """
+
+    source: str
+    sink: str
+    window: Window | None = None
+    answer_dtype: str = "uint8"
+    answer_type: str | None = None
+    pixel_size: PixelSize | None = None
+    manifest: str = "parquet"
+    patience_s: float = 60.0
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether the tiles go into one stack."""
+        return self.sink.rstrip("/").lower().endswith(STACK_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """A scan that can run.
+
+    Attributes:
+        request: What was asked for.
+        source: Opened.
+        sink: Opened.
+        journal: Pinned; lists every tile.
+        skipped: Files of the source that are no tiles, by suffix.
+        lost: Outputs that were done and are not there any more; they are done anew.
+    """
+
+    request: ScanRequest
+    source: Source
+    sink: Sink
+    journal: Journal
+    skipped: Counter[str]
+    lost: int
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.source.close()
+        self.journal.close()
+
+
+def work_folder(sink: str) -> Path:
+    """Return where a scan into a sink keeps its journal unless told otherwise.
+
+    Beside a local sink; for an object store in the user's state folder, under a name of its own.
+    """
+    scheme, separator, rest = sink.rstrip("/").partition("://")
+    if not separator or scheme == "file":
+        path = Path(rest or scheme)
+        return path.with_name(f"{path.name}.scan")
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "semsr" / "scans" / sha256(sink.encode()).hexdigest()[:16]
+
+
+def prepare(
+    request: ScanRequest, model: LoadedModel, work: WorkFolder, *, verify: bool = False
+) -> PreparedScan:
+    """Open a scan and find out what is to be done.
+
+    Args:
+        request: What was asked for.
+        model: What runs it.
+        work: Its folder, held by this process.
+        verify: Read every output that is done and compare its hash.
+
+    Raises:
+        ScanMismatchError: The folder holds the journal of another scan.
+        ScanError: The scan cannot run.
+    """
+    check_form(request.manifest)
+    check_apart(request.source, sink=request.sink)
+    check_apart(request.source, work_folder=str(work.path))
+    source = open_source(request.source, spool=work.spool, patience_s=request.patience_s)
+    journal = Journal(work.journal_path)
+    journal.pin(_pins(request, model))
+    if request.is_stack:
+        sink: Sink = _open_stack(request, model, source, journal, work)
+    else:
+        store = open_store(request.sink, patience_s=request.patience_s)
+        store.remove_parts()
+        scale = model.bundle.manifest.scale
+        sink = FolderSink(store, scale=scale, answer_type=request.answer_type)
+    skipped: Counter[str] = Counter()
+    journal.list_tiles(_tiles_of(source, sink, skipped))
+    if not journal.counts().total:
+        raise ScanError(f"the source {request.source} holds no tiles{_list_skipped(skipped)}")
+    journal.retry_failed()
+    lost = 0
+    if journal.counts().done and (not isinstance(sink, StackSink) or sink.check(journal)):
+        lost = _check_outputs(journal, sink, verify=verify)
+    return PreparedScan(request, source, sink, journal, skipped, lost)
+
+
+def _check_outputs(journal: Journal, sink: Sink, *, verify: bool) -> int:
+    """Make pending what is not there as it was written; returns how many tiles that are."""
+    lost = journal.check_outputs(sink.find_outputs())
+    if verify:
+        changed = [
+            position
+            for position, output, digest in journal.outputs()
+            if sink.digest(output, position) != digest
+        ]
+        for position in changed:
+            journal.forget(position)
+        lost += len(changed)
+    return lost
+
+
+def mirrored_name(request: ScanRequest, listed: Listed, scale: int) -> str | None:
+    """Return the name of a tile's own output file, or None where it goes into a stack."""
+    if request.is_stack:
+        return None
+    return FolderSink.name(listed, scale=scale, answer_type=request.answer_type)
+
+
+def pinned_engine(work: WorkFolder) -> str | None:
+    """Return the engine that a scan began with, or None for a new one."""
+    if not work.journal_path.exists():
+        return None
+    journal = Journal(work.journal_path)
+    try:
+        return journal.fact("engine")
+    finally:
+        journal.close()
+
+
+def check_apart(source: str, **others: str) -> None:
+    """Refuse a sink or work folder within its source: a resume would take outputs for tiles.
+
+    Raises:
+        ScanError: It is.
+    """
+
+    def place(url: str) -> str:
+        scheme, separator, rest = url.partition("::")[0].partition("://")
+        if not separator or scheme == "file":
+            return f"{Path(rest or scheme).resolve()}/"
+        return f"{url.rstrip('/')}/"
+
+    for name, other in others.items():
+        if place(other).startswith(place(source)):
+            words = name.replace("_", " ")
+            raise ScanError(f"the {words} {other} lies within the source {source}")
+
+
+def _pins(request: ScanRequest, model: LoadedModel) -> dict[str, Any]:
+    size = request.pixel_size
+    return {
+        "source": request.source,
+        "sink": request.sink,
+        "model": model.name,
+        "model_version": model.bundle.version,
+        "bundle_digest": model.bundle.digest,
+        "engine": model.engine.name,
+        "precision": model.engine.precision,
+        "max_batch_size": model.max_batch_size,
+        "window": None if request.window is None else list(request.window),
+        "answer_dtype": request.answer_dtype,
+        "answer_type": request.answer_type,
+        "pixel_size_nm": None if size is None else [size.x_nm, size.y_nm],
+    }
+
+
+def _tiles_of(
+    source: Source, sink: Sink, skipped: Counter[str]
+) -> Iterator[tuple[Listed, str | None]]:
+    for listed in source.listing():
+        if listed.is_tile:
+            yield listed, sink.target(listed)
+        elif listed.is_sidecar:
+            yield listed, None
+        else:
+            skipped[listed.suffix or "without suffix"] += 1
+
+
+def _list_skipped(skipped: Counter[str]) -> str:
+    found = ", ".join(f"{count} x {suffix}" for suffix, count in skipped.most_common())
+    return f"; it has {found}" if found else ""
+
+
+def _open_stack(
+    request: ScanRequest, model: LoadedModel, source: Source, journal: Journal, work: WorkFolder
+) -> StackSink:
+    url = request.sink.rstrip("/")
+    folder, _, name = url.rpartition("/")
+    store = open_store(
+        folder or ("/" if url.startswith("/") else "."), patience_s=request.patience_s
+    )
+    pinned = journal.fact("stack_tile")
+    if pinned is None:
+        pinned = _probe(source, request.source, model.bundle.manifest.scale)
+        journal.set_fact("stack_tile", pinned)
+    tile = TileFormat((pinned[0], pinned[1]), request.answer_dtype)
+    stack = stack_format(store, name, tile, work=work.path)
+    shards = LocalStore(work.shards)
+    if stack.keeps_shards:
+        shards = open_store(url, patience_s=request.patience_s)
+    shards.remove_parts()
+    attributes: dict[str, Any] = {
+        "scale": model.bundle.manifest.scale,
+        "model": model.name,
+        "model_version": model.bundle.version,
+        "engine": model.engine.name,
+        "precision": model.engine.precision,
+    }
+    return StackSink(url, store, shards, stack, tile, attributes=attributes)
+
+
+def _probe(source: Source, url: str, scale: int) -> tuple[int, int]:
+    """Return the output shape of the first tile, in the order of names, that can be read."""
+    listed = (item for item in source.listing() if item.is_tile)
+    for item in heapq.nsmallest(_MOST_PROBED, listed, key=lambda item: item.name):
+        try:
+            image = source.read(TileRef(item.name, item.stem, item.place, item.size_bytes))
+            if image.media_type == RAW and image.shape is not None:
+                shape = image.shape
+            else:
+                pixels = codec.decode(
+                    image.body, image.media_type, shape=None, dtype=None, max_pixels=_MAX_PIXELS
+                ).pixels
+                shape = (pixels.shape[0], pixels.shape[1])
+        except (TileError, ServiceError):
+            continue
+        return scale * shape[0], scale * shape[1]
+    raise ScanError(f"none of the first {_MOST_PROBED} tiles of {url} can be read")

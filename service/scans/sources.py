@@ -1,0 +1,172 @@
+"""Where tiles come from: what a source is, and the commonest one, a folder of images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from service.negotiation import TYPES_BY_SUFFIX
+from service.scans.errors import TileError
+from service.scans.facts import MAX_SIDECAR_BYTES, Facts, parse_sidecar
+from service.scans.stores import Store
+
+SIDECAR_SUFFIX = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One thing that a source lists.
+
+    Attributes:
+        name: What the manifest calls it; unique in the source.
+        stem: Its output's name without scale and suffix; a sidecar has the stem of its tile.
+        suffix: The tile's suffix, `.json` for a sidecar, or another for what is no tile.
+        place: Where it lies in a container: index or byte offset.
+        size_bytes: Its length as stored.
+        stamp: Changes when it does.
+    """
+
+    name: str
+    stem: str
+    suffix: str
+    place: int
+    size_bytes: int
+    stamp: str
+
+    @property
+    def is_tile(self) -> bool:
+        """Whether it is to be super-resolved."""
+        return self.suffix.lower() in TYPES_BY_SUFFIX
+
+    @property
+    def is_sidecar(self) -> bool:
+        """Whether it holds the facts of the tile of the same stem."""
+        return self.suffix.lower() == SIDECAR_SUFFIX
+
+
+@dataclass(frozen=True, slots=True)
+class TileRef:
+    """A tile to be read.
+
+    Attributes:
+        name: See `Listed`.
+        stem: See `Listed`.
+        place: See `Listed`.
+        size_bytes: See `Listed`.
+        sidecar: Name, place and length of its sidecar, or None.
+    """
+
+    name: str
+    stem: str
+    place: int
+    size_bytes: int
+    sidecar: tuple[str, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """A tile as it was read.
+
+    Attributes:
+        body: The file, or raw little-endian pixels.
+        media_type: What the body is.
+        shape: (H, W) of raw pixels, else None.
+        dtype: uint8 or uint16 of raw pixels, else None.
+        facts: What is known of it beside.
+    """
+
+    body: bytes
+    media_type: str
+    shape: tuple[int, int] | None
+    dtype: str | None
+    facts: Facts
+
+
+class Source(Protocol):
+    """Lists tiles, and reads them from any thread.
+
+    Attributes:
+        url: What it was opened by.
+        io_threads: Reads that are worth having under way at once.
+    """
+
+    url: str
+    io_threads: int
+
+    def listing(self) -> Iterator[Listed]:
+        """List tiles, sidecars and what is neither, in no particular order.
+
+        Raises:
+            ScanError: The source cannot be listed.
+        """
+        ...
+
+    def read(self, tile: TileRef) -> SourceImage:
+        """Read one tile.
+
+        Raises:
+            TileError: This tile cannot be read.
+            StoreLostError: The source does not answer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what is open."""
+        ...
+
+
+class FolderSource:
+    """A folder of image files, with those below it."""
+
+    def __init__(self, store: Store) -> None:
+        self.url = store.url
+        self.io_threads = store.io_threads
+        self._store = store
+
+    def listing(self) -> Iterator[Listed]:
+        """See `Source`."""
+        for entry in self._store.walk():
+            stem, suffix = split_name(entry.name)
+            yield Listed(entry.name, stem, suffix, 0, entry.size_bytes, entry.stamp)
+
+    def read(self, tile: TileRef) -> SourceImage:
+        """See `Source`."""
+        facts: Facts = {}
+        if tile.sidecar is not None:
+            name, _, size_bytes = tile.sidecar
+            # One byte more than allowed, so that a file that has grown is refused and not cut.
+            length = min(size_bytes, MAX_SIDECAR_BYTES) + 1
+            facts = parse_sidecar(self._store.read(name, length=length), name)
+        body = self._store.read(tile.name)
+        return SourceImage(body, media_type(tile.name), None, None, facts)
+
+    def close(self) -> None:
+        """See `Source`."""
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return a name without its suffix, and the suffix."""
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix), suffix
+
+
+def media_type(name: str) -> str:
+    """Return what a file is by its suffix."""
+    return TYPES_BY_SUFFIX[PurePosixPath(name).suffix.lower()]
+
+
+def indexed_name(name: str, index: int) -> str:
+    """Name one tile of a container, so that names sort as indices do."""
+    return f"{name}[{index:08d}]"
+
+
+def check_length(content: bytes, tile: TileRef, container: str) -> None:
+    """Refuse a tile that the end of its container has cut.
+
+    Raises:
+        TileError: It has another length than listed.
+    """
+    if len(content) != tile.size_bytes:
+        raise TileError(
+            f"{container} ends within it: {len(content)} of {tile.size_bytes} bytes are there"
+        )

@@ -1,0 +1,254 @@
+"""One stack for all tiles: shards of some tiles each, written whole, then put together.
+
+A shard is what is durable: its tiles count as done when it is. Tiles that failed are black in the
+stack, and the manifest says which they are.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from service.codec import Pixels
+from service.scans.errors import ScanError, TileError
+from service.scans.journal import Journal
+from service.scans.rows import Outcome, PendingTile
+from service.scans.sinks import Computed
+from service.scans.sources import Listed
+from service.scans.stores import Store
+
+RAW = "application/octet-stream"
+SHARD_TILES = 16
+_ASSEMBLED = "assembled"
+
+
+@dataclass(frozen=True, slots=True)
+class TileFormat:
+    """What every tile of a stack is.
+
+    Attributes:
+        shape: (H, W).
+        dtype: uint8 or uint16.
+    """
+
+    shape: tuple[int, int]
+    dtype: str
+
+
+class StackFormat(Protocol):
+    """How a stack and its shards are stored.
+
+    Attributes:
+        keeps_shards: Whether the shards are the stack, and not copied into it.
+    """
+
+    keeps_shards: bool
+
+    def shard_name(self, index: int) -> str:
+        """Name a shard."""
+        ...
+
+    def encode(self, tiles: Pixels) -> bytes:
+        """Turn (SHARD_TILES, H, W) into a shard's bytes."""
+        ...
+
+    def decode(self, content: bytes) -> Pixels:
+        """Turn a shard's bytes back."""
+        ...
+
+    def assemble(
+        self, shards: Iterator[Pixels], *, count: int, attributes: dict[str, Any]
+    ) -> tuple[str, int]:
+        """Make the stack.
+
+        Args:
+            shards: (SHARD_TILES, H, W) each, in order; not looked at where shards are kept.
+            count: Tiles in all.
+            attributes: Of the stack.
+
+        Returns:
+            Name and length of the file that completes it.
+
+        Raises:
+            StoreLostError: The sink takes nothing more.
+        """
+        ...
+
+
+class StackSink:
+    """Writes tiles into one stack, at their positions."""
+
+    unit_tiles = SHARD_TILES
+
+    def __init__(
+        self,
+        url: str,
+        store: Store,
+        shards: Store,
+        stack: StackFormat,
+        tile: TileFormat,
+        *,
+        attributes: dict[str, Any],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            url: What it was asked for by.
+            store: Where the stack goes.
+            shards: Where its shards are.
+            stack: How both are stored.
+            tile: What each tile is.
+            attributes: What the stack says of itself beside what its tiles have in common.
+        """
+        self.url = url
+        self.io_threads = min(4, store.io_threads)
+        self._store = store
+        self._shards = shards
+        self._stack = stack
+        self._tile = tile
+        self._attributes = attributes
+
+    def target(self, listed: Listed) -> None:
+        """See `Sink`."""
+        del listed
+
+    def accept(self) -> str:
+        """See `Sink`."""
+        return RAW
+
+    def check(self, journal: Journal) -> bool:
+        """Make every tile pending if the finished stack is gone.
+
+        Returns:
+            Whether its tiles lie in shards, which are to be checked (see `find_outputs`).
+
+        Raises:
+            ScanError: The stack is finished, its shards are gone, and the source has grown.
+        """
+        assembled = journal.fact(_ASSEMBLED)
+        if assembled is None or self._stack.keeps_shards:
+            return True
+        name, size_bytes = assembled
+        entry = self._store.find(name)
+        if entry is None or entry.size_bytes != size_bytes:
+            journal.set_fact(_ASSEMBLED, None)
+            journal.forget_all()
+            return True
+        counts = journal.counts()
+        if counts.done == counts.total:
+            return False
+        if not self._has_shards():
+            raise ScanError(
+                f"{self.url} is finished and its source has other tiles now; scan into another sink"
+            )
+        return True
+
+    def find_outputs(self) -> Iterator[tuple[str, int]]:
+        """See `Sink`."""
+        if self._has_shards():
+            for entry in self._shards.walk():
+                yield entry.name, entry.size_bytes
+
+    def digest(self, output: str, position: int) -> str | None:
+        """See `Sink`."""
+        try:
+            tiles = self._stack.decode(self._shards.read(output))
+        except TileError:
+            return None
+        return _digest(tiles[position % SHARD_TILES])
+
+    def write(self, unit: Sequence[PendingTile], tiles: Sequence[Computed]) -> list[Outcome]:
+        """See `Sink`: one shard."""
+        name = self._stack.shard_name(unit[0].position // SHARD_TILES)
+        content = self._read_shard(name)
+        if content is None and not tiles:
+            return []
+        if content is None:
+            shape = (SHARD_TILES, *self._tile.shape)
+            content = np.zeros(shape, self._tile.dtype)
+        for pending in unit:
+            content[pending.position % SHARD_TILES] = 0
+        outcomes: list[Outcome] = []
+        placed: list[tuple[Computed, str]] = []
+        for computed in tiles:
+            if computed.answer.shape != self._tile.shape:
+                outcomes.append(
+                    computed.failure(
+                        f"its output is {computed.answer.shape} pixels; the stack holds tiles of "
+                        f"{self._tile.shape}"
+                    )
+                )
+                continue
+            pixels = np.frombuffer(computed.answer.body, np.dtype(self._tile.dtype))
+            pixels = pixels.reshape(self._tile.shape)
+            content[computed.tile.position % SHARD_TILES] = pixels
+            placed.append((computed, _digest(pixels)))
+        body = self._stack.encode(content)
+        self._shards.write(name, body)
+        return outcomes + [
+            computed.outcome(name, output_bytes=len(body), output_sha256=digest, is_shared=True)
+            for computed, digest in placed
+        ]
+
+    def sync(self, outputs: Sequence[str]) -> None:
+        """See `Sink`."""
+        self._shards.sync(outputs)
+
+    def finish(self, journal: Journal) -> None:
+        """See `Sink`; the shards go once nothing is missing."""
+        counts = journal.counts()
+        if journal.fact(_ASSEMBLED) is None or self._stack.keeps_shards or self._has_shards():
+            attributes = {
+                **self._attributes,
+                **common_facts(journal),
+                "tiles": counts.total,
+                "missing": counts.total - counts.done,
+            }
+            num_shards = -(-counts.total // SHARD_TILES)
+            assembled = self._stack.assemble(
+                (self._shard_or_black(index) for index in range(num_shards)),
+                count=counts.total,
+                attributes=attributes,
+            )
+            journal.set_fact(_ASSEMBLED, assembled)
+        if counts.done == counts.total and not self._stack.keeps_shards:
+            for index in range(-(-counts.total // SHARD_TILES)):
+                self._shards.remove(self._stack.shard_name(index))
+
+    def put_manifest(self, path: Path) -> str:
+        """See `Sink`: it lies beside the stack."""
+        name = f"{self.url.rpartition('/')[2]}.{path.name}"
+        self._store.move_in(name, path)
+        return f"{self.url}.{path.name}"
+
+    def _has_shards(self) -> bool:
+        return self._stack.keeps_shards or next(iter(self._shards.walk()), None) is not None
+
+    def _read_shard(self, name: str) -> Pixels | None:
+        if self._shards.find(name) is None:
+            return None
+        return np.array(self._stack.decode(self._shards.read(name)))
+
+    def _shard_or_black(self, index: int) -> Pixels:
+        content = self._read_shard(self._stack.shard_name(index))
+        if content is None:
+            return np.zeros((SHARD_TILES, *self._tile.shape), self._tile.dtype)
+        return content
+
+
+def common_facts(journal: Journal) -> dict[str, Any]:
+    """Return what all tiles have in common: pixel size and metadata."""
+    facts: dict[str, Any] = json.loads(journal.common("metadata") or "{}")
+    x_nm, y_nm = journal.common("pixel_size_x_nm"), journal.common("pixel_size_y_nm")
+    if x_nm is not None and y_nm is not None:
+        facts["pixel_size_nm"] = [x_nm, y_nm]
+    return facts
+
+
+def _digest(pixels: npt.NDArray[np.uint8 | np.uint16]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(pixels).data.cast("B")).hexdigest()

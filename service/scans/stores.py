@@ -1,0 +1,111 @@
+"""Where files lie: what a store is; `local_store` and `object_store` are the two kinds.
+
+Both write a file whole or not at all. Locally: a temporary name, fsync, rename, and fsync of the
+folder before anybody is told (`sync`). On an object store: one PUT, or a multipart upload that its
+completion makes visible.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Protocol
+
+from service.scans.errors import TileError
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a store.
+
+    Attributes:
+        name: Relative to the store's root, parts joined by `/`; a link to a folder, which is not
+            followed, ends in `/`.
+        size_bytes: Its length.
+        stamp: Changes when the file does: time of change, or entity tag.
+    """
+
+    name: str
+    size_bytes: int
+    stamp: str
+
+
+class Store(Protocol):
+    """A root under which files are read and written by relative names; safe for threads.
+
+    Attributes:
+        url: What the root was asked for by, without a trailing slash.
+        io_threads: Reads and writes that are worth having under way at once.
+    """
+
+    url: str
+    io_threads: int
+
+    def walk(self) -> Iterator[FileEntry]:
+        """List every file below the root, in no particular order; nothing where there is no root.
+
+        Raises:
+            ScanError: A folder cannot be listed.
+        """
+        ...
+
+    def find(self, name: str) -> FileEntry | None:
+        """Look a file up; None where it is absent."""
+        ...
+
+    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Read a file or a part of it.
+
+        Raises:
+            TileError: This file cannot be read.
+            StoreLostError: The store does not answer.
+        """
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading from its beginning on; seeks are possible.
+
+        Raises:
+            ScanError: It cannot be opened.
+        """
+        ...
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """Write a file whole or not at all.
+
+        Raises:
+            TileError: This name cannot be written.
+            StoreLostError: The store takes nothing more.
+        """
+        ...
+
+    def move_in(self, name: str, path: Path) -> None:
+        """Write what a local file holds, whole or not at all, and remove it; raises as `write`."""
+        ...
+
+    def sync(self, names: Iterable[str]) -> None:
+        """Make sure that files just written are still there after a power failure."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        ...
+
+    def remove_parts(self) -> None:
+        """Remove what a killed process left under temporary names."""
+        ...
+
+    def local_path(self, name: str) -> Path | None:
+        """Return where the file lies on this machine, or None."""
+        ...
+
+
+def safe_name(name: str) -> str:
+    """Return a relative name as it is.
+
+    Raises:
+        TileError: It is absolute or leads upwards, as names in an archive can.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+        raise TileError(f"the name {name!r} leads out of its folder")
+    return name

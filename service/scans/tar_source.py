@@ -1,0 +1,80 @@
+"""A tar archive of image files as a source: listed once, then read by offset; nothing unpacked."""
+
+import tarfile
+from collections.abc import Iterator
+from typing import Any, cast
+
+from service.scans.errors import ScanError, TileError
+from service.scans.facts import Facts, parse_sidecar
+from service.scans.sources import (
+    Listed,
+    SourceImage,
+    TileRef,
+    check_length,
+    media_type,
+    split_name,
+)
+from service.scans.stores import Store, safe_name
+
+
+class TarSource:
+    """The regular members of an uncompressed tar archive."""
+
+    def __init__(self, url: str, store: Store, name: str) -> None:
+        """Take an archive.
+
+        Args:
+            url: What it was asked for by.
+            store: Where it lies.
+            name: Its name there.
+        """
+        self.url = url
+        self.io_threads = store.io_threads
+        self._store = store
+        self._name = name
+
+    def listing(self) -> Iterator[Listed]:
+        """See `Source`; two members of one name are refused."""
+        entry = self._store.find(self._name)
+        if entry is None:
+            raise ScanError(f"{self.url} does not exist")
+        try:
+            with (
+                self._store.open(self._name) as file,
+                tarfile.open(fileobj=file, mode="r:") as archive,
+            ):
+                while (member := archive.next()) is not None:
+                    # The archive keeps every member that it has seen: a million would fill memory.
+                    cast("Any", archive).members.clear()
+                    if member.isdir():
+                        continue
+                    stem, suffix = split_name(member.name)
+                    if not member.isreg() or member.sparse is not None:
+                        suffix = ""  # a link or device: listed as what is no tile
+                    yield Listed(
+                        safe_name(member.name),
+                        stem,
+                        suffix,
+                        member.offset_data,
+                        member.size,
+                        f"{entry.stamp}:{member.offset_data}",
+                    )
+        except tarfile.TarError as error:
+            raise ScanError(f"{self.url} is no uncompressed tar archive: {error}") from error
+        except TileError as error:
+            raise ScanError(f"{self.url}: {error}") from error
+
+    def read(self, tile: TileRef) -> SourceImage:
+        """See `Source`."""
+        facts: Facts = {}
+        if tile.sidecar is not None:
+            name, place, size_bytes = tile.sidecar
+            facts = parse_sidecar(
+                self._store.read(self._name, start=place, length=size_bytes), name
+            )
+        body = self._store.read(self._name, start=tile.place, length=tile.size_bytes)
+        check_length(body, tile, self._name)
+        return SourceImage(body, media_type(tile.name), None, None, facts)
+
+    def close(self) -> None:
+        """See `Source`."""

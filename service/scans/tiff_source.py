@@ -1,0 +1,103 @@
+"""A multi-page TIFF as a source: its pages found once, each decoded as the service does it."""
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from service import codec
+from service.codec.image import DecodeOptions
+from service.codec.tiff_decode import decode_page
+from service.codec.tiff_structure import page_offsets, read_page
+from service.errors import ServiceError
+from service.metadata import ImageMetadata
+from service.metadata.imagej import is_imagej
+from service.metadata.ome import is_ome
+from service.metadata.tiff import IMAGE_DESCRIPTION
+from service.scans.errors import ScanError, TileError
+from service.scans.sources import Listed, SourceImage, TileRef, indexed_name, split_name
+from service.scans.stores import Store
+from service.scans.tile_arrays import local_copy
+
+_TIFF = "image/tiff"
+_MAX_PAGES = 10_000_000
+# Of the decoder; the upscaler checks the image again by its own, smaller limit.
+_MAX_PIXELS = 1 << 28
+
+
+class TiffSource:
+    """The pages of one TIFF or BigTIFF, mapped into memory."""
+
+    def __init__(self, url: str, store: Store, name: str, *, spool: Path) -> None:
+        """Find the pages.
+
+        Args:
+            url: What it was asked for by.
+            store: Where it lies.
+            name: Its name there.
+            spool: Folder for a copy of what lies on an object store.
+
+        Raises:
+            ScanError: It is no TIFF, or damaged.
+        """
+        self.url = url
+        self.io_threads = 4
+        self._name = name
+        entry = store.find(name)
+        self._stamp = "" if entry is None else entry.stamp
+        try:
+            with local_copy(store, name, spool).open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._body = memoryview(mapped)
+            self._offsets = page_offsets(self._body, most=_MAX_PAGES)
+        except (OSError, ValueError, ServiceError) as error:
+            raise ScanError(f"{url} cannot be read as TIFF: {error}") from error
+        self._first: ImageMetadata | None = None
+
+    def listing(self) -> Iterator[Listed]:
+        """See `Source`."""
+        stem, suffix = split_name(self._name)
+        page_bytes = len(self._body) // max(1, len(self._offsets))
+        for index in range(len(self._offsets)):
+            yield Listed(
+                indexed_name(self._name, index),
+                f"{stem}/{index:08d}",
+                suffix,
+                index,
+                page_bytes,
+                self._stamp,
+            )
+
+    def read(self, tile: TileRef) -> SourceImage:
+        """See `Source`; the body is the page as a TIFF of its own."""
+        try:
+            pixels, metadata = self._page(tile.place)
+            if self._first is None:
+                self._first = self._page(0)[1]
+        except Exception as error:  # the service's errors, and whatever a decompressor raises
+            raise TileError(str(error)) from error
+        # OME and ImageJ state the size of all pages in the first one's description.
+        if metadata.pixel_size is None:
+            metadata = replace(metadata, pixel_size=self._first.pixel_size)
+        body = bytes(codec.encode(pixels, _TIFF, metadata))
+        return SourceImage(body, _TIFF, None, None, {})
+
+    def close(self) -> None:
+        """See `Source`; the mapping ends with its last view."""
+
+    def _page(self, index: int) -> tuple[codec.Pixels, ImageMetadata]:
+        page = read_page(self._body, self._offsets[index])
+        image = decode_page(page, DecodeOptions(None, None, _MAX_PIXELS))
+        metadata = image.metadata
+        if len(self._offsets) > 1:
+            # What describes a stack would be wrong in the file of one page.
+            metadata = replace(
+                metadata,
+                tiff_texts=tuple(
+                    text
+                    for text in metadata.tiff_texts
+                    if text.code != IMAGE_DESCRIPTION
+                    or not (is_ome(text.value) or is_imagej(text.value))
+                ),
+            )
+        return image.pixels, metadata
