@@ -22,6 +22,7 @@ export function showAnswer(headers, { tookMs, requestShape, samples }) {
   $("answer-facts").textContent =
     `${from}${shape} · ${headers.get("x-model")} ${headers.get("x-model-version")} · ` +
     `${headers.get("x-engine")} ${headers.get("x-precision")}`;
+  $("answer-facts").title = `Request id ${headers.get("x-request-id")}`;
   showStages(readTiming(headers.get("server-timing")), tookMs);
   showQuality(readQuality(headers.get("x-quality")), samples);
   $("answer-empty").hidden = true;

@@ -56,11 +56,10 @@ async function enlarge() {
   $("hint").hidden = true;
   $("busy").hidden = false;
   try {
-    const { type, unshown } = await inspect(blob);
-    const isDeep = unshown !== "" && type !== "application/octet-stream";
-    $("window-form").hidden = !isDeep;
+    const { type, unshown, mayBeDeep } = await inspect(blob);
+    $("window-form").hidden = !mayBeDeep;
     const headers = { "Content-Type": type, Accept: "image/png" };
-    if (isDeep && $("window").value.trim()) headers["X-Window"] = $("window").value.trim();
+    if (mayBeDeep && $("window").value.trim()) headers["X-Window"] = $("window").value.trim();
     const model = $("model").value;
     const query = model ? `?model=${encodeURIComponent(model)}` : "";
     const startedAt = performance.now();
@@ -69,6 +68,7 @@ async function enlarge() {
     const tookMs = performance.now() - startedAt;
     const result = await compare(unshown ? null : blob, sr);
     if (mine.signal.aborted) return;
+    const before = compared;
     compared = result;
     offerDownload(sr, name, result);
     const { sent } = result;
@@ -76,6 +76,7 @@ async function enlarge() {
       tookMs, samples: live.samples, requestShape: sent && `${sent.width}×${sent.height}`,
     });
     showPictures();
+    release(before);
     showGreys();
     note(name, unshown || (result.isMisaligned ? "the browser turns or scales it (EXIF)" : ""));
     document.body.dataset.shown = "true";
@@ -84,6 +85,14 @@ async function enlarge() {
     showProblem(error, enlarge);
   } finally {
     if (request === mine) $("busy").hidden = true;
+  }
+}
+
+// Free a comparison's pictures at once: they are large, and garbage is collected when it pleases.
+function release(old) {
+  for (const one of old ? [...old.pictures, old.sent] : []) {
+    one?.bitmap.close();
+    one?.gradientBitmap?.close();
   }
 }
 
@@ -175,8 +184,9 @@ function showProblem(error, retry) {
   $("problem-again").hidden = !(isService && error.isPassing);
   $("problem").hidden = false;
   if (error.status === 401) askForKey(error.detail);
-  compared = null;
   viewer.clear();
+  release(compared);
+  compared = null;
   hideAnswer();
   drawHistogram($("histogram"), null, null);
   $("tag-left").hidden = $("tag-right").hidden = $("download").hidden = $("statistics").hidden = true;
@@ -283,8 +293,13 @@ for (const input of document.querySelectorAll("#view-tools input")) {
 
 $("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  apiKey.set($("key").value.trim());
+  const key = $("key").value.trim();
   $("key").value = "";
+  if (!/^[\x21-\x7e]+$/.test(key)) {
+    $("key-words").textContent = "An API key holds no spaces and no special letters.";
+    return;
+  }
+  apiKey.set(key);
   $("key-form").hidden = true;
   await listModels();
   if (source && !$("problem").hidden) await enlarge();

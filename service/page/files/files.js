@@ -12,15 +12,16 @@ const MAGIC = [
 ];
 const PNG_DEPTH_AT = 24; // signature, then length, type, width and height of IHDR
 
-// Returns {type, unshown}: the content type to send, and why the browser cannot show the file, or "".
+// Returns {type, unshown, mayBeDeep}: the content type to send, why the browser cannot show the file
+// ("" where it can), and whether it may hold 16 bits, which a window maps to 8.
 export async function inspect(blob) {
   const head = new Uint8Array(await blob.slice(0, 32).arrayBuffer());
   const found = MAGIC.find(([, magic]) => magic.every((byte, i) => head[i] === byte));
   const type = found?.[0] ?? (blob.type || "application/octet-stream");
-  if (type === "image/tiff") return { type, unshown: "browsers do not show TIFF" };
-  if (type === "application/x-npy") return { type, unshown: "browsers do not show npy" };
+  if (type === "image/tiff") return { type, unshown: "browsers do not show TIFF", mayBeDeep: true };
+  if (type === "application/x-npy") return { type, unshown: "browsers do not show npy", mayBeDeep: true };
   if (type === "image/png" && head[PNG_DEPTH_AT] === 16) {
-    return { type, unshown: "browsers do not show 16-bit PNG in its grey window" };
+    return { type, unshown: "browsers do not show 16-bit PNG in its grey window", mayBeDeep: true };
   }
-  return { type, unshown: found ? "" : "the browser does not know this file" };
+  return { type, unshown: found ? "" : "the browser does not know this file", mayBeDeep: false };
 }

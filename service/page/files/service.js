@@ -12,7 +12,7 @@ export const apiKey = {
 const WORDS = {
   "queue-full": "The service is full at the moment. Try again shortly.",
   "not-ready": "The service is not ready: it starts, stops or has lost its engine.",
-  0: "No answer from the service. Is it running, and can this computer reach it?",
+  0: "No answer from the service: it does not run, cannot be reached, or broke off (as with files far too large).",
   400: "The service cannot read this picture.",
   401: "The service wants an API key that it knows.",
   403: "This API key does not allow that.",

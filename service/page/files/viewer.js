@@ -163,12 +163,13 @@ export class Viewer {
     const { context, zoom } = this;
     const left = pane.x + pane.w / 2 - this.centre[0] * zoom;
     const top = pane.y + pane.h / 2 - this.centre[1] * zoom;
-    // Only what is seen, from whole bitmap pixels: at 64× the whole picture is a huge target.
+    // Only what the pane shows, from whole bitmap pixels: at 64× the whole picture is a huge target.
+    // Not what the clip shows: the boundary's place must not change how pixels are resampled.
     const [sx, sy] = [bitmap.width / width, bitmap.height / height];
-    const x0 = Math.max(0, Math.floor(((clip.x - left) / zoom) * sx));
-    const y0 = Math.max(0, Math.floor(((clip.y - top) / zoom) * sy));
-    const x1 = Math.min(bitmap.width, Math.ceil(((clip.x + clip.w - left) / zoom) * sx));
-    const y1 = Math.min(bitmap.height, Math.ceil(((clip.y + clip.h - top) / zoom) * sy));
+    const x0 = Math.max(0, Math.floor(((pane.x - left) / zoom) * sx));
+    const y0 = Math.max(0, Math.floor(((pane.y - top) / zoom) * sy));
+    const x1 = Math.min(bitmap.width, Math.ceil(((pane.x + pane.w - left) / zoom) * sx));
+    const y1 = Math.min(bitmap.height, Math.ceil(((pane.y + pane.h - top) / zoom) * sy));
     if (x1 <= x0 || y1 <= y0) return;
     context.save();
     context.beginPath();
@@ -210,17 +211,15 @@ export class Viewer {
       this.pointers.set(event.pointerId, at(event));
     });
     canvas.addEventListener("pointermove", (event) => {
+      if (!this.right) return;
       const now = at(event);
-      if (this.right) this.#point(now);
       const before = this.pointers.get(event.pointerId);
-      if (!before) {
-        canvas.style.cursor = isOnBoundary(now) ? "ew-resize" : "";
-        return;
-      }
-      this.pointers.set(event.pointerId, now);
-      if (this.grips) this.onSplit(Math.min(1, Math.max(0, now[0] / canvas.width)));
+      if (before) this.pointers.set(event.pointerId, now);
+      if (!before) canvas.style.cursor = isOnBoundary(now) ? "ew-resize" : "";
+      else if (this.grips) this.onSplit(Math.min(1, Math.max(0, now[0] / canvas.width)));
       else if (this.pointers.size === 2) this.#pinch(event.pointerId, before, now);
       else this.panBy(now[0] - before[0], now[1] - before[1]);
+      this.#point(now); // after the move: what lies below the pointer now
     });
     const release = (event) => {
       this.pointers.delete(event.pointerId);

@@ -8,8 +8,9 @@ const DECODE = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 self.addEventListener("message", async ({ data: { id, lr, sr } }) => {
   try {
     const answer = await compare(lr, sr);
-    const bitmaps = answer.pictures.filter(Boolean).flatMap((picture) => [picture.bitmap, picture.gradientBitmap]);
-    self.postMessage({ id, ...answer }, bitmaps);
+    const shown = [...answer.pictures, answer.sent].filter(Boolean);
+    const moved = shown.flatMap((one) => [one.grey.buffer, one.gradient?.buffer, one.bitmap, one.gradientBitmap]);
+    self.postMessage({ id, ...answer }, moved.filter(Boolean)); // given away, not copied
   } catch (error) {
     self.postMessage({ id, error: error.message });
   }
