@@ -7,10 +7,10 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service import inference_routes, openapi
+from service import inference_routes, openapi, page
 from service.access import Access, read_keys
 from service.errors import ServiceError
 from service.inference import INFER_PATH, Inference
@@ -118,20 +118,15 @@ def create_app(
     )
     api.include_router(make_router(lifecycle))
     api.include_router(inference_routes.make_router(lifecycle))
-    # The hot routes' own addresses with any other method, and the address that people type first.
+    api.include_router(page.make_router())
+    # The hot routes' own addresses with any other method.
     for path in (HOT_PATH, BATCH_PATH):
         api.add_api_route(path, _only_post, methods=_OTHER_METHODS, include_in_schema=False)
-    api.add_api_route("/", _to_docs, include_in_schema=False)
     openapi.install(api)
     # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)
     return Application(api, lifecycle, access)
-
-
-def _to_docs(request: Request) -> Response:
-    root = str(request.scope.get("root_path", "")).rstrip("/")
-    return RedirectResponse(f"{root}/docs")
 
 
 def _only_post() -> None:

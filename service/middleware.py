@@ -45,8 +45,9 @@ ROUTES = frozenset(
 # What changes the service needs an admin's key.
 _ADMIN = re.compile(r"/v2/repository/models/.*")
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-# What probes and Prometheus ask, who have no key.
-_OPEN = _QUIET | {"/v2/health/live", "/v2/health/ready"}
+# What probes and Prometheus ask, who have no key, and the page, which asks people for one.
+_OPEN = _QUIET | {"/v2/health/live", "/v2/health/ready", "/"}
+_OPEN_FOLDER = "/page/"
 
 
 def _who(scope: Scope) -> tuple[str | None, str]:
@@ -58,6 +59,11 @@ def _who(scope: Scope) -> tuple[str | None, str]:
             scheme, _, key = value.decode("latin-1").partition(" ")
             return (key.strip() if scheme.lower() == "bearer" else None), address
     return None, address
+
+
+def _is_open(path: str) -> bool:
+    """Whether a path is served without a key and outside quotas."""
+    return path in _OPEN or path.startswith(_OPEN_FOLDER)
 
 
 def _route(path: str) -> str:
@@ -132,7 +138,7 @@ class RequestMiddleware:
         try:
             if _ADMIN.fullmatch(scope["path"]):
                 facts["client"] = self._access.check_admin(_who(scope)[0])
-            elif not self._access.is_open and scope["path"] not in _OPEN:
+            elif not self._access.is_open and not _is_open(scope["path"]):
                 facts["client"] = self._access.check(*_who(scope))
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:

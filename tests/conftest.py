@@ -3,8 +3,8 @@
 A test says what it needs: the marker `requires_program("nginx")`, the fixture `data_folder`
 (marker `requires_data`) for images named by `SEMSR_DATA`, or the fixture `vgg16_path` for the
 weights named by `SEMSR_VGG16`. Where that is absent the test skips with the reason. Where
-`SEMSR_REQUIRE_TESTS` names it (`nginx,data,vgg16`, as `.ci/run` sets it) a skip for that reason is
-a failure, so that a test cannot get lost unseen.
+`SEMSR_REQUIRE_TESTS` names it (`nginx,chromium,data`, as `.ci/run` sets it) a skip for that reason
+is a failure, so that a test cannot get lost unseen.
 """
 
 import os

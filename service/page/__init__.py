@@ -1,0 +1,88 @@
+"""The page at `/` for people who look at tiles: its files, from memory, with their headers.
+
+Everything that the page asks of the service goes through the same routes as any other client's; no
+route here sees a picture. The files hold nothing secret and are served without an API key, so that
+the page can ask for one. They name no other host: fabs are air-gapped.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import HTTPException
+
+FILES = Path(__file__).parent / "files"
+_INDEX = "index.html"
+_MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+}
+# Nothing but the service's own files runs or is loaded; pictures may also come from memory.
+_POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True)
+class _File:
+    """What is sent of a file.
+
+    Attributes:
+        content: Its bytes.
+        headers: Those of the answer.
+    """
+
+    content: bytes
+    headers: dict[str, str]
+
+
+def make_router() -> APIRouter:
+    """Make the routes of `/` and `/page/…`; the files are read once, here."""
+    files = {
+        path.relative_to(FILES).as_posix(): _read(path)
+        for path in sorted(FILES.rglob("*"))
+        if path.is_file()
+    }
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route("/", methods=["GET", "HEAD"])
+    async def index(request: Request) -> Response:
+        return _answer(request, files[_INDEX])
+
+    @router.api_route("/page/{name:path}", methods=["GET", "HEAD"])
+    async def file(request: Request, name: str) -> Response:
+        found = files.get(name)
+        if found is None:
+            raise HTTPException(404)
+        return _answer(request, found)
+
+    return router
+
+
+def _read(path: Path) -> _File:
+    content = path.read_bytes()
+    return _File(
+        content,
+        {
+            "content-type": _MEDIA_TYPES[path.suffix],
+            "etag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+            # Kept by the browser, but asked for anew: after an update all files are of one version.
+            "cache-control": "no-cache",
+            "content-security-policy": _POLICY,
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
+        },
+    )
+
+
+def _answer(request: Request, file: _File) -> Response:
+    known = {tag.strip() for tag in request.headers.get("if-none-match", "").split(",")}
+    # Weakly compared (RFC 9110): a proxy that compresses marks the tag with W/.
+    if file.headers["etag"] in {tag.removeprefix("W/") for tag in known}:
+        return Response(status_code=304, headers=file.headers)
+    return Response(file.content, headers=file.headers)

@@ -1,0 +1,324 @@
+// The page put together: where a picture comes from, its request, and what is shown of the answer.
+
+import { hideAnswer, node, showAnswer } from "./answer.js";
+import { fillCard } from "./card.js";
+import { drawHistogram } from "./charts.js";
+import { inspect } from "./files.js";
+import { Live } from "./live.js";
+import { Problem, apiKey, ask } from "./service.js";
+import { Viewer } from "./viewer.js";
+
+const $ = (id) => document.getElementById(id);
+const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
+
+let source = null; // {blob, name}: what is looked at
+let compared = null; // the worker's answer about it
+let request = null; // AbortController of the request under way
+let again = null; // what "Try again" does
+let downloadUrl = null;
+
+// --- the worker ---
+
+const worker = new Worker(new URL("page/worker.js", document.baseURI), { type: "module" });
+const waiting = new Map();
+worker.addEventListener("message", ({ data }) => {
+  const { resolve, reject } = waiting.get(data.id);
+  waiting.delete(data.id);
+  if (data.error) reject(new Error(data.error));
+  else resolve(data);
+});
+worker.addEventListener("error", (event) => {
+  for (const { reject } of waiting.values()) reject(new Error(event.message ?? "the worker could not start"));
+  waiting.clear();
+});
+
+function compare(lr, sr) {
+  const id = crypto.getRandomValues(new Uint32Array(1))[0];
+  return new Promise((resolve, reject) => {
+    waiting.set(id, { resolve, reject });
+    worker.postMessage({ id, lr, sr });
+  });
+}
+
+// --- a picture's way ---
+
+async function look(blob, name) {
+  source = { blob, name };
+  await enlarge();
+}
+
+async function enlarge() {
+  if (!source) return;
+  request?.abort();
+  const mine = (request = new AbortController());
+  const { blob, name } = source;
+  hideProblem();
+  $("hint").hidden = true;
+  $("busy").hidden = false;
+  try {
+    const { type, unshown, mayBeDeep } = await inspect(blob);
+    $("window-form").hidden = !mayBeDeep;
+    const headers = { "Content-Type": type, Accept: "image/png" };
+    if (mayBeDeep && $("window").value.trim()) headers["X-Window"] = $("window").value.trim();
+    const model = $("model").value;
+    const query = model ? `?model=${encodeURIComponent(model)}` : "";
+    const startedAt = performance.now();
+    const response = await ask(`superresolve${query}`, { method: "POST", body: blob, headers, signal: mine.signal });
+    const sr = await response.blob();
+    const tookMs = performance.now() - startedAt;
+    const result = await compare(unshown ? null : blob, sr);
+    if (mine.signal.aborted) return;
+    const before = compared;
+    compared = result;
+    offerDownload(sr, name, result);
+    const { sent } = result;
+    showAnswer(response.headers, {
+      tookMs, samples: live.samples, requestShape: sent && `${sent.width}×${sent.height}`,
+    });
+    showPictures();
+    release(before);
+    showGreys();
+    note(name, unshown || (result.isMisaligned ? "the browser turns or scales it (EXIF)" : ""));
+    document.body.dataset.shown = "true";
+  } catch (error) {
+    if (error.name === "AbortError" || mine.signal.aborted) return;
+    showProblem(error, enlarge);
+  } finally {
+    if (request === mine) $("busy").hidden = true;
+  }
+}
+
+// Free a comparison's pictures at once: they are large, and garbage is collected when it pleases.
+function release(old) {
+  for (const one of old ? [...old.pictures, old.sent] : []) {
+    one?.bitmap.close();
+    one?.gradientBitmap?.close();
+  }
+}
+
+function note(name, unshown) {
+  $("note").textContent = unshown ? `${name} · LR not shown: ${unshown}` : name;
+}
+
+function offerDownload(sr, name, { pictures }) {
+  if (downloadUrl) URL.revokeObjectURL(downloadUrl);
+  downloadUrl = URL.createObjectURL(sr);
+  $("download").href = downloadUrl;
+  $("download").download = `${name.replace(/\.[^.]*$/, "")}_sr_${pictures[1].width}x${pictures[1].height}.png`;
+  $("download").hidden = false;
+}
+
+// --- what is shown of it ---
+
+const viewer = new Viewer($("canvas"), { onChange: showReadout, onSplit: setSplit });
+
+function showPictures({ keepView = false } = {}) {
+  const [left, right] = compared.pictures;
+  const isGradient = chosen("layer") === "gradient";
+  const isPixels = chosen("lr") === "pixels";
+  const of = (picture) => picture && {
+    width: picture.width, height: picture.height, bitmap: isGradient ? picture.gradientBitmap : picture.bitmap,
+  };
+  const shownLeft = of(left);
+  if (shownLeft && isPixels && !isGradient) shownLeft.bitmap = compared.sent.bitmap;
+  viewer.show(shownLeft, of(right), { keepView });
+  const unit = isGradient ? `, white: ${compared.white.toFixed(0)} grey levels / px` : "";
+  $("tag-left").textContent = isGradient ? "LR bicubic, gradient" : isPixels ? "LR pixels" : "LR bicubic";
+  $("tag-right").textContent = isGradient ? `SR gradient${unit}` : "SR";
+  $("tag-left").hidden = !left;
+  $("tag-right").hidden = false;
+  $("wipe").disabled = !left || chosen("layout") === "side";
+  document.querySelectorAll('input[name="layout"], input[name="lr"]').forEach((input) => {
+    input.disabled = !left || (input.name === "lr" && isGradient);
+  });
+}
+
+function showGreys() {
+  const [left, right] = compared.histograms;
+  drawHistogram($("histogram"), left, right);
+  const words = [["LR as sent", left], ["SR", right]].filter(([, one]) => one)
+    .map(([name, one]) => `${name} mean ${one.mean.toFixed(1)}, standard deviation ${one.sd.toFixed(1)}`);
+  $("histogram").setAttribute("aria-label", `Histogram: ${words.join("; ")}`);
+  const rows = [["LR", "lr", left, compared.pictures[0]], ["SR", "sr", right, compared.pictures[1]]];
+  $("statistics").tBodies[0].replaceChildren(...rows.filter(([, , one]) => one).map(([name, style, one, picture]) => {
+    const row = node("tr");
+    row.append(
+      node("th", name, { scope: "row", class: style }), node("td", one.mean.toFixed(1)), node("td", one.sd.toFixed(1)),
+      node("td", `${one.min}–${one.max}`), node("td", picture.meanGradient.toFixed(2)),
+    );
+    return row;
+  }));
+  $("statistics").hidden = false;
+}
+
+function showReadout({ zoom, at }) {
+  $("zoom").textContent = zoom === null ? "–" : `${(100 * zoom).toFixed(zoom < 0.1 ? 1 : 0)} %`;
+  if (at === undefined) return;
+  if (!at || !compared) {
+    $("readout").textContent = "–";
+    return;
+  }
+  const [x, y] = at;
+  const isGradient = chosen("layer") === "gradient";
+  const value = (picture) => {
+    const i = y * picture.width + x;
+    return isGradient ? picture.gradient[i].toFixed(1) : picture.grey[i];
+  };
+  const [left, right] = compared.pictures;
+  const lr = left ? `LR ${value(left)}  ` : "";
+  $("readout").textContent = `x ${x}  y ${y}  ${lr}SR ${value(right)}`;
+}
+
+function setSplit(share) {
+  $("wipe").value = Math.round(1000 * share);
+  viewer.setSplit(share);
+}
+
+function showProblem(error, retry) {
+  const isService = error instanceof Problem;
+  $("problem-title").textContent = isService ? error.words : "The page cannot show this picture.";
+  const wait = error.retryAfterMs ? ` The service suggests to wait ${error.retryAfterMs} ms.` : "";
+  $("problem-detail").textContent = `${error.detail ?? error.message}${wait}`;
+  $("problem-id").textContent = error.requestId ? `Status ${error.status}, request id ${error.requestId}` : "";
+  again = retry;
+  $("problem-again").hidden = !(isService && error.isPassing);
+  $("problem").hidden = false;
+  if (error.status === 401) askForKey(error.detail);
+  viewer.clear();
+  release(compared);
+  compared = null;
+  hideAnswer();
+  drawHistogram($("histogram"), null, null);
+  $("tag-left").hidden = $("tag-right").hidden = $("download").hidden = $("statistics").hidden = true;
+  $("note").textContent = source?.name ?? "";
+  delete document.body.dataset.shown;
+}
+
+function hideProblem() {
+  $("problem").hidden = true;
+}
+
+// --- the service: state, key, models ---
+
+function askForKey(refusal) {
+  // Without a key there is nothing wrong yet; a refused one is worth its reason.
+  $("key-words").textContent = apiKey.get() ? `The service does not take this key: ${refusal}.` : "This service wants an API key.";
+  $("key-form").hidden = false;
+  $("key-forget").hidden = true;
+  $("key").focus();
+}
+
+async function listModels() {
+  let models;
+  try {
+    models = await (await ask("v2/repository/index", { method: "POST" })).json();
+  } catch (error) {
+    if (error.status === 401) askForKey(error.detail);
+    return;
+  }
+  $("key-forget").hidden = !apiKey.get();
+  const before = $("model").value;
+  $("model").replaceChildren(...models.map(({ name, state, reason }) => {
+    const option = node("option", state === "READY" ? name : `${name} (${reason})`, { value: name });
+    option.disabled = state !== "READY";
+    return option;
+  }));
+  if (models.some(({ name, state }) => name === before && state === "READY")) $("model").value = before;
+  $("model").disabled = $("card-open").disabled = !models.length;
+}
+
+const live = new Live({
+  onModels: listModels,
+  onState(state, text) {
+    if ($("state").dataset.state === state && $("state").textContent === text) return;
+    $("state").dataset.state = state;
+    $("state").textContent = text;
+  },
+});
+
+// --- what people do ---
+
+$("file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  event.target.value = ""; // the same file can be chosen again
+  if (file) look(file, file.name);
+});
+
+for (const button of document.querySelectorAll("[data-sample]")) {
+  button.addEventListener("click", async () => {
+    const path = button.dataset.sample;
+    try {
+      const response = await ask(path);
+      await look(await response.blob(), path.split("/").pop());
+    } catch (error) {
+      showProblem(error, () => button.click());
+    }
+  });
+}
+
+// The whole page takes a dropped file, or the browser would leave it for the file.
+for (const kind of ["dragenter", "dragover"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("stage").classList.add("over");
+  });
+}
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) $("stage").classList.remove("over");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("stage").classList.remove("over");
+  const [file] = event.dataTransfer.files;
+  if (file) look(file, file.name);
+});
+
+$("window-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  enlarge();
+});
+$("model").addEventListener("change", enlarge);
+$("problem-again").addEventListener("click", () => again?.());
+$("wipe").addEventListener("input", (event) => viewer.setSplit(event.target.value / 1000));
+$("zoom-in").addEventListener("click", () => viewer.zoomBy(1.5));
+$("zoom-out").addEventListener("click", () => viewer.zoomBy(1 / 1.5));
+$("zoom-fit").addEventListener("click", () => viewer.fit());
+$("zoom-one").addEventListener("click", () => viewer.zoomTo(1));
+for (const input of document.querySelectorAll("#view-tools input")) {
+  input.addEventListener("change", () => {
+    viewer.setLayout(chosen("layout"));
+    if (compared) showPictures({ keepView: true });
+  });
+}
+
+$("key-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const key = $("key").value.trim();
+  $("key").value = "";
+  if (!/^[\x21-\x7e]+$/.test(key)) {
+    $("key-words").textContent = "An API key holds no spaces and no special letters.";
+    return;
+  }
+  apiKey.set(key);
+  $("key-form").hidden = true;
+  await listModels();
+  if (source && !$("problem").hidden) await enlarge();
+});
+$("key-forget").addEventListener("click", () => {
+  apiKey.forget();
+  askForKey();
+});
+
+$("card-open").addEventListener("click", async () => {
+  try {
+    fillCard(await (await ask(`model?model=${encodeURIComponent($("model").value)}`)).json());
+    $("card").showModal();
+  } catch (error) {
+    showProblem(error, () => $("card-open").click());
+  }
+});
+$("card-close").addEventListener("click", () => $("card").close());
+
+const redraw = () => drawHistogram($("histogram"), ...(compared?.histograms ?? [null, null]));
+new ResizeObserver(redraw).observe($("histogram"));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
