@@ -189,7 +189,7 @@ def test_the_fixed_packages_are_declared() -> None:
 
 
 def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
-    """A wheel has every module, the recipes and the command; no tests and no bundles."""
+    """A wheel has every module, the recipes, the page, the command; no tests, no bundles."""
     subprocess.run(
         [
             sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
@@ -214,6 +214,7 @@ def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
 
     assert expected == names
     assert any(name.startswith("training/recipes/") for name in names)
+    assert "service/page/files/index.html" in names
     assert "semsr = semsr.cli:main" in commands
 
 

@@ -54,6 +54,7 @@ async function enlarge() {
   const { blob, name } = source;
   hideProblem();
   $("hint").hidden = true;
+  $("busy").textContent = "Waiting for the service…";
   $("busy").hidden = false;
   try {
     const { type, unshown, mayBeDeep } = await inspect(blob);
@@ -66,6 +67,7 @@ async function enlarge() {
     const response = await ask(`superresolve${query}`, { method: "POST", body: blob, headers, signal: mine.signal });
     const sr = await response.blob();
     const tookMs = performance.now() - startedAt;
+    $("busy").textContent = "Preparing the pictures…"; // seconds for one of many megapixels
     const result = await compare(unshown ? null : blob, sr);
     if (mine.signal.aborted) return;
     const before = compared;
@@ -75,10 +77,11 @@ async function enlarge() {
     showAnswer(response.headers, {
       tookMs, samples: live.samples, requestShape: sent && `${sent.width}×${sent.height}`,
     });
+    result.unshown = unshown || (result.isMisaligned ? "the browser turns or scales it (EXIF)" : "");
     showPictures();
     release(before);
     showGreys();
-    note(name, unshown || (result.isMisaligned ? "the browser turns or scales it (EXIF)" : ""));
+    $("note").textContent = name;
     document.body.dataset.shown = "true";
   } catch (error) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
@@ -94,10 +97,6 @@ function release(old) {
     one?.bitmap.close();
     one?.gradientBitmap?.close();
   }
-}
-
-function note(name, unshown) {
-  $("note").textContent = unshown ? `${name} · LR not shown: ${unshown}` : name;
 }
 
 function offerDownload(sr, name, { pictures }) {
@@ -123,10 +122,10 @@ function showPictures({ keepView = false } = {}) {
   if (shownLeft && isPixels && !isGradient) shownLeft.bitmap = compared.sent.bitmap;
   viewer.show(shownLeft, of(right), { keepView });
   const unit = isGradient ? `, white: ${compared.white.toFixed(0)} grey levels / px` : "";
-  $("tag-left").textContent = isGradient ? "LR bicubic, gradient" : isPixels ? "LR pixels" : "LR bicubic";
+  const lrName = isGradient ? "LR bicubic, gradient" : isPixels ? "LR pixels" : "LR bicubic";
+  $("tag-left").textContent = left ? lrName : `LR not shown: ${compared.unshown}`;
   $("tag-right").textContent = isGradient ? `SR gradient${unit}` : "SR";
-  $("tag-left").hidden = !left;
-  $("tag-right").hidden = false;
+  $("tag-left").hidden = $("tag-right").hidden = false;
   $("wipe").disabled = !left || chosen("layout") === "side";
   document.querySelectorAll('input[name="layout"], input[name="lr"]').forEach((input) => {
     input.disabled = !left || (input.name === "lr" && isGradient);

@@ -8,6 +8,8 @@ const TIMEOUT_MS = 5000;
 const KEPT = 120; // seconds of trends
 const RATE_OVER = 5; // a rate over fewer seconds jumps with every batch
 const MINUTE = 60;
+// Not those without a key: the page itself asks once without, to learn whether it needs one.
+const isRefusal = ({ reason }) => reason !== "unauthorized";
 const isWork = ({ route }) => route === "/superresolve" || route === "/v2/models/infer";
 
 const $ = (id) => document.getElementById(id);
@@ -74,7 +76,7 @@ export class Live {
       queue: sum(samples, "semsr_queue_depth"),
       client: errors("4"),
       server: errors("5"),
-      refused: sum(samples, "semsr_rejected_total"),
+      refused: sum(samples, "semsr_rejected_total", isRefusal),
       latency: bucketsOf(samples, "semsr_request_duration_seconds", isWork),
     };
     // Counters that fell: the service was started anew.
