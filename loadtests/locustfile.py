@@ -187,7 +187,8 @@ class MixedUser(_ServiceUser):
     @task
     def odd_sizes(self) -> None:
         """A small picture and one of several tiles."""
-        for height, width in ((90, 100), (500, 300)):
+        rows, columns = self.tile_px
+        for height, width in ((rows // 3, columns // 2), (2 * rows + 5, columns + 3)):
             pixels = images.wafer(3, height, width)
             length = self.scale**2 * height * width
             self.send("mixed: other sizes", images.raw(pixels), length=length)

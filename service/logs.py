@@ -106,20 +106,23 @@ class LineBudget:
 
 
 class _Unbreakable:
-    """A stream whose failures stay here: a full disk under the log must not fail a request."""
+    """A stream whose failures stay here: a full disk under the log must not fail a request.
+
+    Nor must a stream that somebody has closed, which raises ValueError.
+    """
 
     def __init__(self, stream: IO[Any]) -> None:
         self._stream = stream
 
     def write(self, text: str | bytes) -> int:
         """Write what can be written."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             return self._stream.write(text)
         return 0
 
     def flush(self) -> None:
         """Flush what can be flushed."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
 

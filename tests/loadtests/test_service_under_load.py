@@ -96,6 +96,7 @@ def test_low_load_compares_service_and_engine(capsys: pytest.CaptureFixture[str]
     assert all(row["service_ms"] > row["engine_ms"] > 0 for row in rows)  # type: ignore[operator]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_overload_refuses_and_judges_what_was_promised(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -109,6 +110,7 @@ def test_overload_refuses_and_judges_what_was_promised(
         assert row["memory_mib"] is not None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_online_beside_nightly_loses_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

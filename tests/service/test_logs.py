@@ -1,6 +1,8 @@
 """How many lines are written."""
 
-from service.logs import LineBudget
+import io
+
+from service.logs import LineBudget, _Unbreakable
 
 
 def test_lines_beyond_the_budget_are_left_out_and_counted():
@@ -25,3 +27,12 @@ def test_a_busy_service_logs_every_failure(serve, capsys):
     # A second may end in between.
     assert 1 <= sum("status=200" in line for line in lines) <= 2
     assert sum("status=422" in line for line in lines) == 3
+
+
+def test_a_closed_log_harms_nobody():
+    """Whoever closes the stream does not make requests fail."""
+    file = io.StringIO()
+    stream = _Unbreakable(file)
+    file.close()
+    assert stream.write("x") == 0
+    stream.flush()
