@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.promql import ROOT
+
 # Folders of the host's root that a sandbox has its own of.
 _OWN = frozenset({"dev", "lost+found", "proc", "sys", "tmp"})
 
@@ -48,6 +50,9 @@ def run_in_sandbox(
             arguments += ["--ro-bind", str(entry), str(entry)]
     arguments += ["--proc", "/proc", "--dev", "/dev"]
     arguments += ["--tmpfs", "/tmp"] if writable else []  # noqa: S108
+    if ROOT.parts[1] in own:
+        # A checkout below a folder that the sandbox has its own of.
+        arguments += ["--ro-bind", str(ROOT), str(ROOT)]
     for inside, outside in binds.items():
         arguments += ["--bind" if writable else "--ro-bind", str(outside), inside]
     arguments += ["--remount-ro", "/", "--chdir", str(folder), "--"]
