@@ -13,6 +13,10 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
+import structlog
+
+log = structlog.get_logger()
+
 # Larger than any message: the greeting of an engine has the whole manifest's figures at most.
 MAX_MESSAGE_BYTES = 128 * 1024
 _BACKLOG = 128
@@ -42,6 +46,20 @@ def connect(name: str) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def accept(listener: socket.socket) -> socket.socket | None:
+    """Take the next connection; None if there is none, or if it is another user's."""
+    try:
+        connection, _ = listener.accept()
+    except BlockingIOError:
+        return None
+    connection.setblocking(False)
+    if is_own_user(connection):
+        return connection
+    log.warning("stranger_refused")
+    connection.close()
+    return None
 
 
 def is_own_user(connection: socket.socket) -> bool:

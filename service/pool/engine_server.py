@@ -19,7 +19,7 @@ from service.pool.arena import (
     WAITING,
     Arena,
 )
-from service.pool.channel import Channel, is_own_user
+from service.pool.channel import Channel, accept
 from service.pool.messages import (
     Hello,
     Kind,
@@ -90,14 +90,8 @@ class EngineServer:
         state[HEARTBEAT] = time.monotonic()
 
     def _accept(self) -> None:
-        try:
-            accepted, _ = self._listener.accept()
-        except BlockingIOError:
-            return
-        accepted.setblocking(False)
-        if not is_own_user(accepted):
-            log.warning("stranger_refused")
-            accepted.close()
+        accepted = accept(self._listener)
+        if accepted is None:
             return
         connection = _Connection(
             accepted,

@@ -249,6 +249,10 @@ class RemoteRunner:
             QueueFull: There are too many, or what waits will not be done before they are due.
             NotReady: No engine process is there.
         """
+        self._admitting(count, deadline_s=deadline_s, priority=priority)
+
+    def _admitting(self, count: int, *, deadline_s: float | None, priority: Priority) -> EngineLink:
+        """Return the engine process that tiles go to; raises as `check`."""
         link = self._choose(priority)
         wait_s = link.drain_s(priority)
         if count > self._slots.num_free:
@@ -270,6 +274,7 @@ class RemoteRunner:
                 f"what waits will be done in {wait_s:.2f} s; the request allows {allowed_s:.2f} s",
                 retry_after_s=wait_s,
             )
+        return link
 
     def submit(
         self,
@@ -284,7 +289,7 @@ class RemoteRunner:
             QueueFull: There are not as many slots.
             NotReady: No engine process is there.
         """
-        self.check(len(tiles), deadline_s=deadline_s, priority=priority)
+        link = self._admitting(len(tiles), deadline_s=deadline_s, priority=priority)
         placed: list[_Tile] = []
         for pixels in tiles:
             slot = self._slots.take()
@@ -295,7 +300,7 @@ class RemoteRunner:
             placed.append(tile)
         self._num_open += len(placed)
         self._idle.clear()
-        self._send(placed, self._choose(priority))
+        self._send(placed, link)
         return [tile.future for tile in placed]
 
     async def drain(self, timeout_s: float) -> bool:

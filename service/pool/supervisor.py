@@ -34,7 +34,7 @@ from service.pool.arena import (
     Arena,
     Geometry,
 )
-from service.pool.channel import Channel, is_own_user, listen
+from service.pool.channel import Channel, accept, listen
 from service.pool.child_config import EngineConfig, FrontEndConfig
 from service.pool.processes import Publisher, drop_state
 from service.settings import Settings
@@ -322,14 +322,8 @@ class Supervisor:
     # --- what children say ---
 
     def _accept(self) -> None:
-        try:
-            accepted, _ = self._control.accept()
-        except BlockingIOError:
-            return
-        accepted.setblocking(False)
-        if not is_own_user(accepted):
-            log.warning("stranger_refused")
-            accepted.close()
+        accepted = accept(self._control)
+        if accepted is None:
             return
         name: list[str] = []
 
