@@ -1,16 +1,17 @@
 """`semsr bench engine`: every combination is measured, compared and, if it cannot run, named."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from export.bundle import load_bundle
-from semsr.bench import engines
+from semsr.bench import engines, untrained
 from semsr.bench.engine_loop import LoopError, Speed, engine_alone
 from semsr.bench.engines import bench_engines, format_engines
-from semsr.bench.peak import write_peak_bundle
+from semsr.bench.untrained import write_peak_bundle
 from semsr.cli import main
 
 TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
@@ -77,6 +78,34 @@ def test_combination_that_cannot_run_is_a_row_with_its_reason(
     assert "tiles_per_s" not in rows[0]
     assert rows[1]["speed_up"] == 1.0
     assert "no such runtime" in format_engines(rows)
+
+
+def test_the_papers_generator_is_the_other_yardstick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At batch 1 through ONNX Runtime in FP32, in the same rounds."""
+    speeds = {"tiny_bundle": 30.0, "paper": 0.5}
+    asked: list[tuple[str, str, tuple[int, ...]]] = []
+
+    def measured(bundle: Path, engine: str, seconds: float, **options: Any) -> list[Speed]:
+        asked.append((bundle.name, engine, options["batches"]))
+        tiles_per_s = speeds[bundle.name]
+        return [Speed(batch=1, tiles_per_s=tiles_per_s, ms=1.0, core_ms=1.0, peak_mib=1.0)]
+
+    monkeypatch.setattr(engines, "engine_alone", measured)
+    monkeypatch.setattr(
+        untrained, "write_paper_bundle", lambda path: shutil.copytree(TINY_BUNDLE, path)
+    )
+    rows = bench_engines(
+        [TINY_BUNDLE],
+        engines=["openvino"],
+        batches=(1,),
+        seconds=1.0,
+        with_peak=False,
+        with_paper=True,
+    )
+
+    assert set(asked) == {("tiny_bundle", "openvino", (1,)), ("paper", "onnx", (1,))}
+    assert [row["paper_speed_up"] for row in rows] == [60.0, 1.0]
+    assert "60.0" in format_engines(rows).splitlines()[1]
 
 
 def test_command_measures_a_real_engine_and_draws(

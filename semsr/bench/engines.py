@@ -3,7 +3,7 @@
 Every combination runs in a process of its own and is measured in several rounds, one after the
 other, so that a machine that drifts drifts for all of them; the median of the rounds is given. The
 share of peak compares with a network that is nothing but arithmetic, through the same engine and
-precision (`peak`).
+precision; the paper's generator runs through ONNX Runtime in FP32 (`untrained` makes both).
 """
 
 import statistics
@@ -45,6 +45,7 @@ def bench_engines(
     batches: tuple[int, ...] = BATCH_SIZES,
     seconds: float,
     with_peak: bool = True,
+    with_paper: bool = False,
 ) -> list[Row]:
     """Measure every combination that can be run here.
 
@@ -55,12 +56,15 @@ def bench_engines(
         batches: Batch sizes.
         seconds: For each combination, all rounds together.
         with_peak: Measure the machine's peak too; needs torch and onnx.
+        with_paper: Measure the paper's generator too, at batch 1 (a batch takes many seconds on a
+            CPU); needs torch and onnx.
 
     Returns:
         A row for each combination and batch: `bundle`, `version`, `engine`, `precision`, `batch`,
         `tiles_per_s`, `ms`, `peak_mib`, `gmac`, `gmac_per_s`, with a peak `peak_share`, and
-        `speed_up` over ONNX Runtime in FP32 at its best batch, of the same bundle. A combination
-        that cannot be run has a `problem` instead of figures.
+        `speed_up` over ONNX Runtime in FP32 at its best batch, of the same bundle, and with the
+        paper's generator `paper_speed_up` over that. A combination that cannot be run has a
+        `problem` instead of figures.
 
     Raises:
         ValueError: None of the batches fits a bundle, or it has none of the precisions.
@@ -73,7 +77,7 @@ def bench_engines(
     with tempfile.TemporaryDirectory() as folder:
         peaks: list[Combination] = []
         if with_peak:
-            from semsr.bench.peak import write_peak_bundle
+            from semsr.bench.untrained import write_peak_bundle
 
             peak = Path(folder) / "peak"
             available = write_peak_bundle(peak).manifest.graphs
@@ -83,13 +87,24 @@ def bench_engines(
                 for precision, engine in pairs
                 if precision in available
             ]
+        if with_paper:
+            from semsr.bench.untrained import write_paper_bundle
+
+            paper = Path(folder) / "paper"
+            write_paper_bundle(paper)
+            combinations.append(Combination(paper, "fp32", "onnx", (1,)))
         measured, problems = _measure([*combinations, *peaks], seconds=seconds)
         reached = {
             (item.engine, item.precision): _gmac(item) * max(s.tiles_per_s for s in measured[item])
             for item in peaks
             if item in measured
         }
-    return _rows(combinations, measured, problems, reached)
+        rows = _rows(combinations, measured, problems, reached)
+    if with_paper and "problem" not in rows[-1]:
+        for row in rows:
+            if "problem" not in row:
+                row["paper_speed_up"] = row["tiles_per_s"] / rows[-1]["tiles_per_s"]
+    return rows
 
 
 def _combinations(
@@ -209,7 +224,7 @@ def format_engines(rows: Sequence[Row]) -> str:
     """Lay the rows out as a table for people."""
     lines = [
         f"{'bundle':<12} {'precision':<9} {'engine':<9} {'batch':>5} {'tiles/s':>8} {'ms':>8} "
-        f"{'MiB':>6} {'GMAC/s':>7} {'of peak':>7} {'x onnx fp32':>11}"
+        f"{'MiB':>6} {'GMAC/s':>7} {'of peak':>7} {'x onnx fp32':>11} {'x paper':>8}"
     ]
     for row in rows:
         head = f"{row['bundle']:<12} {row['precision']:<9} {row['engine']:<9}"
@@ -217,10 +232,11 @@ def format_engines(rows: Sequence[Row]) -> str:
             lines.append(f"{head} {row['problem']}")
             continue
         share = f"{row['peak_share']:>7.0%}" if "peak_share" in row else f"{'':>7}"
-        speed_up = f"{row['speed_up']:>11.2f}" if "speed_up" in row else ""
+        speed_up = f"{row['speed_up']:>11.2f}" if "speed_up" in row else f"{'':>11}"
+        paper = f"{row['paper_speed_up']:>8.1f}" if "paper_speed_up" in row else ""
         lines.append(
             f"{head} {row['batch']:>5} {row['tiles_per_s']:>8.1f} {row['ms']:>8.1f} "
-            f"{row['peak_mib']:>6.0f} {row['gmac_per_s']:>7.0f} {share} {speed_up}".rstrip()
+            f"{row['peak_mib']:>6.0f} {row['gmac_per_s']:>7.0f} {share} {speed_up} {paper}".rstrip()
         )
     return "\n".join(lines)
 

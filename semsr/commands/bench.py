@@ -38,6 +38,11 @@ def add(commands: Commands) -> None:
     )
     engine.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8])
     engine.add_argument("--no-peak", action="store_true", help="leave the machine's peak out")
+    engine.add_argument(
+        "--beside-paper",
+        action="store_true",
+        help="measure the paper's generator too (685 GMAC, random weights, ONNX Runtime FP32)",
+    )
     schedule = parser.add_argument_group("of the schedule")
     schedule.add_argument(
         "--cost-ms",
@@ -92,6 +97,7 @@ def _bench_engines(options: argparse.Namespace) -> int:
         batches=tuple(options.batch),
         seconds=options.seconds,
         with_peak=not options.no_peak,
+        with_paper=options.beside_paper,
     )
     if options.plot is not None:
         draw_engines(rows, options.plot)

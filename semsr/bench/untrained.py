@@ -1,0 +1,99 @@
+"""Bundles of random weights, to compare speeds with: speed does not depend on what was learned.
+
+The peak: a network so heavy in arithmetic that nothing else counts. Four convolutions of 256
+channels on 96x96 pixels: the weights stay in the cache, the activations are few, every runtime has
+its best kernels for it. Through the same engine and precision it gives the multiply-adds a second
+that a real network's are a share of.
+
+The paper's generator: ResNet-9 on the bicubic-enlarged tile, 685 GMAC in its cheaper, strided form.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from export.bundle import FLAGS, Bundle, Precision, npy_bytes, write_bundle
+from export.exporter import GRAPHS
+from export.int8 import quantize
+from export.parity import Reference
+from export.to_onnx import to_onnx
+from models import Generator, build_generator
+from models.cost import count_gmac
+
+
+def write_peak_bundle(path: Path) -> Bundle:
+    """Write the peak's bundle in FP32, BF16 and INT8; needs torch and onnx."""
+    generator = build_generator("rep_sr", {"channels": 256, "num_blocks": 4})
+    return _write(
+        path,
+        generator,
+        name="peak",
+        generator_name="rep_sr",
+        tile=(96, 96),
+        max_batch_size=4,
+        precisions=("fp32", "bf16", "int8"),
+    )
+
+
+def write_paper_bundle(path: Path) -> Bundle:
+    """Write the bundle of the paper's generator in FP32, strided; needs torch and onnx."""
+    generator = build_generator("resnet9", {"anti_aliased": False})
+    return _write(
+        path,
+        generator,
+        name="paper",
+        generator_name="resnet9",
+        tile=(240, 240),
+        max_batch_size=1,
+        precisions=("fp32",),
+    )
+
+
+def _write(
+    path: Path,
+    generator: Generator,
+    *,
+    name: str,
+    generator_name: str,
+    tile: tuple[int, int],
+    max_batch_size: int,
+    precisions: Sequence[Precision],
+) -> Bundle:
+    graph = to_onnx(generator, tile=tile)
+    rng = np.random.default_rng(0)
+    tiles = list(rng.integers(0, 256, (4, *tile), dtype=np.uint8))
+    golden = tiles[0][None, None]
+    files = {
+        GRAPHS["fp32"]: graph,
+        "golden/lr.npy": npy_bytes(golden),
+        "golden/sr.npy": npy_bytes(Reference(generator)(golden)),
+    }
+    if "int8" in precisions:
+        # Its pictures do not matter, so that any PSNR will do.
+        files[GRAPHS["int8"]] = quantize(graph, tiles, extremes=[], min_psnr_db=0.0).graph
+    return write_bundle(
+        path,
+        files=files,
+        manifest_fields={
+            "name": name,
+            "generator": {
+                "name": generator_name,
+                "hyper_parameters": generator.hyper_parameters,
+            },
+            "scale": generator.scale,
+            "tile": tile,
+            "halo_px": generator.receptive_radius_px or 0,
+            "gmac": count_gmac(generator.merged(), tile=tile),
+            "max_batch_size": max_batch_size,
+            "precision": "fp32",
+            "graphs": {precision: GRAPHS[precision] for precision in precisions},
+            "flags": FLAGS,
+            "window": None,
+            "source_checkpoint_sha256": hashlib.sha256(b"random weights").hexdigest(),
+            "training": {"data": "none: random weights, to measure a machine"},
+            "lr_domain": None,
+            "parity": {},
+        },
+    )
