@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from export.bundle import load_bundle
+from export.bundle import Precision, load_bundle
 from semsr.bench import engines, untrained
 from semsr.bench.engine_loop import LoopError, Speed, engine_alone
 from semsr.bench.engines import bench_engines, format_engines
@@ -82,7 +82,13 @@ def test_combination_that_cannot_run_is_a_row_with_its_reason(
 
 def test_the_papers_generator_is_the_other_yardstick(monkeypatch: pytest.MonkeyPatch) -> None:
     """At batch 1 through ONNX Runtime in FP32, in the same rounds."""
-    speeds = {"tiny_bundle": 30.0, "paper": 0.5}
+
+    def write_paper(path: Path) -> None:
+        shutil.copytree(TINY_BUNDLE, path)
+        manifest = path / "manifest.json"
+        manifest.write_text(manifest.read_text().replace('"name": "tiny"', '"name": "paper"'))
+
+    speeds = {"tiny_bundle": 30.0, engines.PAPER: 0.5}
     asked: list[tuple[str, str, tuple[int, ...]]] = []
 
     def measured(bundle: Path, engine: str, seconds: float, **options: Any) -> list[Speed]:
@@ -91,9 +97,7 @@ def test_the_papers_generator_is_the_other_yardstick(monkeypatch: pytest.MonkeyP
         return [Speed(batch=1, tiles_per_s=tiles_per_s, ms=1.0, core_ms=1.0, peak_mib=1.0)]
 
     monkeypatch.setattr(engines, "engine_alone", measured)
-    monkeypatch.setattr(
-        untrained, "write_paper_bundle", lambda path: shutil.copytree(TINY_BUNDLE, path)
-    )
+    monkeypatch.setattr(untrained, "write_paper_bundle", write_paper)
     rows = bench_engines(
         [TINY_BUNDLE],
         engines=["openvino"],
@@ -144,13 +148,14 @@ def test_engine_that_cannot_be_loaded_says_why() -> None:
 
 
 def test_peak_bundle_is_heavy_and_runs(tmp_path: Path) -> None:
-    """Over 20 GMAC a tile of 96 px, in FP32 and INT8."""
+    """Over 20 GMAC a tile of 96 px, in FP32 and INT8, and through torch."""
     bundle = write_peak_bundle(tmp_path / "peak")
 
     assert bundle.manifest.gmac > 20
     assert set(bundle.manifest.graphs) == {"fp32", "bf16", "int8"}
-    for precision in ("fp32", "int8"):
-        [speed] = engine_alone(bundle.path, "onnx", 0.1, precision=precision, batches=(1,))
+    ways: list[tuple[str, Precision]] = [("onnx", "fp32"), ("onnx", "int8"), ("torch", "fp32")]
+    for engine, precision in ways:
+        [speed] = engine_alone(bundle.path, engine, 0.1, precision=precision, batches=(1,))
         assert speed.tiles_per_s > 0
 
 

@@ -19,11 +19,13 @@ from tqdm import tqdm
 from export.bundle import Precision, load_bundle
 from semsr.bench.engine_loop import BATCH_SIZES, LoopError, Speed, engine_alone
 from service.engines import installed_engines
+from service.settings import Settings
 
 Row = dict[str, Any]
 
 ROUNDS = 3
-BASELINE = ("onnx", "fp32")
+BASELINE: tuple[str, Precision] = ("onnx", "fp32")
+PAPER = "paper"
 PEAK_BATCHES = (1, 4)
 
 
@@ -56,15 +58,16 @@ def bench_engines(
         batches: Batch sizes.
         seconds: For each combination, all rounds together.
         with_peak: Measure the machine's peak too; needs torch and onnx.
-        with_paper: Measure the paper's generator too, at batch 1 (a batch takes many seconds on a
-            CPU); needs torch and onnx.
+        with_paper: Measure the paper's generator too: on a CPU through ONNX Runtime in FP32, one
+            tile at a time (it takes many seconds), on a GPU in every way that the others are; needs
+            torch and onnx.
 
     Returns:
         A row for each combination and batch: `bundle`, `version`, `engine`, `precision`, `batch`,
         `tiles_per_s`, `ms`, `peak_mib`, `gmac`, `gmac_per_s`, with a peak `peak_share`, and
         `speed_up` over ONNX Runtime in FP32 at its best batch, of the same bundle, and with the
-        paper's generator `paper_speed_up` over that. A combination that cannot be run has a
-        `problem` instead of figures.
+        paper's generator `paper_speed_up` over that at its best. A combination that cannot be run
+        has a `problem` instead of figures.
 
     Raises:
         ValueError: None of the batches fits a bundle, or it has none of the precisions.
@@ -90,9 +93,9 @@ def bench_engines(
         if with_paper:
             from semsr.bench.untrained import write_paper_bundle
 
-            paper = Path(folder) / "paper"
+            paper = Path(folder) / PAPER
             write_paper_bundle(paper)
-            combinations.append(Combination(paper, "fp32", "onnx", (1,)))
+            combinations += _paper_combinations(paper, combinations)
         measured, problems = _measure([*combinations, *peaks], seconds=seconds)
         reached = {
             (item.engine, item.precision): _gmac(item) * max(s.tiles_per_s for s in measured[item])
@@ -100,10 +103,8 @@ def bench_engines(
             if item in measured
         }
         rows = _rows(combinations, measured, problems, reached)
-    if with_paper and "problem" not in rows[-1]:
-        for row in rows:
-            if "problem" not in row:
-                row["paper_speed_up"] = row["tiles_per_s"] / rows[-1]["tiles_per_s"]
+    if with_paper:
+        _compare_with_paper(rows)
     return rows
 
 
@@ -129,6 +130,27 @@ def _combinations(
         for precision in wanted
         for engine in engines or installed_engines(precision)
     ]
+
+
+def _paper_combinations(paper: Path, others: Sequence[Combination]) -> list[Combination]:
+    if Settings().device == "cpu":
+        engine, precision = BASELINE
+        return [Combination(paper, precision, engine, (1,))]
+    manifest = load_bundle(paper).manifest
+    return list(
+        dict.fromkeys(
+            Combination(paper, item.precision, item.engine, item.batches)
+            for item in others
+            if item.precision in manifest.graphs
+        )
+    )
+
+
+def _compare_with_paper(rows: Sequence[Row]) -> None:
+    speeds = [row["tiles_per_s"] for row in rows if row["bundle"] == PAPER and "problem" not in row]
+    for row in rows:
+        if speeds and "problem" not in row:
+            row["paper_speed_up"] = row["tiles_per_s"] / max(speeds)
 
 
 def _measure(

@@ -9,6 +9,7 @@ The paper's generator: ResNet-9 on the bicubic-enlarged tile, 685 GMAC in its ch
 """
 
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import numpy as np
 
 from export.bundle import FLAGS, Bundle, Precision, npy_bytes, write_bundle
 from export.exporter import GRAPHS
+from export.fp16 import to_fp16
 from export.int8 import quantize
 from export.parity import Reference
 from export.to_onnx import to_onnx
-from models import Generator, build_generator
+from models import Generator, build_generator, save_generator
 from models.cost import count_gmac
 
 
@@ -38,7 +40,7 @@ def write_peak_bundle(path: Path) -> Bundle:
 
 
 def write_paper_bundle(path: Path) -> Bundle:
-    """Write the bundle of the paper's generator in FP32, strided; needs torch and onnx."""
+    """Write the strided form in FP32, FP16 and BF16; needs torch and onnx."""
     generator = build_generator("resnet9", {"anti_aliased": False})
     return _write(
         path,
@@ -46,8 +48,8 @@ def write_paper_bundle(path: Path) -> Bundle:
         name="paper",
         generator_name="resnet9",
         tile=(240, 240),
-        max_batch_size=1,
-        precisions=("fp32",),
+        max_batch_size=64,
+        precisions=("fp32", "fp16", "bf16"),
     )
 
 
@@ -65,11 +67,19 @@ def _write(
     rng = np.random.default_rng(0)
     tiles = list(rng.integers(0, 256, (4, *tile), dtype=np.uint8))
     golden = tiles[0][None, None]
+    training = {"data": "none: random weights, to measure a machine"}
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "model.safetensors"
+        save_generator(checkpoint, generator, training=training)
+        weights = checkpoint.read_bytes()
     files = {
         GRAPHS["fp32"]: graph,
+        "model.safetensors": weights,
         "golden/lr.npy": npy_bytes(golden),
         "golden/sr.npy": npy_bytes(Reference(generator)(golden)),
     }
+    if "fp16" in precisions:
+        files[GRAPHS["fp16"]] = to_fp16(graph)
     if "int8" in precisions:
         # Its pictures do not matter, so that any PSNR will do.
         files[GRAPHS["int8"]] = quantize(graph, tiles, extremes=[], min_psnr_db=0.0).graph
@@ -91,8 +101,8 @@ def _write(
             "graphs": {precision: GRAPHS[precision] for precision in precisions},
             "flags": FLAGS,
             "window": None,
-            "source_checkpoint_sha256": hashlib.sha256(b"random weights").hexdigest(),
-            "training": {"data": "none: random weights, to measure a machine"},
+            "source_checkpoint_sha256": hashlib.sha256(weights).hexdigest(),
+            "training": training,
             "lr_domain": None,
             "parity": {},
         },
