@@ -2,10 +2,14 @@
 
 Neither uvicorn nor httptools bounds a head: one connection that sends header lines for ever takes
 memory and, since the parser looks at everything again, the event loop's time.
+
+Head and body of an answer leave in one system call: uvicorn writes them one after the other, and
+the first, small one wakes the client, which takes as long as sending a whole picture.
 """
 
 import asyncio
 import socket
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -13,6 +17,8 @@ MAX_HEAD_BYTES = 65_536
 # Where a request finds its connection in its ASGI scope's extensions.
 CONNECTION = "semsr.connection"
 _ESTABLISHED = 1  # tcp_states.h
+# Any head, and small answers whole.
+_MAX_HELD_BYTES = 4096
 
 
 class Connection:
@@ -48,6 +54,46 @@ class Connection:
             self._transport.abort()
 
 
+class JoinedWrites:
+    """A transport on which a small piece waits for what follows it, until the loop's next turn."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the transport has)
+        """Everything else is the transport's own."""
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send data, after what is held."""
+        size = len(data)
+        if not size:
+            return
+        if size + self._held_bytes <= _MAX_HELD_BYTES:
+            if not self._held:
+                self._loop.call_soon(self._flush)
+            self._held.append(data)
+            self._held_bytes += size
+        elif self._held:
+            held, self._held, self._held_bytes = self._held, [], 0
+            self._transport.writelines([*held, data])
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        held, self._held, self._held_bytes = self._held, [], 0
+        if held and not self._transport.is_closing():
+            self._transport.writelines(held)
+
+
 def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[HttpToolsProtocol]:
     """Make a protocol class for `uvicorn.Config(http=…)`.
 
@@ -65,7 +111,8 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
         _deadline: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
+            joined = JoinedWrites(transport, self.loop)
+            super().connection_made(cast("asyncio.Transport", joined))
             self._connection = Connection(transport)
             self._connection.set_send_timeout(send_timeout_s)
             self._begin_head()

@@ -102,6 +102,8 @@ class RequestMiddleware:
         self._common_headers = common_headers
         self._access = access
         self._lines = lines
+        # Finding a metric by its labels takes longer than counting it.
+        self._known: dict[tuple[str, int, str, str | None], Callable[[float], None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -173,19 +175,45 @@ class RequestMiddleware:
         finally:
             self._finish(scope, status, time.perf_counter() - started_s, facts)
 
+    def _record(
+        self, route: str, code: int, priority: str, model: str | None
+    ) -> Callable[[float], None]:
+        """Return what counts and times answers of that kind."""
+        key = route, code, priority, model
+        if key not in self._known:
+            self._known[key] = self._make_record(route, code, priority, model)
+        return self._known[key]
+
+    def _make_record(
+        self, route: str, code: int, priority: str, model: str | None
+    ) -> Callable[[float], None]:
+        metrics = self._metrics
+        requests = metrics.requests.labels(route, str(code), priority)
+        duration = metrics.request_duration.labels(route, priority)
+        of_model = None
+        if model is not None:
+            labels = model, "success" if code == 200 else "failure"
+            of_model = (
+                metrics.model_requests.labels(*labels),
+                metrics.model_request_seconds.labels(*labels),
+            )
+
+        def record(duration_s: float) -> None:
+            requests.inc()
+            duration.observe(duration_s)
+            if of_model is not None:
+                of_model[0].inc()
+                of_model[1].inc(duration_s)
+
+        return record
+
     def _finish(self, scope: Scope, status: int, duration_s: float, facts: dict[str, Any]) -> None:
         path = scope["path"]
         route = _route(path)
         # No answer at all: the client left first. 499 is the code that logs use for it.
         code = status or 499
         priority = str(facts.get("priority", Priority.ONLINE))
-        self._metrics.requests.labels(route, str(code), priority).inc()
-        self._metrics.request_duration.labels(route, priority).observe(duration_s)
-        model = facts.get("model")
-        if model is not None:
-            outcome = "success" if code == 200 else "failure"
-            self._metrics.model_requests.labels(model, outcome).inc()
-            self._metrics.model_request_seconds.labels(model, outcome).inc(duration_s)
+        self._record(route, code, priority, facts.get("model"))(duration_s)
         emit = log.debug if path in _QUIET and code == 200 else log.info
         if code < 400 and path not in _QUIET:
             skipped = self._lines.take()

