@@ -131,8 +131,9 @@ test-all: $(DEV_READY) ## Run every quick test (PYTEST_ARGS="-k codec" for some)
 	$(DEV)/bin/pytest -n $(TEST_JOBS) $(PYTEST_ARGS)
 
 .PHONY: test-slow
-test-slow: $(DEV_READY) test-ray ## Run the tests that take minutes
+test-slow: $(DEV_READY) ## Run the tests that take minutes (PYTEST_ARGS= for some, without Ray's)
 	$(DEV)/bin/pytest -m slow $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(MAKE) test-ray)
 
 .PHONY: test-ray
 test-ray: $(RAY_READY) ## Run the tests of scans over Ray clusters, in .venv-ray

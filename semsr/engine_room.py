@@ -84,5 +84,5 @@ class EngineRoom:
 
 
 def look_ahead(model: LoadedModel, *, cores: int, io_threads: int) -> int:
-    """Tiles under way at once: as many again as engine, codecs and input/output work on."""
-    return 2 * (model.max_batch_size * model.engine.slots + cores + io_threads)
+    """Tiles under way at once: all that input/output works on, twice what engine and codecs do."""
+    return 2 * (model.max_batch_size * model.engine.slots + cores) + io_threads

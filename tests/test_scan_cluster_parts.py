@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semsr.cli import main
 from semsr.cluster.connection import WorkerSize, count_places, worker_size
 from semsr.cluster.rounds import plan_round, plan_suspects
 from semsr.cluster.scan import absolute, check_shareable
@@ -21,6 +22,7 @@ from semsr.cluster.tables import (
     to_bytes,
 )
 from semsr.cluster.worker import PROBE, ScanWorker, WorkerJob, WorkerModel, find_engine
+from semsr.commands.options import EXIT_USAGE
 from service.engines import load_engine
 from service.engines.identity_engine import IdentityEngine
 from service.scans.errors import MissingExtraError, ScanError
@@ -242,3 +244,19 @@ def test_without_ray_the_error_names_the_extra(tmp_path: Path) -> None:
     with pytest.raises(MissingExtraError, match=r"pip install 'semsr\[ray\]'"):
         scan(tmp_path / "lot", tmp_path / "out", cluster="local")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--worker-cpus", "2"], "--worker-cpus is for a --cluster"),
+        (["--cluster", "local", "--worker-cpus", "0"], "expected 1 at least"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is opened."""
+    code = main(["scan", "lot", "out", "--bundle", str(TINY_BUNDLE), *options])
+    assert EXIT_USAGE == code
+    assert expected in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from service.settings import Settings
 
 # Rows only: this is far more than a scan has under way.
 _LOCAL_STORE_BYTES = 256 << 20
+_CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def connected(address: str) -> Generator[Any]:
     # Before the import, which reads it: nothing is reported to anybody.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray = load_extra("ray", purpose="a scan over a cluster", extra="ray")
+    _check_listening(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address == "local":
         options |= {
@@ -64,6 +67,21 @@ def connected(address: str) -> Generator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_listening(address: str) -> None:
+    """Find out in seconds that nobody listens there; Ray itself takes minutes to say so.
+
+    Raises:
+        ScanError: Nobody does.
+    """
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator:
+        return  # `local`, `auto`, or no address at all, which Ray refuses
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise ScanError(f"the cluster {address} cannot be reached: {error}") from error
 
 
 def worker_size(nodes: list[dict[str, Any]], settings: Settings, cpus: int | None) -> WorkerSize:

@@ -19,9 +19,9 @@ _BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EISDIR, errno.EN
 class LocalStore:
     """A folder of this machine."""
 
-    # Files that wait for the disk side by side share its journal's commits: 32 gave a fifth to a
-    # third more of 0.9 MB each than 8 (ext4, a virtual disk).
-    io_threads = 32
+    # Files that wait for the disk side by side share the commits of its journal. More threads would
+    # share more, but each holds a picture.
+    io_threads = 16
 
     def __init__(self, root: Path) -> None:
         self.root = root
