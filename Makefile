@@ -16,6 +16,7 @@ DIST ?= dist
 PYTHON ?=
 PYTEST_ARGS ?=
 PEERS_ARGS ?=
+SCAN_ARGS ?=
 LOCUST_ARGS ?=
 TEST_JOBS ?= 2
 
@@ -24,6 +25,8 @@ VENV := .venv
 DEV := .venv-dev
 # pytest and hypothesis alone, put beside the packages of .venv to test the service without torch.
 TOOLS := .venv-test-tools
+# Ray beside what serves and scans, for scans over several machines alone: it is large.
+RAY := .venv-ray
 # What lists the packages of an installation, put there likewise.
 BILL := .venv-sbom-tools
 
@@ -34,6 +37,8 @@ VENV_READY := $(VENV)/.ready-$(HERE)
 DEV_READY := $(DEV)/.ready-$(HERE)
 VENV_PACKAGES := $(VENV)/.packages-$(HERE)
 DEV_PACKAGES := $(DEV)/.packages-$(HERE)
+RAY_READY := $(RAY)/.ready-$(HERE)
+RAY_PACKAGES := $(RAY)/.packages-$(HERE)
 TOOLS_READY := $(TOOLS)/.ready-$(HERE)
 BILL_READY := $(BILL)/.ready-$(HERE)
 
@@ -62,7 +67,7 @@ bench: $(VENV_READY) ## Measure the engine alone, the service over it, and nginx
 	@$(VENV)/bin/semsr bench
 
 # The figures of docs/benchmarks.md, written there by the commands themselves. They want a quiet
-# machine; SCENARIOS= and PEERS_ARGS= take less, for a try: PAGE= writes nowhere.
+# machine; SCENARIOS=, PEERS_ARGS= and SCAN_ARGS= take less, for a try: PAGE= writes nowhere.
 SCENARIOS ?= throughput low-load overload online engine-kill ceiling
 PAGE ?= docs/benchmarks.md
 LOADTESTS = $(DEV)/bin/python -m loadtests
@@ -81,6 +86,14 @@ bench-service: $(DEV_READY) ## Load the service in every way, into docs/benchmar
 .PHONY: bench-peers
 bench-peers: $(DEV_READY) ## Our modes, nginx and other serving products side by side, into docs/benchmarks.md
 	@$(LOADTESTS) peers $(INTO_PAGE) $(PEERS_ARGS)
+
+.PHONY: bench-scan
+bench-scan: $(DEV_READY) ## A nightly scan beside its cores and its disk, into docs/benchmarks.md (SCAN_ARGS=, PAGE=)
+	@$(LOADTESTS) scan $(INTO_PAGE) $(SCAN_ARGS)
+
+.PHONY: bench-scan-cluster
+bench-scan-cluster: $(RAY_READY) ## One scan on Ray clusters of this machine, into docs/benchmarks.md (SCAN_ARGS=, PAGE=)
+	@$(RAY)/bin/python -m loadtests scan-cluster $(INTO_PAGE) $(SCAN_ARGS)
 
 .PHONY: loadtest
 loadtest: $(DEV_READY) ## Locust's users against a service of its own (LOCUST_ARGS="--seconds 60 HostileUser")
@@ -118,8 +131,13 @@ test-all: $(DEV_READY) ## Run every quick test (PYTEST_ARGS="-k codec" for some)
 	$(DEV)/bin/pytest -n $(TEST_JOBS) $(PYTEST_ARGS)
 
 .PHONY: test-slow
-test-slow: $(DEV_READY) ## Run the tests that take minutes
+test-slow: $(DEV_READY) ## Run the tests that take minutes (PYTEST_ARGS= for some, without Ray's)
 	$(DEV)/bin/pytest -m slow $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,$(MAKE) test-ray)
+
+.PHONY: test-ray
+test-ray: $(RAY_READY) ## Run the tests of scans over Ray clusters, in .venv-ray
+	$(RAY)/bin/python -m pytest -m slow tests/test_scan_cluster.py
 
 .PHONY: format
 format: $(DEV_READY) ## Format the code and apply the safe fixes
@@ -160,8 +178,20 @@ $(DEV_PACKAGES): requirements/dev.txt requirements/torch.txt
 	$(DEV)/bin/python $(PIP_INSTALL) --only-binary=:all: --no-compile -r requirements/torch.txt
 	touch $@
 
+$(RAY_PACKAGES): requirements/ray.txt requirements/build.txt requirements/test.txt
+	@python="$$(PYTHON='$(PYTHON)' requirements/find-python)"
+	echo "Making $(RAY) with $$python: scans over several machines (a minute or more)"
+	rm -rf $(RAY)
+	"$$python" -m venv $(RAY)
+	$(RAY)/bin/python $(PIP_INSTALL) $(LOCKED) -r requirements/ray.txt -r requirements/build.txt -r requirements/test.txt
+	touch $@
+
 $(VENV_READY): $(VENV_PACKAGES) pyproject.toml
 	@$(VENV)/bin/python $(PIP_INSTALL) $(PROJECT)
+	touch $@
+
+$(RAY_READY): $(RAY_PACKAGES) pyproject.toml
+	@$(RAY)/bin/python $(PIP_INSTALL) $(PROJECT)
 	touch $@
 
 $(DEV_READY): $(DEV_PACKAGES) pyproject.toml
@@ -200,6 +230,7 @@ lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for new
 	compile pyproject.toml $$locks/torch-needs.in $$same --extra export -o $$locks/export.txt
 	compile pyproject.toml $$same --extra rtx -o $$locks/rtx.txt
 	compile pyproject.toml $$same --extra scan -o $$locks/scan.txt
+	compile pyproject.toml $$same --extra scan --extra ray -o $$locks/ray.txt
 	compile pyproject.toml $$same --extra loadtest -o $$locks/loadtest.txt
 	compile $$same --group build -o $$locks/build.txt
 	compile $$same --group test -o $$locks/test.txt
@@ -214,4 +245,4 @@ clean: ## Remove what was built, caches and out/ (environments stay)
 
 .PHONY: distclean
 distclean: clean ## Remove the environments too
-	@rm -rf $(VENV) $(DEV) .venv-peers
+	@rm -rf $(VENV) $(DEV) $(RAY) .venv-peers

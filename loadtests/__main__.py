@@ -63,6 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     ceiling.add_argument("--seconds", type=float, default=8.0)
     ceiling.add_argument("--workers", type=int, default=1)
 
+    scan = add("scan", _scan, "a nightly scan beside what its cores and its disk allow")
+    scan.add_argument("--engine", default="auto", help="of the real model (default: the fastest)")
+    scan.add_argument("--tiles", type=int, default=20_000, help="npy, without a model")
+    scan.add_argument("--pictures", type=int, default=500, help="PNG, with the real model")
+    scan.add_argument("--scratch", type=Path, help="folder on the disk to be measured")
+
+    scan_cluster = add("scan-cluster", _scan_cluster, "one scan on Ray clusters of this machine")
+    scan_cluster.add_argument("--tiles", type=int, default=2000)
+    scan_cluster.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4])
+    scan_cluster.add_argument("--scratch", type=Path, help="folder for lot and outputs")
+
     locust = scenarios.add_parser("locust", help="locust's users against a service; no table")
     locust.add_argument("classes", nargs="*", metavar="USER", help="PipelineUser, NightlyUser, …")
     locust.add_argument("--url", help="of a running service; without one it is started")
@@ -118,6 +129,24 @@ def _ceiling(options: argparse.Namespace) -> Result:
     from loadtests.scenarios.ceiling import run
 
     return run(options.bundle, rates=options.rate, seconds=options.seconds, workers=options.workers)
+
+
+def _scan(options: argparse.Namespace) -> Result:
+    from loadtests.scenarios.scan import run
+
+    return run(
+        options.bundle,
+        engine=options.engine,
+        tiles=options.tiles,
+        pictures=options.pictures,
+        scratch=options.scratch,
+    )
+
+
+def _scan_cluster(options: argparse.Namespace) -> Result:
+    from loadtests.scenarios.scan_cluster import run
+
+    return run(options.bundle, tiles=options.tiles, nodes=options.nodes, scratch=options.scratch)
 
 
 def _locust(options: argparse.Namespace) -> int:

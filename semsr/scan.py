@@ -1,14 +1,12 @@
 """`semsr scan`: a whole lot through the service's own code, without a server."""
 
 import asyncio
-import math
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,11 @@ import uvloop
 from tqdm import tqdm
 
 from export.bundle import load_bundle
+from semsr.engine_room import EngineRoom, look_ahead
 from semsr.scan_report import ScanReport
-from service.admission import Places
-from service.batch_reporter import BatchReporter
-from service.batcher import Batcher
 from service.engines import load_engine
 from service.engines.cpu import available_cpus
-from service.loading import BATCH_OVERHEAD_S, EngineLoader, LoadedModel, load_model
-from service.metrics import Metrics
-from service.request import TileRequest
+from service.loading import EngineLoader, LoadedModel, load_model
 from service.scans.errors import ScanError, StoreLostError
 from service.scans.journal import Journal
 from service.scans.manifest import write_manifest
@@ -41,14 +35,9 @@ from service.scans.rows import Counts
 from service.scans.scan import Scan, ScanOptions
 from service.scans.sources import Listed
 from service.scans.work_folder import WorkFolder
-from service.scheduling.costs import BatchCosts
 from service.scheduling.scheduler import Priority
 from service.settings import Settings
-from service.upscaler import Answer, Upscaler
 
-# The scan's own look-ahead bounds what is under way; the batcher's places must not refuse it.
-_PLACES = 100_000
-_WATCH_PERIOD_S = 1.0
 _SHOWN_FAILURES = 10
 
 
@@ -85,7 +74,11 @@ def run_scan(
         try:
             prepared = prepare(request, model, folder, verify=verify)
             try:
-                return _run_prepared(prepared, model, settings, work)
+                return run_prepared(
+                    prepared,
+                    work,
+                    lambda show: uvloop.run(_scan(prepared, model, settings, show)),
+                )
             finally:
                 prepared.close()
         finally:
@@ -139,9 +132,17 @@ def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str
     }
 
 
-def _run_prepared(
-    prepared: PreparedScan, model: LoadedModel, settings: Settings, work: Path
+def run_prepared(
+    prepared: PreparedScan, work: Path, compute: Callable[[Callable[[Counts], None]], bool]
 ) -> ScanReport:
+    """Compute what is pending, finish the sink, write the manifest.
+
+    Args:
+        prepared: The scan.
+        work: Folder of the journal.
+        compute: Computes and records what is pending, calling its argument after every group of
+            tiles; returns whether a signal stopped it, raises ScanError.
+    """
     journal = prepared.journal
     before = journal.counts()
     started_s = time.perf_counter()
@@ -161,7 +162,7 @@ def _run_prepared(
             bar.update(counts.done + counts.failed - bar.n)
 
         try:
-            was_stopped = uvloop.run(_scan(prepared, model, settings, show))
+            was_stopped = compute(show)
         except ScanError as error:
             ended_by = str(error)
     seconds = time.perf_counter() - started_s
@@ -213,28 +214,17 @@ async def _scan(
     Raises:
         ScanError: The source, the sink or the engine is lost.
     """
-    codec_threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="codec")
-    batcher, upscaler = _engine_room(model, settings, codec_threads)
-
-    async def upscale(body: bytes, request: TileRequest) -> Answer:
-        with upscaler.admit(priority=request.priority) as admission:
-            return await upscaler.upscale(body, request, admission)
-
-    manifest = model.bundle.manifest
+    room = EngineRoom(model, settings, cores=available_cpus())
+    io_threads = max(prepared.source.io_threads, prepared.sink.io_threads)
     scan = Scan(
         prepared.source,
         prepared.sink,
         prepared.journal,
-        upscale,
-        ScanOptions(
-            scale=manifest.scale,
-            tile_bytes=manifest.tile[0] * manifest.tile[1],
-            look_ahead=_look_ahead(prepared, model),
-            # Nobody else is served: the class that may use every slot.
-            priority=Priority.ONLINE,
-            window=prepared.request.window,
-            answer_dtype=prepared.request.answer_dtype,
-            pixel_size=prepared.request.pixel_size,
+        room.upscale,
+        scan_options(
+            prepared.request,
+            model,
+            look_ahead=look_ahead(model, cores=available_cpus(), io_threads=io_threads),
         ),
         on_progress=on_progress,
     )
@@ -242,7 +232,7 @@ async def _scan(
     stopped = _stop_on_signals(scan, work)
     try:
         done, _ = await asyncio.wait(
-            {work, watch := asyncio.create_task(_watch(batcher, settings.engine_timeout_s))},
+            {work, watch := asyncio.create_task(room.watch())},
             return_when=asyncio.FIRST_COMPLETED,
         )
         if watch in done:
@@ -255,47 +245,23 @@ async def _scan(
         except asyncio.CancelledError:
             return True
     finally:
-        batcher.close()
-        await batcher.join(settings.shutdown_timeout_s)
-        codec_threads.shutdown()
+        await room.close()
     return stopped.is_set()
 
 
-def _look_ahead(prepared: PreparedScan, model: LoadedModel) -> int:
-    """Tiles under way at once: as many again as engine, codecs and input/output work on."""
-    io_threads = max(prepared.source.io_threads, prepared.sink.io_threads)
-    return 2 * (model.max_batch_size * model.engine.slots + available_cpus() + io_threads)
-
-
-def _engine_room(
-    model: LoadedModel, settings: Settings, codec_threads: Executor
-) -> tuple[Batcher, Upscaler]:
-    """Put the model to work as the service does, with nobody to share it with."""
-    metrics = Metrics()
-    reporter = BatchReporter(
-        metrics,
-        model=model.name,
-        version=model.bundle.version,
-        precision=model.engine.precision,
-        on_loop_failure=lambda _: None,  # the batcher then refuses, and the scan ends
+def scan_options(request: ScanRequest, model: LoadedModel, *, look_ahead: int) -> ScanOptions:
+    """Say how tiles are read and written."""
+    manifest = model.bundle.manifest
+    return ScanOptions(
+        scale=manifest.scale,
+        tile_bytes=manifest.tile[0] * manifest.tile[1],
+        look_ahead=look_ahead,
+        # Nobody else is served: the class that may use every slot.
+        priority=Priority.ONLINE,
+        window=request.window,
+        answer_dtype=request.answer_dtype,
+        pixel_size=request.pixel_size,
     )
-    batcher = Batcher(
-        model.engine,
-        costs=BatchCosts(model.batch_s, overhead_s=BATCH_OVERHEAD_S),
-        max_queue=_PLACES,
-        online_budget_s=math.inf,
-        observer=reporter,
-    )
-    batcher.start()
-    upscaler = Upscaler(
-        batcher,
-        model.bundle.manifest,
-        metrics,
-        places=Places(_PLACES, metrics),
-        codec_threads=codec_threads,
-        max_pixels=settings.max_pixels,
-    )
-    return batcher, upscaler
 
 
 def _stop_on_signals(scan: Scan, work: asyncio.Task[None]) -> asyncio.Event:
@@ -313,16 +279,3 @@ def _stop_on_signals(scan: Scan, work: asyncio.Task[None]) -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     return stopped
-
-
-async def _watch(batcher: Batcher, timeout_s: float) -> None:
-    """End when the engine hangs.
-
-    Raises:
-        ScanError: It does.
-    """
-    while True:
-        await asyncio.sleep(_WATCH_PERIOD_S)
-        if batcher.oldest_batch_s() > timeout_s:
-            break
-    raise ScanError(f"the engine has worked on one batch for {timeout_s:g} s")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semsr.cluster.scan import run_cluster_scan
 from semsr.scan import run_scan
 from semsr.scan_report import ScanReport
 from service.scans.preparation import ScanRequest
@@ -51,17 +52,18 @@ def scan(source: object, sink: object, **options: Any) -> ScanReport:
     Args:
         source: Path or URL.
         sink: Path or URL.
-        options: `resume`, `verify`, `work`, `settings` and `engine_loader` as `run_scan`, or
-            those of a `ScanRequest`.
+        options: `resume`, `verify`, `work`, `settings` and `engine_loader` as `run_scan`,
+            `cluster` and `worker_cpus` as `run_cluster_scan`, or those of a `ScanRequest`.
     """
-    own = {
-        name: options.pop(name) for name in ("resume", "verify", "engine_loader") if name in options
-    }
+    names = ("resume", "verify", "engine_loader", "cluster", "worker_cpus")
+    own = {name: options.pop(name) for name in names if name in options}
     work = options.pop("work", None) or Path(f"{sink}.scan")
     chosen = options.pop("settings", None) or settings()
     request = ScanRequest(
         source=str(source), sink=str(sink), **{"manifest": "csv", "patience_s": 1.0, **options}
     )
+    if "cluster" in own:
+        return run_cluster_scan(request, settings=chosen, work=work, **own)
     return run_scan(request, settings=chosen, work=work, **own)
 
 

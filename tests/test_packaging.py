@@ -26,6 +26,7 @@ LOCKED_EXTRAS = {
     "openvino.txt": ["openvino"],
     "rtx.txt": ["rtx"],
     "scan.txt": ["scan"],
+    "ray.txt": ["scan", "ray"],
     "train.txt": ["train"],
     "export.txt": ["export"],
     "loadtest.txt": ["loadtest"],

@@ -14,7 +14,9 @@ from semsr.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from semsr.scan_report import ScanReport
     from service.scans.preparation import ScanRequest
+    from service.settings import Settings
 
 
 def add(commands: Commands) -> None:
@@ -44,6 +46,18 @@ def add(commands: Commands) -> None:
         "--work", type=Path, help="folder of the journal (default: SINK.scan beside a local sink)"
     )
     parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="compute on a Ray cluster (extra ray): ray://HOST:10001; HOST:6379 or auto on one of "
+        "its machines; local: one that is started here",
+    )
+    parser.add_argument(
+        "--worker-cpus",
+        type=int,
+        metavar="N",
+        help="CPUs of each worker of the cluster (default: SEMSR_THREADS, or a machine's)",
+    )
+    parser.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -66,7 +80,7 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
-    from semsr.scan import dry_run, run_scan
+    from semsr.scan import dry_run
     from service.logs import configure_logs
     from service.memory import keep_freed_memory
     from service.scans.preparation import work_folder
@@ -91,14 +105,38 @@ def _run(options: argparse.Namespace) -> int:
         text = "\n".join(f"{name}: {value}" for name, value in row.items())
         print_rows([row], text, as_json=options.json)
         return 0
-    report = run_scan(
-        request, settings=settings, work=work, resume=options.resume, verify=options.verify
-    )
+    report = _scan(options, request, settings, work)
     print_rows([report.row()], report.text(), as_json=options.json)
     sys.stdout.flush()
     if report.was_stopped:
         return EXIT_INTERRUPTED
     return 0 if report.is_complete else EXIT_FAILED
+
+
+def _scan(
+    options: argparse.Namespace, request: "ScanRequest", settings: "Settings", work: Path
+) -> "ScanReport":
+    if options.worker_cpus is not None and options.worker_cpus < 1:
+        raise UsageError(f"--worker-cpus is {options.worker_cpus}; expected 1 at least")
+    if options.cluster is None:
+        if options.worker_cpus is not None:
+            raise UsageError("--worker-cpus is for a --cluster; SEMSR_THREADS is for this machine")
+        from semsr.scan import run_scan
+
+        return run_scan(
+            request, settings=settings, work=work, resume=options.resume, verify=options.verify
+        )
+    from semsr.cluster.scan import run_cluster_scan
+
+    return run_cluster_scan(
+        request,
+        settings=settings,
+        work=work,
+        cluster=options.cluster,
+        worker_cpus=options.worker_cpus,
+        resume=options.resume,
+        verify=options.verify,
+    )
 
 
 def _request(options: argparse.Namespace) -> "ScanRequest":

@@ -6,12 +6,13 @@ from types import ModuleType
 from service.scans.errors import MissingExtraError
 
 
-def load_extra(module: str, *, purpose: str) -> ModuleType:
-    """Import a module of the extra `scan`.
+def load_extra(module: str, *, purpose: str, extra: str = "scan") -> ModuleType:
+    """Import a module of an extra.
 
     Args:
         module: Its name.
         purpose: What needs it, for the message.
+        extra: The extra that has it.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -22,5 +23,5 @@ def load_extra(module: str, *, purpose: str) -> ModuleType:
         package = module.partition(".")[0]
         raise MissingExtraError(
             f"{purpose} needs the package {package} ({error}); install the extra: "
-            "pip install 'semsr[scan]'"
+            f"pip install 'semsr[{extra}]'"
         ) from error

@@ -3,15 +3,15 @@
 import heapq
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from export.bundle import Bundle
 from service import codec
 from service.errors import ServiceError
-from service.loading import LoadedModel
 from service.metadata import PixelSize
 from service.scans.array_source import RAW
 from service.scans.errors import ScanError, TileError
@@ -23,6 +23,7 @@ from service.scans.sinks import FolderSink, Sink
 from service.scans.sources import Listed, Source, TileRef
 from service.scans.stack_formats import stack_format
 from service.scans.stack_sink import StackSink, TileFormat
+from service.scans.stores import Store
 from service.scans.work_folder import WorkFolder
 from service.window import Window
 
@@ -30,6 +31,8 @@ STACK_SUFFIXES = (".zarr", ".h5", ".hdf5", ".tif", ".tiff")
 # Tiles that are looked at to learn the size of a stack's tiles.
 _MOST_PROBED = 100
 _MAX_PIXELS = 1 << 28
+# The journal's fact that holds the output shape of a stack's tiles.
+STACK_TILE = "stack_tile"
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,44 @@ class ScanRequest:
     def is_stack(self) -> bool:
         """Whether the tiles go into one stack."""
         return self.sink.rstrip("/").lower().endswith(STACK_SUFFIXES)
+
+
+class RunningEngine(Protocol):
+    """What a scan is pinned to of an engine, here or on another machine."""
+
+    @property
+    def name(self) -> str:
+        """Of the engine."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """That it computes in."""
+        ...
+
+
+class ScanModel(Protocol):
+    """What a scan is pinned to; a `service.loading.LoadedModel` is one."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, for the manifest."""
+        ...
+
+    @property
+    def bundle(self) -> Bundle:
+        """The verified bundle."""
+        ...
+
+    @property
+    def engine(self) -> RunningEngine:
+        """The engine that computes."""
+        ...
+
+    @property
+    def max_batch_size(self) -> int:
+        """Largest batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -102,7 +143,7 @@ def work_folder(sink: str) -> Path:
 
 
 def prepare(
-    request: ScanRequest, model: LoadedModel, work: WorkFolder, *, verify: bool = False
+    request: ScanRequest, model: ScanModel, work: WorkFolder, *, verify: bool = False
 ) -> PreparedScan:
     """Open a scan and find out what is to be done.
 
@@ -192,7 +233,7 @@ def check_apart(source: str, **others: str) -> None:
             raise ScanError(f"the {words} {other} lies within the source {source}")
 
 
-def _pins(request: ScanRequest, model: LoadedModel) -> dict[str, Any]:
+def _pins(request: ScanRequest, model: ScanModel) -> dict[str, Any]:
     size = request.pixel_size
     return {
         "source": request.source,
@@ -228,23 +269,12 @@ def _list_skipped(skipped: Counter[str]) -> str:
 
 
 def _open_stack(
-    request: ScanRequest, model: LoadedModel, source: Source, journal: Journal, work: WorkFolder
+    request: ScanRequest, model: ScanModel, source: Source, journal: Journal, work: WorkFolder
 ) -> StackSink:
-    url = request.sink.rstrip("/")
-    folder, _, name = url.rpartition("/")
-    store = open_store(
-        folder or ("/" if url.startswith("/") else "."), patience_s=request.patience_s
-    )
-    pinned = journal.fact("stack_tile")
+    pinned = journal.fact(STACK_TILE)
     if pinned is None:
         pinned = _probe(source, request.source, model.bundle.manifest.scale)
-        journal.set_fact("stack_tile", pinned)
-    tile = TileFormat((pinned[0], pinned[1]), request.answer_dtype)
-    stack = stack_format(store, name, tile, work=work.path)
-    shards = LocalStore(work.shards)
-    if stack.keeps_shards:
-        shards = open_store(url, patience_s=request.patience_s)
-    shards.remove_parts()
+        journal.set_fact(STACK_TILE, pinned)
     attributes: dict[str, Any] = {
         "scale": model.bundle.manifest.scale,
         "model": model.name,
@@ -252,7 +282,39 @@ def _open_stack(
         "engine": model.engine.name,
         "precision": model.engine.precision,
     }
-    return StackSink(url, store, shards, stack, tile, attributes=attributes)
+    sink, shards = open_stack_sink(request, pinned, work, attributes=attributes)
+    shards.remove_parts()
+    return sink
+
+
+def open_stack_sink(
+    request: ScanRequest, shape: Sequence[int], work: WorkFolder, *, attributes: dict[str, Any]
+) -> tuple[StackSink, Store]:
+    """Open a stack as a sink.
+
+    Args:
+        request: What was asked for.
+        shape: (H, W) of every tile of it.
+        work: Where the shards of a stack lie that is assembled from them.
+        attributes: What the stack says of itself.
+
+    Returns:
+        The sink, and the store of its shards.
+
+    Raises:
+        ScanError: There can be no such stack.
+    """
+    url = request.sink.rstrip("/")
+    folder, _, name = url.rpartition("/")
+    store = open_store(
+        folder or ("/" if url.startswith("/") else "."), patience_s=request.patience_s
+    )
+    tile = TileFormat((shape[0], shape[1]), request.answer_dtype)
+    stack = stack_format(store, name, tile, work=work.path)
+    shards: Store = LocalStore(work.shards)
+    if stack.keeps_shards:
+        shards = open_store(url, patience_s=request.patience_s)
+    return StackSink(url, store, shards, stack, tile, attributes=attributes), shards
 
 
 def _probe(source: Source, url: str, scale: int) -> tuple[int, int]:

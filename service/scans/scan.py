@@ -2,10 +2,11 @@
 
     journal.pending ──read──> upscaler ──> sink.write ──> sink.sync ──> journal.record
 
-Look-ahead is bounded by places, each the memory of a tile's way through. A tile that cannot be
-read, computed or written is recorded and the scan goes on; a store that is lost ends it, and what
-was not recorded stays pending. Outcomes are recorded in groups: one fsync of a folder and one
-commit for all that came meanwhile.
+Look-ahead is bounded by places, each the memory of a tile's way to the sink; so many more may wait
+to be recorded, so that nobody who writes waits for a commit. A tile that cannot be read, computed
+or written is recorded and the scan goes on; a store that is lost ends it, and what was not recorded
+stays pending. Outcomes are recorded in groups: one fsync of a folder and one commit for all that
+came meanwhile.
 """
 
 import asyncio
@@ -20,7 +21,6 @@ from service.metadata import PixelSize
 from service.request import TileRequest
 from service.scans.errors import ScanError, TileError
 from service.scans.facts import pixel_size, scaled
-from service.scans.journal import Journal
 from service.scans.rows import Counts, Outcome, PendingTile
 from service.scans.sinks import Computed, Sink
 from service.scans.sources import Source, SourceImage
@@ -39,6 +39,26 @@ class Upscale(Protocol):
 
     def __call__(self, body: bytes, request: TileRequest) -> Awaitable[Answer]:
         """Raises what `Upscaler.admit` and `Upscaler.upscale` raise."""
+        ...
+
+
+class Ledger(Protocol):
+    """What is to be done and what was: the journal, or a part of it on another machine."""
+
+    def pending(self) -> Iterator[PendingTile]:
+        """Yield the pending tiles in the order of their positions; safe for `record` meanwhile."""
+        ...
+
+    def counts(self) -> Counts:
+        """Count the tiles."""
+        ...
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Note what became of tiles, all or none of them; in any thread.
+
+        Raises:
+            StoreLostError: It cannot be written.
+        """
         ...
 
 
@@ -72,7 +92,7 @@ class Scan:
         self,
         source: Source,
         sink: Sink,
-        journal: Journal,
+        journal: Ledger,
         upscale: Upscale,
         options: ScanOptions,
         *,
@@ -100,6 +120,7 @@ class Scan:
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="scan-commit")
         self._look_ahead = max(options.look_ahead, 2 * sink.unit_tiles)
         self._places = _Places(self._look_ahead)
+        self._unrecorded = _Places(2 * self._look_ahead)
         self._written: asyncio.Queue[tuple[list[Outcome], asyncio.Future[None]]] = asyncio.Queue()
         self._counts = journal.counts()
         self._stopping = False
@@ -108,7 +129,7 @@ class Scan:
     def stop(self) -> None:
         """Begin no more tiles; those under way are finished."""
         self._stopping = True
-        self._places.open()
+        self._open_places()
 
     async def run(self) -> None:
         """Compute every pending tile, or until `stop`.
@@ -124,7 +145,6 @@ class Scan:
                 # Its tiles stay pending from here until their outcomes are recorded.
                 places = await self._take_places(unit)
                 if self._stopping or self._failure is not None:
-                    self._places.give_back(places)
                     break
                 task = asyncio.create_task(self._finish_unit(unit, places))
                 tasks.add(task)
@@ -159,21 +179,34 @@ class Scan:
         # A file's head makes no second tile of it.
         places = sum(max(1, t.ref.size_bytes // self._options.tile_bytes) for t in unit)
         places = min(places, self._look_ahead)
+        await self._unrecorded.take(len(unit))
         await self._places.take(places)
         return places
 
     async def _finish_unit(self, unit: list[PendingTile], places: int) -> None:
         try:
-            results = await asyncio.gather(*(self._compute(tile) for tile in unit))
-            computed = [result for result in results if isinstance(result, Computed)]
-            outcomes = [result for result in results if isinstance(result, Outcome)]
-            outcomes += await self._in_thread(lambda: self._sink.write(unit, computed))
+            try:
+                outcomes = await self._write(unit)
+            finally:
+                # The pictures are gone with the call; what waits to be recorded are rows.
+                self._places.give_back(places)
             await self._record(outcomes)
         except Exception as error:  # raised by `run`: the first one says why the scan ends
             self._failure = self._failure or error
-            self._places.open()
+            self._open_places()
         finally:
-            self._places.give_back(places)
+            self._unrecorded.give_back(len(unit))
+
+    async def _write(self, unit: list[PendingTile]) -> list[Outcome]:
+        """Compute tiles and write them; raises as `_compute` and `Sink.write`."""
+        results = await asyncio.gather(*(self._compute(tile) for tile in unit))
+        computed = [result for result in results if isinstance(result, Computed)]
+        outcomes = [result for result in results if isinstance(result, Outcome)]
+        return outcomes + await self._in_thread(lambda: self._sink.write(unit, computed))
+
+    def _open_places(self) -> None:
+        self._places.open()
+        self._unrecorded.open()
 
     async def _compute(self, tile: PendingTile) -> Computed | Outcome:
         """Read and super-resolve one tile.

@@ -12,7 +12,17 @@ from loadtests.machine import describe_machine, machine_line
 from loadtests.results import Column, Result, publish, write_into_page
 
 ROOT = Path(__file__).parents[2]
-SCENARIOS = ("throughput", "low-load", "overload", "online", "engine-kill", "peers", "ceiling")
+SCENARIOS = (
+    "throughput",
+    "low-load",
+    "overload",
+    "online",
+    "engine-kill",
+    "peers",
+    "ceiling",
+    "scan",
+    "scan-cluster",
+)
 
 
 def result(rows: list[dict[str, object]]) -> Result:
@@ -83,4 +93,4 @@ def test_benchmarks_page_has_a_place_for_every_scenario(
     with pytest.raises(SystemExit):
         main(["--help"])
     offered = re.findall(r"^ {4}([a-z-]+)(?:\s|$)", capsys.readouterr().out, flags=re.MULTILINE)
-    assert offered == [*SCENARIOS[:5], "peers", "ceiling", "locust"]
+    assert offered == [*SCENARIOS, "locust"]

@@ -1,0 +1,132 @@
+"""One scan on clusters of 1, 2, … nodes of this machine: the same outputs, and a lost node."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtests.machine import describe_machine
+from loadtests.results import Column, Result, Row
+
+_COLUMNS = [
+    Column("name", "Where"),
+    Column("seconds", "seconds, workers' start included"),
+    Column("tiles_per_s", "tiles/s"),
+    Column("done", "done"),
+    Column("outputs", "outputs"),
+    Column("computed", "tiles of the second run"),
+]
+_TILE_PX = 240
+_STORE_BYTES = 80 << 20
+
+
+def run(bundle: Path, *, tiles: int, nodes: list[int], scratch: Path | None) -> Result:
+    """Scan without a model in one process, on clusters, and on one that loses a node half-way.
+
+    Args:
+        bundle: Whose scale and tile it takes.
+        tiles: npy tiles of noise.
+        nodes: Sizes of clusters, one CPU a node; the largest loses a node in a further run.
+        scratch: Folder for lot and outputs; None takes the system's temporary one.
+
+    Raises:
+        RuntimeError: Ray is not installed, or a scan did not complete.
+    """
+    try:
+        import ray.cluster_utils  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise RuntimeError(f"{error}; run it by make bench-scan-cluster") from error
+    machine = describe_machine()
+    with tempfile.TemporaryDirectory(prefix="semsr-cluster-", dir=scratch) as name:
+        folder = Path(name)
+        _make_lot(folder / "lot", tiles)
+        alone, expected = _scan(bundle, folder, "alone", [])
+        del alone["computed"]
+        rows: list[Row] = [{"name": "one process", **alone}]
+        rows += [_on_cluster(bundle, folder, count, expected, loses=False) for count in nodes]
+        if max(nodes) > 1:
+            rows.append(_on_cluster(bundle, folder, max(nodes), expected, loses=True))
+    settings = {"engine": "identity", "tiles": tiles, "nodes": nodes}
+    notes = [
+        "Nodes are processes of one machine, a CPU each: the table shows that the outputs are the "
+        "same and what Ray costs, not how a cluster scales.",
+    ]
+    return Result("scan-cluster", machine, settings, _COLUMNS, rows, notes)
+
+
+def _make_lot(folder: Path, count: int) -> None:
+    folder.mkdir()
+    noise = np.random.default_rng(1)
+    for index in range(count):
+        tile = noise.integers(0, 256, (_TILE_PX, _TILE_PX), dtype=np.uint8)
+        np.save(folder / f"t{index:06d}.npy", tile)
+
+
+def _on_cluster(
+    bundle: Path, folder: Path, count: int, expected: dict[str, str], *, loses: bool
+) -> Row:
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
+
+    small: dict[str, Any] = {"object_store_memory": _STORE_BYTES}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**small, "num_cpus": 0, "include_dashboard": False}
+    )
+    try:
+        nodes = [cluster.add_node(num_cpus=1, **small) for _ in range(count)]
+        name = f"{count} {'node' if count == 1 else 'nodes'}"
+        if loses:
+            name += ", one killed half-way"
+            out = folder / name
+            threading.Thread(
+                target=_when_half_way,
+                args=(
+                    out,
+                    len(expected) // 2,
+                    lambda: cluster.remove_node(nodes[-1], allow_graceful=False),
+                ),
+                daemon=True,
+            ).start()
+        more = ["--cluster", cluster.address, "--worker-cpus", "1"]
+        row, outputs = _scan(bundle, folder, name, more)
+        same = "identical" if outputs == expected else "DIFFERENT"
+        again, _ = _scan(bundle, folder, name, more)
+        shutil.rmtree(folder / name)
+        return {"name": name, **row, "outputs": same, "computed": again["computed"]}
+    finally:
+        cluster.shutdown()
+
+
+def _when_half_way(out: Path, count: int, action: Any) -> None:  # noqa: ANN401
+    while not out.is_dir() or sum(1 for _ in out.glob("*.npy")) < count:
+        time.sleep(0.05)
+    action()
+
+
+def _scan(bundle: Path, folder: Path, name: str, more: list[str]) -> tuple[Row, dict[str, str]]:
+    """Run `semsr scan`; returns its figures, and the SHA-256 of every output."""
+    out = folder / name
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "semsr", "scan", str(folder / "lot"), str(out), "--bundle",
+            str(bundle), "--engine", "identity", "--manifest", "csv", "--json", *more,
+        ],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "SEMSR_LOG_LEVEL": "warning"},
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"the scan on {name} ended with {done.returncode}: {done.stdout!r}")
+    [row] = json.loads(done.stdout)
+    with (out / "manifest.csv").open(newline="") as file:
+        hashes = {line["output"]: line["output_sha256"] for line in csv.DictReader(file)}
+    kept = {key: row[key] for key in ("seconds", "tiles_per_s", "done", "computed")}
+    return kept, hashes

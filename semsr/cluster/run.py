@@ -1,0 +1,237 @@
+"""Hands pending tiles out to a cluster and records what comes back.
+
+It goes in rounds, each an execution of Ray Data: pending tiles go out in tables, their rows come
+back and are recorded as they come. What does not come back was lost with its worker. It is pending
+still, and a careful round tries it again; a tile that is lost alone too is recorded as failed.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+from semsr.cluster.conductor import Conductor, Pool, Progress
+from semsr.cluster.connection import WorkerSize, count_places
+from semsr.cluster.rounds import MOST_LOSSES, Plan, plan_round, plan_suspects
+from semsr.cluster.tables import from_bytes, outcomes_of, tile_table, to_bytes
+from semsr.cluster.worker import WorkerJob
+from service.scans.errors import ScanError
+from service.scans.preparation import PreparedScan
+from service.scans.rows import Counts, Outcome
+
+# A question that is answered with what has come, at the latest after so long.
+_WAIT_S = 0.5
+_LONGEST_ANSWER_S = 60.0
+# Nothing at all has come for so long: an engine may be built meanwhile, but not for ever.
+_LONGEST_SILENCE_S = 900.0
+_LOOK_AROUND_S = 5.0
+# Conductors that may be lost, with the machines that they are on, before anything comes.
+_MOST_CONDUCTORS = 5
+# Ray gives the machine that everything depends on this resource.
+_HEAD = {"node:__internal_head__": 0.001}
+
+
+class ClusterRun:
+    """One run over what is pending."""
+
+    def __init__(
+        self,
+        ray: Any,
+        prepared: PreparedScan,
+        job: WorkerJob,
+        size: WorkerSize,
+        *,
+        tile_bytes: int,
+        on_progress: Callable[[Counts], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            ray: Connected.
+            prepared: The scan, with its journal.
+            job: What workers do.
+            size: What each of them takes.
+            tile_bytes: Of a tile of the model's own size.
+            on_progress: Told after every group of recorded tiles.
+        """
+        self._ray = ray
+        self._journal = prepared.journal
+        self._unit_tiles = prepared.sink.unit_tiles
+        self._patience_s = prepared.request.patience_s
+        self._job = job
+        self._size = size
+        self._tile_bytes = tile_bytes
+        self._on_progress = on_progress
+        self._losses: dict[int, int] = {}
+        self._stopping = threading.Event()
+        self._conductor: Any = None
+        self._conductors_lost = 0
+        self._heard_s = self._roomy_s = time.monotonic()
+
+    def run(self) -> bool:
+        """Compute every pending tile.
+
+        Returns:
+            Whether a signal stopped it before.
+
+        Raises:
+            ScanError: The source, the sink, the engine or the cluster is lost.
+        """
+        with _signals(self._stopping):
+            try:
+                while (workers := self._wait_for_room()) and (plan := self._plan(workers)).tables:
+                    self._run_round(plan, workers)
+            except ConnectionError as error:
+                raise ScanError(f"the connection to the cluster is lost: {error}") from error
+            finally:
+                self._end_conductor()
+        return self._stopping.is_set()
+
+    def _wait_for_room(self) -> int:
+        """Return how many workers there is room for; 0 when stopping.
+
+        Raises:
+            ScanError: There has been none for too long.
+        """
+        while not self._stopping.is_set():
+            places = count_places(self._ray.nodes(), self._size)
+            if places:
+                self._roomy_s = time.monotonic()
+                return places
+            self._check_room()
+            self._stopping.wait(_WAIT_S)
+        return 0
+
+    def _plan(self, workers: int) -> Plan:
+        plan = plan_round(
+            self._journal.pending(),
+            self._losses,
+            count=self._journal.counts().pending,
+            workers=workers,
+            unit_tiles=self._unit_tiles,
+            tile_bytes=self._tile_bytes,
+        )
+        if plan.tables:
+            return plan
+        return plan_suspects(self._journal.pending(), self._losses, unit_tiles=self._unit_tiles)
+
+    def _run_round(self, plan: Plan, workers: int) -> None:
+        missing = plan.ids()
+        tables = [to_bytes(tile_table(tiles)) for tiles in plan.tables]
+        pool = Pool(min(workers, len(tables)), self._size, plan.is_careful)
+        self._heard_s = time.monotonic()
+        try:
+            conductor = self._start_conductor()
+            self._answer(conductor.begin.remote(self._job, tables, pool))
+            del tables
+            is_over = False
+            while not is_over and not self._stopping.is_set():
+                progress: Progress = self._answer(conductor.more.remote(_WAIT_S))
+                self._record(progress, missing)
+                is_over = progress.is_over
+        except self._ray.exceptions.RayActorError as error:
+            self._lose_conductor(error)
+            return
+        if is_over:
+            self._note_losses(missing)
+
+    def _record(self, progress: Progress, missing: set[int]) -> None:
+        """Record what has come.
+
+        Raises:
+            ScanError: A worker or all of Ray Data cannot go on, or nothing has come for too long.
+        """
+        for content in progress.tables:
+            outcomes, ended_by = outcomes_of(from_bytes(content))
+            # Their outputs are durable: workers see to it before they answer.
+            self._journal.record(outcomes)
+            missing.difference_update(outcome.id for outcome in outcomes)
+            for outcome in outcomes:
+                self._losses.pop(outcome.id, None)
+            if ended_by is not None:
+                raise ScanError(ended_by)
+        if progress.error is not None:
+            raise ScanError(f"the cluster cannot go on: {progress.error}")
+        now_s = time.monotonic()
+        if progress.tables:
+            self._heard_s = now_s
+            self._conductors_lost = 0
+            self._on_progress(self._journal.counts())
+        elif now_s - self._heard_s > _LONGEST_SILENCE_S:
+            raise ScanError(f"nothing has come from the cluster for {_LONGEST_SILENCE_S:g} s")
+        if now_s - self._roomy_s > _LOOK_AROUND_S:
+            if count_places(self._ray.nodes(), self._size):
+                self._roomy_s = now_s
+            self._check_room()
+
+    def _note_losses(self, lost: set[int]) -> None:
+        """Count what did not come back; what was lost too often is recorded as failed."""
+        given_up: list[Outcome] = []
+        for tile_id in lost:
+            self._losses[tile_id] = self._losses.get(tile_id, 0) + 1
+            if self._losses[tile_id] >= MOST_LOSSES:
+                del self._losses[tile_id]
+                reason = (
+                    f"its worker ended each of {MOST_LOSSES} times that it was tried: a crash, "
+                    "a hang, too little memory, or a lost machine"
+                )
+                given_up.append(Outcome(tile_id, "failed", error=reason))
+        if given_up:
+            self._journal.record(given_up)
+            self._on_progress(self._journal.counts())
+
+    def _check_room(self) -> None:
+        waited_s = time.monotonic() - self._roomy_s
+        if waited_s > self._patience_s + _LOOK_AROUND_S:
+            raise ScanError(
+                f"no machine of the cluster has had room for a worker ({self._size}) for "
+                f"{waited_s:.0f} s"
+            )
+
+    def _start_conductor(self) -> Any:
+        if self._conductor is None:
+            options = {"num_cpus": 0, "resources": _HEAD}
+            self._conductor = self._ray.remote(Conductor).options(**options).remote()
+        return self._conductor
+
+    def _end_conductor(self) -> None:
+        """Its workers end with it."""
+        if self._conductor is not None:
+            # The cluster may be what was lost.
+            with contextlib.suppress(Exception):
+                self._ray.kill(self._conductor)
+            self._conductor = None
+
+    def _lose_conductor(self, error: Exception) -> None:
+        self._end_conductor()
+        self._conductors_lost += 1
+        if self._conductors_lost > _MOST_CONDUCTORS:
+            raise ScanError(f"the cluster cannot go on: {error}") from error
+
+    def _answer(self, reference: Any) -> Any:
+        try:
+            return self._ray.get(reference, timeout=_LONGEST_ANSWER_S)
+        except self._ray.exceptions.GetTimeoutError as error:
+            raise ScanError(f"the cluster has not answered for {_LONGEST_ANSWER_S:g} s") from error
+        except self._ray.exceptions.RayTaskError as error:
+            raise ScanError(f"the cluster cannot go on: {error.cause}") from error
+
+
+@contextlib.contextmanager
+def _signals(stopping: threading.Event) -> Generator[None]:
+    """Let SIGINT and SIGTERM set an event.
+
+    What is under way on the cluster is dropped: it may take long, and is done again.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,196 @@
+"""The file to read first: a scan over a cluster, from what was asked for to its report.
+
+The journal is here; engines, source and sink are on the machines there, see `worker`. What is
+handed out and recorded, and what happens to lost tiles: see `run`.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from export.bundle import Bundle, load_bundle
+from semsr.cluster.connection import WorkerSize, connected, worker_size
+from semsr.cluster.run import ClusterRun
+from semsr.cluster.worker import PROBE, FoundEngine, WorkerJob, WorkerModel, find_engine
+from semsr.scan import run_prepared
+from semsr.scan_report import ScanReport
+from service.engines import load_engine
+from service.loading import EngineLoader
+from service.scans.errors import ScanError
+from service.scans.opening import open_store
+from service.scans.preparation import (
+    STACK_TILE,
+    ScanRequest,
+    pinned_engine,
+    prepare,
+)
+from service.scans.work_folder import WorkFolder
+from service.settings import Settings
+
+# Settings that decide what an engine computes, and how long it may take.
+_SENT = (
+    "bundle", "engine", "precision", "device", "hint", "threads", "max_batch_size", "max_pixels",
+    "cache_dir", "plan_cache", "engine_timeout_s", "shutdown_timeout_s",
+)  # fmt: skip
+# An engine may be built meanwhile, but not for ever.
+_LONGEST_LOAD_S = 900.0
+
+
+@dataclass(frozen=True)
+class EngineLabel:
+    """What a scan is pinned to of an engine that runs elsewhere."""
+
+    name: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """What a scan is pinned to (`service.scans.preparation.ScanModel`)."""
+
+    bundle: Bundle
+    engine: EngineLabel
+    max_batch_size: int
+
+    @property
+    def name(self) -> str:
+        """As a loaded model is named."""
+        return "identity" if self.engine.name == "identity" else self.bundle.manifest.name
+
+
+def run_cluster_scan(
+    request: ScanRequest,
+    *,
+    settings: Settings,
+    work: Path,
+    cluster: str,
+    worker_cpus: int | None = None,
+    resume: bool = True,
+    verify: bool = False,
+    engine_loader: EngineLoader = load_engine,
+) -> ScanReport:
+    """Run a scan, or what is left of it, over a cluster; see `semsr.scan.run_scan`.
+
+    Args:
+        request: Source, sink and how tiles are read and written.
+        settings: Bundle, engine and the rest, as for the service.
+        work: Folder of the journal, on this machine.
+        cluster: See `connection.connected`.
+        worker_cpus: CPUs of each worker, or None to decide it by what the machines have.
+        resume: Go on where an earlier run stopped; False begins anew.
+        verify: Read every output of earlier runs and compare its hash.
+        engine_loader: Loads an engine by name, on the workers; tests give their own.
+
+    Raises:
+        ScanError: The scan cannot start.
+        export.bundle.BundleError: The bundle cannot be read.
+    """
+    check_shareable(request)
+    settings = settings.model_copy(update={"bundle": settings.bundle.absolute()})
+    bundle = load_bundle(settings.bundle)
+    with WorkFolder(work) as folder, connected(cluster) as ray:
+        if not resume:
+            folder.forget()
+        if settings.engine == "auto" and (engine := pinned_engine(folder)) is not None:
+            settings = settings.model_copy(update={"engine": engine})
+        size = worker_size(ray.nodes(), settings, worker_cpus)
+        model = _worker_model(settings, engine_loader, size.cpus)
+        found = _ask_first_worker(ray, model, size)
+        if found.digest != bundle.digest:
+            raise ScanError(
+                f"the bundle {settings.bundle} of the cluster's machines is another one: "
+                f"{found.digest}; here it is {bundle.digest}"
+            )
+        label = EngineLabel(found.name, found.precision)
+        prepared = prepare(
+            request, RemoteModel(bundle, label, found.max_batch_size), folder, verify=verify
+        )
+        # From here on every worker must have what the first one has.
+        pinned = {**model.settings, "engine": found.name, "precision": found.precision}
+        pinned["max_batch_size"] = found.max_batch_size
+        try:
+            with _probe(request) as token:
+                shape = prepared.journal.fact(STACK_TILE)
+                job = WorkerJob(
+                    replace(request, source=absolute(request.source), sink=absolute(request.sink)),
+                    replace(model, settings=pinned),
+                    bundle.digest,
+                    None if shape is None else (shape[0], shape[1]),
+                    token,
+                )
+                manifest = bundle.manifest
+                tile_bytes = manifest.tile[0] * manifest.tile[1]
+                return run_prepared(
+                    prepared,
+                    work,
+                    lambda show: ClusterRun(
+                        ray, prepared, job, size, tile_bytes=tile_bytes, on_progress=show
+                    ).run(),
+                )
+        finally:
+            prepared.close()
+
+
+def check_shareable(request: ScanRequest) -> None:
+    """Refuse what only one machine can read or write.
+
+    Raises:
+        ScanError: The source would be copied to every worker, or the stack is put together from
+            shards that lie in the work folder.
+    """
+    if request.is_stack and not request.sink.rstrip("/").lower().endswith(".zarr"):
+        raise ScanError(
+            f"a scan over a cluster writes a folder or a .zarr; {request.sink} is put together "
+            "from shards in the work folder of one machine"
+        )
+    path = request.source.partition("::")[0].lower()
+    is_remote = "://" in path and not path.startswith("file://")
+    if is_remote and path.endswith((".h5", ".hdf5", ".tif", ".tiff")):
+        raise ScanError(
+            f"{request.source} would be copied to every worker: put it on a file system that all "
+            "machines share, or scan it on one machine"
+        )
+
+
+def absolute(url: str) -> str:
+    """Return a path as every process finds it, whatever its working folder is; URLs stay."""
+    path, separator, inner = url.partition("::")
+    return url if "://" in path else f"{Path(path).absolute()}{separator}{inner}"
+
+
+def _worker_model(settings: Settings, loader: EngineLoader, cores: int) -> WorkerModel:
+    values = {name: getattr(settings, name) for name in _SENT}
+    # Ray shows a worker its own GPU only, whichever that is.
+    values["device"] = settings.device.partition(":")[0]
+    values["threads"] = settings.threads or cores
+    return WorkerModel(values, loader, cores)
+
+
+def _ask_first_worker(ray: Any, model: WorkerModel, size: WorkerSize) -> FoundEngine:
+    """Load the engine once on the cluster, to learn which it is and that it works."""
+    task = ray.remote(find_engine).options(num_cpus=size.cpus, num_gpus=size.gpus, max_retries=1)
+    try:
+        return ray.get(task.remote(model), timeout=_LONGEST_LOAD_S)
+    except ray.exceptions.RayTaskError as error:
+        raise ScanError(f"no engine on the cluster: {error.cause}") from error
+    except Exception as error:  # a crash, a time-out, a lost connection
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ScanError(f"no engine on the cluster: {reason}") from error
+
+
+@contextlib.contextmanager
+def _probe(request: ScanRequest) -> Generator[str]:
+    """Put a file into the sink by which workers know it; in the end, remove what lost ones left."""
+    store = open_store(request.sink.rstrip("/"), patience_s=request.patience_s)
+    token = secrets.token_hex(16)
+    store.write(PROBE, token.encode())
+    try:
+        yield token
+    finally:
+        # Of a store that is lost the reason is known already; the next run removes it.
+        with contextlib.suppress(ScanError, OSError):
+            store.remove(PROBE)
+            store.remove_parts()

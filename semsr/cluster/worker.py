@@ -1,0 +1,234 @@
+"""What runs on the machines of a cluster: an engine that reads, computes and writes tiles itself.
+
+Rows come and rows go; the pictures are read from the source and written to the sink here. The
+class knows nothing of Ray, which makes actors of it.
+"""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from export.bundle import BundleError
+from semsr.cluster.tables import outcome_table, tiles_of
+from semsr.engine_room import EngineRoom, look_ahead
+from semsr.scan import scan_options
+from service.engines import EngineError
+from service.loading import EngineLoader, LoadedModel, load_model
+from service.memory import keep_freed_memory
+from service.scans.errors import ScanError, TileError
+from service.scans.opening import open_source, open_store
+from service.scans.preparation import ScanRequest, open_stack_sink
+from service.scans.rows import Counts, Outcome, PendingTile
+from service.scans.scan import Scan
+from service.scans.sinks import FolderSink, Sink
+from service.scans.work_folder import WorkFolder
+from service.settings import Settings
+
+# Hidden, and removed like the parts of files if its scan cannot do so.
+PROBE = ".probe.semsr-part"
+_EXIT_HUNG = 70
+# Copies of sources and shards of stacks that need a folder of this machine are refused before.
+_NO_FOLDER = Path("/nonexistent")
+
+
+@dataclass(frozen=True)
+class WorkerModel:
+    """Which engine computes; every worker must have the same.
+
+    Attributes:
+        settings: Those of the process that was started, as far as an engine needs them.
+        loader: Loads an engine by name.
+        cores: That a worker may use.
+    """
+
+    settings: dict[str, Any]
+    loader: EngineLoader
+    cores: int
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """What a worker is to do.
+
+    Attributes:
+        request: Source and sink as every machine knows them, and how tiles are read and written.
+        model: What computes.
+        digest: Of the bundle.
+        stack_tile: (H, W) of a stack's tiles, or None where the sink is a folder.
+        token: What the file `PROBE` of the sink holds.
+    """
+
+    request: ScanRequest
+    model: WorkerModel
+    digest: str
+    stack_tile: tuple[int, int] | None
+    token: str
+
+
+@dataclass(frozen=True)
+class FoundEngine:
+    """What the first worker found.
+
+    Attributes:
+        name: The engine, never `auto`.
+        precision: That it computes in.
+        max_batch_size: Largest batch.
+        digest: Of the bundle there.
+    """
+
+    name: str
+    precision: str
+    max_batch_size: int
+    digest: str
+
+
+def find_engine(model: WorkerModel) -> FoundEngine:
+    """Load, prove and warm the engine on the machine where this runs, and say what it is.
+
+    Raises:
+        ScanError: It cannot be loaded; the message names the machine.
+    """
+    loaded = _load(model)
+    try:
+        return FoundEngine(
+            loaded.engine.name,
+            loaded.engine.precision,
+            loaded.max_batch_size,
+            loaded.bundle.digest,
+        )
+    finally:
+        loaded.engine.close()
+
+
+class ScanWorker:
+    """An engine with its source and sink; called with tables of tiles from several threads."""
+
+    def __init__(self, job: WorkerJob) -> None:
+        """Load the engine and open both sides.
+
+        Raises:
+            ScanError: This machine lacks something; the message names the machine.
+        """
+        # Before the first thread of ours: every tile allocates its answer.
+        keep_freed_memory()
+        self._request = job.request
+        try:
+            self._check_sink(job)
+            self._source = open_source(
+                job.request.source,
+                spool=_NO_FOLDER,
+                patience_s=job.request.patience_s,
+            )
+        except ScanError as error:
+            raise ScanError(f"{socket.gethostname()}: {error}") from error
+        self._model = _load(job.model)
+        if self._model.bundle.digest != job.digest:
+            raise ScanError(
+                f"{socket.gethostname()}: the bundle {self._model.bundle.path} is another one: "
+                f"{self._model.bundle.digest}; expected {job.digest}"
+            )
+        self._sink = self._open_sink(job)
+        self._cores = job.model.cores
+        self._loop = uvloop.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="scan", daemon=True).start()
+        settings = Settings(**job.model.settings)
+        self._room = asyncio.run_coroutine_threadsafe(self._start(settings), self._loop).result()
+
+    def __call__(self, table: Any) -> Any:
+        """Compute tiles, each durable before its row is returned.
+
+        Args:
+            table: See `tables.tile_table`.
+
+        Returns:
+            See `tables.outcome_table`. Tiles without a row were not finished.
+        """
+        tiles = tiles_of(table)
+        return asyncio.run_coroutine_threadsafe(self._compute(tiles), self._loop).result()
+
+    async def _compute(self, tiles: Sequence[PendingTile]) -> Any:
+        block = _Block(tiles)
+        io_threads = max(self._source.io_threads, self._sink.io_threads)
+        scan = Scan(
+            self._source,
+            self._sink,
+            block,
+            self._room.upscale,
+            scan_options(
+                self._request,
+                self._model,
+                look_ahead=look_ahead(self._model, cores=self._cores, io_threads=io_threads),
+            ),
+        )
+        ended_by: str | None = None
+        try:
+            await scan.run()
+        except ScanError as error:
+            ended_by = f"{socket.gethostname()}: {error}"
+        return outcome_table(block.outcomes, ended_by=ended_by)
+
+    async def _start(self, settings: Settings) -> EngineRoom:
+        room = EngineRoom(self._model, settings, cores=self._cores)
+        self._watch = asyncio.get_running_loop().create_task(room.watch())
+        # A call that hangs cannot be taken back. The cluster sees the process end and starts
+        # another, and the tiles under way are done again or, if they are why, recorded as failed.
+        self._watch.add_done_callback(lambda _: os._exit(_EXIT_HUNG))
+        return room
+
+    def _open_sink(self, job: WorkerJob) -> Sink:
+        if job.stack_tile is None:
+            return FolderSink(
+                open_store(job.request.sink, patience_s=job.request.patience_s),
+                scale=self._model.bundle.manifest.scale,
+                answer_type=job.request.answer_type,
+            )
+        # What the stack says of itself is written by the process that finishes it.
+        work = WorkFolder(_NO_FOLDER)
+        return open_stack_sink(job.request, job.stack_tile, work, attributes={})[0]
+
+    @staticmethod
+    def _check_sink(job: WorkerJob) -> None:
+        """Make sure that this machine sees the sink that the starting process sees."""
+        store = open_store(job.request.sink, patience_s=job.request.patience_s)
+        try:
+            found = store.read(PROBE).decode("ascii", "replace")
+        except TileError as error:
+            found = str(error)
+        if found != job.token:
+            raise ScanError(
+                f"{job.request.sink} is not the folder that the scan was started with; source and "
+                f"sink must be the same on every machine: a shared file system or an object store "
+                f"({found})"
+            )
+
+
+class _Block:
+    """A part of the journal: the tiles of one table, and what became of them."""
+
+    def __init__(self, tiles: Sequence[PendingTile]) -> None:
+        self._tiles = tiles
+        self.outcomes: list[Outcome] = []
+
+    def pending(self) -> Iterator[PendingTile]:
+        yield from self._tiles
+
+    def counts(self) -> Counts:
+        return Counts(len(self._tiles), 0, 0)
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes += outcomes
+
+
+def _load(model: WorkerModel) -> LoadedModel:
+    settings = Settings(**model.settings)
+    try:
+        return load_model(settings.bundle, settings, model.loader)
+    except (BundleError, EngineError) as error:
+        raise ScanError(f"{socket.gethostname()}: {error}") from error

@@ -1,0 +1,61 @@
+"""Engines for the tests of scans over a cluster; its workers import them from here."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from export.bundle import Bundle
+from service.engines.identity_engine import IdentityEngine
+from service.engines.protocol import EngineError, EngineOptions, EngineOutput
+from tests.scans import SCALE
+
+# Where `NotingEngine` notes what it computes; read on the workers.
+LOG = "SEMSR_TEST_LOG"
+POISON = 37
+
+
+class NotingEngine(IdentityEngine):
+    """The identity engine, slower, with a diary that all workers share."""
+
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+        """Note the tiles, then enlarge them; warm-up batches are black."""
+        numbers = [256 * int(tile[0, 0, 0]) + int(tile[0, 0, 1]) for tile in lr if tile.any()]
+        with Path(os.environ[LOG]).open("a") as log:
+            log.write("".join(f"{number}\n" for number in numbers))
+        time.sleep(0.01 * len(numbers))
+        return super().run(lr)
+
+
+class PoisonedEngine(IdentityEngine):
+    """The identity engine; one tile ends its process."""
+
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+        """Enlarge the tiles, or crash."""
+        if any((tile[0, 0, 0], tile[0, 0, 1]) == (0, POISON) for tile in lr if tile.any()):
+            os._exit(1)
+        return super().run(lr)
+
+
+def load_noting(name: str, bundle: Bundle, options: EngineOptions) -> NotingEngine:
+    """Load an engine, see `service.engines.load_engine`."""
+    del name, bundle, options
+    return NotingEngine(scale=SCALE)
+
+
+def load_poisoned(name: str, bundle: Bundle, options: EngineOptions) -> PoisonedEngine:
+    """Load an engine, see `service.engines.load_engine`."""
+    del name, bundle, options
+    return PoisonedEngine(scale=SCALE)
+
+
+def load_once(name: str, bundle: Bundle, options: EngineOptions) -> IdentityEngine:
+    """Load an engine for the first worker and for none after it."""
+    del name, bundle, options
+    log = Path(os.environ[LOG])
+    if log.exists():
+        raise EngineError("there is one licence")
+    log.touch()
+    return IdentityEngine(scale=SCALE)

@@ -1,0 +1,12 @@
+"""A scan over a cluster in a process of its own, to be killed; see the tests.
+
+python cluster_process.py SOURCE SINK ADDRESS
+"""
+
+import sys
+
+from tests.cluster_engines import load_noting
+from tests.scans import scan
+
+if __name__ == "__main__":
+    scan(sys.argv[1], sys.argv[2], cluster=sys.argv[3], worker_cpus=1, engine_loader=load_noting)
