@@ -246,6 +246,21 @@ class Settings(BaseSettings):
             "left out (`skipped`). Everything else is always logged."
         ),
     )
+    traces_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/.+")] | None = Field(
+        default=None,
+        description=(
+            "Where OpenTelemetry traces go, by OTLP over HTTP: the whole address, such as "
+            "http://collector:4318/v1/traces (extra tracing). Unset makes none. Certificates, "
+            "headers and the like have their standard names, OTEL_EXPORTER_OTLP_…"
+        ),
+    )
+    traces_sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1.0,
+        description=(
+            "Share of the requests that are traced. One that brings a traceparent is traced if its "
+            "caller's trace is."
+        ),
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="json, console, or auto: console on a terminal, else json."
     )
