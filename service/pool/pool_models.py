@@ -77,6 +77,7 @@ class PoolModels:
         self._tasks: set[asyncio.Task[None]] = set()
         self._lifecycle: Lifecycle | None = None
         self._supervisor: SupervisorLink | None = None
+        self._pool_started = False
 
     async def start(self, lifecycle: Lifecycle) -> None:
         """Connect to the supervisor, which says which engine processes there are.
@@ -133,6 +134,7 @@ class PoolModels:
 
     def _receive(self, message: dict[str, Any]) -> None:
         if "models" in message:
+            self._pool_started = message["started"]
             self._update(message["models"])
         if "answered" in message:
             future = self._requests.pop(message["answered"], None)
@@ -154,8 +156,7 @@ class PoolModels:
             generation = _Generation(model["name"], Path(model["bundle"]), model["generation"])
             self._generations[generation.model] = generation
             generation.task = self._keep(self._open(generation, model["engines"], replaces=current))
-        if not models:
-            self._serving_in().started()
+        self._check_published()
 
     async def _open(
         self,
@@ -183,7 +184,7 @@ class PoolModels:
                     self._keep(self._retire(replaces))
             if generation.runner is not None and link.is_up:
                 generation.runner.add(link)
-            self._check_started()
+            self._check_published()
 
     async def _publish(self, generation: _Generation, hello: Hello) -> None:
         lifecycle, settings = self._serving_in(), self._settings
@@ -209,10 +210,14 @@ class PoolModels:
         lifecycle.publish(serving)
         generation.is_published = True
 
-    def _check_started(self) -> None:
-        generations = self._generations.values()
-        if all(generation.is_published for generation in generations):
+    def _check_published(self) -> None:
+        """Tell the supervisor that every model can be served here; it says when all can do so."""
+        if not all(generation.is_published for generation in self._generations.values()):
+            return
+        if self._pool_started:
             self._serving_in().started()
+        elif self._supervisor is not None:
+            self._supervisor.tell(serving=True)
 
     async def _retire(self, generation: _Generation) -> None:
         """Leave a generation when what it has under way is done."""

@@ -158,6 +158,9 @@ class Supervisor:
         # Those too that are being loaded, or are served no longer and not yet gone.
         self._alive: set[_Model] = set()
         self._fronts: list[_Child] = []
+        # Front ends that can serve every model. The kernel deals connections out, so that the pool
+        # is ready when all of them are; one that is started anew later does not turn the others.
+        self._serving: set[str] = set()
         self._channels: dict[str, Channel] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
@@ -357,9 +360,17 @@ class Supervisor:
                 child.ready.set_result(fields.get("ready", {}))
         if is_front and "process" in fields:
             self._channels[child.name].send(self._list())
+        if is_front and "serving" in fields:
+            self._serving.add(child.name)
+            if self._is_started:
+                self._tell_fronts()
+
+    @property
+    def _is_started(self) -> bool:
+        return len(self._serving) == len(self._listeners)
 
     def _list(self) -> bytes:
-        """Say which models there are, and where their engine processes listen."""
+        """Say which models there are, where their engine processes listen, and if all can serve."""
         models = [
             {
                 "name": model.name,
@@ -369,7 +380,7 @@ class Supervisor:
             }
             for model in self._models.values()
         ]
-        return orjson.dumps({"models": models})
+        return orjson.dumps({"models": models, "started": self._is_started})
 
     def _tell_fronts(self) -> None:
         for child in self._fronts:
