@@ -63,7 +63,7 @@ bench: $(VENV_READY) ## Measure the engine alone, the service over it, and nginx
 
 # The figures of docs/benchmarks.md, written there by the commands themselves. They want a quiet
 # machine; SCENARIOS= and PEERS_ARGS= take less, for a try: PAGE= writes nowhere.
-SCENARIOS ?= throughput low-load overload online engine-kill ceiling
+SCENARIOS ?= throughput low-load overload online engine-kill metrics-cost ceiling
 PAGE ?= docs/benchmarks.md
 LOADTESTS = $(DEV)/bin/python -m loadtests
 INTO_PAGE = $(if $(PAGE),--page '$(PAGE)')
