@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service import inference_routes, openapi, page
+from service import admin_routes, inference_routes, openapi, page
 from service.access import Access, read_keys
 from service.errors import ServiceError
 from service.inference import INFER_PATH, Inference
@@ -126,6 +126,7 @@ def create_app(
     )
     api.include_router(make_router(lifecycle))
     api.include_router(inference_routes.make_router(lifecycle))
+    api.include_router(admin_routes.make_router(lifecycle))
     api.include_router(page.make_router())
     # The hot routes' own addresses with any other method.
     for path in (HOT_PATH, BATCH_PATH):

@@ -45,7 +45,7 @@ ROUTES = frozenset(
     }
 )
 # What changes the service needs an admin's key.
-_ADMIN = re.compile(r"/v2/repository/models/.*")
+_ADMIN = re.compile(r"/v2/repository/models/.*|/admin/.*")
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 # What probes and Prometheus ask, who have no key, and the page, which asks people for one.
 _OPEN = _QUIET | {"/v2/health/live", "/v2/health/ready", "/"}
@@ -76,7 +76,7 @@ def _route(path: str) -> str:
         return path
     if path.startswith("/v2/"):
         return "/v2/models/infer" if path.endswith("/infer") else "/v2"
-    return "other"
+    return "/admin" if path.startswith("/admin/") else "other"
 
 
 class RequestMiddleware:
