@@ -48,7 +48,7 @@ RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --whe
 # ---- build-gpu: what a GPU host needs besides its driver. These packages come from their vendor's
 # channels and are in no lock (pyproject.toml, extra gpu). onnxruntime-gpu takes the place of onnxruntime.
 FROM build AS build-gpu
-ARG GPU_PACKAGES="onnxruntime-gpu[cuda,cudnn]~=1.31 tensorrt~=11.4 cuda-bindings~=13.0"
+ARG GPU_PACKAGES="onnxruntime-gpu[cuda,cudnn]~=1.31 tensorrt~=11.4 cuda-bindings~=13.0 nvidia-ml-py~=13.0"
 # hadolint ignore=SC2086
 RUN /opt/build/bin/pip --python /opt/semsr/bin/python uninstall --yes onnxruntime \
     && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir ${GPU_PACKAGES} \

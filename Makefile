@@ -68,7 +68,7 @@ bench: $(VENV_READY) ## Measure the engine alone, the service over it, and nginx
 
 # The figures of docs/benchmarks.md, written there by the commands themselves. They want a quiet
 # machine; SCENARIOS=, PEERS_ARGS= and SCAN_ARGS= take less, for a try: PAGE= writes nowhere.
-SCENARIOS ?= throughput low-load overload online engine-kill ceiling
+SCENARIOS ?= throughput low-load overload online engine-kill metrics-cost ceiling
 PAGE ?= docs/benchmarks.md
 LOADTESTS = $(DEV)/bin/python -m loadtests
 INTO_PAGE = $(if $(PAGE),--page '$(PAGE)')
@@ -222,7 +222,7 @@ lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for new
 	locks=requirements
 	compile() { $(COMPILE) "$$@"; }
 	# dev.txt first: it holds everything, and the others then take its versions.
-	compile pyproject.toml $$locks/torch-needs.in --extra openvino --extra rtx --extra scan --extra train --extra export --extra loadtest --group dev -o $$locks/dev.txt
+	compile pyproject.toml $$locks/torch-needs.in --extra openvino --extra rtx --extra scan --extra tracing --extra train --extra export --extra loadtest --group dev -o $$locks/dev.txt
 	same="--constraints $$locks/dev.txt"
 	compile pyproject.toml $$same -o $$locks/base.txt
 	compile pyproject.toml $$same --extra openvino -o $$locks/openvino.txt
@@ -231,6 +231,7 @@ lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for new
 	compile pyproject.toml $$same --extra rtx -o $$locks/rtx.txt
 	compile pyproject.toml $$same --extra scan -o $$locks/scan.txt
 	compile pyproject.toml $$same --extra scan --extra ray -o $$locks/ray.txt
+	compile pyproject.toml $$same --extra tracing -o $$locks/tracing.txt
 	compile pyproject.toml $$same --extra loadtest -o $$locks/loadtest.txt
 	compile $$same --group build -o $$locks/build.txt
 	compile $$same --group test -o $$locks/test.txt

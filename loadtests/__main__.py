@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     kill.add_argument("--kills", type=int, default=10)
     kill.add_argument("--period", type=float, default=6.0, help="seconds between kills")
 
+    cost = add("metrics-cost", _metrics_cost, "what recording and scraping metrics cost")
+    cost.add_argument("--seconds", type=float, default=5.0, help="of each turn")
+    cost.add_argument("--rounds", type=int, default=12, help="pairs of turns, two at least")
+    cost.add_argument("--connections", type=int, default=16)
+
     peers = add("peers", _peers, "other serving products with the same model")
     peers.add_argument("--seconds", type=float, default=8.0)
     peers.add_argument("--connections", type=int, default=16)
@@ -112,6 +117,17 @@ def _engine_kill(options: argparse.Namespace) -> Result:
     from loadtests.scenarios.engine_kill import run
 
     return run(options.bundle, kills=options.kills, period_s=options.period)
+
+
+def _metrics_cost(options: argparse.Namespace) -> Result:
+    from loadtests.scenarios.metrics_cost import run
+
+    return run(
+        options.bundle,
+        seconds=options.seconds,
+        rounds=options.rounds,
+        connections=options.connections,
+    )
 
 
 def _peers(options: argparse.Namespace) -> Result:

@@ -1,7 +1,7 @@
 """The service under load: started in a mode, with the tile that is sent to it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -106,14 +106,17 @@ def golden_tile(bundle: Bundle) -> Tile:
 
 
 @contextlib.contextmanager
-def running_service(bundle: Path, settings: dict[str, str]) -> Iterator[Target]:
+def running_service(
+    bundle: Path, settings: dict[str, str], *, command: Sequence[str] = ("-m", "service")
+) -> Iterator[Target]:
     """Serve a bundle until the block ends.
 
     Args:
         bundle: What is served.
         settings: `SEMSR_…` variables over those of the environment.
+        command: What Python runs in place of the service itself.
     """
-    with running_server({"SEMSR_BUNDLE": str(bundle), **settings}) as server:
+    with running_server({"SEMSR_BUNDLE": str(bundle), **settings}, command=command) as server:
         parts = urlsplit(server.url)
         address = (str(parts.hostname), int(parts.port or 0))
         yield Target(server.url, address, server.pid, golden_tile(load_bundle(bundle)))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,14 +44,16 @@ def running_server(
     settings: Mapping[str, str],
     *,
     python: str = sys.executable,
+    command: Sequence[str] = ("-m", "service"),
     timeout_s: float = START_TIMEOUT_S,
     verify: ssl.SSLContext | None = None,
 ) -> Iterator[ServerProcess]:
-    """Run `python -m service` on a free port until the block ends.
+    """Run the service on a free port until the block ends.
 
     Args:
         settings: `SEMSR_…` variables that are set over the environment's.
         python: Interpreter to run it with.
+        command: What it runs.
         timeout_s: Longest wait for readiness.
         verify: What the service's certificate is checked with, where it has one.
 
@@ -72,7 +74,7 @@ def running_server(
         log = Path(folder) / "service.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [python, "-m", "service"],
+                [python, *command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stderr=stream,

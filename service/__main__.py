@@ -22,6 +22,7 @@ from service.memory import keep_freed_memory
 from service.pool.supervisor import run_pool
 from service.server import serve
 from service.settings import Settings, unknown_variables
+from service.tracing import TracingError, check_tracing
 
 log = structlog.get_logger()
 
@@ -54,7 +55,8 @@ def run(settings: Settings) -> int:
         if settings.api_keys is not None:
             read_keys(settings.api_keys)
         _check_tls(settings)
-    except (KeyFileError, TlsError) as error:
+        check_tracing(settings)
+    except (KeyFileError, TlsError, TracingError) as error:
         log.error("cannot_serve", error=str(error))  # noqa: TRY400 (as above)
         return EXIT_CONFIGURATION
     if is_pool:

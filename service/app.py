@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service import inference_routes, openapi, page
+from service import admin_routes, inference_routes, openapi, page
 from service.access import Access, read_keys
 from service.errors import ServiceError
 from service.inference import INFER_PATH, Inference
@@ -24,6 +24,7 @@ from service.routes import make_router
 from service.settings import Settings
 from service.superresolve import SuperResolve
 from service.superresolve_batch import BATCH_PATH, SuperResolveBatch
+from service.tracing import Tracing, make_tracing
 
 HOT_PATH = "/superresolve"
 _OTHER_METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -40,7 +41,9 @@ class Application:
         lifecycle: What state the service is in.
     """
 
-    def __init__(self, api: FastAPI, lifecycle: Lifecycle, access: Access) -> None:
+    def __init__(
+        self, api: FastAPI, lifecycle: Lifecycle, access: Access, tracing: Tracing | None
+    ) -> None:
         self.api = api
         self.lifecycle = lifecycle
         self._superresolve = SuperResolve(lifecycle)
@@ -52,6 +55,7 @@ class Application:
             common_headers=lifecycle.common_headers,
             access=access,
             lines=LineBudget(lifecycle.settings.log_requests_per_s),
+            tracing=tracing,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,12 +92,14 @@ def create_app(
 
     Raises:
         service.access.KeyFileError: The settings name a key file that cannot be used.
+        service.tracing.TracingError: Traces are asked for and cannot be made.
     """
     access = Access(
         keys=None if settings.api_keys is None else read_keys(settings.api_keys),
         rate_per_s=settings.rate_limit_per_s,
         burst=settings.rate_limit_burst,
     )
+    tracing = make_tracing(settings, version=openapi.VERSION)
     metrics = Metrics()
     host = make_host(settings, metrics)
     lifecycle = Lifecycle(settings, metrics, host, on_failure=on_failure)
@@ -105,6 +111,8 @@ def create_app(
             yield
         finally:
             await lifecycle.stop()
+            if tracing is not None:
+                await tracing.close(lifecycle.remaining_s())
 
     api = FastAPI(
         title="semsr",
@@ -118,6 +126,7 @@ def create_app(
     )
     api.include_router(make_router(lifecycle))
     api.include_router(inference_routes.make_router(lifecycle))
+    api.include_router(admin_routes.make_router(lifecycle))
     api.include_router(page.make_router())
     # The hot routes' own addresses with any other method.
     for path in (HOT_PATH, BATCH_PATH):
@@ -126,7 +135,7 @@ def create_app(
     # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)
-    return Application(api, lifecycle, access)
+    return Application(api, lifecycle, access, tracing)
 
 
 def _only_post() -> None:

@@ -101,6 +101,7 @@ class Batcher:
         self._work = threading.Condition()
         self._closing = False
         self._failure: BaseException | None = None
+        self._suspended: str | None = None
         # Items by the time at which their batch began, to see an engine that hangs.
         self._in_flight_items: dict[_Item, float] = {}
         self._items: dict[asyncio.Future[TileResult], _Item] = {}
@@ -140,9 +141,25 @@ class Batcher:
     @property
     def unavailable(self) -> str | None:
         """Why no tile can be run now; None if it can."""
+        return self._ended or self._suspended
+
+    @property
+    def _ended(self) -> str | None:
+        """Why no tile can ever be run again."""
         if self._failure is not None:
             return "the engine loop has failed; the service must be restarted"
         return "the service is shutting down" if self._closing else None
+
+    def suspend(self, reason: str | None) -> None:
+        """Refuse tiles, and those that wait, for a reason; None takes them again.
+
+        Only those that are submitted as admitted before are run meanwhile.
+        """
+        self._suspended = reason
+        if reason is not None:
+            with self._work:
+                waiting = [entry.payload for entry in self._scheduler.take_all()]
+            self._fail(waiting, NotReady(reason, retry_after_s=1.0))
 
     def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
         """Estimate in how many seconds what waits or is under way now will be done."""
@@ -196,8 +213,8 @@ class Batcher:
         """
         if not is_admitted:
             self.check(len(tiles), deadline_s=deadline_s, priority=priority)
-        elif self.unavailable is not None:
-            raise NotReady(self.unavailable)
+        elif self._ended is not None:
+            raise NotReady(self._ended)
         now_s = time.monotonic()
         places = [None] * len(tiles) if outputs is None else outputs
         items = [

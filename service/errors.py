@@ -11,6 +11,7 @@ below the routes knows HTTP beyond the status that a class carries.
     ├── UnknownModel          404 unknown-model            no such model or version is served
     ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
     ├── RequestTimeout        408 request-timeout          the body came too slowly
+    ├── NothingKept           409 nothing-kept             there is no version to go back to
     ├── ImageTooLarge         413 image-too-large          body bytes or pixels beyond the limit
     ├── UnsupportedMediaType  415 unsupported-media-type   a content type that is not read here
     ├── UnsuitableImage       422 unsuitable-image         decodes, but wrong channels, type or size
@@ -98,6 +99,14 @@ class RequestTimeout(ServiceError):
     status = 408
     code = "request-timeout"
     title = "The request took too long to arrive"
+
+
+class NothingKept(ServiceError):
+    """A rollback is asked for, and no earlier version of the model is there any more."""
+
+    status = 409
+    code = "nothing-kept"
+    title = "There is nothing to roll back to"
 
 
 class ImageTooLarge(ServiceError):

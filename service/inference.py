@@ -13,6 +13,7 @@ from service.body import ClientGone, cancelled_on_disconnect, read_body
 from service.errors import BadRequest, UnsupportedMediaType
 from service.inference_protocol import make_answer, parse_infer
 from service.lifecycle import Lifecycle
+from service.stages import Stages
 
 INFER_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
@@ -24,6 +25,8 @@ class Inference:
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
+        duration = lifecycle.metrics.stage_duration
+        self._observe = {stage: duration.labels(stage).observe for stage in ("recv", "decode")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; errors are raised to the middleware, which answers them."""
@@ -48,7 +51,7 @@ class Inference:
                 admission.become(request.priority)
                 facts["priority"] = request.priority
                 async with cancelled_on_disconnect(receive):
-                    sr, flags, stages_s = await upscaler.run_tiles(
+                    answer = await upscaler.run_tiles(
                         request.tiles,
                         admission,
                         deadline_s=request.deadline_s,
@@ -56,17 +59,19 @@ class Inference:
                     )
             except ClientGone:
                 return
-            timing = {"recv": read_s - started_s, "decode": parsed_s - read_s, **stages_s}
-            facts["server_timing"] = ", ".join(
-                f"{stage};dur={seconds * 1e3:.2f}" for stage, seconds in timing.items()
+            arrival_s = {"recv": read_s - started_s, "decode": parsed_s - read_s}
+            for stage, seconds in arrival_s.items():
+                self._observe[stage](seconds)
+            scope["state"]["stages"] = Stages(
+                started_s, {**arrival_s, **answer.stages_s}, answer.batches
             )
-            facts["tiles"] = len(sr)
+            facts["tiles"] = len(answer.sr)
             json_size, parts = make_answer(
                 request,
                 name=serving.name,
                 version=serving.bundle.version,
-                sr=sr,
-                flags=flags,
+                sr=answer.sr,
+                flags=answer.flags,
             )
             kind = b"application/json" if json_size is None else b"application/octet-stream"
             answer_headers = [

@@ -13,6 +13,8 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -39,6 +41,23 @@ class State(enum.StrEnum):
     FAILED = "failed"
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a change of models has led to.
+
+    Attributes:
+        name: Name of the model.
+        version: Version that is served now.
+        sha: Digest of its bundle.
+        kept: Version that a rollback would bring back, or None.
+    """
+
+    name: str
+    version: str
+    sha: str
+    kept: str | None
+
+
 class ModelHost(Protocol):
     """Where models run. Tells the lifecycle of each by `publish`, then `started`, or `fail`."""
 
@@ -54,12 +73,26 @@ class ModelHost(Protocol):
         """Give every metric of the whole service now."""
         ...
 
-    async def load(self, name: str) -> None:
-        """Load a model of the settings anew and put it in place of what is served.
+    async def load(self, name: str, bundle: Path | None = None) -> Change:
+        """Load a model of the settings beside what is served, and put it in its place.
+
+        Args:
+            name: Of the model.
+            bundle: Folder of its bundle; None reads that of the last version anew.
 
         Raises:
             service.errors.UnknownModel: The settings name no such model.
             service.errors.LoadFailed: Its bundle cannot be served; what was served still is.
+        """
+        ...
+
+    async def roll_back(self, name: str) -> Change:
+        """Serve the version again that was served before, and keep the present one.
+
+        Raises:
+            service.errors.UnknownModel: The model is not served.
+            service.errors.NothingKept: No earlier version is there any more.
+            service.errors.LoadFailed: It cannot be served any more; what was served still is.
         """
         ...
 
@@ -143,6 +176,10 @@ class Lifecycle:
         self._default = self._default or serving.name
         self.metrics.model_info.labels(*_info(serving)).set(1)
         return before
+
+    def set_default(self, name: str) -> None:
+        """Name the model that requests get unasked, whichever is served first."""
+        self._default = name
 
     def withdraw(self, name: str) -> Serving:
         """Serve a model no longer.
@@ -246,11 +283,12 @@ class Lifecycle:
         self.begin_drain()
         if self._watcher is not None:
             self._watcher.cancel()
-        finished = await self.host.stop(self._remaining_s)
+        finished = await self.host.stop(self.remaining_s)
         self._settled.set()
         log.info("stopped", finished=finished)
 
-    def _remaining_s(self) -> float:
+    def remaining_s(self) -> float:
+        """Seconds that are left of the time to stop, once that has begun; never quite none."""
         assert self._stop_by_s is not None, "begin_drain sets it"  # noqa: S101 (our own invariant)
         return max(_MIN_STOP_S, self._stop_by_s - time.monotonic())
 

@@ -13,6 +13,7 @@ from service.engines import Engine, EngineError, EngineOptions
 from service.engines.auto import choose_engine
 from service.engines.cpu import available_cpus
 from service.engines.golden import verify_golden, warm_up
+from service.errors import Forbidden
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -148,3 +149,24 @@ async def load_model_in_thread(
 
     threading.Thread(target=work, name="load", daemon=True).start()
     return await future
+
+
+def find_bundle(allowed: Path | None, asked: str) -> Path:
+    """Find the folder of a bundle that an admin names.
+
+    Args:
+        allowed: The folder below which it must lie; None allows nothing.
+        asked: What was named: an address in it, or a whole one.
+
+    Raises:
+        Forbidden: It lies elsewhere, symbolic links followed.
+    """
+    if allowed is None:
+        raise Forbidden(
+            f"the bundle {asked!r} is named, and SEMSR_LOAD_FROM allows none; without a name the "
+            "model's present folder is read again"
+        )
+    path = (allowed / asked).resolve()
+    if not path.is_relative_to(allowed.resolve()):
+        raise Forbidden(f"the bundle {asked!r} does not lie in {allowed} (SEMSR_LOAD_FROM)")
+    return path

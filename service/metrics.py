@@ -164,6 +164,11 @@ class Metrics:
         self.engine_failures = self._counter(
             "semsr_engine_failures", "Batches on which the engine failed.", ()
         )
+        self.self_tests = self._counter(
+            "semsr_self_tests",
+            "Golden tiles run on engines that serve, by outcome: passed, failed or not_run.",
+            ("model", "outcome"),
+        )
         self.engine_up = Gauge(
             "semsr_engine_up",
             "Engines that are loaded and whose loop is alive.",
@@ -174,6 +179,27 @@ class Metrics:
             "Always 1; the labels say what is served.",
             ("model", "version", "engine", "precision", "sha"),
             registry=self.registry,
+        )
+        self.gpu_busy = self._gauge(
+            "semsr_gpu_busy_ratio", "Share of the time in which the GPU computed.", ("gpu",)
+        )
+        self.gpu_memory_used = self._gauge(
+            "semsr_gpu_memory_used_bytes", "Memory of the GPU that is in use.", ("gpu",)
+        )
+        self.gpu_memory = self._gauge("semsr_gpu_memory_bytes", "Memory of the GPU.", ("gpu",))
+        self.gpu_temperature = self._gauge(
+            "semsr_gpu_temperature_celsius", "Temperature of the GPU.", ("gpu",)
+        )
+        self.gpu_power = self._gauge(
+            "semsr_gpu_power_watts", "Power that the GPU's board draws.", ("gpu",)
+        )
+        self.gpu_slowed = self._gauge(
+            "semsr_gpu_slowed", "1 while the GPU is slowed down for that reason.", ("gpu", "reason")
+        )
+        self.gpu_ecc_errors = self._gauge(
+            "semsr_gpu_ecc_errors",
+            "Memory errors that ECC could not mend, since the driver was loaded.",
+            ("gpu",),
         )
         self.process_restarts = self._counter(
             "semsr_process_restarts",
@@ -188,6 +214,9 @@ class Metrics:
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
 
     def _shares(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, buckets=buckets, registry=self.registry)

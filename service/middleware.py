@@ -21,6 +21,8 @@ from service.logs import LineBudget
 from service.metrics import Metrics
 from service.problems import Problem, problem_from, rejection_reason
 from service.scheduling.scheduler import Priority
+from service.stages import Stages
+from service.tracing import RequestTrace, Tracing
 
 log = structlog.get_logger()
 
@@ -43,11 +45,13 @@ ROUTES = frozenset(
     }
 )
 # What changes the service needs an admin's key.
-_ADMIN = re.compile(r"/v2/repository/models/.*")
+_ADMIN = re.compile(r"/v2/repository/models/.*|/admin/.*")
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 # What probes and Prometheus ask, who have no key, and the page, which asks people for one.
 _OPEN = _QUIET | {"/v2/health/live", "/v2/health/ready", "/"}
 _OPEN_FOLDER = "/page/"
+# Asked every few seconds for ever: their traces would hide the others.
+_UNTRACED = _QUIET | {"/v2/health/live", "/v2/health/ready"}
 
 
 def _who(scope: Scope) -> tuple[str | None, str]:
@@ -72,7 +76,7 @@ def _route(path: str) -> str:
         return path
     if path.startswith("/v2/"):
         return "/v2/models/infer" if path.endswith("/infer") else "/v2"
-    return "other"
+    return "/admin" if path.startswith("/admin/") else "other"
 
 
 class RequestMiddleware:
@@ -86,6 +90,7 @@ class RequestMiddleware:
         common_headers: Callable[[str | None], list[tuple[bytes, bytes]]],
         access: Access,
         lines: LineBudget,
+        tracing: Tracing | None = None,
     ) -> None:
         """Wrap `app`.
 
@@ -96,6 +101,7 @@ class RequestMiddleware:
                 it comes from (None: the default one), and `connection: close` while draining.
             access: Asked before anything but health and metrics is answered.
             lines: For the log lines of requests that went well.
+            tracing: Makes traces, where they are asked for.
         """
         self._app = app
         self._metrics = metrics
@@ -104,6 +110,7 @@ class RequestMiddleware:
         self._lines = lines
         # Finding a metric by its labels takes longer than counting it.
         self._known: dict[tuple[str, int, str, str | None], Callable[[float], None]] = {}
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -116,6 +123,9 @@ class RequestMiddleware:
         scope.setdefault("state", {})
         scope["state"]["request_id"] = request_id
         scope["state"]["facts"] = facts
+        trace: RequestTrace | None = None
+        if self._tracing is not None and scope["path"] not in _UNTRACED:
+            trace = self._tracing.begin(scope, _route(scope["path"]))
         status = 0
         is_complete = False
 
@@ -123,17 +133,19 @@ class RequestMiddleware:
             nonlocal status, is_complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                total_ms = (time.perf_counter() - started_s) * 1e3
-                stages = facts.get("server_timing")
-                timing = (
-                    f"{stages}, total;dur={total_ms:.2f}" if stages else f"total;dur={total_ms:.2f}"
-                )
+                timing = f"total;dur={(time.perf_counter() - started_s) * 1e3:.2f}"
+                stages: Stages | None = scope["state"].get("stages")
+                if stages is not None:
+                    facts["server_timing"] = stages.server_timing()
+                    timing = f"{facts['server_timing']}, {timing}"
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode()),
                     (b"server-timing", timing.encode()),
                     *self._common_headers(facts.get("model")),
                 ]
+                if trace is not None:
+                    message["headers"].append((b"traceparent", trace.traceparent.encode()))
             await send(message)
             is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
@@ -173,7 +185,13 @@ class RequestMiddleware:
                 self._metrics.rejected.labels(reason).inc()
             await send_problem(send_with_id, problem)
         finally:
-            self._finish(scope, status, time.perf_counter() - started_s, facts)
+            # No answer at all: the client left first. 499 is the code that logs use for it.
+            code = status or 499
+            if trace is not None:
+                named = {**facts, "request_id": request_id}
+                trace.end(scope["state"].get("stages"), status=code, facts=named)
+                facts["trace_id"] = trace.trace_id
+            self._finish(scope, code, time.perf_counter() - started_s, facts)
 
     def _record(
         self, route: str, code: int, priority: str, model: str | None
@@ -207,11 +225,9 @@ class RequestMiddleware:
 
         return record
 
-    def _finish(self, scope: Scope, status: int, duration_s: float, facts: dict[str, Any]) -> None:
+    def _finish(self, scope: Scope, code: int, duration_s: float, facts: dict[str, Any]) -> None:
         path = scope["path"]
         route = _route(path)
-        # No answer at all: the client left first. 499 is the code that logs use for it.
-        code = status or 499
         priority = str(facts.get("priority", Priority.ONLINE))
         self._record(route, code, priority, facts.get("model"))(duration_s)
         emit = log.debug if path in _QUIET and code == 200 else log.info

@@ -134,6 +134,27 @@ class Settings(BaseSettings):
             "keep the engine busy for at most a quarter of it at a time."
         ),
     )
+    load_from: Path | None = Field(
+        default=None,
+        description=(
+            "Folder below which lie the bundles that an admin may name when a model is loaded "
+            "while the service runs; unset allows the models' present folders only."
+        ),
+    )
+    rollback_keep_s: Annotated[float, Field(ge=0, le=604_800)] = Field(
+        default=3600.0,
+        description=(
+            "Seconds for which the version of a model that another one has replaced stays loaded, "
+            "so that a rollback is instant; it takes its memory meanwhile. 0 lets it go at once."
+        ),
+    )
+    self_test_minutes: Annotated[float, Field(ge=0, le=10_080)] = Field(
+        default=10.0,
+        description=(
+            "Minutes between two runs of the golden tile on each engine that serves; one that "
+            "fails serves no longer. 0 turns the test off."
+        ),
+    )
     max_queue: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=128,
         description=(
@@ -187,6 +208,13 @@ class Settings(BaseSettings):
         description=(
             "Longest time in seconds for one batch; an engine that takes longer hangs, and the "
             "service ends with exit code 3 so that whoever watches it restarts it."
+        ),
+    )
+    front_end_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=30.0,
+        description=(
+            "pool: seconds after which a front end that gives no sign of life is killed and "
+            "started anew; its clients lose their connections."
         ),
     )
     api_keys: Path | None = Field(
@@ -244,6 +272,21 @@ class Settings(BaseSettings):
         description=(
             "Most lines a second for requests that went well; the next line says how many were "
             "left out (`skipped`). Everything else is always logged."
+        ),
+    )
+    traces_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/.+")] | None = Field(
+        default=None,
+        description=(
+            "Where OpenTelemetry traces go, by OTLP over HTTP: the whole address, such as "
+            "http://collector:4318/v1/traces (extra tracing). Unset makes none. Certificates, "
+            "headers and the like have their standard names, OTEL_EXPORTER_OTLP_…"
+        ),
+    )
+    traces_sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1.0,
+        description=(
+            "Share of the requests that are traced. One that brings a traceparent is traced if its "
+            "caller's trace is."
         ),
     )
     log_format: Literal["auto", "json", "console"] = Field(

@@ -14,6 +14,7 @@ from service.body import ClientGone, cancelled_on_disconnect, read_body
 from service.lifecycle import Lifecycle
 from service.metadata import format_pixel_size
 from service.request import asked_model, parse_request
+from service.stages import Stages
 from service.upscaler import Answer
 
 
@@ -45,9 +46,8 @@ class SuperResolve:
                     answer = await upscaler.upscale(body, request, admission)
             except ClientGone:
                 return
-            timing = {"recv": recv_s, **answer.stages_s}
-            facts["server_timing"] = ", ".join(
-                f"{stage};dur={seconds * 1e3:.2f}" for stage, seconds in timing.items()
+            scope["state"]["stages"] = Stages(
+                started_s, {"recv": recv_s, **answer.stages_s}, answer.batches
             )
             facts["tiles"] = answer.tiles
             await send({"type": "http.response.start", "status": 200, "headers": _headers(answer)})

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from service.negotiation import readable_type
 from service.quality import Quality, of_tiles
 from service.request import MULTIPART, TileRequest
 from service.scheduling.scheduler import Priority
+from service.stages import BatchTime
 from service.tile_runner import TileResult, TileRunner
 from service.window import FULL_RANGE, Window, to_uint8, to_uint16
 
@@ -52,6 +53,7 @@ class Answer:
         tiles: Tiles that the image was cut into.
         quality: What the graph said of them.
         stages_s: Seconds by stage: decode, queue, infer, encode.
+        batches: Those that ran its tiles.
     """
 
     body: bytes | memoryview
@@ -62,6 +64,23 @@ class Answer:
     tiles: int
     quality: Quality
     stages_s: dict[str, float]
+    batches: list[BatchTime]
+
+
+class TileAnswers(NamedTuple):
+    """Super-resolved tiles of the model's own size.
+
+    Attributes:
+        sr: (s*H, s*W) uint8 of each.
+        flags: (K,) float32 of each.
+        stages_s: Seconds by stage: queue, infer.
+        batches: Those that ran them.
+    """
+
+    sr: list[npt.NDArray[np.uint8]]
+    flags: list[npt.NDArray[np.float32]]
+    stages_s: dict[str, float]
+    batches: list[BatchTime]
 
 
 @dataclass(frozen=True)
@@ -241,9 +260,10 @@ class Upscaler:
                 prepared.tiles, deadline_s=request.deadline_s, priority=request.priority
             )
         )
-        sr, flags, queue_s = await _collect(
+        sr, flags, batches = await _collect(
             futures, plan, scale=self._manifest.scale, stretch=prepared.stretch
         )
+        queue_s = min(batch.queue_s for batch in batches)
         inferred_s = time.perf_counter()
         quality = self._judge(flags)
 
@@ -269,6 +289,7 @@ class Upscaler:
             tiles=plan.count,
             quality=quality,
             stages_s=stages_s,
+            batches=batches,
         )
 
     async def run_tiles(
@@ -278,7 +299,7 @@ class Upscaler:
         *,
         deadline_s: float | None,
         priority: Priority,
-    ) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]], dict[str, float]]:
+    ) -> TileAnswers:
         """Super-resolve tiles of the model's own size.
 
         Args:
@@ -286,9 +307,6 @@ class Upscaler:
             admission: Held by the caller; grown to the tiles.
             deadline_s: `time.monotonic()` after which nobody wants them, or None.
             priority: Their class.
-
-        Returns:
-            (s*H, s*W) and flags (K,) of each tile, and seconds by stage: queue, infer.
 
         Raises:
             service.errors.ServiceError: Whatever is wrong with the request or the service.
@@ -306,11 +324,12 @@ class Upscaler:
             raise
         flags = [result.flags.copy() for result in results]
         self._judge(flags)
-        queue_s = min(result.queue_s for result in results)
+        batches = list(dict.fromkeys(_batch_of(result) for result in results))
+        queue_s = min(batch.queue_s for batch in batches)
         stages_s = {"queue": queue_s, "infer": time.perf_counter() - started_s - queue_s}
         for stage, seconds in stages_s.items():
             self._observe[stage](seconds)
-        return [result.sr for result in results], flags, stages_s
+        return TileAnswers([result.sr for result in results], flags, stages_s, batches)
 
     def _judge(self, flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
         """Put the tiles' flags together, refuse what is no picture, count the rest."""
@@ -357,7 +376,7 @@ async def _collect(
     *,
     scale: int,
     stretch: Window | None,
-) -> tuple[codec.Pixels, list[npt.NDArray[np.float32]], float]:
+) -> tuple[codec.Pixels, list[npt.NDArray[np.float32]], list[BatchTime]]:
     """Wait for all tiles and put them together while they come, so that few are held at once.
 
     If one fails or the caller is cancelled, none is left in the queue.
@@ -369,21 +388,22 @@ async def _collect(
         stretch: Window of a 16-bit answer, or None for 8 bits.
 
     Returns:
-        The whole image, the flags of its tiles, and the seconds that its first tile waited.
+        The whole image, the flags of its tiles, and the batches that ran them.
     """
-    queue_s: float | None = None
+    # In order, each once.
+    batches: dict[BatchTime, None] = {}
     canvas: tiling.Canvas | None = None
     flags: list[npt.NDArray[np.float32]] = []
     try:
         for index in range(plan.count):
             # Taken out, because a finished future keeps its whole batch's output alive.
             result = await futures.popleft()
-            queue_s = result.queue_s if queue_s is None else min(queue_s, result.queue_s)
+            batches[_batch_of(result)] = None
             sr: codec.Pixels = result.sr if stretch is None else to_uint16(result.sr, stretch)
             # A copy: a view would keep the flags of the whole batch.
             flags.append(result.flags.copy())
             if plan.is_single:
-                return sr, flags, queue_s
+                return sr, flags, list(batches)
             if canvas is None:
                 canvas = tiling.Canvas(plan, scale=scale, dtype=sr.dtype)
             canvas.place(index, sr)
@@ -391,6 +411,10 @@ async def _collect(
         for future in futures:
             future.cancel()
         raise
-    if canvas is None or queue_s is None:
+    if canvas is None:
         raise ValueError("an image has at least one tile")
-    return canvas.pixels, flags, queue_s
+    return canvas.pixels, flags, list(batches)
+
+
+def _batch_of(result: TileResult) -> BatchTime:
+    return BatchTime(result.queue_s, result.infer_s, result.batch_size)

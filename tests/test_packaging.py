@@ -27,10 +27,11 @@ LOCKED_EXTRAS = {
     "rtx.txt": ["rtx"],
     "scan.txt": ["scan"],
     "ray.txt": ["scan", "ray"],
+    "tracing.txt": ["tracing"],
     "train.txt": ["train"],
     "export.txt": ["export"],
     "loadtest.txt": ["loadtest"],
-    "dev.txt": ["openvino", "rtx", "scan", "train", "export", "loadtest"],
+    "dev.txt": ["openvino", "rtx", "scan", "tracing", "train", "export", "loadtest"],
 }
 LOCKED_GROUPS = {
     "build.txt": "build",

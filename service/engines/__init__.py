@@ -20,6 +20,7 @@ __all__ = [
     "EngineOptions",
     "EngineOutput",
     "EngineSpec",
+    "device_kind",
     "installed_engines",
     "installed_module",
     "load_engine",

@@ -2,8 +2,9 @@
 
 Only engines of the bundle's precision whose runtime is installed compete. Each is measured in a
 child process, so that the serving process never loads a runtime that it does not use and never
-carries another runtime's threads. The choice is remembered by bundle, processor, core count and
-runtime versions; a restart finds it and measures nothing. With one candidate nothing is measured.
+carries another runtime's threads. The choice is remembered by bundle, processor, GPU, core count
+and runtime versions; a restart finds it and measures nothing. With one candidate nothing is
+measured.
 """
 
 import hashlib
@@ -25,11 +26,13 @@ from service.engines import (
     ENGINES,
     EngineError,
     EngineOptions,
+    device_kind,
     installed_engines,
     installed_module,
     load_engine,
 )
 from service.engines.cpu import cpu_model
+from service.engines.cuda import gpu_name
 from service.engines.golden import verify_golden
 
 FORMAT_VERSION = 1
@@ -130,7 +133,8 @@ def _key(bundle: Bundle, options: EngineOptions, candidates: list[str]) -> str:
     versions = [
         f"{name}={_version(installed_module(ENGINES[name]) or name)}" for name in candidates
     ]
-    parts = [bundle.digest, cpu_model(), json.dumps(asdict(options)), *versions]
+    gpu = "" if device_kind(options.device) == "cpu" else gpu_name(options.device)
+    parts = [bundle.digest, cpu_model(), gpu, json.dumps(asdict(options)), *versions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 

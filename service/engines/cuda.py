@@ -15,6 +15,26 @@ import numpy.typing as npt
 
 from service.engines.protocol import EngineError
 
+_MAX_NAME_BYTES = 256
+
+
+def gpu_name(device: str) -> str:
+    """Name of the GPU that `cuda` or `cuda:N` means, as its driver gives it; "" where none is.
+
+    The driver's own library and no binding: whoever asks may have none of them installed.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ""
+    handle, name = ctypes.c_int(), ctypes.create_string_buffer(_MAX_NAME_BYTES)
+    is_known = (
+        driver.cuInit(0) == 0
+        and driver.cuDeviceGet(ctypes.byref(handle), _index(device)) == 0
+        and driver.cuDeviceGetName(name, _MAX_NAME_BYTES, handle) == 0
+    )
+    return name.value.decode(errors="replace") if is_known else ""
+
 
 class Cuda:
     """One GPU; everything that it gave out is freed by `close`.
@@ -33,7 +53,7 @@ class Cuda:
                 "install the extra: gpu or rtx"
             ) from error
         self._runtime: Any = runtime
-        self._index = int(device.partition(":")[2] or 0)
+        self._index = _index(device)
         count = self._call("cudaGetDeviceCount")
         if self._index >= count:
             raise EngineError(f"engine 'tensorrt' cannot use {device}: there are {count} GPUs")
@@ -126,3 +146,7 @@ class Cuda:
         if int(status) != 0:
             raise EngineError(f"{name} failed: {status.name}")
         return results[0] if results else None
+
+
+def _index(device: str) -> int:
+    return int(device.partition(":")[2] or 0)

@@ -3,8 +3,9 @@
 import time
 
 import numpy as np
+import numpy.typing as npt
 
-from export.bundle import TOLERANCES, Bundle, psnr_db
+from export.bundle import TOLERANCES, Bundle, Golden, Precision, psnr_db
 from service.engines.buckets import batch_buckets
 from service.engines.protocol import Engine, EngineError
 
@@ -22,23 +23,36 @@ def verify_golden(engine: Engine, bundle: Bundle) -> int:
         return 0
     golden = bundle.golden()
     sr = engine.run(golden.lr).sr
-    if sr.shape != golden.sr.shape or sr.dtype != np.uint8:
-        raise EngineError(
-            f"engine {engine.name!r} gave {sr.dtype} {sr.shape} for the golden tile; "
-            f"expected uint8 {golden.sr.shape}"
-        )
-    error = np.abs(sr.astype(np.int16) - golden.sr)
-    problem = TOLERANCES[engine.precision].problem(
-        max_error=float(error.max()),
-        mean_error=float(error.mean()),
-        psnr_db=psnr_db(sr, golden.sr),
-    )
+    problem = golden_problem(sr, golden, precision=engine.precision)
     if problem:
         raise EngineError(
             f"engine {engine.name!r} in {engine.precision} differs from the golden tile of "
             f"{bundle.path}: {problem}"
         )
-    return int(error.max())
+    return int(np.abs(sr.astype(np.int16) - golden.sr).max())
+
+
+def golden_problem(
+    sr: npt.NDArray[np.uint8], golden: Golden, *, precision: Precision
+) -> str | None:
+    """Compare an engine's answer for the golden tile with the reference.
+
+    Args:
+        sr: (N, 1, scale*H, scale*W) uint8, the answer.
+        golden: Of the bundle.
+        precision: That the engine runs in; it says what is tolerated.
+
+    Returns:
+        What is wrong, or None.
+    """
+    if sr.shape != golden.sr.shape or sr.dtype != np.uint8:
+        return f"it gave {sr.dtype} {sr.shape}; expected uint8 {golden.sr.shape}"
+    error = np.abs(sr.astype(np.int16) - golden.sr)
+    return TOLERANCES[precision].problem(
+        max_error=float(error.max()),
+        mean_error=float(error.mean()),
+        psnr_db=psnr_db(sr, golden.sr),
+    )
 
 
 def warm_up(engine: Engine, bundle: Bundle, *, max_batch_size: int) -> dict[int, float]:

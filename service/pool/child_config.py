@@ -20,6 +20,7 @@ class EngineConfig:
         cpus: Cores that it may use, or None for all.
         engine: Engine that its predecessor chose, or None to choose.
         batch_s: Seconds by batch size, if its predecessor measured them.
+        digest: Of its predecessor's bundle: another one at its place is refused.
     """
 
     name: str
@@ -34,6 +35,7 @@ class EngineConfig:
     cpus: list[int] | None = None
     engine: str | None = None
     batch_s: dict[str, float] | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True)

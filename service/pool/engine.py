@@ -17,6 +17,7 @@ import orjson
 import structlog
 import uvloop
 
+from export.bundle import BundleError
 from service.batch_reporter import BatchReporter
 from service.batcher import Batcher
 from service.engines import load_engine
@@ -31,6 +32,7 @@ from service.pool.messages import Hello
 from service.pool.processes import Publisher, SupervisorLink, report_failure
 from service.scheduling.costs import BatchCosts
 from service.scheduling.scheduler import Priority
+from service.self_test import start_self_test
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -79,8 +81,9 @@ class EngineProcess:
             precision=model.engine.precision,
             batch_s=model.batch_s,
         )
+        self._listener = socket.socket(fileno=config.listener_fd)
         self._server = EngineServer(
-            socket.socket(fileno=config.listener_fd),
+            self._listener,
             self._arena,
             self._batcher,
             hello=self._hello,
@@ -103,20 +106,32 @@ class EngineProcess:
             loop.add_signal_handler(number, self._ended.set)
         self._batcher.start()
         self._server.start()
+        self_test = start_self_test(
+            self._model,
+            self._batcher,
+            name=self._hello.model,
+            metrics=self._metrics,
+            minutes=self._settings.self_test_minutes,
+            on_result=self._judge,
+        )
         tasks = [loop.create_task(self._publisher.run()), loop.create_task(self._tell_state())]
         batch_s = {str(size): seconds for size, seconds in self._hello.batch_s.items()}
         self._supervisor.tell(ready={**self._hello.__dict__, "batch_s": batch_s})
         log.info("engine_ready", model=self._hello.model, engine=self._hello.engine)
         await self._ended.wait()
+        if self_test is not None:
+            self_test.cancel()
         if not self._has_failed:
             await self._batcher.drain(self._settings.shutdown_timeout_s)
         self._server.close()
+        self._listener.close()
         self._batcher.close()
         ended = await self._batcher.join(1.0)
         if ended:
             self._model.engine.close()
         self._metrics.engine_up.set(0)
         self._publisher.publish()
+        self._supervisor.close()
         for task in tasks:
             task.cancel()
         return EXIT_FAILED if self._has_failed else EXIT_OK
@@ -125,10 +140,28 @@ class EngineProcess:
         self._has_failed = True
         self._ended.set()
 
+    def _judge(self, problem: str | None) -> None:
+        """A wrong picture is worse than none: the next process must prove itself first."""
+        if problem is not None:
+            self._fail()
+
     async def _tell_state(self) -> None:
         while True:
             self._server.tell_state()
             await asyncio.sleep(_STATE_PERIOD_S)
+
+
+def _check_same(model: LoadedModel, digest: str | None) -> None:
+    """Refuse a bundle that was put in the place of the one that this process is to serve again.
+
+    Raises:
+        BundleError: It is another one. Nobody has asked for it, and answers would name the old one.
+    """
+    if digest not in {None, model.bundle.digest}:
+        raise BundleError(
+            f"it is another bundle than the one that was served ({model.bundle.version}, expected "
+            f"{str(digest)[:12]}); load it, or start the service anew"
+        )
 
 
 def run(config: EngineConfig) -> int:
@@ -146,6 +179,7 @@ def run(config: EngineConfig) -> int:
         known = {int(size): seconds for size, seconds in config.batch_s.items()}
     try:
         model = load_model(Path(config.bundle), settings, load_engine, known_batch_s=known)
+        _check_same(model, config.digest)
     except Exception as error:
         kind = type(error).__name__
         log.error("load_failed", bundle=config.bundle, error=str(error), kind=kind)  # noqa: TRY400

@@ -11,23 +11,24 @@ import structlog
 from prometheus_client.metrics_core import Metric
 
 from export.bundle import Bundle, BundleError, load_bundle
-from service.errors import LoadFailed, ServiceError, UnknownModel
-from service.lifecycle import Lifecycle
+from service.errors import LoadFailed, NothingKept, ServiceError, UnknownModel
+from service.lifecycle import Change, Lifecycle
 from service.metrics import Metrics
 from service.pool.arena import Arena
 from service.pool.messages import Hello
 from service.pool.processes import Publisher, SupervisorLink, collect
 from service.pool.remote import EngineLink, RemoteRunner, Slots
-from service.serving import ServingFactory
+from service.serving import Serving, ServingFactory
 from service.settings import Settings
 
 log = structlog.get_logger()
 
 _GREETING_S = 1.0
+_SIGN_PERIOD_S = 1.0
 
 
 class _Generation:
-    """One loading of one model: the engine processes that serve it."""
+    """One loading of one model: the engine processes that run it."""
 
     def __init__(self, model: str, bundle: Path, number: int) -> None:
         self.model = model
@@ -35,7 +36,7 @@ class _Generation:
         self.number = number
         self.links: list[EngineLink] = []
         self.runner: RemoteRunner | None = None
-        self.is_published = False
+        self.serving: Serving | None = None
         self.task: asyncio.Task[None] | None = None
 
 
@@ -71,8 +72,11 @@ class PoolModels:
         self._publisher = Publisher(arena, snapshot, metrics.registry)
         self._address = supervisor
         self._name = name
-        self._generations: dict[str, _Generation] = {}
-        self._requests: dict[int, asyncio.Future[None]] = {}
+        # By number: those that are served, those to come, and those kept for a rollback.
+        self._generations: dict[int, _Generation] = {}
+        self._wanted: dict[str, int] = {}
+        self._listed: set[int] = set()
+        self._requests: dict[int, asyncio.Future[dict[str, Any] | None]] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lifecycle: Lifecycle | None = None
@@ -97,6 +101,7 @@ class PoolModels:
             lifecycle.fail(f"the supervisor is gone: {error}")
             return
         self._keep(self._publisher.run())
+        self._keep(self._give_signs_of_life(self._supervisor))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GREETING_S):
                 await lifecycle.wait_loaded()
@@ -110,9 +115,13 @@ class PoolModels:
         self._publisher.publish()
         return collect(self._arena)
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, bundle: Path | None = None) -> Change:
         """See `ModelHost.load`."""
-        await self._ask(load=name)
+        return _change(await self._ask(load=name, bundle=None if bundle is None else str(bundle)))
+
+    async def roll_back(self, name: str) -> Change:
+        """See `ModelHost.roll_back`."""
+        return _change(await self._ask(roll_back=name))
 
     async def unload(self, name: str) -> None:
         """See `ModelHost.unload`."""
@@ -135,37 +144,52 @@ class PoolModels:
     def _receive(self, message: dict[str, Any]) -> None:
         if "models" in message:
             self._pool_started = message["started"]
-            self._update(message["models"])
+            self._serving_in().set_default(message["default"])
+            self._update(message["models"], message["others"])
         if "answered" in message:
             future = self._requests.pop(message["answered"], None)
             if future is not None and not future.done():
-                _settle(future, message.get("error"))
+                _settle(future, message)
 
-    def _update(self, models: list[dict[str, Any]]) -> None:
-        """Follow the supervisor's list of models and their engine processes."""
-        named = {model["name"] for model in models}
-        for name in set(self._generations) - named:
-            generation = self._generations.pop(name)
-            if generation.is_published:
-                self._serving_in().withdraw(name)
-            self._keep(self._retire(generation))
-        for model in models:
-            current = self._generations.get(model["name"])
-            if current is not None and current.number == model["generation"]:
-                continue
-            generation = _Generation(model["name"], Path(model["bundle"]), model["generation"])
-            self._generations[generation.model] = generation
-            generation.task = self._keep(self._open(generation, model["engines"], replaces=current))
+    def _update(self, models: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+        """Follow the supervisor's list of models and their engine processes.
+
+        Args:
+            models: To be served.
+            others: To be ready for: new versions, and those before, kept for a rollback.
+        """
+        self._wanted = {model["name"]: model["generation"] for model in models}
+        for name in set(self._serving_in().models) - set(self._wanted):
+            self._serving_in().withdraw(name)
+        self._listed = {entry["generation"] for entry in [*models, *others]}
+        for entry in [*models, *others]:
+            number = entry["generation"]
+            if number not in self._generations:
+                generation = _Generation(entry["name"], Path(entry["bundle"]), number)
+                self._generations[number] = generation
+                generation.task = self._keep(self._open(generation, entry["engines"]))
+        self._follow()
+
+    def _follow(self) -> None:
+        """Serve what is wanted, as soon as it is ready, and leave what is wanted no longer."""
+        lifecycle = self._serving_in()
+        for name, number in self._wanted.items():
+            serving = self._generations[number].serving
+            if serving is not None and lifecycle.models.get(name) is not serving:
+                lifecycle.publish(serving)
+        for generation in list(self._generations.values()):
+            # One whose successor is not ready yet goes on.
+            if generation.number not in self._listed and not self._is_served(generation):
+                del self._generations[generation.number]
+                self._keep(self._retire(generation))
         self._check_published()
 
-    async def _open(
-        self,
-        generation: _Generation,
-        engines: list[dict[str, Any]],
-        *,
-        replaces: _Generation | None,
-    ) -> None:
-        """Connect to a generation's engine processes, and serve it when the first one is ready."""
+    def _is_served(self, generation: _Generation) -> bool:
+        served = self._serving_in().models.get(generation.model)
+        return served is not None and served is generation.serving
+
+    async def _open(self, generation: _Generation, engines: list[dict[str, Any]]) -> None:
+        """Connect to a generation's engine processes; it can be served when the first is ready."""
         greeted: asyncio.Queue[tuple[EngineLink, Hello]] = asyncio.Queue()
         generation.links = [
             EngineLink(
@@ -179,40 +203,45 @@ class PoolModels:
         while True:
             link, hello = await greeted.get()
             if generation.runner is None:
-                await self._publish(generation, hello)
-                if replaces is not None:
-                    self._keep(self._retire(replaces))
+                try:
+                    bundle = await asyncio.to_thread(_load_same, generation.bundle, hello.digest)
+                except BundleError as error:
+                    self._cannot_serve(generation, error)
+                    return
+                self._prepare(generation, bundle, hello)
             if generation.runner is not None and link.is_up:
                 generation.runner.add(link)
-            self._check_published()
+            self._follow()
 
-    async def _publish(self, generation: _Generation, hello: Hello) -> None:
-        lifecycle, settings = self._serving_in(), self._settings
-        try:
-            bundle = await asyncio.to_thread(_load_same, generation.bundle, hello.digest)
-        except BundleError as error:
-            lifecycle.fail(f"the model cannot be served: {error}")
-            return
+    def _cannot_serve(self, generation: _Generation, error: BundleError) -> None:
+        if generation.number in self._wanted.values():
+            self._serving_in().fail(f"the model cannot be served: {error}")
+        else:
+            log.error("version_not_held", model=generation.model, error=str(error))
+
+    def _prepare(self, generation: _Generation, bundle: Bundle, hello: Hello) -> None:
+        """Put together what serves a generation, and tell the supervisor that it could."""
         generation.runner = RemoteRunner(
             self._slots,
             model=generation.model,
             scale=bundle.manifest.scale,
-            max_queue=settings.max_queue,
-            online_budget_s=settings.online_budget_ms / 1e3,
+            max_queue=self._settings.max_queue,
+            online_budget_s=self._settings.online_budget_ms / 1e3,
         )
-        serving = self._factory.make(
+        generation.serving = self._factory.make(
             generation.model,
             bundle,
             engine=hello.engine,
             precision=hello.precision,
             runner=generation.runner,
         )
-        lifecycle.publish(serving)
-        generation.is_published = True
+        if self._supervisor is not None:
+            held = [g.number for g in self._generations.values() if g.serving is not None]
+            self._supervisor.tell(holds=held)
 
     def _check_published(self) -> None:
         """Tell the supervisor that every model can be served here; it says when all can do so."""
-        if not all(generation.is_published for generation in self._generations.values()):
+        if not all(self._is_served(self._generations[n]) for n in self._wanted.values()):
             return
         if self._pool_started:
             self._serving_in().started()
@@ -220,24 +249,33 @@ class PoolModels:
             self._supervisor.tell(serving=True)
 
     async def _retire(self, generation: _Generation) -> None:
-        """Leave a generation when what it has under way is done."""
+        """Leave a generation when nobody uses it any more."""
         if generation.task is not None:
             generation.task.cancel()
-        if generation.runner is not None:
-            await generation.runner.drain(self._settings.shutdown_timeout_s)
+        if generation.runner is not None and generation.serving is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.shutdown_timeout_s):
+                    await generation.serving.upscaler.users.wait_gone()
+                    await generation.runner.drain(self._settings.shutdown_timeout_s)
             generation.runner.close()
         for link in generation.links:
             link.close()
 
-    async def _ask(self, **command: object) -> None:
+    async def _give_signs_of_life(self, supervisor: SupervisorLink) -> None:
+        """Keep the supervisor from taking this process for one that hangs."""
+        while True:
+            supervisor.tell(alive=True)
+            await asyncio.sleep(_SIGN_PERIOD_S)
+
+    async def _ask(self, **command: object) -> dict[str, Any] | None:
         """Ask the supervisor for something, and wait until it is done."""
         if self._supervisor is None:
             raise LoadFailed("the supervisor is gone")
         number = next(self._numbers)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[dict[str, Any] | None] = asyncio.get_running_loop().create_future()
         self._requests[number] = future
         self._supervisor.tell(request=number, **command)
-        await future
+        return await future
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -272,9 +310,20 @@ def _load_same(path: Path, digest: str) -> Bundle:
     return bundle
 
 
-def _settle(future: asyncio.Future[None], error: dict[str, str] | None) -> None:
+def _settle(future: asyncio.Future[dict[str, Any] | None], message: dict[str, Any]) -> None:
+    error: dict[str, str] | None = message["error"]
     if error is None:
-        future.set_result(None)
+        future.set_result(message["change"])
         return
-    kinds: dict[str, type[ServiceError]] = {"unknown": UnknownModel, "failed": LoadFailed}
+    kinds: dict[str, type[ServiceError]] = {
+        "unknown": UnknownModel,
+        "failed": LoadFailed,
+        "nothing-kept": NothingKept,
+    }
     future.set_exception(kinds[error["kind"]](error["text"]))
+
+
+def _change(fields: dict[str, Any] | None) -> Change:
+    if fields is None:
+        raise LoadFailed("the supervisor does not say what is served")
+    return Change(**fields)

@@ -8,6 +8,7 @@ with, so that its successor need not measure again.
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -16,7 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import structlog
 
 from export.bundle import Bundle, BundleError, load_bundle
 from service.engines.cpu import share_cpus
+from service.gpu_metrics import start_gpu_metrics
 from service.metrics import Metrics
 from service.pool.arena import (
     BUSY_S,
@@ -36,6 +38,8 @@ from service.pool.arena import (
 )
 from service.pool.channel import Channel, accept, listen
 from service.pool.child_config import EngineConfig, FrontEndConfig
+from service.pool.children import Child, EnginePlace, LoadError, Model
+from service.pool.pool_versions import PoolVersions
 from service.pool.processes import Publisher, drop_state
 from service.settings import Settings
 
@@ -53,68 +57,8 @@ _WATCH_PERIOD_S = 0.5
 _KILL_AFTER_S = 2.0
 # Partitions beyond those in use: the one of a front end that has died rests for a while.
 _SPARE_PARTITIONS = 2
-
-
-class LoadError(Exception):
-    """A model could not be loaded."""
-
-
-@dataclass(eq=False)
-class _Child:
-    """One place that a process fills, and another one after it.
-
-    Attributes:
-        name: Name of the processes, for the log.
-        command: Makes a process's arguments.
-        fds: File descriptors that it inherits.
-        on_end: Called when a process has ended.
-        is_wanted: Whether it is started anew.
-        is_ready: Whether the process that runs now said that it is ready.
-        ready: Settled when the first one is, or cannot be.
-    """
-
-    name: str
-    command: Callable[[], list[str]]
-    fds: tuple[int, ...]
-    on_end: Callable[[], None]
-    ready: asyncio.Future[dict[str, Any]]
-    is_wanted: bool = True
-    is_ready: bool = False
-    process: asyncio.subprocess.Process | None = None
-    reason: str = ""
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the process that runs now."""
-        if self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
-
-
-@dataclass(eq=False)
-class _Engine:
-    """The place of one engine process.
-
-    Attributes:
-        row: Row of the arena.
-        address: Where front ends connect.
-        listener: The socket that listens there.
-        child: The place's processes.
-    """
-
-    row: int
-    address: str
-    listener: socket.socket
-    child: _Child
-
-
-@dataclass(eq=False)
-class _Model:
-    """One loading of one model."""
-
-    name: str
-    path: Path
-    generation: int
-    engines: list[_Engine] = field(default_factory=list["_Engine"])
+# What an engine process is told of its predecessor: the same bundle, chosen and measured before.
+_KEPT_FACTS = ("engine", "batch_s", "digest")
 
 
 class Supervisor:
@@ -133,9 +77,6 @@ class Supervisor:
         self._settings = settings
         self._listeners = list(listeners)
         bundles = {name: load_bundle(path) for name, path in settings.model_paths().items()}
-        self._paths = {
-            name or _default_name(settings, bundle): bundle.path for name, bundle in bundles.items()
-        }
         num_fronts = len(self._listeners)
         self._arena = Arena.create(
             Geometry(
@@ -154,16 +95,24 @@ class Supervisor:
         self._partitions = deque(range(num_fronts + _SPARE_PARTITIONS))
         self._rows = set(range(MAX_ENGINES))
         self._generations = itertools.count(1)
-        self._models: dict[str, _Model] = {}
+        self._models = PoolVersions(
+            {
+                name or _default_name(settings, bundle): bundle.path
+                for name, bundle in bundles.items()
+            },
+            keep_s=settings.rollback_keep_s,
+            start=self._start_beside,
+            tell_fronts=self._tell_fronts,
+            retire=lambda model: self._keep(self._retire(model)),
+        )
         # Those too that are being loaded, or are served no longer and not yet gone.
-        self._alive: set[_Model] = set()
-        self._fronts: list[_Child] = []
+        self._alive: set[Model] = set()
+        self._fronts: list[Child] = []
         # Front ends that can serve every model. The kernel deals connections out, so that the pool
         # is ready when all of them are; one that is started anew later does not turn the others.
         self._serving: set[str] = set()
         self._channels: dict[str, Channel] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._changing = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._exit_code = EXIT_OK
@@ -179,9 +128,9 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._handle_signal, number)
         self._loop.add_reader(self._control.fileno(), self._accept)
-        for name, path in self._paths.items():
+        for name, path in self._models.paths.items():
             model = self._start_model(name, path)
-            self._models[name] = model
+            self._models.begin(model)
             for engine in model.engines:
                 engine.child.ready.add_done_callback(self._fail_if_never_ready)
         for index, listener in enumerate(self._listeners):
@@ -189,6 +138,7 @@ class Supervisor:
             child.ready.add_done_callback(self._fail_if_never_ready)
             self._fronts.append(child)
             self._keep(self._run_child(child))
+        start_gpu_metrics(self._settings.device, self._metrics)
         self._keep(self._watch())
         await self._stopping.wait()
         await self._stop()
@@ -196,9 +146,9 @@ class Supervisor:
 
     # --- starting and keeping ---
 
-    def _start_model(self, name: str, path: Path) -> _Model:
+    def _start_model(self, name: str, path: Path) -> Model:
         """Start the engine processes of one loading of a model."""
-        model = _Model(name, path, next(self._generations))
+        model = Model(name, path, next(self._generations))
         self._alive.add(model)
         count = self._settings.engine_processes
         for index in range(count):
@@ -219,15 +169,15 @@ class Supervisor:
                 device=device,
                 cpus=cpus,
             )
-            child = self._make_engine_child(config)
-            model.engines.append(_Engine(row, address, listener, child))
+            child = self._make_engine_child(config, functools.partial(self._engine_failed, model))
+            model.engines.append(EnginePlace(row, address, listener, child))
             self._keep(self._run_child(child))
         return model
 
-    def _make_engine_child(self, config: EngineConfig) -> _Child:
+    def _make_engine_child(self, config: EngineConfig, on_failed: Callable[[str], None]) -> Child:
         def command() -> list[str]:
             known = child.ready.result() if child.ready.done() else {}
-            changes = {name: known[name] for name in ("engine", "batch_s") if name in known}
+            changes = {name: known[name] for name in _KEPT_FACTS if name in known}
             return _command("service.pool.engine", {**asdict(config), **changes})
 
         def on_end() -> None:
@@ -235,16 +185,17 @@ class Supervisor:
             self._arena.engine_row(config.row)[:] = 0
             drop_state(self._arena, config.snapshot)
 
-        child = _Child(
+        child = Child(
             name=config.name,
             command=command,
             fds=(config.arena_fd, config.listener_fd),
             on_end=on_end,
+            on_failed=on_failed,
             ready=self._loop.create_future(),
         )
         return child
 
-    def _make_front(self, index: int, listener: socket.socket) -> _Child:
+    def _make_front(self, index: int, listener: socket.socket) -> Child:
         partitions: list[int] = []
 
         def command() -> list[str]:
@@ -267,15 +218,16 @@ class Supervisor:
             self._partitions.append(partition)
             drop_state(self._arena, 1 + index)
 
-        return _Child(
+        return Child(
             name=f"front-{index}",
             command=command,
             fds=(self._arena.fd, listener.fileno()),
             on_end=on_end,
+            on_failed=self._fail,
             ready=self._loop.create_future(),
         )
 
-    async def _run_child(self, child: _Child) -> None:
+    async def _run_child(self, child: Child) -> None:
         """Run a place's processes, one after the other."""
         failures = 0
         while child.is_wanted and not self._stopping.is_set():
@@ -296,7 +248,7 @@ class Supervisor:
             if not child.ready.done() or failures == _MAX_FAILURES:
                 reason = child.reason or f"{child.name} ended with code {code}; its log says why"
                 if child.ready.done():
-                    self._fail(reason)
+                    child.on_failed(reason)
                 else:
                     child.ready.set_exception(LoadError(reason))
                 return
@@ -305,15 +257,28 @@ class Supervisor:
                 await asyncio.sleep(_BACKOFF_S * 2 ** (failures - 1))
 
     async def _watch(self) -> None:
-        """Publish metrics, and kill engines that hang."""
+        """Publish metrics, and kill processes that hang."""
         while True:
             self._publisher.publish()
+            asked_s = time.monotonic()
             await asyncio.sleep(_WATCH_PERIOD_S)
+            if time.monotonic() - asked_s > 2 * _WATCH_PERIOD_S:
+                # The whole machine has paused, or this process: the others may not have been able
+                # to give a sign of life either.
+                continue
+            for front in self._fronts:
+                self._check_silent(front)
             for model in self._alive:
                 for engine in model.engines:
                     self._check_hanging(engine)
 
-    def _check_hanging(self, engine: _Engine) -> None:
+    def _check_silent(self, front: Child) -> None:
+        silent_s = time.monotonic() - front.heard_s
+        if front.is_ready and silent_s > self._settings.front_end_timeout_s:
+            log.error("front_end_hangs", child=front.name, seconds=round(silent_s, 1))
+            front.signal(signal.SIGKILL)
+
+    def _check_hanging(self, engine: EnginePlace) -> None:
         state = self._arena.engine_row(engine.row)
         if not engine.child.is_ready or not state[HEARTBEAT]:
             return
@@ -340,6 +305,7 @@ class Supervisor:
         def lost() -> None:
             if name and self._channels.get(name[0]) is channel:
                 del self._channels[name[0]]
+                self._models.forget_front(name[0])
 
         channel = Channel(accepted, on_message=receive, on_close=lost)
 
@@ -350,7 +316,8 @@ class Supervisor:
         if "request" in fields:
             self._keep(self._answer(name, fields))
 
-    def _hear_child(self, child: _Child, fields: dict[str, Any]) -> None:
+    def _hear_child(self, child: Child, fields: dict[str, Any]) -> None:
+        child.heard_s = time.monotonic()
         if "failed" in fields:
             child.reason = str(fields["failed"])
         is_front = child in self._fronts
@@ -359,7 +326,10 @@ class Supervisor:
             if not child.ready.done():
                 child.ready.set_result(fields.get("ready", {}))
         if is_front and "process" in fields:
+            self._models.hear_held(child.name, ())
             self._channels[child.name].send(self._list())
+        if is_front and "holds" in fields:
+            self._models.hear_held(child.name, fields["holds"])
         if is_front and "serving" in fields:
             self._serving.add(child.name)
             if self._is_started:
@@ -370,51 +340,26 @@ class Supervisor:
         return len(self._serving) == len(self._listeners)
 
     def _list(self) -> bytes:
-        """Say which models there are, where their engine processes listen, and if all can serve."""
-        models = [
-            {
-                "name": model.name,
-                "bundle": str(model.path),
-                "generation": model.generation,
-                "engines": [{"address": e.address, "row": e.row} for e in model.engines],
-            }
-            for model in self._models.values()
-        ]
-        return orjson.dumps({"models": models, "started": self._is_started})
+        """Say what is to be served, what else to be ready for, and if all front ends can serve."""
+        return orjson.dumps({**self._models.entries(), "started": self._is_started})
 
     def _tell_fronts(self) -> None:
         for child in self._fronts:
             if child.name in self._channels:
                 self._channels[child.name].send(self._list())
 
-    async def _answer(self, name: str, fields: dict[str, Any]) -> None:
+    async def _answer(self, name: str, order: dict[str, Any]) -> None:
         """Do what a front end asks for, and tell it how it went."""
-        error: dict[str, str] | None = None
-        try:
-            async with self._changing:
-                if "load" in fields:
-                    await self._load(str(fields["load"]))
-                else:
-                    self._unload(str(fields["unload"]))
-        except KeyError as unknown:
-            known = ", ".join(self._paths)
-            error = {"kind": "unknown", "text": f"no model {unknown}; the settings name {known}"}
-        except (BundleError, LoadError) as failure:
-            log.error("load_failed", model=fields.get("load"), error=str(failure))  # noqa: TRY400
-            error = {"kind": "failed", "text": f"the model cannot be served: {failure}"}
+        answer = await self._models.obey(order)
         if name in self._channels:
-            self._channels[name].send(orjson.dumps({"answered": fields["request"], "error": error}))
+            self._channels[name].send(orjson.dumps(answer))
 
-    async def _load(self, name: str) -> None:
-        """Start new engine processes for a model, and put them in place when all are ready.
+    def _start_beside(self, name: str, path: Path, bundle: Bundle) -> Model:
+        """Start the engine processes of another version of a model.
 
         Raises:
-            KeyError: The settings name no such model.
-            BundleError: Its bundle cannot be used.
-            LoadError: An engine process did not become ready.
+            LoadError: There is no room for it.
         """
-        path = self._paths[name]
-        bundle = await asyncio.to_thread(load_bundle, path)
         geometry = self._arena.geometry
         needed = _tile_bytes(bundle), _answer_bytes(bundle)
         if needed[0] > geometry.lr_bytes or needed[1] > geometry.sr_bytes:
@@ -424,24 +369,16 @@ class Supervisor:
             )
         if len(self._rows) < self._settings.engine_processes:
             raise LoadError("there are too many engine processes already")
-        model = self._start_model(name, path)
-        try:
-            await asyncio.gather(*(engine.child.ready for engine in model.engines))
-        except LoadError:
-            self._keep(self._retire(model))
-            raise
-        before = self._models.get(name)
-        self._models[name] = model
-        self._tell_fronts()
-        if before is not None:
-            self._keep(self._retire(before))
+        return self._start_model(name, path)
 
-    def _unload(self, name: str) -> None:
-        model = self._models.pop(name)
-        self._tell_fronts()
-        self._keep(self._retire(model))
+    def _engine_failed(self, model: Model, reason: str) -> None:
+        """The engine processes of a model cannot be kept running."""
+        if self._models.is_served(model):
+            self._fail(reason)
+        else:
+            self._models.lose(model, reason)
 
-    async def _retire(self, model: _Model) -> None:
+    async def _retire(self, model: Model) -> None:
         """End the engine processes of a model that is served no longer, when nobody uses them."""
         for engine in model.engines:
             engine.child.is_wanted = False
@@ -455,7 +392,7 @@ class Supervisor:
             self._rows.add(engine.row)
         self._alive.discard(model)
 
-    def _num_connections(self, model: _Model) -> int:
+    def _num_connections(self, model: Model) -> int:
         rows = [self._arena.engine_row(engine.row) for engine in model.engines]
         return sum(int(row[CONNECTIONS]) for row in rows)
 
@@ -501,7 +438,7 @@ class Supervisor:
             listener.close()
 
     async def _end(
-        self, children: Sequence[_Child], number: int, *, within_s: float | None = None
+        self, children: Sequence[Child], number: int, *, within_s: float | None = None
     ) -> None:
         """Ask processes to end; those that do not are killed."""
         within_s = self._settings.shutdown_timeout_s if within_s is None else within_s
@@ -519,10 +456,10 @@ class Supervisor:
                     child.signal(signal.SIGKILL)
                 await asyncio.wait(late)
 
-    def _children(self) -> list[_Child]:
+    def _children(self) -> list[Child]:
         return [*self._fronts, *self._engine_children()]
 
-    def _engine_children(self) -> list[_Child]:
+    def _engine_children(self) -> list[Child]:
         return [engine.child for model in self._alive for engine in model.engines]
 
     def _engine_snapshot(self, row: int) -> int:

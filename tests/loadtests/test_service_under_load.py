@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -74,7 +75,7 @@ def test_pictures_of_every_kind_are_read_by_the_service(target: Target) -> None:
         assert answer.status_code == 200, (headers, answer.text)
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, object]]:
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
     """Run a scenario on the tiny bundle; returns its rows."""
     assert main([*arguments, "--bundle", str(TINY_BUNDLE), "--json"]) == 0
     return json.loads(capsys.readouterr().out)["rows"]
@@ -85,6 +86,29 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny model on one thread of ONNX Runtime."""
     monkeypatch.setenv("SEMSR_ENGINE", "onnx")
     monkeypatch.setenv("SEMSR_THREADS", "1")
+
+
+def test_metrics_cost_takes_turns(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two comparisons, and the calls of a request counted and timed."""
+    arguments = ["metrics-cost", "--seconds", "0.3", "--rounds", "2", "--connections", "2"]
+    recording, scrapes, timed = run(capsys, *arguments)
+    for row in (recording, scrapes):
+        assert row["with"] > 0
+        assert row["without"] > 0
+        assert row["low_percent"] <= row["cost_percent"] <= row["high_percent"]
+        assert row["errors"] == 0
+    assert timed["calls"] > 10
+    assert 0 < timed["cost_percent"] < 100
+
+
+def test_recording_can_be_turned_off_from_outside() -> None:
+    """The yardstick serves tiles and counts none."""
+    command = ("-m", "loadtests.recording", "off")
+    with running_service(TINY_BUNDLE, {"SEMSR_ENGINE": "identity"}, command=command) as running:
+        assert running.closed_loop(connections=1, seconds=0.2).requests > 0
+        metrics = httpx2.get(f"{running.url}/metrics", trust_env=False).text
+    counts = [line for line in metrics.splitlines() if line.startswith("semsr_requests_total")]
+    assert {line.split()[-1] for line in counts} <= {"0.0"}
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -8,12 +8,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from export.bundle import FLAGS, Bundle, BundleError, load_bundle, write_bundle
-from service.engines import ENGINES, EngineError, EngineOptions, auto, load_engine
+from service.engines import ENGINES, EngineError, EngineOptions, auto, cuda, load_engine
 from service.engines.cpu import available_cpus
 from service.engines.golden import verify_golden, warm_up
 from tests.bundles import bundle_files, manifest_fields
@@ -215,6 +216,18 @@ class TestAuto:
         auto.choose_engine(bundle, EngineOptions("fp32", threads=2), cache_dir=tmp_path)
         assert len(self.measured) == 4
 
+    def test_another_gpu_measures_again(
+        self, bundle, speeds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """A cache that moves to another machine, or a card that is exchanged, is noticed."""
+        speeds["tensorrt"] = 3.0
+        options = EngineOptions("fp32", threads=1, device="cuda")
+        for gpu, expected in (("L4", "tensorrt"), ("H100", "onnx"), ("L4", "tensorrt")):
+            monkeypatch.setattr(auto, "gpu_name", lambda _device, gpu=gpu: gpu)
+            assert auto.choose_engine(bundle, options, cache_dir=tmp_path)[0] == expected
+            speeds["onnx"] = 9.0
+        assert self.measured == ["onnx", "tensorrt"] * 2
+
     def test_engine_that_fails_is_not_chosen(self, bundle, speeds, tmp_path: Path):
         """A runtime that cannot run the bundle loses; if all fail, the reasons are given."""
         speeds["openvino"] = -1
@@ -246,6 +259,46 @@ class TestAuto:
         """With the base install alone there is nothing to compare."""
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "onnxruntime" or None)
         assert auto.choose_engine(bundle, OPTIONS, cache_dir=None) == ("onnx", {})
+
+
+class FakeDriver:
+    """libcuda with two GPUs, as ctypes shows it."""
+
+    NAMES = (b"NVIDIA L4", b"NVIDIA H100 80GB HBM3")
+
+    def cuInit(self, _flags: int) -> int:  # noqa: N802 (CUDA's name)
+        """Well."""
+        return 0
+
+    def cuDeviceGet(self, handle: Any, index: int) -> int:  # noqa: N802, ANN401
+        """Give the handle, which is no index."""
+        handle._obj.value = 70 + index
+        return 0 if index < len(self.NAMES) else 101
+
+    def cuDeviceGetName(self, name: Any, size: int, handle: Any) -> int:  # noqa: N802, ANN401
+        """Write the name."""
+        name.value = self.NAMES[handle.value - 70][: size - 1]
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("cuda", "NVIDIA L4"), ("cuda:1", "NVIDIA H100 80GB HBM3"), ("cuda:2", "")],
+)
+def test_the_driver_names_the_gpu(device: str, expected: str, monkeypatch: pytest.MonkeyPatch):
+    """By the index that the setting has; one that is not there has no name."""
+    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda _name: FakeDriver())
+    assert cuda.gpu_name(device) == expected
+
+
+def test_without_a_driver_a_gpu_has_no_name(monkeypatch: pytest.MonkeyPatch):
+    """The choice between engines goes on; they say themselves that there is no GPU."""
+
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(cuda.ctypes, "CDLL", missing)
+    assert cuda.gpu_name("cuda") == ""
 
 
 def test_real_measurement_runs_in_a_child_process(bundle: Bundle):

@@ -200,6 +200,8 @@ class TestRoutes:
         np.testing.assert_array_equal(flags, [0, 0, 1, 1])
         labels = {"route": "/v2/models/infer", "code": "200", "priority": "online"}
         assert app.metric("semsr_requests_total", **labels) == 1
+        for stage in ("recv", "decode", "queue", "infer"):
+            assert app.metric("semsr_stage_duration_seconds_count", stage=stage) == 1
 
     @pytest.mark.parametrize(
         ("path", "status", "words"),

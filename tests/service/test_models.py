@@ -27,10 +27,11 @@ class Models:
         (folder / "keys").write_text(
             f"boss {hash_key('b')} admin\nline {hash_key('l')}\n", encoding="utf-8"
         )
-        self.settings = {
+        self.settings: dict[str, object] = {
             "bundle": None,
             "bundles": ",".join(f"{name}={path}" for name, path in self.paths.items()),
             "api_keys": folder / "keys",
+            "rollback_keep_s": 0,
         }
 
     def loader(self, name: str, bundle: Bundle, options: EngineOptions) -> Engine:

@@ -32,6 +32,7 @@ POOL = {
     "SEMSR_ENGINE": "onnx",
     "SEMSR_THREADS": "1",
 }
+FRONT_END = "service.front_end"
 RAW = {"content-type": "application/octet-stream", "x-tile-shape": "24,24"}
 
 
@@ -244,13 +245,27 @@ def test_an_engine_that_hangs_is_replaced(server: ServerProcess) -> None:
 
 def test_a_front_end_that_is_killed_comes_back(server: ServerProcess) -> None:
     """The other one goes on meanwhile, and what waits for the dead one is served in the end."""
-    fronts = [pid for pid, module in children(server.pid).items() if module == "service.front_end"]
+    fronts = [pid for pid, module in children(server.pid).items() if module == FRONT_END]
     assert len(fronts) == 2
     os.kill(fronts[0], signal.SIGKILL)
     for value in range(8):
         assert post(server, np.full((24, 24), value, np.uint8)).status_code == 200
     until(lambda: len(children(server.pid)) == 3)
     until(lambda: is_ready(server))
+
+
+def test_a_front_end_that_hangs_is_replaced() -> None:
+    """Stopped and not dead, it gives no sign of life; the other one goes on meanwhile."""
+    with running_server({**POOL, "SEMSR_FRONT_END_TIMEOUT_S": "3"}) as pool:
+        fronts = [pid for pid, module in children(pool.pid).items() if module == FRONT_END]
+        os.kill(fronts[0], signal.SIGSTOP)
+        until(lambda: fronts[0] not in children(pool.pid))
+        until(lambda: len(children(pool.pid)) == 3 and is_ready(pool))
+        hangs = [event for event in events(pool) if event["event"] == "front_end_hangs"]
+        assert len(hangs) == 1
+        assert fronts[1] in children(pool.pid)
+        for value in range(8):
+            assert post(pool, np.full((24, 24), value, np.uint8)).status_code == 200
 
 
 def test_sigterm_under_load_answers_every_request() -> None:
@@ -338,6 +353,7 @@ def test_models_are_loaded_anew_and_unloaded(tmp_path: Path) -> None:
         "SEMSR_BUNDLE": "",
         "SEMSR_BUNDLES": ",".join(f"{name}={path}" for name, path in bundles.items()),
         "SEMSR_API_KEYS": str(tmp_path / "keys"),
+        "SEMSR_ROLLBACK_KEEP_S": "0",
     }
     tile = np.zeros((24, 24), np.uint8)
     with running_server(settings) as pool:
@@ -373,3 +389,116 @@ def test_models_are_loaded_anew_and_unloaded(tmp_path: Path) -> None:
             assert send("fast") == 200
             assert change("none", "load").status_code == 404
             until(lambda: client.get("/readyz").status_code == 200)
+
+
+class Versions:
+    """A pool that serves one of two versions of a model, and its admin."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = {name: folder / "bundles" / name for name in ("one", "two")}
+        for index, path in enumerate(self.paths.values()):
+            shutil.copytree(TINY_BUNDLE, path)
+            # Spaces at the end of a manifest change nothing but the version.
+            manifest = path / "manifest.json"
+            manifest.write_text(manifest.read_text() + " " * index)
+        self.versions = {name: load_bundle(path).version for name, path in self.paths.items()}
+        (folder / "keys").write_text(
+            f"boss {hash_key('b')} admin\nline {hash_key('l')}\n", encoding="utf-8"
+        )
+        self.settings = {
+            **POOL,
+            "SEMSR_BUNDLE": "",
+            "SEMSR_BUNDLES": f"m={self.paths['one']}",
+            "SEMSR_API_KEYS": str(folder / "keys"),
+            "SEMSR_LOAD_FROM": str(folder / "bundles"),
+        }
+
+    def change(self, pool: ServerProcess, verb: str, bundle: str | None = None) -> httpx2.Response:
+        """Ask for a load or a rollback."""
+        return httpx2.post(
+            f"{pool.url}/admin/models/m/{verb}",
+            json=None if bundle is None else {"bundle": bundle},
+            headers={"authorization": "Bearer b"},
+            trust_env=False,
+            timeout=120,
+        )
+
+    def served(self, pool: ServerProcess) -> set[str]:
+        """Versions that answer on several connections: the kernel deals them out."""
+        answers = [self.send(pool) for _ in range(8)]
+        assert {answer.status_code for answer in answers} == {200}
+        return {answer.headers["x-model-version"] for answer in answers}
+
+    def send(self, pool: ServerProcess) -> httpx2.Response:
+        """Send a tile on a connection of its own."""
+        return httpx2.post(
+            f"{pool.url}/superresolve",
+            content=bytes(576),
+            headers={**RAW, "authorization": "Bearer l"},
+            trust_env=False,
+            timeout=60,
+        )
+
+
+def test_a_version_is_replaced_and_rolled_back_under_load(tmp_path: Path) -> None:
+    """In an engine process of its own; no request fails, and all front ends switch at once."""
+    models = Versions(tmp_path)
+    one, two = models.versions["one"], models.versions["two"]
+    with running_server(models.settings) as pool:
+        statuses: Counter[int] = Counter()
+        stop = threading.Event()
+
+        def load() -> None:
+            while not stop.is_set():
+                statuses[models.send(pool).status_code] += 1
+
+        clients = [threading.Thread(target=load) for _ in range(3)]
+        for client in clients:
+            client.start()
+        try:
+            [first] = engines(pool)
+            answer = models.change(pool, "load", "two")
+            assert answer.status_code == 200, answer.text
+            assert (answer.json()["version"], answer.json()["kept"]) == (two, one)
+            until(lambda: models.served(pool) == {two}, seconds=10)
+            assert len(engines(pool)) == 2
+            assert first in engines(pool)
+
+            # The files of the version before are not needed to go back to it.
+            shutil.rmtree(models.paths["one"])
+            both = set(engines(pool))
+            answer = models.change(pool, "rollback")
+            assert answer.status_code == 200, answer.text
+            assert (answer.json()["version"], answer.json()["kept"]) == (one, two)
+            until(lambda: models.served(pool) == {one}, seconds=10)
+            assert set(engines(pool)) == both
+
+            (models.paths["two"] / "model.onnx").write_bytes(b"tampered")
+            answer = models.change(pool, "load", "two")
+            assert answer.status_code == 422
+            assert "model.onnx" in answer.json()["detail"]
+            assert models.served(pool) == {one}
+            until(lambda: set(engines(pool)) == both)
+        finally:
+            stop.set()
+            for client in clients:
+                client.join(60)
+        assert set(statuses) == {200}
+
+
+def test_a_bundle_put_in_the_place_of_one_that_is_served_is_not_served_unasked(
+    tmp_path: Path,
+) -> None:
+    """An engine process that is started anew looks at what it loads; what is kept may be lost."""
+    models = Versions(tmp_path)
+    with running_server(models.settings) as pool:
+        [first] = engines(pool)
+        assert models.change(pool, "load", "two").status_code == 200
+        manifest = models.paths["one"] / "manifest.json"
+        manifest.write_text(manifest.read_text() + "\n")
+        os.kill(first, signal.SIGKILL)
+        until(lambda: "kept_version_lost" in {event["event"] for event in events(pool)})
+        assert "another bundle than the one that was served" in pool.log.read_text()
+        assert models.change(pool, "rollback").status_code == 409
+        assert models.served(pool) == {models.versions["two"]}
+        assert is_ready(pool)
