@@ -246,11 +246,12 @@ class Lifecycle:
         self.begin_drain()
         if self._watcher is not None:
             self._watcher.cancel()
-        finished = await self.host.stop(self._remaining_s)
+        finished = await self.host.stop(self.remaining_s)
         self._settled.set()
         log.info("stopped", finished=finished)
 
-    def _remaining_s(self) -> float:
+    def remaining_s(self) -> float:
+        """Seconds that are left to stop in, once `begin_drain` was called."""
         assert self._stop_by_s is not None, "begin_drain sets it"  # noqa: S101 (our own invariant)
         return max(_MIN_STOP_S, self._stop_by_s - time.monotonic())
 

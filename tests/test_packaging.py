@@ -26,10 +26,11 @@ LOCKED_EXTRAS = {
     "openvino.txt": ["openvino"],
     "rtx.txt": ["rtx"],
     "scan.txt": ["scan"],
+    "postgres.txt": ["postgres"],
     "train.txt": ["train"],
     "export.txt": ["export"],
     "loadtest.txt": ["loadtest"],
-    "dev.txt": ["openvino", "rtx", "scan", "train", "export", "loadtest"],
+    "dev.txt": ["openvino", "rtx", "scan", "postgres", "train", "export", "loadtest"],
 }
 LOCKED_GROUPS = {
     "build.txt": "build",

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from export.bundle import Bundle, Precision
 from service import codec
 from service.errors import ServiceError
-from service.loading import LoadedModel
 from service.metadata import PixelSize
 from service.scans.array_source import RAW
-from service.scans.errors import ScanError, TileError
+from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.journal import Journal
 from service.scans.local_store import LocalStore
-from service.scans.manifest import check_form
-from service.scans.opening import open_source, open_store
+from service.scans.manifest import check_form, write_manifest
+from service.scans.opening import StoreOpener, open_source, open_store
 from service.scans.sinks import FolderSink, Sink
 from service.scans.sources import Listed, Source, TileRef
 from service.scans.stack_formats import stack_format
@@ -62,6 +62,44 @@ class ScanRequest:
         return self.sink.rstrip("/").lower().endswith(STACK_SUFFIXES)
 
 
+class ScanEngine(Protocol):
+    """What a scan notes of the engine that runs its tiles."""
+
+    @property
+    def name(self) -> str:
+        """As in `SEMSR_ENGINE`."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """Execution precision."""
+        ...
+
+
+class ScanModel(Protocol):
+    """What a scan notes of the model that runs its tiles, wherever that runs."""
+
+    @property
+    def name(self) -> str:
+        """Name in answers and manifests."""
+        ...
+
+    @property
+    def bundle(self) -> Bundle:
+        """The verified bundle."""
+        ...
+
+    @property
+    def engine(self) -> ScanEngine:
+        """What runs it."""
+        ...
+
+    @property
+    def max_batch_size(self) -> int:
+        """Largest batch that is formed."""
+        ...
+
+
 @dataclass(frozen=True)
 class PreparedScan:
     """A scan that can run.
@@ -87,6 +125,21 @@ class PreparedScan:
         self.source.close()
         self.journal.close()
 
+    def put_manifest(self, folder: Path) -> str:
+        """Write the manifest into the sink; where that is lost, into `folder`.
+
+        Returns:
+            Where it lies, or why it lies nowhere.
+        """
+        try:
+            path = write_manifest(self.journal, folder, form=self.request.manifest)
+        except StoreLostError as error:
+            return f"not written: {error}"
+        try:
+            return self.sink.put_manifest(path)
+        except ScanError:
+            return str(path)
+
 
 def work_folder(sink: str) -> Path:
     """Return where a scan into a sink keeps its journal unless told otherwise.
@@ -102,7 +155,12 @@ def work_folder(sink: str) -> Path:
 
 
 def prepare(
-    request: ScanRequest, model: LoadedModel, work: WorkFolder, *, verify: bool = False
+    request: ScanRequest,
+    model: ScanModel,
+    work: WorkFolder,
+    *,
+    verify: bool = False,
+    open_store: StoreOpener = open_store,
 ) -> PreparedScan:
     """Open a scan and find out what is to be done.
 
@@ -111,6 +169,7 @@ def prepare(
         model: What runs it.
         work: Its folder, held by this process.
         verify: Read every output that is done and compare its hash.
+        open_store: Opens the stores of source and sink.
 
     Raises:
         ScanMismatchError: The folder holds the journal of another scan.
@@ -119,11 +178,13 @@ def prepare(
     check_form(request.manifest)
     check_apart(request.source, sink=request.sink)
     check_apart(request.source, work_folder=str(work.path))
-    source = open_source(request.source, spool=work.spool, patience_s=request.patience_s)
+    source = open_source(
+        request.source, spool=work.spool, patience_s=request.patience_s, open_store=open_store
+    )
     journal = Journal(work.journal_path)
     journal.pin(_pins(request, model))
     if request.is_stack:
-        sink: Sink = _open_stack(request, model, source, journal, work)
+        sink: Sink = _open_stack(request, model, source, journal, work, open_store)
     else:
         store = open_store(request.sink, patience_s=request.patience_s)
         store.remove_parts()
@@ -192,7 +253,7 @@ def check_apart(source: str, **others: str) -> None:
             raise ScanError(f"the {words} {other} lies within the source {source}")
 
 
-def _pins(request: ScanRequest, model: LoadedModel) -> dict[str, Any]:
+def _pins(request: ScanRequest, model: ScanModel) -> dict[str, Any]:
     size = request.pixel_size
     return {
         "source": request.source,
@@ -228,7 +289,12 @@ def _list_skipped(skipped: Counter[str]) -> str:
 
 
 def _open_stack(
-    request: ScanRequest, model: LoadedModel, source: Source, journal: Journal, work: WorkFolder
+    request: ScanRequest,
+    model: ScanModel,
+    source: Source,
+    journal: Journal,
+    work: WorkFolder,
+    open_store: StoreOpener,
 ) -> StackSink:
     url = request.sink.rstrip("/")
     folder, _, name = url.rpartition("/")
