@@ -16,17 +16,23 @@ class PauseWindows:
     """Windows of local time, given as `07:00-19:00,22:30-01:00`."""
 
     def __init__(
-        self, text: str = "", *, local: Callable[[float], time.struct_time] = time.localtime
+        self,
+        text: str = "",
+        *,
+        clock: Callable[[], float] = time.time,
+        local: Callable[[float], time.struct_time] = time.localtime,
     ) -> None:
         """Read the windows.
 
         Args:
             text: From and to (not included), several with commas; one may go over midnight.
+            clock: Seconds since 1970 now.
             local: Local time of seconds since 1970.
 
         Raises:
             ValueError: It cannot be read, or leaves no time at all.
         """
+        self._clock = clock
         self._local = local
         self._paused = [False] * _DAY_MIN
         for part in filter(None, (part.strip() for part in text.split(","))):
@@ -34,6 +40,14 @@ class PauseWindows:
                 self._paused[minute] = True
         if all(self._paused):
             raise ValueError(f"{text!r} leaves no time of the day to scan in")
+
+    def now_s(self) -> float:
+        """Return the seconds since 1970 by the clock that the windows go by."""
+        return self._clock()
+
+    def is_pause_now(self) -> bool:
+        """Whether scans pause now."""
+        return self._is_paused(self._clock())
 
     def end_s(self, at_s: float) -> float | None:
         """Return when the pause that a time lies in ends; None if it lies in none.

@@ -64,7 +64,8 @@ def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
         return jobs
 
     def shown(job: Job) -> view.ScanInfo:
-        return view.describe(job, on().windows, time.time())
+        windows = on().windows
+        return view.describe(job, windows, windows.now_s())
 
     @router.post(
         "", status_code=201, response_model=view.ScanInfo, summary="Ask for a scan",
@@ -194,7 +195,7 @@ async def _events(
                 job = await jobs.get(scan)
                 if str(job.version) != seen or not job.is_active:
                     seen, sent_s = str(job.version), time.monotonic()
-                    yield _event(job, view.describe(job, jobs.windows, time.time()))
+                    yield _event(job, view.describe(job, jobs.windows, jobs.windows.now_s()))
                 if not job.is_active:
                     return
             if time.monotonic() - sent_s > _HEARTBEAT_S:

@@ -66,7 +66,6 @@ def running_postgres() -> Iterator[PostgresServer]:
     user = _other_user() if os.getuid() == 0 else None
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
-    identity = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid}
     environment = {"PATH": os.defpath, "LC_ALL": "C", "HOME": str(folder)}
     data, log = folder / "data", folder / "log"
 
@@ -74,7 +73,8 @@ def running_postgres() -> Iterator[PostgresServer]:
         subprocess.run(
             [programs / program, "-D", data, *arguments],
             check=True, cwd=folder, env=environment, stdout=subprocess.DEVNULL, timeout=120,
-            **identity,
+            user=None if user is None else user.pw_uid,
+            group=None if user is None else user.pw_gid,
         )  # fmt: skip
 
     try:

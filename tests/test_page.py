@@ -605,3 +605,4 @@ def test_scans_show_their_progress_and_are_paused_by_keyboard(visit, tmp_path) -
         assert httpx2.delete(url, trust_env=False, timeout=60).status_code in {200, 202}
         expect(page.locator("#scans li")).to_have_count(0)
         expect(page.locator("#scans-note")).to_have_text("None runs or waits.")
+        page.close()  # before the service goes, which it would ask for its figures

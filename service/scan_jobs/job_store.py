@@ -12,43 +12,8 @@ from typing import Any
 from service.errors import ScanConflict, UnknownScan, UnsuitableScan
 from service.scan_jobs.database import Database, DatabaseError, Row, TakenError
 from service.scan_jobs.job import ACTIVE, RESUMABLE, Job, Progress, State
+from service.scan_jobs.job_rows import COLUMNS, FORMAT_VERSION, SCHEMA, read_row
 
-FORMAT_VERSION = 1
-
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS scan_format (version INTEGER NOT NULL PRIMARY KEY)",
-    f"INSERT INTO scan_format (version) SELECT {FORMAT_VERSION} "
-    "WHERE NOT EXISTS (SELECT 1 FROM scan_format)",
-    """CREATE TABLE IF NOT EXISTS scans (
-        id TEXT PRIMARY KEY,
-        version BIGINT NOT NULL DEFAULT 1,
-        name TEXT NOT NULL,
-        client TEXT NOT NULL,
-        body TEXT NOT NULL,
-        source TEXT NOT NULL,
-        sink TEXT NOT NULL,
-        state TEXT NOT NULL,
-        wanted TEXT,
-        detail TEXT NOT NULL DEFAULT '',
-        finish_by_s DOUBLE PRECISION,
-        retry_at_s DOUBLE PRECISION,
-        created_s DOUBLE PRECISION NOT NULL,
-        started_s DOUBLE PRECISION,
-        ended_s DOUBLE PRECISION,
-        progress TEXT NOT NULL,
-        idempotency_key TEXT UNIQUE,
-        owner TEXT,
-        lease_until_s DOUBLE PRECISION
-    )""",
-    # Two scans into one sink would undo each other's work.
-    "CREATE UNIQUE INDEX IF NOT EXISTS one_active_scan_a_sink ON scans (sink) "
-    "WHERE state IN ('queued', 'running', 'paused')",
-    "CREATE INDEX IF NOT EXISTS scans_by_time ON scans (created_s)",
-)
-_COLUMNS = (
-    "id, version, name, client, body, source, sink, state, wanted, detail, finish_by_s, "
-    "retry_at_s, created_s, started_s, ended_s, progress"
-)
 _ENDED = "state NOT IN ('queued', 'running', 'paused')"
 # What anybody may take: what waits, and what the process that had it has left behind.
 _FREE = (
@@ -111,18 +76,18 @@ class JobStore:
             "INSERT INTO scans (id, name, client, body, source, sink, state, finish_by_s, "
             "created_s, progress, idempotency_key) "
             "VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, {now}, ?, ?) "
-            f"ON CONFLICT DO NOTHING RETURNING {_COLUMNS}",
+            f"ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
             (job_id, name, client, text, source, sink, finish_by_s, _NO_PROGRESS, idempotency_key),
         )
         if added:
-            return _job(added[0]), True
+            return read_row(added[0]), True
         known = self._run(
-            f"SELECT {_COLUMNS} FROM scans WHERE idempotency_key = ?",
+            f"SELECT {COLUMNS} FROM scans WHERE idempotency_key = ?",
             (idempotency_key,),
         )
         if not known:
             raise self._sink_conflict(sink)
-        job = _job(known[0])
+        job = read_row(known[0])
         if json.dumps(job.body, sort_keys=True) != text:
             raise UnsuitableScan(
                 f"the Idempotency-Key was used with another body, for the scan {job.id}; send each "
@@ -138,12 +103,12 @@ class JobStore:
             DatabaseError: See `Database.run`.
         """
         rows = self._run(
-            f"SELECT {_COLUMNS} FROM scans WHERE id = ?",
+            f"SELECT {COLUMNS} FROM scans WHERE id = ?",
             (job_id,),
         )
         if not rows:
             raise UnknownScan(f"there is no scan {job_id!r}; GET /scans lists them")
-        return _job(rows[0])
+        return read_row(rows[0])
 
     def listing(
         self, *, limit: int, states: Sequence[State] = (), before: str | None = None
@@ -165,10 +130,10 @@ class JobStore:
             values += [job.created_s, job.created_s, job.id]
         where = " AND ".join(conditions)
         rows = self._run(
-            f"SELECT {_COLUMNS} FROM scans WHERE {where} ORDER BY created_s DESC, id DESC LIMIT ?",
+            f"SELECT {COLUMNS} FROM scans WHERE {where} ORDER BY created_s DESC, id DESC LIMIT ?",
             (*values, limit),
         )
-        return [_job(row) for row in rows]
+        return [read_row(row) for row in rows]
 
     def counts(self) -> dict[State, int]:
         """Count the scans by state."""
@@ -260,10 +225,10 @@ class JobStore:
             "version = version + 1 "
             f"WHERE id = (SELECT id FROM scans WHERE {_FREE} "
             "ORDER BY CASE WHEN finish_by_s IS NULL THEN 1 ELSE 0 END, finish_by_s, created_s, id "
-            f"LIMIT 1) AND {_FREE} RETURNING {_COLUMNS}",
+            f"LIMIT 1) AND {_FREE} RETURNING {COLUMNS}",
             (owner, lease_s),
         )
-        return _job(rows[0]) if rows else None
+        return read_row(rows[0]) if rows else None
 
     def beat(self, job_id: str, owner: str, progress: Progress, *, lease_s: float) -> Job | None:
         """Renew a lease and say how far the scan is.
@@ -275,10 +240,10 @@ class JobStore:
         rows = self._run(
             "UPDATE scans SET lease_until_s = {now} + ?, progress = ?, "
             "version = version + CASE WHEN progress = ? THEN 0 ELSE 1 END "
-            f"WHERE id = ? AND owner = ? AND state = 'running' RETURNING {_COLUMNS}",
+            f"WHERE id = ? AND owner = ? AND state = 'running' RETURNING {COLUMNS}",
             (lease_s, text, text, job_id, owner),
         )
-        return _job(rows[0]) if rows else None
+        return read_row(rows[0]) if rows else None
 
     def release(
         self,
@@ -330,13 +295,13 @@ class JobStore:
         try:
             rows = self._run(
                 f"UPDATE scans SET {assignments}, version = version + 1 "
-                f"WHERE id = ? AND state IN ({states}) RETURNING {_COLUMNS}",
+                f"WHERE id = ? AND state IN ({states}) RETURNING {COLUMNS}",
                 (job_id,),
             )
         except TakenError as error:
             raise self._sink_conflict(self.get(job_id).sink) from error
         if rows:
-            return _job(rows[0])
+            return read_row(rows[0])
         job = self.get(job_id)
         raise ScanConflict(f"the scan {job_id} is {job.state}; it cannot {verb} any more")
 
@@ -350,7 +315,7 @@ class JobStore:
 
     def _run(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         if not self._is_set_up:
-            self._database.set_up(_SCHEMA)
+            self._database.set_up(SCHEMA)
             [(version,)] = self._database.run("SELECT max(version) FROM scan_format")
             if version != FORMAT_VERSION:
                 raise DatabaseError(
@@ -358,28 +323,3 @@ class JobStore:
                 )
             self._is_set_up = True
         return self._database.run(statement, values)
-
-
-def _job(row: Row) -> Job:
-    (
-        job_id, version, name, client, body, source, sink, state, wanted, detail, finish_by_s,
-        retry_at_s, created_s, started_s, ended_s, progress,
-    ) = row  # fmt: skip
-    return Job(
-        id=job_id,
-        version=version,
-        name=name,
-        client=client,
-        body=json.loads(body),
-        source=source,
-        sink=sink,
-        state=State(state),
-        wanted=wanted,
-        detail=detail,
-        finish_by_s=finish_by_s,
-        retry_at_s=retry_at_s,
-        created_s=created_s,
-        started_s=started_s,
-        ended_s=ended_s,
-        progress=Progress.from_json(json.loads(progress)),
-    )

@@ -10,38 +10,34 @@ import math
 import shutil
 import threading
 import time
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from export.bundle import Bundle, Precision
 from service.engines.cpu import available_cpus
 from service.errors import NotReady, UnknownModel
 from service.lifecycle import Lifecycle
-from service.request import TileRequest
 from service.scan_jobs.body import ScanBody
 from service.scan_jobs.daemon_thread import in_daemon_thread
 from service.scan_jobs.job import Job, Progress, State
 from service.scan_jobs.rate import RateMeter
 from service.scan_jobs.roots import Roots
+from service.scan_jobs.served_model import ENGINE_AGAIN_S, ServedModel, upscale_by
 from service.scans.errors import FolderHeldError, ScanError, StoreLostError
 from service.scans.preparation import PreparedScan, prepare
 from service.scans.rows import Counts
-from service.scans.scan import Scan, ScanOptions, Upscale
+from service.scans.scan import Scan, ScanOptions
 from service.scans.work_folder import WorkFolder
 from service.scheduling.scheduler import NIGHTLY_PLACES, Priority
 from service.serving import Serving
 from service.settings import Settings
-from service.upscaler import Answer
 
 log = structlog.get_logger()
 
 _SHOWN_FAILURES = 10
-# An engine process that has died is there again after seconds.
-_ENGINE_AGAIN_S = 0.5
 # A store that is lost is tried again after so long, doubling; so often without getting anywhere.
 _FIRST_SETBACK_S = 30.0
 _LONGEST_SETBACK_S = 600.0
@@ -74,22 +70,6 @@ class Ended:
     detail: str
     progress: Progress
     retry_in_s: float | None = None
-
-
-@dataclass(frozen=True)
-class _ServedEngine:
-    name: str
-    precision: Precision
-
-
-@dataclass(frozen=True)
-class _ServedModel:
-    """What a scan is pinned to; see `service.scans.preparation.ScanModel`."""
-
-    name: str
-    bundle: Bundle
-    engine: _ServedEngine
-    max_batch_size: int
 
 
 class _StoppedError(Exception):
@@ -196,7 +176,7 @@ class JobRun:
         # As they were when it was asked for, whatever a link in their paths leads to by now.
         request = body.request(source=self._job.source, sink=self._job.sink)
         serving = await self._wait_for_model(body.options.model)
-        model = self._pinned(serving)
+        model = ServedModel.of(serving, self._settings)
         stores = self._roots.stores(self._check_stopped)
         work = WorkFolder(self._folder)
         await in_daemon_thread(work.__enter__)
@@ -207,7 +187,7 @@ class JobRun:
             self._prepared = prepared
             is_lost = False
             try:
-                await self._compute(prepared, serving, model)
+                await self._compute(prepared, model)
             except StoreLostError:
                 is_lost = True
                 raise
@@ -224,17 +204,20 @@ class JobRun:
         finally:
             await in_daemon_thread(lambda: (stores.close(), work.__exit__(None, None, None)))
 
-    async def _compute(self, prepared: PreparedScan, serving: Serving, model: _ServedModel) -> None:
+    async def _compute(self, prepared: PreparedScan, model: ServedModel) -> None:
         journal = prepared.journal
         self._before = self._counts = await asyncio.to_thread(journal.counts)
         threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="scan-codec")
+        upscale = upscale_by(
+            model, self._lifecycle, threads, is_stopped=lambda: self._reason is not None
+        )
         try:
             self._scan = await asyncio.to_thread(
                 lambda: Scan(
                     prepared.source,
                     prepared.sink,
                     journal,
-                    self._upscale(serving, threads),
+                    upscale,
                     self._options(prepared, model),
                     on_progress=self._note,
                 )
@@ -250,29 +233,7 @@ class JobRun:
     def _note(self, counts: Counts) -> None:
         self._counts = counts
 
-    def _upscale(self, serving: Serving, threads: Executor) -> Upscale:
-        """Super-resolve through what serves requests, whichever engine process that is by now."""
-        name, pinned = serving.name, serving.bundle.digest
-
-        async def upscale(body: bytes, request: TileRequest) -> Answer:
-            while True:
-                try:
-                    now = self._lifecycle.find_model(name)
-                    if now.bundle.digest != pinned:
-                        raise ScanError(f"the model {name} was replaced by another one")
-                    upscaler = now.upscaler.beside(threads)
-                    with upscaler.admit(priority=request.priority) as admission:
-                        return await upscaler.upscale(body, request, admission)
-                except UnknownModel as error:
-                    raise ScanError(f"the model {name} is served no longer") from error
-                except NotReady:
-                    if self._lifecycle.has_failed or self._reason is not None:
-                        raise
-                await asyncio.sleep(_ENGINE_AGAIN_S)
-
-        return upscale
-
-    def _options(self, prepared: PreparedScan, model: _ServedModel) -> ScanOptions:
+    def _options(self, prepared: PreparedScan, model: ServedModel) -> ScanOptions:
         manifest, request = model.bundle.manifest, prepared.request
         io_threads = max(prepared.source.io_threads, prepared.sink.io_threads)
         engines = model.max_batch_size * self._settings.engine_processes
@@ -295,15 +256,7 @@ class JobRun:
                 if self._lifecycle.has_failed:
                     self.stop(Stop.DRAIN)
                 self._check_stopped()
-            await asyncio.sleep(_ENGINE_AGAIN_S)
-
-    def _pinned(self, serving: Serving) -> _ServedModel:
-        return _ServedModel(
-            name=serving.name,
-            bundle=serving.bundle,
-            engine=_ServedEngine(serving.engine, serving.precision),
-            max_batch_size=self._settings.max_batch_size or serving.bundle.manifest.max_batch_size,
-        )
+            await asyncio.sleep(ENGINE_AGAIN_S)
 
     def _check_stopped(self) -> None:
         if self._is_stopped.is_set():

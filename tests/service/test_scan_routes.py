@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from service.access import hash_key
+from service.scans.work_folder import WorkFolder
 from tests.scan_api import Scans
 from tests.scans import enlarged, manifest, numbered_tile, outputs, write_lot
 from tests.service.conftest import RAW, ServedApp
@@ -214,15 +215,14 @@ def test_a_waiting_scan_is_deleted_at_once(app, scans, root):
     assert not (root / "b").exists()
 
 
-def test_scans_rest_in_pause_windows(start, root, monkeypatch):
+def test_scans_rest_in_pause_windows(start, root):
     """A running scan stops when one begins, says until when it waits, and goes on afterwards."""
     write_lot(root / "big", 300)
     app = start(scan_pause="07:00-19:00")
     now: list[float] = [12 * 3600.0]
     assert app.jobs is not None
-    app.jobs._clock = lambda: now[0]
+    app.jobs.windows._clock = lambda: now[0]
     app.jobs.windows._local = time.gmtime
-    monkeypatch.setattr("service.scan_routes.time.time", lambda: now[0])
     scans = Scans(app.client)
     scan = scans.start(root / "big", root / "out")
     info = scans.get(scan)
@@ -242,6 +242,23 @@ def test_scans_rest_in_pause_windows(start, root, monkeypatch):
     now[0] = 43 * 3600.0
     info = scans.wait(scan)
     assert ("done", 300) == (info["state"], info["tiles"]["done"])
+
+
+def test_a_scan_whose_folder_is_held_waits_for_it(app, scans, root, tmp_path):
+    """A process that lost its lease without noticing keeps the next one out until it is gone."""
+    hold(app)
+    first = scans.start(root / "lot", root / "a")
+    second = scans.start(root / "lot", root / "b")
+    with WorkFolder(tmp_path / "state" / "scans" / second):
+        app.engine.open_gate()
+        scans.wait(first, "done")
+        deadline_s = time.monotonic() + 60
+        while "another process runs the scan" not in scans.get(second)["detail"]:
+            assert time.monotonic() < deadline_s, scans.get(second)
+            time.sleep(0.05)
+        assert not (root / "b").exists()
+    scans.do(second, "resume")
+    scans.wait(second, "done")
 
 
 # --- the same again ---
@@ -549,18 +566,30 @@ def test_events_tell_every_change_until_the_end(app, scans, root):
     assert 404 == app.client.get("/scans/none/events").status_code
 
 
-def test_events_end_when_the_service_drains(app, scans, root):
-    """Nobody who follows a scan keeps the service from stopping."""
+def test_no_more_follow_than_there_may_be(app, scans, root, monkeypatch):
+    """Each of them asks the list of scans; one more gets 503 and is told what to do instead."""
+    monkeypatch.setattr("service.scan_routes._MOST_WATCHERS", 0)
+    scan = scans.start(root / "lot", root / "out")
+    answer = app.client.get(f"/scans/{scan}/events")
+    assert (503, True) == (answer.status_code, "GET /scans/ID" in answer.json()["detail"])
+    scans.wait(scan)
+
+
+def test_events_end_when_the_service_drains(app, scans, root, monkeypatch):
+    """Nobody who follows a scan keeps the service from stopping; until then comments keep it up."""
+    monkeypatch.setattr("service.scan_routes._HEARTBEAT_S", 0.0)
+    monkeypatch.setattr("service.scan_routes._LOOK_EVERY_S", 0.01)
     hold(app)
     scan = scans.start(root / "lot", root / "out")
     scans.wait(scan, "running")
     told: list[str] = []
     thread = _follow(app, scan, told)
-    app.until(lambda: app.metric("semsr_scans", state="running") >= 0)
+    time.sleep(0.5)
     assert app.client.portal is not None
     app.client.portal.call(lambda: app.lifecycle.begin_drain(0.0))
     thread.join(60)
     assert not thread.is_alive()
+    assert ": nothing new\n\n" in told[2]
     assert told[2].endswith(": the service is stopping\n\n")
     app.engine.open_gate()
 
