@@ -222,7 +222,7 @@ lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for new
 	locks=requirements
 	compile() { $(COMPILE) "$$@"; }
 	# dev.txt first: it holds everything, and the others then take its versions.
-	compile pyproject.toml $$locks/torch-needs.in --extra openvino --extra rtx --extra scan --extra tracing --extra train --extra export --extra loadtest --group dev -o $$locks/dev.txt
+	compile pyproject.toml $$locks/torch-needs.in --extra openvino --extra rtx --extra scan --extra tracing --extra postgres --extra train --extra export --extra loadtest --group dev -o $$locks/dev.txt
 	same="--constraints $$locks/dev.txt"
 	compile pyproject.toml $$same -o $$locks/base.txt
 	compile pyproject.toml $$same --extra openvino -o $$locks/openvino.txt
@@ -232,6 +232,7 @@ lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for new
 	compile pyproject.toml $$same --extra scan -o $$locks/scan.txt
 	compile pyproject.toml $$same --extra scan --extra ray -o $$locks/ray.txt
 	compile pyproject.toml $$same --extra tracing -o $$locks/tracing.txt
+	compile pyproject.toml $$same --extra postgres -o $$locks/postgres.txt
 	compile pyproject.toml $$same --extra loadtest -o $$locks/loadtest.txt
 	compile $$same --group build -o $$locks/build.txt
 	compile $$same --group test -o $$locks/test.txt

@@ -27,7 +27,11 @@ stops the start with exit code 2 and a line that names it. `semsr serve --host -
 """
 
 # The default depends on the machine; the table says how it is found instead.
-_COMPUTED = {"cache_dir": "the user's cache folder", "plan_cache": "in the user's cache folder"}
+_COMPUTED = {
+    "cache_dir": "the user's cache folder",
+    "plan_cache": "in the user's cache folder",
+    "scan_state": "in the user's state folder",
+}
 
 
 def configuration_page() -> str:

@@ -19,9 +19,8 @@ from semsr.scan_report import ScanReport
 from service.engines import load_engine
 from service.engines.cpu import available_cpus
 from service.loading import EngineLoader, LoadedModel, load_model
-from service.scans.errors import ScanError, StoreLostError
+from service.scans.errors import ScanError
 from service.scans.journal import Journal
-from service.scans.manifest import write_manifest
 from service.scans.opening import open_source
 from service.scans.preparation import (
     PreparedScan,
@@ -182,22 +181,10 @@ def run_prepared(
         skipped=prepared.skipped,
         failures=journal.failures(_SHOWN_FAILURES),
         seconds=seconds,
-        manifest=_put_manifest(prepared, work),
+        manifest=prepared.put_manifest(work),
         ended_by=ended_by,
         was_stopped=was_stopped,
     )
-
-
-def _put_manifest(prepared: PreparedScan, work: Path) -> str:
-    """Write the manifest into the sink; where that is lost, beside the journal."""
-    try:
-        path = write_manifest(prepared.journal, work, form=prepared.request.manifest)
-    except StoreLostError as error:
-        return f"not written: {error}"
-    try:
-        return prepared.sink.put_manifest(path)
-    except ScanError:
-        return str(path)
 
 
 async def _scan(

@@ -20,6 +20,8 @@ from service.engines.cpu import available_cpus
 from service.logs import configure_logs
 from service.memory import keep_freed_memory
 from service.pool.supervisor import run_pool
+from service.scan_jobs.database import PostgresDatabase
+from service.scans.errors import MissingExtraError
 from service.server import serve
 from service.settings import Settings, unknown_variables
 from service.tracing import TracingError, check_tracing
@@ -31,6 +33,8 @@ EXIT_ADDRESS = 4
 
 # More front ends than that, and the engine is what is waited for.
 _MAX_FRONT_ENDS = 4
+# Settings whose values must not be seen: a URL may hold a password.
+_SECRETS = frozenset({"SEMSR_SCAN_DATABASE"})
 
 
 class TlsError(ValueError):
@@ -56,7 +60,10 @@ def run(settings: Settings) -> int:
             read_keys(settings.api_keys)
         _check_tls(settings)
         check_tracing(settings)
-    except (KeyFileError, TlsError, TracingError) as error:
+        if settings.scan_database is not None:
+            # Says so if its package is not installed; whether it answers is seen later.
+            PostgresDatabase(settings.scan_database.get_secret_value())
+    except (KeyFileError, TlsError, TracingError, MissingExtraError) as error:
         log.error("cannot_serve", error=str(error))  # noqa: TRY400 (as above)
         return EXIT_CONFIGURATION
     if is_pool:
@@ -128,7 +135,8 @@ def main() -> int:
     except ValidationError as error:
         for problem in error.errors():
             name = "SEMSR_" + "_".join(str(part) for part in problem["loc"]).upper()
-            sys.stderr.write(f"{name}: {problem['msg']} (found {problem['input']!r})\n")
+            found = "" if name in _SECRETS else f" (found {problem['input']!r})"
+            sys.stderr.write(f"{name}: {problem['msg']}{found}\n")
         return EXIT_CONFIGURATION
     unknown = unknown_variables(os.environ)
     if unknown:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service import admin_routes, inference_routes, openapi, page
+from service import admin_routes, inference_routes, openapi, page, scan_routes
 from service.access import Access, read_keys
 from service.errors import ServiceError
 from service.inference import INFER_PATH, Inference
@@ -21,6 +21,7 @@ from service.metrics import Metrics
 from service.middleware import RequestMiddleware
 from service.problems import problem_from
 from service.routes import make_router
+from service.scan_jobs.jobs import ScanJobs
 from service.settings import Settings
 from service.superresolve import SuperResolve
 from service.superresolve_batch import BATCH_PATH, SuperResolveBatch
@@ -39,13 +40,21 @@ class Application:
     Attributes:
         api: The FastAPI app with all other routes, the documentation and the lifespan.
         lifecycle: What state the service is in.
+        jobs: Runs scans; None where they are off.
     """
 
     def __init__(
-        self, api: FastAPI, lifecycle: Lifecycle, access: Access, tracing: Tracing | None
+        self,
+        api: FastAPI,
+        lifecycle: Lifecycle,
+        access: Access,
+        *,
+        jobs: ScanJobs | None,
+        tracing: Tracing | None,
     ) -> None:
         self.api = api
         self.lifecycle = lifecycle
+        self.jobs = jobs
         self._superresolve = SuperResolve(lifecycle)
         self._batch = SuperResolveBatch(lifecycle)
         self._inference = Inference(lifecycle)
@@ -93,6 +102,7 @@ def create_app(
     Raises:
         service.access.KeyFileError: The settings name a key file that cannot be used.
         service.tracing.TracingError: Traces are asked for and cannot be made.
+        service.scans.errors.MissingExtraError: The database of scans needs a package.
     """
     access = Access(
         keys=None if settings.api_keys is None else read_keys(settings.api_keys),
@@ -104,12 +114,19 @@ def create_app(
     host = make_host(settings, metrics)
     lifecycle = Lifecycle(settings, metrics, host, on_failure=on_failure)
 
+    jobs = ScanJobs(settings, lifecycle) if settings.scan_roots else None
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         await lifecycle.start()
+        if jobs is not None:
+            await jobs.start()
         try:
             yield
         finally:
+            lifecycle.begin_drain()
+            if jobs is not None:
+                await jobs.stop(lifecycle.remaining_s())
             await lifecycle.stop()
             if tracing is not None:
                 await tracing.close(lifecycle.remaining_s())
@@ -127,15 +144,16 @@ def create_app(
     api.include_router(make_router(lifecycle))
     api.include_router(inference_routes.make_router(lifecycle))
     api.include_router(admin_routes.make_router(lifecycle))
+    api.include_router(scan_routes.make_router(lifecycle, jobs))
     api.include_router(page.make_router())
     # The hot routes' own addresses with any other method.
     for path in (HOT_PATH, BATCH_PATH):
         api.add_api_route(path, _only_post, methods=_OTHER_METHODS, include_in_schema=False)
-    openapi.install(api)
+    openapi.install(api, scan_routes.SCHEMAS)
     # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)
-    return Application(api, lifecycle, access, tracing)
+    return Application(api, lifecycle, access, jobs=jobs, tracing=tracing)
 
 
 def _only_post() -> None:

@@ -8,14 +8,19 @@ below the routes knows HTTP beyond the status that a class carries.
     ├── InvalidImage          400 invalid-image            the bytes do not decode
     ├── Unauthorized          401 unauthorized             no API key, or an unknown one
     ├── Forbidden             403 forbidden                an API key that does not allow this
+    ├── OutsideRoots          403 outside-roots            a scan beyond what is allowed
     ├── UnknownModel          404 unknown-model            no such model or version is served
+    ├── UnknownScan           404 unknown-scan             no such scan
+    ├── ScansOff              404 scans-off                the operator has allowed no folders
     ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
     ├── RequestTimeout        408 request-timeout          the body came too slowly
     ├── NothingKept           409 nothing-kept             there is no version to go back to
+    ├── ScanConflict          409 scan-conflict            not in this state, or beside another scan
     ├── ImageTooLarge         413 image-too-large          body bytes or pixels beyond the limit
     ├── UnsupportedMediaType  415 unsupported-media-type   a content type that is not read here
     ├── UnsuitableImage       422 unsuitable-image         decodes, but wrong channels, type or size
     ├── LoadFailed            422 load-failed              the model to be loaded cannot be served
+    ├── UnsuitableScan        422 unsuitable-scan          a scan that is asked for cannot be run
     ├── OverQuota             429 over-quota               this client sends more than it may
     ├── EngineFailed          500 engine-failed            details are logged, never returned
     ├── QueueFull             503 queue-full               saturated: try again later
@@ -77,12 +82,36 @@ class Forbidden(ServiceError):
     title = "Not allowed with this API key"
 
 
+class OutsideRoots(ServiceError):
+    """A scan would read or write beyond what the operator has allowed."""
+
+    status = 403
+    code = "outside-roots"
+    title = "Outside the folders that are allowed"
+
+
 class UnknownModel(ServiceError):
     """No model of that name and version is served."""
 
     status = 404
     code = "unknown-model"
     title = "No such model"
+
+
+class UnknownScan(ServiceError):
+    """There is no scan of that id."""
+
+    status = 404
+    code = "unknown-scan"
+    title = "No such scan"
+
+
+class ScansOff(ServiceError):
+    """The operator has allowed no folders, so there are no scans."""
+
+    status = 404
+    code = "scans-off"
+    title = "Scans are off"
 
 
 class NotAcceptable(ServiceError):
@@ -107,6 +136,14 @@ class NothingKept(ServiceError):
     status = 409
     code = "nothing-kept"
     title = "There is nothing to roll back to"
+
+
+class ScanConflict(ServiceError):
+    """The scan's state, or another scan, does not allow this."""
+
+    status = 409
+    code = "scan-conflict"
+    title = "Not possible for this scan now"
 
 
 class ImageTooLarge(ServiceError):
@@ -139,6 +176,14 @@ class LoadFailed(ServiceError):
     status = 422
     code = "load-failed"
     title = "The model cannot be loaded"
+
+
+class UnsuitableScan(ServiceError):
+    """A scan that is asked for cannot be run."""
+
+    status = 422
+    code = "unsuitable-scan"
+    title = "The scan cannot be run"
 
 
 class OverQuota(ServiceError):

@@ -206,6 +206,29 @@ class Metrics:
             "Processes of a pool that were started anew: front or engine.",
             ("process",),
         )
+        self.scans = Gauge("semsr_scans", "Scans by state.", ("state",), registry=self.registry)
+        self.scan_tiles = self._counter(
+            "semsr_scan_tiles", "Tiles of scans that have ended: done or failed.", ("outcome",)
+        )
+        self.scan_running_tiles = Gauge(
+            "semsr_scan_running_tiles",
+            "Tiles of the scans that run now: done, failed or pending.",
+            ("status",),
+            registry=self.registry,
+        )
+        self.scans_ended = self._counter(
+            "semsr_scans_ended", "Scans that have ended, by how.", ("state",)
+        )
+        self.scan_late = Gauge(
+            "semsr_scan_late_seconds",
+            "By how many seconds a scan will miss the time that it is wanted by: the worst one.",
+            registry=self.registry,
+        )
+        self.scan_remaining = Gauge(
+            "semsr_scan_remaining_seconds",
+            "Seconds until the last scan that runs or waits will be done, as far as is known.",
+            registry=self.registry,
+        )
         self.event_loop_lag = Gauge(
             "semsr_event_loop_lag_seconds",
             "How late the event loop last woke up.",

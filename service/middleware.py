@@ -38,6 +38,7 @@ ROUTES = frozenset(
         "/superresolve",
         "/superresolve/batch",
         "/model",
+        "/scans",
         "/livez",
         "/readyz",
         "/metrics",
@@ -74,6 +75,9 @@ def _route(path: str) -> str:
     """Name a path in metrics; models' names must not become labels."""
     if path in ROUTES:
         return path
+    if path.startswith("/scans/"):
+        # Whoever follows a scan does so for hours.
+        return "/scans/events" if path.endswith("/events") else "/scans"
     if path.startswith("/v2/"):
         return "/v2/models/infer" if path.endswith("/infer") else "/v2"
     return "/admin" if path.startswith("/admin/") else "other"

@@ -6,6 +6,7 @@ air-gapped.
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -269,8 +270,13 @@ def _infer_operation() -> dict[str, Any]:
     }
 
 
-def install(app: FastAPI) -> None:
-    """Give an app its whole OpenAPI description, and `/docs` with the files that show it."""
+def install(app: FastAPI, more_schemas: Mapping[str, Any]) -> None:
+    """Give an app its whole OpenAPI description, and `/docs` with the files that show it.
+
+    Args:
+        app: The app with its routes.
+        more_schemas: Of bodies that routes read by themselves.
+    """
 
     def build() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -283,7 +289,9 @@ def install(app: FastAPI) -> None:
                 **schema["paths"],
                 "/v2/models/{name}/infer": {"post": _infer_operation()},
             }
-            schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            schemas["Problem"] = _PROBLEM
+            schemas.update(more_schemas)
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from export.bundle import Precision
+from service.pause_windows import PauseWindows
 
 # The shipped bundle, found from the working directory of a clone or of the image.
 DEFAULT_BUNDLE = Path("bundles/default")
@@ -24,6 +25,15 @@ def user_cache_dir() -> Path | None:
         return None
 
 
+def _scan_state() -> Path | None:
+    """Find the folder of the user's that keeps what programs have done."""
+    base = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "state") / "semsr" / "service"
+    except RuntimeError:
+        return None
+
+
 def _in_cache(name: str) -> Path | None:
     base = user_cache_dir()
     return base / name if base else None
@@ -31,6 +41,10 @@ def _in_cache(name: str) -> Path | None:
 
 # Variables of the same prefix that other parts of the project read.
 OTHER_VARIABLES = frozenset({"SEMSR_DATA", "SEMSR_VGG16", "SEMSR_TRACEBACK", "SEMSR_REQUIRE_TESTS"})
+_SCAN_ROOT = re.compile(
+    r"/[^\x00-\x1f]+|(?!file:)[a-z][a-z0-9+.-]*://[^\x00-\x1f/:]+[^\x00-\x1f:]*"
+)
+_POSTGRES = re.compile(r"postgres(ql)?://.")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Kubernetes sets these in every pod beside a Service called semsr.
 _SERVICE_LINKS = re.compile(r"SEMSR_SERVICE_(HOST|PORT.*)|SEMSR_PORT_[0-9]+_.*")
@@ -264,6 +278,38 @@ class Settings(BaseSettings):
             "semsr's folder in the user's cache folder."
         ),
     )
+    scan_roots: Annotated[tuple[str, ...], NoDecode] | None = Field(
+        default=None,
+        description=(
+            "Folders and prefixes of object stores (/data/lots,s3://fab/lots) that scans of POST "
+            "/scans may read and write; nothing outside. Unset turns them off."
+        ),
+    )
+    scan_pause: str = Field(
+        default="",
+        description=(
+            "Times of day, local time, at which those scans pause: 07:00-19:00, several with "
+            "commas, also over midnight."
+        ),
+    )
+    scan_state: Path | None = Field(
+        default_factory=_scan_state,
+        description=(
+            "Folder of what those scans have done: their list (SQLite) and a journal each. It must "
+            "outlive the process, and be one for all replicas with SEMSR_SCAN_DATABASE. Unset "
+            "takes semsr/service in the user's state folder (XDG_STATE_HOME or ~/.local/state)."
+        ),
+    )
+    scan_database: SecretStr | None = Field(
+        default=None,
+        description=(
+            "PostgreSQL that keeps their list for several replicas: postgresql://user@host/name "
+            "(extra postgres; the password also by PGPASSFILE). Unset takes SQLite."
+        ),
+    )
+    scan_keep_days: Annotated[float, Field(gt=0, le=3650)] = Field(
+        default=30.0, description="Days after which a scan that has ended is forgotten."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log level that is written."
     )
@@ -308,6 +354,39 @@ class Settings(BaseSettings):
                 )
             bundles[name] = folder
         return bundles
+
+    @field_validator("scan_roots", mode="before")
+    @classmethod
+    def _parse_roots(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        roots = tuple(part.strip().rstrip("/") for part in value.split(","))
+        for root in roots:
+            if not _SCAN_ROOT.fullmatch(root) or ".." in root.split("/"):
+                raise ValueError(
+                    f"{root or '/'!r} is no root of scans; expected an absolute folder below / or "
+                    "scheme://bucket/prefix"
+                )
+        return roots
+
+    @field_validator("scan_pause")
+    @classmethod
+    def _check_pause(cls, value: str) -> str:
+        PauseWindows(value)
+        return value
+
+    @field_validator("scan_database")
+    @classmethod
+    def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _POSTGRES.match(value.get_secret_value()):
+            raise ValueError("expected postgresql://user@host/name")
+        return value
+
+    @model_validator(mode="after")
+    def _check_scan_state(self) -> "Settings":
+        if self.scan_roots and self.scan_state is None:
+            raise ValueError("SEMSR_SCAN_ROOTS needs SEMSR_SCAN_STATE: there is no home folder")
+        return self
 
     @model_validator(mode="after")
     def _check_one_source(self) -> "Settings":

@@ -9,6 +9,7 @@ loop.
 """
 
 import asyncio
+import copy
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -155,6 +156,12 @@ class Upscaler:
         """Bytes that one place stands for: those of an SR tile."""
         height, width = self._manifest.tile
         return self._manifest.scale**2 * height * width
+
+    def beside(self, codec_threads: Executor) -> "Upscaler":
+        """Return one that shares everything but the codec threads: nobody's images wait there."""
+        other = copy.copy(self)
+        other._threads = codec_threads
+        return other
 
     def admit(
         self, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE

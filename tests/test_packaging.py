@@ -31,7 +31,8 @@ LOCKED_EXTRAS = {
     "train.txt": ["train"],
     "export.txt": ["export"],
     "loadtest.txt": ["loadtest"],
-    "dev.txt": ["openvino", "rtx", "scan", "tracing", "train", "export", "loadtest"],
+    "postgres.txt": ["postgres"],
+    "dev.txt": ["openvino", "rtx", "scan", "tracing", "postgres", "train", "export", "loadtest"],
 }
 LOCKED_GROUPS = {
     "build.txt": "build",

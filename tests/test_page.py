@@ -553,3 +553,56 @@ def test_the_page_works_below_the_prefix_of_a_proxy(server, visit) -> None:
     page.goto(f"{server.url}/fab/")
     take_sample(page)
     expect(page.locator("#answer-facts")).to_contain_text("960×960")
+
+
+# --- scans ---
+
+
+def test_without_scans_there_is_no_panel_of_them(server, visit) -> None:
+    """They are off here: nothing is shown and nothing asked for."""
+    page = visit(server)
+    expect(page.locator("#live-tiles")).to_have_text("0.0")
+    expect(page.locator("#scans-panel")).to_be_hidden()
+
+
+def test_scans_show_their_progress_and_are_paused_by_keyboard(visit, tmp_path) -> None:
+    """Name, bar and words are the service's own; the focus stays on the button that was used."""
+    lot = tmp_path / "root" / "lot"
+    lot.mkdir(parents=True)
+    for index in range(3000):
+        np.save(lot / f"t{index:05d}.npy", np.zeros((240, 240), np.uint8))
+    settings = {
+        **SETTINGS,
+        "SEMSR_SCAN_ROOTS": str(tmp_path / "root"),
+        "SEMSR_SCAN_STATE": str(tmp_path / "state"),
+    }
+    with running_server(settings) as process:
+        page = visit(process)
+        expect(page.locator("#scans-note")).to_have_text("None runs or waits.")
+        body = {
+            "name": "Lot 7 <b>",
+            "source": str(lot),
+            "sink": str(tmp_path / "root" / "out"),
+            "finish_by": "2001-01-01T06:00:00Z",
+            "options": {"manifest": "csv"},
+        }
+        answer = httpx2.post(f"{process.url}/scans", json=body, trust_env=False, timeout=60)
+        assert 201 == answer.status_code, answer.text
+        scan = page.locator("#scans li")
+        expect(scan.locator("b")).to_have_text("Lot 7 <b>")
+        expect(page.get_by_role("progressbar", name="Lot 7 <b>")).to_be_visible()
+        expect(scan.locator("p")).to_contain_text(re.compile(r"[1-9][\d,]* of 3,000 tiles"))
+        expect(scan.locator("p")).to_contain_text("late by")
+        button = page.get_by_role("button", name="Pause Lot 7")
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Resume Lot 7")).to_be_focused()
+        expect(scan.locator("p")).to_contain_text(re.compile("^paused"))
+        assert has_no_sideways_scroll(page)
+        page.keyboard.press("Space")
+        expect(page.get_by_role("button", name="Pause Lot 7")).to_be_focused()
+        url = f"{process.url}/scans/{answer.json()['id']}"
+        assert httpx2.delete(url, trust_env=False, timeout=60).status_code in {200, 202}
+        expect(page.locator("#scans li")).to_have_count(0)
+        expect(page.locator("#scans-note")).to_have_text("None runs or waits.")
+        page.close()  # before the service goes, which it would ask for its figures

@@ -15,8 +15,11 @@ import httpx2
 import numpy as np
 import pytest
 
+from semsr.server_process import running_server
 from service.scans.journal import Journal
+from tests.scan_api import Scans
 from tests.scans import (
+    TINY_BUNDLE,
     enlarged,
     manifest,
     numbered_tile,
@@ -344,3 +347,42 @@ def test_a_bucket_that_is_not_there_ends_the_scan(tmp_path: Path, s3: tuple[S3Se
     assert report.ended_by is not None
     assert "s3://other/out" in report.ended_by
     assert (0, 0) == (report.counts.done, report.counts.failed)
+
+
+def test_the_service_scans_an_object_store_below_its_roots(
+    tmp_path: Path, s3: tuple[S3Server, Any]
+) -> None:
+    """From prefix to prefix; another prefix is refused; a store that is away sets the scan back."""
+    server, bucket = s3
+    tiles = write_lot(tmp_path / "lot", 40)
+    bucket.put(str(tmp_path / "lot"), "fab/lots/7", recursive=True)
+    settings = {
+        "SEMSR_BUNDLE": str(TINY_BUNDLE),
+        "SEMSR_ENGINE": "identity",
+        "SEMSR_SCAN_ROOTS": "s3://fab/lots",
+        "SEMSR_SCAN_STATE": str(tmp_path / "state"),
+    }
+    with (
+        running_server(settings) as service,
+        httpx2.Client(base_url=service.url, trust_env=False, timeout=60) as http,
+    ):
+        scans = Scans(http)
+        for outside in ("s3://fab/other", "s3://fab/lots/../other", "s3://fab/lots2"):
+            assert 403 == scans.post("s3://fab/lots/7", outside).status_code
+            assert 403 == scans.post(outside, "s3://fab/lots/7-sr").status_code
+        info = scans.wait(scans.start("s3://fab/lots/7", "s3://fab/lots/7-sr"))
+        assert ("done", 40) == (info["state"], info["tiles"]["done"])
+        for index, tile in enumerate(tiles):
+            assert _npy(enlarged(tile)) == bucket.cat(f"fab/lots/7-sr/t{index:05d}_x4.npy")
+
+        server.go()
+        options = {"patience_s": 0}
+        scan_id = scans.start("s3://fab/lots/7", "s3://fab/lots/again", options=options)
+        deadline_s = time.monotonic() + 60
+        while "has not answered" not in scans.get(scan_id)["detail"]:
+            assert time.monotonic() < deadline_s, scans.get(scan_id)
+            time.sleep(0.05)
+        assert "queued" == scans.get(scan_id)["state"]
+        server.come()
+        scans.do(scan_id, "resume")
+        assert "done" == scans.wait(scan_id)["state"]

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from deploy.grafana import engine, line_overview, quality
+from deploy.grafana import engine, line_overview, quality, scans
 from deploy.grafana.panels import make_dashboard
 
 FOLDER = Path(__file__).parent / "dashboards"
@@ -15,6 +15,7 @@ def dashboards() -> dict[str, str]:
         "semsr-line": ("Line overview", line_overview.ROWS),
         "semsr-engine": ("Engine and batching", engine.ROWS),
         "semsr-quality": ("Image quality and drift", quality.ROWS),
+        "semsr-scans": ("Nightly scans", scans.ROWS),
     }
     return {
         f"{uid}.json": json.dumps(make_dashboard(uid, title, rows), indent=1) + "\n"

@@ -19,6 +19,10 @@ _LARGEST = frozenset(
     {
         "semsr_model_info",
         "semsr_event_loop_lag_seconds",
+        # Every front end reads them in the same list.
+        "semsr_scans",
+        "semsr_scan_late_seconds",
+        "semsr_scan_remaining_seconds",
         "python_info",
         "process_max_fds",
     }

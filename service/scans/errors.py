@@ -3,7 +3,9 @@
     ScanError                   the scan cannot start or go on; what is done stays done
     ├── ScanMismatchError       a journal exists, of another scan
     ├── StoreLostError          a source or sink does not answer, or takes nothing more
-    └── MissingExtraError       a package is not installed
+    ├── FolderHeldError         another process runs the scan
+    ├── MissingExtraError       a package is not installed
+    └── OutsideRootsError       a path or URL leads out of what the operator allowed
     TileError                   one tile cannot be read or written
 
 A `TileError` is recorded and the scan goes on.
@@ -22,8 +24,16 @@ class StoreLostError(ScanError):
     """A store does not answer, or takes nothing more (a full disk)."""
 
 
+class FolderHeldError(ScanError):
+    """Another process runs the scan of this work folder."""
+
+
 class MissingExtraError(ScanError):
     """A package of an extra is not installed."""
+
+
+class OutsideRootsError(ScanError):
+    """A path or URL leads out of what the operator allowed."""
 
 
 class TileError(Exception):

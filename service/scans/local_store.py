@@ -6,14 +6,16 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.stores import FileEntry, safe_name
 
 PART_SUFFIX = ".semsr-part"
 # What is wrong with one name rather than with the store.
-_BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR})
+_BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
+# Opens a path with flags and returns a descriptor, as `open` wants it.
+Opener = Callable[[str, int], int]
 
 
 class LocalStore:
@@ -22,6 +24,7 @@ class LocalStore:
     # Files that wait for the disk side by side share the commits of its journal. More threads would
     # share more, but each holds a picture.
     io_threads = 16
+    is_confined = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -63,11 +66,11 @@ class LocalStore:
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
         """See `Store`."""
         try:
-            with self.path(name).open("rb", buffering=0) as file:
+            with self._open(name, buffering=0) as file:
                 if start:
                     file.seek(start)
                 if length is None:
-                    return file.readall()
+                    return file.read()
                 return _read_exactly(file.read, length)
         except OSError as error:
             if not self.root.exists():
@@ -77,7 +80,7 @@ class LocalStore:
     def open(self, name: str) -> BinaryIO:
         """See `Store`."""
         try:
-            return self.path(name).open("rb")
+            return cast("BinaryIO", self._open(name))
         except OSError as error:
             raise ScanError(f"cannot open {self.path(name)}: {error.strerror}") from error
 
@@ -103,7 +106,7 @@ class LocalStore:
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                self._write(name, lambda descriptor: _copy(path, descriptor))
+                self._write(name, lambda descriptor: copy_into(path, descriptor))
                 path.unlink()
         except OSError as error:
             raise StoreLostError(f"cannot write {target}: {error.strerror}") from error
@@ -116,6 +119,9 @@ class LocalStore:
                 _sync_folder(folder)
             except OSError as error:
                 raise StoreLostError(f"cannot write to {folder}: {error.strerror}") from error
+
+    def check_whole(self) -> None:
+        """See `Store`: links may lead anywhere."""
 
     def remove(self, name: str) -> None:
         """See `Store`."""
@@ -139,11 +145,17 @@ class LocalStore:
         """
         return self.root / safe_name(name)
 
+    def _opener(self) -> Opener | None:
+        """What opens files for reading; None for the system's own way."""
+        return None
+
+    def _open(self, name: str, *, buffering: int = -1) -> IO[Any]:
+        # Path.open takes no opener.
+        return open(self.path(name), "rb", buffering, opener=self._opener())
+
     def _write(self, name: str, fill: Callable[[int], None]) -> None:
         path = self.path(name)
-        # Of fixed length, so that a long name has a temporary one too; nobody else's, so that two
-        # processes that write the same tile (a node that was thought lost) do not mix their bytes.
-        part = path.with_name(f".{secrets.token_hex(8)}{PART_SUFFIX}")
+        part = path.with_name(part_name())
         try:
             self._make_folder(path.parent)
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -155,9 +167,7 @@ class LocalStore:
             part.rename(path)
         except OSError as error:
             _forget(part)
-            if error.errno in _BAD_NAMES:
-                raise TileError(f"cannot be written as {name}: {error.strerror}") from error
-            raise StoreLostError(f"cannot write {path}: {error.strerror}") from error
+            raise cannot_write(path, name, error) from error
 
     def _make_folder(self, folder: Path) -> None:
         if folder in self._folders:
@@ -167,6 +177,28 @@ class LocalStore:
             folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
         self._folders.add(folder)
+
+
+def part_name() -> str:
+    """Name a file while it is written.
+
+    Of fixed length, so that a long name has one too; nobody else's, so that two processes that
+    write the same tile (a node that was thought lost) do not mix their bytes.
+    """
+    return f".{secrets.token_hex(8)}{PART_SUFFIX}"
+
+
+def cannot_write(path: Path, name: str, error: OSError) -> StoreLostError | TileError:
+    """Say whose fault it is that a file cannot be written: its name's, or the store's."""
+    if error.errno in _BAD_NAMES:
+        return TileError(f"cannot be written as {name}: {error.strerror}")
+    return StoreLostError(f"cannot write {path}: {error.strerror}")
+
+
+def copy_into(path: Path, descriptor: int) -> None:
+    """Copy a file into an open one."""
+    with path.open("rb") as source, os.fdopen(os.dup(descriptor), "wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
 
 
 def _local_entry(name: str, path: os.DirEntry[str]) -> FileEntry:
@@ -184,11 +216,6 @@ def _read_exactly(read: Callable[[int], bytes], length: int) -> bytes:
         pieces.append(piece)
         length -= len(piece)
     return b"".join(pieces)
-
-
-def _copy(path: Path, descriptor: int) -> None:
-    with path.open("rb") as source, os.fdopen(os.dup(descriptor), "wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
 
 
 def _sync_folder(folder: Path) -> None:

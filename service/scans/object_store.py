@@ -25,6 +25,7 @@ class ObjectStore:
     """
 
     io_threads = 32
+    is_confined = False
 
     def __init__(self, url: str, *, patience_s: float) -> None:
         """Connect.
@@ -112,6 +113,9 @@ class ObjectStore:
 
     def sync(self, names: Iterable[str]) -> None:
         """See `Store`: an object store has answered only when it keeps the object."""
+
+    def check_whole(self) -> None:
+        """See `Store`: an object store has no links."""
 
     def remove(self, name: str) -> None:
         """See `Store`."""

@@ -5,6 +5,7 @@ stack, a multi-page TIFF, an HDF5 dataset or a Zarr array.
 """
 
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from service.negotiation import TYPES_BY_SUFFIX
 from service.scans.array_source import ArraySource
@@ -18,7 +19,32 @@ from service.scans.tiff_source import TiffSource
 from service.scans.tile_arrays import open_hdf5, open_npy, open_zarr
 
 
-def open_source(url: str, *, spool: Path, patience_s: float) -> Source:
+class StoreOpener(Protocol):
+    """Opens the store of a URL, such as `open_store`."""
+
+    def __call__(self, url: str, *, patience_s: float) -> Store:
+        """See `open_store`."""
+        ...
+
+
+def open_store(url: str, *, patience_s: float) -> Store:
+    """Open a local folder (a path, or `file://…`) or an object store (any other scheme).
+
+    Raises:
+        ScanError: The scheme is unknown.
+        MissingExtraError: What it needs is not installed.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return LocalStore(Path(url))
+    if scheme == "file":
+        return LocalStore(Path(rest))
+    return ObjectStore(url, patience_s=patience_s)
+
+
+def open_source(
+    url: str, *, spool: Path, patience_s: float, open_store: StoreOpener = open_store
+) -> Source:
     """Open a source by what its URL ends in.
 
     Args:
@@ -26,6 +52,7 @@ def open_source(url: str, *, spool: Path, patience_s: float) -> Source:
             `.tar` or a `.zarr`; after `::`, the dataset or array within HDF5 or Zarr.
         spool: Folder for the copy of an HDF5 or TIFF that lies on an object store.
         patience_s: See `open_store`.
+        open_store: Opens the store that the URL lies in.
 
     Raises:
         ScanError: There is no such source, or it holds no tiles.
@@ -34,9 +61,10 @@ def open_source(url: str, *, spool: Path, patience_s: float) -> Source:
     path, _, inner = url.rstrip("/").partition("::")
     name = PurePosixPath(path).name
     suffix = PurePosixPath(name).suffix.lower()
-    if suffix == ".zarr":
-        return ArraySource(url, name, open_zarr(path, inner))
     store = open_store(path, patience_s=patience_s)
+    if suffix == ".zarr":
+        store.check_whole()
+        return ArraySource(url, name, open_zarr(path, inner))
     if suffix not in {".npy", ".tif", ".tiff", ".h5", ".hdf5", ".tar"}:
         if inner:
             raise ScanError(f"{url}: only HDF5 and Zarr have an inner name (after ::)")
@@ -56,18 +84,3 @@ def open_source(url: str, *, spool: Path, patience_s: float) -> Source:
     if suffix in {".tif", ".tiff"}:
         return TiffSource(url, store, name, spool=spool)
     return ArraySource(url, name, open_hdf5(store, name, inner, spool=spool))
-
-
-def open_store(url: str, *, patience_s: float) -> Store:
-    """Open a local folder (a path, or `file://…`) or an object store (any other scheme).
-
-    Raises:
-        ScanError: The scheme is unknown.
-        MissingExtraError: What it needs is not installed.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return LocalStore(Path(url))
-    if scheme == "file":
-        return LocalStore(Path(rest))
-    return ObjectStore(url, patience_s=patience_s)

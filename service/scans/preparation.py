@@ -14,11 +14,11 @@ from service import codec
 from service.errors import ServiceError
 from service.metadata import PixelSize
 from service.scans.array_source import RAW
-from service.scans.errors import ScanError, TileError
+from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.journal import Journal
 from service.scans.local_store import LocalStore
-from service.scans.manifest import check_form
-from service.scans.opening import open_source, open_store
+from service.scans.manifest import check_form, write_manifest
+from service.scans.opening import StoreOpener, open_source, open_store
 from service.scans.sinks import FolderSink, Sink
 from service.scans.sources import Listed, Source, TileRef
 from service.scans.stack_formats import stack_format
@@ -128,6 +128,21 @@ class PreparedScan:
         self.source.close()
         self.journal.close()
 
+    def put_manifest(self, folder: Path) -> str:
+        """Write the manifest into the sink; where that is lost, into `folder`.
+
+        Returns:
+            Where it lies, or why it lies nowhere.
+        """
+        try:
+            path = write_manifest(self.journal, folder, form=self.request.manifest)
+        except StoreLostError as error:
+            return f"not written: {error}"
+        try:
+            return self.sink.put_manifest(path)
+        except ScanError:
+            return str(path)
+
 
 def work_folder(sink: str) -> Path:
     """Return where a scan into a sink keeps its journal unless told otherwise.
@@ -143,7 +158,12 @@ def work_folder(sink: str) -> Path:
 
 
 def prepare(
-    request: ScanRequest, model: ScanModel, work: WorkFolder, *, verify: bool = False
+    request: ScanRequest,
+    model: ScanModel,
+    work: WorkFolder,
+    *,
+    verify: bool = False,
+    open_store: StoreOpener = open_store,
 ) -> PreparedScan:
     """Open a scan and find out what is to be done.
 
@@ -152,6 +172,7 @@ def prepare(
         model: What runs it.
         work: Its folder, held by this process.
         verify: Read every output that is done and compare its hash.
+        open_store: Opens the stores of source and sink.
 
     Raises:
         ScanMismatchError: The folder holds the journal of another scan.
@@ -160,11 +181,13 @@ def prepare(
     check_form(request.manifest)
     check_apart(request.source, sink=request.sink)
     check_apart(request.source, work_folder=str(work.path))
-    source = open_source(request.source, spool=work.spool, patience_s=request.patience_s)
+    source = open_source(
+        request.source, spool=work.spool, patience_s=request.patience_s, open_store=open_store
+    )
     journal = Journal(work.journal_path)
     journal.pin(_pins(request, model))
     if request.is_stack:
-        sink: Sink = _open_stack(request, model, source, journal, work)
+        sink: Sink = _open_stack(request, model, source, journal, work, open_store)
     else:
         store = open_store(request.sink, patience_s=request.patience_s)
         store.remove_parts()
@@ -269,7 +292,12 @@ def _list_skipped(skipped: Counter[str]) -> str:
 
 
 def _open_stack(
-    request: ScanRequest, model: ScanModel, source: Source, journal: Journal, work: WorkFolder
+    request: ScanRequest,
+    model: ScanModel,
+    source: Source,
+    journal: Journal,
+    work: WorkFolder,
+    open_store: StoreOpener,
 ) -> StackSink:
     pinned = journal.fact(STACK_TILE)
     if pinned is None:
@@ -282,13 +310,20 @@ def _open_stack(
         "engine": model.engine.name,
         "precision": model.engine.precision,
     }
-    sink, shards = open_stack_sink(request, pinned, work, attributes=attributes)
+    sink, shards = open_stack_sink(
+        request, pinned, work, attributes=attributes, open_store=open_store
+    )
     shards.remove_parts()
     return sink
 
 
 def open_stack_sink(
-    request: ScanRequest, shape: Sequence[int], work: WorkFolder, *, attributes: dict[str, Any]
+    request: ScanRequest,
+    shape: Sequence[int],
+    work: WorkFolder,
+    *,
+    attributes: dict[str, Any],
+    open_store: StoreOpener = open_store,
 ) -> tuple[StackSink, Store]:
     """Open a stack as a sink.
 
@@ -297,6 +332,7 @@ def open_stack_sink(
         shape: (H, W) of every tile of it.
         work: Where the shards of a stack lie that is assembled from them.
         attributes: What the stack says of itself.
+        open_store: Opens the stores of sink and shards.
 
     Returns:
         The sink, and the store of its shards.

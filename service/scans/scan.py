@@ -11,9 +11,10 @@ came meanwhile.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from service.errors import EngineFailed, NotReady, QueueFull, ServiceError
@@ -32,6 +33,8 @@ Result = TypeVar("Result")
 
 # An engine's failure on a batch may have been another tile's fault: each gets one more try.
 _ATTEMPTS = 2
+# Units that are read from the journal at a time.
+_GROUP_UNITS = 256
 
 
 class Upscale(Protocol):
@@ -141,7 +144,7 @@ class Scan:
         recorder = asyncio.create_task(self._record_all())
         tasks: set[asyncio.Task[None]] = set()
         try:
-            for unit in self._units():
+            async for unit in self._units():
                 # Its tiles stay pending from here until their outcomes are recorded.
                 places = await self._take_places(unit)
                 if self._stopping or self._failure is not None:
@@ -158,13 +161,20 @@ class Scan:
         finally:
             recorder.cancel()
             await asyncio.gather(recorder, return_exceptions=True)
-            self._threads.shutdown(wait=True, cancel_futures=True)
-            self._committer.shutdown(wait=True)
+            # A read that waits for a lost store must not hold up those who share the event loop.
+            await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+            await asyncio.to_thread(self._committer.shutdown, wait=True)
         if self._failure is not None:
             raise self._failure
 
-    def _units(self) -> Iterator[list[PendingTile]]:
-        """Yield the pending tiles that are written together."""
+    async def _units(self) -> AsyncIterator[list[PendingTile]]:
+        """Yield the pending tiles that are written together, read from the journal in a thread."""
+        units = self._pending_units()
+        while group := await asyncio.to_thread(lambda: list(islice(units, _GROUP_UNITS))):
+            for unit in group:
+                yield unit
+
+    def _pending_units(self) -> Iterator[list[PendingTile]]:
         unit: list[PendingTile] = []
         size = self._sink.unit_tiles
         for tile in self._journal.pending():

@@ -35,10 +35,12 @@ class Store(Protocol):
     Attributes:
         url: What the root was asked for by, without a trailing slash.
         io_threads: Reads and writes that are worth having under way at once.
+        is_confined: Whether nothing outside may be read through what lies in it.
     """
 
     url: str
     io_threads: int
+    is_confined: bool
 
     def walk(self) -> Iterator[FileEntry]:
         """List every file below the root, in no particular order; nothing where there is no root.
@@ -84,6 +86,14 @@ class Store(Protocol):
 
     def sync(self, names: Iterable[str]) -> None:
         """Make sure that files just written are still there after a power failure."""
+        ...
+
+    def check_whole(self) -> None:
+        """Make sure that nothing below the root leads out of it, for those who read it by path.
+
+        Raises:
+            ScanError: Something does, and the store is confined.
+        """
         ...
 
     def remove(self, name: str) -> None:

@@ -138,6 +138,12 @@ def open_hdf5(store: Store, name: str, inner: str, *, spool: Path) -> TileArray:
 
     def note(found: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
+            # Their pixels lie in other files, named by this one.
+            if store.is_confined and (item.is_virtual or item.external):
+                raise ScanError(
+                    f"{store.url}/{name}: the dataset {found} lies in other files (virtual or "
+                    "external), which a confined scan does not follow; copy it into one file"
+                )
             datasets[found] = item
 
     file.visititems(note)

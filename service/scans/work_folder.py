@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.scans.errors import ScanError
+from service.scans.errors import FolderHeldError, ScanError
 
 _JOURNAL = "journal.sqlite"
 
@@ -46,7 +46,8 @@ class WorkFolder:
         """Make the folder and take the lock.
 
         Raises:
-            ScanError: Another process holds it, or the folder cannot be made.
+            FolderHeldError: Another process holds it.
+            ScanError: The folder cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ class WorkFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise ScanError(f"another process runs the scan of {self.path}") from error
+            raise FolderHeldError(f"another process runs the scan of {self.path}") from error
         return self
 
     def __exit__(

@@ -119,6 +119,45 @@ def mixed_load(server: ServerProcess, api_key: str) -> Iterator[None]:
         thread.join()
 
 
+@contextlib.contextmanager
+def scans_all_the_time(server: ServerProcess, api_key: str, folder: Path) -> Iterator[None]:
+    """Run scans one after the other, each with a tile that fails.
+
+    Args:
+        server: The service, which may scan in the folder.
+        api_key: Its key.
+        folder: Made here.
+    """
+    lot = folder / "lot"
+    lot.mkdir(parents=True)
+    for index in range(500):
+        np.save(lot / f"t{index:05d}.npy", np.full((TILE_PX, TILE_PX), index % 256, np.uint8))
+    (lot / "bad.npy").write_bytes(b"no array")
+    stop = threading.Event()
+    headers = {"authorization": f"Bearer {api_key}"}
+    body = {"source": str(lot), "options": {"manifest": "csv"}}
+
+    def run() -> None:
+        number = 0
+        with httpx2.Client(timeout=30.0, trust_env=False, headers=headers) as client:
+            while not stop.wait(0.5):
+                active = client.get(
+                    f"{server.url}/scans", params={"state": ["running", "queued"]}
+                ).json()
+                if not active["scans"]:
+                    number += 1
+                    sink = str(folder / f"out{number}")
+                    client.post(f"{server.url}/scans", json={**body, "sink": sink})
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def _write_config(folder: Path, targets: dict[str, str]) -> Path:
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
     config["global"] = {

@@ -12,7 +12,7 @@ import yaml
 from deploy.grafana.__main__ import FOLDER, dashboards
 from semsr.server_process import running_server
 from service.access import hash_key, new_key
-from tests.deploy.live import Prometheus, mixed_load, running_prometheus
+from tests.deploy.live import Prometheus, mixed_load, running_prometheus, scans_all_the_time
 from tests.deploy.promql import ROOT, metric_names, read_rules, recorded_names, unknown_metrics
 
 TINY_BUNDLE = ROOT / "tests" / "data" / "tiny_bundle"
@@ -89,7 +89,7 @@ def test_queries_read_metrics_that_exist() -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Prometheus beside a service that is used by good and bad clients."""
+    """Prometheus beside a service that is used by good and bad clients, and scans."""
     folder: Path = tmp_path_factory.mktemp("prometheus")
     key = new_key()
     keys = folder / "keys"
@@ -98,10 +98,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         "SEMSR_BUNDLE": str(TINY_BUNDLE),
         "SEMSR_ENGINE": "identity",
         "SEMSR_API_KEYS": str(keys),
+        "SEMSR_SCAN_ROOTS": str(folder / "scans"),
+        "SEMSR_SCAN_STATE": str(folder / "state"),
     }
     with (
         running_server(settings) as server,
         mixed_load(server, key),
+        scans_all_the_time(server, key, folder / "scans"),
         running_prometheus(server, folder) as running,
     ):
         yield running

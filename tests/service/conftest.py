@@ -12,9 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from export.bundle import Bundle
-from service.app import create_app
+from service.app import Application, create_app
 from service.engines import Engine, EngineOptions
-from service.lifecycle import Lifecycle
 from service.local_models import LocalModels
 from service.settings import Settings
 from tests.fakes import FakeEngine
@@ -32,10 +31,11 @@ def anyio_backend() -> str:
 class ServedApp:
     """A running app, its engine, and a client."""
 
-    def __init__(self, client: TestClient, engine: FakeEngine, lifecycle: Lifecycle) -> None:
+    def __init__(self, client: TestClient, engine: FakeEngine, app: Application) -> None:
         self.client = client
         self.engine = engine
-        self.lifecycle = lifecycle
+        self.lifecycle = app.lifecycle
+        self.jobs = app.jobs
 
     def post(self, content: bytes, headers: dict[str, str] | None = None):
         """Send one image."""
@@ -91,7 +91,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ServedApp]]:
         assert client.portal is not None
         client.portal.call(app.lifecycle.wait_loaded)
         engine.batches.clear()
-        return ServedApp(client, engine, app.lifecycle)
+        return ServedApp(client, engine, app)
 
     yield start
     for client in stack:

@@ -1,6 +1,7 @@
 """Settings: bounds, defaults, and variables that nobody reads."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -69,3 +70,38 @@ def test_mistyped_variables_are_found_and_others_left_alone() -> None:
         **dict.fromkeys(OTHER_VARIABLES, "x"),
     }
     assert unknown_variables(environment) == ["SEMSR_MAX_QEUE"]
+
+
+def made(**fields: Any) -> Settings:
+    """Settings from text, as the environment gives it."""
+    return Settings(**fields)
+
+
+def test_roots_of_scans_are_folders_and_prefixes():
+    """Several with commas, without their last slash."""
+    settings = made(scan_roots="/data/lots/, s3://fab/lots")
+    assert ("/data/lots", "s3://fab/lots") == settings.scan_roots
+
+
+@pytest.mark.parametrize(
+    "value", ["", "/", "lots", "/data/../etc", "file:///data", "s3://", "s3://fab::x", "/a,,/b"]
+)
+def test_a_root_that_is_none_is_refused(value):
+    """A mistyped root must not allow more than was meant."""
+    with pytest.raises(ValidationError, match="is no root of scans"):
+        made(scan_roots=value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("scan_pause", "7-19"), ("scan_database", "mysql://x")]
+)
+def test_other_settings_of_scans_are_checked_at_the_start(name, value):
+    """Not when the night begins."""
+    with pytest.raises(ValidationError, match=name):
+        made(**{name: value})
+
+
+def test_the_database_of_scans_is_not_shown():
+    """Its URL may hold a password."""
+    settings = made(scan_database="postgresql://semsr:hunter2@db/semsr")
+    assert "hunter2" not in repr(settings)

@@ -5,6 +5,7 @@ import { fillCard } from "./card.js";
 import { drawHistogram } from "./charts.js";
 import { inspect } from "./files.js";
 import { Live } from "./live.js";
+import { Scans } from "./scans.js";
 import { Problem, apiKey, ask } from "./service.js";
 import { Viewer } from "./viewer.js";
 
@@ -226,8 +227,10 @@ async function listModels() {
   $("model").disabled = $("card-open").disabled = !models.length;
 }
 
+const scans = new Scans();
 const live = new Live({
   onModels: listModels,
+  onSamples: (samples) => scans.follow(samples),
   onState(state, text) {
     if ($("state").dataset.state === state && $("state").textContent === text) return;
     $("state").dataset.state = state;

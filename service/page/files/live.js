@@ -18,8 +18,10 @@ const sum = (samples, name, isWanted = () => true) =>
 
 export class Live {
   // onModels(): the models that are served have changed. onState(state, text): ready, waiting, gone.
-  constructor({ onModels, onState }) {
+  // onSamples(samples): /metrics as it is now.
+  constructor({ onModels, onSamples, onState }) {
     this.onModels = onModels;
+    this.onSamples = onSamples;
     this.onState = onState;
     this.history = [];
     this.latest = null;
@@ -69,6 +71,7 @@ export class Live {
 
   #take(samples) {
     this.latest = samples;
+    this.onSamples(samples);
     const errors = (first) => sum(samples, "semsr_requests_total", (l) => isWork(l) && l.code.startsWith(first) && l.code !== "499");
     const now = {
       atS: performance.now() / 1000,

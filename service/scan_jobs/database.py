@@ -1,0 +1,180 @@
+"""The two databases that keep the list of scans, behind one statement at a time.
+
+SQLite for the processes of one machine, PostgreSQL for replicas on several. The statements of
+`job_store` are the same for both: `?` stands for a value, `{now}` for the seconds since 1970 by the
+clock of the database, so that replicas whose clocks differ agree on when a lease has run out.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from service.scans.errors import MissingExtraError
+
+Row = tuple[Any, ...]
+_TIMEOUT_S = 5
+# Any number that nothing else takes: replicas that start at once make the tables one by one.
+_SETUP_LOCK = 7_390_151
+
+
+class DatabaseError(Exception):
+    """The database does not answer, or answers something that was not expected."""
+
+
+class Database(Protocol):
+    """Runs statements, each in a transaction of its own; safe for threads."""
+
+    def run(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
+        """Run one statement.
+
+        Returns:
+            What it gives: rows of SELECT and of RETURNING.
+
+        Raises:
+            DatabaseError: The database does not answer.
+            TakenError: The statement breaks a rule of uniqueness.
+        """
+        ...
+
+    def set_up(self, statements: Sequence[str]) -> None:
+        """Run statements that make the tables, all or none, one process at a time; raises `run`."""
+        ...
+
+    def close(self) -> None:
+        """Leave the database."""
+        ...
+
+
+class TakenError(Exception):
+    """A statement would have made two of what there may be one of."""
+
+
+class SqliteDatabase:
+    """A file of SQLite in WAL mode, for the processes of one machine."""
+
+    _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def run(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
+        """See `Database`."""
+        text = statement.replace("{now}", self._NOW)
+        with self._lock:
+            try:
+                return self._connected().execute(text, tuple(values)).fetchall()
+            except sqlite3.IntegrityError as error:
+                raise TakenError(str(error)) from error
+            except (sqlite3.Error, OSError) as error:
+                raise DatabaseError(f"{self._path}: {error}") from error
+
+    def set_up(self, statements: Sequence[str]) -> None:
+        """See `Database`."""
+        with self._lock:
+            try:
+                script = ";\n".join(statements)
+                self._connected().executescript(f"BEGIN IMMEDIATE;\n{script};\nCOMMIT;")
+            except (sqlite3.Error, OSError) as error:
+                raise DatabaseError(f"{self._path}: {error}") from error
+
+    def close(self) -> None:
+        """See `Database`."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(
+                self._path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            # Who was told that a scan is taken must find it after a power failure.
+            connection.execute("PRAGMA synchronous = FULL")
+            self._connection = connection
+        return self._connection
+
+
+class PostgresDatabase:
+    """PostgreSQL through psycopg (extra `postgres`); a lost connection is made anew."""
+
+    _NOW = "extract(epoch FROM clock_timestamp())::float8"
+
+    def __init__(self, url: str) -> None:
+        """Prepare; the first statement connects.
+
+        Raises:
+            MissingExtraError: psycopg is not installed.
+        """
+        self._url = url
+        self._psycopg: Any = _load_psycopg()
+        self._lock = threading.Lock()
+        self._connection: Any = None
+
+    def run(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
+        """See `Database`."""
+        text = statement.replace("{now}", self._NOW).replace("?", "%s")
+        with self._lock:
+            try:
+                cursor = self._connected().execute(text, tuple(values))
+                return cursor.fetchall() if cursor.description else []
+            except self._psycopg.errors.UniqueViolation as error:
+                raise TakenError(str(error)) from error
+            except self._psycopg.Error as error:
+                self._drop()
+                raise DatabaseError(f"PostgreSQL: {error}") from error
+
+    def set_up(self, statements: Sequence[str]) -> None:
+        """See `Database`."""
+        with self._lock:
+            try:
+                connection = self._connected()
+                with connection.transaction():
+                    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SETUP_LOCK,))
+                    for statement in statements:
+                        connection.execute(statement)
+            except self._psycopg.Error as error:
+                self._drop()
+                raise DatabaseError(f"PostgreSQL: {error}") from error
+
+    def close(self) -> None:
+        """See `Database`."""
+        with self._lock:
+            self._drop()
+
+    def _connected(self) -> Any:
+        if self._connection is None:
+            self._connection = self._psycopg.connect(
+                self._url,
+                autocommit=True,
+                connect_timeout=_TIMEOUT_S,
+                options=f"-c statement_timeout={1000 * _TIMEOUT_S}",
+                keepalives_idle=_TIMEOUT_S,
+                keepalives_interval=_TIMEOUT_S,
+                keepalives_count=2,
+                tcp_user_timeout=2000 * _TIMEOUT_S,
+            )
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _load_psycopg() -> ModuleType:
+    try:
+        import psycopg
+    except ImportError as error:
+        raise MissingExtraError(
+            f"SEMSR_SCAN_DATABASE needs the package psycopg ({error}); install the extra: "
+            "pip install 'semsr[postgres]'"
+        ) from error
+    return psycopg

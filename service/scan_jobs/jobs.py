@@ -1,0 +1,206 @@
+"""Scans as jobs: what clients ask of the list, and the worker that runs them in this process.
+
+One scan at a time in a process: scans that run together would end together, later than the first
+one needs to. Which one: the one that is wanted first.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from service.errors import NotReady
+from service.lifecycle import Lifecycle
+from service.pause_windows import PauseWindows
+from service.scan_jobs.body import ScanBody, checked_request
+from service.scan_jobs.database import Database, DatabaseError, PostgresDatabase, SqliteDatabase
+from service.scan_jobs.figures import Figures
+from service.scan_jobs.job import Job, State
+from service.scan_jobs.job_store import JobStore
+from service.scan_jobs.roots import Roots
+from service.scan_jobs.run import remove_folder
+from service.scan_jobs.worker import Worker
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+Result = TypeVar("Result")
+
+_MEASURE_S = 5.0
+_FORGET_EVERY_S = 3600.0
+_DAY_S = 86_400.0
+
+
+class ScanJobs:
+    """Scans as jobs; create and use it on the event loop.
+
+    Attributes:
+        windows: Times at which scans pause.
+    """
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+        """Prepare; `start` begins to work.
+
+        Args:
+            settings: The service's, with `scan_roots`.
+            lifecycle: Knows the models and when the service is to end.
+
+        Raises:
+            service.scans.errors.MissingExtraError: The database needs a package.
+        """
+        state = settings.scan_state
+        assert state is not None  # noqa: S101 (the settings see to it)
+        self._keep_s = settings.scan_keep_days * _DAY_S
+        self._lifecycle = lifecycle
+        self._folder = state / "scans"
+        self._roots = Roots(settings.scan_roots or (), closed=state)
+        self._store = JobStore(_database(settings, state))
+        self._tasks: list[asyncio.Task[None]] = []
+        self.windows = PauseWindows(settings.scan_pause)
+        self._figures = Figures(lifecycle.metrics, self._store, self.windows)
+        self._worker = Worker(
+            settings,
+            lifecycle,
+            self._store,
+            folder=self._folder,
+            roots=self._roots,
+            windows=self.windows,
+            figures=self._figures,
+        )
+
+    async def start(self) -> None:
+        """Begin to look for work."""
+        self._worker.start()
+        for work in (self._look_after_list(), self._notice_drain()):
+            self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def stop(self, within_s: float) -> None:
+        """Begin no more tiles, finish those under way, and leave the scan to who comes next.
+
+        Args:
+            within_s: After that what is under way is dropped; it is computed again later.
+        """
+        for task in self._tasks:
+            task.cancel()
+        await self._worker.stop(within_s)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._store.close()
+
+    # --- what clients ask ---
+
+    async def submit(
+        self, body: ScanBody, *, client: str, idempotency_key: str | None
+    ) -> tuple[Job, bool]:
+        """Take a scan; returns it, and whether it is new.
+
+        Raises:
+            ServiceError: It cannot be run, or not now.
+        """
+        request = await asyncio.to_thread(checked_request, body, self._roots)
+        finish_by_s = None if body.finish_by is None else body.finish_by.timestamp()
+        job, is_new = await self._ask(
+            lambda: self._store.add(
+                secrets.token_hex(8),
+                name=body.name,
+                client=client,
+                body=body.model_dump(mode="json"),
+                source=request.source,
+                sink=request.sink,
+                finish_by_s=finish_by_s,
+                idempotency_key=idempotency_key,
+            )
+        )
+        if is_new:
+            log.info("scan_queued", scan=job.id, client=client, source=job.source, sink=job.sink)
+        self._worker.wake()
+        return job, is_new
+
+    async def get(self, job_id: str) -> Job:
+        """Return a scan.
+
+        Raises:
+            UnknownScan: There is none of that id.
+        """
+        return await self._ask(lambda: self._store.get(job_id))
+
+    async def listing(
+        self, *, limit: int, states: Sequence[State], before: str | None
+    ) -> list[Job]:
+        """List scans; see `JobStore.listing`."""
+        return await self._ask(
+            lambda: self._store.listing(limit=limit, states=states, before=before)
+        )
+
+    async def pause(self, job_id: str) -> Job:
+        """See `JobStore.pause`."""
+        job = await self._ask(lambda: self._store.pause(job_id))
+        self._worker.wake()
+        return job
+
+    async def resume(self, job_id: str) -> Job:
+        """See `JobStore.resume`."""
+        job = await self._ask(lambda: self._store.resume(job_id))
+        self._worker.wake()
+        return job
+
+    async def cancel(self, job_id: str) -> Job:
+        """See `JobStore.cancel`."""
+        job = await self._ask(lambda: self._store.cancel(job_id))
+        if job.state is State.CANCELLED:
+            await remove_folder(self._folder / job_id)
+        self._worker.wake()
+        return job
+
+    async def forget(self, job_id: str) -> bool:
+        """Remove a scan that has ended, with its journal; False if it has not ended."""
+        is_gone = await self._ask(lambda: self._store.forget(job_id))
+        if is_gone:
+            await remove_folder(self._folder / job_id)
+        return is_gone
+
+    async def _ask(self, question: Callable[[], Result]) -> Result:
+        """Ask the list of scans something for a client.
+
+        Raises:
+            NotReady: The database does not answer.
+            ServiceError: What the list says.
+        """
+        try:
+            return await asyncio.to_thread(question)
+        except DatabaseError as error:
+            log.warning("scans_unavailable", error=str(error))
+            raise NotReady(
+                "the list of scans cannot be reached now; the log says why", retry_after_s=5.0
+            ) from error
+
+    # --- in the background ---
+
+    async def _notice_drain(self) -> None:
+        await self._lifecycle.draining.wait()
+        self._worker.begin_stop()
+
+    async def _look_after_list(self) -> None:
+        """Keep the figures of all scans up to date, and forget old ones."""
+        forget_at_s = 0.0
+        while True:
+            try:
+                await self._figures.measure()
+                if time.monotonic() >= forget_at_s:
+                    forget_at_s = time.monotonic() + _FORGET_EVERY_S
+                    for job_id in await asyncio.to_thread(self._store.forget_old, self._keep_s):
+                        await remove_folder(self._folder / job_id)
+            except DatabaseError as error:
+                log.warning("scans_unavailable", error=str(error))
+            except Exception:
+                log.exception("scan_jobs_failed")
+            await asyncio.sleep(_MEASURE_S)
+
+
+def _database(settings: Settings, state: Path) -> Database:
+    if settings.scan_database is not None:
+        return PostgresDatabase(settings.scan_database.get_secret_value())
+    return SqliteDatabase(state / "scans.sqlite")

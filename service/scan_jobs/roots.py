@@ -1,0 +1,96 @@
+"""What scans may read and write: the folders and prefixes that the operator has allowed."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from service.scans.confined_store import ConfinedObjectStore, ConfinedStore, containing
+from service.scans.errors import OutsideRootsError
+from service.scans.stores import Store
+
+_MAX_URL_CHARS = 4096
+
+
+class Roots:
+    """The allowed folders and prefixes."""
+
+    def __init__(self, roots: Sequence[str], *, closed: Path) -> None:
+        """Take them; folders need not be there yet.
+
+        Args:
+            roots: Absolute folders, and `scheme://bucket/prefix`.
+            closed: A folder that is never allowed, wherever it lies: the service's own state.
+        """
+        self._folders = [Path(root) for root in roots if "://" not in root]
+        self._prefixes = [root for root in roots if "://" in root]
+        self._closed = closed
+
+    def check(self, url: str) -> str:
+        """Return a path or URL as it is to be opened: a path without links, a URL as it is.
+
+        Raises:
+            OutsideRootsError: It lies in no allowed folder.
+        """
+        place, separator, inner = url.rstrip("/").partition("::")
+        scheme, is_url, rest = place.partition("://")
+        if len(url) > _MAX_URL_CHARS or any(ord(letter) < 32 for letter in url):
+            raise OutsideRootsError(f"{url[:80]!r} is no path or URL")
+        parts = [*place.split("/"), *inner.split("/")]
+        if ".." in parts or "." in parts:
+            raise OutsideRootsError(f"{url} holds the part . or ..; write the path without")
+        if is_url and scheme != "file":
+            if not any(f"{place}/".startswith(f"{prefix}/") for prefix in self._prefixes):
+                raise OutsideRootsError(self._refusal(url))
+            return f"{place}{separator}{inner}"
+        path = Path(rest if is_url else place)
+        if not path.is_absolute():
+            raise OutsideRootsError(f"{url} is no absolute path")
+        real = Path(os.path.realpath(path))
+        closed = Path(os.path.realpath(self._closed))
+        if containing(real, self._real_folders()) is None or real.is_relative_to(closed):
+            raise OutsideRootsError(self._refusal(url))
+        return f"{real}{separator}{inner}"
+
+    def stores(self, on_entry: Callable[[], None]) -> "RootedStores":
+        """Return what opens stores within the roots.
+
+        Args:
+            on_entry: Called for every file that is listed; what it raises ends the listing.
+        """
+        return RootedStores(self, self._real_folders(), on_entry)
+
+    def _real_folders(self) -> list[Path]:
+        return [Path(os.path.realpath(folder)) for folder in self._folders]
+
+    def _refusal(self, url: str) -> str:
+        allowed = ", ".join([*map(str, self._folders), *self._prefixes])
+        return f"{url} lies outside what scans may use here; allowed are {allowed}"
+
+
+class RootedStores:
+    """Opens stores within the roots (see `service.scans.opening.StoreOpener`), and closes them."""
+
+    def __init__(self, roots: Roots, folders: Sequence[Path], on_entry: Callable[[], None]) -> None:
+        self._roots = roots
+        self._folders = folders
+        self._on_entry = on_entry
+        self._opened: list[ConfinedStore] = []
+
+    def __call__(self, url: str, *, patience_s: float) -> Store:
+        """Open a store.
+
+        Raises:
+            OutsideRootsError: It lies in no allowed folder.
+            ScanError: The scheme is unknown.
+        """
+        place = self._roots.check(url)
+        if "://" in place:
+            return ConfinedObjectStore(place, patience_s=patience_s, on_entry=self._on_entry)
+        store = ConfinedStore(Path(place), self._folders, on_entry=self._on_entry)
+        self._opened.append(store)
+        return store
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for store in self._opened:
+            store.close()

@@ -1,0 +1,227 @@
+"""This process's own scan: taken from the list, watched while it runs, and left in a state.
+
+    claim ──> JobRun ──every second: heartbeat (lease, progress; what is wanted?)──> release
+
+A process that dies in between leaves a lease that runs out.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import time
+from pathlib import Path
+
+import structlog
+
+from service.lifecycle import Lifecycle
+from service.lifecycle import State as ServiceState
+from service.pause_windows import PauseWindows
+from service.scan_jobs.database import DatabaseError
+from service.scan_jobs.figures import Figures
+from service.scan_jobs.job import ACTIVE, Job, State
+from service.scan_jobs.job_store import JobStore
+from service.scan_jobs.roots import Roots
+from service.scan_jobs.run import Ended, JobRun, Stop, remove_folder
+from service.scans.rows import Counts
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+LEASE_S = 10.0
+"""After so many seconds without a heartbeat a scan is anybody's."""
+_BEAT_S = 1.0
+_IDLE_S = 2.0
+# A lease that was not renewed for so much of it is given up before others may take it.
+_GIVE_UP_SHARE = 0.7
+# Kept of the time to stop in for the rest of the process.
+_MARGIN_S = 2.0
+
+
+class Worker:
+    """Runs one scan after the other; create and use it on the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        store: JobStore,
+        *,
+        folder: Path,
+        roots: Roots,
+        windows: PauseWindows,
+        figures: Figures,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            settings: The service's.
+            lifecycle: Knows the models.
+            store: The list of scans.
+            folder: Has a folder for the journal of each.
+            roots: What scans may read and write.
+            windows: Times at which they pause.
+            figures: Told of tiles and ends.
+        """
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._store = store
+        self._folder = folder
+        self._roots = roots
+        self._windows = windows
+        self._figures = figures
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._run_task: asyncio.Task[Ended] | None = None
+
+    def start(self) -> None:
+        """Begin to look for work."""
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    def wake(self) -> None:
+        """Look now: there may be something to do."""
+        self._wake.set()
+
+    def begin_stop(self) -> None:
+        """Begin no more scans and no more tiles."""
+        self._is_stopping = True
+        self._wake.set()
+
+    async def stop(self, within_s: float) -> None:
+        """Finish the tiles under way and leave the scan to who comes next.
+
+        Args:
+            within_s: After that they are dropped; they are computed again later.
+        """
+        self.begin_stop()
+        if self._task is None:
+            return
+        if self._lifecycle.has_failed:
+            within_s = 0.0  # its tiles would never come back
+        _, late = await asyncio.wait({self._task}, timeout=max(0.0, within_s - _MARGIN_S))
+        if late and self._run_task is not None:
+            log.warning("scan_dropped", reason="its tiles were not done in time")
+            self._run_task.cancel()
+            await asyncio.wait({self._task}, timeout=_MARGIN_S)
+        self._task.cancel()
+
+    async def _work(self) -> None:
+        await self._lifecycle.wait_loaded()
+        while not self._is_stopping:
+            try:
+                job = await self._claim()
+                if job is not None:
+                    await self._run(job)
+                    continue
+            except DatabaseError as error:
+                log.warning("scans_unavailable", error=str(error))
+            except Exception:
+                # A fault here must not end the scans of the night; the next try may fare better.
+                log.exception("scan_jobs_failed")
+            await self._sleep(_IDLE_S)
+
+    async def _claim(self) -> Job | None:
+        if self._lifecycle.state is not ServiceState.READY or self._windows.is_pause_now():
+            return None
+        return await asyncio.to_thread(self._store.claim, self._owner, lease_s=LEASE_S)
+
+    async def _run(self, job: Job) -> None:
+        log.info("scan_started", scan=job.id, source=job.source, sink=job.sink)
+        run = JobRun(
+            job,
+            folder=self._folder / job.id,
+            roots=self._roots,
+            lifecycle=self._lifecycle,
+            settings=self._settings,
+        )
+        task = asyncio.get_running_loop().create_task(run.run())
+        task.add_done_callback(lambda _: self._wake.set())
+        self._run_task = task
+        try:
+            await self._watch(job, run, task)
+            ended = await self._outcome(run, task)
+        except Exception:
+            # Nobody would renew its lease: it must not go on.
+            run.stop(Stop.LOST)
+            await asyncio.wait({task})
+            raise
+        finally:
+            self._run_task = None
+            self._figures.show_running(None)
+        await self._release(job, ended)
+
+    async def _watch(self, job: Job, run: JobRun, task: asyncio.Task[Ended]) -> None:
+        """Renew the lease and pass on what is wanted, until the run has ended."""
+        beaten_s = time.monotonic()
+        counted: Counts | None = None
+        while not task.done():
+            if self._is_stopping:
+                run.stop(Stop.DRAIN)
+            elif self._windows.is_pause_now():
+                run.stop(Stop.WINDOW)
+            progress = await run.progress()
+            counted = self._count(run, counted)
+            self._figures.show_running(progress.counts)
+            try:
+                now = await asyncio.to_thread(
+                    self._store.beat, job.id, self._owner, progress, lease_s=LEASE_S
+                )
+            except DatabaseError as error:
+                log.warning("scan_beat_failed", scan=job.id, error=str(error))
+                if time.monotonic() - beaten_s > _GIVE_UP_SHARE * LEASE_S:
+                    run.stop(Stop.LOST)
+            else:
+                beaten_s = time.monotonic()
+                if now is None:
+                    run.stop(Stop.LOST)
+                elif now.wanted is not None:
+                    run.stop(Stop.PAUSE if now.wanted == "pause" else Stop.CANCEL)
+            if not task.done():
+                await self._sleep(_BEAT_S)
+        self._count(run, counted)
+
+    def _count(self, run: JobRun, counted: Counts | None) -> Counts | None:
+        now, before = run.counts, counted or run.counts_before
+        if now is not None and before is not None:
+            self._figures.count_tiles(before, now)
+        return now
+
+    async def _outcome(self, run: JobRun, task: asyncio.Task[Ended]) -> Ended:
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            return Ended(State.QUEUED, "", await run.progress())
+        except Exception:
+            log.exception("scan_run_failed")
+            detail = "a fault of the service; its log says which"
+            return Ended(State.FAILED, detail, await run.progress())
+
+    async def _release(self, job: Job, ended: Ended) -> None:
+        is_ours = await asyncio.to_thread(
+            self._store.release,
+            job.id,
+            self._owner,
+            ended.state,
+            ended.progress,
+            detail=ended.detail,
+            retry_in_s=ended.retry_in_s,
+        )
+        log.info("scan_left", scan=job.id, state=ended.state, detail=ended.detail, ours=is_ours)
+        if not is_ours:
+            return
+        if ended.state not in ACTIVE:
+            self._figures.count_end(ended.state)
+        if ended.state in {State.DONE, State.CANCELLED}:
+            await remove_folder(self._folder / job.id)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, or less if there may be something to do."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        self._wake.clear()

@@ -1,0 +1,243 @@
+"""`/scans`: nightly scans as jobs. What runs them is `service.scan_jobs`."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from service.errors import (
+    BadRequest,
+    ImageTooLarge,
+    QueueFull,
+    RequestTimeout,
+    ScansOff,
+    ServiceError,
+)
+from service.lifecycle import Lifecycle
+from service.scan_jobs import view
+from service.scan_jobs.body import ScanBody, read_body
+from service.scan_jobs.job import Job, State
+from service.scan_jobs.jobs import ScanJobs
+
+_MAX_BODY_BYTES = 64 * 1024
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_MOST_LISTED = 200
+# Each asks the list of scans once a second.
+_MOST_WATCHERS = 64
+_LOOK_EVERY_S = 1.0
+_HEARTBEAT_S = 15.0
+_RECONNECT_MS = 2000
+_BODY_SCHEMA = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ScanBody"}}},
+    }
+}
+_OTHERWISE: dict[int | str, dict[str, Any]] = {
+    403: {"description": "Source or sink lie outside the folders that are allowed."},
+    404: {"description": "No such scan, or scans are off (SEMSR_SCAN_ROOTS)."},
+    409: {"description": "Not possible in the scan's state, or another scan has the sink."},
+    422: {"description": "The scan cannot be run, or the Idempotency-Key was used otherwise."},
+    503: {"description": "The list of scans cannot be reached now."},
+}
+
+
+def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
+    """Make the routes of one app.
+
+    Args:
+        lifecycle: Of the app.
+        jobs: Runs scans; None where they are off.
+    """
+    router = APIRouter(prefix="/scans", tags=["scans"], responses=_OTHERWISE)
+    watchers = _Watchers()
+
+    def on() -> ScanJobs:
+        if jobs is None:
+            raise ScansOff("the operator has allowed no folders (SEMSR_SCAN_ROOTS is not set)")
+        return jobs
+
+    def shown(job: Job) -> view.ScanInfo:
+        windows = on().windows
+        return view.describe(job, windows, windows.now_s())
+
+    @router.post(
+        "", status_code=201, response_model=view.ScanInfo, summary="Ask for a scan",
+        openapi_extra=_BODY_SCHEMA,
+    )  # fmt: skip
+    async def submit(
+        request: Request, idempotency_key: Annotated[str | None, Header()] = None
+    ) -> Response:
+        """Takes a whole lot from source to sink, in the class `nightly`. 200 and the same scan for
+        an `Idempotency-Key` that was used before with the same body.
+        """  # noqa: D205 (it is the route's description)
+        running = on()
+        if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+            raise BadRequest(
+                f"Idempotency-Key is {idempotency_key[:60]!r}; expected 1 to 255 printable letters"
+            )
+        content = await _read(request, timeout_s=lifecycle.settings.body_timeout_s)
+        facts = request.scope["state"]["facts"]
+        has_keys = lifecycle.settings.api_keys is not None
+        client = str(facts.get("client") or (request.client.host if request.client else ""))
+        scope = client if has_keys else ""
+        job, is_new = await running.submit(
+            read_body(content),
+            client=client,
+            idempotency_key=None if idempotency_key is None else f"{scope}:{idempotency_key}",
+        )
+        return JSONResponse(
+            shown(job).model_dump(mode="json"),
+            status_code=201 if is_new else 200,
+            headers={"location": f"/scans/{job.id}"},
+        )
+
+    @router.get("", summary="List scans")
+    async def listing(
+        limit: Annotated[int, Query(ge=1, le=_MOST_LISTED)] = 50,
+        state: Annotated[list[State] | None, Query(max_length=len(State))] = None,
+        before: Annotated[str | None, Query(max_length=64)] = None,
+    ) -> view.ScanList:
+        """The newest first; `state` may come several times."""
+        found = await on().listing(limit=limit + 1, states=state or [], before=before)
+        more = found[limit - 1].id if len(found) > limit else None
+        return view.ScanList(scans=[shown(job) for job in found[:limit]], next=more)
+
+    @router.get("/{scan}", summary="How far a scan is")
+    async def get(scan: str) -> view.ScanInfo:
+        """Counts, rate, when it will be done, first errors; at its end what is missing."""
+        return shown(await on().get(scan))
+
+    @router.post("/{scan}/pause", summary="Pause a scan")
+    async def pause(scan: str) -> view.ScanInfo:
+        """Tiles under way are finished; it stays paused, also after a restart."""
+        return shown(await on().pause(scan))
+
+    @router.post("/{scan}/resume", summary="Let a scan go on")
+    async def resume(scan: str) -> view.ScanInfo:
+        """Also of one that ended with something missing: that is tried again."""
+        return shown(await on().resume(scan))
+
+    @router.delete("/{scan}", response_model=view.ScanInfo, summary="Stop a scan, or forget it")
+    async def delete(scan: str) -> Response:
+        """One that has not ended is stopped; outputs that are finished stay. One that has ended is
+        forgotten (204).
+        """  # noqa: D205 (it is the route's description)
+        if await on().forget(scan):
+            return Response(status_code=204)
+        job = await on().cancel(scan)
+        status = 200 if job.state is State.CANCELLED else 202
+        return JSONResponse(shown(job).model_dump(mode="json"), status_code=status)
+
+    @router.get("/{scan}/events", response_class=StreamingResponse, summary="Follow a scan")
+    async def events(scan: str, last_event_id: Annotated[str | None, Header()] = None) -> Response:
+        """Server-sent events: `progress` whenever something has changed, `end` when it has ended.
+        204 to one that has seen the end, so that browsers stop asking.
+        """  # noqa: D205 (it is the route's description)
+        running = on()
+        job = await running.get(scan)
+        if not job.is_active and last_event_id == str(job.version):
+            return Response(status_code=204)
+        watchers.check()
+        return StreamingResponse(
+            _events(running, scan, last_event_id, lifecycle, watchers),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+    return router
+
+
+class _Watchers:
+    """How many follow scans now."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def check(self) -> None:
+        """Let no more in than there may be.
+
+        Raises:
+            QueueFull: There are enough.
+        """
+        if self._count >= _MOST_WATCHERS:
+            raise QueueFull(
+                f"{self._count} clients follow scans already; ask GET /scans/ID now and then",
+                retry_after_s=30.0,
+            )
+
+    def __enter__(self) -> None:
+        self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+
+
+async def _events(
+    jobs: ScanJobs,
+    scan: str,
+    seen: str | None,
+    lifecycle: Lifecycle,
+    watchers: _Watchers,
+) -> AsyncGenerator[bytes]:
+    """Yield what a scan's followers are sent, until it has ended or the service stops."""
+    with watchers:
+        yield b"retry: %d\n\n" % _RECONNECT_MS
+        sent_s = time.monotonic()
+        while not lifecycle.draining.is_set():
+            with contextlib.suppress(ServiceError):
+                job = await jobs.get(scan)
+                if str(job.version) != seen or not job.is_active:
+                    seen, sent_s = str(job.version), time.monotonic()
+                    yield _event(job, view.describe(job, jobs.windows, jobs.windows.now_s()))
+                if not job.is_active:
+                    return
+            if time.monotonic() - sent_s > _HEARTBEAT_S:
+                sent_s = time.monotonic()
+                yield b": nothing new\n\n"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await lifecycle.draining.wait()
+        yield b": the service is stopping\n\n"
+
+
+def _event(job: Job, info: view.ScanInfo) -> bytes:
+    name = "progress" if job.is_active else "end"
+    return f"id: {job.version}\nevent: {name}\ndata: {info.model_dump_json()}\n\n".encode()
+
+
+async def _read(request: Request, *, timeout_s: float) -> bytes:
+    """Read a small body.
+
+    Raises:
+        ImageTooLarge: It is not small.
+        RequestTimeout: It came too slowly.
+        BadRequest: The client left.
+    """
+    content = b""
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > _MAX_BODY_BYTES:
+                    raise ImageTooLarge(f"the body has more than {_MAX_BODY_BYTES} bytes")
+    except TimeoutError as error:
+        raise RequestTimeout(f"the body did not come within {timeout_s:g} s") from error
+    except ClientDisconnect as error:
+        raise BadRequest("the client left before its request was there") from error
+    return content
+
+
+def _schemas() -> dict[str, Any]:
+    schema = ScanBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), "ScanBody": schema}
+
+
+SCHEMAS = _schemas()
+"""Of the bodies that are read here and not by FastAPI, for OpenAPI."""

@@ -1,0 +1,262 @@
+"""Stores that nothing leads out of, whatever lies in them: for scans that others ask for.
+
+A file is opened first and judged then, by where its descriptor says that it is: nobody can put a
+link in its place between the two. What is written is reached from an allowed folder downwards, each
+part opened without following links. Hard links cannot be told from files.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from service.scans.errors import OutsideRootsError, ScanError, StoreLostError
+from service.scans.local_store import (
+    LocalStore,
+    Opener,
+    cannot_write,
+    copy_into,
+    part_name,
+)
+from service.scans.object_store import ObjectStore
+from service.scans.stores import FileEntry, safe_name
+
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PART_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class ConfinedStore(LocalStore):
+    """A folder of this machine within allowed folders.
+
+    Links are followed for reading where they lead to a regular file of an allowed folder, and never
+    for writing.
+    """
+
+    is_confined = True
+
+    def __init__(
+        self, root: Path, allowed: Sequence[Path], *, on_entry: Callable[[], None] = lambda: None
+    ) -> None:
+        """Find the allowed folder that the root lies in.
+
+        Args:
+            root: The folder, which need not be there yet.
+            allowed: Real paths of the allowed folders.
+            on_entry: Called for every file that is listed; what it raises ends the listing.
+
+        Raises:
+            OutsideRootsError: It lies in none.
+        """
+        real = Path(os.path.realpath(root))
+        anchor = containing(real, allowed)
+        if anchor is None:
+            raise OutsideRootsError(f"{root} leads out of the allowed folders")
+        super().__init__(real)
+        self.url = str(root)
+        self._allowed = allowed
+        self._anchor = anchor
+        self._below = real.relative_to(anchor).parts
+        self._on_entry = on_entry
+        self._held: list[int] = []
+
+    def close(self) -> None:
+        """Give back what `local_path` holds."""
+        while self._held:
+            os.close(self._held.pop())
+
+    def walk(self) -> Iterator[FileEntry]:
+        """See `Store`."""
+        for entry in super().walk():
+            self._on_entry()
+            yield entry
+
+    def find(self, name: str) -> FileEntry | None:
+        """See `Store`."""
+        try:
+            with self._open(name, buffering=0) as file:
+                status = os.fstat(file.fileno())
+        except OSError:
+            return None
+        return FileEntry(name, status.st_size, str(status.st_mtime_ns))
+
+    def check_whole(self) -> None:
+        """See `Store`: there is no link in it."""
+        for folder, folders, files in os.walk(self.root):
+            for name in (*folders, *files):
+                self._on_entry()
+                path = Path(folder) / name
+                if path.is_symlink():
+                    raise OutsideRootsError(f"{path} is a link, which is not followed here")
+
+    def local_path(self, name: str) -> Path | None:
+        """See `Store`: the path of a descriptor, which stays this file's until `close`."""
+        try:
+            descriptor = self._open_checked(str(self.path(name)), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ScanError(f"cannot open {self.path(name)}: {error.strerror}") from error
+        self._held.append(descriptor)
+        return _descriptor_path(descriptor)
+
+    def move_in(self, name: str, path: Path) -> None:
+        """See `Store`."""
+        try:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            with self._folder(name, create=True) as (folder, last):
+                # A rename puts itself in a link's place and does not follow it.
+                os.rename(path, last, dst_dir_fd=folder)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise StoreLostError(f"cannot write {self.path(name)}: {error.strerror}") from error
+            self._write(name, lambda descriptor: copy_into(path, descriptor))
+            path.unlink()
+        self.sync([name])
+
+    def sync(self, names: Iterable[str]) -> None:
+        """See `Store`."""
+        for name in {str(PurePosixPath(name).parent / "x") for name in names}:
+            try:
+                with self._folder(name, create=False) as (folder, _):
+                    os.fsync(folder)
+            except OSError as error:
+                raise StoreLostError(
+                    f"cannot write to {self.path(name).parent}: {error.strerror}"
+                ) from error
+
+    def remove(self, name: str) -> None:
+        """See `Store`."""
+        with contextlib.suppress(FileNotFoundError), self._folder(name, create=False) as place:
+            folder, last = place
+            os.unlink(last, dir_fd=folder)
+
+    def _opener(self) -> Opener:
+        return self._open_checked
+
+    def _open_checked(self, path: str, flags: int) -> int:
+        """Open a file for reading, and only then see where and what it is.
+
+        Raises:
+            OSError: It cannot be opened, is no regular file, or lies outside.
+        """
+        # A pipe would keep the opening waiting until somebody writes to it.
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise PermissionError(errno.EACCES, "no regular file")
+            real = _descriptor_path(descriptor).readlink()
+            if containing(real, self._allowed) is None:
+                raise PermissionError(errno.EACCES, "a link leads out of the allowed folders")
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _write(self, name: str, fill: Callable[[int], None]) -> None:
+        path = self.path(name)
+        try:
+            with self._folder(name, create=True) as (folder, last):
+                _write_in(folder, last, fill)
+        except OSError as error:
+            raise cannot_write(path, name, error) from error
+
+    @contextlib.contextmanager
+    def _folder(self, name: str, *, create: bool) -> Generator[tuple[int, str]]:
+        """Open the folder of a name, from the allowed folder down, following no link.
+
+        Yields:
+            Its descriptor, and the last part of the name.
+
+        Raises:
+            StoreLostError: The root cannot be opened.
+            OSError: A folder below it cannot be.
+        """
+        *parts, last = PurePosixPath(safe_name(name)).parts
+        descriptor = self._open_root(create=create)
+        for part in parts:
+            descriptor = _step(descriptor, part, create=create)
+        try:
+            yield descriptor, last
+        finally:
+            os.close(descriptor)
+
+    def _open_root(self, *, create: bool) -> int:
+        """Open the root itself; where that fails it is no single name's fault.
+
+        Raises:
+            StoreLostError: It is no folder, or a link by now.
+        """
+        try:
+            descriptor = os.open(self._anchor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            for part in self._below:
+                descriptor = _step(descriptor, part, create=create)
+        except OSError as error:
+            raise StoreLostError(f"cannot write to {self.root}: {error.strerror}") from error
+        return descriptor
+
+
+class ConfinedObjectStore(ObjectStore):
+    """A prefix of an object store, which has no links; whoever opens it has checked the prefix."""
+
+    is_confined = True
+
+    def __init__(self, url: str, *, patience_s: float, on_entry: Callable[[], None]) -> None:
+        """Connect; see `ObjectStore` and `ConfinedStore`."""
+        super().__init__(url, patience_s=patience_s)
+        self._on_entry = on_entry
+
+    def walk(self) -> Iterator[FileEntry]:
+        """See `Store`."""
+        for entry in super().walk():
+            self._on_entry()
+            yield entry
+
+
+def containing(path: Path, folders: Sequence[Path]) -> Path | None:
+    """Return the folder that a real path is or lies in, or None."""
+    return next((folder for folder in folders if path.is_relative_to(folder)), None)
+
+
+def _write_in(folder: int, name: str, fill: Callable[[int], None]) -> None:
+    """Write a file of an open folder whole or not at all."""
+    part = part_name()
+    # What lies under the temporary name is a killed process's, or somebody's trap.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(part, dir_fd=folder)
+    descriptor = os.open(part, _PART_FLAGS, 0o666, dir_fd=folder)
+    try:
+        try:
+            fill(descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(part, dir_fd=folder)
+        raise
+
+
+def _step(folder: int, part: str, *, create: bool) -> int:
+    """Open a folder within an open one, which is closed, whether that succeeds or not."""
+    try:
+        return _enter(folder, part, create=create)
+    finally:
+        os.close(folder)
+
+
+def _enter(folder: int, part: str, *, create: bool) -> int:
+    try:
+        return os.open(part, _FOLDER_FLAGS, dir_fd=folder)
+    except FileNotFoundError:
+        if not create:
+            raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(part, dir_fd=folder)
+        os.fsync(folder)
+    return os.open(part, _FOLDER_FLAGS, dir_fd=folder)
+
+
+def _descriptor_path(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}")
