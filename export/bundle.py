@@ -22,20 +22,26 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-FORMAT_VERSION = 2
+from export.trust_record import NOT_JUDGED as NOT_JUDGED
+from export.trust_record import Sha256
+from export.trust_record import TrustRecord as TrustRecord
+
+FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 # A manifest is a few kilobytes; the limit keeps a wrong file from being read whole.
 MAX_MANIFEST_BYTES = 1 << 20
 
-FLAGS = ("non_finite", "saturated", "consistency", "consistency_worst")
+FLAGS = (
+    "non_finite", "saturated", "consistency", "consistency_worst", "residual", "domain_distance",
+)  # fmt: skip
 """Columns of the graphs' second output, `flags` float32 (N, K): what can be said of a tile's answer
 without knowing the truth. In order: the share of LR pixels where the answer is no number, and where
 it left the 8-bit range and was cut off; the mean and the least local correlation between the
-answer, seen coarsely, and the tile."""
+answer, seen coarsely, and the tile; the most suspicious spot of what the answer does not explain,
+and the tile's distance from the training's, both over their limits, or `NOT_JUDGED`."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PositivePixels = Annotated[int, Field(gt=0, le=65536)]
 
 
@@ -161,7 +167,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[2]
+    format_version: Literal[3]
     # It becomes an HTTP header and a metric label.
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
@@ -200,6 +206,7 @@ class Manifest(BaseModel):
     source_checkpoint_sha256: Sha256
     training: dict[str, Any] = Field(description="What the model was trained on, and how.")
     lr_domain: DomainStatistics | None
+    trust: TrustRecord | None = None
     parity: dict[Precision, ParityFigures]
     quantization: QuantizationRecord | None = None
     recall: dict[Precision, RecallRecord] = {}

@@ -32,6 +32,8 @@ from export.int8 import Quantized, judging_tiles, quantize
 from export.model_card import model_card
 from export.parity import ParityRow, Reference, run_gate, summarise
 from export.to_onnx import to_onnx
+from export.trust import TrustTiles, make_trust_record
+from export.trust_record import TrustRecord
 from models import Generator, load_generator
 from models.cost import count_gmac
 
@@ -82,6 +84,7 @@ def export_bundle(
     precisions: Sequence[Precision] = ("fp32",),
     calibration: Sequence[npt.NDArray[np.uint8]] = (),
     recall_judge: RecallJudge | None = None,
+    trust_tiles: TrustTiles | None = None,
     threads: int = 1,
 ) -> ExportResult:
     """Export a checkpoint as a bundle.
@@ -96,12 +99,15 @@ def export_bundle(
         precisions: What the bundle can be run in; `fp32` is always among them, and the default.
         calibration: Training LR tiles, (H, W) uint8, for INT8; at least `export.int8.MIN_TILES`.
         recall_judge: Measures defect recall of a precision beside FP32's, for BF16 and INT8.
+        trust_tiles: Tiles without known defects, by which the flags `residual` and
+            `domain_distance` are measured; without them the graphs do not judge either.
         threads: CPU threads for the parity step.
 
     Raises:
         ExportError: The network looks at the whole image, so that tiles could not be cut; what a
             precision needs is not given; or one finds fewer defects than it may.
         export.int8.QuantizationError: INT8 cannot reach its PSNR.
+        export.trust.TrustError: There are too few `trust_tiles`.
         models.CheckpointError: The file is no checkpoint of ours.
         export.parity.ParityError: A graph does not give what torch gives.
         service.engines.EngineError: No engine can run a precision here, so that it is not proven.
@@ -113,7 +119,10 @@ def export_bundle(
     halo_px = _halo_px(generator, tile)
     golden_lr = golden_tile(tile)
     reference = Reference(generator)
-    graphs, quantized = _make_graphs(generator, wanted, tile=tile, calibration=calibration)
+    trust = None if trust_tiles is None else make_trust_record(generator, trust_tiles)
+    graphs, quantized = _make_graphs(
+        generator, wanted, tile=tile, calibration=calibration, trust=trust
+    )
     files = {
         **graphs,
         "model.safetensors": checkpoint.read_bytes(),
@@ -136,6 +145,7 @@ def export_bundle(
         "source_checkpoint_sha256": hashlib.sha256(files["model.safetensors"]).hexdigest(),
         "training": info.training,
         "lr_domain": info.training.get("lr_domain"),
+        "trust": trust,
         "parity": {},
         "quantization": _quantization_record(quantized, calibration),
         "recall": {},
@@ -189,8 +199,9 @@ def _make_graphs(
     *,
     tile: tuple[int, int],
     calibration: Sequence[npt.NDArray[np.uint8]],
+    trust: TrustRecord | None,
 ) -> tuple[dict[str, bytes], Quantized | None]:
-    graph = to_onnx(generator, tile=tile)
+    graph = to_onnx(generator, tile=tile, trust=trust)
     files = {GRAPHS["fp32"]: graph}
     quantized = None
     if "fp16" in precisions:

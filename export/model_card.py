@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.bundle import ParityFigures
+from export.trust_record import TrustRecord
 
 
 def model_card(fields: Mapping[str, Any]) -> str:
@@ -40,6 +41,8 @@ def model_card(fields: Mapping[str, Any]) -> str:
     ]
     if fields.get("lr_domain"):
         lines.append(f"| LR domain (grey levels) | {_inline(fields['lr_domain'])} |")
+    if fields.get("trust"):
+        lines.append(f"| flags | {_trust(fields['trust'])} |")
     for precision, figures in fields["parity"].items():
         lines.append(f"| parity {precision} against FP32 torch | {_parity(figures)} |")
     data = training.get("data", {})
@@ -63,6 +66,15 @@ def model_card(fields: Mapping[str, Any]) -> str:
 
 def _inline(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _trust(trust: TrustRecord) -> str:
+    noise, domain = trust.noise, trust.domain
+    return (
+        f"noise variance {noise.base:.3g} + {noise.slope:.3g} grey, residual limit "
+        f"{trust.residual_limit:.3g} by {trust.clean_tiles} clean tiles, domain distance limit "
+        f"{domain.limit:.3g} by {domain.tiles} tiles"
+    )
 
 
 def _parity(figures: ParityFigures) -> str:

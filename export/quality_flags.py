@@ -5,7 +5,11 @@ picture no longer shows what the tile shows can be seen all the same, tile by ti
 """
 
 import torch
+from torch import nn
 from torch.nn import functional
+
+from export.residual import domain_distance, domain_features, explain, residual_score
+from export.trust_record import NOT_JUDGED, TrustRecord
 
 BLOCK_PX = 2
 """Blocks of LR pixels that are compared: their means hold a quarter of the noise's variance."""
@@ -16,47 +20,82 @@ EPS = (4.0 / 255.0) ** 2
 """Variance below which a window is flat, so that noise compared with noise counts as agreement."""
 
 
-def quality_flags(
-    lr: torch.Tensor, sr: torch.Tensor, clamped: torch.Tensor, *, scale: int
-) -> torch.Tensor:
-    """Judge answers by their inputs.
+class QualityFlags(nn.Module):
+    """Judges answers by their inputs.
 
     - non_finite: share of LR pixels whose part of the answer holds a value that is no number.
     - saturated: share of LR pixels whose part of the answer left [0, 1] and is cut off there.
     - consistency, consistency_worst: mean and least over windows of 14 LR pixels of the correlation
       between the answer's area means and the tile, both in blocks of 2 x 2 LR pixels. 1: the same
       structure, whatever its tone; near 0: structure was lost or invented.
+    - residual: the most suspicious spot of what the answer does not explain of the tile, over the
+      bundle's limit.
+    - domain_distance: how far the tile lies from the training's, over the bundle's limit.
 
     Everything is computed from area means on the LR grid: at full size the judgement would cost
     more memory traffic than the last layer.
 
-    Args:
-        lr: (N, 1, H, W) float32 in [0, 1], H and W at least 2.
-        sr: (N, 1, s*H, s*W) float32, as the network gives it.
-        clamped: The same, clamped to [0, 1]: the caller needs it too.
-        scale: s.
-
-    Returns:
-        (N, 4) float32.
-
     Source: the consistency is that of `training.losses.consistency`: normalised cross-correlation
     (Lewis 1995) with the constants of Wang et al. 2004, eq. 10.
     """
-    raw = functional.avg_pool2d(sr, scale)
-    seen = functional.avg_pool2d(clamped, scale)
-    # A sum that holds a NaN or an infinity is one itself.
-    broken = torch.isnan(raw) | torch.isinf(raw)
-    cut_off = (raw - seen).abs() > 1e-6
-    local = _local_correlation(seen, lr)
-    return torch.stack(
-        [
-            broken.float().mean((1, 2, 3)),
-            cut_off.float().mean((1, 2, 3)),
-            local.mean((1, 2, 3)),
-            local.amin((1, 2, 3)),
-        ],
-        dim=1,
-    )
+
+    domain_mean: torch.Tensor
+    domain_precision: torch.Tensor
+
+    def __init__(self, *, scale: int, trust: TrustRecord | None) -> None:
+        """Take the scale, and what the last two flags are measured by; without it they are -1."""
+        super().__init__()
+        self.scale = scale
+        self.trust = trust
+        if trust is not None:
+            self.register_buffer("domain_mean", torch.tensor(trust.domain.mean))
+            self.register_buffer("domain_precision", torch.tensor(trust.domain.precision))
+
+    def forward(self, lr: torch.Tensor, sr: torch.Tensor, clamped: torch.Tensor) -> torch.Tensor:
+        """Judge a batch.
+
+        Args:
+            lr: (N, 1, H, W) float32 in [0, 1], H and W at least 8.
+            sr: (N, 1, s*H, s*W) float32, as the network gives it.
+            clamped: The same, clamped to [0, 1]: the caller needs it too.
+
+        Returns:
+            (N, 6) float32.
+        """
+        raw = functional.avg_pool2d(sr, self.scale)
+        seen = functional.avg_pool2d(clamped, self.scale)
+        # A sum that holds a NaN or an infinity is one itself.
+        broken = torch.isnan(raw) | torch.isinf(raw)
+        cut_off = (raw - seen).abs() > 1e-6
+        local = _local_correlation(seen, lr)
+        return torch.stack(
+            [
+                broken.float().mean((1, 2, 3)),
+                cut_off.float().mean((1, 2, 3)),
+                local.mean((1, 2, 3)),
+                local.amin((1, 2, 3)),
+                *self._trust_flags(lr, seen),
+            ],
+            dim=1,
+        )
+
+    def _trust_flags(
+        self, lr: torch.Tensor, seen: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.trust is None:
+            not_judged = torch.full_like(lr[:, 0, 0, 0], NOT_JUDGED)
+            return not_judged, not_judged
+        noise, domain = self.trust.noise, self.trust.domain
+        explanation = explain(lr, seen, noise_base=noise.base, noise_slope=noise.slope)
+        away = domain_distance(
+            domain_features(lr, explanation),
+            mean=self.domain_mean,
+            precision=self.domain_precision,
+        )
+        return (
+            residual_score(explanation.residual) / self.trust.residual_limit,
+            away / domain.limit,
+        )
 
 
 def _local_correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

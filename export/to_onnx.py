@@ -11,7 +11,8 @@ import onnx
 import torch
 from torch import nn
 
-from export.quality_flags import quality_flags
+from export.quality_flags import QualityFlags
+from export.trust_record import TrustRecord
 from models import Generator
 
 OPSET = 18
@@ -21,11 +22,12 @@ WHITE = 255.0
 class GreyLevels(nn.Module):
     """A generator between uint8 grey levels; what is traced into the ONNX graph."""
 
-    def __init__(self, generator: Generator) -> None:
-        """Take the merged form of `generator`."""
+    def __init__(self, generator: Generator, trust: TrustRecord | None = None) -> None:
+        """Take the merged form of `generator`, and what its answers are judged by."""
         super().__init__()
         self.scale = generator.scale
         self.network = generator.merged()
+        self.judge = QualityFlags(scale=generator.scale, trust=trust)
         self.eval()
 
     def forward(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,16 +40,19 @@ class GreyLevels(nn.Module):
         image = lr.float() / WHITE
         sr = self.network(image).float()
         clamped = torch.clamp(sr, 0.0, 1.0)
-        flags = quality_flags(image, sr, clamped, scale=self.scale)
+        flags = self.judge(image, sr, clamped)
         return torch.round(clamped * WHITE).to(torch.uint8), flags
 
 
-def to_onnx(generator: Generator, *, tile: tuple[int, int]) -> bytes:
+def to_onnx(
+    generator: Generator, *, tile: tuple[int, int], trust: TrustRecord | None = None
+) -> bytes:
     """Export a generator as an ONNX model.
 
     Args:
         generator: Its merged form is exported.
         tile: Height and width in LR pixels of the example that is traced; both stay free.
+        trust: What the flags `residual` and `domain_distance` are measured by.
 
     Returns:
         A serialised ONNX model (opset 18): `lr` uint8 (N, 1, H, W) to `sr` uint8
@@ -61,7 +66,7 @@ def to_onnx(generator: Generator, *, tile: tuple[int, int]) -> bytes:
         # The exporter warns of its own internals' deprecations, which nobody here can act on.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            GreyLevels(generator),
+            GreyLevels(generator, trust),
             (example,),
             dynamo=True,
             opset_version=OPSET,

@@ -43,7 +43,7 @@ class TorchEngine:
         self.precision: Precision = options.precision
         bundle.read("model.safetensors")  # verified; the loader below wants a path
         generator, _ = load_generator(bundle.path / "model.safetensors")
-        network = GreyLevels(generator)
+        network = GreyLevels(generator, bundle.manifest.trust)
         self._dtype = _DTYPES.get(options.precision)
         if options.device == "cpu":
             torch.set_num_threads(options.threads)

@@ -17,6 +17,7 @@ from semsr.commands import (
     bundle,
     demo,
     evaluate,
+    evaluate_trust,
     export,
     scan,
     serve,
@@ -26,7 +27,20 @@ from semsr.commands import (
 )
 from semsr.commands.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 
-COMMANDS = (serve, demo, upscale, scan, api_key, bundle, bench, train, evaluate, export, simulate)
+COMMANDS = (
+    serve,
+    demo,
+    upscale,
+    scan,
+    api_key,
+    bundle,
+    bench,
+    train,
+    evaluate,
+    evaluate_trust,
+    export,
+    simulate,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -49,7 +49,8 @@ class SrTile:
     Attributes:
         pixels: (s*H, s*W) uint8, or uint16 where asked for; read-only.
         quality: What the model's graph says of the answer: `non-finite`, `saturated`,
-            `consistency`, `consistency-worst`.
+            `consistency`, `consistency-worst` and, where the bundle has their limits,
+            `residual` and `domain-distance`.
         model: Name of the model.
         model_version: First twelve digits of the bundle's sha256.
         engine: What computed it.

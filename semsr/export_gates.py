@@ -1,6 +1,7 @@
 """What the exporter takes from the training side, which it does not know: tiles, defect recall."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from export.bundle import Bundle, Precision, RecallRecord
+from export.trust import TrustTiles
 from service.engines import Engine, EngineError, EngineOptions, installed_engines, load_engine
 from service.engines.cpu import available_cpus
 from training.detector import load_detector
 from training.evaluation.benchmark import SPLITS, Tile, load_benchmark
 from training.evaluation.detection import match
 from training.images import load_images
+from training.noise import estimate_noise
 
 SPLIT = SPLITS["thousand"][0]
 
@@ -25,6 +28,26 @@ def load_calibration(folder: Path) -> list[NDArray[np.uint8]]:
         ImageFileError: The folder holds none, or unusable ones: all of them by name.
     """
     return [image.pixels for image in load_images(folder.resolve(), root=folder.resolve())]
+
+
+def load_trust_tiles(domain: Path, clean: Sequence[Path]) -> TrustTiles:
+    """Load the tiles that trust is measured by, and measure the noise of the domain's.
+
+    Args:
+        domain: Folder of LR tiles as the training's.
+        clean: Folders of further tiles without known defects, one a kind.
+
+    Raises:
+        ImageFileError: A folder holds none, or unusable ones: all of them by name.
+    """
+    tiles = load_calibration(domain)
+    noise = estimate_noise(tiles)
+    return TrustTiles(
+        noise_base=noise.base,
+        noise_slope=noise.slope,
+        domain=tiles,
+        clean=[load_calibration(folder) for folder in clean],
+    )
 
 
 class RecallJudge:

@@ -34,6 +34,7 @@ LATENCY_BUCKETS_S = (
 )
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 CONSISTENCY_BUCKETS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
+LIMIT_BUCKETS = (0.25, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
 SATURATED_BUCKETS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 STAGES = ("recv", "decode", "queue", "infer", "encode")
 
@@ -150,6 +151,17 @@ class Metrics:
             "semsr_consistency_worst",
             "Least local correlation of an answer, seen coarsely, with its input, by image.",
             CONSISTENCY_BUCKETS,
+        )
+        self.residual = self._shares(
+            "semsr_residual",
+            "Most suspicious spot of what an answer does not explain of its input, by image; "
+            "1 is the bundle's limit.",
+            LIMIT_BUCKETS,
+        )
+        self.domain_distance = self._shares(
+            "semsr_domain_distance",
+            "Distance of an image from the model's training tiles; 1 is the bundle's limit.",
+            LIMIT_BUCKETS,
         )
         self.saturated = self._shares(
             "semsr_saturated_ratio",

@@ -115,7 +115,7 @@ _ANSWER_HEADERS = {
     "X-Tile-Dtype": "uint8 or uint16.",
     "X-Pixel-Size-Nm": "Pixel size of the answer in nm, where it is known.",
     "X-Quality": "What the graph says of its own answer: non-finite, saturated, consistency, "
-    "consistency-worst (see docs/http-api.md).",
+    "consistency-worst, residual, domain-distance (see docs/http-api.md).",
     "X-Model": "Name of the model.",
     "X-Model-Version": "First twelve digits of the bundle's sha256.",
     "X-Engine": "Runtime that computed the answer.",

@@ -7,10 +7,10 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import FLAGS
+from export.bundle import FLAGS, NOT_JUDGED
 from service.errors import EngineFailed
 
-NON_FINITE, SATURATED, CONSISTENCY, CONSISTENCY_WORST = range(len(FLAGS))
+NON_FINITE, SATURATED, CONSISTENCY, CONSISTENCY_WORST, RESIDUAL, DOMAIN = range(len(FLAGS))
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,18 @@ class Quality:
         saturated: Share of LR pixels where the answer was cut off at black or white.
         consistency: Mean local correlation of the answer, seen coarsely, with the input.
         consistency_worst: The least of them over the image.
+        residual: The most suspicious spot of what the answer does not explain, over the bundle's
+            limit; None where the bundle has none.
+        domain_distance: How far the image's farthest tile lies from the training's, over the
+            bundle's limit; None where the bundle has none.
     """
 
     non_finite: float
     saturated: float
     consistency: float
     consistency_worst: float
+    residual: float | None = None
+    domain_distance: float | None = None
 
     def check(self) -> None:
         """Refuse an answer that holds values that are no numbers: its picture means nothing.
@@ -43,10 +49,17 @@ class Quality:
 
     def header(self) -> str:
         """The answer's `X-Quality`: an RFC 9651 dictionary of decimals."""
-        return (
+        text = (
             f"non-finite={self.non_finite:.4f}, saturated={self.saturated:.4f}, "
             f"consistency={self.consistency:.3f}, consistency-worst={self.consistency_worst:.3f}"
         )
+        for name, value in (
+            ("residual", self.residual),
+            ("domain-distance", self.domain_distance),
+        ):
+            if value is not None:
+                text += f", {name}={value:.3f}"
+        return text
 
 
 def of_tiles(flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
@@ -62,4 +75,11 @@ def of_tiles(flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
         saturated=fmean(columns[SATURATED]),
         consistency=fmean(columns[CONSISTENCY]),
         consistency_worst=min(columns[CONSISTENCY_WORST]),
+        residual=_largest(columns[RESIDUAL]),
+        domain_distance=_largest(columns[DOMAIN]),
     )
+
+
+def _largest(values: Sequence[float]) -> float | None:
+    largest = max(values)
+    return None if largest == NOT_JUDGED else largest

@@ -350,6 +350,10 @@ class Upscaler:
         self._metrics.consistency.observe(quality.consistency)
         self._metrics.consistency_worst.observe(quality.consistency_worst)
         self._metrics.saturated.observe(quality.saturated)
+        if quality.residual is not None:
+            self._metrics.residual.observe(quality.residual)
+        if quality.domain_distance is not None:
+            self._metrics.domain_distance.observe(quality.domain_distance)
         return quality
 
     def _cut(

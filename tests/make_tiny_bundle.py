@@ -7,13 +7,27 @@ The weights are random: the bundle tests the service, not the pictures.
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from export.exporter import export_bundle
+from export.trust import TrustTiles
 from models import build_generator, save_generator
 
 OUT = Path(__file__).parent / "data" / "tiny_bundle"
 TILE = (24, 24)
+
+
+def clean_tiles() -> TrustTiles:
+    """Lines of several pitches under noise."""
+    rng = np.random.default_rng(20261126)
+    columns = np.arange(TILE[1])
+    tiles = []
+    for pitch in range(4, 12):
+        grey = np.where(columns % pitch < pitch // 2, 100.0, 50.0)
+        noisy = grey + 5.0 * rng.standard_normal(TILE)
+        tiles.append(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
+    return TrustTiles(noise_base=25.0, noise_slope=0.0, domain=tiles)
 
 
 def make(out: Path) -> None:
@@ -26,7 +40,9 @@ def make(out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.safetensors"
         save_generator(checkpoint, generator, training={"data": "none: random weights, for tests"})
-        export_bundle(checkpoint, out, name="tiny", tile=TILE, max_batch_size=4)
+        export_bundle(
+            checkpoint, out, name="tiny", tile=TILE, max_batch_size=4, trust_tiles=clean_tiles()
+        )
 
 
 if __name__ == "__main__":

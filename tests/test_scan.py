@@ -202,7 +202,7 @@ def test_an_engine_that_fails_costs_only_the_tiles_that_it_cannot_do(tmp_path: P
 
     def spoil(output: EngineOutput) -> EngineOutput:
         flags = output.flags.copy()
-        flags[[int(sr[0, 0, 4]) == 7 for sr in output.sr]] = [0.5, np.nan, np.nan, np.nan]
+        flags[[int(sr[0, 0, 4]) == 7 for sr in output.sr]] = [0.5, *[np.nan] * 5]
         return output._replace(flags=flags)
 
     engine.spoil = spoil
@@ -257,7 +257,7 @@ def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
     journal._database.execute("PRAGMA user_version = 99")
     journal.close()
 
-    with pytest.raises(ScanError, match="has format 99; expected 1"):
+    with pytest.raises(ScanError, match="has format 99; expected 2"):
         scan(tmp_path / "lot", tmp_path / "out")
 
 
@@ -435,3 +435,5 @@ def test_the_manifest_is_parquet(tmp_path: Path) -> None:
         )
     ]
     assert "double" == str(table.schema.field("milliseconds").type)
+    for flag in ("residual", "domain_distance"):
+        assert [None] + 5 * [0.0] == table[flag].to_pylist()

@@ -23,7 +23,7 @@ def test_values_that_are_no_numbers_cost_their_own_file_only(
     engine = FakeEngine()
 
     def spoil(output: EngineOutput) -> EngineOutput:
-        broken = np.array([[0.5, np.nan, np.nan, np.nan]], dtype=np.float32)
+        broken = np.array([[0.5, *[np.nan] * 5]], dtype=np.float32)
         return output._replace(flags=broken) if output.sr[0, 0, 0, 0] == 0 else output
 
     engine.spoil = spoil

@@ -52,6 +52,32 @@ CONSISTENCY = Row(
     ],
 )
 
+LIMITS = Row(
+    "Is anything lost, invented or strange?",
+    [
+        Panel(
+            "Images beyond a limit, last hour",
+            [
+                Query('job:semsr_residual:over_limit1h{job=~"$job"}', "not explained"),
+                Query('job:semsr_domain_distance:over_limit1h{job=~"$job"}', "far from training"),
+            ],
+            unit="percentunit",
+            text="By the bundle's limits: of clean tiles 1 % is beyond the first, of the "
+            "training's 5 % beyond the second.",
+        ),
+        Panel(
+            "Images by what is not explained",
+            [_distribution("semsr_residual")],
+            kind="heatmap",
+        ),
+        Panel(
+            "Images by distance from the training",
+            [_distribution("semsr_domain_distance")],
+            kind="heatmap",
+        ),
+    ],
+)
+
 SATURATION = Row(
     "Is it cut off at black or white?",
     [
@@ -100,4 +126,4 @@ INPUT = Row(
     ],
 )
 
-ROWS = [CONSISTENCY, SATURATION, INPUT]
+ROWS = [CONSISTENCY, LIMITS, SATURATION, INPUT]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from semsr.commands.options import Commands, UsageError, compute_capability, print_rows
 
 if TYPE_CHECKING:
-    from export.bundle import Bundle
+    from export.bundle import Bundle, TrustRecord
 
 Precision = Literal["fp32", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -65,6 +65,7 @@ def _run(options: argparse.Namespace) -> int:
             f"  tile       {height}x{width}, scale {manifest.scale}, halo {manifest.halo_px} px",
             f"  precision  {manifest.precision} (graphs: {', '.join(manifest.graphs)})",
             f"  batch      up to {manifest.max_batch_size}",
+            f"  trust      {_trust(manifest.trust)}",
             *(
                 f"  parity     {name}: max {figures.max_error:.0f}, mean "
                 f"{figures.mean_error:.6f} grey levels"
@@ -74,6 +75,15 @@ def _run(options: argparse.Namespace) -> int:
     )
     print_rows(rows, text, as_json=options.json)
     return 0
+
+
+def _trust(trust: "TrustRecord | None") -> str:
+    if trust is None:
+        return "no limits: residual and domain distance are not judged"
+    return (
+        f"residual limit {trust.residual_limit:g} by {trust.clean_tiles} clean tiles, "
+        f"domain of {trust.domain.tiles} tiles"
+    )
 
 
 def _build_plans(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from semsr.commands.options import Commands, pair, print_rows
+from semsr.commands.options import Commands, UsageError, pair, print_rows
 
 
 def add(commands: Commands) -> None:
@@ -33,6 +33,21 @@ def add(commands: Commands) -> None:
         type=Path,
         help="benchmark with the split thousand_defect (semsr simulate): BF16 and INT8 must find "
         "as many defects there",
+    )
+    parser.add_argument(
+        "--domain",
+        type=Path,
+        help="folder of training LR tiles without known defects: what the flags residual and "
+        "domain-distance are measured by (default: --calibration; without either there are none)",
+    )
+    parser.add_argument(
+        "--clean",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="folders of further LR tiles without known defects, on which the residual must not "
+        "alarm, one a kind",
     )
     parser.add_argument(
         "--tensorrt",
@@ -62,12 +77,21 @@ def _run(options: argparse.Namespace) -> int:
         from semsr.export_gates import RecallJudge
 
         recall_judge = RecallJudge(options.benchmark)
+    domain = options.domain or options.calibration
+    if options.clean and domain is None:
+        raise UsageError("--clean needs the training's own tiles too: --domain FOLDER")
+    trust_tiles = None
+    if domain is not None:
+        from semsr.export_gates import load_trust_tiles
+
+        trust_tiles = load_trust_tiles(domain, options.clean)
     result = export_bundle(
         options.checkpoint,
         options.out,
         precisions=options.precision,
         calibration=calibration,
         recall_judge=recall_judge,
+        trust_tiles=trust_tiles,
         name=options.name,
         tile=pair(options.tile, "--tile"),
         max_batch_size=options.max_batch_size,

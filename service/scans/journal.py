@@ -16,7 +16,7 @@ from service.scans.errors import ScanError, ScanMismatchError, StoreLostError
 from service.scans.rows import OUTCOME_FIELDS, Counts, Outcome, PendingTile
 from service.scans.sources import Listed, TileRef
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -40,6 +40,8 @@ CREATE TABLE tiles (
     saturated REAL,
     consistency REAL,
     consistency_worst REAL,
+    residual REAL,
+    domain_distance REAL,
     pixel_size_x_nm REAL,
     pixel_size_y_nm REAL,
     metadata TEXT

@@ -35,6 +35,8 @@ COLUMNS: dict[str, str] = {
     "saturated": "float64",
     "consistency": "float64",
     "consistency_worst": "float64",
+    "residual": "float64",
+    "domain_distance": "float64",
     "pixel_size_x_nm": "float64",
     "pixel_size_y_nm": "float64",
     **dict.fromkeys(STAGE, "float64"),

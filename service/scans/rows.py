@@ -7,8 +7,8 @@ from service.scans.sources import TileRef
 
 OUTCOME_FIELDS = (
     "status", "error", "input_sha256", "output", "output_bytes", "output_sha256", "milliseconds",
-    "non_finite", "saturated", "consistency", "consistency_worst", "pixel_size_x_nm",
-    "pixel_size_y_nm", "metadata",
+    "non_finite", "saturated", "consistency", "consistency_worst", "residual", "domain_distance",
+    "pixel_size_x_nm", "pixel_size_y_nm", "metadata",
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ class Outcome:
     output_bytes: int | None = None
     output_sha256: str | None = None
     milliseconds: float | None = None
-    quality: tuple[float, float, float, float] | None = None
+    quality: tuple[float | None, ...] | None = None
     pixel_size_nm: tuple[float, float] | None = None
     metadata: str | None = None
     is_shared: bool = False
@@ -65,7 +65,7 @@ class Outcome:
         """Return the columns of `OUTCOME_FIELDS`."""
         return (
             self.status, self.error, self.input_sha256, self.output, self.output_bytes,
-            self.output_sha256, self.milliseconds, *(self.quality or (None,) * 4),
+            self.output_sha256, self.milliseconds, *(self.quality or (None,) * 6),
             *(self.pixel_size_nm or (None, None)), self.metadata,
         )  # fmt: skip
 

@@ -59,6 +59,8 @@ class Computed:
                 quality.saturated,
                 quality.consistency,
                 quality.consistency_worst,
+                quality.residual,
+                quality.domain_distance,
             ),
             pixel_size_nm=None if size is None else (size.x_nm, size.y_nm),
             metadata=to_json(self.facts) if self.facts else None,

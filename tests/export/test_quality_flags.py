@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from export.bundle import FLAGS
-from export.quality_flags import quality_flags
+from export.quality_flags import QualityFlags
 
 SCALE = 4
 
@@ -22,9 +22,11 @@ def _enlarged(lr: torch.Tensor) -> torch.Tensor:
 
 
 def _flags(lr: torch.Tensor, sr: torch.Tensor) -> dict[str, float]:
-    return dict(
-        zip(FLAGS, quality_flags(lr, sr, sr.clamp(0, 1), scale=SCALE)[0].tolist(), strict=True)
-    )
+    return dict(zip(FLAGS, _judge(lr, sr)[0].tolist(), strict=True))
+
+
+def _judge(lr: torch.Tensor, sr: torch.Tensor) -> torch.Tensor:
+    return QualityFlags(scale=SCALE, trust=None)(lr, sr, sr.clamp(0, 1))
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (0.6, 0.1), (1.4, -0.1)])
@@ -78,7 +80,7 @@ def test_one_value_that_is_no_number_is_counted(value: float) -> None:
     sr = _enlarged(lr)
     sr[1, 0, 130, 7] = value
 
-    flags = quality_flags(lr, sr, sr.clamp(0, 1), scale=SCALE)
+    flags = _judge(lr, sr)
 
     assert 0 == float(flags[0, 0])
     assert pytest.approx(1 / 64**2) == float(flags[1, 0])

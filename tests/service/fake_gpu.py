@@ -81,7 +81,7 @@ class FakeContext:
         lr = memory[self.addresses["lr"]][:count].reshape(self.batch, 1, TILE_PX, TILE_PX)
         sr = lr.repeat(SCALE, axis=2).repeat(SCALE, axis=3).reshape(-1)
         memory[self.addresses["sr"]][: sr.size] = sr
-        flags = np.tile(np.array([0, 0, 1, 1], dtype=np.float32), self.batch)
+        flags = np.tile(np.array([0, 0, 1, 1, 0, 0], dtype=np.float32), self.batch)
         memory[self.addresses["flags"]][: flags.nbytes] = flags.view(np.uint8)
         return True
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from starlette.exceptions import HTTPException
 
+from export.bundle import NOT_JUDGED
 from service import errors
 from service.engines import Engine, EngineError, EngineOutput
 from service.problems import problem_from
@@ -34,7 +35,8 @@ def test_raw_tile_comes_back_enlarged_with_every_header(serve):
     assert headers["x-tile-dtype"] == "uint8"
     assert headers["x-request-id"] == "lot7-3"
     assert headers["x-quality"] == (
-        "non-finite=0.0000, saturated=0.0000, consistency=1.000, consistency-worst=1.000"
+        "non-finite=0.0000, saturated=0.0000, consistency=1.000, consistency-worst=1.000, "
+        "residual=0.000, domain-distance=0.000"
     )
     assert headers["x-engine"] == "identity"
     assert headers["x-precision"] == "fp32"
@@ -49,7 +51,8 @@ def test_quality_of_an_image_is_that_of_all_its_tiles(serve):
 
     def spoil(output: EngineOutput) -> EngineOutput:
         flags = output.flags.copy()
-        flags[:, 1:] = (0.5, 0.6, 0.1) if len(app.engine.batches) == 1 else (0.0, 1.0, 0.9)
+        is_first = len(app.engine.batches) == 1
+        flags[:, 1:] = (0.5, 0.6, 0.1, 2.5, 0.5) if is_first else (0.0, 1.0, 0.9, 0.5, 1.25)
         return output._replace(flags=flags)
 
     app.engine.spoil = spoil
@@ -60,8 +63,29 @@ def test_quality_of_an_image_is_that_of_all_its_tiles(serve):
     assert count > 1
     assert response.headers["x-quality"] == (
         f"non-finite=0.0000, saturated={0.5 / count:.4f}, "
-        f"consistency={1 - 0.4 / count:.3f}, consistency-worst=0.100"
+        f"consistency={1 - 0.4 / count:.3f}, consistency-worst=0.100, "
+        "residual=2.500, domain-distance=1.250"
     )
+    assert app.metric("semsr_residual_sum") == 2.5
+    assert app.metric("semsr_domain_distance_sum") == 1.25
+
+
+def test_what_a_bundle_cannot_judge_is_left_out(serve):
+    """Of the header and of the metrics: -1 is no figure."""
+    app = serve()
+
+    def spoil(output: EngineOutput) -> EngineOutput:
+        flags = output.flags.copy()
+        flags[:, 4:] = NOT_JUDGED
+        return output._replace(flags=flags)
+
+    app.engine.spoil = spoil
+    response = app.post(TILE.tobytes(), RAW)
+    assert response.headers["x-quality"] == (
+        "non-finite=0.0000, saturated=0.0000, consistency=1.000, consistency-worst=1.000"
+    )
+    assert app.metric("semsr_residual_count") == 0
+    assert app.metric("semsr_domain_distance_count") == 0
 
 
 def test_answer_with_values_that_are_no_numbers_is_withheld(serve):
@@ -70,7 +94,7 @@ def test_answer_with_values_that_are_no_numbers_is_withheld(serve):
 
     def spoil(output: EngineOutput) -> EngineOutput:
         flags = output.flags.copy()
-        flags[0] = (0.25, np.nan, np.nan, np.nan)
+        flags[0] = (0.25, *[np.nan] * 5)
         return output._replace(flags=flags)
 
     app.engine.spoil = spoil

@@ -232,7 +232,7 @@ async def test_flags_of_another_shape_are_an_engine_error() -> None:
     async with running(engine) as (batcher, observer):
         with pytest.raises(EngineFailed):
             await asyncio.wait_for(batcher.submit([tile(1)])[0], 30)
-        assert "flags (1, 2); expected (1, 4)" in str(observer.errors[0])
+        assert "flags (1, 2); expected (1, 6)" in str(observer.errors[0])
 
 
 async def test_report_that_fails_keeps_nobody_waiting() -> None:

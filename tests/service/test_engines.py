@@ -53,7 +53,10 @@ def test_every_engine_keeps_the_contract(name: str, bundle: Bundle):
     assert (flags.shape, flags.dtype) == ((3, len(FLAGS)), np.float32)
     # The small network is far from a good one, but makes numbers and keeps some structure.
     assert (flags[:, 0] == 0).all()
-    assert ((flags[:, 2:] > -1) & (flags[:, 2:] <= 1.001)).all()
+    assert ((flags[:, 2:4] > -1) & (flags[:, 2:4] <= 1.001)).all()
+    assert np.isfinite(flags[:, 4:]).all()
+    # White noise over all greys is far from what the bundle's limits were made from.
+    assert name == "identity" or (flags[:, 5] > 1).all()
     for index in range(3):
         single = engine.run(tiles[index : index + 1]).sr
         assert np.abs(single[0].astype(int) - batch[index]).max() <= 1

@@ -15,7 +15,7 @@ from service.scheduling.scheduler import Priority
 from tests.bundles import manifest_fields
 
 TILE = np.random.default_rng(3).integers(0, 256, (24, 24), dtype=np.uint8)
-MANIFEST = Manifest.model_validate({**manifest_fields(tile_px=8), "format_version": 2, "files": {}})
+MANIFEST = Manifest.model_validate({**manifest_fields(tile_px=8), "format_version": 3, "files": {}})
 TILES = np.arange(128, dtype=np.uint8).reshape(2, 1, 8, 8)
 
 
@@ -173,7 +173,7 @@ def test_answers_are_laid_out_in_the_order_asked_for() -> None:
     head = json.loads(bytes(parts[0]))
     assert (head["model_name"], head["model_version"], head["id"]) == ("m", "v", "r7")
     assert [output["name"] for output in head["outputs"]] == ["flags", "sr"]
-    assert head["outputs"][0]["data"] == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert head["outputs"][0]["data"] == 2 * list(range(len(FLAGS)))
     assert head["outputs"][1]["parameters"] == {"binary_data_size": 2048}
     assert head["outputs"][1]["shape"] == [2, 1, 32, 32]
     assert b"".join(bytes(part) for part in parts[1:]) == b"\1" * 1024 + b"\2" * 1024
@@ -197,7 +197,7 @@ class TestRoutes:
         expected = TILE.repeat(4, axis=0).repeat(4, axis=1).tobytes()
         assert response.content[size : size + len(expected)] == expected
         flags = np.frombuffer(response.content[size + len(expected) :], dtype="<f4")
-        np.testing.assert_array_equal(flags, [0, 0, 1, 1])
+        np.testing.assert_array_equal(flags, [0, 0, 1, 1, 0, 0])
         labels = {"route": "/v2/models/infer", "code": "200", "priority": "online"}
         assert app.metric("semsr_requests_total", **labels) == 1
         for stage in ("recv", "decode", "queue", "infer"):
@@ -265,7 +265,10 @@ class TestRoutes:
         version = get("/model").json()["version"]
         metadata = get(f"/v2/models/identity/versions/{version}").json()
         assert metadata["inputs"][0]["shape"] == [-1, 1, 24, 24]
-        assert [output["shape"] for output in metadata["outputs"]] == [[-1, 1, 96, 96], [-1, 4]]
+        assert [output["shape"] for output in metadata["outputs"]] == [
+            [-1, 1, 96, 96],
+            [-1, len(FLAGS)],
+        ]
         assert get("/v2/models/identity/ready").status_code == 200
         assert get("/v2/models/other").status_code == 404
         [entry] = app.client.post("/v2/repository/index").json()
@@ -313,7 +316,7 @@ class TestTritonClient:
                     timeout=20_000_000,
                 )
                 np.testing.assert_array_equal(result.as_numpy("sr"), expected)
-                np.testing.assert_array_equal(result.as_numpy("flags"), [[0, 0, 1, 1]] * 3)
+                np.testing.assert_array_equal(result.as_numpy("flags"), [[0, 0, 1, 1, 0, 0]] * 3)
                 assert result.get_response()["id"] == "lot7"
 
     def test_errors_reach_the_client(self, url: str):

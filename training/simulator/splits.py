@@ -98,6 +98,17 @@ def render_split_tile(split: Split, *, seed: int, number: int) -> SimulatedTile:
     )
 
 
+def render_without_defects(split: Split, *, seed: int, number: int) -> SimulatedTile:
+    """Return the same tile as if nothing had been planted: the same scene, jitter and noise."""
+    return render_tile(
+        TileRecipe(plan_tile(split, seed=seed, number=number).scene),
+        _sequences(split, seed=seed, number=number)[1],
+        tile_px=split.tile_px,
+        scale=split.scale,
+        inspection=split.inspection,
+    )
+
+
 def _sequences(
     split: Split, *, seed: int, number: int
 ) -> tuple[np.random.SeedSequence, np.random.SeedSequence]:

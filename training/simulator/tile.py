@@ -49,10 +49,15 @@ class SimulatedTile:
     review: CaptureMode
     streams: tuple[np.random.SeedSequence, np.random.SeedSequence]
 
-    @cached_property
+    @property
     def lr(self) -> Floats:
         """Inspection grey, (tile_px, tile_px), 0..255, not rounded."""
-        return self._capture(self.inspection, self.streams[1], FINE_PER_LR)[1]
+        return self._inspection[1]
+
+    @property
+    def lr_noise_free(self) -> Floats:
+        """The LR picture before its noise, about 0..255."""
+        return self._inspection[0]
 
     @property
     def hr(self) -> Floats:
@@ -82,6 +87,10 @@ class SimulatedTile:
     @cached_property
     def _signal(self) -> Floats:
         return secondary_electrons(self.scene.surface(), self.scene.canvas.pixel_nm)
+
+    @cached_property
+    def _inspection(self) -> tuple[Floats, Floats]:
+        return self._capture(self.inspection, self.streams[1], FINE_PER_LR)
 
     @cached_property
     def _review(self) -> tuple[Floats, Floats]:

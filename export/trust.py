@@ -1,0 +1,154 @@
+"""From clean LR tiles to the trust record: noise, the residual's limit, the training's domain."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from export.residual import domain_features, explain, residual_score
+from export.trust_record import DOMAIN_FEATURES, DomainRecord, NoiseRecord, TrustRecord
+from models import Generator
+
+Tile = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+
+CLEAN_SHARE = 0.99
+"""Of the clean tiles of each kind that lie below the residual's limit."""
+
+DOMAIN_SHARE = 0.95
+"""Of the training's tiles that lie within the limit, each left out of the statistics in turn."""
+
+SHRINKAGE = 0.3
+"""Of the covariance towards its diagonal: tens of tiles say little about correlations."""
+
+MIN_DEVIATION = 0.02
+"""Of a feature: tiles that are all alike do not make everything else infinitely far."""
+
+MIN_BASE = 1 / 12
+"""Variance of rounding to grey levels."""
+
+MIN_TILES = 4
+
+
+class TrustError(Exception):
+    """There is too little to judge trust by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustTiles:
+    """Tiles without known defects, and their noise.
+
+    Attributes:
+        noise_base: Variance of the training tiles' noise at black, grey levels squared.
+        noise_slope: Its growth with grey.
+        domain: LR tiles as the training's, (H, W) uint8.
+        clean: Further kinds of tiles that must not alarm, each a sequence.
+    """
+
+    noise_base: float
+    noise_slope: float
+    domain: Sequence[Tile]
+    clean: Sequence[Sequence[Tile]] = ()
+
+
+def make_trust_record(generator: Generator, tiles: TrustTiles) -> TrustRecord:
+    """Measure what the flags of a generator are on clean tiles.
+
+    The residual's limit is the least that keeps 1 % of false alarms on every kind of tiles by
+    itself: the largest of their 99 % quantiles, the largest score for fewer than 100 tiles.
+
+    Raises:
+        TrustError: There are fewer than `MIN_TILES` tiles of the domain.
+    """
+    if len(tiles.domain) < MIN_TILES:
+        raise TrustError(
+            f"trust needs at least {MIN_TILES} tiles of the training's domain, "
+            f"got {len(tiles.domain)}"
+        )
+    noise = NoiseRecord(
+        base=_rounded(max(tiles.noise_base, MIN_BASE)), slope=_rounded(tiles.noise_slope)
+    )
+    judge = _Judge(generator, noise)
+    judged = [judge(tile) for tile in tiles.domain]
+    scores = [[score for score, _ in judged]]
+    scores += [[judge(tile)[0] for tile in kind] for kind in tiles.clean if kind]
+    mean, precision, limit = domain_of(np.stack([features for _, features in judged]))
+    digest = hashlib.sha256()
+    for tile in tiles.domain:
+        digest.update(np.ascontiguousarray(tile).tobytes())
+    return TrustRecord(
+        noise=noise,
+        residual_limit=_rounded(
+            max(float(np.quantile(kind, CLEAN_SHARE, method="higher")) for kind in scores)
+        ),
+        clean_tiles=sum(len(kind) for kind in scores),
+        domain=DomainRecord(
+            features=DOMAIN_FEATURES,
+            mean=tuple(_rounded(value) for value in mean),
+            precision=tuple(tuple(_rounded(value) for value in row) for row in precision),
+            limit=_rounded(limit),
+            tiles=len(tiles.domain),
+            tiles_sha256=digest.hexdigest(),
+        ),
+    )
+
+
+def domain_of(features: Floats) -> tuple[Floats, Floats, float]:
+    """Return mean, inverse covariance and limit of tiles' features.
+
+    Args:
+        features: (N, K), N at least 4.
+    """
+    left_out = []
+    for number, row in enumerate(features):
+        mean, precision = _statistics(np.delete(features, number, axis=0))
+        left_out.append(distance(row, mean, precision))
+    limit = float(np.quantile(left_out, DOMAIN_SHARE, method="nearest"))
+    return *_statistics(features), limit
+
+
+def distance(features: Floats, mean: Floats, precision: Floats) -> float:
+    """Return the Mahalanobis distance of one tile's features (K,) over the root of K."""
+    away = features - mean
+    return math.sqrt(max(float(away @ precision @ away), 0.0) / len(mean))
+
+
+def _statistics(features: Floats) -> tuple[Floats, Floats]:
+    """Return mean and inverse covariance, shrunk and regularised."""
+    covariance = np.cov(features, rowvar=False)
+    diagonal = np.diag(np.maximum(np.diag(covariance), MIN_DEVIATION**2))
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal
+    regular = shrunk + MIN_DEVIATION**2 * np.eye(len(diagonal))
+    return features.mean(axis=0), np.linalg.inv(regular).astype(np.float64)
+
+
+class _Judge:
+    """Scores a tile's own answer."""
+
+    def __init__(self, generator: Generator, noise: NoiseRecord) -> None:
+        self._network = generator.merged().eval()
+        self._scale = generator.scale
+        self._noise = noise
+
+    def __call__(self, tile: Tile) -> tuple[float, Floats]:
+        with torch.inference_mode():
+            lr = torch.from_numpy(np.ascontiguousarray(tile))[None, None].float() / 255.0
+            sr = self._network(lr).clamp(0.0, 1.0)
+            explanation = explain(
+                lr,
+                torch.nn.functional.avg_pool2d(sr, self._scale),
+                noise_base=self._noise.base,
+                noise_slope=self._noise.slope,
+            )
+            score = residual_score(explanation.residual)
+            features = domain_features(lr, explanation)
+        return float(score), features[0].double().numpy()
+
+
+def _rounded(value: float) -> float:
+    """Six significant digits: what differs between processors does not change the manifest."""
+    return float(f"{value:.6g}")

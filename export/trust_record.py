@@ -1,0 +1,59 @@
+"""What a manifest says of the tiles that its model may be trusted on; read without torch."""
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+DOMAIN_FEATURES = (
+    "mean", "log_deviation", "skewness", "log_noise", "sharpness", "log_energy_2px",
+    "log_energy_4px", "log_energy_8px",
+)  # fmt: skip
+"""What tiles are compared by, see `export.residual.domain_features`."""
+
+NOT_JUDGED = -1.0
+"""Value of the flags `residual` and `domain_distance` where the bundle has no trust record."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class NoiseRecord(BaseModel):
+    """Noise of LR tiles: its variance is base + slope * grey, in grey levels (0..255) squared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: PositiveFloat
+    slope: float = Field(ge=0, allow_inf_nan=False)
+
+
+class DomainRecord(BaseModel):
+    """The tiles of the training, by their features, and how far from them a tile may lie."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    features: tuple[str, ...]
+    mean: tuple[float, ...]
+    precision: tuple[tuple[float, ...], ...] = Field(description="Inverse of their covariance.")
+    limit: PositiveFloat = Field(description="Distance that counts as 1.")
+    tiles: int = Field(ge=1)
+    tiles_sha256: Sha256 = Field(description="Over the tiles' bytes.")
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.features != DOMAIN_FEATURES:
+            raise ValueError(f"features: expected {', '.join(DOMAIN_FEATURES)}")
+        count = len(self.features)
+        if {len(self.mean), len(self.precision), *map(len, self.precision)} != {count}:
+            raise ValueError(f"mean and precision: expected {count} and {count} times {count}")
+        return self
+
+
+class TrustRecord(BaseModel):
+    """What the flags `residual` and `domain_distance` are measured by."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    noise: NoiseRecord
+    residual_limit: PositiveFloat = Field(description="Score that counts as 1, in deviations.")
+    clean_tiles: int = Field(ge=1, description="Tiles without known defects that set the limit.")
+    domain: DomainRecord
