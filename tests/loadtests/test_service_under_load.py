@@ -117,7 +117,7 @@ def test_low_load_compares_service_and_engine(capsys: pytest.CaptureFixture[str]
     rows = run(capsys, "low-load", "--turns", "2")
     assert [row["engine"] for row in rows] == ["onnx", "identity"] * len(service_modes())
     assert rows[0]["count"] == 10
-    assert all(row["service_ms"] > row["engine_ms"] > 0 for row in rows)  # type: ignore[operator]
+    assert all(row["service_ms"] > row["engine_ms"] > 0 for row in rows)
 
 
 @pytest.mark.slow
