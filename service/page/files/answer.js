@@ -61,12 +61,11 @@ function showQuality(quality, samples) {
   const rows = [
     ["Follows the tile", quality.consistency, (value) => value.toFixed(3), ""],
     ["in its worst spot", quality["consistency-worst"], (value) => value.toFixed(3),
-      `1: the SR, seen coarsely, is what was sent. Far below what is usual on your line: ` +
-        `structure was lost or invented, look there.${usual(samples, "semsr_consistency_worst")}`],
-    ["Not explained by the answer", quality.residual, (value) => value.toFixed(2),
-      over(quality.residual, "above 1: something was lost or invented, more surely than on 99 of 100 clean tiles.")],
-    ["Far from the training's tiles", quality["domain-distance"], (value) => value.toFixed(2),
-      over(quality["domain-distance"], "above 1: the model was not trained on tiles like this one.")],
+      `1: the SR, seen coarsely, is what was sent.${usual(samples, "semsr_consistency_worst")}`],
+    ["Not explained by the SR (limit 1)", quality.residual, (value) => value.toFixed(2),
+      quality.residual > 1 ? "Something was lost or invented: look at both pictures." : ""],
+    ["Far from the training (limit 1)", quality["domain-distance"], (value) => value.toFixed(2),
+      quality["domain-distance"] > 1 ? "The model was not trained on tiles like this one." : ""],
     ["Cut off at black or white", quality.saturated, percent, ""],
     ["Values that are no numbers", quality["non-finite"], percent, ""],
   ];
@@ -78,11 +77,6 @@ function showQuality(quality, samples) {
       return row;
     }),
   );
-}
-
-// Words for a figure whose limit is 1.
-function over(value, words) {
-  return value > 1 ? words : "1 is the limit.";
 }
 
 // What this service's own answers were like so far, as a yardstick; nothing for fewer than ten.
