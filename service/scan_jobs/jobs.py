@@ -194,7 +194,7 @@ class ScanJobs:
                     for job_id in await asyncio.to_thread(self._store.forget_old, self._keep_s):
                         await remove_folder(self._folder / job_id)
             except DatabaseError as error:
-                log.warning("scans_unavailable", error=str(error))
+                log.debug("scans_unavailable", error=str(error))  # the worker says it aloud
             except Exception:
                 log.exception("scan_jobs_failed")
             await asyncio.sleep(_MEASURE_S)

@@ -33,6 +33,7 @@ LEASE_S = 10.0
 """After so many seconds without a heartbeat a scan is anybody's."""
 _BEAT_S = 1.0
 _IDLE_S = 2.0
+_UNAVAILABLE_S = 10.0
 # A lease that was not renewed for so much of it is given up before others may take it.
 _GIVE_UP_SHARE = 0.7
 # Kept of the time to stop in for the rest of the process.
@@ -118,6 +119,7 @@ class Worker:
                     continue
             except DatabaseError as error:
                 log.warning("scans_unavailable", error=str(error))
+                await self._sleep(_UNAVAILABLE_S)
             except Exception:
                 # A fault here must not end the scans of the night; the next try may fare better.
                 log.exception("scan_jobs_failed")
