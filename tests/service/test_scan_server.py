@@ -21,7 +21,8 @@ from tests.postgres import running_postgres
 from tests.scan_api import Scans
 from tests.scans import TINY_BUNDLE, enlarged, manifest, numbered_tile, outputs, write_lot
 
-TILES = 800
+# So many that something is left to be stopped or killed after a heartbeat or two.
+TILES = 4000
 MODES = {
     "single": {"SEMSR_MODE": "single"},
     "pool": {"SEMSR_MODE": "pool", "SEMSR_FRONT_ENDS": "2"},
@@ -44,8 +45,6 @@ def serving(root: Path, mode: str = "single", **changes: str) -> Iterator[Server
         "SEMSR_ENGINE": "identity",
         "SEMSR_SCAN_ROOTS": str(root),
         "SEMSR_SCAN_STATE": str(root.parent / "state"),
-        # One tile of the scan at a time: however fast the machine, something is left to be killed.
-        "SEMSR_MAX_QUEUE": "2",
         **MODES[mode],
         **changes,
     }
