@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.scans.extras import load_extra
-from service.scans.rows import Outcome, PendingTile
+from service.scans.rows import QUALITY_FIELDS, Outcome, PendingTile
 from service.scans.sources import TileRef
 
 _TILE_COLUMNS = {
@@ -28,10 +28,7 @@ _OUTCOME_COLUMNS = {
     "output_bytes": "int64",
     "output_sha256": "string",
     "milliseconds": "float64",
-    "non_finite": "float64",
-    "saturated": "float64",
-    "consistency": "float64",
-    "consistency_worst": "float64",
+    **dict.fromkeys(QUALITY_FIELDS, "float64"),
     "pixel_size_x_nm": "float64",
     "pixel_size_y_nm": "float64",
     "metadata": "string",
@@ -89,8 +86,8 @@ def outcome_table(outcomes: Sequence[Outcome], *, ended_by: str | None) -> Any:
         (
             outcome.id, outcome.status, outcome.error, outcome.input_sha256, outcome.output,
             outcome.output_bytes, outcome.output_sha256, outcome.milliseconds,
-            *(outcome.quality or (None,) * 4), *(outcome.pixel_size_nm or (None, None)),
-            outcome.metadata, outcome.is_shared,
+            *(outcome.quality or (None,) * len(QUALITY_FIELDS)),
+            *(outcome.pixel_size_nm or (None, None)), outcome.metadata, outcome.is_shared,
         )
         for outcome in outcomes
     ]  # fmt: skip
@@ -107,9 +104,7 @@ def outcomes_of(table: Any) -> tuple[list[Outcome], str | None]:
         if row["status"] == ENDED:
             ended_by = row["error"]
             continue
-        quality = (
-            row["non_finite"], row["saturated"], row["consistency"], row["consistency_worst"],
-        )  # fmt: skip
+        quality = tuple(row[name] for name in QUALITY_FIELDS)
         size = (row["pixel_size_x_nm"], row["pixel_size_y_nm"])
         outcomes.append(
             Outcome(

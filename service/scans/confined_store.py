@@ -221,9 +221,6 @@ def containing(path: Path, folders: Sequence[Path]) -> Path | None:
 def _write_in(folder: int, name: str, fill: Callable[[int], None]) -> None:
     """Write a file of an open folder whole or not at all."""
     part = part_name()
-    # What lies under the temporary name is a killed process's, or somebody's trap.
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(part, dir_fd=folder)
     descriptor = os.open(part, _PART_FLAGS, 0o666, dir_fd=folder)
     try:
         try:

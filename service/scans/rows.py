@@ -5,9 +5,17 @@ from typing import Any
 
 from service.scans.sources import TileRef
 
+QUALITY_FIELDS = (
+    "non_finite",
+    "saturated",
+    "consistency",
+    "consistency_worst",
+    "residual",
+    "domain_distance",
+)
 OUTCOME_FIELDS = (
     "status", "error", "input_sha256", "output", "output_bytes", "output_sha256", "milliseconds",
-    "non_finite", "saturated", "consistency", "consistency_worst", "residual", "domain_distance",
+    *QUALITY_FIELDS,
     "pixel_size_x_nm", "pixel_size_y_nm", "metadata",
 )  # fmt: skip
 
@@ -65,7 +73,7 @@ class Outcome:
         """Return the columns of `OUTCOME_FIELDS`."""
         return (
             self.status, self.error, self.input_sha256, self.output, self.output_bytes,
-            self.output_sha256, self.milliseconds, *(self.quality or (None,) * 6),
+            self.output_sha256, self.milliseconds, *(self.quality or (None,) * len(QUALITY_FIELDS)),
             *(self.pixel_size_nm or (None, None)), self.metadata,
         )  # fmt: skip
 

@@ -33,6 +33,8 @@ Result = TypeVar("Result")
 
 # An engine's failure on a batch may have been another tile's fault: each gets one more try.
 _ATTEMPTS = 2
+# Of a place that may be free again at once.
+_LEAST_PAUSE_S = 0.05
 # Units that are read from the journal at a time.
 _GROUP_UNITS = 256
 
@@ -250,7 +252,7 @@ class Scan:
                 return await self._upscale(image.body, request)
             except QueueFull as error:
                 # The service is busy with others; a scan has time.
-                await asyncio.sleep(error.retry_after_s or 1.0)
+                await asyncio.sleep(max(_LEAST_PAUSE_S, error.retry_after_s or 0.0))
             except EngineFailed:
                 attempts += 1
                 if attempts == _ATTEMPTS:

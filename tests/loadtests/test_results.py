@@ -18,6 +18,7 @@ SCENARIOS = (
     "overload",
     "online",
     "engine-kill",
+    "metrics-cost",
     "peers",
     "ceiling",
     "scan",

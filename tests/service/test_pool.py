@@ -153,13 +153,20 @@ def test_ready_means_that_every_front_end_serves() -> None:
 def test_golden_tile_through_a_pool_is_the_reference(server: ServerProcess) -> None:
     """What FP32 torch gave at export, through whichever front end."""
     golden = load_bundle(TINY_BUNDLE).golden()
-    for _ in range(6):
+
+    def answered() -> set[str]:
+        lines = [event for event in events(server) if event["event"] == "request_finished"]
+        return {str(event["process"]) for event in lines}
+
+    def asked_all() -> bool:
         answer = post(server, golden.lr)
         assert answer.status_code == 200, answer.text
         sr = np.frombuffer(answer.content, np.uint8).reshape(golden.sr.shape)
         assert np.abs(sr.astype(int) - golden.sr).max() <= 1
-    fronts = {str(e["process"]) for e in events(server) if e["event"] == "request_finished"}
-    assert fronts == {"front-0", "front-1"}
+        return answered() == {"front-0", "front-1"}
+
+    # The kernel deals connections out as it likes.
+    until(asked_all)
 
 
 def test_many_clients_at_once_each_get_their_own_tile(server: ServerProcess) -> None:
