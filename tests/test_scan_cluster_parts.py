@@ -54,8 +54,8 @@ def test_rows_travel_as_they_are() -> None:
     outcomes = [
         Outcome(1, "failed", error="no picture"),
         Outcome(
-            2, "done", None, "ab", "a_x4.npy", 12, "cd", 1.5, (0.0, 0.5, 1.0, 0.25, 0.5, None), (1.0, 2.0),
-            '{"lot": "L7"}', is_shared=True,
+            2, "done", None, "ab", "a_x4.npy", 12, "cd", 1.5,
+            (0.0, 0.5, 1.0, 0.25, 0.5, None), (1.0, 2.0), '{"lot": "L7"}', is_shared=True,
         ),
     ]  # fmt: skip
 
