@@ -1,7 +1,5 @@
 """From settings to an engine that may serve: verified, chosen, proven on its golden tile, warm."""
 
-import asyncio
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import structlog
 
 from export.bundle import Bundle, load_bundle
+from service.daemon_thread import in_daemon_thread
 from service.engines import Engine, EngineError, EngineOptions
 from service.engines.auto import choose_engine
 from service.engines.cpu import available_cpus
@@ -123,32 +122,10 @@ async def load_model_in_thread(
     path: Path, settings: Settings, engine_loader: EngineLoader
 ) -> LoadedModel:
     """Run `load_model` in a daemon thread, which a process that must end does not wait for."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[LoadedModel] = loop.create_future()
-
-    def settle(model: LoadedModel | None, error: BaseException | None) -> None:
-        if future.done():
-            if model is not None:
-                model.engine.close()
-        elif error is not None:
-            future.set_exception(error)
-        elif model is not None:
-            future.set_result(model)
-
-    def work() -> None:
-        model: LoadedModel | None = None
-        error: BaseException | None = None
-        try:
-            model = load_model(path, settings, engine_loader)
-        except Exception as caught:
-            error = caught
-        try:
-            loop.call_soon_threadsafe(settle, model, error)
-        except RuntimeError:
-            return  # the loop is closed: the process is ending
-
-    threading.Thread(target=work, name="load", daemon=True).start()
-    return await future
+    return await in_daemon_thread(
+        lambda: load_model(path, settings, engine_loader),
+        on_late=lambda model: model.engine.close(),
+    )
 
 
 def find_bundle(allowed: Path | None, asked: str) -> Path:

@@ -290,7 +290,7 @@ class Upscaler:
             body=encoded,
             media_type=prepared.answer_type,
             shape=(sr.shape[0], sr.shape[1]),
-            # numpy takes longer to name a type than everything else in this class's answer.
+            # numpy takes long to name a type: 4 % of a raw tile's time on the loop.
             dtype="uint8" if sr.dtype == np.uint8 else "uint16",
             pixel_size=prepared.metadata.pixel_size,
             tiles=plan.count,

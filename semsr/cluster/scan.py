@@ -7,11 +7,11 @@ handed out and recorded, and what happens to lost tiles: see `run`.
 import contextlib
 import secrets
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from export.bundle import Bundle, load_bundle
+from export.bundle import load_bundle
 from semsr.cluster.connection import WorkerSize, connected, worker_size
 from semsr.cluster.run import ClusterRun
 from semsr.cluster.worker import PROBE, FoundEngine, WorkerJob, WorkerModel, find_engine
@@ -23,6 +23,8 @@ from service.scans.errors import ScanError
 from service.scans.opening import open_store
 from service.scans.preparation import (
     STACK_TILE,
+    EngineLabel,
+    LabelledModel,
     ScanRequest,
     pinned_engine,
     prepare,
@@ -37,28 +39,6 @@ _SENT = (
 )  # fmt: skip
 # An engine may be built meanwhile, but not for ever.
 _LONGEST_LOAD_S = 900.0
-
-
-@dataclass(frozen=True)
-class EngineLabel:
-    """What a scan is pinned to of an engine that runs elsewhere."""
-
-    name: str
-    precision: str
-
-
-@dataclass(frozen=True)
-class RemoteModel:
-    """What a scan is pinned to (`service.scans.preparation.ScanModel`)."""
-
-    bundle: Bundle
-    engine: EngineLabel
-    max_batch_size: int
-
-    @property
-    def name(self) -> str:
-        """As a loaded model is named."""
-        return "identity" if self.engine.name == "identity" else self.bundle.manifest.name
 
 
 def run_cluster_scan(
@@ -104,10 +84,11 @@ def run_cluster_scan(
                 f"the bundle {settings.bundle} of the cluster's machines is another one: "
                 f"{found.digest}; here it is {bundle.digest}"
             )
+        # As a loaded model is named.
+        name = "identity" if found.name == "identity" else bundle.manifest.name
         label = EngineLabel(found.name, found.precision)
-        prepared = prepare(
-            request, RemoteModel(bundle, label, found.max_batch_size), folder, verify=verify
-        )
+        model_there = LabelledModel(name, bundle, label, found.max_batch_size)
+        prepared = prepare(request, model_there, folder, verify=verify)
         # From here on every worker must have what the first one has.
         pinned = {**model.settings, "engine": found.name, "precision": found.precision}
         pinned["max_batch_size"] = found.max_batch_size

@@ -17,17 +17,17 @@ from typing import Any
 
 import structlog
 
+from service.daemon_thread import in_daemon_thread
 from service.engines.cpu import available_cpus
 from service.errors import NotReady, UnknownModel
 from service.lifecycle import Lifecycle
 from service.scan_jobs.body import ScanBody
-from service.scan_jobs.daemon_thread import in_daemon_thread
 from service.scan_jobs.job import Job, Progress, State
 from service.scan_jobs.rate import RateMeter
 from service.scan_jobs.roots import Roots
-from service.scan_jobs.served_model import ENGINE_AGAIN_S, ServedModel, upscale_by
+from service.scan_jobs.served_model import ENGINE_AGAIN_S, served_model, upscale_by
 from service.scans.errors import FolderHeldError, ScanError, StoreLostError
-from service.scans.preparation import PreparedScan, prepare
+from service.scans.preparation import LabelledModel, PreparedScan, prepare
 from service.scans.rows import Counts
 from service.scans.scan import Scan, ScanOptions
 from service.scans.work_folder import WorkFolder
@@ -176,7 +176,7 @@ class JobRun:
         # As they were when it was asked for, whatever a link in their paths leads to by now.
         request = body.request(source=self._job.source, sink=self._job.sink)
         serving = await self._wait_for_model(body.options.model)
-        model = ServedModel.of(serving, self._settings)
+        model = served_model(serving, self._settings)
         stores = self._roots.stores(self._check_stopped)
         work = WorkFolder(self._folder)
         await in_daemon_thread(work.__enter__)
@@ -204,7 +204,7 @@ class JobRun:
         finally:
             await in_daemon_thread(lambda: (stores.close(), work.__exit__(None, None, None)))
 
-    async def _compute(self, prepared: PreparedScan, model: ServedModel) -> None:
+    async def _compute(self, prepared: PreparedScan, model: LabelledModel) -> None:
         journal = prepared.journal
         self._before = self._counts = await asyncio.to_thread(journal.counts)
         threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="scan-codec")
@@ -233,7 +233,7 @@ class JobRun:
     def _note(self, counts: Counts) -> None:
         self._counts = counts
 
-    def _options(self, prepared: PreparedScan, model: ServedModel) -> ScanOptions:
+    def _options(self, prepared: PreparedScan, model: LabelledModel) -> ScanOptions:
         manifest, request = model.bundle.manifest, prepared.request
         io_threads = max(prepared.source.io_threads, prepared.sink.io_threads)
         engines = model.max_batch_size * self._settings.engine_processes

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
-from export.bundle import Bundle, Precision
 from service.errors import NotReady, UnknownModel
 from service.lifecycle import Lifecycle
 from service.request import TileRequest
 from service.scans.errors import ScanError
+from service.scans.preparation import EngineLabel, LabelledModel
 from service.scans.scan import Upscale
 from service.serving import Serving
 from service.settings import Settings
@@ -19,36 +18,18 @@ from service.upscaler import Answer
 ENGINE_AGAIN_S = 0.5
 
 
-@dataclass(frozen=True)
-class ServedEngine:
-    """See `service.scans.preparation.RunningEngine`."""
-
-    name: str
-    precision: Precision
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """What a scan is pinned to; see `service.scans.preparation.ScanModel`."""
-
-    name: str
-    bundle: Bundle
-    engine: ServedEngine
-    max_batch_size: int
-
-    @classmethod
-    def of(cls, serving: Serving, settings: Settings) -> "ServedModel":
-        """Say what a model is as it is served now."""
-        return cls(
-            name=serving.name,
-            bundle=serving.bundle,
-            engine=ServedEngine(serving.engine, serving.precision),
-            max_batch_size=settings.max_batch_size or serving.bundle.manifest.max_batch_size,
-        )
+def served_model(serving: Serving, settings: Settings) -> LabelledModel:
+    """Say what a model is as it is served now."""
+    return LabelledModel(
+        name=serving.name,
+        bundle=serving.bundle,
+        engine=EngineLabel(serving.engine, serving.precision),
+        max_batch_size=settings.max_batch_size or serving.bundle.manifest.max_batch_size,
+    )
 
 
 def upscale_by(
-    model: ServedModel,
+    model: LabelledModel,
     lifecycle: Lifecycle,
     threads: Executor,
     *,

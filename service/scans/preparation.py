@@ -104,6 +104,24 @@ class ScanModel(Protocol):
 
 
 @dataclass(frozen=True)
+class EngineLabel:
+    """An engine that runs elsewhere: in the service, or on other machines."""
+
+    name: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class LabelledModel:
+    """A `ScanModel` whose engine runs elsewhere."""
+
+    name: str
+    bundle: Bundle
+    engine: EngineLabel
+    max_batch_size: int
+
+
+@dataclass(frozen=True)
 class PreparedScan:
     """A scan that can run.
 

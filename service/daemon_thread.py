@@ -8,15 +8,23 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-async def in_daemon_thread(work: Callable[[], Result]) -> Result:
-    """Run something in a thread of its own; raises what it raises."""
+async def in_daemon_thread(
+    work: Callable[[], Result], *, on_late: Callable[[Result], None] = lambda _: None
+) -> Result:
+    """Run something in a thread of its own; raises what it raises.
+
+    Args:
+        work: What is run.
+        on_late: Given the result if nobody waits for it any more.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 
     def settle(result: Result | None, error: BaseException | None) -> None:
         if future.done():
-            return
-        if error is not None:
+            if error is None:
+                on_late(result)  # pyright: ignore[reportArgumentType] (None is a result too)
+        elif error is not None:
             future.set_exception(error)
         else:
             future.set_result(result)  # pyright: ignore[reportArgumentType] (None is a result too)
@@ -33,5 +41,5 @@ async def in_daemon_thread(work: Callable[[], Result]) -> Result:
         except RuntimeError:
             return  # the loop is closed: the process is ending
 
-    threading.Thread(target=run, name="scan-job", daemon=True).start()
+    threading.Thread(target=run, name="blocking", daemon=True).start()
     return await future
