@@ -326,10 +326,11 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
 
 
 def breaks_off(answer: Answer) -> None:
-    """Answers two tiles, and half of a third one."""
+    """Answers two tiles, and half of a third one, which has come."""
     answer.begin()
     for _ in range(2):
         answer.entry(answer.tile())
+    answer.tile()
     answer.send(h11.Data(bytes(TarArchive().entry(OutEntry("a", "b", b"c"))[0])))
 
 

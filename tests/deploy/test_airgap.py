@@ -104,10 +104,10 @@ def test_the_archive_installs_and_serves_without_network(tmp_path: Path) -> None
     commands = [["semsr", "serve"], image.command("HEALTHCHECK")]
     served = run_in_sandbox(
         [
-            "/opt/semsr/bin/python", "/check/one_tile.py",
+            "/opt/semsr/bin/python", "/semsr-one-tile/one_tile.py",
             "/opt/semsr/bundles/default/golden", json.dumps(commands),
         ],
-        binds={**binds, "/check": CHECK},
+        binds={**binds, "/semsr-one-tile": CHECK},
         environment={
             "PATH": f"/opt/semsr/bin:{os.defpath}",
             "PYTHONDONTWRITEBYTECODE": "1",

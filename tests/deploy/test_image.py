@@ -19,7 +19,8 @@ from tests.deploy.sandbox import run_in_sandbox, sandbox
 __all__ = ["sandbox"]
 
 ONE_TILE = Path(__file__).parent / "one_tile.py"
-BINDS = {"/check": ONE_TILE.parent}
+# The name is one that no checkout lies below: a bind hides what the host has under its name.
+BINDS = {"/semsr-one-tile": ONE_TILE.parent}
 
 
 def serve_one_tile(
@@ -30,7 +31,7 @@ def serve_one_tile(
     command = [*image.command("ENTRYPOINT"), *image.command("CMD")]
     golden = f"{bundle}/golden"
     result = run_in_sandbox(
-        [python, "/check/one_tile.py", golden, json.dumps([command, image.command("HEALTHCHECK")])],
+        [python, "/semsr-one-tile/one_tile.py", golden, json.dumps([command, image.command("HEALTHCHECK")])],
         binds=BINDS | binds,
         environment=variables,
         folder=folder,
