@@ -46,12 +46,12 @@ class Places:
 
         Args:
             limit: Most places taken at once.
-            metrics: Told how many are taken.
+            metrics: Asks how many are taken.
         """
         self._limit = limit
-        self._metrics = metrics
-        metrics.admitted_tiles_limit.set(limit)
         self._taken = dict.fromkeys(Priority, 0)
+        metrics.admitted_tiles_limit.set(limit)
+        metrics.admitted_tiles.set_function(lambda: sum(self._taken.values()))
 
     def take(self, places: int, priority: Priority, *, total: int, runner: TileRunner) -> None:
         """Take places for a request that then holds `total`.
@@ -81,15 +81,11 @@ class Places:
                 "(SEMSR_MAX_QUEUE)",
                 retry_after_s=runner.expected_wait_s(priority),
             )
-        self._add(places, priority)
+        self._taken[priority] += places
 
     def give_back(self, places: int, priority: Priority) -> None:
         """Free places."""
-        self._add(-places, priority)
-
-    def _add(self, places: int, priority: Priority) -> None:
-        self._taken[priority] += places
-        self._metrics.admitted_tiles.set(sum(self._taken.values()))
+        self._taken[priority] -= places
 
 
 class Admission:

@@ -7,11 +7,13 @@ process. `docs/metrics.md` explains each for operators; a test keeps that page c
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+
+from service.instruments import Counter, Histogram
 
 # 0.5 ms to 30 s: a raw identity tile takes about 1 ms, a large image on a small CPU many seconds.
 LATENCY_BUCKETS_S = (

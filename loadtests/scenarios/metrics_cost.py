@@ -74,8 +74,9 @@ def run(bundle: Path, *, seconds: float, rounds: int, connections: int) -> Resul
     notes = [
         "Each turn against the one beside it; the order changes from round to round. Off means "
         "that each recording call is a call that does nothing. Timed: recording and looking up "
-        "labels, summed over a run of their own; the cost is that time as a share of the time "
-        "between two answers, as if nothing else ran beside it."
+        "labels, summed over a run of their own, less what a call that does nothing shows; the "
+        "cost is that time as a share of the time between two answers, as if nothing else ran "
+        "beside it."
     ]
     return Result("metrics-cost", machine, settings, _COLUMNS, rows, notes)
 

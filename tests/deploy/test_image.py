@@ -31,7 +31,12 @@ def serve_one_tile(
     command = [*image.command("ENTRYPOINT"), *image.command("CMD")]
     golden = f"{bundle}/golden"
     result = run_in_sandbox(
-        [python, "/semsr-one-tile/one_tile.py", golden, json.dumps([command, image.command("HEALTHCHECK")])],
+        [
+            python,
+            "/semsr-one-tile/one_tile.py",
+            golden,
+            json.dumps([command, image.command("HEALTHCHECK")]),
+        ],
         binds=BINDS | binds,
         environment=variables,
         folder=folder,

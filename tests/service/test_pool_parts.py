@@ -6,11 +6,12 @@ import stat
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 
 from export.bundle import FLAGS
 from service.engines.cpu import share_cpus
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
+from service.instruments import Counter, Histogram
 from service.pool import channel, messages, snapshots
 from service.pool.arena import SNAPSHOT_BYTES, Arena, ArenaError, Geometry
 from service.pool.processes import Publisher, collect, drop_state
