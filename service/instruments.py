@@ -11,7 +11,6 @@ from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.utils import floatToGoString
 
 
 class Count:
@@ -86,6 +85,10 @@ class _Instrument(Generic[Child]):
         """Give the name, by which the registry refuses a second instrument of it."""
         return [self._family()]
 
+    def collect(self) -> Iterable[Metric]:
+        """Give the values of this moment."""
+        raise NotImplementedError
+
     def _make(self) -> Child:
         raise NotImplementedError
 
@@ -158,7 +161,7 @@ class Histogram(_Instrument[Observations]):
     def collect(self) -> Iterable[Metric]:
         """Give the values of this moment."""
         family = self._family()
-        names = [*map(floatToGoString, self._bounds), "+Inf"]
+        names = [*map(str, self._bounds), "+Inf"]
         for key, child in list(self._children.items()):
             below = 0
             buckets: list[tuple[str, float]] = []
