@@ -100,6 +100,7 @@ def test_bench_prints_every_ratio_without_nginx(
     """Where nginx is not installed the bench says so and measures the rest."""
     monkeypatch.setattr("semsr.bench.runs.nginx_path", lambda: None)
     monkeypatch.setenv("SEMSR_ENGINE", "onnx")
+    monkeypatch.setattr("semsr.bench.runs.ROUNDS", 1)
     arguments = ["bench", "--bundle", str(TINY_BUNDLE), "--seconds", "0.3", "--connections", "4"]
     assert main([*arguments, "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
@@ -122,6 +123,7 @@ def test_bench_compares_with_nginx_handing_out_the_same_bytes(
 ) -> None:
     """Nginx answers a POST with a file of the answer's size, without errors."""
     monkeypatch.setenv("SEMSR_ENGINE", "onnx")
+    monkeypatch.setattr("semsr.bench.runs.ROUNDS", 1)
     arguments = ["bench", "--bundle", str(TINY_BUNDLE), "--seconds", "0.3", "--connections", "4"]
     assert main(arguments) == 0
     table = capsys.readouterr().out

@@ -1,10 +1,11 @@
 """The measurements of `semsr bench`, one after the other, and the rows that they make."""
 
+import contextlib
 import statistics
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx2
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from export.bundle import Bundle, load_bundle
 from semsr.bench import wrk
 from semsr.bench.codec_loop import PNG, png_core_s, png_tile
-from semsr.bench.engine_loop import engine_alone
+from semsr.bench.engine_loop import Speed, engine_alone
 from semsr.bench.load import LoadResult, run_load
 from semsr.bench.memory import peak_resident_mib
 from semsr.bench.modes import service_modes
@@ -24,14 +25,20 @@ from service.settings import Settings
 
 Row = dict[str, Any]
 RAW = "application/octet-stream"
+ROUNDS = 3
+_CORES = "engine and PNG codec, summed cores"
+_NGINX = "nginx, the same bytes"
 
 
 def run_bench(*, bundle: Path | None, seconds: float, connections: int) -> list[Row]:
     """Run every measurement.
 
+    What is compared takes turns, and a ratio is the median of those of the rounds: a machine that
+    drifts, does so for both.
+
     Args:
         bundle: Bundle to serve; None takes the setting's.
-        seconds: Length of each.
+        seconds: Length of each turn.
         connections: Connections of the throughput measurements.
 
     Returns:
@@ -39,9 +46,17 @@ def run_bench(*, bundle: Path | None, seconds: float, connections: int) -> list[
     """
     path = bundle or Settings().bundle
     modes = service_modes()
-    with tqdm(total=4 + 4 * len(modes), desc="bench", file=sys.stderr, disable=None) as steps:
+    with tqdm(total=ROUNDS * (3 + 2 * len(modes)), desc="bench", disable=None) as steps:
         bench = _Bench(path, load_bundle(path), modes, seconds, connections, steps)
         return [*bench.real_model(), *bench.identity()]
+
+
+class _Turn(NamedTuple):
+    """A mode's turn with the real model."""
+
+    one: LoadResult
+    raw: LoadResult
+    png: LoadResult
 
 
 @dataclass(frozen=True)
@@ -56,79 +71,81 @@ class _Bench:
     steps: "tqdm[Any]"
 
     def real_model(self) -> list[Row]:
-        """The service against its own engine; the engine alone is measured before and after.
+        """The service in each mode, in turns with its own engine alone."""
+        alone: list[list[Speed]] = []
+        turns: dict[str, list[_Turn]] = {mode: [] for mode in self.modes}
+        codec_core_ms = 1e3 * png_core_s(self.bundle, min(self.seconds, 3.0))
+        with contextlib.ExitStack() as stack:
+            servers = {
+                mode: stack.enter_context(running_server(self._environment(mode)))
+                for mode in self.modes
+            }
+            url = servers["single"].url
+            engine = httpx2.get(f"{url}/model", trust_env=False).json()["engine"]
+            for _ in range(ROUNDS):
+                alone.append(engine_alone(self.path, engine, self.seconds))
+                self.steps.update()
+                for mode, server in servers.items():
+                    turns[mode].append(self._turn(server))
+                    self.steps.update()
+            memory_mib = {mode: peak_resident_mib(server.pid) for mode, server in servers.items()}
 
-        The machine may drift meanwhile, so throughput is compared with the better of the two and
-        latency with their mean.
-        """
-        environment = self._environment()
-        with running_server(environment) as server:
-            engine = httpx2.get(f"{server.url}/model", trust_env=False).json()["engine"]
-        before = engine_alone(self.path, engine, self.seconds)
-        codec_core_s = png_core_s(self.bundle, min(self.seconds, 3.0))
-        self.steps.update()
-        measured = {mode: self._serve_real(mode) for mode in self.modes}
-        after = engine_alone(self.path, engine, self.seconds)
-        self.steps.update()
-        alone = {
-            first.batch: max(first.tiles_per_s, second.tiles_per_s)
-            for first, second in zip(before, after, strict=True)
+        by_size = {speeds[0].batch: speeds for speeds in zip(*alone, strict=True)}
+        speed = {
+            size: statistics.median(one.tiles_per_s for one in speeds)
+            for size, speeds in by_size.items()
         }
-        best = max(alone, key=lambda size: alone[size])
-        engine_core_ms = {speed.batch: speed.core_ms for speed in (*before, *after)}[best]
-        tile_ms = statistics.mean([1e3 / before[0].tiles_per_s, 1e3 / after[0].tiles_per_s])
-        png_core_ms = 1e3 * codec_core_s + engine_core_ms
-        allowed = min(alone[best], 1e3 * available_cpus() / png_core_ms)
+        best = max(speed, key=lambda size: speed[size])
+        tile_ms = statistics.median(one.ms for one in by_size[1])
+        core_ms = statistics.median(one.core_ms for one in by_size[best])
+        cores_allow = 1e3 * available_cpus() / (codec_core_ms + core_ms)
+        alone_per_s = [one.tiles_per_s for one in by_size[best]]
+        png_per_s = [min(one, cores_allow) for one in alone_per_s]
         rows: list[Row] = [
             {
                 "name": f"engine alone, batch {size}",
                 "engine": engine,
                 "batch": size,
-                "tiles_per_s": speed,
+                "tiles_per_s": per_s,
             }
-            for size, speed in alone.items()
+            for size, per_s in speed.items()
         ]
         rows.append(
             {
-                "name": "engine and PNG codec, summed cores",
+                "name": _CORES,
                 "engine": engine,
-                "tiles_per_s": allowed,
-                "codec_core_ms": 1e3 * codec_core_s,
-                "engine_core_ms": engine_core_ms,
+                "tiles_per_s": statistics.median(png_per_s),
+                "codec_core_ms": codec_core_ms,
+                "engine_core_ms": core_ms,
             }
         )
-        for mode, (one, raw, png, memory_mib) in measured.items():
-            name = _name(mode)
+        for mode in self.modes:
+            name, many = _name(mode), f"{_name(mode)}, {self.connections} connections"
+            one, raw, png = map(list, zip(*turns[mode], strict=True))
+            single = _row(f"{name}, 1 connection", one, engine)
             rows += [
+                {**single, "engine_tile_ms": tile_ms, "added_ms": single["p50_ms"] - tile_ms},
                 {
-                    **_row(f"{name}, 1 connection", one, engine),
-                    "engine_tile_ms": tile_ms,
-                    "added_ms": one.percentile_ms(0.5) - tile_ms,
-                },
-                {
-                    **_row(f"{name}, {self.connections} connections", raw, engine),
-                    "ratio": raw.per_second / alone[best],
+                    **_row(many, raw, engine),
+                    "ratio": _ratio(raw, alone_per_s),
                     "yardstick": f"engine alone, batch {best}",
                 },
                 {
-                    **_row(f"{name}, {self.connections} connections, PNG", png, engine),
-                    "ratio": png.per_second / allowed,
-                    "yardstick": "engine and PNG codec, summed cores",
+                    **_row(f"{many}, PNG", png, engine),
+                    "ratio": _ratio(png, png_per_s),
+                    "yardstick": _CORES,
                 },
-                {"name": f"{name}, resident memory", "engine": engine, "mib": memory_mib},
+                {"name": f"{name}, resident memory", "engine": engine, "mib": memory_mib[mode]},
             ]
         return rows
 
-    def _serve_real(self, mode: str) -> tuple[LoadResult, LoadResult, LoadResult, float]:
-        with running_server(self._environment(mode)) as server:
-            address = _address(server)
-            one = self._own_client(address, connections=1)
-            self.steps.update()
-            raw = self._own_client(address, connections=self.connections)
-            self.steps.update()
-            png = self._png(server)
-            self.steps.update()
-            return one, raw, png, peak_resident_mib(server.pid)
+    def _turn(self, server: ServerProcess) -> _Turn:
+        address = _address(server)
+        # Of one connection only the latency is wanted, and that it takes few answers to see.
+        one = self._own_client(address, connections=1, seconds=self.seconds / 4)
+        return _Turn(
+            one, self._own_client(address, connections=self.connections), self._png(server)
+        )
 
     def _png(self, server: ServerProcess) -> LoadResult:
         body, headers = png_tile(self.bundle), {"Content-Type": PNG}
@@ -152,29 +169,40 @@ class _Bench:
         )
 
     def identity(self) -> list[Row]:
-        """The service without a model against nginx handing out as many bytes, by each client."""
-        ours: dict[str, dict[str, LoadResult]] = {}
-        for mode in self.modes:
-            environment = {**self._environment(mode), "SEMSR_ENGINE": "identity"}
-            with running_server(environment) as server:
-                ours[mode] = self._by_client(_address(server), "/superresolve")
-            self.steps.update()
-        nginx: dict[str, LoadResult] = {}
-        if nginx_path() is not None:
-            with running_nginx(b"\x80" * self._answer_bytes) as address:
-                nginx = self._by_client(address, "/answer")
-        self.steps.update()
-        rows = [_row(f"nginx, the same bytes{note}", load) for note, load in nginx.items()]
-        for mode, loads in ours.items():
+        """The service without a model, in turns with nginx handing out as many bytes."""
+        ours: dict[str, list[dict[str, LoadResult]]] = {mode: [] for mode in self.modes}
+        nginx: list[dict[str, LoadResult]] = []
+        with contextlib.ExitStack() as stack:
+            addresses = {
+                mode: _address(
+                    stack.enter_context(
+                        running_server({**self._environment(mode), "SEMSR_ENGINE": "identity"})
+                    )
+                )
+                for mode in self.modes
+            }
+            nginx_address = None
+            if nginx_path() is not None:
+                nginx_address = stack.enter_context(running_nginx(b"\x80" * self._answer_bytes))
+            for _ in range(ROUNDS):
+                for mode, address in addresses.items():
+                    ours[mode].append(self._by_client(address, "/superresolve"))
+                    self.steps.update()
+                if nginx_address is not None:
+                    nginx.append(self._by_client(nginx_address, "/answer"))
+                self.steps.update()
+
+        yardsticks = _together(nginx)
+        rows = [_row(f"{_NGINX}{note}", loads) for note, loads in yardsticks.items()]
+        for mode, turns in ours.items():
             name = f"{_name(mode)}, {self.connections} connections"
-            for note, load in loads.items():
+            for note, loads in _together(turns).items():
                 if not nginx:
-                    rows.append(_row(f"{name}{note} (no nginx here)", load, "identity"))
+                    rows.append(_row(f"{name}{note} (no nginx here)", loads, "identity"))
                     continue
-                ratio = load.per_second / nginx[note].per_second
-                row = _row(f"{name}{note}", load, "identity")
-                rows.append({**row, "ratio": ratio, "yardstick": f"nginx, the same bytes{note}"})
-        self.steps.update()
+                ratio = _ratio(loads, [load.per_second for load in yardsticks[note]])
+                row = _row(f"{name}{note}", loads, "identity")
+                rows.append({**row, "ratio": ratio, "yardstick": f"{_NGINX}{note}"})
         return rows
 
     def _by_client(self, address: tuple[str, int], path: str) -> dict[str, LoadResult]:
@@ -192,7 +220,12 @@ class _Bench:
         return loads
 
     def _own_client(
-        self, address: tuple[str, int], *, connections: int, path: str = "/superresolve"
+        self,
+        address: tuple[str, int],
+        *,
+        connections: int,
+        path: str = "/superresolve",
+        seconds: float | None = None,
     ) -> LoadResult:
         return run_load(
             address,
@@ -200,7 +233,7 @@ class _Bench:
             body=self._tile,
             headers=self._raw_headers,
             connections=connections,
-            seconds=self.seconds,
+            seconds=seconds or self.seconds,
             expected_bytes=self._answer_bytes,
         )
 
@@ -231,12 +264,31 @@ def _address(server: ServerProcess) -> tuple[str, int]:
     return str(parts.hostname), int(parts.port or 0)
 
 
-def _row(name: str, load: LoadResult, engine: str | None = None) -> Row:
+def _row(name: str, turns: Sequence[LoadResult], engine: str | None = None) -> Row:
+    """Rate as the median of the turns, latencies over all of them, errors summed."""
+    every = LoadResult(
+        requests=sum(turn.requests for turn in turns),
+        errors=sum(turn.errors for turn in turns),
+        seconds=sum(turn.seconds for turn in turns),
+        latencies_ms=sorted(ms for turn in turns for ms in turn.latencies_ms),
+    )
     return {
         "name": name,
         **({} if engine is None else {"engine": engine}),
-        "tiles_per_s": load.per_second,
-        "errors": load.errors,
-        "p50_ms": load.percentile_ms(0.5),
-        "p99_ms": load.percentile_ms(0.99),
+        "tiles_per_s": statistics.median(turn.per_second for turn in turns),
+        "errors": every.errors,
+        "p50_ms": every.percentile_ms(0.5),
+        "p99_ms": every.percentile_ms(0.99),
     }
+
+
+def _ratio(turns: Sequence[LoadResult], yardstick_per_s: Sequence[float]) -> float:
+    """Median of the rounds' ratios."""
+    return statistics.median(
+        turn.per_second / per_s for turn, per_s in zip(turns, yardstick_per_s, strict=True)
+    )
+
+
+def _together(turns: Sequence[dict[str, LoadResult]]) -> dict[str, list[LoadResult]]:
+    """The turns of each client."""
+    return {note: [turn[note] for turn in turns] for note in (turns[0] if turns else {})}
