@@ -119,6 +119,16 @@ QUEUE = Row(
             "Batches that failed, in 10 minutes",
             [Query(f"increase(semsr_engine_failures_total{{{WHO}}}[10m])", "{{instance}}")],
         ),
+        Panel(
+            "Self-tests in an hour",
+            [
+                Query(
+                    f"sum by (model, outcome) (increase(semsr_self_tests_total{{{WHO}}}[1h]))",
+                    "{{model}} {{outcome}}",
+                )
+            ],
+            text="Golden tiles on the engine that serves; one that fails takes it out of service.",
+        ),
     ],
 )
 

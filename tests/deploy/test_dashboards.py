@@ -96,7 +96,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     keys.write_text(f"line {hash_key(key)}\n", encoding="utf-8")
     settings = {
         "SEMSR_BUNDLE": str(TINY_BUNDLE),
-        "SEMSR_ENGINE": "identity",
+        # A model: `identity` has no self-test.
+        "SEMSR_ENGINE": "onnx",
         "SEMSR_API_KEYS": str(keys),
         "SEMSR_SCAN_ROOTS": str(folder / "scans"),
         "SEMSR_SCAN_STATE": str(folder / "state"),
