@@ -2,11 +2,22 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
+
+# A process that never becomes ready is started so often in a row, each time after a longer pause.
+_MAX_FAILURES = 5
+_BACKOFF_S = 0.5
+# Beyond the time that a process was given to end by itself.
+_KILL_AFTER_S = 2.0
 
 
 class LoadError(Exception):
@@ -41,11 +52,68 @@ class Child:
     reason: str = ""
     heard_s: float = 0.0
 
+    async def run(self, *, is_stopping: Callable[[], bool], on_restart: Callable[[], None]) -> None:
+        """Run the place's processes, one after the other, until it is wanted no longer.
+
+        Args:
+            is_stopping: Whether the whole pool ends.
+            on_restart: Called before a process is started in the place of another.
+        """
+        failures = 0
+        while self.is_wanted and not is_stopping():
+            self.is_ready = False
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=self.fds,
+                # Ctrl-C on a terminal reaches the supervisor alone, which ends them in order.
+                process_group=0,
+            )
+            code = await self.process.wait()
+            self.on_end()
+            if is_stopping() or not self.is_wanted:
+                return
+            log.warning("process_ended", child=self.name, code=code, was_ready=self.is_ready)
+            failures = 0 if self.is_ready else failures + 1
+            if not self.ready.done() or failures == _MAX_FAILURES:
+                reason = self.reason or f"{self.name} ended with code {code}; its log says why"
+                if self.ready.done():
+                    self.on_failed(reason)
+                else:
+                    self.ready.set_exception(LoadError(reason))
+                return
+            on_restart()
+            if failures:
+                await asyncio.sleep(_BACKOFF_S * 2 ** (failures - 1))
+
     def signal(self, number: int) -> None:
         """Send a signal to the process that runs now."""
         if self.process is not None and self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
+
+
+async def end_children(children: Sequence[Child], number: int, *, within_s: float) -> None:
+    """Ask processes to end; those that do not are killed.
+
+    Args:
+        children: Their places, which are wanted no longer.
+        number: The signal that asks.
+        within_s: Time that they have.
+    """
+    running = [c.process for c in children if c.process and c.process.returncode is None]
+    for child in children:
+        child.is_wanted = False
+        # One that is still starting has nothing to finish and no handler yet.
+        child.signal(number if child.is_ready else signal.SIGTERM)
+    waits = [asyncio.ensure_future(process.wait()) for process in running]
+    if waits:
+        _, late = await asyncio.wait(waits, timeout=within_s + _KILL_AFTER_S)
+        if late:
+            log.error("processes_killed", count=len(late))
+            for child in children:
+                child.signal(signal.SIGKILL)
+            await asyncio.wait(late)
 
 
 @dataclass(eq=False)

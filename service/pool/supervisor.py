@@ -38,7 +38,7 @@ from service.pool.arena import (
 )
 from service.pool.channel import Channel, accept, listen
 from service.pool.child_config import EngineConfig, FrontEndConfig
-from service.pool.children import Child, EnginePlace, LoadError, Model
+from service.pool.children import Child, EnginePlace, LoadError, Model, end_children
 from service.pool.pool_versions import PoolVersions
 from service.pool.processes import Publisher, drop_state
 from service.settings import Settings
@@ -49,12 +49,7 @@ EXIT_OK = 0
 EXIT_FAILED = 3
 EXIT_FORCED = 5
 
-# A process that never becomes ready is started so often in a row, each time after a longer pause.
-_MAX_FAILURES = 5
-_BACKOFF_S = 0.5
 _WATCH_PERIOD_S = 0.5
-# Beyond the time that a process was given to end by itself.
-_KILL_AFTER_S = 2.0
 # Partitions beyond those in use: the one of a front end that has died rests for a while.
 _SPARE_PARTITIONS = 2
 # What an engine process is told of its predecessor: the same bundle, chosen and measured before.
@@ -228,33 +223,10 @@ class Supervisor:
         )
 
     async def _run_child(self, child: Child) -> None:
-        """Run a place's processes, one after the other."""
-        failures = 0
-        while child.is_wanted and not self._stopping.is_set():
-            child.is_ready = False
-            child.process = await asyncio.create_subprocess_exec(
-                *child.command(),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=child.fds,
-                # Ctrl-C on a terminal reaches the supervisor alone, which ends them in order.
-                process_group=0,
-            )
-            code = await child.process.wait()
-            child.on_end()
-            if self._stopping.is_set() or not child.is_wanted:
-                return
-            log.warning("process_ended", child=child.name, code=code, was_ready=child.is_ready)
-            failures = 0 if child.is_ready else failures + 1
-            if not child.ready.done() or failures == _MAX_FAILURES:
-                reason = child.reason or f"{child.name} ended with code {code}; its log says why"
-                if child.ready.done():
-                    child.on_failed(reason)
-                else:
-                    child.ready.set_exception(LoadError(reason))
-                return
-            self._metrics.process_restarts.labels(child.name.partition("-")[0]).inc()
-            if failures:
-                await asyncio.sleep(_BACKOFF_S * 2 ** (failures - 1))
+        await child.run(
+            is_stopping=self._stopping.is_set,
+            on_restart=self._metrics.process_restarts.labels(child.name.partition("-")[0]).inc,
+        )
 
     async def _watch(self) -> None:
         """Publish metrics, and kill processes that hang."""
@@ -386,7 +358,11 @@ class Supervisor:
             async with asyncio.timeout(self._settings.shutdown_timeout_s):
                 while self._num_connections(model):  # noqa: ASYNC110 (memory tells nobody)
                     await asyncio.sleep(_WATCH_PERIOD_S)
-        await self._end([engine.child for engine in model.engines], signal.SIGTERM)
+        await end_children(
+            [engine.child for engine in model.engines],
+            signal.SIGTERM,
+            within_s=self._settings.shutdown_timeout_s,
+        )
         for engine in model.engines:
             engine.listener.close()
             self._rows.add(engine.row)
@@ -425,10 +401,9 @@ class Supervisor:
         log.info("draining", drain_s=drain_s)
         # New connections are turned away when the front ends no longer take them.
         self._loop.call_later(drain_s, self._close_listeners)
-        await self._end(
-            self._fronts, self._stop_signal, within_s=drain_s + self._settings.shutdown_timeout_s
-        )
-        await self._end(self._engine_children(), signal.SIGTERM)
+        last_s = self._settings.shutdown_timeout_s
+        await end_children(self._fronts, self._stop_signal, within_s=drain_s + last_s)
+        await end_children(self._engine_children(), signal.SIGTERM, within_s=last_s)
         for task in self._tasks:
             task.cancel()
         log.info("stopped", code=self._exit_code)
@@ -436,25 +411,6 @@ class Supervisor:
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
-
-    async def _end(
-        self, children: Sequence[Child], number: int, *, within_s: float | None = None
-    ) -> None:
-        """Ask processes to end; those that do not are killed."""
-        within_s = self._settings.shutdown_timeout_s if within_s is None else within_s
-        running = [c.process for c in children if c.process and c.process.returncode is None]
-        for child in children:
-            child.is_wanted = False
-            # One that is still starting has nothing to finish and no handler yet.
-            child.signal(number if child.is_ready else signal.SIGTERM)
-        waits = [asyncio.ensure_future(process.wait()) for process in running]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=within_s + _KILL_AFTER_S)
-            if late:
-                log.error("processes_killed", count=len(late))
-                for child in children:
-                    child.signal(signal.SIGKILL)
-                await asyncio.wait(late)
 
     def _children(self) -> list[Child]:
         return [*self._fronts, *self._engine_children()]

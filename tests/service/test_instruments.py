@@ -15,7 +15,7 @@ VALUES = st.lists(
 
 def text(registry: client.CollectorRegistry) -> list[str]:
     """What is exported, without when it was made."""
-    lines = client.generate_latest(registry).decode().splitlines()
+    lines = client.generate_latest(registry).decode().split("\n")
     return [line for line in lines if "_created" not in line]
 
 
