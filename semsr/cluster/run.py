@@ -58,6 +58,7 @@ class ClusterRun:
         """
         self._ray = ray
         self._journal = prepared.journal
+        self._counts = prepared.journal.counts()
         self._unit_tiles = prepared.sink.unit_tiles
         self._patience_s = prepared.request.patience_s
         self._job = job
@@ -83,7 +84,7 @@ class ClusterRun:
             try:
                 while (workers := self._wait_for_room()) and (plan := self._plan(workers)).tables:
                     self._run_round(plan, workers)
-            except ConnectionError as error:
+            except (ConnectionError, self._ray.exceptions.RayError) as error:
                 raise ScanError(f"the connection to the cluster is lost: {error}") from error
             finally:
                 self._end_conductor()
@@ -108,7 +109,7 @@ class ClusterRun:
         plan = plan_round(
             self._journal.pending(),
             self._losses,
-            count=self._journal.counts().pending,
+            count=self._counts.pending,
             workers=workers,
             unit_tiles=self._unit_tiles,
             tile_bytes=self._tile_bytes,
@@ -146,7 +147,7 @@ class ClusterRun:
         for content in progress.tables:
             outcomes, ended_by = outcomes_of(from_bytes(content))
             # Their outputs are durable: workers see to it before they answer.
-            self._journal.record(outcomes)
+            self._note(outcomes)
             missing.difference_update(outcome.id for outcome in outcomes)
             for outcome in outcomes:
                 self._losses.pop(outcome.id, None)
@@ -158,7 +159,6 @@ class ClusterRun:
         if progress.tables:
             self._heard_s = now_s
             self._conductors_lost = 0
-            self._on_progress(self._journal.counts())
         elif now_s - self._heard_s > _LONGEST_SILENCE_S:
             raise ScanError(f"nothing has come from the cluster for {_LONGEST_SILENCE_S:g} s")
         if now_s - self._roomy_s > _LOOK_AROUND_S:
@@ -175,12 +175,20 @@ class ClusterRun:
                 del self._losses[tile_id]
                 reason = (
                     f"its worker ended each of {MOST_LOSSES} times that it was tried: a crash, "
-                    "a hang, too little memory, or a lost machine"
+                    "a hang, too little memory, or a lost machine; Ray's logs may say which"
                 )
                 given_up.append(Outcome(tile_id, "failed", error=reason))
-        if given_up:
-            self._journal.record(given_up)
-            self._on_progress(self._journal.counts())
+        self._note(given_up)
+
+    def _note(self, outcomes: list[Outcome]) -> None:
+        """Record outcomes; counted here, since the journal would look at every tile each time."""
+        if not outcomes:
+            return
+        self._journal.record(outcomes)
+        num_done = sum(outcome.status == "done" for outcome in outcomes)
+        total, done, failed = self._counts.total, self._counts.done, self._counts.failed
+        self._counts = Counts(total, done + num_done, failed + len(outcomes) - num_done)
+        self._on_progress(self._counts)
 
     def _check_room(self) -> None:
         waited_s = time.monotonic() - self._roomy_s
