@@ -1,6 +1,8 @@
 """Scans over Ray clusters of several nodes in this machine; `make test-ray` runs them."""
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,7 +17,6 @@ import pytest
 
 from semsr.cli import main
 from service.scans.errors import ScanError
-from service.scans.journal import Journal
 from tests.cluster_engines import LOG, POISON, load_noting, load_once, load_poisoned
 from tests.scans import TINY_BUNDLE, enlarged, manifest, outputs, scan, settings, write_lot
 
@@ -79,17 +80,13 @@ def when_done(sink: Path, count: int, action: Callable[[], object]) -> threading
 
 
 def num_recorded(path: Path) -> int:
-    """Tiles that a journal says are done."""
-    if not path.exists():
-        return 0
+    """Tiles that a journal says are done; only reads, so that nobody else's work is held up."""
     try:
-        journal = Journal(path)
-    except ScanError:
-        return 0  # it is being made
-    try:
-        return journal.counts().done
-    finally:
-        journal.close()
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            [(count,)] = database.execute("SELECT count(*) FROM tiles WHERE status = 'done'")
+    except sqlite3.Error:
+        return 0  # it is not there yet, or being made
+    return count
 
 
 def comparable(path: object) -> list[dict[str, str]]:

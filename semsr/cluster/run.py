@@ -24,6 +24,8 @@ from service.scans.rows import Counts, Outcome
 # A question that is answered with what has come, at the latest after so long.
 _WAIT_S = 0.5
 _LONGEST_ANSWER_S = 60.0
+# To the first one: the conductor is a process that starts, on a head that may be busy.
+_LONGEST_START_S = 180.0
 # Nothing at all has come for so long: an engine may be built meanwhile, but not for ever.
 _LONGEST_SILENCE_S = 900.0
 _LOOK_AROUND_S = 5.0
@@ -125,7 +127,7 @@ class ClusterRun:
         self._heard_s = time.monotonic()
         try:
             conductor = self._start_conductor()
-            self._answer(conductor.begin.remote(self._job, tables, pool))
+            self._answer(conductor.begin.remote(self._job, tables, pool), _LONGEST_START_S)
             del tables
             is_over = False
             while not is_over and not self._stopping.is_set():
@@ -218,11 +220,11 @@ class ClusterRun:
         if self._conductors_lost > _MOST_CONDUCTORS:
             raise ScanError(f"the cluster cannot go on: {error}") from error
 
-    def _answer(self, reference: Any) -> Any:
+    def _answer(self, reference: Any, longest_s: float = _LONGEST_ANSWER_S) -> Any:
         try:
-            return self._ray.get(reference, timeout=_LONGEST_ANSWER_S)
+            return self._ray.get(reference, timeout=longest_s)
         except self._ray.exceptions.GetTimeoutError as error:
-            raise ScanError(f"the cluster has not answered for {_LONGEST_ANSWER_S:g} s") from error
+            raise ScanError(f"the cluster has not answered for {longest_s:g} s") from error
         except self._ray.exceptions.RayTaskError as error:
             raise ScanError(f"the cluster cannot go on: {error.cause}") from error
 

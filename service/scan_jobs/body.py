@@ -113,6 +113,8 @@ def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:
     try:
         request = body.request(source=roots.check(body.source), sink=roots.check(body.sink))
         check_form(request.manifest)
+        if "::" in request.sink:
+            raise ScanError(f"the sink {request.sink} names something within (::); a source may")
         check_apart(request.source, sink=request.sink)
     except OutsideRootsError as error:
         raise OutsideRoots(str(error)) from error
