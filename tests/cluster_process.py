@@ -1,4 +1,4 @@
-"""A scan over a cluster in a process of its own, to be killed; see the tests.
+"""A scan over a cluster in a process of its own, to be killed or left alone; see the tests.
 
 python cluster_process.py SOURCE SINK ADDRESS
 """
@@ -9,4 +9,7 @@ from tests.cluster_engines import load_noting
 from tests.scans import scan
 
 if __name__ == "__main__":
-    scan(sys.argv[1], sys.argv[2], cluster=sys.argv[3], worker_cpus=1, engine_loader=load_noting)
+    report = scan(
+        sys.argv[1], sys.argv[2], cluster=sys.argv[3], worker_cpus=1, engine_loader=load_noting
+    )
+    sys.stdout.write(report.text())

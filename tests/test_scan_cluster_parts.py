@@ -1,8 +1,10 @@
 """What a scan over a cluster is made of, without a cluster; `test_scan_cluster` has the rest."""
 
 import importlib.util
+import socket
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,16 @@ from semsr.cluster.tables import (
     tiles_of,
     to_bytes,
 )
-from semsr.cluster.worker import PROBE, ScanWorker, WorkerJob, WorkerModel, find_engine
+from semsr.cluster.worker import (
+    PROBE,
+    VERSION,
+    Sample,
+    ScanWorker,
+    WorkerJob,
+    WorkerModel,
+    find_engine,
+    take_sample,
+)
 from semsr.commands.options import EXIT_USAGE
 from service.engines import load_engine
 from service.engines.identity_engine import IdentityEngine
@@ -29,7 +40,7 @@ from service.scans.errors import MissingExtraError, ScanError
 from service.scans.local_store import LocalStore
 from service.scans.preparation import ScanRequest
 from service.scans.rows import Outcome, PendingTile
-from service.scans.sources import TileRef
+from service.scans.sources import FolderSource, TileRef
 from tests.scans import SCALE, TINY_BUNDLE, enlarged, scan, settings, write_lot
 
 
@@ -144,13 +155,15 @@ def test_paths_are_those_of_every_process() -> None:
     assert "s3://fab/lot" == absolute("s3://fab/lot")
 
 
+def worker_model(*, version: str = VERSION, **changes: Any) -> WorkerModel:
+    """The identity engine with other settings."""
+    values = {"bundle": TINY_BUNDLE, "engine": "identity", "cache_dir": None, "threads": 1}
+    return WorkerModel({**values, **changes}, load_engine, 1, version)
+
+
 def worker_job(folder: Path, **changes: Any) -> WorkerJob:
     """The job of a worker of this machine."""
-    model = WorkerModel(
-        {"bundle": TINY_BUNDLE, "engine": "identity", "cache_dir": None, "threads": 1},
-        load_engine,
-        cores=1,
-    )
+    model = worker_model()
     LocalStore(folder / "out").write(PROBE, b"token")
     values: dict[str, Any] = {
         "request": ScanRequest(str(folder / "lot"), str(folder / "out")),
@@ -158,6 +171,7 @@ def worker_job(folder: Path, **changes: Any) -> WorkerJob:
         "digest": find_engine(model).digest,
         "stack_tile": None,
         "token": "token",
+        "sample": take_sample(FolderSource(LocalStore(folder / "lot")), tile(0).ref),
         **changes,
     }
     return WorkerJob(**values)
@@ -191,6 +205,9 @@ def test_a_worker_writes_tiles_and_returns_rows(tmp_path: Path) -> None:
     [
         ({"token": "other"}, "not the folder that the scan was started with"),
         ({"digest": "0"}, "is another one"),
+        ({"sample": Sample(tile(0).ref, "0")}, "lot is not the source .* t00000.npy is missing"),
+        ({"sample": Sample(tile(1).ref, "0")}, "lot is not the source .* t00001.npy is missing"),
+        ({"model": worker_model(version="0.0.1")}, f"semsr {VERSION}; expected 0.0.1"),
     ],
 )
 def test_a_machine_that_differs_is_refused(
@@ -198,8 +215,15 @@ def test_a_machine_that_differs_is_refused(
 ) -> None:
     """Another folder under the same path, another bundle: an error that names the machine."""
     write_lot(tmp_path / "lot", 1)
-    with pytest.raises(ScanError, match=expected):
+    with pytest.raises(ScanError, match=f"^{socket.gethostname()}: .*{expected}"):
         ScanWorker(worker_job(tmp_path, **changes))
+
+
+def test_wrong_settings_of_a_machine_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own environment holds for what the starting process does not say."""
+    monkeypatch.setenv("SEMSR_PORT", "many")
+    with pytest.raises(ScanError, match=f"{socket.gethostname()}: wrong settings: port: "):
+        find_engine(worker_model())
 
 
 def test_an_engine_that_hangs_ends_its_worker(
@@ -222,12 +246,10 @@ def test_an_engine_that_hangs_ends_its_worker(
             return super().run(lr)
 
     job = worker_job(tmp_path)
-    hanging = WorkerModel(
-        {**job.model.settings, "engine_timeout_s": 0.1},
-        lambda *_: HangingEngine(scale=SCALE),
-        cores=1,
+    hanging = replace(
+        worker_model(engine_timeout_s=0.1), loader=lambda *_: HangingEngine(scale=SCALE)
     )
-    worker = ScanWorker(WorkerJob(job.request, hanging, job.digest, None, job.token))
+    worker = ScanWorker(replace(job, model=hanging))
     caller = threading.Thread(target=worker, args=(tile_table([tile(0)]),), daemon=True)
     caller.start()
     while not codes and caller.is_alive():

@@ -336,3 +336,24 @@ def test_members_of_an_archive_have_sidecars(tmp_path: Path) -> None:
 
     assert ["3,4"] == [row["die"] for row in manifest(report.manifest)]
     assert {"a_x4.json", "a_x4.png"} == set(outputs(tmp_path / "out"))
+
+
+def test_a_damaged_shard_is_computed_anew_once_it_is_found(tmp_path: Path) -> None:
+    """`--verify` finds it; a part of it alone cannot be done anew, and the reason says so."""
+    pytest.importorskip("zarr")
+    tiles = write_lot(tmp_path / "lot", 40)
+    sink = tmp_path / "out.zarr"
+    scan(tmp_path / "lot", sink)
+    shard = sink / "c/1/0/0"
+    intact = shard.read_bytes()
+    shard.write_bytes(bytes(len(intact)))
+
+    (tmp_path / "lot" / "t00020.npy").touch()
+    report = scan(tmp_path / "lot", sink)
+    assert (39, 1) == (report.counts.done, report.counts.failed)
+    assert "c/1/0/0" in report.failures[0][1]
+
+    report = scan(tmp_path / "lot", sink, verify=True)
+    assert (16, True) == (report.computed, report.is_complete)
+    assert intact == shard.read_bytes()
+    np.testing.assert_array_equal([enlarged(tile) for tile in tiles], read_stack(sink))

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import socket
+import sys
+import threading
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,8 @@ from service.settings import Settings
 # Rows only: this is far more than a scan has under way.
 _LOCAL_STORE_BYTES = 256 << 20
 _CONNECT_S = 10.0
+# A client's server is a process of its own; on a busy machine it takes a minute.
+_LONGEST_START_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,10 @@ def connected(address: str) -> Generator[Any]:
         ScanError: It cannot be reached.
         MissingExtraError: Ray is not installed.
     """
-    # Before the import, which reads it: nothing is reported to anybody.
+    # Before the import, which reads them: nothing is reported to anybody, and a call after the
+    # connection is lost does not look for another cluster, for ever, or start one.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     ray = load_extra("ray", purpose="a scan over a cluster", extra="ray")
     _check_listening(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
@@ -59,14 +65,46 @@ def connected(address: str) -> Generator[Any]:
             "num_cpus": available_cpus(),
             "object_store_memory": _LOCAL_STORE_BYTES,
         }
-    try:
-        ray.init(address, **options)
-    except Exception as error:  # ConnectionError, RuntimeError, ValueError, gRPC's own
-        raise ScanError(f"the cluster {address} cannot be reached: {error}") from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    # Ray tells on stdout what happens to its nodes; that is for results.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            if address.startswith("ray://"):
+                _connect_client(ray, address, options)
+            else:
+                ray.init(address, **options)
+        except Exception as error:  # ConnectionError, RuntimeError, ValueError, gRPC's own
+            raise ScanError(f"the cluster {address} cannot be reached: {error}") from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _connect_client(ray: Any, address: str, options: dict[str, Any]) -> None:
+    """Call `ray.init`, which waits for ever for a server that dies while it starts.
+
+    Raises:
+        TimeoutError: It has not returned.
+        Exception: What it raised.
+    """
+    raised: list[Exception] = []
+
+    def init() -> None:
+        try:
+            ray.init(address, **options)
+        except Exception as error:  # for the one who waits
+            raised.append(error)
+
+    thread = threading.Thread(target=init, daemon=True)
+    thread.start()
+    thread.join(_LONGEST_START_S)
+    if thread.is_alive():
+        raise TimeoutError(
+            f"it has not answered for {_LONGEST_START_S:g} s; ray_client_server.err on its head "
+            "may say why"
+        )
+    if raised:
+        raise raised[0]
 
 
 def _check_listening(address: str) -> None:

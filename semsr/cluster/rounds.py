@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 
 from service.scans.rows import PendingTile
 
-# Rows of so many tiles are handed out at a time: what a round costs in memory here and, at its end,
-# in workers that start anew.
+# So many tiles, or a shard more, are handed out at a time: what a round costs in memory here and,
+# at its end, in workers that start anew.
 _ROUND_TILES = 200_000
 # Of tiles of the model's own size: what a lost worker costs, and what is recorded at once.
 _TABLE_TILES = 64
@@ -56,20 +56,22 @@ def plan_round(
     Returns:
         An empty plan when there is nothing to do.
     """
-    tiles = iter(pending)
-    fresh = islice((tile for tile in tiles if tile.id not in losses), _ROUND_TILES)
+    fresh = (tile for tile in pending if tile.id not in losses)
     most = min(_TABLE_TILES, -(-count // (workers * _TABLES_PER_WORKER)))
     tables: list[list[PendingTile]] = []
     table: list[PendingTile] = []
-    size = 0
+    size = planned = 0
     for _, unit in groupby(fresh, lambda tile: tile.position // unit_tiles):
         members = list(unit)
         table += members
+        planned += len(members)
         # A file's head makes no second tile of it.
         size += sum(max(1, tile.ref.size_bytes // tile_bytes) for tile in members)
         if size >= most:
             tables.append(table)
             table, size = [], 0
+        if planned >= _ROUND_TILES:
+            break
     if table:
         tables.append(table)
     return Plan(tables, is_careful=False)

@@ -24,6 +24,8 @@ from service.scans.rows import Counts, Outcome
 # A question that is answered with what has come, at the latest after so long.
 _WAIT_S = 0.5
 _LONGEST_ANSWER_S = 60.0
+# To the first one: the conductor is a process that starts, on a head that may be busy.
+_LONGEST_START_S = 180.0
 # Nothing at all has come for so long: an engine may be built meanwhile, but not for ever.
 _LONGEST_SILENCE_S = 900.0
 _LOOK_AROUND_S = 5.0
@@ -58,6 +60,7 @@ class ClusterRun:
         """
         self._ray = ray
         self._journal = prepared.journal
+        self._counts = prepared.journal.counts()
         self._unit_tiles = prepared.sink.unit_tiles
         self._patience_s = prepared.request.patience_s
         self._job = job
@@ -83,7 +86,7 @@ class ClusterRun:
             try:
                 while (workers := self._wait_for_room()) and (plan := self._plan(workers)).tables:
                     self._run_round(plan, workers)
-            except ConnectionError as error:
+            except (ConnectionError, self._ray.exceptions.RayError) as error:
                 raise ScanError(f"the connection to the cluster is lost: {error}") from error
             finally:
                 self._end_conductor()
@@ -108,7 +111,7 @@ class ClusterRun:
         plan = plan_round(
             self._journal.pending(),
             self._losses,
-            count=self._journal.counts().pending,
+            count=self._counts.pending,
             workers=workers,
             unit_tiles=self._unit_tiles,
             tile_bytes=self._tile_bytes,
@@ -124,7 +127,7 @@ class ClusterRun:
         self._heard_s = time.monotonic()
         try:
             conductor = self._start_conductor()
-            self._answer(conductor.begin.remote(self._job, tables, pool))
+            self._answer(conductor.begin.remote(self._job, tables, pool), _LONGEST_START_S)
             del tables
             is_over = False
             while not is_over and not self._stopping.is_set():
@@ -146,7 +149,7 @@ class ClusterRun:
         for content in progress.tables:
             outcomes, ended_by = outcomes_of(from_bytes(content))
             # Their outputs are durable: workers see to it before they answer.
-            self._journal.record(outcomes)
+            self._note(outcomes)
             missing.difference_update(outcome.id for outcome in outcomes)
             for outcome in outcomes:
                 self._losses.pop(outcome.id, None)
@@ -158,7 +161,6 @@ class ClusterRun:
         if progress.tables:
             self._heard_s = now_s
             self._conductors_lost = 0
-            self._on_progress(self._journal.counts())
         elif now_s - self._heard_s > _LONGEST_SILENCE_S:
             raise ScanError(f"nothing has come from the cluster for {_LONGEST_SILENCE_S:g} s")
         if now_s - self._roomy_s > _LOOK_AROUND_S:
@@ -175,12 +177,20 @@ class ClusterRun:
                 del self._losses[tile_id]
                 reason = (
                     f"its worker ended each of {MOST_LOSSES} times that it was tried: a crash, "
-                    "a hang, too little memory, or a lost machine"
+                    "a hang, too little memory, or a lost machine; Ray's logs may say which"
                 )
                 given_up.append(Outcome(tile_id, "failed", error=reason))
-        if given_up:
-            self._journal.record(given_up)
-            self._on_progress(self._journal.counts())
+        self._note(given_up)
+
+    def _note(self, outcomes: list[Outcome]) -> None:
+        """Record outcomes; counted here, since the journal would look at every tile each time."""
+        if not outcomes:
+            return
+        self._journal.record(outcomes)
+        num_done = sum(outcome.status == "done" for outcome in outcomes)
+        total, done, failed = self._counts.total, self._counts.done, self._counts.failed
+        self._counts = Counts(total, done + num_done, failed + len(outcomes) - num_done)
+        self._on_progress(self._counts)
 
     def _check_room(self) -> None:
         waited_s = time.monotonic() - self._roomy_s
@@ -210,11 +220,11 @@ class ClusterRun:
         if self._conductors_lost > _MOST_CONDUCTORS:
             raise ScanError(f"the cluster cannot go on: {error}") from error
 
-    def _answer(self, reference: Any) -> Any:
+    def _answer(self, reference: Any, longest_s: float = _LONGEST_ANSWER_S) -> Any:
         try:
-            return self._ray.get(reference, timeout=_LONGEST_ANSWER_S)
+            return self._ray.get(reference, timeout=longest_s)
         except self._ray.exceptions.GetTimeoutError as error:
-            raise ScanError(f"the cluster has not answered for {_LONGEST_ANSWER_S:g} s") from error
+            raise ScanError(f"the cluster has not answered for {longest_s:g} s") from error
         except self._ray.exceptions.RayTaskError as error:
             raise ScanError(f"the cluster cannot go on: {error.cause}") from error
 

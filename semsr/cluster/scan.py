@@ -6,6 +6,7 @@ handed out and recorded, and what happens to lost tiles: see `run`.
 
 import contextlib
 import secrets
+import sys
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,20 @@ from typing import Any
 from export.bundle import load_bundle
 from semsr.cluster.connection import WorkerSize, connected, worker_size
 from semsr.cluster.run import ClusterRun
-from semsr.cluster.worker import PROBE, FoundEngine, WorkerJob, WorkerModel, find_engine
+from semsr.cluster.worker import (
+    PROBE,
+    VERSION,
+    FoundEngine,
+    WorkerJob,
+    WorkerModel,
+    find_engine,
+    take_sample,
+)
 from semsr.scan import run_prepared
 from semsr.scan_report import ScanReport
 from service.engines import load_engine
 from service.loading import EngineLoader
-from service.scans.errors import ScanError
+from service.scans.errors import ScanError, TileError
 from service.scans.opening import open_store
 from service.scans.preparation import (
     STACK_TILE,
@@ -95,12 +104,14 @@ def run_cluster_scan(
         try:
             with _probe(request) as token:
                 shape = prepared.journal.fact(STACK_TILE)
+                first = next(prepared.journal.pending(), None)
                 job = WorkerJob(
                     replace(request, source=absolute(request.source), sink=absolute(request.sink)),
                     replace(model, settings=pinned),
                     bundle.digest,
                     None if shape is None else (shape[0], shape[1]),
                     token,
+                    None if first is None else take_sample(prepared.source, first.ref),
                 )
                 manifest = bundle.manifest
                 tile_bytes = manifest.tile[0] * manifest.tile[1]
@@ -147,17 +158,27 @@ def _worker_model(settings: Settings, loader: EngineLoader, cores: int) -> Worke
     # Ray shows a worker its own GPU only, whichever that is.
     values["device"] = settings.device.partition(":")[0]
     values["threads"] = settings.threads or cores
-    return WorkerModel(values, loader, cores)
+    return WorkerModel(values, loader, cores, VERSION)
 
 
 def _ask_first_worker(ray: Any, model: WorkerModel, size: WorkerSize) -> FoundEngine:
     """Load the engine once on the cluster, to learn which it is and that it works."""
     task = ray.remote(find_engine).options(num_cpus=size.cpus, num_gpus=size.gpus, max_retries=1)
+    if ray.available_resources().get("CPU", 0.0) < size.cpus:
+        sys.stderr.write(
+            f"the cluster is busy; waiting {_LONGEST_LOAD_S:g} s at most for room for a worker "
+            f"({size})\n"
+        )
     try:
         return ray.get(task.remote(model), timeout=_LONGEST_LOAD_S)
     except ray.exceptions.RayTaskError as error:
         raise ScanError(f"no engine on the cluster: {error.cause}") from error
-    except Exception as error:  # a crash, a time-out, a lost connection
+    except ray.exceptions.GetTimeoutError as error:
+        raise ScanError(
+            f"no engine on the cluster: for {_LONGEST_LOAD_S:g} s no machine has had room for a "
+            f"worker ({size}), or its engine has not been loaded"
+        ) from error
+    except Exception as error:  # a crash, a lost connection
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ScanError(f"no engine on the cluster: {reason}") from error
 
@@ -167,7 +188,10 @@ def _probe(request: ScanRequest) -> Generator[str]:
     """Put a file into the sink by which workers know it; in the end, remove what lost ones left."""
     store = open_store(request.sink.rstrip("/"), patience_s=request.patience_s)
     token = secrets.token_hex(16)
-    store.write(PROBE, token.encode())
+    try:
+        store.write(PROBE, token.encode())
+    except TileError as error:
+        raise ScanError(f"the sink {request.sink} cannot be used: {error}") from error
     try:
         yield token
     finally:

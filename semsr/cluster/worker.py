@@ -5,6 +5,8 @@ class knows nothing of Ray, which makes actors of it.
 """
 
 import asyncio
+import hashlib
+import importlib.metadata
 import os
 import socket
 import threading
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from pydantic import ValidationError
 
 from export.bundle import BundleError
 from semsr.cluster.tables import outcome_table, tiles_of
@@ -28,14 +31,19 @@ from service.scans.preparation import ScanRequest, open_stack_sink
 from service.scans.rows import Counts, Outcome, PendingTile
 from service.scans.scan import Scan
 from service.scans.sinks import FolderSink, Sink
+from service.scans.sources import Source, TileRef
 from service.scans.work_folder import WorkFolder
 from service.settings import Settings
 
 # Hidden, and removed like the parts of files if its scan cannot do so.
 PROBE = ".probe.semsr-part"
+VERSION = importlib.metadata.version("semsr")
 _EXIT_HUNG = 70
 # Copies of sources and shards of stacks that need a folder of this machine are refused before.
 _NO_FOLDER = Path("/nonexistent")
+_SHARED = (
+    "source and sink must be the same on every machine: a shared file system or an object store"
+)
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,26 @@ class WorkerModel:
         settings: Those of the process that was started, as far as an engine needs them.
         loader: Loads an engine by name.
         cores: That a worker may use.
+        version: Of semsr; see `VERSION`.
     """
 
     settings: dict[str, Any]
     loader: EngineLoader
     cores: int
+    version: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A tile by which a machine knows whether it sees the source that was listed.
+
+    Attributes:
+        ref: The tile.
+        sha256: Of its bytes.
+    """
+
+    ref: TileRef
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -63,6 +86,7 @@ class WorkerJob:
         digest: Of the bundle.
         stack_tile: (H, W) of a stack's tiles, or None where the sink is a folder.
         token: What the file `PROBE` of the sink holds.
+        sample: A tile of the source, or None where it cannot be read.
     """
 
     request: ScanRequest
@@ -70,6 +94,7 @@ class WorkerJob:
     digest: str
     stack_tile: tuple[int, int] | None
     token: str
+    sample: Sample | None
 
 
 @dataclass(frozen=True)
@@ -87,6 +112,18 @@ class FoundEngine:
     precision: str
     max_batch_size: int
     digest: str
+
+
+def take_sample(source: Source, ref: TileRef) -> Sample | None:
+    """Read a tile; None where it cannot be read.
+
+    Raises:
+        StoreLostError: The source does not answer.
+    """
+    try:
+        return Sample(ref, hashlib.sha256(source.read(ref).body).hexdigest())
+    except TileError:
+        return None
 
 
 def find_engine(model: WorkerModel) -> FoundEngine:
@@ -126,6 +163,7 @@ class ScanWorker:
                 spool=_NO_FOLDER,
                 patience_s=job.request.patience_s,
             )
+            self._check_source(job)
         except ScanError as error:
             raise ScanError(f"{socket.gethostname()}: {error}") from error
         self._model = _load(job.model)
@@ -138,8 +176,8 @@ class ScanWorker:
         self._cores = job.model.cores
         self._loop = uvloop.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="scan", daemon=True).start()
-        settings = Settings(**job.model.settings)
-        self._room = asyncio.run_coroutine_threadsafe(self._start(settings), self._loop).result()
+        starting = self._start(_settings(job.model))
+        self._room = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
 
     def __call__(self, table: Any) -> Any:
         """Compute tiles, each durable before its row is returned.
@@ -203,9 +241,16 @@ class ScanWorker:
             found = str(error)
         if found != job.token:
             raise ScanError(
-                f"{job.request.sink} is not the folder that the scan was started with; source and "
-                f"sink must be the same on every machine: a shared file system or an object store "
-                f"({found})"
+                f"{job.request.sink} is not the folder that the scan was started with, or another "
+                f"scan has been started into it; {_SHARED} ({found})"
+            )
+
+    def _check_source(self, job: WorkerJob) -> None:
+        """Make sure that this machine sees the source that the starting process listed."""
+        if job.sample is not None and take_sample(self._source, job.sample.ref) != job.sample:
+            raise ScanError(
+                f"{job.request.source} is not the source that the scan was started with: "
+                f"{job.sample.ref.name} is missing or another one; {_SHARED}"
             )
 
 
@@ -227,8 +272,19 @@ class _Block:
 
 
 def _load(model: WorkerModel) -> LoadedModel:
-    settings = Settings(**model.settings)
+    if model.version != VERSION:
+        raise ScanError(f"{socket.gethostname()}: semsr {VERSION}; expected {model.version}")
+    settings = _settings(model)
     try:
         return load_model(settings.bundle, settings, model.loader)
     except (BundleError, EngineError) as error:
         raise ScanError(f"{socket.gethostname()}: {error}") from error
+
+
+def _settings(model: WorkerModel) -> Settings:
+    """Settings of the starting process; the others are this machine's own."""
+    try:
+        return Settings(**model.settings)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ScanError(f"{socket.gethostname()}: wrong settings: {found}") from error

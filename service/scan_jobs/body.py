@@ -110,6 +110,8 @@ def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:
         OutsideRoots: Source or sink are not allowed.
         UnsuitableScan: It cannot be run.
     """
+    if "::" in body.sink:
+        raise UnsuitableScan(f"the sink {body.sink} names something within (::); a source may")
     try:
         request = body.request(source=roots.check(body.source), sink=roots.check(body.sink))
         check_form(request.manifest)

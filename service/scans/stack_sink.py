@@ -165,12 +165,18 @@ class StackSink:
     def write(self, unit: Sequence[PendingTile], tiles: Sequence[Computed]) -> list[Outcome]:
         """See `Sink`: one shard."""
         name = self._stack.shard_name(unit[0].position // SHARD_TILES)
-        content = self._read_shard(name)
+        black = np.zeros((SHARD_TILES, *self._tile.shape), self._tile.dtype)
+        try:
+            content = self._read_shard(name)
+        except TileError as error:
+            if len(unit) < SHARD_TILES:
+                reason = f"{name} holds other tiles too and is damaged: {error}; remove it"
+                return [computed.failure(reason) for computed in tiles]
+            content = black
         if content is None and not tiles:
             return []
         if content is None:
-            shape = (SHARD_TILES, *self._tile.shape)
-            content = np.zeros(shape, self._tile.dtype)
+            content = black
         for pending in unit:
             content[pending.position % SHARD_TILES] = 0
         outcomes: list[Outcome] = []

@@ -343,6 +343,7 @@ def test_without_roots_there_are_no_scans(serve):
         ({"finish_by": "2026-11-27T06:00:00"}, "finish_by"),
         ({"finish_by": "9999-11-27T06:00:00Z"}, "finish_by"),
         ({"sink": "{root}/lot/out"}, "within the source"),
+        ({"sink": "{root}::out"}, "names something within"),
     ],
 )
 def test_a_scan_that_cannot_be_run_is_refused_at_once(app, root, changes, said):
