@@ -5,7 +5,7 @@ folder before anybody is told (`sync`). On an object store: one PUT, or a multip
 completion makes visible.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
@@ -34,12 +34,14 @@ class Store(Protocol):
 
     Attributes:
         url: What the root was asked for by, without a trailing slash.
-        io_threads: Reads and writes that are worth having under way at once.
+        io_at_once: Reads and writes that are worth having under way at once.
+        io_per_thread: How many of them one thread takes, rather than each its own.
         is_confined: Whether nothing outside may be read through what lies in it.
     """
 
     url: str
-    io_threads: int
+    io_at_once: int
+    io_per_thread: int
     is_confined: bool
 
     def walk(self) -> Iterator[FileEntry]:
@@ -76,6 +78,17 @@ class Store(Protocol):
 
         Raises:
             TileError: This name cannot be written.
+            StoreLostError: The store takes nothing more.
+        """
+        ...
+
+    def write_all(self, files: Sequence[tuple[str, bytes | memoryview]]) -> list[TileError | None]:
+        """Write files, each whole or not at all.
+
+        Returns:
+            For each of them None, or why its name cannot be written.
+
+        Raises:
             StoreLostError: The store takes nothing more.
         """
         ...
