@@ -139,20 +139,24 @@ class GroupWork:
         computed: list[Computed] = []
         runs.reverse()
         while runs:
-            loaded, inferred = runs.pop()
-            try:
-                with self._cores:
-                    started_s = time.perf_counter()
-                    answer = self._model.steps.encode(
-                        loaded.prepared, inferred, started_s=started_s
-                    )
-            except ServiceError as error:
-                outcomes.append(_failed(loaded.tile, error, loaded.input_sha256))
-                continue
-            facts = scaled(loaded.facts, self._options.scale)
-            computed.append(Computed(loaded.tile, answer, facts, loaded.input_sha256))
+            result = self._encode(runs.pop())
+            if isinstance(result, Outcome):
+                outcomes.append(result)
+            else:
+                computed.append(result)
         encode_s = [one.answer.stages_s["encode"] for one in computed]
         return outcomes + self._sink.write(unit, computed), encode_s
+
+    def _encode(self, run: Run) -> Computed | Outcome:
+        loaded, inferred = run
+        try:
+            with self._cores:
+                started_s = time.perf_counter()
+                answer = self._model.steps.encode(loaded.prepared, inferred, started_s=started_s)
+        except ServiceError as error:
+            return _failed(loaded.tile, error, loaded.input_sha256)
+        facts = scaled(loaded.facts, self._options.scale)
+        return Computed(loaded.tile, answer, facts, loaded.input_sha256)
 
     def _load(self, tile: PendingTile) -> Loaded | Outcome:
         digest: str | None = None
