@@ -61,7 +61,7 @@ class EngineRoom:
 
     async def infer(self, prepared: Prepared) -> Inferred:
         """Run one image; raises as `Upscaler.infer`."""
-        with self._upscaler.admit(priority=prepared.request.priority) as admission:
+        with self._upscaler.hold(prepared.request.priority) as admission:
             return await self._upscaler.infer(prepared, admission)
 
     def observe_encode(self, seconds: float) -> None:

@@ -114,6 +114,10 @@ class Upscaler:
             NotReady: The service is stopping.
         """
         self._runner.check(1, deadline_s=deadline_s, priority=priority)
+        return self.hold(priority)
+
+    def hold(self, priority: Priority) -> Admission:
+        """Admit what has been decoded already, which `infer` checks; see `admit`."""
         return Admission(
             self._places,
             self._runner,

@@ -68,7 +68,7 @@ class ServedModel:
                 if serving.bundle.digest != self._model.bundle.digest:
                     raise ScanError(f"the model {name} was replaced by another one")
                 self._upscaler = serving.upscaler
-                with self._upscaler.admit(priority=prepared.request.priority) as admission:
+                with self._upscaler.hold(prepared.request.priority) as admission:
                     return await self._upscaler.infer(prepared, admission)
             except UnknownModel as error:
                 raise ScanError(f"the model {name} is served no longer") from error

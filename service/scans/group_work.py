@@ -38,7 +38,7 @@ class Model(Protocol):
     steps: ImageSteps
 
     async def infer(self, prepared: Prepared) -> Inferred:
-        """Run one image; raises what `Upscaler.admit` and `Upscaler.infer` raise."""
+        """Run one image; raises what `Upscaler.infer` raises."""
         ...
 
     def observe_encode(self, seconds: float) -> None:

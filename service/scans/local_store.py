@@ -29,7 +29,9 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.url = str(root)
-        self._folders: set[Path] = set()
+        self._prefix = f"{root}/"
+        # Folders of names, relative to the root, that are known to be there.
+        self._made: set[str] = set()
 
     def walk(self) -> Iterator[FileEntry]:
         """See `Store`; hidden files are left out."""
@@ -149,7 +151,7 @@ class LocalStore:
 
     def _open(self, name: str, *, buffering: int = -1) -> IO[Any]:
         # Path.open takes no opener.
-        return open(self.path(name), "rb", buffering, opener=self._opener())
+        return open(f"{self._prefix}{safe_name(name)}", "rb", buffering, opener=self._opener())
 
     def _write(self, name: str, fill: Fill) -> None:
         [failure] = self._write_all([(name, fill)])
@@ -158,33 +160,37 @@ class LocalStore:
 
     def _write_all(self, files: Sequence[tuple[str, Fill]]) -> list[TileError | None]:
         failures: list[TileError | None] = [None] * len(files)
-
-        @contextlib.contextmanager
-        def blaming(index: int) -> Generator[None]:
-            """Note what is one file's fault; the store's ends it all."""
-            name = files[index][0]
-            try:
-                yield
-            except TileError as error:
-                failures[index] = error
-            except OSError as error:
-                failure = cannot_write(self.root / name, name, error)
-                if isinstance(failure, StoreLostError):
-                    raise failure from error
-                failures[index] = failure
-
         parts: dict[int, PartFile] = {}
+
+        def begin(index: int) -> None:
+            name, fill = files[index]
+            parts[index] = stack.enter_context(self._part(name))
+            parts[index].write(fill)
+
+        steps: tuple[Callable[[int], None], ...] = (
+            begin,
+            lambda index: parts[index].sync(),
+            lambda index: parts[index].publish(),
+        )
         with contextlib.ExitStack() as stack:
-            for index, (name, fill) in enumerate(files):
-                with blaming(index):
-                    parts[index] = stack.enter_context(self._part(name))
-                    parts[index].write(fill)
-            for step in (PartFile.sync, PartFile.publish):
-                for index, part in parts.items():
+            for step in steps:
+                for index, (name, _) in enumerate(files):
                     if failures[index] is None:
-                        with blaming(index):
-                            step(part)
+                        failures[index] = self._blamed(name, step, index)
         return failures
+
+    def _blamed(self, name: str, step: Callable[[int], None], index: int) -> TileError | None:
+        """Do something to a file; returns what is its own fault, and raises what is the store's."""
+        try:
+            step(index)
+        except TileError as error:
+            return error
+        except OSError as error:
+            failure = cannot_write(self.root / name, name, error)
+            if isinstance(failure, StoreLostError):
+                raise failure from error
+            return failure
+        return None
 
     @contextlib.contextmanager
     def _part(self, name: str) -> Generator[PartFile]:
@@ -194,19 +200,18 @@ class LocalStore:
             TileError: The name leads out of the root.
             OSError: It cannot be opened.
         """
-        path = self.path(name)
-        self._make_folder(path.parent)
-        with PartFile(str(path)) as part:
+        folders, _, _ = safe_name(name).rpartition("/")
+        if folders not in self._made:
+            self._make_folder((self.root / name).parent)
+            self._made.add(folders)
+        with PartFile(f"{self._prefix}{name}") as part:
             yield part
 
     def _make_folder(self, folder: Path) -> None:
-        if folder in self._folders:
-            return
         if not folder.is_dir():
             self._make_folder(folder.parent)
             folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
-        self._folders.add(folder)
 
 
 def cannot_write(path: Path, name: str, error: OSError) -> StoreLostError | TileError:

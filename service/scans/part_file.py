@@ -30,7 +30,8 @@ class PartFile:
         self._folder = folder
         # Of fixed length, so that a long name has one too; nobody else's, so that two processes
         # that write the same tile (a node that was thought lost) do not mix their bytes.
-        self._part = str(Path(path).with_name(f".{secrets.token_hex(8)}{PART_SUFFIX}"))
+        folders, slash, _ = path.rpartition("/")
+        self._part = f"{folders}{slash}.{secrets.token_hex(8)}{PART_SUFFIX}"
         self._descriptor: int | None = os.open(self._part, _FLAGS, 0o666, dir_fd=folder)
 
     def __enter__(self) -> "PartFile":
