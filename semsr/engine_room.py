@@ -2,18 +2,17 @@
 
 import asyncio
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 from service.admission import Places
 from service.batch_reporter import BatchReporter
 from service.batcher import Batcher
+from service.image_steps import Inferred, Prepared
 from service.loading import BATCH_OVERHEAD_S, LoadedModel
 from service.metrics import Metrics
-from service.request import TileRequest
 from service.scans.errors import ScanError
 from service.scheduling.costs import BatchCosts
 from service.settings import Settings
-from service.upscaler import Answer, Upscaler
+from service.upscaler import Upscaler
 
 # The scan's own look-ahead bounds what is under way; the batcher's places must not refuse it.
 _PLACES = 100_000
@@ -21,15 +20,18 @@ _WATCH_PERIOD_S = 1.0
 
 
 class EngineRoom:
-    """Super-resolves images; create and use it on one event loop."""
+    """Super-resolves images; create and use it on one event loop.
 
-    def __init__(self, model: LoadedModel, settings: Settings, *, cores: int) -> None:
+    Attributes:
+        steps: Before and after the engine; in any thread.
+    """
+
+    def __init__(self, model: LoadedModel, settings: Settings) -> None:
         """Start to work.
 
         Args:
             model: What runs.
             settings: Limits and patience, as for the service.
-            cores: Threads that decode and encode.
         """
         self._settings = settings
         metrics = Metrics()
@@ -40,7 +42,6 @@ class EngineRoom:
             precision=model.engine.precision,
             on_loop_failure=lambda _: None,  # the batcher then refuses, and the scan ends
         )
-        self._threads = ThreadPoolExecutor(cores, thread_name_prefix="codec")
         self._batcher = Batcher(
             model.engine,
             costs=BatchCosts(model.batch_s, overhead_s=BATCH_OVERHEAD_S),
@@ -54,14 +55,18 @@ class EngineRoom:
             model.bundle.manifest,
             metrics,
             places=Places(_PLACES, metrics),
-            codec_threads=self._threads,
             max_pixels=settings.max_pixels,
         )
+        self.steps = self._upscaler.steps
 
-    async def upscale(self, body: bytes, request: TileRequest) -> Answer:
-        """Super-resolve one image; raises as `Upscaler.upscale`."""
-        with self._upscaler.admit(priority=request.priority) as admission:
-            return await self._upscaler.upscale(body, request, admission)
+    async def infer(self, prepared: Prepared) -> Inferred:
+        """Run one image; raises as `Upscaler.infer`."""
+        with self._upscaler.hold(prepared.request.priority) as admission:
+            return await self._upscaler.infer(prepared, admission)
+
+    def observe_encode(self, seconds: float) -> None:
+        """See `service.scans.group_work.Model`."""
+        self._upscaler.observe_encode(seconds)
 
     async def watch(self) -> None:
         """End when the engine hangs.
@@ -80,9 +85,3 @@ class EngineRoom:
         """Stop, waiting for the batch under way for as long as the settings allow."""
         self._batcher.close()
         await self._batcher.join(self._settings.shutdown_timeout_s)
-        self._threads.shutdown()
-
-
-def look_ahead(model: LoadedModel, *, cores: int, io_threads: int) -> int:
-    """Tiles under way at once: all that input/output works on, twice what engine and codecs do."""
-    return 2 * (model.max_batch_size * model.engine.slots + cores) + io_threads

@@ -14,7 +14,7 @@ import uvloop
 from tqdm import tqdm
 
 from export.bundle import load_bundle
-from semsr.engine_room import EngineRoom, look_ahead
+from semsr.engine_room import EngineRoom
 from semsr.scan_report import ScanReport
 from service.engines import load_engine
 from service.engines.cpu import available_cpus
@@ -22,6 +22,7 @@ from service.loading import EngineLoader, LoadedModel, load_model
 from service.scans.errors import ScanError
 from service.scans.journal import Journal
 from service.scans.opening import open_source
+from service.scans.options import ScanOptions
 from service.scans.preparation import (
     PreparedScan,
     ScanRequest,
@@ -31,7 +32,7 @@ from service.scans.preparation import (
     prepare,
 )
 from service.scans.rows import Counts
-from service.scans.scan import Scan, ScanOptions
+from service.scans.scan import Scan
 from service.scans.sources import Listed
 from service.scans.work_folder import WorkFolder
 from service.scheduling.scheduler import Priority
@@ -201,18 +202,14 @@ async def _scan(
     Raises:
         ScanError: The source, the sink or the engine is lost.
     """
-    room = EngineRoom(model, settings, cores=available_cpus())
-    io_threads = max(prepared.source.io_threads, prepared.sink.io_threads)
+    room = EngineRoom(model, settings)
+    io_at_once = max(prepared.source.io_at_once, prepared.sink.io_at_once)
     scan = Scan(
         prepared.source,
         prepared.sink,
         prepared.journal,
-        room.upscale,
-        scan_options(
-            prepared.request,
-            model,
-            look_ahead=look_ahead(model, cores=available_cpus(), io_threads=io_threads),
-        ),
+        room,
+        scan_options(prepared.request, model, cores=available_cpus(), io_at_once=io_at_once),
         on_progress=on_progress,
     )
     work = asyncio.create_task(scan.run())
@@ -236,14 +233,25 @@ async def _scan(
     return stopped.is_set()
 
 
-def scan_options(request: ScanRequest, model: LoadedModel, *, look_ahead: int) -> ScanOptions:
-    """Say how tiles are read and written."""
+def scan_options(
+    request: ScanRequest, model: LoadedModel, *, cores: int, io_at_once: int
+) -> ScanOptions:
+    """Say how tiles are read and written, where nobody else is served.
+
+    Args:
+        request: What was asked for.
+        model: What runs.
+        cores: For decoding and encoding.
+        io_at_once: Of the source or the sink, whichever is more.
+    """
     manifest = model.bundle.manifest
     return ScanOptions(
         scale=manifest.scale,
         tile_bytes=manifest.tile[0] * manifest.tile[1],
-        look_ahead=look_ahead,
-        # Nobody else is served: the class that may use every slot.
+        # All that input and output work on, twice what engine and codecs do.
+        look_ahead=2 * (model.max_batch_size * model.engine.slots + cores) + io_at_once,
+        cores=cores,
+        # The class that may use every slot.
         priority=Priority.ONLINE,
         window=request.window,
         answer_dtype=request.answer_dtype,

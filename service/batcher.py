@@ -394,9 +394,11 @@ class Batcher:
         self._outstanding -= 1
         if not self._outstanding:
             self._idle.set()
+        # The two know each other; together they would keep the picture until the collector comes.
+        entry, item.entry = item.entry, None
         if future.cancelled():
             with self._work:
-                if item.entry is None or not self._scheduler.discard(item.entry):
+                if entry is None or not self._scheduler.discard(entry):
                     return  # its batch is under way: the result is dropped when it comes
             self._observer.tiles_cancelled(1)
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from starlette.types import Receive, Scope, Send
 
 from service.body import ClientGone, cancelled_on_disconnect, read_body
+from service.image_steps import Answer
 from service.lifecycle import Lifecycle
 from service.metadata import format_pixel_size
 from service.request import asked_model, parse_request
 from service.stages import Stages
-from service.upscaler import Answer
 
 
 class SuperResolve:

@@ -9,12 +9,10 @@ loop.
 """
 
 import asyncio
-import copy
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -24,7 +22,7 @@ from export.bundle import Manifest
 from service import codec, tiling
 from service.admission import Admission, Places, Users
 from service.errors import EngineFailed
-from service.metadata import ImageMetadata, PixelSize
+from service.image_steps import Answer, Decode, ImageSteps, Inferred, Prepared, decoder
 from service.metrics import Metrics
 from service.multipart import UploadedFile, extract_file
 from service.negotiation import readable_type
@@ -33,39 +31,12 @@ from service.request import MULTIPART, TileRequest
 from service.scheduling.scheduler import Priority
 from service.stages import BatchTime
 from service.tile_runner import TileResult, TileRunner
-from service.window import FULL_RANGE, Window, to_uint8, to_uint16
+from service.window import Window, to_uint16
 
 Result = TypeVar("Result")
 
 # Types whose coding is a copy at most: a thread would cost more than the work.
 CHEAP_TYPES = frozenset({"application/octet-stream", "application/x-npy"})
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One super-resolved image, ready to be sent.
-
-    Attributes:
-        body: The encoded image.
-        media_type: Its media type.
-        shape: (H, W) of the answer.
-        dtype: uint8 or uint16.
-        pixel_size: Pixel size of the answer, or None if it is not known.
-        tiles: Tiles that the image was cut into.
-        quality: What the graph said of them.
-        stages_s: Seconds by stage: decode, queue, infer, encode.
-        batches: Those that ran its tiles.
-    """
-
-    body: bytes | memoryview
-    media_type: str
-    shape: tuple[int, int]
-    dtype: str
-    pixel_size: PixelSize | None
-    tiles: int
-    quality: Quality
-    stages_s: dict[str, float]
-    batches: list[BatchTime]
 
 
 class TileAnswers(NamedTuple):
@@ -84,38 +55,11 @@ class TileAnswers(NamedTuple):
     batches: list[BatchTime]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """One image that has been decoded and cut, and what is asked of it.
-
-    Attributes:
-        metadata: Of the answer.
-        plan: How the image was cut.
-        tiles: Its tiles, uint8.
-        request: The headers.
-        answer_type: Media type of the answer.
-        stretch: Window of a 16-bit answer, or None for 8 bits.
-        decode_s: Seconds that this took.
-    """
-
-    metadata: ImageMetadata
-    plan: tiling.TilePlan
-    tiles: list[npt.NDArray[np.uint8]]
-    request: TileRequest
-    answer_type: str
-    stretch: Window | None
-    decode_s: float
-
-    @property
-    def places(self) -> int:
-        """Places that the answer takes."""
-        return self.plan.count * (1 if self.stretch is None else 2)
-
-
 class Upscaler:
     """Turns request bodies into answers of one model.
 
     Attributes:
+        steps: Decode, cut and encode by themselves; for threads.
         users: The requests that hold places here.
     """
 
@@ -126,8 +70,8 @@ class Upscaler:
         metrics: Metrics,
         *,
         places: Places,
-        codec_threads: Executor,
         max_pixels: int,
+        codec_threads: Executor | None = None,
     ) -> None:
         """Prepare.
 
@@ -136,15 +80,15 @@ class Upscaler:
             manifest: Says scale, tile, halo and window.
             metrics: Told of stages.
             places: Of the whole process; bounds what is admitted and not yet answered.
-            codec_threads: Of the whole process; decode and encode.
             max_pixels: Largest LR image.
+            codec_threads: Of the whole process; decode and encode. None takes the event loop's own.
         """
         self._runner = runner
         self._manifest = manifest
         self._metrics = metrics
         self._places = places
         self._threads = codec_threads
-        self._max_pixels = max_pixels
+        self.steps = ImageSteps(manifest, max_pixels=max_pixels)
         self.users = Users()
         self._observe = {
             stage: metrics.stage_duration.labels(stage).observe
@@ -156,12 +100,6 @@ class Upscaler:
         """Bytes that one place stands for: those of an SR tile."""
         height, width = self._manifest.tile
         return self._manifest.scale**2 * height * width
-
-    def beside(self, codec_threads: Executor) -> "Upscaler":
-        """Return one that shares everything but the codec threads: nobody's images wait there."""
-        other = copy.copy(self)
-        other._threads = codec_threads
-        return other
 
     def admit(
         self, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE
@@ -176,6 +114,10 @@ class Upscaler:
             NotReady: The service is stopping.
         """
         self._runner.check(1, deadline_s=deadline_s, priority=priority)
+        return self.hold(priority)
+
+    def hold(self, priority: Priority) -> Admission:
+        """Admit what has been decoded already, which `infer` checks; see `admit`."""
         return Admission(
             self._places,
             self._runner,
@@ -200,24 +142,17 @@ class Upscaler:
             upload = extract_file(body, request.content_type)
         image_type = readable_type(upload.media_type)
         is_small = len(body) <= self.place_bytes
-
-        def decode(max_pixels: int) -> codec.DecodedImage:
-            return codec.decode(
-                upload.content,
-                image_type,
-                shape=request.shape,
-                dtype=request.dtype,
-                max_pixels=max_pixels,
-            )
-
         prepared = await self.prepare(
-            decode, image_type, request, is_cheap=is_small and image_type in CHEAP_TYPES
+            decoder(upload.content, image_type, request),
+            image_type,
+            request,
+            is_cheap=is_small and image_type in CHEAP_TYPES,
         )
         return await self.finish(prepared, admission)
 
     async def prepare(
         self,
-        decode: Callable[[int], codec.DecodedImage],
+        decode: Decode,
         image_type: str,
         request: TileRequest,
         *,
@@ -235,18 +170,8 @@ class Upscaler:
             service.errors.ServiceError: Whatever is wrong with the image.
         """
         started_s = time.perf_counter()
-        answer_type = request.answer_type(image_type)
-        image, plan, tiles = await self._run(is_cheap, lambda: self._cut(decode, request))
-        # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
-        stretch = self._window(request) if image.pixels.dtype == np.uint16 else FULL_RANGE
-        return Prepared(
-            metadata=image.metadata.scaled(self._manifest.scale),
-            plan=plan,
-            tiles=tiles,
-            request=request,
-            answer_type=answer_type,
-            stretch=stretch if request.answer_dtype == "uint16" else None,
-            decode_s=time.perf_counter() - started_s,
+        return await self._run(
+            is_cheap, lambda: self.steps.cut(decode, image_type, request, started_s=started_s)
         )
 
     async def finish(self, prepared: Prepared, admission: Admission) -> Answer:
@@ -259,8 +184,27 @@ class Upscaler:
         Raises:
             service.errors.ServiceError: Whatever is wrong with the request or the service.
         """
+        inferred = await self.infer(prepared, admission)
         started_s = time.perf_counter()
-        request, plan = prepared.request, prepared.plan
+        answer = await self._run(
+            prepared.plan.is_single and prepared.answer_type in CHEAP_TYPES,
+            lambda: self.steps.encode(prepared, inferred, started_s=started_s),
+        )
+        self.observe_encode(answer.stages_s["encode"])
+        return answer
+
+    async def infer(self, prepared: Prepared, admission: Admission) -> Inferred:
+        """Run an image's tiles and put them together.
+
+        Args:
+            prepared: The image; may be tried again after QueueFull.
+            admission: Held by the caller; grown to the image's tiles.
+
+        Raises:
+            service.errors.ServiceError: Whatever is wrong with the service.
+        """
+        started_s = time.perf_counter()
+        request = prepared.request
         admission.grow_to(prepared.places)
         futures = deque(
             self._runner.submit(
@@ -268,36 +212,22 @@ class Upscaler:
             )
         )
         sr, flags, batches = await _collect(
-            futures, plan, scale=self._manifest.scale, stretch=prepared.stretch
+            futures, prepared.plan, scale=self._manifest.scale, stretch=prepared.stretch
         )
         queue_s = min(batch.queue_s for batch in batches)
-        inferred_s = time.perf_counter()
+        infer_s = max(0.0, time.perf_counter() - started_s - queue_s)
         quality = self._judge(flags)
-
-        encoded = await self._run(
-            plan.is_single and prepared.answer_type in CHEAP_TYPES,
-            lambda: codec.encode(sr, prepared.answer_type, prepared.metadata),
-        )
-        stages_s = {
-            "decode": prepared.decode_s,
-            "queue": queue_s,
-            "infer": max(0.0, inferred_s - started_s - queue_s),
-            "encode": time.perf_counter() - inferred_s,
-        }
-        for stage, seconds in stages_s.items():
+        for stage, seconds in (
+            ("decode", prepared.decode_s),
+            ("queue", queue_s),
+            ("infer", infer_s),
+        ):
             self._observe[stage](seconds)
-        return Answer(
-            body=encoded,
-            media_type=prepared.answer_type,
-            shape=(sr.shape[0], sr.shape[1]),
-            # numpy takes long to name a type: 4 % of a raw tile's time on the loop.
-            dtype="uint8" if sr.dtype == np.uint8 else "uint16",
-            pixel_size=prepared.metadata.pixel_size,
-            tiles=plan.count,
-            quality=quality,
-            stages_s=stages_s,
-            batches=batches,
-        )
+        return Inferred(sr, quality, queue_s, infer_s, batches)
+
+    def observe_encode(self, seconds: float) -> None:
+        """Count how long an image that `infer` gave took to encode."""
+        self._observe["encode"](seconds)
 
     async def run_tiles(
         self,
@@ -355,24 +285,6 @@ class Upscaler:
         if quality.domain_distance is not None:
             self._metrics.domain_distance.observe(quality.domain_distance)
         return quality
-
-    def _cut(
-        self, decode: Callable[[int], codec.DecodedImage], request: TileRequest
-    ) -> tuple[codec.DecodedImage, tiling.TilePlan, list[npt.NDArray[np.uint8]]]:
-        """Decode an image, bring it to 8 bits and cut it into tiles."""
-        image = decode(self._max_pixels)
-        if request.pixel_size is not None:
-            metadata = image.metadata.with_pixel_size(request.pixel_size)
-            image = replace(image, metadata=metadata)
-        lr = to_uint8(image.pixels, self._window(request))
-        plan = tiling.plan(*lr.shape, tile=self._manifest.tile, halo_px=self._manifest.halo_px)
-        return image, plan, plan.split(lr)
-
-    def _window(self, request: TileRequest) -> Window:
-        """The request's window, else the bundle's, else the whole range."""
-        if request.window is not None:
-            return request.window
-        return FULL_RANGE if self._manifest.window is None else self._manifest.window
 
     async def _run(self, is_cheap: bool, work: Callable[[], Result]) -> Result:
         """Run coding work where it belongs: cheap work here, the rest in a thread."""

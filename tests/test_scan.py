@@ -1,7 +1,9 @@
 """`semsr scan` end to end: pictures, names, resuming, and what happens to bad tiles."""
 
+import errno
 import hashlib
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from service.app import create_app
 from service.engines.cpu import available_cpus
 from service.engines.identity_engine import IdentityEngine
 from service.engines.protocol import EngineOutput
-from service.scans.errors import ScanError, ScanMismatchError
+from service.scans.errors import ScanError, ScanMismatchError, StoreLostError
 from service.scans.journal import Journal
 from service.scans.local_store import LocalStore
 from service.scans.sources import FolderSource, SourceImage, TileRef
@@ -313,6 +315,39 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     assert {f"die/t{number:05d}_x4.npy" for number in range(3)} == set(outputs(tmp_path / "out"))
 
 
+def test_a_name_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    """The other files of its group are written, and nothing is left under a temporary name."""
+    store = LocalStore(tmp_path)
+    names = ["a.npy", f"{'b' * 300}.npy", "../c.npy", "die/d.npy"]
+
+    failures = store.write_all([(name, name.encode()) for name in names])
+
+    assert [False, True, True, False] == [failure is not None for failure in failures]
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert {"a.npy", "die/d.npy"} == found
+    assert b"die/d.npy" == (tmp_path / "die" / "d.npy").read_bytes()
+
+
+def test_a_store_that_is_lost_amid_a_group_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file gets its name before all of them are durable."""
+    store = LocalStore(tmp_path)
+    calls = 0
+
+    def full(_: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreLostError, match="No space left on device"):
+        store.write_all([(f"{index}.npy", b"tile") for index in range(3)])
+
+    assert [] == list(tmp_path.iterdir())
+
+
 def test_look_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the engine stands still, only so many tiles are read, however many there are."""
     write_lot(tmp_path / "lot", 400)
@@ -320,7 +355,9 @@ def test_look_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     engine.name = "identity"
     engine.permits.release(6)  # for the warm-up: two batches of 1, 2 and 4
     engine.gate.clear()
-    most = 2 * (4 + available_cpus()) + LocalStore.io_threads
+    most = 2 * (4 + available_cpus()) + LocalStore.io_at_once
+    # Tiles are read in groups, and a group that does not fit waits.
+    most -= most % LocalStore.io_per_thread
     reads = 0
     all_places_taken = threading.Event()
     read = FolderSource.read

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from export.bundle import BundleError
 from semsr.cluster.tables import outcome_table, tiles_of
-from semsr.engine_room import EngineRoom, look_ahead
+from semsr.engine_room import EngineRoom
 from semsr.scan import scan_options
 from service.engines import EngineError
 from service.loading import EngineLoader, LoadedModel, load_model
@@ -193,17 +193,13 @@ class ScanWorker:
 
     async def _compute(self, tiles: Sequence[PendingTile]) -> Any:
         block = _Block(tiles)
-        io_threads = max(self._source.io_threads, self._sink.io_threads)
+        io_at_once = max(self._source.io_at_once, self._sink.io_at_once)
         scan = Scan(
             self._source,
             self._sink,
             block,
-            self._room.upscale,
-            scan_options(
-                self._request,
-                self._model,
-                look_ahead=look_ahead(self._model, cores=self._cores, io_threads=io_threads),
-            ),
+            self._room,
+            scan_options(self._request, self._model, cores=self._cores, io_at_once=io_at_once),
         )
         ended_by: str | None = None
         try:
@@ -213,7 +209,7 @@ class ScanWorker:
         return outcome_table(block.outcomes, ended_by=ended_by)
 
     async def _start(self, settings: Settings) -> EngineRoom:
-        room = EngineRoom(self._model, settings, cores=self._cores)
+        room = EngineRoom(self._model, settings)
         self._watch = asyncio.get_running_loop().create_task(room.watch())
         # A call that hangs cannot be taken back. The cluster sees the process end and starts
         # another, and the tiles under way are done again or, if they are why, recorded as failed.

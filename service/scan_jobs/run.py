@@ -10,7 +10,6 @@ import math
 import shutil
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,12 @@ from service.scan_jobs.body import ScanBody
 from service.scan_jobs.job import Job, Progress, State
 from service.scan_jobs.rate import RateMeter
 from service.scan_jobs.roots import Roots
-from service.scan_jobs.served_model import ENGINE_AGAIN_S, served_model, upscale_by
+from service.scan_jobs.served_model import ENGINE_AGAIN_S, ServedModel, served_model
 from service.scans.errors import FolderHeldError, ScanError, StoreLostError
+from service.scans.options import ScanOptions
 from service.scans.preparation import LabelledModel, PreparedScan, prepare
 from service.scans.rows import Counts
-from service.scans.scan import Scan, ScanOptions
+from service.scans.scan import Scan
 from service.scans.work_folder import WorkFolder
 from service.scheduling.scheduler import NIGHTLY_PLACES, Priority
 from service.serving import Serving
@@ -207,26 +207,22 @@ class JobRun:
     async def _compute(self, prepared: PreparedScan, model: LabelledModel) -> None:
         journal = prepared.journal
         self._before = self._counts = await asyncio.to_thread(journal.counts)
-        threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="scan-codec")
-        upscale = upscale_by(
-            model, self._lifecycle, threads, is_stopped=lambda: self._reason is not None
+        served = ServedModel(
+            model, self._lifecycle, self._settings, is_stopped=lambda: self._reason is not None
         )
-        try:
-            self._scan = await asyncio.to_thread(
-                lambda: Scan(
-                    prepared.source,
-                    prepared.sink,
-                    journal,
-                    upscale,
-                    self._options(prepared, model),
-                    on_progress=self._note,
-                )
+        self._scan = await asyncio.to_thread(
+            lambda: Scan(
+                prepared.source,
+                prepared.sink,
+                journal,
+                served,
+                self._options(prepared, model),
+                on_progress=self._note,
             )
-            if self._reason is not None:
-                self._scan.stop()
-            await self._scan.run()
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+        )
+        if self._reason is not None:
+            self._scan.stop()
+        await self._scan.run()
         if not self._counts.pending:
             await in_daemon_thread(lambda: prepared.sink.finish(journal))
 
@@ -235,13 +231,14 @@ class JobRun:
 
     def _options(self, prepared: PreparedScan, model: LabelledModel) -> ScanOptions:
         manifest, request = model.bundle.manifest, prepared.request
-        io_threads = max(prepared.source.io_threads, prepared.sink.io_threads)
+        io_at_once = max(prepared.source.io_at_once, prepared.sink.io_at_once)
         engines = model.max_batch_size * self._settings.engine_processes
         places = math.ceil(NIGHTLY_PLACES * self._settings.max_queue)
         return ScanOptions(
             scale=manifest.scale,
             tile_bytes=manifest.tile[0] * manifest.tile[1],
-            look_ahead=min(places, 2 * (engines + available_cpus() + io_threads)),
+            look_ahead=min(places, 2 * (engines + available_cpus()) + io_at_once),
+            cores=available_cpus(),
             priority=Priority.NIGHTLY,
             window=request.window,
             answer_dtype=request.answer_dtype,

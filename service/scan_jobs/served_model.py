@@ -2,17 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
 
 from service.errors import NotReady, UnknownModel
+from service.image_steps import ImageSteps, Inferred, Prepared
 from service.lifecycle import Lifecycle
-from service.request import TileRequest
 from service.scans.errors import ScanError
 from service.scans.preparation import EngineLabel, LabelledModel
-from service.scans.scan import Upscale
 from service.serving import Serving
 from service.settings import Settings
-from service.upscaler import Answer
+from service.upscaler import Upscaler
 
 # An engine process that has died is there again after seconds.
 ENGINE_AGAIN_S = 0.5
@@ -28,36 +26,58 @@ def served_model(serving: Serving, settings: Settings) -> LabelledModel:
     )
 
 
-def upscale_by(
-    model: LabelledModel,
-    lifecycle: Lifecycle,
-    threads: Executor,
-    *,
-    is_stopped: Callable[[], bool],
-) -> Upscale:
-    """Return what super-resolves through what serves requests, whichever process that is by then.
+class ServedModel:
+    """Super-resolves through what serves requests, whichever process that is by then.
 
-    Args:
-        model: What the scan is pinned to.
-        lifecycle: Knows the models.
-        threads: For the codecs of its images alone.
-        is_stopped: Whether an engine that is not there is still to be waited for.
+    Attributes:
+        steps: Before and after the engine.
     """
 
-    async def upscale(body: bytes, request: TileRequest) -> Answer:
+    def __init__(
+        self,
+        model: LabelledModel,
+        lifecycle: Lifecycle,
+        settings: Settings,
+        *,
+        is_stopped: Callable[[], bool],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            model: What the scan is pinned to.
+            lifecycle: Knows the models.
+            settings: The service's.
+            is_stopped: Whether an engine that is not there is still to be waited for.
+        """
+        self.steps = ImageSteps(model.bundle.manifest, max_pixels=settings.max_pixels)
+        self._model = model
+        self._lifecycle = lifecycle
+        self._is_stopped = is_stopped
+        self._upscaler: Upscaler | None = None
+
+    async def infer(self, prepared: Prepared) -> Inferred:
+        """See `service.scans.group_work.Model`.
+
+        Raises:
+            ScanError: The model is not served any more.
+        """
+        name = self._model.name
         while True:
             try:
-                serving = lifecycle.find_model(model.name)
-                if serving.bundle.digest != model.bundle.digest:
-                    raise ScanError(f"the model {model.name} was replaced by another one")
-                upscaler = serving.upscaler.beside(threads)
-                with upscaler.admit(priority=request.priority) as admission:
-                    return await upscaler.upscale(body, request, admission)
+                serving = self._lifecycle.find_model(name)
+                if serving.bundle.digest != self._model.bundle.digest:
+                    raise ScanError(f"the model {name} was replaced by another one")
+                self._upscaler = serving.upscaler
+                with self._upscaler.hold(prepared.request.priority) as admission:
+                    return await self._upscaler.infer(prepared, admission)
             except UnknownModel as error:
-                raise ScanError(f"the model {model.name} is served no longer") from error
+                raise ScanError(f"the model {name} is served no longer") from error
             except NotReady:
-                if lifecycle.has_failed or is_stopped():
+                if self._lifecycle.has_failed or self._is_stopped():
                     raise
             await asyncio.sleep(ENGINE_AGAIN_S)
 
-    return upscale
+    def observe_encode(self, seconds: float) -> None:
+        """See `service.scans.group_work.Model`."""
+        if self._upscaler is not None:
+            self._upscaler.observe_encode(seconds)

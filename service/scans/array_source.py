@@ -48,17 +48,18 @@ class TileArray(Protocol):
 class ArraySource:
     """The tiles of one array, by index."""
 
-    def __init__(self, url: str, name: str, array: TileArray, *, io_threads: int = 4) -> None:
+    def __init__(self, url: str, name: str, array: TileArray, *, io_at_once: int = 4) -> None:
         """Take an open array.
 
         Args:
             url: What it was opened by.
             name: Of its file.
             array: The tiles.
-            io_threads: See `Source`.
+            io_at_once: See `Source`.
         """
         self.url = url
-        self.io_threads = io_threads
+        self.io_at_once = io_at_once
+        self.io_per_thread = 1
         self._name = name
         self._array = array
 

@@ -13,18 +13,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from service.scans.errors import OutsideRootsError, ScanError, StoreLostError
-from service.scans.local_store import (
-    LocalStore,
-    Opener,
-    cannot_write,
-    copy_into,
-    part_name,
-)
+from service.scans.local_store import LocalStore, Opener
 from service.scans.object_store import ObjectStore
+from service.scans.part_file import PartFile, copying
 from service.scans.stores import FileEntry, safe_name
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PART_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ConfinedStore(LocalStore):
@@ -110,7 +104,7 @@ class ConfinedStore(LocalStore):
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise StoreLostError(f"cannot write {self.path(name)}: {error.strerror}") from error
-            self._write(name, lambda descriptor: copy_into(path, descriptor))
+            self._write(name, copying(path))
             path.unlink()
         self.sync([name])
 
@@ -153,13 +147,13 @@ class ConfinedStore(LocalStore):
             raise
         return descriptor
 
-    def _write(self, name: str, fill: Callable[[int], None]) -> None:
-        path = self.path(name)
-        try:
-            with self._folder(name, create=True) as (folder, last):
-                _write_in(folder, last, fill)
-        except OSError as error:
-            raise cannot_write(path, name, error) from error
+    @contextlib.contextmanager
+    def _part(self, name: str) -> Generator[PartFile]:
+        with (
+            self._folder(name, create=True) as (folder, last),
+            PartFile(last, folder=folder) as part,
+        ):
+            yield part
 
     @contextlib.contextmanager
     def _folder(self, name: str, *, create: bool) -> Generator[tuple[int, str]]:
@@ -216,23 +210,6 @@ class ConfinedObjectStore(ObjectStore):
 def containing(path: Path, folders: Sequence[Path]) -> Path | None:
     """Return the folder that a real path is or lies in, or None."""
     return next((folder for folder in folders if path.is_relative_to(folder)), None)
-
-
-def _write_in(folder: int, name: str, fill: Callable[[int], None]) -> None:
-    """Write a file of an open folder whole or not at all."""
-    part = part_name()
-    descriptor = os.open(part, _PART_FLAGS, 0o666, dir_fd=folder)
-    try:
-        try:
-            fill(descriptor)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(part, dir_fd=folder)
-        raise
 
 
 def _step(folder: int, part: str, *, create: bool) -> int:

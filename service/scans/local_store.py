@@ -1,17 +1,16 @@
 """A folder of this machine as a store."""
 
+import contextlib
 import errno
 import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from service.scans.errors import ScanError, StoreLostError, TileError
+from service.scans.part_file import PART_SUFFIX, Fill, PartFile, copying, filling
 from service.scans.stores import FileEntry, safe_name
 
-PART_SUFFIX = ".semsr-part"
 # What is wrong with one name rather than with the store.
 _BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
 # Opens a path with flags and returns a descriptor, as `open` wants it.
@@ -21,15 +20,18 @@ Opener = Callable[[str, int], int]
 class LocalStore:
     """A folder of this machine."""
 
-    # Files that wait for the disk side by side share the commits of its journal. More threads would
-    # share more, but each holds a picture.
-    io_threads = 16
+    # Files that wait for the disk side by side share the commits of its journal, and those of one
+    # thread are on their way to it together. More would share more, but each holds a picture.
+    io_at_once = 32
+    io_per_thread = 4
     is_confined = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.url = str(root)
-        self._folders: set[Path] = set()
+        self._prefix = f"{root}/"
+        # Folders of names, relative to the root, that are known to be there.
+        self._made: set[str] = set()
 
     def walk(self) -> Iterator[FileEntry]:
         """See `Store`; hidden files are left out."""
@@ -86,13 +88,11 @@ class LocalStore:
 
     def write(self, name: str, content: bytes | memoryview) -> None:
         """See `Store`."""
+        self._write(name, filling(content))
 
-        def fill(descriptor: int) -> None:
-            view = memoryview(content).cast("B")
-            while view.nbytes:
-                view = view[os.write(descriptor, view) :]
-
-        self._write(name, fill)
+    def write_all(self, files: Sequence[tuple[str, bytes | memoryview]]) -> list[TileError | None]:
+        """See `Store`."""
+        return self._write_all([(name, filling(content)) for name, content in files])
 
     def move_in(self, name: str, path: Path) -> None:
         """See `Store`; on one file system it is a rename."""
@@ -106,7 +106,7 @@ class LocalStore:
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                self._write(name, lambda descriptor: copy_into(path, descriptor))
+                self._write(name, copying(path))
                 path.unlink()
         except OSError as error:
             raise StoreLostError(f"cannot write {target}: {error.strerror}") from error
@@ -151,41 +151,67 @@ class LocalStore:
 
     def _open(self, name: str, *, buffering: int = -1) -> IO[Any]:
         # Path.open takes no opener.
-        return open(self.path(name), "rb", buffering, opener=self._opener())
+        return open(f"{self._prefix}{safe_name(name)}", "rb", buffering, opener=self._opener())
 
-    def _write(self, name: str, fill: Callable[[int], None]) -> None:
-        path = self.path(name)
-        part = path.with_name(part_name())
+    def _write(self, name: str, fill: Fill) -> None:
+        [failure] = self._write_all([(name, fill)])
+        if failure is not None:
+            raise failure
+
+    def _write_all(self, files: Sequence[tuple[str, Fill]]) -> list[TileError | None]:
+        failures: list[TileError | None] = [None] * len(files)
+        parts: dict[int, PartFile] = {}
+
+        def begin(index: int) -> None:
+            name, fill = files[index]
+            parts[index] = stack.enter_context(self._part(name))
+            parts[index].write(fill)
+
+        steps: tuple[Callable[[int], None], ...] = (
+            begin,
+            lambda index: parts[index].sync(),
+            lambda index: parts[index].publish(),
+        )
+        with contextlib.ExitStack() as stack:
+            for step in steps:
+                for index, (name, _) in enumerate(files):
+                    if failures[index] is None:
+                        failures[index] = self._blamed(name, step, index)
+        return failures
+
+    def _blamed(self, name: str, step: Callable[[int], None], index: int) -> TileError | None:
+        """Do something to a file; returns what is its own fault, and raises what is the store's."""
         try:
-            self._make_folder(path.parent)
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-            try:
-                fill(descriptor)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            part.rename(path)
+            step(index)
+        except TileError as error:
+            return error
         except OSError as error:
-            _forget(part)
-            raise cannot_write(path, name, error) from error
+            failure = cannot_write(self.root / name, name, error)
+            if isinstance(failure, StoreLostError):
+                raise failure from error
+            return failure
+        return None
+
+    @contextlib.contextmanager
+    def _part(self, name: str) -> Generator[PartFile]:
+        """Open a file under a temporary name; it is removed where it was not published.
+
+        Raises:
+            TileError: The name leads out of the root.
+            OSError: It cannot be opened.
+        """
+        folders, _, _ = safe_name(name).rpartition("/")
+        if folders not in self._made:
+            self._make_folder((self.root / name).parent)
+            self._made.add(folders)
+        with PartFile(f"{self._prefix}{name}") as part:
+            yield part
 
     def _make_folder(self, folder: Path) -> None:
-        if folder in self._folders:
-            return
         if not folder.is_dir():
             self._make_folder(folder.parent)
             folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
-        self._folders.add(folder)
-
-
-def part_name() -> str:
-    """Name a file while it is written.
-
-    Of fixed length, so that a long name has one too; nobody else's, so that two processes that
-    write the same tile (a node that was thought lost) do not mix their bytes.
-    """
-    return f".{secrets.token_hex(8)}{PART_SUFFIX}"
 
 
 def cannot_write(path: Path, name: str, error: OSError) -> StoreLostError | TileError:
@@ -193,12 +219,6 @@ def cannot_write(path: Path, name: str, error: OSError) -> StoreLostError | Tile
     if error.errno in _BAD_NAMES:
         return TileError(f"cannot be written as {name}: {error.strerror}")
     return StoreLostError(f"cannot write {path}: {error.strerror}")
-
-
-def copy_into(path: Path, descriptor: int) -> None:
-    """Copy a file into an open one."""
-    with path.open("rb") as source, os.fdopen(os.dup(descriptor), "wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
 
 
 def _local_entry(name: str, path: os.DirEntry[str]) -> FileEntry:
@@ -224,11 +244,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _forget(part: Path) -> None:
-    """Free the space of what could not be written; the error that led here counts more."""
-    try:
-        part.unlink(missing_ok=True)
-    except OSError:
-        return

@@ -1,7 +1,7 @@
 """A prefix of an object store as a store, through fsspec."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -24,7 +24,9 @@ class ObjectStore:
     A store that does not answer is asked again for a while.
     """
 
-    io_threads = 32
+    io_at_once = 32
+    # Each answer takes its time, so that each wants a thread.
+    io_per_thread = 1
     is_confined = False
 
     def __init__(self, url: str, *, patience_s: float) -> None:
@@ -102,6 +104,16 @@ class ObjectStore:
             self._patiently(self._files.pipe_file, self._path(name), bytes(content))
         except OSError as error:
             raise StoreLostError(f"cannot write {self.url}/{name}: {error}") from error
+
+    def write_all(self, files: Sequence[tuple[str, bytes | memoryview]]) -> list[TileError | None]:
+        """See `Store`."""
+        failures: list[TileError | None] = [None] * len(files)
+        for index, (name, content) in enumerate(files):
+            try:
+                self.write(name, content)
+            except TileError as error:
+                failures[index] = error
+        return failures
 
     def move_in(self, name: str, path: Path) -> None:
         """See `Store`: one PUT, or a multipart upload."""

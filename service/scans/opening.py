@@ -78,7 +78,7 @@ def open_source(
     if store.find(name) is None:
         raise ScanError(f"the source {url} does not exist")
     if suffix == ".npy":
-        return ArraySource(url, name, open_npy(store, name), io_threads=store.io_threads)
+        return ArraySource(url, name, open_npy(store, name), io_at_once=store.io_at_once)
     if suffix == ".tar":
         return TarSource(url, store, name)
     if suffix in {".tif", ".tiff"}:

@@ -1,50 +1,30 @@
 """The file to read first: how every pending tile goes from the source to the sink.
 
-    journal.pending ──read──> upscaler ──> sink.write ──> sink.sync ──> journal.record
+    journal.pending ──read──> engine ──encode──> sink.write ──> sink.sync ──> journal.record
 
-Look-ahead is bounded by places, each the memory of a tile's way to the sink; so many more may wait
-to be recorded, so that nobody who writes waits for a commit. A tile that cannot be read, computed
-or written is recorded and the scan goes on; a store that is lost ends it, and what was not recorded
-stays pending. Outcomes are recorded in groups: one fsync of a folder and one commit for all that
-came meanwhile.
+Tiles go in groups, see `group_work`. Look-ahead is bounded by places, each the memory of a tile's
+way to the sink; so many more may wait to be recorded, so that nobody who writes waits for a commit.
+A tile that cannot be read, computed or written is recorded and the scan goes on; a store that is
+lost ends it, and what was not recorded stays pending. Outcomes are recorded together: one fsync of
+a folder and one commit for all that came meanwhile.
 """
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
-from service.errors import EngineFailed, NotReady, QueueFull, ServiceError
-from service.metadata import PixelSize
-from service.request import TileRequest
-from service.scans.errors import ScanError, TileError
-from service.scans.facts import pixel_size, scaled
+from service.scans.group_work import GroupWork, Loaded, Model, Run
+from service.scans.options import ScanOptions
 from service.scans.rows import Counts, Outcome, PendingTile
-from service.scans.sinks import Computed, Sink
-from service.scans.sources import Source, SourceImage
-from service.scheduling.scheduler import Priority
-from service.upscaler import Answer
-from service.window import Window
+from service.scans.sinks import Sink
+from service.scans.sources import Source
 
 Result = TypeVar("Result")
 
-# An engine's failure on a batch may have been another tile's fault: each gets one more try.
-_ATTEMPTS = 2
-# Of a place that may be free again at once.
-_LEAST_PAUSE_S = 0.05
-# Units that are read from the journal at a time.
-_GROUP_UNITS = 256
-
-
-class Upscale(Protocol):
-    """Super-resolves one image; `service.upscaler` behind its admission."""
-
-    def __call__(self, body: bytes, request: TileRequest) -> Awaitable[Answer]:
-        """Raises what `Upscaler.admit` and `Upscaler.upscale` raise."""
-        ...
+# Groups that are read from the journal at a time.
+_PAGE_GROUPS = 64
 
 
 class Ledger(Protocol):
@@ -67,29 +47,6 @@ class Ledger(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class ScanOptions:
-    """How tiles are read and written.
-
-    Attributes:
-        scale: Upscaling factor of the model.
-        tile_bytes: Bytes of a tile of the model's own size: one place.
-        look_ahead: Places in all.
-        priority: Class of the tiles.
-        window: Grey range of 16-bit input, or None for the bundle's.
-        answer_dtype: uint8 or uint16.
-        pixel_size: Of the input, where it does not say so itself, or None.
-    """
-
-    scale: int
-    tile_bytes: int
-    look_ahead: int
-    priority: Priority = Priority.ONLINE
-    window: Window | None = None
-    answer_dtype: str = "uint8"
-    pixel_size: PixelSize | None = None
-
-
 class Scan:
     """One run over what is pending; create and use it on one event loop."""
 
@@ -98,7 +55,7 @@ class Scan:
         source: Source,
         sink: Sink,
         journal: Ledger,
-        upscale: Upscale,
+        model: Model,
         options: ScanOptions,
         *,
         on_progress: Callable[[Counts], None] = lambda _: None,
@@ -109,21 +66,24 @@ class Scan:
             source: Where tiles come from, already listed in the journal.
             sink: Where they go.
             journal: What is done.
-            upscale: Super-resolves one.
+            model: Super-resolves them.
             options: How.
-            on_progress: Told after every group of recorded tiles.
+            on_progress: Told after every commit.
         """
         self._source = source
         self._sink = sink
         self._journal = journal
-        self._upscale = upscale
-        self._options = options
+        self._work = GroupWork(source, sink, model, options)
+        self._model = model
+        self._tile_bytes = options.tile_bytes
         self._on_progress = on_progress
-        threads = max(source.io_threads, sink.io_threads)
+        threads = max(-(-side.io_at_once // side.io_per_thread) for side in (source, sink))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="scan")
         # Of its own, so that a commit never waits behind the reads and writes that it is for.
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="scan-commit")
         self._look_ahead = max(options.look_ahead, 2 * sink.unit_tiles)
+        # Few places still make several groups, one at each stage.
+        self._group_places = max(1, min(sink.io_per_thread, self._look_ahead // 4))
         self._places = _Places(self._look_ahead)
         self._unrecorded = _Places(2 * self._look_ahead)
         self._written: asyncio.Queue[tuple[list[Outcome], asyncio.Future[None]]] = asyncio.Queue()
@@ -146,12 +106,12 @@ class Scan:
         recorder = asyncio.create_task(self._record_all())
         tasks: set[asyncio.Task[None]] = set()
         try:
-            async for unit in self._units():
+            async for group in self._groups():
                 # Its tiles stay pending from here until their outcomes are recorded.
-                places = await self._take_places(unit)
+                places = await self._take_places(group)
                 if self._stopping or self._failure is not None:
                     break
-                task = asyncio.create_task(self._finish_unit(unit, places))
+                task = asyncio.create_task(self._finish_group(group, places))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             await asyncio.gather(*tasks)
@@ -169,36 +129,43 @@ class Scan:
         if self._failure is not None:
             raise self._failure
 
-    async def _units(self) -> AsyncIterator[list[PendingTile]]:
-        """Yield the pending tiles that are written together, read from the journal in a thread."""
-        units = self._pending_units()
-        while group := await asyncio.to_thread(lambda: list(islice(units, _GROUP_UNITS))):
-            for unit in group:
-                yield unit
+    async def _groups(self) -> AsyncIterator[list[PendingTile]]:
+        """Yield the pending tiles that go together, read from the journal in a thread."""
+        groups = self._pending_groups()
+        while page := await asyncio.to_thread(lambda: list(islice(groups, _PAGE_GROUPS))):
+            for group in page:
+                yield group
 
-    def _pending_units(self) -> Iterator[list[PendingTile]]:
-        unit: list[PendingTile] = []
-        size = self._sink.unit_tiles
+    def _pending_groups(self) -> Iterator[list[PendingTile]]:
+        group: list[PendingTile] = []
         for tile in self._journal.pending():
-            if unit and (size == 1 or tile.position // size != unit[0].position // size):
-                yield unit
-                unit = []
-            unit.append(tile)
-        if unit:
-            yield unit
+            if group and not self._belongs(tile, group):
+                yield group
+                group = []
+            group.append(tile)
+        if group:
+            yield group
 
-    async def _take_places(self, unit: Sequence[PendingTile]) -> int:
+    def _belongs(self, tile: PendingTile, group: Sequence[PendingTile]) -> bool:
+        unit_tiles = self._sink.unit_tiles
+        if unit_tiles > 1:
+            return tile.position // unit_tiles == group[0].position // unit_tiles
+        return self._count_places([*group, tile]) <= self._group_places
+
+    def _count_places(self, group: Iterable[PendingTile]) -> int:
         # A file's head makes no second tile of it.
-        places = sum(max(1, t.ref.size_bytes // self._options.tile_bytes) for t in unit)
-        places = min(places, self._look_ahead)
-        await self._unrecorded.take(len(unit))
+        return sum(max(1, tile.ref.size_bytes // self._tile_bytes) for tile in group)
+
+    async def _take_places(self, group: Sequence[PendingTile]) -> int:
+        places = min(self._count_places(group), self._look_ahead)
+        await self._unrecorded.take(len(group))
         await self._places.take(places)
         return places
 
-    async def _finish_unit(self, unit: list[PendingTile], places: int) -> None:
+    async def _finish_group(self, group: list[PendingTile], places: int) -> None:
         try:
             try:
-                outcomes = await self._write(unit)
+                outcomes = await self._write(group)
             finally:
                 # The pictures are gone with the call; what waits to be recorded are rows.
                 self._places.give_back(places)
@@ -207,71 +174,28 @@ class Scan:
             self._failure = self._failure or error
             self._open_places()
         finally:
-            self._unrecorded.give_back(len(unit))
+            self._unrecorded.give_back(len(group))
 
-    async def _write(self, unit: list[PendingTile]) -> list[Outcome]:
-        """Compute tiles and write them; raises as `_compute` and `Sink.write`."""
-        results = await asyncio.gather(*(self._compute(tile) for tile in unit))
-        computed = [result for result in results if isinstance(result, Computed)]
-        outcomes = [result for result in results if isinstance(result, Outcome)]
-        return outcomes + await self._in_thread(lambda: self._sink.write(unit, computed))
+    async def _write(self, group: list[PendingTile]) -> list[Outcome]:
+        """Compute tiles and write them; raises as the parts of `GroupWork`."""
+        parts = await _all(
+            self._in_thread(lambda part=part: self._work.load(part))
+            for part in _parts(group, self._source.io_per_thread)
+        )
+        loaded = [one for part in parts for one in part]
+        results = await _all(self._work.infer(one) for one in loaded if isinstance(one, Loaded))
+        failed = [one for one in (*loaded, *results) if isinstance(one, Outcome)]
+        runs = [one for one in results if isinstance(one, Run)]
+        # The thread below is to hold the last reference to every picture.
+        del parts, loaded, results
+        written, encode_s = await self._in_thread(lambda: self._work.write(group, runs))
+        for seconds in encode_s:
+            self._model.observe_encode(seconds)
+        return failed + written
 
     def _open_places(self) -> None:
         self._places.open()
         self._unrecorded.open()
-
-    async def _compute(self, tile: PendingTile) -> Computed | Outcome:
-        """Read and super-resolve one tile.
-
-        Raises:
-            StoreLostError: The source is lost.
-            ScanError: The engine cannot go on.
-        """
-        digest: str | None = None
-        try:
-            image, digest = await self._in_thread(lambda: self._read(tile))
-            answer = await self._answer(image)
-        except TileError as error:
-            return Outcome(tile.id, "failed", error=str(error), input_sha256=digest)
-        except NotReady as error:
-            raise ScanError(f"the engine cannot go on: {error.detail}") from error
-        except ServiceError as error:
-            reason = f"{error.title}: {error.detail}"
-            return Outcome(tile.id, "failed", error=reason, input_sha256=digest)
-        return Computed(tile, answer, scaled(image.facts, self._options.scale), digest)
-
-    def _read(self, tile: PendingTile) -> tuple[SourceImage, str]:
-        image = self._source.read(tile.ref)
-        return image, hashlib.sha256(image.body).hexdigest()
-
-    async def _answer(self, image: SourceImage) -> Answer:
-        request = self._request(image)
-        attempts = 0
-        while True:
-            try:
-                return await self._upscale(image.body, request)
-            except QueueFull as error:
-                # The service is busy with others; a scan has time.
-                await asyncio.sleep(max(_LEAST_PAUSE_S, error.retry_after_s or 0.0))
-            except EngineFailed:
-                attempts += 1
-                if attempts == _ATTEMPTS:
-                    raise
-
-    def _request(self, image: SourceImage) -> TileRequest:
-        options = self._options
-        return TileRequest(
-            content_type=image.media_type,
-            media_type=image.media_type,
-            accept=self._sink.accept() or _own_type(image.media_type),
-            shape=image.shape,
-            dtype=image.dtype,
-            window=options.window,
-            answer_dtype=options.answer_dtype,
-            pixel_size=pixel_size(image.facts) or options.pixel_size,
-            deadline_s=None,
-            priority=options.priority,
-        )
 
     async def _record(self, outcomes: list[Outcome]) -> None:
         """Return once the outcomes are in the journal; raises as `Journal.record`."""
@@ -339,6 +263,14 @@ class _Places:
         self._changed.set()
 
 
-def _own_type(media_type: str) -> str | None:
-    """Raw pixels of an array become npy; images keep their type."""
-    return "application/x-npy" if media_type == "application/octet-stream" else None
+async def _all(work: Iterable[Awaitable[Result]]) -> list[Result]:
+    """Wait for everything, whatever fails; then raise the first failure."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return cast("list[Result]", results)
+
+
+def _parts(group: Sequence[PendingTile], size: int) -> Iterator[Sequence[PendingTile]]:
+    return (group[first : first + size] for first in range(0, len(group), size))

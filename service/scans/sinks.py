@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from service.image_steps import Answer
 from service.negotiation import TYPES_BY_SUFFIX
 from service.scans.errors import TileError
 from service.scans.facts import Facts, to_json
@@ -13,7 +14,6 @@ from service.scans.journal import Journal
 from service.scans.rows import Outcome, PendingTile
 from service.scans.sources import SIDECAR_SUFFIX, Listed
 from service.scans.stores import Store
-from service.upscaler import Answer
 
 _SUFFIXES = {
     "image/png": ".png",
@@ -77,12 +77,14 @@ class Sink(Protocol):
 
     Attributes:
         url: What it was opened by.
-        io_threads: Writes that are worth having under way at once.
-        unit_tiles: Tiles that are written together, in order of their positions.
+        io_at_once: Writes that are worth having under way at once.
+        io_per_thread: How many of them one thread takes, rather than each its own.
+        unit_tiles: Tiles that make one write, in order of their positions.
     """
 
     url: str
-    io_threads: int
+    io_at_once: int
+    io_per_thread: int
     unit_tiles: int
 
     def target(self, listed: Listed) -> str | None:
@@ -105,7 +107,7 @@ class Sink(Protocol):
         """Write tiles.
 
         Args:
-            unit: All that belong together.
+            unit: All of a unit, or several units of one tile.
             tiles: Those of them that could be computed.
 
         Returns:
@@ -143,7 +145,8 @@ class FolderSink:
             answer_type: Media type of the files; None keeps each tile's own.
         """
         self.url = store.url
-        self.io_threads = store.io_threads
+        self.io_at_once = store.io_at_once
+        self.io_per_thread = store.io_per_thread
         self._store = store
         self._scale = scale
         self._answer_type = answer_type
@@ -180,7 +183,22 @@ class FolderSink:
     def write(self, unit: Sequence[PendingTile], tiles: Sequence[Computed]) -> list[Outcome]:
         """See `Sink`."""
         del unit
-        return [self._write(computed) for computed in tiles]
+        # Sidecars before tiles: who sees a tile sees what is known of it.
+        refused = self._write_all(
+            [
+                (computed, _sidecar(computed), to_json(computed.facts).encode())
+                for computed in tiles
+                if computed.facts
+            ]
+        )
+        refused |= self._write_all(
+            [
+                (computed, _target(computed), computed.answer.body)
+                for computed in tiles
+                if computed.tile.id not in refused
+            ]
+        )
+        return [refused.get(computed.tile.id) or _outcome(computed) for computed in tiles]
 
     def sync(self, outputs: Sequence[str]) -> None:
         """See `Sink`."""
@@ -194,16 +212,29 @@ class FolderSink:
         self._store.move_in(path.name, path)
         return f"{self.url}/{path.name}"
 
-    def _write(self, computed: Computed) -> Outcome:
-        target, body = computed.tile.target, computed.answer.body
-        assert target is not None  # noqa: S101 (the journal has `target` of this sink)
-        try:
-            if computed.facts:
-                # Before its tile: who sees the tile sees what is known of it.
-                sidecar = str(PurePosixPath(target).with_suffix(SIDECAR_SUFFIX))
-                self._store.write(sidecar, to_json(computed.facts).encode())
-            self._store.write(target, body)
-        except TileError as error:
-            return computed.failure(str(error))
-        digest = hashlib.sha256(body).hexdigest()
-        return computed.outcome(target, output_bytes=len(body), output_sha256=digest)
+    def _write_all(
+        self, files: Sequence[tuple[Computed, str, bytes | memoryview]]
+    ) -> dict[int, Outcome]:
+        """Write files of tiles; returns those that cannot be written, by the tile's id."""
+        errors = self._store.write_all([(name, content) for _, name, content in files])
+        return {
+            computed.tile.id: computed.failure(str(error))
+            for (computed, _, _), error in zip(files, errors, strict=True)
+            if error is not None
+        }
+
+
+def _target(computed: Computed) -> str:
+    target = computed.tile.target
+    assert target is not None  # noqa: S101 (the journal has `target` of this sink)
+    return target
+
+
+def _sidecar(computed: Computed) -> str:
+    return str(PurePosixPath(_target(computed)).with_suffix(SIDECAR_SUFFIX))
+
+
+def _outcome(computed: Computed) -> Outcome:
+    body = computed.answer.body
+    digest = hashlib.sha256(body).hexdigest()
+    return computed.outcome(_target(computed), output_bytes=len(body), output_sha256=digest)

@@ -87,11 +87,13 @@ class Source(Protocol):
 
     Attributes:
         url: What it was opened by.
-        io_threads: Reads that are worth having under way at once.
+        io_at_once: Reads that are worth having under way at once.
+        io_per_thread: How many of them one thread takes, rather than each its own.
     """
 
     url: str
-    io_threads: int
+    io_at_once: int
+    io_per_thread: int
 
     def listing(self) -> Iterator[Listed]:
         """List tiles, sidecars and what is neither, in no particular order.
@@ -120,7 +122,8 @@ class FolderSource:
 
     def __init__(self, store: Store) -> None:
         self.url = store.url
-        self.io_threads = store.io_threads
+        self.io_at_once = store.io_at_once
+        self.io_per_thread = store.io_per_thread
         self._store = store
 
     def listing(self) -> Iterator[Listed]:

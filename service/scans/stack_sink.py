@@ -106,7 +106,8 @@ class StackSink:
             attributes: What the stack says of itself beside what its tiles have in common.
         """
         self.url = url
-        self.io_threads = min(4, store.io_threads)
+        self.io_at_once = min(4, store.io_at_once)
+        self.io_per_thread = 1
         self._store = store
         self._shards = shards
         self._stack = stack

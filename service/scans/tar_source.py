@@ -29,7 +29,8 @@ class TarSource:
             name: Its name there.
         """
         self.url = url
-        self.io_threads = store.io_threads
+        self.io_at_once = store.io_at_once
+        self.io_per_thread = store.io_per_thread
         self._store = store
         self._name = name
 

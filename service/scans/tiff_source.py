@@ -41,7 +41,8 @@ class TiffSource:
             ScanError: It is no TIFF, or damaged.
         """
         self.url = url
-        self.io_threads = 4
+        self.io_at_once = 4
+        self.io_per_thread = 1
         self._name = name
         entry = store.find(name)
         self._stamp = "" if entry is None else entry.stamp

@@ -17,6 +17,7 @@ import structlog
 
 from service.body import ClientGone
 from service.errors import DeadlineExceeded, NotReady, QueueFull, RequestTimeout, ServiceError
+from service.image_steps import Answer, Prepared
 from service.metadata import format_pixel_size
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE as PROBLEM_TYPE
@@ -38,7 +39,7 @@ from service.tile_stream.spooled_entries import TIFF, read_tiff, read_zip, spool
 from service.tile_stream.stacks import NPY, RAW, read_npy, read_raw
 from service.tile_stream.tar_entries import read_tar
 from service.tile_stream.upload import Receive, TruncatedUpload, Upload
-from service.upscaler import CHEAP_TYPES, Answer, Prepared, Upscaler
+from service.upscaler import CHEAP_TYPES, Upscaler
 
 log = structlog.get_logger()
 

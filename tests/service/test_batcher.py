@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import time
+import weakref
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -56,6 +58,24 @@ async def test_single_tile_is_dispatched_at_once_and_enlarged():
     assert engine.batches == [(1, 8, 8)]
     assert result.batch_size == 1
     np.testing.assert_array_equal(result.sr, tile(7, side=32))
+
+
+async def test_a_finished_tile_is_free_at_once():
+    """Its memory does not wait for the collector of cycles; the engine holds its last batch."""
+    engine = FakeEngine()
+    gc.disable()
+    try:
+        async with running(engine) as (batcher, _):
+            lr = tile(7)
+            seen = weakref.ref(lr)
+            [future] = batcher.submit([lr])
+            answer = weakref.ref((await future).sr)
+            del lr, future
+            await batcher.submit([tile(8)])[0]
+            assert seen() is None
+            assert answer() is None
+    finally:
+        gc.enable()
 
 
 async def test_tiles_gather_while_the_engine_is_busy():

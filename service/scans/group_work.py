@@ -1,0 +1,201 @@
+"""What is done to a group of tiles: read and cut in one thread, run, encoded and written in one.
+
+A tile that travels alone costs the interpreter more in trips between threads than in work. The
+tiles of a group share them, and their files are on their way to the disk together.
+"""
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from service.errors import EngineFailed, NotReady, QueueFull, ServiceError
+from service.image_steps import ImageSteps, Inferred, Prepared, decoder
+from service.negotiation import readable_type
+from service.request import TileRequest
+from service.scans.errors import ScanError, TileError
+from service.scans.facts import Facts, pixel_size, scaled
+from service.scans.options import ScanOptions
+from service.scans.rows import Outcome, PendingTile
+from service.scans.sinks import Computed, Sink
+from service.scans.sources import Source, SourceImage
+
+# An engine's failure on a batch may have been another tile's fault: each gets one more try.
+_ATTEMPTS = 2
+# Of a place that may be free again at once.
+_LEAST_PAUSE_S = 0.05
+
+
+class Model(Protocol):
+    """What super-resolves: the steps of the service, and the way to an engine.
+
+    Attributes:
+        steps: Before and after the engine; in any thread.
+    """
+
+    steps: ImageSteps
+
+    async def infer(self, prepared: Prepared) -> Inferred:
+        """Run one image; raises what `Upscaler.infer` raises."""
+        ...
+
+    def observe_encode(self, seconds: float) -> None:
+        """Count how long one took to encode; on the event loop."""
+        ...
+
+
+class Loaded(NamedTuple):
+    """A tile that was read and cut.
+
+    Attributes:
+        tile: Which one.
+        prepared: Its picture.
+        facts: What is known of it beside.
+        input_sha256: Of what was read.
+    """
+
+    tile: PendingTile
+    prepared: Prepared
+    facts: Facts
+    input_sha256: str
+
+
+class Run(NamedTuple):
+    """A tile that the engine has done.
+
+    Attributes:
+        loaded: As it was read.
+        inferred: The same, super-resolved.
+    """
+
+    loaded: Loaded
+    inferred: Inferred
+
+
+class GroupWork:
+    """Everything between a row that is pending and its outcome, but for the order of it."""
+
+    def __init__(self, source: Source, sink: Sink, model: Model, options: ScanOptions) -> None:
+        """Prepare.
+
+        Args:
+            source: Where tiles come from.
+            sink: Where they go.
+            model: What super-resolves them.
+            options: How.
+        """
+        self._source = source
+        self._sink = sink
+        self._model = model
+        self._options = options
+        # Threads are for waiting; more that compute than there are cores would slow the engine.
+        self._cores = threading.BoundedSemaphore(options.cores)
+
+    def load(self, tiles: Sequence[PendingTile]) -> list[Loaded | Outcome]:
+        """Read, hash, decode and cut tiles; in any thread.
+
+        Raises:
+            StoreLostError: The source is lost.
+        """
+        return [self._load(tile) for tile in tiles]
+
+    async def infer(self, loaded: Loaded) -> Run | Outcome:
+        """Run one tile, however long the service is busy with others.
+
+        Raises:
+            ScanError: The engine cannot go on.
+        """
+        attempts = 0
+        while True:
+            try:
+                return Run(loaded, await self._model.infer(loaded.prepared))
+            except QueueFull as error:
+                await asyncio.sleep(max(_LEAST_PAUSE_S, error.retry_after_s or 0.0))
+            except NotReady as error:
+                raise ScanError(f"the engine cannot go on: {error.detail}") from error
+            except ServiceError as error:
+                attempts += 1
+                if attempts == _ATTEMPTS or not isinstance(error, EngineFailed):
+                    return _failed(loaded.tile, error, loaded.input_sha256)
+
+    def write(
+        self, unit: Sequence[PendingTile], runs: list[Run]
+    ) -> tuple[list[Outcome], list[float]]:
+        """Encode tiles and write them; in any thread.
+
+        Args:
+            unit: All of the group.
+            runs: Those that the engine has done; emptied, so that pictures go as they are encoded.
+
+        Returns:
+            What became of `runs`, and the seconds that each took to encode.
+
+        Raises:
+            StoreLostError: The sink takes nothing more.
+        """
+        outcomes: list[Outcome] = []
+        computed: list[Computed] = []
+        runs.reverse()
+        while runs:
+            result = self._encode(runs.pop())
+            if isinstance(result, Outcome):
+                outcomes.append(result)
+            else:
+                computed.append(result)
+        encode_s = [one.answer.stages_s["encode"] for one in computed]
+        return outcomes + self._sink.write(unit, computed), encode_s
+
+    def _encode(self, run: Run) -> Computed | Outcome:
+        loaded, inferred = run
+        try:
+            with self._cores:
+                started_s = time.perf_counter()
+                answer = self._model.steps.encode(loaded.prepared, inferred, started_s=started_s)
+        except ServiceError as error:
+            return _failed(loaded.tile, error, loaded.input_sha256)
+        facts = scaled(loaded.facts, self._options.scale)
+        return Computed(loaded.tile, answer, facts, loaded.input_sha256)
+
+    def _load(self, tile: PendingTile) -> Loaded | Outcome:
+        digest: str | None = None
+        try:
+            image = self._source.read(tile.ref)
+            digest = hashlib.sha256(image.body).hexdigest()
+            request = self._request(image)
+            image_type = readable_type(image.media_type)
+            decode = decoder(image.body, image_type, request)
+            with self._cores:
+                started_s = time.perf_counter()
+                prepared = self._model.steps.cut(decode, image_type, request, started_s=started_s)
+        except TileError as error:
+            return Outcome(tile.id, "failed", error=str(error), input_sha256=digest)
+        except ServiceError as error:
+            return _failed(tile, error, digest)
+        return Loaded(tile, prepared, image.facts, digest)
+
+    def _request(self, image: SourceImage) -> TileRequest:
+        options = self._options
+        return TileRequest(
+            content_type=image.media_type,
+            media_type=image.media_type,
+            accept=self._sink.accept() or _own_type(image.media_type),
+            shape=image.shape,
+            dtype=image.dtype,
+            window=options.window,
+            answer_dtype=options.answer_dtype,
+            pixel_size=pixel_size(image.facts) or options.pixel_size,
+            deadline_s=None,
+            priority=options.priority,
+        )
+
+
+def _failed(tile: PendingTile, error: ServiceError, digest: str | None) -> Outcome:
+    reason = f"{error.title}: {error.detail}"
+    return Outcome(tile.id, "failed", error=reason, input_sha256=digest)
+
+
+def _own_type(media_type: str) -> str | None:
+    """Raw pixels of an array become npy; images keep their type."""
+    return "application/x-npy" if media_type == "application/octet-stream" else None

@@ -1,0 +1,93 @@
+"""A file of this machine under a temporary name until it is whole and durable."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+PART_SUFFIX = ".semsr-part"
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Writes what a file is to hold into an open one.
+Fill = Callable[[int], None]
+
+
+class PartFile:
+    """Gets its own name by `publish`, or is removed at the end of the context.
+
+    Every method raises OSError.
+    """
+
+    def __init__(self, path: str, *, folder: int | None = None) -> None:
+        """Open it for writing.
+
+        Args:
+            path: What it is to be called.
+            folder: Descriptor of the folder that the path is relative to, or None.
+        """
+        self._path = path
+        self._folder = folder
+        # Of fixed length, so that a long name has one too; nobody else's, so that two processes
+        # that write the same tile (a node that was thought lost) do not mix their bytes.
+        folders, slash, _ = path.rpartition("/")
+        self._part = f"{folders}{slash}.{secrets.token_hex(8)}{PART_SUFFIX}"
+        self._descriptor: int | None = os.open(self._part, _FLAGS, 0o666, dir_fd=folder)
+
+    def __enter__(self) -> "PartFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            # Frees the space of what could not be written; the error that led here counts more.
+            with contextlib.suppress(OSError):
+                os.unlink(self._part, dir_fd=self._folder)
+
+    def write(self, fill: Fill) -> None:
+        """Fill it, and let the disk begin to take it."""
+        descriptor = self._open()
+        fill(descriptor)
+        # Linux begins to write what is not on the disk yet, without waiting for it: the files of
+        # a group are on their way together, and `sync` waits for the slowest alone.
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def sync(self) -> None:
+        """Wait until the disk has it."""
+        descriptor = self._open()
+        os.fsync(descriptor)
+        # Nobody reads it soon. Its pages are free for the next file at once, which costs a third
+        # of filling new ones, and a lot does not push out what others have in the page cache.
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def publish(self) -> None:
+        """Give it its name."""
+        os.rename(self._part, self._path, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        descriptor, self._descriptor = self._open(), None
+        os.close(descriptor)
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            raise ValueError(f"{self._path} has been published")
+        return self._descriptor
+
+
+def filling(content: bytes | memoryview) -> Fill:
+    """Return what writes bytes."""
+
+    def fill(descriptor: int) -> None:
+        view = memoryview(content).cast("B")
+        while view.nbytes:
+            view = view[os.write(descriptor, view) :]
+
+    return fill
+
+
+def copying(path: Path) -> Fill:
+    """Return what copies a file."""
+
+    def fill(descriptor: int) -> None:
+        with path.open("rb") as source, os.fdopen(os.dup(descriptor), "wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+
+    return fill
