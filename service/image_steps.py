@@ -4,7 +4,7 @@
     SR image ──encode──> answer
 
 Knows no metrics, which belong to the event loop. Requests take these steps one at a time
-(`service.upscaler`), scans those of several images in one thread (`service.scans.scan`).
+(`service.upscaler`), scans those of several images in one thread (`service.scans.group_work`).
 """
 
 import time
