@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from service.access import hash_key
+from service.pause_windows import PauseWindows
+from service.scan_jobs.run import JobRun, Stop
 from service.scans.work_folder import WorkFolder
 from tests.scan_api import Scans
 from tests.scans import enlarged, manifest, numbered_tile, outputs, write_lot
@@ -215,14 +218,21 @@ def test_a_waiting_scan_is_deleted_at_once(app, scans, root):
     assert not (root / "b").exists()
 
 
-def test_scans_rest_in_pause_windows(start, root):
+def test_scans_rest_in_pause_windows(start, root, monkeypatch):
     """A running scan stops when one begins, says until when it waits, and goes on afterwards."""
     write_lot(root / "big", 300)
-    app = start(scan_pause="07:00-19:00")
     now: list[float] = [12 * 3600.0]
-    assert app.jobs is not None
-    app.jobs.windows._clock = lambda: now[0]
-    app.jobs.windows._local = time.gmtime
+    windows = partial(PauseWindows, clock=lambda: now[0], local=time.gmtime)
+    monkeypatch.setattr("service.scan_jobs.jobs.PauseWindows", windows)
+    asked_to_stop = threading.Event()
+    stop = JobRun.stop
+
+    def noticed_stop(run: JobRun, reason: Stop) -> None:
+        stop(run, reason)
+        asked_to_stop.set()
+
+    monkeypatch.setattr(JobRun, "stop", noticed_stop)
+    app = start(scan_pause="07:00-19:00")
     scans = Scans(app.client)
     scan = scans.start(root / "big", root / "out")
     info = scans.get(scan)
@@ -234,7 +244,7 @@ def test_scans_rest_in_pause_windows(start, root):
     app.engine.permits.release(3)
     scans.wait_done(scan, 1)
     now[0] = 31 * 3600.0
-    time.sleep(2.5)  # one heartbeat sees the window
+    assert asked_to_stop.wait(timeout=60)
     app.engine.open_gate()
     info = scans.wait(scan, "queued")
     assert "until 1970-01-02T19:00:00" in info["detail"]
