@@ -1,6 +1,6 @@
 """What a batch costs: seconds by batch size, measured at warm-up and followed since."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 # Weight of the newest batch in the running mean of a size.
 _SMOOTHING = 0.2
@@ -11,6 +11,17 @@ _REPLAN_SHARE = 0.1
 # A way to clear the queue may take this much longer than the soonest, where tiles are done earlier
 # on average: two batches of one tile instead of one of two, where an engine gains nothing by them.
 _TOLERANCE = 0.05
+
+# A size that has not run for so many batches is tried again, where it may be the better one: what
+# warm-up measured once, on a machine that was busy just then, must not decide for ever.
+_TRY_AFTER = 32
+# It may be the better one if a tile in it took at most this share longer than in the best.
+_TRY_WITHIN = 0.5
+# A larger batch keeps its first tiles waiting: only the next larger size is tried, and only where as
+# many tiles wait behind it.
+_TRY_BACKLOG = 2
+# Weight of such a try in the running mean.
+_TRY_SMOOTHING = 0.5
 
 # So many largest batches ahead are planned exactly; beyond, the queue is cleared at the best rate.
 _PLANNED_BATCHES = 2
@@ -40,6 +51,9 @@ class BatchCosts:
         self._seconds = dict(sorted(seconds.items()))
         self.buckets = tuple(self._seconds)
         self._overhead_s = overhead_s
+        self._num_observed = 0
+        # Batches that had been observed when each size was last.
+        self._last_observed = dict.fromkeys(self.buckets, 0)
         self._plan()
 
     @property
@@ -56,7 +70,9 @@ class BatchCosts:
         bucket = self._bucket(count)
         mean = self._seconds[bucket]
         # A batch smaller than its bucket may have taken less than a full one.
-        weight = _SMOOTHING * count / bucket
+        weight = (_TRY_SMOOTHING if self._is_stale(bucket) else _SMOOTHING) * count / bucket
+        self._num_observed += 1
+        self._last_observed[bucket] = self._num_observed
         self._seconds[bucket] = mean + weight * (max(seconds, 1e-9) - mean)
         planned = self._planned[bucket]
         if abs(self._seconds[bucket] - planned) > _REPLAN_SHARE * planned:
@@ -73,10 +89,10 @@ class BatchCosts:
             A bucket; it may be larger than `waiting`, and the engine then fills it up.
         """
         chosen = self._choice[min(waiting, len(self._choice) - 1)]
-        if at_most_s is None:
-            return chosen
-        fitting = [size for size in self.buckets if self._seconds[size] <= at_most_s]
-        return min(chosen, max(fitting, default=self.buckets[0]))
+        if at_most_s is not None:
+            fitting = [size for size in self.buckets if self._seconds[size] <= at_most_s]
+            chosen = min(chosen, max(fitting, default=self.buckets[0]))
+        return next(self._worth_a_try(chosen, waiting, at_most_s), chosen)
 
     def clear_s(self, waiting: int) -> float:
         """Seconds that one engine slot needs for so many tiles."""
@@ -84,6 +100,22 @@ class BatchCosts:
         if waiting <= last:
             return self._clear[waiting]
         return self._clear[last] + (waiting - last) * self._best_s
+
+    def _worth_a_try(self, chosen: int, waiting: int, at_most_s: float | None) -> Iterator[int]:
+        """Yield the sizes that may be better than the chosen one, and were not seen for long."""
+        larger = self.buckets.index(chosen) + 1
+        for size in self.buckets[: larger + 1]:
+            if (
+                size != chosen
+                and waiting >= (size if size < chosen else _TRY_BACKLOG * size)
+                and self._is_stale(size)
+                and self._seconds[size] / size <= (1 + _TRY_WITHIN) * self._best_s
+                and (at_most_s is None or self._seconds[size] <= at_most_s)
+            ):
+                yield size
+
+    def _is_stale(self, bucket: int) -> bool:
+        return self._num_observed - self._last_observed[bucket] >= _TRY_AFTER
 
     def _bucket(self, count: int) -> int:
         return next((size for size in self.buckets if size >= count), self.largest)

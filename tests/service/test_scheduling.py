@@ -94,6 +94,40 @@ class TestCosts:
         # Now two at once take less than two one by one.
         assert costs.choose(2) == 2
 
+    @pytest.mark.parametrize(
+        ("truth", "best"), [(CPU, 1), ({1: 1.0, 2: 1.5, 4: 4.0}, 2), ({1: 1.0, 2: 1.6, 4: 2.4}, 4)]
+    )
+    def test_a_size_that_was_measured_on_a_busy_machine_gets_another_chance(
+        self, truth: dict[int, float], best: int
+    ):
+        """A wrong figure of the warm-up does not decide for ever, for smaller sizes or larger."""
+        costs = BatchCosts({size: s * (1.4 if size == best else 1) for size, s in truth.items()})
+        assert best != costs.choose(20)
+        sizes: list[int] = []
+        for _ in range(500):
+            sizes.append(costs.choose(20))
+            costs.observe(sizes[-1], truth[sizes[-1]])
+        assert 90 <= sizes[-100:].count(best)
+
+    def test_trying_a_size_costs_little(self):
+        """One batch of 32, and never a size that is far worse."""
+        costs = BatchCosts(GPU)
+        sizes: list[int] = []
+        for _ in range(330):
+            sizes.append(costs.choose(40))
+            costs.observe(sizes[-1], GPU[sizes[-1]])
+        assert 9 <= sizes.count(4) <= 11
+        assert 330 == sizes.count(4) + sizes.count(8)
+
+    def test_a_larger_size_is_not_tried_where_nobody_waits_behind_it(self):
+        """Its first tiles would wait longer than they have to."""
+        costs = BatchCosts(CPU)
+        for _ in range(100):
+            costs.observe(1, 1.0)
+        assert 1 == costs.choose(3)
+        assert 2 == costs.choose(4)
+        assert 1 == costs.choose(40, at_most_s=1.5)
+
     @pytest.mark.parametrize("bad", [{}, {2: 1.0}, {1: 0.0}, {0: 1.0, 1: 1.0}])
     def test_unusable_costs_are_refused(self, bad: dict[int, float]):
         """The message shows them."""
