@@ -88,6 +88,7 @@ class Job:
         started_s: When it was first run, or None.
         ended_s: When it ended, or None.
         progress: How far it is.
+        is_left: Whether it is running by name only: its process has not been heard of for long.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Job:
     started_s: float | None
     ended_s: float | None
     progress: Progress
+    is_left: bool
 
     @property
     def is_active(self) -> bool:

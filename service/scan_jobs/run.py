@@ -5,6 +5,7 @@ what online tiles leave. Codecs have threads of their own, or online images woul
 """
 
 import asyncio
+import contextlib
 import enum
 import math
 import shutil
@@ -25,7 +26,12 @@ from service.scan_jobs.job import Job, Progress, State
 from service.scan_jobs.rate import RateMeter
 from service.scan_jobs.roots import Roots
 from service.scan_jobs.served_model import ENGINE_AGAIN_S, ServedModel, served_model
-from service.scans.errors import FolderHeldError, ScanError, StoreLostError
+from service.scans.errors import (
+    FolderHeldError,
+    ScanError,
+    SourceMissingError,
+    StoreLostError,
+)
 from service.scans.options import ScanOptions
 from service.scans.preparation import LabelledModel, PreparedScan, prepare
 from service.scans.rows import Counts
@@ -135,7 +141,9 @@ class JobRun:
         async with self._reading:
             if self._prepared is not None and len(self._failures) != shown:
                 journal = self._prepared.journal
-                self._failures = await asyncio.to_thread(journal.failures, _SHOWN_FAILURES)
+                # A journal that cannot be read ends the run, which says so.
+                with contextlib.suppress(ScanError):
+                    self._failures = await asyncio.to_thread(journal.failures, _SHOWN_FAILURES)
         return Progress(
             counts=counts,
             # Until it is known what this run does, what the last one did is the best guess.
@@ -157,11 +165,14 @@ class JobRun:
             return Ended(State.QUEUED, str(error), await self.progress(), _HELD_S)
         except StoreLostError as error:
             return await self._set_back(error, result)
+        except SourceMissingError as error:
+            if self._job.progress.counts is None:
+                return await self._failed(error, result)
+            return await self._set_back(error, result)  # it was there
         except (ScanError, UnknownModel) as error:
             if self._reason is not None or self._lifecycle.has_failed:
                 return await self._stopped(result)
-            log.warning("scan_failed", scan=self._job.id, error=str(error))
-            return Ended(State.FAILED, str(error), await self._final(result))
+            return await self._failed(error, result)
         counts = self._counts
         assert counts is not None  # noqa: S101 (it was listed)
         if self._reason is not None and counts.pending:
@@ -182,20 +193,30 @@ class JobRun:
         await in_daemon_thread(work.__enter__)
         try:
             prepared = await in_daemon_thread(
-                lambda: prepare(request, model, work, verify=body.options.verify, open_store=stores)
+                lambda: prepare(
+                    request,
+                    model,
+                    work,
+                    verify=body.options.verify,
+                    open_store=stores,
+                    on_listed=self._check_stopped,
+                )
             )
             self._prepared = prepared
             is_lost = False
             try:
-                await self._compute(prepared, model)
+                is_whole = await self._compute(prepared, model)
+                if is_whole and self._reason is not Stop.LOST:
+                    # A scan has not ended before it has said what became of its tiles.
+                    result["manifest"] = await in_daemon_thread(
+                        lambda: prepared.put_manifest(self._folder)
+                    )
             except StoreLostError:
                 is_lost = True
                 raise
             finally:
-                if not is_lost and self._writes_manifest():
-                    result["manifest"] = await in_daemon_thread(
-                        lambda: prepared.put_manifest(self._folder)
-                    )
+                if not is_lost and "manifest" not in result and self._writes_manifest():
+                    result["manifest"] = await self._try_manifest(prepared)
                 result["lost"], result["skipped"] = prepared.lost, dict(prepared.skipped)
                 await self.progress()
                 async with self._reading:
@@ -204,7 +225,8 @@ class JobRun:
         finally:
             await in_daemon_thread(lambda: (stores.close(), work.__exit__(None, None, None)))
 
-    async def _compute(self, prepared: PreparedScan, model: LabelledModel) -> None:
+    async def _compute(self, prepared: PreparedScan, model: LabelledModel) -> bool:
+        """Compute what is pending; returns whether nothing is any more."""
         journal = prepared.journal
         self._before = self._counts = await asyncio.to_thread(journal.counts)
         served = ServedModel(
@@ -223,8 +245,10 @@ class JobRun:
         if self._reason is not None:
             self._scan.stop()
         await self._scan.run()
-        if not self._counts.pending:
-            await in_daemon_thread(lambda: prepared.sink.finish(journal))
+        if self._counts.pending:
+            return False
+        await in_daemon_thread(lambda: prepared.sink.finish(journal))
+        return True
 
     def _note(self, counts: Counts) -> None:
         self._counts = counts
@@ -259,6 +283,13 @@ class JobRun:
         if self._is_stopped.is_set():
             raise _StoppedError
 
+    async def _try_manifest(self, prepared: PreparedScan) -> str:
+        """Return where the manifest lies, or why nowhere: clients do not see the scan's folder."""
+        try:
+            return await in_daemon_thread(lambda: prepared.put_manifest(self._folder))
+        except ScanError as error:
+            return f"not written: {error}"
+
     def _writes_manifest(self) -> bool:
         """Whether people want to see what there is: not when it goes on by itself."""
         return self._reason in {None, Stop.PAUSE, Stop.CANCEL}
@@ -271,7 +302,11 @@ class JobRun:
             return Ended(state, "", await self._final(result, keep=True))
         return Ended(state, "", await self._final(result))
 
-    async def _set_back(self, error: StoreLostError, result: dict[str, Any]) -> Ended:
+    async def _failed(self, error: Exception, result: dict[str, Any]) -> Ended:
+        log.warning("scan_failed", scan=self._job.id, error=str(error))
+        return Ended(State.FAILED, str(error), await self._final(result))
+
+    async def _set_back(self, error: ScanError, result: dict[str, Any]) -> Ended:
         """A store is lost: the scan is tried again later, for as long as that leads somewhere."""
         if self._reason is not None:
             return await self._stopped(result)

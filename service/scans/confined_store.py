@@ -184,9 +184,16 @@ class ConfinedStore(LocalStore):
         try:
             descriptor = os.open(self._anchor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             for part in self._below:
-                descriptor = _step(descriptor, part, create=create)
+                # One that was there is not made anew: what was written into it would be missed.
+                descriptor = _step(descriptor, part, create=create and self._identity is None)
         except OSError as error:
             raise StoreLostError(f"cannot write to {self.root}: {error.strerror}") from error
+        status = os.fstat(descriptor)
+        try:
+            self._check_identity((status.st_dev, status.st_ino))
+        except StoreLostError:
+            os.close(descriptor)
+            raise
         return descriptor
 
 
