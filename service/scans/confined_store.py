@@ -185,12 +185,11 @@ class ConfinedStore(LocalStore):
             descriptor = os.open(self._anchor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             for part in self._below:
                 # One that was there is not made anew: what was written into it would be missed.
-                descriptor = _step(descriptor, part, create=create and self._identity is None)
+                descriptor = _step(descriptor, part, create=create and self._device is None)
         except OSError as error:
             raise StoreLostError(f"cannot write to {self.root}: {error.strerror}") from error
-        status = os.fstat(descriptor)
         try:
-            self._check_identity((status.st_dev, status.st_ino))
+            self._check_device(os.fstat(descriptor).st_dev)
         except StoreLostError:
             os.close(descriptor)
             raise

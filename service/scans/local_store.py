@@ -16,8 +16,6 @@ from service.scans.stores import ESCAPE, FileEntry, printable, safe_name
 _BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
 # Opens a path with flags and returns a descriptor, as `open` wants it.
 Opener = Callable[[str, int], int]
-# Device and inode.
-_Identity = tuple[int, int]
 
 
 class LocalStore:
@@ -33,7 +31,7 @@ class LocalStore:
         self.root = root
         self.url = str(root)
         self._prefix = f"{root}/"
-        self._identity = _identity(root)
+        self._device = _device(root)
         # Folders of names, relative to the root, that are known to be there.
         self._made: set[str] = set()
 
@@ -78,7 +76,7 @@ class LocalStore:
                     return file.read()
                 return _read_exactly(file.read, length)
         except OSError as error:
-            if _identity(self.root) != self._identity:
+            if _device(self.root) != self._device:
                 raise StoreLostError(f"{self.root} is gone: {error.strerror}") from error
             if isinstance(error, FileNotFoundError) and ESCAPE in name:
                 raise TileError("cannot be read: its name is not UTF-8; rename it") from error
@@ -121,7 +119,7 @@ class LocalStore:
 
     def sync(self, names: Iterable[str]) -> None:
         """See `Store`: fsync of the folders."""
-        self._check_identity(_identity(self.root))
+        self._check_device(_device(self.root))
         for folder in {self.path(name).parent for name in names}:
             try:
                 _sync_folder(folder)
@@ -155,16 +153,16 @@ class LocalStore:
         """
         return self.root / safe_name(name)
 
-    def _check_identity(self, identity: _Identity | None) -> None:
+    def _check_device(self, device: int | None) -> None:
         """Make sure that what was written lies where it is looked for.
 
         Raises:
-            StoreLostError: The root was replaced, or unmounted, since it was first seen.
+            StoreLostError: The root lies on another file system than when it was first seen.
         """
-        self._identity = self._identity or identity
-        if identity != self._identity:
+        self._device = self._device or device
+        if device != self._device:
             raise StoreLostError(
-                f"{self.root} is another folder than it was: replaced, unmounted or mounted upon"
+                f"{self.root} is on another file system than it was: unmounted, or mounted upon"
             )
 
     def _opener(self) -> Opener | None:
@@ -243,13 +241,15 @@ def cannot_write(path: Path, name: str, error: OSError) -> StoreLostError | Tile
     return StoreLostError(f"cannot write {path}: {error.strerror}")
 
 
-def _identity(path: Path) -> _Identity | None:
-    """Return which folder a path leads to; None if to none."""
+def _device(path: Path) -> int | None:
+    """Return the file system that a path leads to; None if to none.
+
+    Not which folder: there are file systems whose inodes have other numbers after a while.
+    """
     try:
-        status = path.stat()
+        return path.stat().st_dev
     except OSError:
         return None
-    return status.st_dev, status.st_ino
 
 
 def _local_entry(name: str, path: os.DirEntry[str]) -> FileEntry:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from service.errors import ScanConflict, UnknownScan, UnsuitableScan
+from service.pause_windows import PauseWindows
 from service.scan_jobs.database import Database, DatabaseError, PostgresDatabase, SqliteDatabase
 from service.scan_jobs.job import Job, Progress, State
 from service.scan_jobs.job_store import JobStore
+from service.scan_jobs.view import describe
 from service.scans.rows import Counts
 from tests.postgres import PostgresServer, running_postgres
 
@@ -163,6 +165,16 @@ def test_a_lease_that_is_not_renewed_is_anybodys(connect):
     assert first.beat("a", "one", PROGRESS, lease_s=60) is None
     assert not first.release("a", "one", State.DONE, PROGRESS)
     assert State.RUNNING == second.get("a").state
+
+
+def test_a_scan_that_nobody_runs_does_not_claim_to_be_run(store):
+    """Also where nobody can put it back, as with a full disk."""
+    add(store, "a", body={"source": "/in/a", "sink": "/out/a", "options": {}})
+    store.claim("dead", lease_s=60)
+    assert "" == describe(store.get("a"), PauseWindows(), time.time()).detail
+    store.beat("a", "dead", PROGRESS, lease_s=0.0)
+    time.sleep(0.1)
+    assert "has died" in describe(store.get("a"), PauseWindows(), time.time()).detail
 
 
 def test_a_heartbeat_keeps_a_scan_and_tells_how_far_it_is(connect):
