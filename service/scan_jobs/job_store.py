@@ -7,15 +7,17 @@ it dies the lease runs out, and another one puts the scan back.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from service.errors import ScanConflict, UnknownScan, UnsuitableScan
 from service.scan_jobs.database import Database, DatabaseError, Row, TakenError
-from service.scan_jobs.job import ACTIVE, RESUMABLE, Job, Progress, State
+from service.scan_jobs.job import ACTIVE, RESUMABLE, Job, Progress, State, setback_pause_s
 from service.scan_jobs.job_rows import COLUMNS, FORMAT_VERSION, SCHEMA, read_row
 
 _ENDED = "state NOT IN ('queued', 'running', 'paused')"
 _FREE = "state = 'queued' AND (retry_at_s IS NULL OR retry_at_s <= {now})"
+_LEFT = "state = 'running' AND lease_until_s < {now}"
 # What was wanted last counts, and not what its owner has heard of: since then somebody may have
 # wanted a pause, no pause any more, or the end.
 _WANTED_STATE = (
@@ -219,14 +221,26 @@ class JobStore:
         Returns:
             Their ids, and where they are now.
         """
-        rows = self._run(
-            f"UPDATE scans SET state = {_WANTED_STATE}, ended_s = {_WANTED_END}, wanted = NULL, "
-            "owner = NULL, lease_until_s = NULL, version = version + 1 "
-            "WHERE state = 'running' AND lease_until_s < {now} AND id <> ? "
-            "RETURNING id, state",
-            (but,),
-        )
-        return [(job_id, State(state)) for job_id, state in rows]
+        settled: list[tuple[str, State]] = []
+        left = self._run(f"SELECT id, progress FROM scans WHERE {_LEFT} AND id <> ?", (but,))
+        for job_id, text in left:
+            progress = Progress.from_json(json.loads(text))
+            deaths = progress.setbacks + 1
+            rows = self._run(
+                f"UPDATE scans SET state = {_WANTED_STATE}, ended_s = {_WANTED_END}, "
+                "wanted = NULL, owner = NULL, lease_until_s = NULL, progress = ?, detail = ?, "
+                "retry_at_s = {now} + ?, version = version + 1 "
+                f"WHERE id = ? AND {_LEFT} RETURNING state",
+                (
+                    json.dumps(replace(progress, setbacks=deaths).to_json()),
+                    f"{deaths} runs in a row got nowhere, the last one since its process has died",
+                    # A scan that ends its process must not do so all night: the line is there too.
+                    setback_pause_s(deaths - 1),
+                    job_id,
+                ),
+            )
+            settled += [(job_id, State(state)) for (state,) in rows]
+        return settled
 
     def claim(self, owner: str, *, lease_s: float) -> Job | None:
         """Take the scan that is wanted first, if there is one to be had.

@@ -22,7 +22,7 @@ from service.engines.cpu import available_cpus
 from service.errors import NotReady, UnknownModel
 from service.lifecycle import Lifecycle
 from service.scan_jobs.body import ScanBody
-from service.scan_jobs.job import Job, Progress, State
+from service.scan_jobs.job import Job, Progress, State, setback_pause_s
 from service.scan_jobs.rate import RateMeter
 from service.scan_jobs.roots import Roots
 from service.scan_jobs.served_model import ENGINE_AGAIN_S, ServedModel, served_model
@@ -44,9 +44,7 @@ from service.settings import Settings
 log = structlog.get_logger()
 
 _SHOWN_FAILURES = 10
-# A store that is lost is tried again after so long, doubling; so often without getting anywhere.
-_FIRST_SETBACK_S = 30.0
-_LONGEST_SETBACK_S = 600.0
+# A store that is lost is tried again so often without getting anywhere.
 _MOST_SETBACKS = 24
 _HELD_S = 5.0
 
@@ -149,9 +147,14 @@ class JobRun:
             # Until it is known what this run does, what the last one did is the best guess.
             tiles_per_s=self._rate.tiles_per_s() or self._job.progress.tiles_per_s,
             failures=self._failures,
-            setbacks=self._job.progress.setbacks,
+            setbacks=self._setbacks(),
             result=self._job.progress.result,
         )
+
+    def _setbacks(self) -> int:
+        """Setbacks before this run; none any more once it has got somewhere."""
+        has_advanced = self._counts is not None and self._counts != self._before
+        return 0 if has_advanced else self._job.progress.setbacks
 
     async def run(self) -> Ended:
         """Run until the end; what it raises is a fault of this code."""
@@ -311,14 +314,12 @@ class JobRun:
         if self._reason is not None:
             return await self._stopped(result)
         progress = await self._final(result)
-        has_advanced = self._counts is not None and self._counts != self._before
-        setbacks = 1 if has_advanced else self._job.progress.setbacks + 1
+        setbacks = self._setbacks() + 1
         progress = replace(progress, setbacks=setbacks)
         log.warning("scan_set_back", scan=self._job.id, error=str(error), setbacks=setbacks)
         if setbacks > _MOST_SETBACKS:
             return Ended(State.FAILED, str(error), progress)
-        pause_s = min(_LONGEST_SETBACK_S, _FIRST_SETBACK_S * 2 ** (setbacks - 1))
-        return Ended(State.QUEUED, str(error), progress, pause_s)
+        return Ended(State.QUEUED, str(error), progress, setback_pause_s(setbacks))
 
     async def _final(self, result: dict[str, Any], *, keep: bool = False) -> Progress:
         """Say how far the scan is at the end of this run; `keep` the result of an earlier one."""

@@ -167,6 +167,29 @@ def test_a_lease_that_is_not_renewed_is_anybodys(connect):
     assert State.RUNNING == second.get("a").state
 
 
+def test_a_scan_that_ends_its_process_rests(store):
+    """Not after a first death, nor where tiles were recorded in between; then longer each time."""
+    add(store, "a")
+
+    def die(progress: Progress | None = None) -> None:
+        assert store.claim("dead", lease_s=60)
+        before = store.get("a").progress
+        store.beat("a", "dead", progress or before, lease_s=0.0)
+        time.sleep(0.05)
+        assert [("a", State.QUEUED)] == store.settle_left_behind()
+
+    die()
+    die(PROGRESS)
+    die()
+    assert store.claim("me", lease_s=60) is None
+    job = store.get("a")
+    assert (2, True) == (job.progress.setbacks, "2 runs in a row" in job.detail)
+    assert job.retry_at_s is not None
+    assert 0 < job.retry_at_s - time.time() <= 31
+    assert State.QUEUED == store.resume("a").state
+    assert store.claim("me", lease_s=60)
+
+
 def test_a_scan_that_nobody_runs_does_not_claim_to_be_run(store):
     """Also where nobody can put it back, as with a full disk."""
     add(store, "a", body={"source": "/in/a", "sink": "/out/a", "options": {}})
