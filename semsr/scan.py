@@ -182,7 +182,7 @@ def run_prepared(
         skipped=prepared.skipped,
         failures=journal.failures(_SHOWN_FAILURES),
         seconds=seconds,
-        manifest=prepared.put_manifest(work),
+        manifest=prepared.try_manifest(work),
         ended_by=ended_by,
         was_stopped=was_stopped,
     )

@@ -18,6 +18,7 @@ from service.errors import (
     RequestTimeout,
     ScansOff,
     ServiceError,
+    UnknownScan,
 )
 from service.lifecycle import Lifecycle
 from service.scan_jobs import view
@@ -191,8 +192,13 @@ async def _events(
         yield b"retry: %d\n\n" % _RECONNECT_MS
         sent_s = time.monotonic()
         while not lifecycle.draining.is_set():
-            with contextlib.suppress(ServiceError):
+            try:
                 job = await jobs.get(scan)
+            except UnknownScan:
+                return  # forgotten: who asks again gets 404
+            except ServiceError:
+                pass  # the list of scans cannot be reached now
+            else:
                 if str(job.version) != seen or not job.is_active:
                     seen, sent_s = str(job.version), time.monotonic()
                     yield _event(job, view.describe(job, jobs.windows, jobs.windows.now_s()))

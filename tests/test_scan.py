@@ -194,6 +194,86 @@ def test_a_tile_that_cannot_be_read_is_recorded(tmp_path: Path) -> None:
     assert [("t00009.npy", "cannot be read: No such file or directory")] == report.failures
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (b"bad\xff.npy", "bad\\xff.npy: cannot be read: its name is not UTF-8; rename it"),
+        (b"die\xfe/a.npy", "die\\xfe/a.npy: cannot be read: its name is not UTF-8; rename it"),
+        (b"n" * 251 + b".npy", "cannot be written as"),
+        ("a\nb \U0001f600 'c' \\d.npy".encode(), None),
+        (b"pipe.npy", "pipe.npy/: cannot be read: it is no regular file"),
+        (b"zero.npy", "zero.npy/: cannot be read: it is no regular file"),
+        (b"huge.npy", "huge.npy: has 2147483648 bytes; expected at most 1073741824"),
+    ],
+)
+def test_an_odd_file_costs_at_most_itself(tmp_path: Path, name: bytes, said: str | None) -> None:
+    """Names that are no text, too long or full of signs; pipes, devices, files without end."""
+    write_lot(tmp_path / "lot", 3)
+    path = tmp_path / "lot" / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    if name == b"pipe.npy":
+        os.mkfifo(path)
+    elif name == b"zero.npy":
+        path.symlink_to("/dev/zero")
+    elif name == b"huge.npy":
+        path.touch()
+        os.truncate(path, 2 << 30)
+    else:
+        path.write_bytes((tmp_path / "lot" / "t00000.npy").read_bytes())
+
+    report = scan(tmp_path / "lot", tmp_path / "out")
+
+    assert (4, 3 + (said is None), None) == (
+        report.counts.total, report.counts.done, report.ended_by,
+    )  # fmt: skip
+    assert 4 == len(manifest(report.manifest))
+    if said is not None:
+        [(failed, reason)] = report.failures
+        assert said in f"{failed}: {reason}"
+        assert said in report.text()
+
+
+def test_a_source_that_is_gone_is_not_its_tiles_fault(tmp_path: Path) -> None:
+    """The scan ends, and does not go on with an empty folder in its place, as below a mount."""
+    write_lot(tmp_path / "lot", 20)
+    read = FolderSource.read
+    seen = 0
+
+    def read_then_lose(self: FolderSource, tile: TileRef) -> SourceImage:
+        nonlocal seen
+        seen += 1
+        if seen == 5:
+            (tmp_path / "lot").rename(tmp_path / "away")
+        return read(self, tile)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FolderSource, "read", read_then_lose)
+        report = scan(tmp_path / "lot", tmp_path / "out")
+
+    assert (True, 0) == ("is gone" in str(report.ended_by), report.counts.failed)
+    assert 0 < report.counts.pending
+    (tmp_path / "lot").mkdir()
+    with pytest.raises(ScanError, match="is empty; it held 20 tiles"):
+        scan(tmp_path / "lot", tmp_path / "out")
+    (tmp_path / "lot").rmdir()
+    (tmp_path / "away").rename(tmp_path / "lot")
+    assert scan(tmp_path / "lot", tmp_path / "out").is_complete
+
+
+def test_a_damaged_journal_says_what_to_do(tmp_path: Path) -> None:
+    """A file that is none, and one of which a part is gone: said so, and healed by its removal."""
+    write_lot(tmp_path / "lot", 3)
+    scan(tmp_path / "lot", tmp_path / "out")
+    path = tmp_path / "out.scan" / "journal.sqlite"
+    content = path.read_bytes()
+    for damaged in (b"no database" * 1000, content[:4096] + bytes([255]) * (len(content) - 4096)):
+        path.write_bytes(damaged)
+        with pytest.raises(ScanError, match=r"is damaged.*remove it"):
+            scan(tmp_path / "lot", tmp_path / "out")
+    path.unlink()
+    assert scan(tmp_path / "lot", tmp_path / "out").is_complete
+
+
 def test_an_engine_that_fails_costs_only_the_tiles_that_it_cannot_do(tmp_path: Path) -> None:
     """A batch that failed is tried once more; a tile that spoils its answer is recorded."""
     write_lot(tmp_path / "lot", 10)
@@ -427,6 +507,33 @@ def test_facts_that_cannot_be_read_fail_their_tile(tmp_path: Path) -> None:
             "pixel_size_nm is -4; expected a positive number of nanometres, or [x, y]",
         ),
     ] == report.failures
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[" * 30_000, "is no JSON"),
+        (b'{"tool": "\\ud800"}', "is no JSON"),
+        (b'{"\\udc00": 1}', "is no JSON"),
+        (b'{"pixel_size_nm": 1' + b"0" * 400 + b"}", "expected a positive number"),
+        (b'{"stage_x": 1' + b"0" * 400 + b"}", None),
+        (b'{"tool": "\\u0000", "lot": null, "die": [1, "x"], "": NaN}', None),
+    ],
+)
+def test_odd_facts_cost_at_most_their_tile(
+    tmp_path: Path, content: bytes, said: str | None
+) -> None:
+    """What cannot be written again, or is no number that a column has room for."""
+    write_lot(tmp_path / "lot", 3)
+    (tmp_path / "lot" / "t00001.json").write_bytes(content)
+
+    report = scan(tmp_path / "lot", tmp_path / "out")
+
+    assert (2 + (said is None), None) == (report.counts.done, report.ended_by)
+    assert 3 == len(manifest(report.manifest))
+    for _, reason in report.failures:
+        assert said is not None
+        assert said in reason
 
 
 def test_the_command_says_whether_anything_is_missing(

@@ -17,6 +17,7 @@ import pytest
 
 from semsr.server_process import running_server
 from service.scans.journal import Journal
+from service.scans.sources import FolderSource, SourceImage, TileRef
 from tests.scan_api import Scans
 from tests.scans import (
     TINY_BUNDLE,
@@ -183,6 +184,42 @@ def test_a_full_disk_ends_the_scan_and_loses_nothing(
     report = scan(tmp_path / "lot", sink, work=folder)
     assert (200, True) == (report.counts.done, report.is_complete)
     assert 200 == len([name for name in outputs(sink) if name.endswith("_x4.npy")])
+
+
+@pytest.mark.parametrize("side", ["source", "sink"])
+def test_what_is_unmounted_ends_the_scan_and_loses_nothing(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """The folder below it is no lot whose tiles have gone, and no place for outputs."""
+    lot = (small_disk if side == "source" else tmp_path) / "lot"
+    sink = (small_disk if side == "sink" else tmp_path) / "out"
+    write_lot(lot, 40)
+    sink.mkdir()
+    read, seen = FolderSource.read, 0
+
+    def read_then_cover(self: FolderSource, tile: TileRef) -> SourceImage:
+        nonlocal seen
+        seen += 1
+        if seen == 20:
+            # As if what lies beneath came to light; nothing that is open keeps it from that.
+            subprocess.run(["mount", "-t", "tmpfs", "none", small_disk], check=True)
+            for name in ("lot", "out"):
+                (small_disk / name).mkdir()
+        return read(self, tile)
+
+    monkeypatch.setattr(FolderSource, "read", read_then_cover)
+    try:
+        report = scan(lot, sink, work=tmp_path / "work")
+    finally:
+        subprocess.run(["umount", small_disk], check=True)
+
+    assert report.ended_by is not None
+    said = {"source": ["is gone"], "sink": ["another file system", "No such file"]}[side]
+    assert any(text in report.ended_by for text in said), report.ended_by
+    assert 0 == report.counts.failed
+    report = scan(lot, sink, work=tmp_path / "work")
+    assert (40, True) == (report.counts.done, report.is_complete)
+    assert 40 == len([name for name in outputs(sink) if name.endswith("_x4.npy")])
 
 
 def _npy(pixels: Any) -> bytes:  # noqa: ANN401

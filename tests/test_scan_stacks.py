@@ -15,6 +15,7 @@ from PIL import Image
 from service.engines.identity_engine import IdentityEngine
 from service.engines.protocol import EngineOutput
 from service.scans.errors import ScanError
+from service.scans.local_store import LocalStore
 from service.scans.stack_sink import SHARD_TILES
 from tests.scans import SCALE, TILE_PX, enlarged, manifest, numbered_tile, outputs, scan, write_lot
 
@@ -180,6 +181,64 @@ def test_a_stack_says_what_its_tiles_have_in_common(tmp_path: Path, source: str,
         attributes[name] for name in ("model", "scale", "tiles", "missing")
     )
     assert "stage_x" not in attributes
+
+
+@pytest.mark.parametrize("kind", ["zarr", "h5", "tif"])
+def test_odd_facts_of_all_tiles_do_not_spoil_a_stack(tmp_path: Path, kind: str) -> None:
+    """What a format has no type or no room for is in the manifest, and the stack is finished."""
+    write_lot(tmp_path / "lot", 3)
+    facts = {
+        "recipe": None, "mixed": [1, "b"], "deep": [{"a": 1}], "big": 1 << 70, "nul": "a\0b",
+        "": 1, "long": "y" * 60_000, "tool": "T1",
+    }  # fmt: skip
+    for index in range(3):
+        (tmp_path / "lot" / f"t{index:05d}.json").write_text(json.dumps(facts))
+    sink = sink_path(tmp_path, kind)
+
+    report = scan(tmp_path / "lot", sink)
+
+    assert report.is_complete
+    assert 3 == len(read_stack(sink))
+    assert facts == json.loads(manifest(report.manifest)[0]["metadata"])
+
+
+@pytest.mark.parametrize("kind", ["npy", "tar"])
+def test_a_container_that_is_gone_is_not_its_tiles_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The scan ends, and goes on once the container is there again."""
+    source = Path(write_source(tmp_path, kind))
+    read, seen = LocalStore.read, 0
+
+    def read_then_lose(self: LocalStore, name: str, **part: Any) -> bytes:
+        nonlocal seen
+        seen += name == source.name
+        if seen == 8:
+            source.rename(tmp_path / "away")
+        return read(self, name, **part)
+
+    monkeypatch.setattr(LocalStore, "read", read_then_lose)
+    report = scan(source, tmp_path / "out")
+
+    assert (True, 0) == ("is gone" in str(report.ended_by), report.counts.failed)
+    (tmp_path / "away").rename(source)
+    assert scan(source, tmp_path / "out").is_complete
+
+
+def test_members_whose_names_are_no_text_are_read(tmp_path: Path) -> None:
+    """They are found by their place; their outputs show the bytes as escapes."""
+    content = io.BytesIO()
+    np.save(content, numbered_tile(3))
+    with tarfile.open(tmp_path / "lot.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        member = tarfile.TarInfo("die/\udcff.npy")
+        member.size = content.tell()
+        content.seek(0)
+        archive.addfile(member, content)
+
+    report = scan(tmp_path / "lot.tar", tmp_path / "out")
+
+    assert report.is_complete
+    assert ["die/\\xff_x4.npy"] == list(outputs(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("kind", ["zarr", "h5", "tif"])

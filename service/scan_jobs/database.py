@@ -121,9 +121,11 @@ class PostgresDatabase:
     def run(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """See `Database`."""
         text = statement.replace("{now}", self._NOW).replace("?", "%s")
+        # It has no NUL in texts: what a client sent with one is nothing that it knows.
+        sent = [v.replace("\0", "\ufffd") if isinstance(v, str) else v for v in values]
         with self._lock:
             try:
-                cursor = self._connected().execute(text, tuple(values))
+                cursor = self._connected().execute(text, sent)
                 return cursor.fetchall() if cursor.description else []
             except self._psycopg.errors.UniqueViolation as error:
                 raise TakenError(str(error)) from error

@@ -24,6 +24,9 @@ ACTIVE = frozenset({State.QUEUED, State.RUNNING, State.PAUSED})
 RESUMABLE = frozenset({State.PAUSED, State.INCOMPLETE, State.FAILED})
 """States that `resume` leads out of."""
 
+_FIRST_SETBACK_S = 30.0
+_LONGEST_SETBACK_S = 600.0
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -33,7 +36,8 @@ class Progress:
         counts: Of all tiles; None until the source has been listed.
         tiles_per_s: Of the last minutes, or None.
         failures: Name and reason of the first tiles that failed.
-        setbacks: Runs in a row that a lost store ended before they got anywhere.
+        setbacks: Runs in a row that a lost store, or the death of their process, ended before they
+            got anywhere.
         result: What the last run said at its end; see `run.JobRun.run`.
     """
 
@@ -67,6 +71,13 @@ class Progress:
         )
 
 
+def setback_pause_s(setbacks: int) -> float:
+    """Return how many seconds a scan rests after so many setbacks in a row."""
+    if setbacks < 1:
+        return 0.0
+    return min(_LONGEST_SETBACK_S, _FIRST_SETBACK_S * 2.0 ** (setbacks - 1))
+
+
 @dataclass(frozen=True)
 class Job:
     """One scan; times are seconds since 1970.
@@ -88,6 +99,7 @@ class Job:
         started_s: When it was first run, or None.
         ended_s: When it ended, or None.
         progress: How far it is.
+        is_left: Whether it is running by name only: its process has not been heard of for long.
     """
 
     id: str
@@ -106,6 +118,7 @@ class Job:
     started_s: float | None
     ended_s: float | None
     progress: Progress
+    is_left: bool
 
     @property
     def is_active(self) -> bool:

@@ -39,7 +39,8 @@ SCHEMA = (
 )
 COLUMNS = (
     "id, version, name, client, body, source, sink, state, wanted, detail, finish_by_s, "
-    "retry_at_s, created_s, started_s, ended_s, progress"
+    "retry_at_s, created_s, started_s, ended_s, progress, "
+    "CASE WHEN state = 'running' AND lease_until_s < {now} THEN 1 ELSE 0 END"
 )
 
 
@@ -47,7 +48,7 @@ def read_row(row: Row) -> Job:
     """Read a row of `COLUMNS`."""
     (
         job_id, version, name, client, body, source, sink, state, wanted, detail, finish_by_s,
-        retry_at_s, created_s, started_s, ended_s, progress,
+        retry_at_s, created_s, started_s, ended_s, progress, is_left,
     ) = row  # fmt: skip
     return Job(
         id=job_id,
@@ -66,4 +67,5 @@ def read_row(row: Row) -> Job:
         started_s=started_s,
         ended_s=ended_s,
         progress=Progress.from_json(json.loads(progress)),
+        is_left=bool(is_left),
     )

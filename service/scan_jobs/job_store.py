@@ -2,26 +2,27 @@
 
 Every change is one statement, which says in which states it is allowed: two processes never both
 believe that a scan is theirs. A process that has a scan renews its lease with every heartbeat; when
-it dies the lease runs out, and the scan is anybody's.
+it dies the lease runs out, and another one puts the scan back.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from service.errors import ScanConflict, UnknownScan, UnsuitableScan
 from service.scan_jobs.database import Database, DatabaseError, Row, TakenError
-from service.scan_jobs.job import ACTIVE, RESUMABLE, Job, Progress, State
+from service.scan_jobs.job import ACTIVE, RESUMABLE, Job, Progress, State, setback_pause_s
 from service.scan_jobs.job_rows import COLUMNS, FORMAT_VERSION, SCHEMA, read_row
 
 _ENDED = "state NOT IN ('queued', 'running', 'paused')"
-# What anybody may take: what waits, and what the process that had it has left behind.
-_FREE = (
-    "((state = 'queued' AND (retry_at_s IS NULL OR retry_at_s <= {now})) "
-    "OR (state = 'running' AND lease_until_s < {now}))"
+_FREE = "state = 'queued' AND (retry_at_s IS NULL OR retry_at_s <= {now})"
+_LEFT = "state = 'running' AND lease_until_s < {now}"
+# What was wanted last counts, and not what its owner has heard of: since then somebody may have
+# wanted a pause, no pause any more, or the end.
+_WANTED_STATE = (
+    "CASE wanted WHEN 'pause' THEN 'paused' WHEN 'cancel' THEN 'cancelled' ELSE 'queued' END"
 )
-# Somebody may have wanted a pause or the end since the owner last looked.
-_WANTED_STATE = "CASE wanted WHEN 'pause' THEN 'paused' WHEN 'cancel' THEN 'cancelled' ELSE ? END"
 _WANTED_END = "CASE wanted WHEN 'cancel' THEN {now} END"
 _NO_PROGRESS = json.dumps(Progress().to_json())
 
@@ -211,14 +212,43 @@ class JobStore:
 
     # --- what processes do ---
 
+    def settle_left_behind(self, *, but: str = "") -> list[tuple[str, State]]:
+        """Put scans back whose process has died: into the queue, or where they were wanted.
+
+        Args:
+            but: Id of the scan that this process runs, however late its heartbeat is.
+
+        Returns:
+            Their ids, and where they are now.
+        """
+        settled: list[tuple[str, State]] = []
+        left = self._run(f"SELECT id, progress FROM scans WHERE {_LEFT} AND id <> ?", (but,))
+        for job_id, text in left:
+            progress = Progress.from_json(json.loads(text))
+            deaths = progress.setbacks + 1
+            rows = self._run(
+                f"UPDATE scans SET state = {_WANTED_STATE}, ended_s = {_WANTED_END}, "
+                "wanted = NULL, owner = NULL, lease_until_s = NULL, progress = ?, detail = ?, "
+                "retry_at_s = {now} + ?, version = version + 1 "
+                f"WHERE id = ? AND {_LEFT} RETURNING state",
+                (
+                    json.dumps(replace(progress, setbacks=deaths).to_json()),
+                    f"{deaths} runs in a row got nowhere, the last one since its process has died",
+                    # A scan that ends its process must not do so all night: the line is there too.
+                    setback_pause_s(deaths - 1),
+                    job_id,
+                ),
+            )
+            settled += [(job_id, State(state)) for (state,) in rows]
+        return settled
+
     def claim(self, owner: str, *, lease_s: float) -> Job | None:
         """Take the scan that is wanted first, if there is one to be had.
 
         Args:
             owner: Name of this process, used by no other.
-            lease_s: After so many seconds without a heartbeat it is anybody's again.
+            lease_s: After so many seconds without a heartbeat it counts as left behind.
         """
-        self._settle_left_behind()
         rows = self._run(
             "UPDATE scans SET state = 'running', owner = ?, lease_until_s = {now} + ?, "
             "started_s = coalesce(started_s, {now}), retry_at_s = NULL, detail = '', "
@@ -254,8 +284,8 @@ class JobStore:
         *,
         detail: str = "",
         retry_in_s: float | None = None,
-    ) -> bool:
-        """Leave a scan in a state; one that goes back to the queue obeys what is wanted of it.
+    ) -> State | None:
+        """Leave a scan in a state; one that has not ended goes where it is wanted by now.
 
         Args:
             job_id: Which.
@@ -266,29 +296,21 @@ class JobStore:
             retry_in_s: For a queued one: it is not tried again before.
 
         Returns:
-            False if it is another process's by now.
+            Where it is then; None if it is another process's by now.
         """
         text = json.dumps(progress.to_json())
+        is_open = state in ACTIVE
         rows = self._run(
-            f"UPDATE scans SET state = {_WANTED_STATE if state is State.QUEUED else '?'}, "
+            f"UPDATE scans SET state = {_WANTED_STATE if is_open else '?'}, "
             "detail = ?, progress = ?, wanted = NULL, owner = NULL, lease_until_s = NULL, "
             "version = version + 1, retry_at_s = {now} + ?, "
-            f"ended_s = {_WANTED_END if state in ACTIVE else '{now}'} "
-            "WHERE id = ? AND owner = ? AND state = 'running' RETURNING id",
-            (str(state), detail, text, retry_in_s, job_id, owner),
+            f"ended_s = {_WANTED_END if is_open else '{now}'} "
+            "WHERE id = ? AND owner = ? AND state = 'running' RETURNING state",
+            (*(() if is_open else (str(state),)), detail, text, retry_in_s, job_id, owner),
         )
-        return bool(rows)
+        return State(rows[0][0]) if rows else None
 
     # --- the database ---
-
-    def _settle_left_behind(self) -> None:
-        """Do what was wanted of scans whose owner has died before it could."""
-        self._run(
-            "UPDATE scans SET state = CASE WHEN wanted = 'pause' THEN 'paused' ELSE 'cancelled' "
-            "END, ended_s = CASE WHEN wanted = 'pause' THEN NULL ELSE {now} END, wanted = NULL, "
-            "owner = NULL, lease_until_s = NULL, version = version + 1 "
-            "WHERE state = 'running' AND wanted IS NOT NULL AND lease_until_s < {now}"
-        )
 
     def _change(self, job_id: str, assignments: str, allowed: frozenset[State], verb: str) -> Job:
         states = ", ".join(f"'{state}'" for state in sorted(allowed))

@@ -184,10 +184,11 @@ class ScanJobs:
         self._worker.begin_stop()
 
     async def _look_after_list(self) -> None:
-        """Keep the figures of all scans up to date, and forget old ones."""
+        """Put back what was left behind, keep figures up to date, and forget old scans."""
         forget_at_s = 0.0
         while True:
             try:
+                await self._worker.settle_left_behind()
                 await self._figures.measure()
                 if time.monotonic() >= forget_at_s:
                     forget_at_s = time.monotonic() + _FORGET_EVERY_S

@@ -9,6 +9,8 @@ from service.scans.errors import OutsideRootsError
 from service.scans.stores import Store
 
 _MAX_URL_CHARS = 4096
+# Of one part; no file system of Linux has longer ones.
+_MAX_NAME_BYTES = 255
 
 
 class Roots:
@@ -36,6 +38,8 @@ class Roots:
         if len(url) > _MAX_URL_CHARS or any(ord(letter) < 32 for letter in url):
             raise OutsideRootsError(f"{url[:80]!r} is no path or URL")
         parts = [*place.split("/"), *inner.split("/")]
+        if any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts):
+            raise OutsideRootsError(f"{url[:80]}… has a name of more than {_MAX_NAME_BYTES} bytes")
         if ".." in parts or "." in parts:
             raise OutsideRootsError(f"{url} holds the part . or ..; write the path without")
         if is_url and scheme != "file":

@@ -5,6 +5,7 @@ what online tiles leave. Codecs have threads of their own, or online images woul
 """
 
 import asyncio
+import contextlib
 import enum
 import math
 import shutil
@@ -21,11 +22,16 @@ from service.engines.cpu import available_cpus
 from service.errors import NotReady, UnknownModel
 from service.lifecycle import Lifecycle
 from service.scan_jobs.body import ScanBody
-from service.scan_jobs.job import Job, Progress, State
+from service.scan_jobs.job import Job, Progress, State, setback_pause_s
 from service.scan_jobs.rate import RateMeter
 from service.scan_jobs.roots import Roots
 from service.scan_jobs.served_model import ENGINE_AGAIN_S, ServedModel, served_model
-from service.scans.errors import FolderHeldError, ScanError, StoreLostError
+from service.scans.errors import (
+    FolderHeldError,
+    ScanError,
+    SourceMissingError,
+    StoreLostError,
+)
 from service.scans.options import ScanOptions
 from service.scans.preparation import LabelledModel, PreparedScan, prepare
 from service.scans.rows import Counts
@@ -38,9 +44,7 @@ from service.settings import Settings
 log = structlog.get_logger()
 
 _SHOWN_FAILURES = 10
-# A store that is lost is tried again after so long, doubling; so often without getting anywhere.
-_FIRST_SETBACK_S = 30.0
-_LONGEST_SETBACK_S = 600.0
+# A store that is lost is tried again so often without getting anywhere.
 _MOST_SETBACKS = 24
 _HELD_S = 5.0
 
@@ -135,15 +139,22 @@ class JobRun:
         async with self._reading:
             if self._prepared is not None and len(self._failures) != shown:
                 journal = self._prepared.journal
-                self._failures = await asyncio.to_thread(journal.failures, _SHOWN_FAILURES)
+                # A journal that cannot be read ends the run, which says so.
+                with contextlib.suppress(ScanError):
+                    self._failures = await asyncio.to_thread(journal.failures, _SHOWN_FAILURES)
         return Progress(
             counts=counts,
             # Until it is known what this run does, what the last one did is the best guess.
             tiles_per_s=self._rate.tiles_per_s() or self._job.progress.tiles_per_s,
             failures=self._failures,
-            setbacks=self._job.progress.setbacks,
+            setbacks=self._setbacks(),
             result=self._job.progress.result,
         )
+
+    def _setbacks(self) -> int:
+        """Setbacks before this run; none any more once it has got somewhere."""
+        has_advanced = self._counts is not None and self._counts != self._before
+        return 0 if has_advanced else self._job.progress.setbacks
 
     async def run(self) -> Ended:
         """Run until the end; what it raises is a fault of this code."""
@@ -157,11 +168,14 @@ class JobRun:
             return Ended(State.QUEUED, str(error), await self.progress(), _HELD_S)
         except StoreLostError as error:
             return await self._set_back(error, result)
+        except SourceMissingError as error:
+            if self._job.progress.counts is None:
+                return await self._failed(error, result)
+            return await self._set_back(error, result)  # it was there
         except (ScanError, UnknownModel) as error:
             if self._reason is not None or self._lifecycle.has_failed:
                 return await self._stopped(result)
-            log.warning("scan_failed", scan=self._job.id, error=str(error))
-            return Ended(State.FAILED, str(error), await self._final(result))
+            return await self._failed(error, result)
         counts = self._counts
         assert counts is not None  # noqa: S101 (it was listed)
         if self._reason is not None and counts.pending:
@@ -182,20 +196,30 @@ class JobRun:
         await in_daemon_thread(work.__enter__)
         try:
             prepared = await in_daemon_thread(
-                lambda: prepare(request, model, work, verify=body.options.verify, open_store=stores)
+                lambda: prepare(
+                    request,
+                    model,
+                    work,
+                    verify=body.options.verify,
+                    open_store=stores,
+                    on_listed=self._check_stopped,
+                )
             )
             self._prepared = prepared
             is_lost = False
             try:
-                await self._compute(prepared, model)
+                is_whole = await self._compute(prepared, model)
+                if is_whole and self._reason is not Stop.LOST:
+                    # A scan has not ended before it has said what became of its tiles.
+                    result["manifest"] = await in_daemon_thread(
+                        lambda: prepared.put_manifest(self._folder)
+                    )
             except StoreLostError:
                 is_lost = True
                 raise
             finally:
-                if not is_lost and self._writes_manifest():
-                    result["manifest"] = await in_daemon_thread(
-                        lambda: prepared.put_manifest(self._folder)
-                    )
+                if not is_lost and "manifest" not in result and self._writes_manifest():
+                    result["manifest"] = await self._try_manifest(prepared)
                 result["lost"], result["skipped"] = prepared.lost, dict(prepared.skipped)
                 await self.progress()
                 async with self._reading:
@@ -204,7 +228,8 @@ class JobRun:
         finally:
             await in_daemon_thread(lambda: (stores.close(), work.__exit__(None, None, None)))
 
-    async def _compute(self, prepared: PreparedScan, model: LabelledModel) -> None:
+    async def _compute(self, prepared: PreparedScan, model: LabelledModel) -> bool:
+        """Compute what is pending; returns whether nothing is any more."""
         journal = prepared.journal
         self._before = self._counts = await asyncio.to_thread(journal.counts)
         served = ServedModel(
@@ -223,8 +248,10 @@ class JobRun:
         if self._reason is not None:
             self._scan.stop()
         await self._scan.run()
-        if not self._counts.pending:
-            await in_daemon_thread(lambda: prepared.sink.finish(journal))
+        if self._counts.pending:
+            return False
+        await in_daemon_thread(lambda: prepared.sink.finish(journal))
+        return True
 
     def _note(self, counts: Counts) -> None:
         self._counts = counts
@@ -259,6 +286,13 @@ class JobRun:
         if self._is_stopped.is_set():
             raise _StoppedError
 
+    async def _try_manifest(self, prepared: PreparedScan) -> str:
+        """Return where the manifest lies, or why nowhere: clients do not see the scan's folder."""
+        try:
+            return await in_daemon_thread(lambda: prepared.put_manifest(self._folder))
+        except ScanError as error:
+            return f"not written: {error}"
+
     def _writes_manifest(self) -> bool:
         """Whether people want to see what there is: not when it goes on by itself."""
         return self._reason in {None, Stop.PAUSE, Stop.CANCEL}
@@ -271,19 +305,21 @@ class JobRun:
             return Ended(state, "", await self._final(result, keep=True))
         return Ended(state, "", await self._final(result))
 
-    async def _set_back(self, error: StoreLostError, result: dict[str, Any]) -> Ended:
+    async def _failed(self, error: Exception, result: dict[str, Any]) -> Ended:
+        log.warning("scan_failed", scan=self._job.id, error=str(error))
+        return Ended(State.FAILED, str(error), await self._final(result))
+
+    async def _set_back(self, error: ScanError, result: dict[str, Any]) -> Ended:
         """A store is lost: the scan is tried again later, for as long as that leads somewhere."""
         if self._reason is not None:
             return await self._stopped(result)
         progress = await self._final(result)
-        has_advanced = self._counts is not None and self._counts != self._before
-        setbacks = 1 if has_advanced else self._job.progress.setbacks + 1
+        setbacks = self._setbacks() + 1
         progress = replace(progress, setbacks=setbacks)
         log.warning("scan_set_back", scan=self._job.id, error=str(error), setbacks=setbacks)
         if setbacks > _MOST_SETBACKS:
             return Ended(State.FAILED, str(error), progress)
-        pause_s = min(_LONGEST_SETBACK_S, _FIRST_SETBACK_S * 2 ** (setbacks - 1))
-        return Ended(State.QUEUED, str(error), progress, pause_s)
+        return Ended(State.QUEUED, str(error), progress, setback_pause_s(setbacks))
 
     async def _final(self, result: dict[str, Any], *, keep: bool = False) -> Progress:
         """Say how far the scan is at the end of this run; `keep` the result of an earlier one."""

@@ -99,6 +99,8 @@ def _detail(job: Job, windows: PauseWindows, now_s: float) -> str:
     match job.state:
         case State.QUEUED:
             return _wait(job, windows, now_s)
+        case State.RUNNING if job.is_left:
+            return "its process has died or cannot reach the list of scans; it goes on by itself"
         case State.RUNNING if job.wanted is not None:
             done = "paused" if job.wanted == "pause" else "stopped"
             return f"is being {done}; tiles under way are finished"

@@ -2,7 +2,7 @@
 
     claim ──> JobRun ──every second: heartbeat (lease, progress; what is wanted?)──> release
 
-A process that dies in between leaves a lease that runs out.
+A process that dies in between leaves a lease that runs out; any other one puts its scan back.
 """
 
 import asyncio
@@ -77,6 +77,7 @@ class Worker:
         self._is_stopping = False
         self._task: asyncio.Task[None] | None = None
         self._run_task: asyncio.Task[Ended] | None = None
+        self._running = ""
 
     def start(self) -> None:
         """Begin to look for work."""
@@ -109,6 +110,19 @@ class Worker:
             await asyncio.wait({self._task}, timeout=_MARGIN_S)
         self._task.cancel()
 
+    async def settle_left_behind(self) -> None:
+        """Put back what processes that have died were running.
+
+        Raises:
+            DatabaseError: The list cannot be reached.
+        """
+        left = await asyncio.to_thread(self._store.settle_left_behind, but=self._running)
+        for job_id, state in left:
+            log.warning("scan_left_behind", scan=job_id, state=state)
+            if state is State.CANCELLED:
+                self._figures.count_end(state)
+                await remove_folder(self._folder / job_id)
+
     async def _work(self) -> None:
         await self._lifecycle.wait_loaded()
         while not self._is_stopping:
@@ -126,11 +140,13 @@ class Worker:
             await self._sleep(_IDLE_S)
 
     async def _claim(self) -> Job | None:
+        await self.settle_left_behind()
         if self._lifecycle.state is not ServiceState.READY or self._windows.is_pause_now():
             return None
         return await asyncio.to_thread(self._store.claim, self._owner, lease_s=LEASE_S)
 
     async def _run(self, job: Job) -> None:
+        self._running = job.id
         log.info("scan_started", scan=job.id, source=job.source, sink=job.sink)
         run = JobRun(
             job,
@@ -144,7 +160,7 @@ class Worker:
         self._run_task = task
         try:
             await self._watch(job, run, task)
-            ended = await self._outcome(run, task)
+            await self._release(job, await self._outcome(run, task))
         except Exception:
             # Nobody would renew its lease: it must not go on.
             run.stop(Stop.LOST)
@@ -152,8 +168,8 @@ class Worker:
             raise
         finally:
             self._run_task = None
+            self._running = ""
             self._figures.show_running(None)
-        await self._release(job, ended)
 
     async def _watch(self, job: Job, run: JobRun, task: asyncio.Task[Ended]) -> None:
         """Renew the lease and pass on what is wanted, until the run has ended."""
@@ -204,7 +220,7 @@ class Worker:
             return Ended(State.FAILED, detail, await run.progress())
 
     async def _release(self, job: Job, ended: Ended) -> None:
-        is_ours = await asyncio.to_thread(
+        state = await asyncio.to_thread(
             self._store.release,
             job.id,
             self._owner,
@@ -213,12 +229,18 @@ class Worker:
             detail=ended.detail,
             retry_in_s=ended.retry_in_s,
         )
-        log.info("scan_left", scan=job.id, state=ended.state, detail=ended.detail, ours=is_ours)
-        if not is_ours:
+        log.info(
+            "scan_left",
+            scan=job.id,
+            state=state or ended.state,
+            detail=ended.detail,
+            ours=state is not None,
+        )
+        if state is None:
             return
-        if ended.state not in ACTIVE:
-            self._figures.count_end(ended.state)
-        if ended.state in {State.DONE, State.CANCELLED}:
+        if state not in ACTIVE:
+            self._figures.count_end(state)
+        if state in {State.DONE, State.CANCELLED}:
             await remove_folder(self._folder / job.id)
 
     async def _sleep(self, seconds: float) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.scans.facts import Facts
-from service.scans.sources import Listed, SourceImage, TileRef, indexed_name, split_name
+from service.scans.sources import Listed, SourceImage, TileRef, check_size, indexed_name, split_name
 
 RAW = "application/octet-stream"
 
@@ -80,6 +80,7 @@ class ArraySource:
 
     def read(self, tile: TileRef) -> SourceImage:
         """See `Source`; the body is raw pixels."""
+        check_size(tile)
         dtype = self._array.dtype
         pixels = self._array.tile(tile.place).astype(dtype.newbyteorder("<"), copy=False)
         facts = self._array.facts(tile.place)

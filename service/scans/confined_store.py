@@ -184,9 +184,15 @@ class ConfinedStore(LocalStore):
         try:
             descriptor = os.open(self._anchor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             for part in self._below:
-                descriptor = _step(descriptor, part, create=create)
+                # One that was there is not made anew: what was written into it would be missed.
+                descriptor = _step(descriptor, part, create=create and self._device is None)
         except OSError as error:
             raise StoreLostError(f"cannot write to {self.root}: {error.strerror}") from error
+        try:
+            self._check_device(os.fstat(descriptor).st_dev)
+        except StoreLostError:
+            os.close(descriptor)
+            raise
         return descriptor
 
 

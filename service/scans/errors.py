@@ -2,6 +2,7 @@
 
     ScanError                   the scan cannot start or go on; what is done stays done
     ├── ScanMismatchError       a journal exists, of another scan
+    ├── SourceMissingError      there is no such source
     ├── StoreLostError          a source or sink does not answer, or takes nothing more
     ├── FolderHeldError         another process runs the scan
     ├── MissingExtraError       a package is not installed
@@ -18,6 +19,10 @@ class ScanError(Exception):
 
 class ScanMismatchError(ScanError):
     """The journal is of a scan with another model, engine, source, sink or options."""
+
+
+class SourceMissingError(ScanError):
+    """There is no such source: it never was, or it is gone by now."""
 
 
 class StoreLostError(ScanError):

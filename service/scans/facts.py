@@ -26,7 +26,8 @@ def parse_sidecar(content: bytes, name: str) -> Facts:
     """Read the JSON file of one tile.
 
     Raises:
-        TileError: It is no JSON object, too long, or its pixel size is none.
+        TileError: It is no JSON object, too long or too deep, its pixel size is none, or it holds
+            what is no text (half of a surrogate pair).
     """
     if len(content) > MAX_SIDECAR_BYTES:
         raise TileError(
@@ -34,7 +35,9 @@ def parse_sidecar(content: bytes, name: str) -> Facts:
         )
     try:
         value = json.loads(content)
-    except ValueError as error:
+        # What cannot be written again is found now, not when its picture is computed.
+        to_json(value).encode()
+    except (ValueError, RecursionError) as error:
         raise TileError(f"{name} is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise TileError(f"{name} holds a {type(value).__name__}; expected a JSON object")
@@ -56,7 +59,7 @@ def pixel_size(facts: Facts) -> PixelSize | None:
     try:
         x_nm, y_nm = (float(number) for number in pair)
         size = PixelSize.sane(x_nm, y_nm)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         size = None
     if size is None:
         raise TileError(
@@ -75,7 +78,7 @@ def scaled(facts: Facts, scale: int) -> Facts:
     return {**facts, PIXEL_SIZE: [smaller.x_nm, smaller.y_nm] if is_pair else smaller.x_nm}
 
 
-def to_json(facts: Facts) -> str:
+def to_json(facts: Any) -> str:
     """Write facts, their keys in order, so that the same facts are the same text."""
     return json.dumps(facts, sort_keys=True, ensure_ascii=False)
 
@@ -89,4 +92,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         numbers = cast("list[Any]", value)
         return numbers if all(isinstance(item, int | float) for item in numbers) else None
-    return value if isinstance(value, str | int | float) else None
+    if isinstance(value, str):
+        return text(value)
+    return value if isinstance(value, int | float) else None
+
+
+def text(value: str) -> str:
+    """Return a text that can be written as UTF-8: bytes and halves of pairs that are none as ?."""
+    return value.encode("utf-8", "replace").decode()

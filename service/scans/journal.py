@@ -62,7 +62,8 @@ class Journal:
         """Open a journal, or make an empty one.
 
         Raises:
-            ScanError: The file is no journal, or of another format.
+            ScanError: The file is no journal, is damaged, or of another format.
+            StoreLostError: The disk takes nothing more.
         """
         self.path = path
         self._lock = threading.Lock()
@@ -81,7 +82,7 @@ class Journal:
                     f"the journal {path} has format {version}; expected {FORMAT_VERSION}"
                 )
         except sqlite3.Error as error:
-            raise ScanError(f"the journal {path} cannot be used: {error}") from error
+            raise _failure(path, error) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -132,15 +133,19 @@ class Journal:
 
     # --- what there is to do ---
 
-    def list_tiles(self, listed: Iterable[tuple[Listed, str | None]]) -> None:
+    def list_tiles(self, listed: Iterable[tuple[Listed, str | None]]) -> int:
         """Take in what the source lists; a tile that has changed since is pending again.
 
         Args:
             listed: Tiles and sidecars, with the name of a tile's own output file.
 
+        Returns:
+            How many tiles were listed.
+
         Raises:
             ScanError: Two tiles would become one file.
         """
+        count = 0
         with self._transaction() as database:
             for item, target in listed:
                 if item.is_sidecar:
@@ -149,6 +154,7 @@ class Journal:
                         (item.stem, item.name, item.place, item.size_bytes),
                     )
                     continue
+                count += 1
                 values = (item.name, item.stem, item.place, item.size_bytes, item.stamp, target)
                 try:
                     database.execute(
@@ -173,6 +179,7 @@ class Journal:
                 "FROM tiles) AS place FROM tiles WHERE position IS NULL) AS ordered "
                 "WHERE tiles.id = ordered.id"
             )
+        return count
 
     def retry_failed(self) -> None:
         """Make what failed pending: what stood in its way may be gone."""
@@ -293,20 +300,33 @@ class Journal:
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock:
-            return self._database.execute(query, values).fetchall()
+            try:
+                return self._database.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise _failure(self.path, error) from error
 
     def _write(self, query: str, values: Sequence[Any] = ()) -> None:
         with self._transaction() as database:
             database.execute(query, values)
 
     def _transaction(self) -> "_Transaction":
-        return _Transaction(self._database, self._lock)
+        return _Transaction(self.path, self._database, self._lock)
+
+
+def _failure(path: Path, error: sqlite3.Error) -> ScanError:
+    """Say what is wrong: the disk for now, or the file for good."""
+    if isinstance(error, sqlite3.OperationalError):
+        return StoreLostError(f"the journal {path} cannot be used: {error}")
+    return ScanError(
+        f"the journal {path} is damaged: {error}; remove it, and every tile is computed again"
+    )
 
 
 class _Transaction:
     """All of what is written within it, or nothing."""
 
-    def __init__(self, database: sqlite3.Connection, lock: threading.Lock) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection, lock: threading.Lock) -> None:
+        self._path = path
         self._database = database
         self._lock = lock
 
@@ -316,10 +336,12 @@ class _Transaction:
             self._database.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             self._lock.release()
-            raise StoreLostError(f"the journal cannot be written: {error}") from error
+            raise _failure(self._path, error) from error
         return self._database
 
-    def __exit__(self, kind: type[BaseException] | None, error: object, _: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
         try:
             if kind is None:
                 self._database.execute("COMMIT")
@@ -328,8 +350,8 @@ class _Transaction:
         except sqlite3.Error as failure:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            raise StoreLostError(f"the journal cannot be written: {failure}") from failure
+            raise _failure(self._path, failure) from failure
         finally:
             self._lock.release()
-        if kind is not None and issubclass(kind, sqlite3.Error):
-            raise StoreLostError(f"the journal cannot be written: {error}")
+        if isinstance(error, sqlite3.Error):
+            raise _failure(self._path, error) from error

@@ -3,13 +3,14 @@
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.part_file import PART_SUFFIX, Fill, PartFile, copying, filling
-from service.scans.stores import FileEntry, safe_name
+from service.scans.stores import ESCAPE, FileEntry, printable, safe_name
 
 # What is wrong with one name rather than with the store.
 _BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
@@ -30,6 +31,7 @@ class LocalStore:
         self.root = root
         self.url = str(root)
         self._prefix = f"{root}/"
+        self._device = _device(root)
         # Folders of names, relative to the root, that are known to be there.
         self._made: set[str] = set()
 
@@ -46,14 +48,13 @@ class LocalStore:
                         name = f"{folder}{entry.name}"
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append(f"{name}/")
-                        elif entry.is_dir():
-                            yield FileEntry(f"{name}/", 0, "")
                         else:
-                            yield _local_entry(name, entry)
+                            yield _local_entry(printable(name), entry)
+            except FileNotFoundError:
+                continue  # no root, or a folder that has gone since it was seen
             except OSError as error:
-                if isinstance(error, FileNotFoundError) and not folder:
-                    return
-                raise ScanError(
+                is_refused = isinstance(error, PermissionError | NotADirectoryError)
+                raise (ScanError if is_refused else StoreLostError)(
                     f"cannot list the folder {self.root / folder}: {error.strerror}"
                 ) from error
 
@@ -75,8 +76,12 @@ class LocalStore:
                     return file.read()
                 return _read_exactly(file.read, length)
         except OSError as error:
-            if not self.root.exists():
+            if _device(self.root) != self._device:
                 raise StoreLostError(f"{self.root} is gone: {error.strerror}") from error
+            if isinstance(error, FileNotFoundError) and ESCAPE in name:
+                raise TileError("cannot be read: its name is not UTF-8; rename it") from error
+            if name.endswith("/"):
+                raise TileError("cannot be read: it is no regular file") from error
             raise TileError(f"cannot be read: {error.strerror}") from error
 
     def open(self, name: str) -> BinaryIO:
@@ -114,6 +119,7 @@ class LocalStore:
 
     def sync(self, names: Iterable[str]) -> None:
         """See `Store`: fsync of the folders."""
+        self._check_device(_device(self.root))
         for folder in {self.path(name).parent for name in names}:
             try:
                 _sync_folder(folder)
@@ -129,9 +135,11 @@ class LocalStore:
 
     def remove_parts(self) -> None:
         """See `Store`."""
-        if self.root.is_dir():
+        if os.path.isdir(self.root):  # noqa: PTH112 (Path.is_dir raises for a name too long)
             for path in self.root.rglob(f".*{PART_SUFFIX}"):
-                path.unlink(missing_ok=True)
+                # One that stays, as somebody else's, costs space and nothing more.
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def local_path(self, name: str) -> Path | None:
         """See `Store`."""
@@ -144,6 +152,18 @@ class LocalStore:
             TileError: The name leads out of the root.
         """
         return self.root / safe_name(name)
+
+    def _check_device(self, device: int | None) -> None:
+        """Make sure that what was written lies where it is looked for.
+
+        Raises:
+            StoreLostError: The root lies on another file system than when it was first seen.
+        """
+        self._device = self._device or device
+        if device != self._device:
+            raise StoreLostError(
+                f"{self.root} is on another file system than it was: unmounted, or mounted upon"
+            )
 
     def _opener(self) -> Opener | None:
         """What opens files for reading; None for the system's own way."""
@@ -221,12 +241,25 @@ def cannot_write(path: Path, name: str, error: OSError) -> StoreLostError | Tile
     return StoreLostError(f"cannot write {path}: {error.strerror}")
 
 
+def _device(path: Path) -> int | None:
+    """Return the file system that a path leads to; None if to none.
+
+    Not which folder: there are file systems whose inodes have other numbers after a while.
+    """
+    try:
+        return path.stat().st_dev
+    except OSError:
+        return None
+
+
 def _local_entry(name: str, path: os.DirEntry[str]) -> FileEntry:
     try:
         status = path.stat()
     except OSError:
         # A broken link: listed, so that reading it says what is wrong.
         return FileEntry(name, 0, "")
+    if not stat.S_ISREG(status.st_mode):
+        return FileEntry(f"{name}/", 0, "")
     return FileEntry(name, status.st_size, str(status.st_mtime_ns))
 
 

@@ -64,9 +64,12 @@ def write_manifest(journal: Journal, folder: Path, *, form: str) -> Path:
             _write_parquet(journal, path)
         else:
             _write_csv(journal, path)
-    except OSError as error:
+    except Exception as error:
+        # Nobody is to take a part for the whole.
         path.unlink(missing_ok=True)
-        raise StoreLostError(f"cannot write {path}: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise StoreLostError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
     return path
 
 
@@ -118,7 +121,10 @@ def _rows(journal: Journal) -> Iterator[dict[str, Any]]:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None  # a whole number of hundreds of digits; `metadata` has it
 
 
 def _text(value: Any) -> str | None:

@@ -78,7 +78,7 @@ class ObjectStore:
         """See `Store`."""
         try:
             return self._entry(self._patiently(self._files.info, self._path(name)))
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return None
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:

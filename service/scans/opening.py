@@ -4,12 +4,13 @@ A folder of images (local or on an object store), a tar archive, or one array of
 stack, a multi-page TIFF, an HDF5 dataset or a Zarr array.
 """
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from service.negotiation import TYPES_BY_SUFFIX
 from service.scans.array_source import ArraySource
-from service.scans.errors import ScanError
+from service.scans.errors import ScanError, SourceMissingError
 from service.scans.local_store import LocalStore
 from service.scans.object_store import ObjectStore
 from service.scans.sources import FolderSource, Source
@@ -70,13 +71,15 @@ def open_source(
             raise ScanError(f"{url}: only HDF5 and Zarr have an inner name (after ::)")
         if suffix in TYPES_BY_SUFFIX:
             raise ScanError(f"{url} is one image; `semsr upscale` is for that")
-        if isinstance(store, LocalStore) and not store.root.is_dir():
-            raise ScanError(f"the source {url} is no folder and no known container of tiles")
+        if isinstance(store, LocalStore) and not os.path.isdir(store.root):  # noqa: PTH112 (Path's raises)
+            raise SourceMissingError(
+                f"the source {url} is no folder and no known container of tiles"
+            )
         return FolderSource(store)
     folder = path.removesuffix(name).rstrip("/") or ("/" if path.startswith("/") else ".")
     store = open_store(folder, patience_s=patience_s)
     if store.find(name) is None:
-        raise ScanError(f"the source {url} does not exist")
+        raise SourceMissingError(f"the source {url} does not exist")
     if suffix == ".npy":
         return ArraySource(url, name, open_npy(store, name), io_at_once=store.io_at_once)
     if suffix == ".tar":

@@ -3,7 +3,7 @@
 import heapq
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,7 @@ from service import codec
 from service.errors import ServiceError
 from service.metadata import PixelSize
 from service.scans.array_source import RAW
-from service.scans.errors import ScanError, StoreLostError, TileError
+from service.scans.errors import ScanError, SourceMissingError, StoreLostError, TileError
 from service.scans.journal import Journal
 from service.scans.local_store import LocalStore
 from service.scans.manifest import check_form, write_manifest
@@ -147,19 +147,28 @@ class PreparedScan:
         self.journal.close()
 
     def put_manifest(self, folder: Path) -> str:
-        """Write the manifest into the sink; where that is lost, into `folder`.
+        """Write the manifest into the sink, by way of `folder`; returns where it lies.
+
+        Raises:
+            StoreLostError: It cannot be written; it may lie in `folder`.
+        """
+        path = write_manifest(self.journal, folder, form=self.request.manifest)
+        try:
+            return self.sink.put_manifest(path)
+        except TileError as error:
+            raise StoreLostError(f"the manifest {error}") from error
+
+    def try_manifest(self, folder: Path) -> str:
+        """Write the manifest where that can be.
 
         Returns:
             Where it lies, or why it lies nowhere.
         """
         try:
-            path = write_manifest(self.journal, folder, form=self.request.manifest)
-        except StoreLostError as error:
-            return f"not written: {error}"
-        try:
-            return self.sink.put_manifest(path)
-        except ScanError:
-            return str(path)
+            return self.put_manifest(folder)
+        except ScanError as error:
+            path = folder / f"manifest.{self.request.manifest}"
+            return str(path) if path.exists() else f"not written: {error}"
 
 
 def work_folder(sink: str) -> Path:
@@ -182,6 +191,7 @@ def prepare(
     *,
     verify: bool = False,
     open_store: StoreOpener = open_store,
+    on_listed: Callable[[], None] = lambda: None,
 ) -> PreparedScan:
     """Open a scan and find out what is to be done.
 
@@ -191,8 +201,10 @@ def prepare(
         work: Its folder, held by this process.
         verify: Read every output that is done and compare its hash.
         open_store: Opens the stores of source and sink.
+        on_listed: Called for everything that the source lists; what it raises ends the listing.
 
     Raises:
+        SourceMissingError: There is no such source, or its tiles are gone.
         ScanMismatchError: The folder holds the journal of another scan.
         ScanError: The scan cannot run.
     """
@@ -212,13 +224,17 @@ def prepare(
         scale = model.bundle.manifest.scale
         sink = FolderSink(store, scale=scale, answer_type=request.answer_type)
     skipped: Counter[str] = Counter()
-    journal.list_tiles(_tiles_of(source, sink, skipped))
-    if not journal.counts().total:
+    num_listed = journal.list_tiles(_tiles_of(source, sink, skipped, on_listed))
+    total = journal.counts().total
+    if not total:
         raise ScanError(f"the source {request.source} holds no tiles{_list_skipped(skipped)}")
     journal.retry_failed()
     lost = 0
     if journal.counts().done and (not isinstance(sink, StackSink) or sink.check(journal)):
         lost = _check_outputs(journal, sink, verify=verify)
+    if not num_listed and journal.counts().pending:
+        # As where its file system is not mounted: each tile would fail for itself.
+        raise SourceMissingError(f"the source {request.source} is empty; it held {total} tiles")
     return PreparedScan(request, source, sink, journal, skipped, lost)
 
 
@@ -265,7 +281,7 @@ def check_apart(source: str, **others: str) -> None:
     def place(url: str) -> str:
         scheme, separator, rest = url.partition("::")[0].partition("://")
         if not separator or scheme == "file":
-            return f"{Path(rest or scheme).resolve()}/"
+            return f"{os.path.realpath(rest or scheme)}/"
         return f"{url.rstrip('/')}/"
 
     for name, other in others.items():
@@ -293,9 +309,10 @@ def _pins(request: ScanRequest, model: ScanModel) -> dict[str, Any]:
 
 
 def _tiles_of(
-    source: Source, sink: Sink, skipped: Counter[str]
+    source: Source, sink: Sink, skipped: Counter[str], on_listed: Callable[[], None]
 ) -> Iterator[tuple[Listed, str | None]]:
     for listed in source.listing():
+        on_listed()
         if listed.is_tile:
             yield listed, sink.target(listed)
         elif listed.is_sidecar:

@@ -6,11 +6,12 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from service.negotiation import TYPES_BY_SUFFIX
-from service.scans.errors import TileError
+from service.scans.errors import StoreLostError, TileError
 from service.scans.facts import MAX_SIDECAR_BYTES, Facts, parse_sidecar
 from service.scans.stores import Store
 
 SIDECAR_SUFFIX = ".json"
+MAX_TILE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class FolderSource:
 
     def read(self, tile: TileRef) -> SourceImage:
         """See `Source`."""
+        check_size(tile)
         facts: Facts = {}
         if tile.sidecar is not None:
             name, _, size_bytes = tile.sidecar
@@ -161,6 +163,31 @@ def media_type(name: str) -> str:
 def indexed_name(name: str, index: int) -> str:
     """Name one tile of a container, so that names sort as indices do."""
     return f"{name}[{index:08d}]"
+
+
+def check_size(tile: TileRef) -> None:
+    """Refuse what would fill the memory before anybody could say that it is no picture.
+
+    Raises:
+        TileError: It is longer than `MAX_TILE_BYTES`.
+    """
+    if tile.size_bytes > MAX_TILE_BYTES:
+        raise TileError(f"has {tile.size_bytes} bytes; expected at most {MAX_TILE_BYTES}")
+
+
+def read_part(store: Store, name: str, *, start: int, length: int) -> bytes:
+    """Read a part of a container.
+
+    Raises:
+        TileError: It cannot be read.
+        StoreLostError: The store does not answer, or the container is gone: no tile's own fault.
+    """
+    try:
+        return store.read(name, start=start, length=length)
+    except TileError as error:
+        if store.find(name) is None:
+            raise StoreLostError(f"{store.url}/{name} is gone") from error
+        raise
 
 
 def check_length(content: bytes, tile: TileRef, container: str) -> None:

@@ -1,5 +1,6 @@
 """Stacks as Zarr v3 (its shards are the stack), HDF5 and BigTIFF (assembled from shards)."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,9 +146,22 @@ def fill_hdf5(
             DATASET, (count, *tile.shape), tile.dtype, chunks=(1, *tile.shape)
         )
         for key, value in attributes.items():
-            dataset.attrs[key] = json.dumps(value) if isinstance(value, dict) else value
+            _put_attribute(dataset.attrs, key, value)
         for index, pixels in enumerate(tiles):
             dataset[index] = pixels
+
+
+def _put_attribute(attributes: Any, key: str, value: Any) -> None:
+    """Put an attribute as it is, or as JSON; what HDF5 can hold as neither is in the manifest."""
+    forms: list[Any] = [json.dumps(value)]
+    if isinstance(value, str | int | float | list):
+        forms.insert(0, value)
+    for form in forms:
+        # h5py has many ways to say that it has no type, no name or no room for something; a disk
+        # that is full says so again with the pictures.
+        with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError, OSError):
+            attributes[key] = form
+            return
 
 
 def fill_tiff(

@@ -12,14 +12,17 @@ from typing import BinaryIO, Protocol
 
 from service.scans.errors import TileError
 
+ESCAPE = "\\x"
+"""What stands in a `printable` name for a byte that is not UTF-8."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of a store.
 
     Attributes:
-        name: Relative to the store's root, parts joined by `/`; a link to a folder, which is not
-            followed, ends in `/`.
+        name: Relative to the store's root, parts joined by `/`; what is no regular file ends in
+            `/`: a link to a folder, which is not followed, a pipe, a device.
         size_bytes: Its length.
         stamp: Changes when the file does: time of change, or entity tag.
     """
@@ -49,6 +52,7 @@ class Store(Protocol):
 
         Raises:
             ScanError: A folder cannot be listed.
+            StoreLostError: The store does not answer.
         """
         ...
 
@@ -120,6 +124,15 @@ class Store(Protocol):
     def local_path(self, name: str) -> Path | None:
         """Return where the file lies on this machine, or None."""
         ...
+
+
+def printable(name: str) -> str:
+    """Return a name as it is told: bytes of it that are not UTF-8 as escapes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name
 
 
 def safe_name(name: str) -> str:

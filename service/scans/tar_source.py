@@ -11,10 +11,12 @@ from service.scans.sources import (
     SourceImage,
     TileRef,
     check_length,
+    check_size,
     media_type,
+    read_part,
     split_name,
 )
-from service.scans.stores import Store, safe_name
+from service.scans.stores import Store, printable, safe_name
 
 
 class TarSource:
@@ -49,11 +51,12 @@ class TarSource:
                     cast("Any", archive).members.clear()
                     if member.isdir():
                         continue
-                    stem, suffix = split_name(member.name)
+                    name = safe_name(printable(member.name))
+                    stem, suffix = split_name(name)
                     if not member.isreg() or member.sparse is not None:
                         suffix = ""  # a link or device: listed as what is no tile
                     yield Listed(
-                        safe_name(member.name),
+                        name,
                         stem,
                         suffix,
                         member.offset_data,
@@ -67,13 +70,13 @@ class TarSource:
 
     def read(self, tile: TileRef) -> SourceImage:
         """See `Source`."""
+        check_size(tile)
         facts: Facts = {}
         if tile.sidecar is not None:
             name, place, size_bytes = tile.sidecar
-            facts = parse_sidecar(
-                self._store.read(self._name, start=place, length=size_bytes), name
-            )
-        body = self._store.read(self._name, start=tile.place, length=tile.size_bytes)
+            content = read_part(self._store, self._name, start=place, length=size_bytes)
+            facts = parse_sidecar(content, name)
+        body = read_part(self._store, self._name, start=tile.place, length=tile.size_bytes)
         check_length(body, tile, self._name)
         return SourceImage(body, media_type(tile.name), None, None, facts)
 

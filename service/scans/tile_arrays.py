@@ -15,8 +15,9 @@ from service.errors import ServiceError
 from service.scans.array_source import TileArray
 from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.extras import load_extra
-from service.scans.facts import PER_TILE, Facts, plain
+from service.scans.facts import PER_TILE, Facts, plain, text
 from service.scans.object_store import ObjectStore
+from service.scans.sources import read_part
 from service.scans.stores import Store
 
 Pixels = npt.NDArray[np.uint8 | np.uint16]
@@ -45,7 +46,7 @@ class NpyStack:
     def tile(self, index: int) -> Pixels:
         """See `TileArray`."""
         start = self._start + index * self._tile_bytes
-        content = self._store.read(self._name, start=start, length=self._tile_bytes)
+        content = read_part(self._store, self._name, start=start, length=self._tile_bytes)
         if len(content) != self._tile_bytes:
             raise TileError(f"{self._name} ends within it")
         return np.frombuffer(content, self.dtype).reshape(self.shape)
@@ -80,7 +81,7 @@ class LabelledArray:
         self.dtype = _pixel_dtype(str(array.dtype), name)
         self.count, self.shape = _layout(tuple(array.shape), name)
         self._has_channel = len(array.shape) == 4
-        attributes = {key: plain(value) for key, value in dict(array.attrs).items()}
+        attributes = {text(key): plain(value) for key, value in dict(array.attrs).items()}
         self._attributes = {key: value for key, value in attributes.items() if value is not None}
         self._per_tile = {
             key: values

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.scans.errors import FolderHeldError, ScanError
+from service.scans.errors import FolderHeldError, StoreLostError
 
 _JOURNAL = "journal.sqlite"
 
@@ -47,13 +47,13 @@ class WorkFolder:
 
         Raises:
             FolderHeldError: Another process holds it.
-            ScanError: The folder cannot be made.
+            StoreLostError: The folder cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise ScanError(f"cannot use the folder {self.path}: {error.strerror}") from error
+            raise StoreLostError(f"cannot use the folder {self.path}: {error.strerror}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from service.errors import ScanConflict, UnknownScan, UnsuitableScan
+from service.pause_windows import PauseWindows
 from service.scan_jobs.database import Database, DatabaseError, PostgresDatabase, SqliteDatabase
 from service.scan_jobs.job import Job, Progress, State
 from service.scan_jobs.job_store import JobStore
+from service.scan_jobs.view import describe
 from service.scans.rows import Counts
 from tests.postgres import PostgresServer, running_postgres
 
@@ -146,18 +148,56 @@ def test_what_is_wanted_first_is_taken_first(store):
 
 
 def test_a_lease_that_is_not_renewed_is_anybodys(connect):
-    """The former owner is told, and can change nothing any more."""
+    """It is put back; the former owner is told, and can change nothing any more."""
     first, second = connect(), connect()
     add(first, "a")
     assert first.claim("one", lease_s=LEASE_S)
     assert second.claim("two", lease_s=60) is None
+    assert [] == second.settle_left_behind()
     time.sleep(1.5 * LEASE_S)
+    assert first.get("a").is_left
+    assert [] == first.settle_left_behind(but="a")
+    assert [("a", State.QUEUED)] == second.settle_left_behind()
+    assert not first.get("a").is_left
     taken = second.claim("two", lease_s=60)
     assert taken is not None
     assert taken.id == "a"
     assert first.beat("a", "one", PROGRESS, lease_s=60) is None
     assert not first.release("a", "one", State.DONE, PROGRESS)
     assert State.RUNNING == second.get("a").state
+
+
+def test_a_scan_that_ends_its_process_rests(store):
+    """Not after a first death, nor where tiles were recorded in between; then longer each time."""
+    add(store, "a")
+
+    def die(progress: Progress | None = None) -> None:
+        assert store.claim("dead", lease_s=60)
+        before = store.get("a").progress
+        store.beat("a", "dead", progress or before, lease_s=0.0)
+        time.sleep(0.05)
+        assert [("a", State.QUEUED)] == store.settle_left_behind()
+
+    die()
+    die(PROGRESS)
+    die()
+    assert store.claim("me", lease_s=60) is None
+    job = store.get("a")
+    assert (2, True) == (job.progress.setbacks, "2 runs in a row" in job.detail)
+    assert job.retry_at_s is not None
+    assert 0 < job.retry_at_s - time.time() <= 31
+    assert State.QUEUED == store.resume("a").state
+    assert store.claim("me", lease_s=60)
+
+
+def test_a_scan_that_nobody_runs_does_not_claim_to_be_run(store):
+    """Also where nobody can put it back, as with a full disk."""
+    add(store, "a", body={"source": "/in/a", "sink": "/out/a", "options": {}})
+    store.claim("dead", lease_s=60)
+    assert "" == describe(store.get("a"), PauseWindows(), time.time()).detail
+    store.beat("a", "dead", PROGRESS, lease_s=0.0)
+    time.sleep(0.1)
+    assert "has died" in describe(store.get("a"), PauseWindows(), time.time()).detail
 
 
 def test_a_heartbeat_keeps_a_scan_and_tells_how_far_it_is(connect):
@@ -169,6 +209,7 @@ def test_a_heartbeat_keeps_a_scan_and_tells_how_far_it_is(connect):
     for _ in range(5):
         time.sleep(0.5 * LEASE_S)
         assert first.beat("a", "one", PROGRESS, lease_s=LEASE_S)
+        assert [] == second.settle_left_behind()
         assert second.claim("two", lease_s=60) is None
     assert PROGRESS == second.get("a").progress
     assert claimed.version + 1 == second.get("a").version
@@ -188,6 +229,30 @@ def test_pause_and_resume_reach_the_owner(connect):
     assert told.wanted == "pause"
     owner.release("a", "me", State.PAUSED, PROGRESS)
     assert (State.PAUSED, None) == (client.get("a").state, client.get("a").wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "state"), [("resume", State.QUEUED), ("cancel", State.CANCELLED)]
+)
+def test_what_was_wanted_last_counts(store, change, state):
+    """Also where the owner has heard of a pause only, and stops for that."""
+    add(store, "a")
+    store.claim("me", lease_s=60)
+    store.pause("a")
+    told = store.beat("a", "me", PROGRESS, lease_s=60)
+    assert (told is not None, told and told.wanted) == (True, "pause")
+    getattr(store, change)("a")
+    assert state == store.release("a", "me", State.PAUSED, PROGRESS)
+    job = store.get("a")
+    assert (state, state is State.CANCELLED) == (job.state, job.ended_s is not None)
+
+
+def test_texts_that_a_database_cannot_hold_are_no_fault_of_it(store):
+    """A NUL in what a client sends; the list answers as to anything that it does not know."""
+    assert add(store, "a", name="lot\0 7").name.startswith("lot")
+    with pytest.raises(UnknownScan):
+        store.get("a\0")
+    assert "a" == store.listing(limit=1)[0].id
 
 
 def test_cancel_is_final_and_not_undone_by_a_pause(store):
@@ -211,15 +276,18 @@ def test_cancel_is_final_and_not_undone_by_a_pause(store):
 
 def test_what_was_wanted_of_a_dead_owner_is_done(store):
     """A scan whose owner died before it paused is paused, not run by somebody else."""
-    add(store, "a")
-    add(store, "b")
-    for _ in range(2):
+    for job_id in "abc":
+        add(store, job_id)
+    for _ in range(3):
         assert store.claim("dead", lease_s=LEASE_S)
     store.pause("a")
     store.cancel("b")
     time.sleep(1.5 * LEASE_S)
-    assert store.claim("me", lease_s=60) is None
-    assert (State.PAUSED, State.CANCELLED) == (store.get("a").state, store.get("b").state)
+    settled = {"a": State.PAUSED, "b": State.CANCELLED, "c": State.QUEUED}
+    assert settled == dict(store.settle_left_behind())
+    assert settled == {job_id: store.get(job_id).state for job_id in "abc"}
+    assert store.get("b").ended_s is not None
+    assert "c" == getattr(store.claim("me", lease_s=60), "id", None)
 
 
 def test_a_scan_that_was_set_back_rests(store):

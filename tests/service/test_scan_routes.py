@@ -1,6 +1,7 @@
 """`/scans` by an app in this process, whose engine can be held: states, refusals, attacks."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,10 @@ import numpy as np
 import pytest
 
 from service.access import hash_key
+from service.codec.npy import npy_header
 from service.pause_windows import PauseWindows
+from service.scan_jobs.database import SqliteDatabase
+from service.scan_jobs.job_store import JobStore
 from service.scan_jobs.run import JobRun, Stop
 from service.scans.work_folder import WorkFolder
 from tests.scan_api import Scans
@@ -394,6 +398,7 @@ def test_a_body_without_end_is_refused(app):
         "s3://bucket/x",
         "{root}/trap",
         "{root}/trap/inner",
+        "{root}/" + 300 * "x",
     ],
 )
 def test_places_outside_the_roots_are_refused(app, scans, root, tmp_path, place):
@@ -482,6 +487,13 @@ def test_a_source_without_tiles_fails_with_the_reason(scans, root):
     assert 404 == scans.do("nothing", "pause").status_code
 
 
+def test_a_link_to_itself_is_no_source(scans, root):
+    """Refused as any place where nothing is."""
+    (root / "loop").symlink_to(root / "loop")
+    info = scans.wait(scans.start(root / "loop", root / "out"))
+    assert ("failed", True) == (info["state"], "is no folder" in info["detail"])
+
+
 def test_an_unknown_model_fails_with_the_reason(scans, root):
     """It may be served tomorrow; today the scan says which one is missing."""
     info = scans.wait(scans.start(root / "lot", root / "out", options={"model": "nobody"}))
@@ -501,6 +513,138 @@ def test_a_full_store_is_tried_again_later(scans, root):
     (root / "out").unlink()
     scans.do(scan, "resume")
     assert "done" == scans.wait(scan)["state"]
+
+
+def wait_for_detail(scans: Scans, scan: str, said: str) -> dict[str, Any]:
+    """Wait until a scan rests and says why."""
+    deadline_s = time.monotonic() + 60
+    while said not in (info := scans.get(scan))["detail"] or info["state"] != "queued":
+        assert info["state"] not in {"done", "incomplete", "failed"}, info
+        assert time.monotonic() < deadline_s, info
+        time.sleep(0.02)
+    return info
+
+
+def test_a_source_that_is_gone_is_waited_for(app, scans, root):
+    """Not only by the run that loses it; a place without it is not a wrong source any more."""
+    write_lot(root / "big", 300)
+    hold(app)
+    scan = scans.start(root / "big", root / "out")
+    assert app.engine.started.acquire(timeout=60)
+    app.until(lambda: scans.get(scan)["tiles"] is not None)
+    (root / "big").rename(root / "away")
+    app.engine.open_gate()
+    wait_for_detail(scans, scan, "is gone")
+    scans.do(scan, "resume")
+    wait_for_detail(scans, scan, "is no folder")
+    (root / "big").mkdir()
+    scans.do(scan, "resume")
+    info = wait_for_detail(scans, scan, "is empty; it held 300 tiles")
+    assert 0 == info["tiles"]["failed"]
+    (root / "big").rmdir()
+    (root / "away").rename(root / "big")
+    scans.do(scan, "resume")
+    info = scans.wait(scan)
+    assert ("done", 300) == (info["state"], len(outputs(root / "out")))
+
+
+def test_a_sink_that_is_replaced_is_filled_anew(app, scans, root):
+    """What was written into the one before is missing there, which the end has to know."""
+    write_lot(root / "big", 300)
+    hold(app)
+    scan = scans.start(root / "big", root / "out")
+    assert app.engine.started.acquire(timeout=60)
+    app.engine.permits.release(3)
+    scans.wait_done(scan, 1)
+    (root / "out").rename(root / "before")
+    app.engine.open_gate()
+    wait_for_detail(scans, scan, "tried again at")
+    scans.do(scan, "resume")
+    info = scans.wait(scan)
+    assert ("done", 300) == (info["state"], len(outputs(root / "out")))
+    assert info["result"]["lost"] > 0
+
+
+def test_a_scan_has_not_ended_before_its_manifest_is_written(scans, root):
+    """Its journal goes with its end: nobody could write the manifest afterwards."""
+    (root / "out" / "manifest.csv" / "in-the-way").mkdir(parents=True)
+    scan = scans.start(root / "lot", root / "out")
+    info = wait_for_detail(scans, scan, "manifest.csv")
+    assert TILES == info["tiles"]["done"]
+    shutil.rmtree(root / "out" / "manifest.csv")
+    scans.do(scan, "resume")
+    info = scans.wait(scan)
+    assert ("done", f"{root / 'out'}/manifest.csv") == (info["state"], info["result"]["manifest"])
+    assert ["done"] * TILES == [row["status"] for row in manifest(root / "out" / "manifest.csv")]
+
+
+def test_a_scan_that_is_done_when_the_service_stops_has_its_manifest(start, root, tmp_path):
+    """All its tiles were under way, so that the stop finished them; nobody will run it again."""
+    app = start(max_batch_size=1)
+    scans = Scans(app.client)
+    hold(app)
+    scan = scans.start(root / "lot", root / "out")
+    app.until(lambda: _depth(app, "nightly") >= TILES - 2)
+    assert app.client.portal is not None
+    app.client.portal.call(lambda: app.lifecycle.begin_drain(0.0))
+    time.sleep(1.5)
+    app.engine.open_gate()
+    folder = tmp_path / "state" / "scans" / scan
+    app.until(lambda: (root / "out" / "manifest.csv").exists() or not folder.exists())
+    assert ["done"] * TILES == [row["status"] for row in manifest(root / "out" / "manifest.csv")]
+
+
+def test_a_full_state_folder_sets_scans_back_and_does_not_fail_them(scans, root, tmp_path):
+    """A list of lots must not be failed through in a minute while nobody looks."""
+    (tmp_path / "state" / "scans").write_bytes(b"a file where journals should be")
+    scan = scans.start(root / "lot", root / "out")
+    wait_for_detail(scans, scan, "cannot use the folder")
+    (tmp_path / "state" / "scans").unlink()
+    scans.do(scan, "resume")
+    assert "done" == scans.wait(scan)["state"]
+
+
+def test_a_listing_without_end_can_be_stopped(scans, root):
+    """An array may say that it has any number of tiles."""
+    header = npy_header("|u1", (10**12, 24, 24))
+    (root / "endless.npy").write_bytes(header)
+    scan = scans.start(root / "endless.npy", root / "out")
+    scans.wait(scan, "running")
+    time.sleep(0.5)
+    assert 202 == scans.delete(scan).status_code
+    assert "cancelled" == scans.wait(scan)["state"]
+
+
+# --- after a death ---
+
+
+def leave_running(store: JobStore, scan: str) -> None:
+    """Take a scan as a process would that dies at once."""
+    job = store.claim("dead", lease_s=1.5)
+    assert job is not None
+    assert scan == job.id
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_what_a_dead_process_has_left_is_not_called_running(
+    start, root, tmp_path, monkeypatch, is_deleted
+):
+    """Also while scans pause: it waits, or it is gone with its journal where that was wanted."""
+    windows = partial(PauseWindows, clock=lambda: 12 * 3600.0, local=time.gmtime)
+    monkeypatch.setattr("service.scan_jobs.jobs.PauseWindows", windows)
+    app = start(scan_pause="07:00-19:00")
+    scans = Scans(app.client)
+    scan = scans.start(root / "lot", root / "out")
+    store = JobStore(SqliteDatabase(tmp_path / "state" / "scans.sqlite"))
+    folder = tmp_path / "state" / "scans" / scan
+    folder.mkdir(parents=True)
+    leave_running(store, scan)
+    if is_deleted:
+        store.cancel(scan)
+    store.close()
+    info = scans.wait(scan, "cancelled" if is_deleted else "queued")
+    assert ("outputs that were finished" if is_deleted else "scans pause") in info["detail"]
+    app.until(lambda: folder.exists() is not is_deleted)
 
 
 # --- beside the line ---
@@ -575,6 +719,23 @@ def test_events_tell_every_change_until_the_end(app, scans, root):
     after = app.client.get(f"/scans/{scan}/events", headers={"last-event-id": str(ids[-1])})
     assert (204, "") == (after.status_code, after.text)
     assert 404 == app.client.get("/scans/none/events").status_code
+
+
+def test_nobody_follows_a_scan_that_was_forgotten(app, scans, root, monkeypatch):
+    """The stream ends; whoever asks again is told that there is none."""
+    monkeypatch.setattr("service.scan_routes._LOOK_EVERY_S", 0.01)
+    hold(app)
+    first = scans.start(root / "lot", root / "a")
+    second = scans.start(root / "lot", root / "b")
+    scans.wait(first, "running")
+    told: list[str] = []
+    thread = _follow(app, second, told)
+    time.sleep(0.3)
+    # In one step, so that nobody sees the end before.
+    app.jobs._store._run("DELETE FROM scans WHERE id = ?", (second,))
+    thread.join(60)
+    assert not thread.is_alive()
+    app.engine.open_gate()
 
 
 def test_no_more_follow_than_there_may_be(app, scans, root, monkeypatch):
