@@ -1,4 +1,4 @@
-"""What is done to a group of tiles: read and cut in one thread, run, encoded and written in one.
+"""What is done to a group of tiles: read and cut in one thread, run, encoded and hashed in one.
 
 A tile that travels alone costs the interpreter more in trips between threads than in work. The
 tiles of a group share them, and their files are on their way to the disk together.
@@ -75,14 +75,14 @@ class Run(NamedTuple):
 
 
 class GroupWork:
-    """Everything between a row that is pending and its outcome, but for the order of it."""
+    """Everything between a row that is pending and its picture, but for the order of it."""
 
     def __init__(self, source: Source, sink: Sink, model: Model, options: ScanOptions) -> None:
         """Prepare.
 
         Args:
             source: Where tiles come from.
-            sink: Where they go.
+            sink: Says in which type it wants them.
             model: What super-resolves them.
             options: How.
         """
@@ -120,32 +120,22 @@ class GroupWork:
                 if attempts == _ATTEMPTS or not isinstance(error, EngineFailed):
                     return _failed(loaded.tile, error, loaded.input_sha256)
 
-    def write(
-        self, unit: Sequence[PendingTile], runs: list[Run]
-    ) -> tuple[list[Outcome], list[float]]:
-        """Encode tiles and write them; in any thread.
+    def encode(self, runs: list[Run]) -> tuple[list[Computed], list[Outcome]]:
+        """Encode and hash tiles; in any thread.
 
         Args:
-            unit: All of the group.
-            runs: Those that the engine has done; emptied, so that pictures go as they are encoded.
+            runs: What the engine has done; emptied, so that pictures go as they are encoded.
 
         Returns:
-            What became of `runs`, and the seconds that each took to encode.
-
-        Raises:
-            StoreLostError: The sink takes nothing more.
+            Those that can be written, and what became of the others.
         """
-        outcomes: list[Outcome] = []
         computed: list[Computed] = []
+        failed: list[Outcome] = []
         runs.reverse()
         while runs:
             result = self._encode(runs.pop())
-            if isinstance(result, Outcome):
-                outcomes.append(result)
-            else:
-                computed.append(result)
-        encode_s = [one.answer.stages_s["encode"] for one in computed]
-        return outcomes + self._sink.write(unit, computed), encode_s
+            (computed if isinstance(result, Computed) else failed).append(result)
+        return computed, failed
 
     def _encode(self, run: Run) -> Computed | Outcome:
         loaded, inferred = run
@@ -153,10 +143,11 @@ class GroupWork:
             with self._cores:
                 started_s = time.perf_counter()
                 answer = self._model.steps.encode(loaded.prepared, inferred, started_s=started_s)
+                answer_sha256 = hashlib.sha256(answer.body).hexdigest()
         except ServiceError as error:
             return _failed(loaded.tile, error, loaded.input_sha256)
         facts = scaled(loaded.facts, self._options.scale)
-        return Computed(loaded.tile, answer, facts, loaded.input_sha256)
+        return Computed(loaded.tile, answer, answer_sha256, facts, loaded.input_sha256)
 
     def _load(self, tile: PendingTile) -> Loaded | Outcome:
         digest: str | None = None

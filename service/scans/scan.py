@@ -2,11 +2,13 @@
 
     journal.pending ──read──> engine ──encode──> sink.write ──> sink.sync ──> journal.record
 
-Tiles go in groups, see `group_work`. Look-ahead is bounded by places, each the memory of a tile's
-way to the sink; so many more may wait to be recorded, so that nobody who writes waits for a commit.
-A tile that cannot be read, computed or written is recorded and the scan goes on; a store that is
-lost ends it, and what was not recorded stays pending. Outcomes are recorded together: one fsync of
-a folder and one commit for all that came meanwhile.
+Tiles go in groups, see `group_work`. Reading, encoding and writing have threads of their own: as
+many write as the disk wants files at once, and none of them computes meanwhile. Look-ahead is
+bounded by places, each the memory of a tile's way to the sink; so many more may wait to be
+recorded, so that nobody who writes waits for a commit. A tile that cannot be read, computed or
+written is recorded and the scan goes on; a store that is lost ends it, and what was not recorded
+stays pending. Outcomes are recorded together: one fsync of a folder and one commit for all that
+came meanwhile.
 """
 
 import asyncio
@@ -18,7 +20,7 @@ from typing import Protocol, TypeVar, cast
 from service.scans.group_work import GroupWork, Loaded, Model, Run
 from service.scans.options import ScanOptions
 from service.scans.rows import Counts, Outcome, PendingTile
-from service.scans.sinks import Sink
+from service.scans.sinks import Computed, Sink
 from service.scans.sources import Source
 
 Result = TypeVar("Result")
@@ -77,8 +79,13 @@ class Scan:
         self._model = model
         self._tile_bytes = options.tile_bytes
         self._on_progress = on_progress
-        threads = max(-(-side.io_at_once // side.io_per_thread) for side in (source, sink))
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="scan")
+        self._readers = ThreadPoolExecutor(
+            -(-source.io_at_once // source.io_per_thread), thread_name_prefix="scan-read"
+        )
+        self._encoders = ThreadPoolExecutor(options.cores, thread_name_prefix="scan-encode")
+        self._writers = ThreadPoolExecutor(
+            -(-sink.io_at_once // sink.io_per_thread), thread_name_prefix="scan-write"
+        )
         # Of its own, so that a commit never waits behind the reads and writes that it is for.
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="scan-commit")
         self._look_ahead = max(options.look_ahead, 2 * sink.unit_tiles)
@@ -124,7 +131,8 @@ class Scan:
             recorder.cancel()
             await asyncio.gather(recorder, return_exceptions=True)
             # A read that waits for a lost store must not hold up those who share the event loop.
-            await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+            for threads in (self._readers, self._encoders, self._writers):
+                await asyncio.to_thread(threads.shutdown, wait=True, cancel_futures=True)
             await asyncio.to_thread(self._committer.shutdown, wait=True)
         if self._failure is not None:
             raise self._failure
@@ -179,19 +187,27 @@ class Scan:
     async def _write(self, group: list[PendingTile]) -> list[Outcome]:
         """Compute tiles and write them; raises as the parts of `GroupWork`."""
         parts = await _all(
-            self._in_thread(lambda part=part: self._work.load(part))
+            _in_thread(self._readers, lambda part=part: self._work.load(part))
             for part in _parts(group, self._source.io_per_thread)
         )
         loaded = [one for part in parts for one in part]
         results = await _all(self._work.infer(one) for one in loaded if isinstance(one, Loaded))
         failed = [one for one in (*loaded, *results) if isinstance(one, Outcome)]
         runs = [one for one in results if isinstance(one, Run)]
-        # The thread below is to hold the last reference to every picture.
+        # The threads below are to hold the last reference to every picture.
         del parts, loaded, results
-        written, encode_s = await self._in_thread(lambda: self._work.write(group, runs))
-        for seconds in encode_s:
+        computed, refused = await _in_thread(self._encoders, lambda: self._work.encode(runs))
+        for seconds in [one.answer.stages_s["encode"] for one in computed]:
             self._model.observe_encode(seconds)
-        return failed + written
+        written = await _in_thread(self._writers, lambda: self._put(group, computed))
+        return failed + refused + written
+
+    def _put(self, group: Sequence[PendingTile], computed: list[Computed]) -> list[Outcome]:
+        """Write tiles; the pictures go here, and not on the event loop."""
+        try:
+            return self._sink.write(group, computed)
+        finally:
+            computed.clear()
 
     def _open_places(self) -> None:
         self._places.open()
@@ -235,9 +251,6 @@ class Scan:
         self._sink.sync(outputs)
         self._journal.record(outcomes)
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
 
 class _Places:
     """A bounded number of places, taken several at a time in the order of asking."""
@@ -261,6 +274,10 @@ class _Places:
         """Keep nobody waiting any more: the scan ends."""
         self._is_open = True
         self._changed.set()
+
+
+async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
 async def _all(work: Iterable[Awaitable[Result]]) -> list[Result]:

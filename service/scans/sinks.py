@@ -31,18 +31,18 @@ class Computed:
     Attributes:
         tile: Which one.
         answer: Its picture.
+        answer_sha256: Of that picture, as it is encoded.
         facts: What is known of it beside, scaled.
         input_sha256: Of what was read.
     """
 
     tile: PendingTile
     answer: Answer
+    answer_sha256: str
     facts: Facts
     input_sha256: str
 
-    def outcome(
-        self, output: str, *, output_bytes: int, output_sha256: str, is_shared: bool = False
-    ) -> Outcome:
+    def outcome(self, output: str, *, output_bytes: int, is_shared: bool = False) -> Outcome:
         """Say that it was written."""
         quality, size = self.answer.quality, self.answer.pixel_size
         spent_s = sum(seconds for name, seconds in self.answer.stages_s.items() if name != "queue")
@@ -52,7 +52,7 @@ class Computed:
             input_sha256=self.input_sha256,
             output=output,
             output_bytes=output_bytes,
-            output_sha256=output_sha256,
+            output_sha256=self.answer_sha256,
             milliseconds=1e3 * spent_s,
             quality=(
                 quality.non_finite,
@@ -235,6 +235,4 @@ def _sidecar(computed: Computed) -> str:
 
 
 def _outcome(computed: Computed) -> Outcome:
-    body = computed.answer.body
-    digest = hashlib.sha256(body).hexdigest()
-    return computed.outcome(_target(computed), output_bytes=len(body), output_sha256=digest)
+    return computed.outcome(_target(computed), output_bytes=len(computed.answer.body))

@@ -181,7 +181,7 @@ class StackSink:
         for pending in unit:
             content[pending.position % SHARD_TILES] = 0
         outcomes: list[Outcome] = []
-        placed: list[tuple[Computed, str]] = []
+        placed: list[Computed] = []
         for computed in tiles:
             if computed.answer.shape != self._tile.shape:
                 outcomes.append(
@@ -194,12 +194,13 @@ class StackSink:
             pixels = np.frombuffer(computed.answer.body, np.dtype(self._tile.dtype))
             pixels = pixels.reshape(self._tile.shape)
             content[computed.tile.position % SHARD_TILES] = pixels
-            placed.append((computed, _digest(pixels)))
+            placed.append(computed)
         body = self._stack.encode(content)
         self._shards.write(name, body)
         return outcomes + [
-            computed.outcome(name, output_bytes=len(body), output_sha256=digest, is_shared=True)
-            for computed, digest in placed
+            # The picture's own digest is that of its pixels: it came as `accept` asked for.
+            computed.outcome(name, output_bytes=len(body), is_shared=True)
+            for computed in placed
         ]
 
     def sync(self, outputs: Sequence[str]) -> None:
