@@ -238,7 +238,8 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S3Server, Any]]:
         monkeypatch.setenv(name, value)
     server.come()
     # What an earlier test stored lives in this process.
-    httpx2.post(f"{server.url}/moto-api/reset", trust_env=False).raise_for_status()
+    reset = httpx2.post(f"{server.url}/moto-api/reset", trust_env=False, timeout=60)
+    reset.raise_for_status()
     bucket = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
     bucket.mkdir("fab")
     yield server, bucket

@@ -29,7 +29,8 @@ def target() -> Iterator[Target]:
     }
     with running_service(TINY_BUNDLE, settings) as running:
         yield running
-        assert httpx2.get(f"{running.url}/readyz", trust_env=False).status_code == 200
+        ready = httpx2.get(f"{running.url}/readyz", trust_env=False, timeout=60)
+        assert ready.status_code == 200
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.name)
@@ -70,7 +71,7 @@ def test_pictures_of_every_kind_are_read_by_the_service(target: Target) -> None:
     ]
     for body, headers in requests:
         answer = httpx2.post(
-            f"{target.url}/superresolve", content=body, headers=headers, trust_env=False
+            f"{target.url}/superresolve", content=body, headers=headers, trust_env=False, timeout=60
         )
         assert answer.status_code == 200, (headers, answer.text)
 
@@ -106,7 +107,7 @@ def test_recording_can_be_turned_off_from_outside() -> None:
     command = ("-m", "loadtests.recording", "off")
     with running_service(TINY_BUNDLE, {"SEMSR_ENGINE": "identity"}, command=command) as running:
         assert running.closed_loop(connections=1, seconds=0.2).requests > 0
-        metrics = httpx2.get(f"{running.url}/metrics", trust_env=False).text
+        metrics = httpx2.get(f"{running.url}/metrics", trust_env=False, timeout=60).text
     counts = [line for line in metrics.splitlines() if line.startswith("semsr_requests_total")]
     assert {line.split()[-1] for line in counts} <= {"0.0"}
 

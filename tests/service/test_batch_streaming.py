@@ -76,7 +76,7 @@ class Duplex:
 
 def metric(server: ServerProcess, name: str, labels: str = "") -> float:
     """Read one sample."""
-    text = httpx2.get(f"{server.url}/metrics", trust_env=False).text
+    text = httpx2.get(f"{server.url}/metrics", trust_env=False, timeout=60).text
     found = re.findall(rf"^{re.escape(name + labels)} (\S+)", text, re.MULTILINE)
     return float(found[0]) if found else 0.0
 
@@ -194,7 +194,8 @@ def test_a_client_that_sends_and_never_reads_is_cut_off() -> None:
             if line["path"] == "/superresolve/batch"
         ]
         assert finished["ended"] == "slow-reader"
-        assert httpx2.get(f"{server.url}/readyz", trust_env=False).status_code == 200
+        ready = httpx2.get(f"{server.url}/readyz", trust_env=False, timeout=60)
+        assert ready.status_code == 200
 
 
 @pytest.mark.parametrize("is_reset", [True, False])

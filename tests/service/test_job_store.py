@@ -15,7 +15,9 @@ from service.scan_jobs.job_store import JobStore
 from service.scans.rows import Counts
 from tests.postgres import PostgresServer, running_postgres
 
-LEASE_S = 0.3
+LEASE_S = 60.0
+# A lease, or a rest, whose end lies in the past: nobody has to wait for it, however slow he is.
+OVER_S = -1.0
 PROGRESS = Progress(counts=Counts(10, 4, 1), tiles_per_s=2.5, failures=[("a", "bad")])
 
 
@@ -150,9 +152,9 @@ def test_a_lease_that_is_not_renewed_is_anybodys(connect):
     first, second = connect(), connect()
     add(first, "a")
     assert first.claim("one", lease_s=LEASE_S)
-    assert second.claim("two", lease_s=60) is None
-    time.sleep(1.5 * LEASE_S)
-    taken = second.claim("two", lease_s=60)
+    assert second.claim("two", lease_s=LEASE_S) is None
+    assert first.beat("a", "one", Progress(), lease_s=OVER_S)
+    taken = second.claim("two", lease_s=LEASE_S)
     assert taken is not None
     assert taken.id == "a"
     assert first.beat("a", "one", PROGRESS, lease_s=60) is None
@@ -164,12 +166,12 @@ def test_a_heartbeat_keeps_a_scan_and_tells_how_far_it_is(connect):
     """As long as it beats nobody else gets it; the version grows only with news."""
     first, second = connect(), connect()
     add(first, "a")
-    claimed = first.claim("one", lease_s=LEASE_S)
+    claimed = first.claim("one", lease_s=OVER_S)
     assert claimed is not None
     for _ in range(5):
-        time.sleep(0.5 * LEASE_S)
         assert first.beat("a", "one", PROGRESS, lease_s=LEASE_S)
-        assert second.claim("two", lease_s=60) is None
+        assert second.claim("two", lease_s=LEASE_S) is None
+        assert first.beat("a", "one", PROGRESS, lease_s=OVER_S)
     assert PROGRESS == second.get("a").progress
     assert claimed.version + 1 == second.get("a").version
 
@@ -217,20 +219,21 @@ def test_what_was_wanted_of_a_dead_owner_is_done(store):
         assert store.claim("dead", lease_s=LEASE_S)
     store.pause("a")
     store.cancel("b")
-    time.sleep(1.5 * LEASE_S)
+    for job_id in ("a", "b"):
+        assert store.beat(job_id, "dead", PROGRESS, lease_s=OVER_S)
     assert store.claim("me", lease_s=60) is None
     assert (State.PAUSED, State.CANCELLED) == (store.get("a").state, store.get("b").state)
 
 
 def test_a_scan_that_was_set_back_rests(store):
     """It is not taken before its time, and its reason is kept."""
-    add(store, "a")
-    store.claim("me", lease_s=60)
-    store.release("a", "me", State.QUEUED, PROGRESS, detail="no space", retry_in_s=LEASE_S)
-    assert store.claim("me", lease_s=60) is None
+    for job_id, rest_s in (("a", 60.0), ("b", OVER_S)):
+        add(store, job_id)
+        store.claim("me", lease_s=60)
+        store.release(job_id, "me", State.QUEUED, PROGRESS, detail="no space", retry_in_s=rest_s)
     assert "no space" == store.get("a").detail
-    time.sleep(1.5 * LEASE_S)
-    assert store.claim("me", lease_s=60)
+    taken = [store.claim("me", lease_s=60) for _ in range(2)]
+    assert ["b", None] == [job and job.id for job in taken]
 
 
 def test_the_listing_is_bounded_and_goes_on_where_it_ended(store):
