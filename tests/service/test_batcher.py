@@ -50,9 +50,7 @@ async def engine_started(engine: FakeEngine) -> None:
     assert await asyncio.to_thread(engine.started.acquire, timeout=30)
 
 
-def submit_late(
-    batcher: Batcher, late: np.ndarray, after_s: float
-) -> asyncio.Future[TileResult]:
+def submit_late(batcher: Batcher, late: np.ndarray, after_s: float) -> asyncio.Future[TileResult]:
     """Queue a tile whose deadline is a moment away, and after another time.
 
     It is refused where this thread stood still in that moment; then the next moment is taken.
