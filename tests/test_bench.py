@@ -129,7 +129,8 @@ def test_bench_prints_every_ratio_without_nginx(
         return {row["name"]: row for row in json.loads(capsys.readouterr().out)}
 
     rows = bench("0.3")
-    if not rows["service, 1 connection"]["p50_ms"] > 0:
+    one, many = rows["service, 1 connection"], rows["service, 4 connections"]
+    if not (one["p50_ms"] > 0 and many["ratio"] > 0):
         rows = bench("30")  # the machine stood still in that moment
     assert {name for name in rows if name.startswith("engine alone")} == {
         "engine alone, batch 1",
