@@ -150,7 +150,9 @@ def resident_mib(pid: int) -> float:
 def test_memory_does_not_grow_with_the_length_of_a_stream() -> None:
     """2,500 tiles of 240×240: 2.3 GB of answers through a process that holds a hundredth of it."""
     tile = np.random.default_rng(0).integers(0, 256, (240, 240), dtype=np.uint8).tobytes()
-    with running_server({"SEMSR_ENGINE": "identity"}) as server:
+    # Neither side gives up the other, however long the machine takes for so much.
+    patient = {f"SEMSR_{name}_TIMEOUT_S": "900" for name in ("SEND", "BODY", "BATCH_IDLE")}
+    with running_server({"SEMSR_ENGINE": "identity", **patient}) as server:
 
         def stream(count: int) -> float:
             received, most = 0, 0.0
