@@ -51,7 +51,7 @@ class Target:
 
     def engine(self) -> str:
         """Name of the engine that it chose."""
-        return httpx2.get(f"{self.url}/model", trust_env=False).json()["engine"]
+        return httpx2.get(f"{self.url}/model", trust_env=False, timeout=60.0).json()["engine"]
 
     def stream(
         self,

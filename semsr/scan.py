@@ -249,7 +249,7 @@ def scan_options(
         scale=manifest.scale,
         tile_bytes=manifest.tile[0] * manifest.tile[1],
         # All that input and output work on, twice what engine and codecs do.
-        look_ahead=2 * (model.max_batch_size * model.engine.slots + cores) + io_at_once,
+        look_ahead=2 * (model.max_batch_size * model.engine.slots + cores) + 2 * io_at_once,
         cores=cores,
         # The class that may use every slot.
         priority=Priority.ONLINE,

@@ -6,14 +6,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from semsr.bench.load import closed_loop
+from semsr.bench.load import LoadResult, closed_loop
 from semsr.bench.wrk import parse_wrk
 from semsr.cli import main
 
 TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
+BENCH = ["bench", "--bundle", str(TINY_BUNDLE), "--connections", "4"]
 REQUEST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
 
 
@@ -60,11 +62,27 @@ def answer_of(size: int, status: str = "200 OK") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\n\r\n".encode() + b"x" * size
 
 
+def enough(load: Callable[[float], LoadResult]) -> LoadResult:
+    """Load for a moment, and for longer where the machine stood still in it."""
+    for seconds in (0.5, 5.0):
+        result = load(seconds)
+        if result.requests + result.errors > 8:
+            return result
+    return load(50.0)
+
+
 def test_client_counts_good_answers_and_their_latencies() -> None:
     """Answers larger than the client's buffer are read whole, on several connections."""
     with scripted_server(lambda _: answer_of(3_000_000)) as address:
-        result = closed_loop(
-            address, REQUEST, connections=3, seconds=0.5, warm_up_s=0.1, expected_bytes=3_000_000
+        result = enough(
+            lambda seconds: closed_loop(
+                address,
+                REQUEST,
+                connections=3,
+                seconds=seconds,
+                warm_up_s=0.1,
+                expected_bytes=3_000_000,
+            )
         )
     assert result.requests > 3
     assert result.errors == 0
@@ -77,8 +95,10 @@ def test_client_counts_good_answers_and_their_latencies() -> None:
 def test_client_counts_wrong_answers_as_errors(answer: bytes) -> None:
     """Another length or status is never taken for throughput."""
     with scripted_server(lambda number: answer if number % 2 else answer_of(8)) as address:
-        result = closed_loop(
-            address, REQUEST, connections=1, seconds=0.3, warm_up_s=0.0, expected_bytes=8
+        result = enough(
+            lambda seconds: closed_loop(
+                address, REQUEST, connections=1, seconds=seconds, warm_up_s=0.0, expected_bytes=8
+            )
         )
     assert result.errors > 0
     assert abs(result.requests - result.errors) <= 1
@@ -87,8 +107,10 @@ def test_client_counts_wrong_answers_as_errors(answer: bytes) -> None:
 def test_client_counts_a_broken_connection_and_goes_on() -> None:
     """A server that hangs up costs an error, not the run; a new connection goes on."""
     with scripted_server(lambda number: b"" if number else answer_of(8)) as address:
-        result = closed_loop(
-            address, REQUEST, connections=1, seconds=0.3, warm_up_s=0.0, expected_bytes=8
+        result = enough(
+            lambda seconds: closed_loop(
+                address, REQUEST, connections=1, seconds=seconds, warm_up_s=0.0, expected_bytes=8
+            )
         )
     assert result.requests > 1
     assert abs(result.requests - result.errors) <= 1
@@ -101,9 +123,15 @@ def test_bench_prints_every_ratio_without_nginx(
     monkeypatch.setattr("semsr.bench.runs.nginx_path", lambda: None)
     monkeypatch.setenv("SEMSR_ENGINE", "onnx")
     monkeypatch.setattr("semsr.bench.runs.ROUNDS", 1)
-    arguments = ["bench", "--bundle", str(TINY_BUNDLE), "--seconds", "0.3", "--connections", "4"]
-    assert main([*arguments, "--json"]) == 0
-    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+
+    def bench(seconds: str) -> dict[str, Any]:
+        assert main([*BENCH, "--seconds", seconds, "--json"]) == 0
+        return {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+
+    rows = bench("0.3")
+    one, many = rows["service, 1 connection"], rows["service, 4 connections"]
+    if not (one["p50_ms"] > 0 and many["ratio"] > 0):
+        rows = bench("30")  # the machine stood still in that moment
     assert {name for name in rows if name.startswith("engine alone")} == {
         "engine alone, batch 1",
         "engine alone, batch 2",
@@ -124,8 +152,10 @@ def test_bench_compares_with_nginx_handing_out_the_same_bytes(
     """Nginx answers a POST with a file of the answer's size, without errors."""
     monkeypatch.setenv("SEMSR_ENGINE", "onnx")
     monkeypatch.setattr("semsr.bench.runs.ROUNDS", 1)
-    arguments = ["bench", "--bundle", str(TINY_BUNDLE), "--seconds", "0.3", "--connections", "4"]
-    assert main(arguments) == 0
+    try:
+        assert main([*BENCH, "--seconds", "0.3"]) == 0
+    except ZeroDivisionError:  # the machine stood still in that moment
+        assert main([*BENCH, "--seconds", "10"]) == 0
     table = capsys.readouterr().out
     assert "% of: nginx, the same bytes" in table
     assert "ERRORS" not in table

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import httpx2
 import numpy as np
@@ -77,8 +79,10 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(module.time, "sleep", slept.append)
-    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    # In this module alone: other threads of the process sleep as well.
+    clock = SimpleNamespace(sleep=slept.append, monotonic=time.monotonic)
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep))
     return slept
 
 
@@ -106,7 +110,9 @@ def test_a_tile_comes_back_with_all_that_is_known_of_it(call: Callable[..., SrTi
     """Pixels, quality, what computed it, and how long it took."""
     script = Script(answer)
 
+    began_s = time.monotonic()
     sr = call(script, priority="nightly", window=(0, 4095), timeout_s=5.0)
+    elapsed_ms = 1e3 * (time.monotonic() - began_s)
 
     np.testing.assert_array_equal(sr.pixels, TILE.repeat(4, axis=0).repeat(4, axis=1))
     assert {"non-finite": 0, "saturated": 0.01, "consistency": 0.99, "consistency-worst": 0.9} == (
@@ -130,7 +136,7 @@ def test_a_tile_comes_back_with_all_that_is_known_of_it(call: Callable[..., SrTi
         headers["x-priority"],
         headers["x-window"],
     )
-    assert 4900 < float(headers["x-request-timeout-ms"]) <= 5000
+    assert 5000 - elapsed_ms - 1 <= float(headers["x-request-timeout-ms"]) <= 5000
 
 
 def test_big_endian_and_strided_tiles_are_sent_as_the_service_reads_them() -> None:
@@ -266,4 +272,4 @@ def test_the_real_service_talks_to_both_clients() -> None:
                 return await client.superresolve(TILE)
 
         assert (32, 32) == asyncio.run(run()).pixels.shape
-        assert json.loads(httpx2.get(f"{server.url}/model", trust_env=False).text)
+        assert json.loads(httpx2.get(f"{server.url}/model", trust_env=False, timeout=60).text)

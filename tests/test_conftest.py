@@ -18,12 +18,16 @@ markers =
 def run_pytest(
     folder: Path, test_files: Sequence[str], **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run pytest on some files with our conftest.py and only the SEMSR_… variables given."""
+    """Run pytest on some files with our conftest.py and only the SEMSR_… variables given.
+
+    Options that the environment has for this run are not for that one.
+    """
     (folder / "conftest.py").write_text(CONFTEST.read_text())
     (folder / "pytest.ini").write_text(MARKERS)
     for number, test_file in enumerate(test_files):
         (folder / f"test_{number}.py").write_text(test_file)
-    inherited = {name: text for name, text in os.environ.items() if not name.startswith("SEMSR_")}
+    own = ("SEMSR_", "PYTEST_ADDOPTS")
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(own)}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", str(folder)],
         env={**inherited, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment},

@@ -80,6 +80,7 @@ def test_train_export_serve_upscale(
             content=body.getvalue(),
             headers={"content-type": "image/png"},
             trust_env=False,
+            timeout=60,
         )
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "image/png"

@@ -462,7 +462,7 @@ def test_the_live_figures_move_under_load(server, visit) -> None:
     refused = int(page.locator("#live-since").inner_text().split("/")[0])
     tile = bytes(240 * 240)
     headers = {"content-type": "application/octet-stream", "x-tile-shape": "240,240"}
-    with ThreadPoolExecutor(4) as pool, httpx2.Client(trust_env=False) as client:
+    with ThreadPoolExecutor(4) as pool, httpx2.Client(trust_env=False, timeout=60) as client:
         is_over = False
 
         def load() -> None:
@@ -573,6 +573,8 @@ def test_scans_show_their_progress_and_are_paused_by_keyboard(visit, tmp_path) -
         np.save(lot / f"t{index:05d}.npy", np.zeros((240, 240), np.uint8))
     settings = {
         **SETTINGS,
+        # By the network, so that the scan lasts for minutes, however slow the browser is.
+        "SEMSR_ENGINE": "onnx",
         "SEMSR_SCAN_ROOTS": str(tmp_path / "root"),
         "SEMSR_SCAN_STATE": str(tmp_path / "state"),
     }

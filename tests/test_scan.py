@@ -435,7 +435,7 @@ def test_look_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     engine.name = "identity"
     engine.permits.release(6)  # for the warm-up: two batches of 1, 2 and 4
     engine.gate.clear()
-    most = 2 * (4 + available_cpus()) + LocalStore.io_at_once
+    most = 2 * (4 + available_cpus()) + 2 * LocalStore.io_at_once
     # Tiles are read in groups, and a group that does not fit waits.
     most -= most % LocalStore.io_per_thread
     reads = 0

@@ -2,7 +2,6 @@
 
 import os
 import random
-import socket
 import subprocess
 import sys
 import threading
@@ -233,12 +232,15 @@ class S3Server:
     """moto's S3 server in this process, which can go away and come back at the same address."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._port = 0  # any, until it has been there once
         self._server: Any = None
         self._thread: threading.Thread | None = None
+        self.come()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._port}"
 
     def come(self) -> None:
         """Begin to answer."""
@@ -246,7 +248,8 @@ class S3Server:
         from werkzeug.serving import make_server
 
         app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", self.port, app, threaded=True)
+        self._server = make_server("127.0.0.1", self._port, app, threaded=True)
+        self._port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -273,9 +276,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S3Server, Any]]:
         "NO_PROXY": "*",
     }.items():
         monkeypatch.setenv(name, value)
-    server.come()
     # What an earlier test stored lives in this process.
-    httpx2.post(f"{server.url}/moto-api/reset", trust_env=False).raise_for_status()
+    reset = httpx2.post(f"{server.url}/moto-api/reset", trust_env=False, timeout=60)
+    reset.raise_for_status()
     bucket = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
     bucket.mkdir("fab")
     yield server, bucket

@@ -170,7 +170,7 @@ def _timed(bundle: Path, turns: _Turns, *, tiles_per_s: float) -> dict[str, Any]
 
 def _requests(target: Target) -> float:
     """Requests for tiles that a service has answered."""
-    text = httpx2.get(f"{target.url}/metrics", trust_env=False).text
+    text = httpx2.get(f"{target.url}/metrics", trust_env=False, timeout=60.0).text
     name = 'semsr_requests_total{code="200",priority="online",route="/superresolve"}'
     [count] = [line.split()[-1] for line in text.splitlines() if line.startswith(name)]
     return float(count)

@@ -81,7 +81,7 @@ class _Bench:
                 for mode in self.modes
             }
             url = servers["single"].url
-            engine = httpx2.get(f"{url}/model", trust_env=False).json()["engine"]
+            engine = httpx2.get(f"{url}/model", trust_env=False, timeout=60.0).json()["engine"]
             for _ in range(ROUNDS):
                 alone.append(engine_alone(self.path, engine, self.seconds))
                 self.steps.update()

@@ -264,7 +264,7 @@ class JobRun:
         return ScanOptions(
             scale=manifest.scale,
             tile_bytes=manifest.tile[0] * manifest.tile[1],
-            look_ahead=min(places, 2 * (engines + available_cpus()) + io_at_once),
+            look_ahead=min(places, 2 * (engines + available_cpus()) + 2 * io_at_once),
             cores=available_cpus(),
             priority=Priority.NIGHTLY,
             window=request.window,

@@ -134,7 +134,10 @@ class GroupWork:
         runs.reverse()
         while runs:
             result = self._encode(runs.pop())
-            (computed if isinstance(result, Computed) else failed).append(result)
+            if isinstance(result, Computed):
+                computed.append(result)
+            else:
+                failed.append(result)
         return computed, failed
 
     def _encode(self, run: Run) -> Computed | Outcome:

@@ -140,6 +140,13 @@ def test_closed_connections_are_replaced() -> None:
 
 def test_broken_wrong_and_missing_answers_are_told_apart() -> None:
     """Each request has exactly one outcome, whatever became of it."""
+    expected = ["200", "200", "broken", "unanswered", "wrong length"]
+    # A second is too short for good answers where the machine stands still.
+    assert labels_of_five(timeout_s=1.0) == expected or labels_of_five(timeout_s=15.0) == expected
+
+
+def labels_of_five(*, timeout_s: float) -> list[str]:
+    """What becomes of five requests, of which three are not answered well."""
     silent = threading.Event()
 
     def answer(number: int) -> bytes:
@@ -148,16 +155,19 @@ def test_broken_wrong_and_missing_answers_are_told_apart() -> None:
         if number == 1:
             return b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
         if number == 2:
-            silent.wait(5.0)
+            silent.wait(5 * timeout_s)
         return GOOD
 
     with server(answer) as address:
         report = run_open_loop(
-            address, [stream(rate_per_s=10.0)], seconds=0.5, timeout_s=1.0, grace_s=10.0
+            address,
+            [stream(rate_per_s=10.0)],
+            seconds=0.5,
+            timeout_s=timeout_s,
+            grace_s=10.0 + timeout_s,
         )
         silent.set()
-    labels = sorted(outcome.label for outcome in report.outcomes)
-    assert labels == ["200", "200", "broken", "unanswered", "wrong length"]
+    return sorted(outcome.label for outcome in report.outcomes)
 
 
 def test_nobody_there_is_an_outcome_too() -> None:

@@ -12,10 +12,16 @@ from loadtests.outcomes import Outcome
 from loadtests.processes import ENGINE_MODULE, MemoryWatch, engine_pids, mean_mib, memory_mib
 from loadtests.scenarios import engine_kill
 
+# Children say when they are there: until then their memory grows.
 TREE = """
 import subprocess, sys
-code = "import sys; sys.stdin.read()"
-children = [subprocess.Popen([sys.executable, "-c", code, word]) for word in sys.argv[1:]]
+code = "import sys; print(flush=True); sys.stdin.read()"
+children = [
+    subprocess.Popen([sys.executable, "-c", code, word], stdout=subprocess.PIPE)
+    for word in sys.argv[1:]
+]
+for child in children:
+    child.stdout.readline()
 print(*[child.pid for child in children], flush=True)
 sys.stdin.read()
 for child in children:

@@ -369,6 +369,7 @@ async def test_stopping_ends_a_batch_between_tiles() -> None:
         batch = Batch(app, RAW)
         batch.body(some_tiles(2).tobytes())
         await engine_started(engine)
+        await until(lambda: sample(lifecycle, "semsr_admitted_tiles") == 3)
         lifecycle.begin_drain()
         engine.open_gate()
         entries = tar_entries(await batch.answer())

@@ -76,7 +76,7 @@ class Duplex:
 
 def metric(server: ServerProcess, name: str, labels: str = "") -> float:
     """Read one sample."""
-    text = httpx2.get(f"{server.url}/metrics", trust_env=False).text
+    text = httpx2.get(f"{server.url}/metrics", trust_env=False, timeout=60).text
     found = re.findall(rf"^{re.escape(name + labels)} (\S+)", text, re.MULTILINE)
     return float(found[0]) if found else 0.0
 
@@ -150,7 +150,9 @@ def resident_mib(pid: int) -> float:
 def test_memory_does_not_grow_with_the_length_of_a_stream() -> None:
     """2,500 tiles of 240×240: 2.3 GB of answers through a process that holds a hundredth of it."""
     tile = np.random.default_rng(0).integers(0, 256, (240, 240), dtype=np.uint8).tobytes()
-    with running_server({"SEMSR_ENGINE": "identity"}) as server:
+    # Neither side gives up the other, however long the machine takes for so much.
+    patient = {f"SEMSR_{name}_TIMEOUT_S": "900" for name in ("SEND", "BODY", "BATCH_IDLE")}
+    with running_server({"SEMSR_ENGINE": "identity", **patient}) as server:
 
         def stream(count: int) -> float:
             received, most = 0, 0.0
@@ -194,7 +196,8 @@ def test_a_client_that_sends_and_never_reads_is_cut_off() -> None:
             if line["path"] == "/superresolve/batch"
         ]
         assert finished["ended"] == "slow-reader"
-        assert httpx2.get(f"{server.url}/readyz", trust_env=False).status_code == 200
+        ready = httpx2.get(f"{server.url}/readyz", trust_env=False, timeout=60)
+        assert ready.status_code == 200
 
 
 @pytest.mark.parametrize("is_reset", [True, False])

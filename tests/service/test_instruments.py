@@ -2,7 +2,7 @@
 
 import prometheus_client as client
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.instruments import Counter, Histogram
@@ -19,6 +19,7 @@ def text(registry: client.CollectorRegistry) -> list[str]:
     return [line for line in lines if "_created" not in line]
 
 
+@settings(deadline=None)
 @given(plain=VALUES, labelled=st.dictionaries(st.text(max_size=3), VALUES, max_size=3))
 def test_the_text_is_that_of_the_client(plain: list[float], labelled: dict[str, list[float]]):
     """Values below, on and beyond the bounds, with labels that must be escaped and without."""

@@ -1,6 +1,7 @@
 """How many lines are written."""
 
 import io
+import time
 
 from service.logs import LineBudget, _Unbreakable
 
@@ -19,13 +20,15 @@ def test_lines_beyond_the_budget_are_left_out_and_counted():
 def test_a_busy_service_logs_every_failure(serve, capsys):
     """What went well is sampled, what did not is not."""
     app = serve(log_requests_per_s=1)
+    began_s = time.monotonic()
     for _ in range(4):
         assert app.post(bytes(576)).status_code == 200
+    seconds = time.monotonic() - began_s
     for _ in range(3):
         assert app.post(b"short").status_code == 422
     lines = [line for line in capsys.readouterr().out.splitlines() if "request_finished" in line]
-    # A second may end in between.
-    assert 1 <= sum("status=200" in line for line in lines) <= 2
+    # One or more seconds may end in between.
+    assert 1 <= sum("status=200" in line for line in lines) <= 2 + int(seconds)
     assert sum("status=422" in line for line in lines) == 3
 
 

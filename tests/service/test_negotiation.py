@@ -1,7 +1,7 @@
 """Which decoder reads a body and which encoder writes the answer."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.codec import DECODERS, ENCODERS
@@ -141,6 +141,7 @@ def test_endless_accept_is_a_bad_request() -> None:
         choose_answer("a/b," * 1000, PNG)
 
 
+@settings(deadline=None)
 @given(accept=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=200))
 def test_any_header_gives_an_offered_type_or_a_service_error(accept: str) -> None:
     """No header, however odd, raises anything else."""

@@ -58,9 +58,9 @@ def engines(server: ServerProcess) -> list[int]:
     return [pid for pid, module in children(server.pid).items() if module == "service.pool.engine"]
 
 
-def until(is_true: Callable[[], bool], *, seconds: float = 60) -> None:
+def until(is_true: Callable[[], bool]) -> None:
     """Wait for something to become true."""
-    deadline_s = time.monotonic() + seconds
+    deadline_s = time.monotonic() + 60
     while not is_true():
         assert time.monotonic() < deadline_s, "it never came true"
         time.sleep(0.02)
@@ -277,14 +277,28 @@ def test_a_front_end_that_hangs_is_replaced() -> None:
 
 def test_sigterm_under_load_answers_every_request() -> None:
     """Readiness turns first; what was accepted is answered; no process is left."""
-    with running_server({**POOL, "SEMSR_DRAIN_S": "1"}) as pool:
+    # Where the machine stands still for a whole drain the client comes too late: a longer one then.
+    statuses = stop_under_load(1) or stop_under_load(20)
+
+    assert set(statuses) == {200}
+
+
+def stop_under_load(drain_s: float) -> list[int]:
+    """Stop a pool that is used; returns what the client was answered, [] if it came too late."""
+    with running_server({**POOL, "SEMSR_DRAIN_S": str(drain_s)}) as pool:
         pids = list(children(pool.pid))
         tile = np.zeros((24, 24), np.uint8)
         statuses: list[int] = []
         with httpx2.Client(trust_env=False, timeout=60) as client:
             assert client.post(f"{pool.url}/superresolve", content=tile.tobytes(), headers=RAW)
+            told_s = time.monotonic()
             os.kill(pool.pid, signal.SIGTERM)
-            until(lambda: httpx2.get(f"{pool.url}/readyz", trust_env=False).status_code == 503)
+            try:
+                until(lambda: not is_ready(pool))
+            except httpx2.TransportError:
+                if time.monotonic() - told_s < drain_s:
+                    raise
+                return []
             while True:
                 try:
                     answer = client.post(
@@ -293,13 +307,17 @@ def test_sigterm_under_load_answers_every_request() -> None:
                 except httpx2.TransportError:
                     break  # the end: the address is closed
                 statuses.append(answer.status_code)
-        assert set(statuses) == {200}
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
-        until(lambda: not Path(f"/proc/{pool.pid}").exists() or _is_zombie(pool.pid))
+        until(lambda: not any(map(is_there, [*pids, pool.pid])))
+    return statuses
 
 
-def _is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+def is_there(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody has asked after has."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.parametrize(
@@ -316,7 +334,7 @@ def test_no_child_outlives_its_supervisor(number: signal.Signals, code: int) -> 
         time.sleep(1.0)
         supervisor.send_signal(number)
         assert supervisor.wait(60) == code
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    until(lambda: not any(map(is_there, pids)))
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_pool(tmp_path: Path) -> None:
@@ -467,7 +485,7 @@ def test_a_version_is_replaced_and_rolled_back_under_load(tmp_path: Path) -> Non
             answer = models.change(pool, "load", "two")
             assert answer.status_code == 200, answer.text
             assert (answer.json()["version"], answer.json()["kept"]) == (two, one)
-            until(lambda: models.served(pool) == {two}, seconds=10)
+            until(lambda: models.served(pool) == {two})
             assert len(engines(pool)) == 2
             assert first in engines(pool)
 
@@ -477,7 +495,7 @@ def test_a_version_is_replaced_and_rolled_back_under_load(tmp_path: Path) -> Non
             answer = models.change(pool, "rollback")
             assert answer.status_code == 200, answer.text
             assert (answer.json()["version"], answer.json()["kept"]) == (one, two)
-            until(lambda: models.served(pool) == {one}, seconds=10)
+            until(lambda: models.served(pool) == {one})
             assert set(engines(pool)) == both
 
             (models.paths["two"] / "model.onnx").write_bytes(b"tampered")

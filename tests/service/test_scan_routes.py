@@ -57,6 +57,20 @@ def scans(app: ServedApp) -> Scans:
     return Scans(app.client)
 
 
+@pytest.fixture
+def asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a run is asked to begin no more tiles: not before may those that wait go on."""
+    asked = threading.Event()
+    stop = JobRun.stop
+
+    def noticed_stop(run: JobRun, reason: Stop) -> None:
+        stop(run, reason)
+        asked.set()
+
+    monkeypatch.setattr(JobRun, "stop", noticed_stop)
+    return asked
+
+
 def hold(app: ServedApp) -> None:
     """Let no batch pass but by a permit; `started` counts from here on."""
     app.engine.gate.clear()
@@ -147,7 +161,7 @@ def test_options_say_how_tiles_are_read_and_written(scans, root):
 # --- pause, resume, delete ---
 
 
-def test_a_paused_scan_rests_and_goes_on_where_it_was(app, scans, root):
+def test_a_paused_scan_rests_and_goes_on_where_it_was(app, scans, root, asked_to_stop):
     """Tiles under way are finished; the rest is computed after `resume`, none twice."""
     write_lot(root / "big", 300)
     hold(app)
@@ -156,6 +170,7 @@ def test_a_paused_scan_rests_and_goes_on_where_it_was(app, scans, root):
     answer = scans.do(scan, "pause")
     assert (200, "running") == (answer.status_code, answer.json()["state"])
     assert "is being paused" in answer.json()["detail"]
+    assert asked_to_stop.wait(timeout=60)
     app.engine.open_gate()
     info = scans.wait(scan, "paused")
     assert "resume" in info["detail"]
@@ -182,7 +197,7 @@ def test_a_waiting_scan_can_be_paused_and_resumed(app, scans, root):
     scans.wait(second, "done")
 
 
-def test_a_deleted_scan_stops_and_its_outputs_stay(start, tmp_path, root):
+def test_a_deleted_scan_stops_and_its_outputs_stay(start, tmp_path, root, asked_to_stop):
     """The answer says so; the scan is listed as cancelled until it is deleted once more."""
     write_lot(root / "big", 400)
     app = start()
@@ -195,6 +210,7 @@ def test_a_deleted_scan_stops_and_its_outputs_stay(start, tmp_path, root):
     answer = scans.delete(scan)
     assert 202 == answer.status_code
     assert "is being stopped" in answer.json()["detail"]
+    assert asked_to_stop.wait(timeout=60)
     app.engine.open_gate()
     info = scans.wait(scan, "cancelled")
     assert "outputs that were finished stay in" in info["detail"]
@@ -222,20 +238,12 @@ def test_a_waiting_scan_is_deleted_at_once(app, scans, root):
     assert not (root / "b").exists()
 
 
-def test_scans_rest_in_pause_windows(start, root, monkeypatch):
+def test_scans_rest_in_pause_windows(start, root, monkeypatch, asked_to_stop):
     """A running scan stops when one begins, says until when it waits, and goes on afterwards."""
     write_lot(root / "big", 300)
     now: list[float] = [12 * 3600.0]
     windows = partial(PauseWindows, clock=lambda: now[0], local=time.gmtime)
     monkeypatch.setattr("service.scan_jobs.jobs.PauseWindows", windows)
-    asked_to_stop = threading.Event()
-    stop = JobRun.stop
-
-    def noticed_stop(run: JobRun, reason: Stop) -> None:
-        stop(run, reason)
-        asked_to_stop.set()
-
-    monkeypatch.setattr(JobRun, "stop", noticed_stop)
     app = start(scan_pause="07:00-19:00")
     scans = Scans(app.client)
     scan = scans.start(root / "big", root / "out")
@@ -754,9 +762,18 @@ def test_events_end_when_the_service_drains(app, scans, root, monkeypatch):
     hold(app)
     scan = scans.start(root / "lot", root / "out")
     scans.wait(scan, "running")
+    looks: list[str] = []
+    get = app.jobs.get
+
+    def noted_get(job_id: str) -> Any:  # noqa: ANN401 (what is awaited)
+        looks.append(job_id)
+        return get(job_id)
+
+    monkeypatch.setattr(app.jobs, "get", noted_get)
     told: list[str] = []
     thread = _follow(app, scan, told)
-    time.sleep(0.5)
+    # The first is the route's own; with the third look the first round has told everything.
+    app.until(lambda: len(looks) > 3)
     assert app.client.portal is not None
     app.client.portal.call(lambda: app.lifecycle.begin_drain(0.0))
     thread.join(60)

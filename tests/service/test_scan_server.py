@@ -121,7 +121,8 @@ def test_a_scan_survives_sigterm_and_sigkill(root, mode):
     with serving(root, mode) as server, client(server) as scans:
         scans.wait_done(scan, stopped_at + 20)
         for pid in [server.pid, *front_ends(server)]:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # they end with their supervisor
+                os.kill(pid, signal.SIGKILL)
     killed_at = counts(root, scan).done
     assert stopped_at + 20 <= killed_at < TILES
 
@@ -169,7 +170,8 @@ def test_a_scan_runs_beside_the_line_and_obeys_any_front_end(root, mode):
         assert info["tiles"]["done"] == len(outputs(root / "out"))
         deadline_s = time.monotonic() + 60
         wanted = 'semsr_scans{state="cancelled"} 1.0'
-        while wanted not in httpx2.get(f"{server.url}/metrics", trust_env=False).text:
+        metrics = f"{server.url}/metrics"
+        while wanted not in httpx2.get(metrics, trust_env=False, timeout=60).text:
             assert time.monotonic() < deadline_s
             time.sleep(0.2)
 

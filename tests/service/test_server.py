@@ -33,11 +33,20 @@ def server() -> Iterator[ServerProcess]:
         yield process
 
 
+def readiness(server: ServerProcess) -> int:
+    """Status of /readyz."""
+    return httpx2.get(f"{server.url}/readyz", trust_env=False, timeout=60).status_code
+
+
 def test_golden_tile_through_http_is_the_reference(server: ServerProcess) -> None:
     """What FP32 torch gave at export comes back over the wire, to one grey level."""
     golden = load_bundle(TINY_BUNDLE).golden()
     response = httpx2.post(
-        f"{server.url}/superresolve", content=golden.lr.tobytes(), headers=RAW, trust_env=False
+        f"{server.url}/superresolve",
+        content=golden.lr.tobytes(),
+        headers=RAW,
+        trust_env=False,
+        timeout=60,
     )
     assert response.status_code == 200, response.text
     sr = np.frombuffer(response.content, np.uint8).reshape(golden.sr.shape)
@@ -105,11 +114,11 @@ def test_large_body_after_a_small_head_is_read(server: ServerProcess) -> None:
 def test_broken_http_never_harms_the_next_client(server: ServerProcess, sent: bytes) -> None:
     """Whatever bytes come and however the connection ends, the service goes on."""
     parts = urlsplit(server.url)
-    with socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=10) as raw:
+    with socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=60) as raw:
         raw.sendall(sent)
         raw.shutdown(socket.SHUT_WR)
         raw.recv(4096)
-    assert httpx2.get(f"{server.url}/readyz", trust_env=False).status_code == 200
+    assert readiness(server) == 200
 
 
 def test_every_request_is_one_json_line_without_image_bytes(server: ServerProcess) -> None:
@@ -120,10 +129,11 @@ def test_every_request_is_one_json_line_without_image_bytes(server: ServerProces
         content=content,
         headers={**RAW, "x-request-id": "log-me"},
         trust_env=False,
+        timeout=60,
     )
     httpx2.post(
         f"{server.url}/superresolve", content=content, headers={"content-type": "image/png"},
-        trust_env=False,
+        trust_env=False, timeout=60,
     )  # fmt: skip
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     [line] = [line for line in lines if line.get("request_id") == "log-me"]
@@ -140,7 +150,15 @@ def test_sigterm_under_load_answers_every_request() -> None:
     The clients do what a load balancer does: they go on until they are told that the service is
     draining, and a little longer; none of their requests may fail.
     """
-    with running_server({**ONNX, "SEMSR_DRAIN_S": "2"}) as server:
+    # Where the machine stands still for a whole drain its clients come too late: a longer one then.
+    statuses = stop_under_load(2) or stop_under_load(60)
+
+    assert set(statuses) == {200}
+
+
+def stop_under_load(drain_s: float) -> list[int]:
+    """Stop a service under load; returns what clients were answered, [] if they came too late."""
+    with running_server({**ONNX, "SEMSR_DRAIN_S": str(drain_s)}) as server:
         statuses: list[int] = []
         turned = threading.Event()
 
@@ -159,15 +177,22 @@ def test_sigterm_under_load_answers_every_request() -> None:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             clients = [pool.submit(load) for _ in range(4)]
             while len(statuses) < 20:
-                threading.Event().wait(0.001)
+                assert not any(client.done() for client in clients)
+                time.sleep(0.001)
+            told_s = time.monotonic()
             os.kill(server.pid, signal.SIGTERM)
-            assert turned.wait(30)
-            assert httpx2.get(f"{server.url}/readyz", trust_env=False).status_code == 503
-            for client in clients:
-                client.result(60)
+            try:
+                assert turned.wait(60)
+                assert readiness(server) == 503
+                for client in clients:
+                    client.result(60)
+            except (AssertionError, httpx2.TransportError):
+                if time.monotonic() - told_s < drain_s:
+                    raise
+                return []
         _, status = os.waitpid(server.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    assert set(statuses) == {200}
+    return statuses
 
 
 def connect(server: ServerProcess) -> socket.socket:
@@ -206,7 +231,7 @@ def test_endless_head_is_cut(server: ServerProcess) -> None:
         more = bytes(64 << 20).replace(b"\0", b"a")
         with pytest.raises(ConnectionError):
             endless.sendall(more)
-    assert httpx2.get(f"{server.url}/readyz", trust_env=False).status_code == 200
+    assert readiness(server) == 200
 
 
 def test_slow_heads_and_clients_that_do_not_read_are_cut() -> None:
@@ -233,7 +258,10 @@ def test_slow_heads_and_clients_that_do_not_read_are_cut() -> None:
             deadline_s = time.monotonic() + 60
             batches = admitted = 0.0
             while (not batches or admitted) and time.monotonic() < deadline_s:
-                text = httpx2.get(f"{server.url}/metrics", trust_env=False).text
+                try:
+                    text = httpx2.get(f"{server.url}/metrics", trust_env=False, timeout=60).text
+                except httpx2.TransportError:
+                    continue  # this head was slow too
                 batches, admitted = (
                     float(re.findall(rf"^{name}(?:{{.*}})? (\S+)", text, re.MULTILINE)[0])
                     for name in ("semsr_batch_size_count", "semsr_admitted_tiles")
@@ -253,7 +281,7 @@ def test_impatient_signals_end_at_once(
     with running_server({**ONNX, "SEMSR_DRAIN_S": "300"}) as server:
         os.kill(server.pid, first)
         if second is not None:
-            while httpx2.get(f"{server.url}/readyz", trust_env=False).status_code == 200:
+            while readiness(server) == 200:
                 pass
             os.kill(server.pid, second)
         _, status = os.waitpid(server.pid, 0)

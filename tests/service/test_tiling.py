@@ -74,6 +74,7 @@ def test_kept_pixels_are_a_halo_away_from_every_inner_cut(axis: tuple[int, int, 
         assert span.keep_from < span.keep_to
 
 
+@settings(deadline=None)
 @given(axis=AXES)
 def test_windows_are_as_few_as_can_be(axis: tuple[int, int, int]) -> None:
     """A greedy walk that keeps as much as it may from each window needs as many."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -27,6 +27,7 @@ class _Brightness(DetectorNetwork):
         return (nn.functional.avg_pool2d(image, 4) * 255 - 100) / 10
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0.001, 0.999), max_size=60),
     st.integers(1, 30),

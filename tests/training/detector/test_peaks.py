@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.detector.peaks import Detection, find_peaks
@@ -60,6 +60,7 @@ def test_faint_neighbour_on_a_slope_keeps_its_own_place() -> None:
     assert not (second.box_px[0] < 44 and second.x_px < 60)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_no_two_peaks_share_a_place(seed: int) -> None:
     """In noise, peaks stay in their boxes, in the image, sorted, and the maximum is first."""
