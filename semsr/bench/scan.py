@@ -2,7 +2,7 @@
 
 The yardstick is the lower of two rates: the cores of this machine over the core time of decode,
 engine and encode of one tile, each measured alone; and the disk, taking the same files by the same
-code: as many threads, the same groups, as durable. The disk is measured before and after the scan,
+code: as many threads, the same groups, as durable. Both are measured before and after the scan,
 and the better of the two counts. The SHA-256 of both files is work that a scan promises too: a
 second yardstick counts its core time.
 """
@@ -67,11 +67,14 @@ def bench_scan(
         if lot is None:
             lot = _make_lot(folder / "lot", tiles, load_bundle(bundle).manifest.tile)
         core_ms, sha256_ms, answer = _core_times(bundle, engine, lot)
-        cores_per_s = 1e3 * available_cpus() / sum(core_ms.values())
-        hashed_per_s = 1e3 * available_cpus() / (sum(core_ms.values()) + sha256_ms)
         disk_per_s = _disk(folder / "before", answer)
         scan, memory = _scan(bundle, engine, lot, folder / "out")
         disk_per_s = max(disk_per_s, _disk(folder / "after", answer))
+        core_ms_after, sha256_ms_after, _ = _core_times(bundle, engine, lot)
+    core_ms = {name: min(ms, core_ms_after[name]) for name, ms in core_ms.items()}
+    sha256_ms = min(sha256_ms, sha256_ms_after)
+    cores_per_s = 1e3 * available_cpus() / sum(core_ms.values())
+    hashed_per_s = 1e3 * available_cpus() / (sum(core_ms.values()) + sha256_ms)
     limit, hashed_limit = min(cores_per_s, disk_per_s), min(hashed_per_s, disk_per_s)
     return [
         {"name": f"cores ({available_cpus()})", "tiles_per_s": cores_per_s, "core_ms": core_ms},
