@@ -98,7 +98,8 @@ class Batcher:
         self._scheduler: Scheduler[_Item] = Scheduler(
             costs, slots=engine.slots, max_waiting=max_queue, online_budget_s=online_budget_s
         )
-        self._work = threading.Condition()
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)
         self._closing = False
         self._failure: BaseException | None = None
         self._suspended: str | None = None
@@ -134,7 +135,7 @@ class Batcher:
 
     def oldest_batch_s(self) -> float:
         """How long the engine has worked on the batch that it began first; 0 when idle."""
-        with self._work:
+        with self._lock:
             started_s = min(self._in_flight_items.values(), default=None)
         return 0.0 if started_s is None else time.monotonic() - started_s
 
@@ -157,13 +158,13 @@ class Batcher:
         """
         self._suspended = reason
         if reason is not None:
-            with self._work:
+            with self._lock:
                 waiting = [entry.payload for entry in self._scheduler.take_all()]
             self._fail(waiting, NotReady(reason, retry_after_s=1.0))
 
     def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
         """Estimate in how many seconds what waits or is under way now will be done."""
-        with self._work:
+        with self._lock:
             return self._scheduler.drain_s(priority, time.monotonic())
 
     def check(
@@ -177,7 +178,7 @@ class Batcher:
         """
         if self.unavailable is not None:
             raise NotReady(self.unavailable)
-        with self._work:
+        with self._lock:
             refusal = self._scheduler.refusal(
                 count, priority, deadline_s=deadline_s, now_s=time.monotonic()
             )
@@ -228,7 +229,7 @@ class Batcher:
                 item.expiry = self._loop.call_later(deadline_s - now_s, self._expire, item)
         self._outstanding += len(items)
         self._idle.clear()
-        with self._work:
+        with self._lock:
             entries = self._scheduler.add(
                 items,
                 shape=(tiles[0].shape[0], tiles[0].shape[1]),
@@ -248,7 +249,7 @@ class Batcher:
             False if it does not: its batch is under way and still uses its memory, or it is done.
         """
         item = self._items.get(future)
-        with self._work:
+        with self._lock:
             if item is None or item.entry is None or not self._scheduler.discard(item.entry):
                 return False
         future.cancel()
@@ -270,7 +271,7 @@ class Batcher:
 
     def close(self) -> None:
         """Refuse new tiles, fail those that still wait, and let the threads end."""
-        with self._work:
+        with self._lock:
             self._closing = True
             abandoned = [entry.payload for entry in self._scheduler.take_all()]
             self._work.notify_all()
@@ -298,7 +299,7 @@ class Batcher:
 
     def _take_batch(self) -> Batch[_Item] | None:
         """Wait for work and take the next batch; None when closing."""
-        with self._work:
+        with self._lock:
             while not self._closing:
                 batch = self._scheduler.next_batch(time.monotonic())
                 if batch is not None:
@@ -323,7 +324,7 @@ class Batcher:
         except Exception as caught:
             error = caught
         ended_s = time.monotonic()
-        with self._work:
+        with self._lock:
             self._scheduler.finished(formed, ended_s, failed=error is not None)
             # A slot that was kept free of nightly tiles may be allowed one now.
             self._work.notify()
@@ -347,7 +348,7 @@ class Batcher:
         infer_s: float,
     ) -> None:
         batch = [entry.payload for entry in formed.entries]
-        with self._work:
+        with self._lock:
             for item in batch:
                 self._in_flight_items.pop(item, None)
         size = len(batch)
@@ -373,7 +374,7 @@ class Batcher:
 
     def _expire(self, item: _Item) -> None:
         """Runs at a tile's deadline; one that the engine already works on is left to it."""
-        with self._work:
+        with self._lock:
             if item.future.done() or item in self._in_flight_items:
                 return
             if item.entry is not None:
@@ -397,14 +398,14 @@ class Batcher:
         # The two know each other; together they would keep the picture until the collector comes.
         entry, item.entry = item.entry, None
         if future.cancelled():
-            with self._work:
+            with self._lock:
                 if entry is None or not self._scheduler.discard(entry):
                     return  # its batch is under way: the result is dropped when it comes
             self._observer.tiles_cancelled(1)
 
     def _loop_failed(self, error: BaseException) -> None:
         self._failure = error
-        with self._work:
+        with self._lock:
             waiting = [entry.payload for entry in self._scheduler.take_all()]
             abandoned = [*waiting, *self._in_flight_items]
             self._closing = True

@@ -1,12 +1,11 @@
 """The body of a request: read within limits of size and time; a client that leaves is noticed."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator
 
 from starlette.types import Receive, Scope
 
 from service.errors import BadRequest, ImageTooLarge, RequestTimeout
+from service.http_protocol import CONNECTION, Connection
 from service.settings import Settings
 from service.upscaler import Admission
 
@@ -54,30 +53,50 @@ async def read_body(
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-@contextlib.asynccontextmanager
-async def cancelled_on_disconnect(receive: Receive) -> AsyncGenerator[None]:
-    """Cancel the block when the client goes; turn that into `ClientGone`."""
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("requests are served in tasks")
-    gone = False
+class CancelledOnDisconnect:
+    """An async context manager: cancels its block when the client goes, and raises `ClientGone`.
 
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        task.cancel()
+    The connection itself says so, where the server is `service.http_protocol`: a task that waits in
+    `receive` costs a raw tile a tenth of its time, and leaves its cancelled frames to the garbage
+    collector. Other servers' `receive` is asked.
+    """
 
-    watcher = asyncio.get_running_loop().create_task(watch())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if gone and not task.uncancel():
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._connection: Connection | None = scope.get("extensions", {}).get(CONNECTION)
+        self._receive = receive
+        self._gone = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("requests are served in tasks")
+        self._task = task
+        if self._connection is not None:
+            if self._connection.is_lost:
+                raise ClientGone
+            self._connection.watch(self._cancel)
+        else:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if self._connection is not None:
+            self._connection.watch(None)
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if isinstance(error, asyncio.CancelledError) and self._gone and not self._task.uncancel():
             raise ClientGone from None
-        raise
-    finally:
-        watcher.cancel()
+
+    def _cancel(self) -> None:
+        self._gone = True
+        self._task.cancel()
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._cancel()
 
 
 def _check_size(size: int, limit: int) -> None:

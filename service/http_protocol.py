@@ -9,6 +9,7 @@ the first, small one wakes the client, which takes as long as sending a whole pi
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,10 +23,29 @@ _MAX_HELD_BYTES = 4096
 
 
 class Connection:
-    """What a request that streams needs to know of its connection, beyond ASGI."""
+    """What a request needs to know of its connection, beyond ASGI.
+
+    Attributes:
+        is_lost: Whether the server has seen its end.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self._on_lost: Callable[[], None] | None = None
+        self.is_lost = False
+
+    def watch(self, on_lost: Callable[[], None] | None) -> None:
+        """Have something called when the connection is lost; None ends that.
+
+        One at a time: a connection serves its requests one after the other.
+        """
+        self._on_lost = on_lost
+
+    def lost(self) -> None:
+        """Note that the connection is lost; called by the protocol."""
+        self.is_lost = True
+        if self._on_lost is not None:
+            self._on_lost()
 
     def is_open(self) -> bool:
         """Whether the peer is there: known also while nothing is read from it."""
@@ -120,6 +140,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
         def connection_lost(self, exc: Exception | None) -> None:
             self._end_head()
             super().connection_lost(exc)
+            self._connection.lost()
 
         def data_received(self, data: bytes) -> None:
             was_in_head = self._in_head

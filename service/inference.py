@@ -9,7 +9,7 @@ import time
 
 from starlette.types import Receive, Scope, Send
 
-from service.body import ClientGone, cancelled_on_disconnect, read_body
+from service.body import CancelledOnDisconnect, ClientGone, read_body
 from service.errors import BadRequest, UnsupportedMediaType
 from service.inference_protocol import make_answer, parse_infer
 from service.lifecycle import Lifecycle
@@ -50,7 +50,7 @@ class Inference:
                 parsed_s = time.perf_counter()
                 admission.become(request.priority)
                 facts["priority"] = request.priority
-                async with cancelled_on_disconnect(receive):
+                async with CancelledOnDisconnect(scope, receive):
                     answer = await upscaler.run_tiles(
                         request.tiles,
                         admission,

@@ -234,13 +234,14 @@ class RequestMiddleware:
         route = _route(path)
         priority = str(facts.get("priority", Priority.ONLINE))
         self._record(route, code, priority, facts.get("model"))(duration_s)
-        emit = log.debug if path in _QUIET and code == 200 else log.info
-        if code < 400 and path not in _QUIET:
+        is_quiet = path in _QUIET
+        if code < 400 and not is_quiet:
             skipped = self._lines.take()
             if skipped is None:
                 return
             if skipped:
                 facts["skipped"] = skipped
+        emit = log.debug if is_quiet and code == 200 else log.info
         emit(
             "request_finished",
             request_id=scope["state"]["request_id"],

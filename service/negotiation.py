@@ -6,6 +6,7 @@ forbids it. Among the types of the highest weight the request's own comes first,
 """
 
 import re
+from functools import lru_cache
 
 from service.codec import DECODERS, ENCODERS
 from service.errors import BadRequest, NotAcceptable, UnsupportedMediaType
@@ -46,6 +47,10 @@ _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,127}"
 _RANGE = re.compile(rf"\s*+({_WORD})/({_WORD})\s*+", re.ASCII)
 _WEIGHT = re.compile(r"[0-9]{0,3}\.?[0-9]{0,9}(?<=[0-9])", re.ASCII)
 _MAX_RANGES = 64
+# A client sends the same header with every tile, so the choice is remembered; a long header is read
+# anew, so that nobody fills the memory with them.
+_MAX_REMEMBERED = 256
+_MAX_REMEMBERED_LENGTH = 256
 # A container that Accept does not name may be used, after any that it does.
 _UNNAMED_WEIGHT = 1e-6
 
@@ -72,6 +77,8 @@ def readable_type(content_type: str | None) -> str:
         BadRequest: It is not written as a media type.
         UnsupportedMediaType: It is missing, or not a type that is read here.
     """
+    if content_type in DECODERS:
+        return content_type
     expected = ", ".join(READABLE_TYPES)
     if content_type is None or not content_type.strip():
         raise UnsupportedMediaType(f"the request has no Content-Type; expected one of {expected}")
@@ -97,6 +104,11 @@ def choose_answer(accept: str | None, request_type: str) -> str:
         BadRequest: The header cannot be read.
         NotAcceptable: It allows none of the answer types.
     """
+    is_short = accept is None or len(accept) <= _MAX_REMEMBERED_LENGTH
+    return (_remembered if is_short else _choose)(accept, request_type)
+
+
+def _choose(accept: str | None, request_type: str) -> str:
     own = request_type if request_type in ENCODERS else _DEFAULT_ANSWER
     ranges = _parse_accept(accept or "")
     if not ranges:
@@ -109,6 +121,9 @@ def choose_answer(accept: str | None, request_type: str) -> str:
             f"Accept is {(accept or '')[:120]!r}; this service answers in {', '.join(ANSWER_TYPES)}"
         )
     return best
+
+
+_remembered = lru_cache(_MAX_REMEMBERED)(_choose)
 
 
 def choose_container(accept: str | None) -> tuple[str, str | None]:

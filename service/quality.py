@@ -1,8 +1,8 @@
 """What a graph says of its own answer, from the flags of tiles to one line for a client."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,7 @@ from service.errors import EngineFailed
 NON_FINITE, SATURATED, CONSISTENCY, CONSISTENCY_WORST, RESIDUAL, DOMAIN = range(len(FLAGS))
 
 
-@dataclass(frozen=True)
-class Quality:
+class Quality(NamedTuple):
     """The flags of one image; see `export.bundle.FLAGS`.
 
     Attributes:
@@ -69,17 +68,22 @@ def of_tiles(flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
         flags: (K,) float32 of each tile, at least one.
     """
     # So few numbers are much faster in Python itself: an eighth of a raw tile's time on the loop.
-    columns = list(zip(*(tile.tolist() for tile in flags), strict=True))
+    rows = [tile.tolist() for tile in flags]
+    if len(rows) == 1:
+        non_finite, saturated, mean, worst, residual, domain_distance = rows[0]
+        return Quality(
+            non_finite, saturated, mean, worst, _judged(residual), _judged(domain_distance)
+        )
+    columns = list(zip(*rows, strict=True))
     return Quality(
         non_finite=max(columns[NON_FINITE]),
         saturated=fmean(columns[SATURATED]),
         consistency=fmean(columns[CONSISTENCY]),
         consistency_worst=min(columns[CONSISTENCY_WORST]),
-        residual=_largest(columns[RESIDUAL]),
-        domain_distance=_largest(columns[DOMAIN]),
+        residual=_judged(max(columns[RESIDUAL])),
+        domain_distance=_judged(max(columns[DOMAIN])),
     )
 
 
-def _largest(values: Sequence[float]) -> float | None:
-    largest = max(values)
-    return None if largest == NOT_JUDGED else largest
+def _judged(value: float) -> float | None:
+    return None if value == NOT_JUDGED else value

@@ -5,7 +5,8 @@ A header that is repeated keeps its first value, but for Accept, whose values ar
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from service.codec import parse_dtype, parse_shape
@@ -17,6 +18,24 @@ from service.window import Window, parse_window
 
 MULTIPART = "multipart/form-data"
 _CURL_DEFAULT = "application/x-www-form-urlencoded"
+# The headers that are read here.
+_READ = frozenset(
+    {
+        b"accept",
+        b"content-type",
+        b"x-answer-dtype",
+        b"x-pixel-size-nm",
+        b"x-priority",
+        b"x-request-timeout-ms",
+        b"x-tile-dtype",
+        b"x-tile-shape",
+        b"x-window",
+    }
+)
+# A client sends the same with every tile, so what they say is remembered; long ones are read anew,
+# so that nobody fills the memory with them.
+_MAX_REMEMBERED = 256
+_MAX_REMEMBERED_BYTES = 512
 # An hour: beyond it a client has mistyped the unit.
 _MAX_TIMEOUT_MS = 3_600_000.0
 
@@ -88,6 +107,20 @@ def parse_request(
     Raises:
         BadRequest: A header cannot be read; the message names it, its value and what was expected.
     """
+    asked = tuple(header for header in raw_headers if header[0] in _READ)
+    is_short = (
+        len(asked) <= len(_READ) and sum(len(value) for _, value in asked) <= _MAX_REMEMBERED_BYTES
+    )
+    request, timeout_s = (_remembered if is_short else _read)(asked, default_priority)
+    if timeout_s is None:
+        return request
+    return replace(request, deadline_s=time.monotonic() + timeout_s)
+
+
+def _read(
+    raw_headers: tuple[tuple[bytes, bytes], ...], default_priority: Priority
+) -> tuple[TileRequest, float | None]:
+    """Return the request, without a deadline, and the seconds that it allows; see above."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in raw_headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -107,7 +140,7 @@ def parse_request(
         )
     shape, dtype = headers.get("x-tile-shape"), headers.get("x-tile-dtype")
     window, pixel_size = headers.get("x-window"), headers.get("x-pixel-size-nm")
-    return TileRequest(
+    request = TileRequest(
         content_type=content_type,
         media_type=parse_media_type(content_type),
         accept=headers.get("accept"),
@@ -116,9 +149,13 @@ def parse_request(
         window=None if window is None else parse_window(window),
         answer_dtype=_answer_dtype(headers),
         pixel_size=None if pixel_size is None else parse_pixel_size(pixel_size),
-        deadline_s=_deadline(headers),
+        deadline_s=None,
         priority=_priority(headers, default_priority),
     )
+    return request, _timeout_s(headers)
+
+
+_remembered = lru_cache(_MAX_REMEMBERED)(_read)
 
 
 def _answer_dtype(headers: Mapping[str, str]) -> str:
@@ -135,7 +172,7 @@ def _priority(headers: Mapping[str, str], default: Priority) -> Priority:
     return Priority(value)
 
 
-def _deadline(headers: Mapping[str, str]) -> float | None:
+def _timeout_s(headers: Mapping[str, str]) -> float | None:
     value = headers.get("x-request-timeout-ms")
     if value is None:
         return None
@@ -148,4 +185,4 @@ def _deadline(headers: Mapping[str, str]) -> float | None:
             f"X-Request-Timeout-Ms is {value!r}; expected milliseconds above 0 "
             f"and at most {_MAX_TIMEOUT_MS:.0f}"
         )
-    return time.monotonic() + timeout_ms / 1e3
+    return timeout_ms / 1e3

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Scope, Send
 
-from service.body import ClientGone, cancelled_on_disconnect, read_body
+from service.body import CancelledOnDisconnect, ClientGone, read_body
 from service.image_steps import Answer
 from service.lifecycle import Lifecycle
 from service.metadata import format_pixel_size
@@ -42,7 +42,7 @@ class SuperResolve:
                 body = await read_body(scope, receive, admission, self._settings)
                 recv_s = time.perf_counter() - started_s
                 self._observe_recv(recv_s)
-                async with cancelled_on_disconnect(receive):
+                async with CancelledOnDisconnect(scope, receive):
                     answer = await upscaler.upscale(body, request, admission)
             except ClientGone:
                 return

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,7 @@ from service.scheduling.scheduler import Priority
 Tile = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class TileResult:
+class TileResult(NamedTuple):
     """One super-resolved tile and where its time went.
 
     Attributes:

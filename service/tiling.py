@@ -8,6 +8,7 @@ answer is what one large pass would have given. Pure NumPy; knows no engine.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -119,6 +120,8 @@ class TilePlan:
         return canvas.pixels
 
 
+# Images of one size come again and again; a plan is a few hundred numbers at most.
+@lru_cache(maxsize=64)
 def plan(height: int, width: int, *, tile: tuple[int, int], halo_px: int) -> TilePlan:
     """Return the fewest windows that cover an image.
 

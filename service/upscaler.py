@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -94,6 +95,16 @@ class Upscaler:
             stage: metrics.stage_duration.labels(stage).observe
             for stage in ("decode", "queue", "infer", "encode")
         }
+        self._observe_quality = [
+            histogram.labels().observe
+            for histogram in (
+                metrics.consistency,
+                metrics.consistency_worst,
+                metrics.saturated,
+                metrics.residual,
+                metrics.domain_distance,
+            )
+        ]
 
     @property
     def place_bytes(self) -> int:
@@ -170,9 +181,8 @@ class Upscaler:
             service.errors.ServiceError: Whatever is wrong with the image.
         """
         started_s = time.perf_counter()
-        return await self._run(
-            is_cheap, lambda: self.steps.cut(decode, image_type, request, started_s=started_s)
-        )
+        cut = partial(self.steps.cut, decode, image_type, request, started_s=started_s)
+        return cut() if is_cheap else await self._in_thread(cut)
 
     async def finish(self, prepared: Prepared, admission: Admission) -> Answer:
         """Run an image's tiles, put them together and encode the answer.
@@ -186,10 +196,9 @@ class Upscaler:
         """
         inferred = await self.infer(prepared, admission)
         started_s = time.perf_counter()
-        answer = await self._run(
-            prepared.plan.is_single and prepared.answer_type in CHEAP_TYPES,
-            lambda: self.steps.encode(prepared, inferred, started_s=started_s),
-        )
+        encode = partial(self.steps.encode, prepared, inferred, started_s=started_s)
+        is_cheap = prepared.plan.is_single and prepared.answer_type in CHEAP_TYPES
+        answer = encode() if is_cheap else await self._in_thread(encode)
         self.observe_encode(answer.stages_s["encode"])
         return answer
 
@@ -277,19 +286,18 @@ class Upscaler:
             # Its other flags are no numbers either, and would spoil the histograms' sums for good.
             self._metrics.non_finite.inc()
             raise
-        self._metrics.consistency.observe(quality.consistency)
-        self._metrics.consistency_worst.observe(quality.consistency_worst)
-        self._metrics.saturated.observe(quality.saturated)
+        consistency, worst, saturated, residual, domain_distance = self._observe_quality
+        consistency(quality.consistency)
+        worst(quality.consistency_worst)
+        saturated(quality.saturated)
         if quality.residual is not None:
-            self._metrics.residual.observe(quality.residual)
+            residual(quality.residual)
         if quality.domain_distance is not None:
-            self._metrics.domain_distance.observe(quality.domain_distance)
+            domain_distance(quality.domain_distance)
         return quality
 
-    async def _run(self, is_cheap: bool, work: Callable[[], Result]) -> Result:
-        """Run coding work where it belongs: cheap work here, the rest in a thread."""
-        if is_cheap:
-            return work()
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        """Run coding work that is not cheap."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 

@@ -6,10 +6,8 @@ service errors that the decoders raise themselves pass through.
 
 from collections.abc import Callable
 
-import numpy as np
-
 from service.codec.bmp_decode import decode_bmp
-from service.codec.image import DecodedImage, DecodeOptions, Pixels
+from service.codec.image import DecodedImage, DecodeOptions, Pixels, native_rows
 from service.codec.jpeg_decode import decode_jpeg
 from service.codec.jxl_encode import encode_jxl
 from service.codec.npy import decode_npy, encode_npy
@@ -130,8 +128,7 @@ def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | 
         raise ValueError(
             f"cannot encode {pixels.shape} {pixels.dtype}; expected (H, W) uint8 or 16"
         )
-    rows = np.require(pixels, pixels.dtype.newbyteorder("="), ["C"])
-    return encoder(rows, metadata)
+    return encoder(native_rows(pixels), metadata)
 
 
 def _reason(error: Exception) -> str:

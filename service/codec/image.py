@@ -1,6 +1,7 @@
 """What every decoder takes and returns, and the size check that comes before any decoding."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,17 @@ class DecodeOptions:
     shape: tuple[int, int] | None
     dtype: str | None
     max_pixels: int
+
+
+def native_rows(image: npt.NDArray[np.generic]) -> Pixels:
+    """Return the image C-contiguous, aligned, in native byte order: itself where it is all that.
+
+    Asking costs an eighth of `np.require`, which a raw tile would otherwise meet twice.
+    """
+    flags = image.flags
+    if flags.c_contiguous and flags.aligned and image.dtype.isnative:
+        return cast("Pixels", image)
+    return cast("Pixels", np.require(image, image.dtype.newbyteorder("="), ["C", "A"]))
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:

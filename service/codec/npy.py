@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from service.codec.image import DecodedImage, DecodeOptions, Pixels, check_size
+from service.codec.image import DecodedImage, DecodeOptions, Pixels, check_size, native_rows
 from service.errors import InvalidImage, UnsuitableImage
 from service.metadata import ImageMetadata
 
@@ -49,8 +49,7 @@ def decode_npy(body: memoryview, options: DecodeOptions) -> DecodedImage:
     flat = np.frombuffer(body, dtype, height * width, offset)
     image = flat.reshape((height, width), order="F" if fortran else "C")
     # No copy for what is already native, aligned and in rows.
-    pixels = np.require(image, dtype.newbyteorder("="), ["C", "A"])
-    return DecodedImage(pixels, ImageMetadata())
+    return DecodedImage(native_rows(image), ImageMetadata())
 
 
 def encode_npy(pixels: Pixels, metadata: ImageMetadata) -> bytes:

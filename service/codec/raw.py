@@ -4,16 +4,17 @@ The fast path of the service: a body becomes a view, an answer is the engine's o
 """
 
 import re
+import sys
 
 import numpy as np
 
-from service.codec.image import DecodedImage, DecodeOptions, Pixels, check_size
+from service.codec.image import DecodedImage, DecodeOptions, Pixels, check_size, native_rows
 from service.codec.sniffing import sniff
 from service.errors import BadRequest, UnsuitableImage
 from service.metadata import ImageMetadata
 
 _SHAPE = re.compile(r"\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*", re.ASCII)
-_DTYPES = {"uint8": "u1", "uint16": "<u2"}
+_DTYPES = {"uint8": np.dtype("u1"), "uint16": np.dtype("<u2")}
 
 
 def parse_shape(header: str) -> tuple[int, int]:
@@ -61,7 +62,7 @@ def decode_raw(body: memoryview, options: DecodeOptions) -> DecodedImage:
     name = parse_dtype(options.dtype or "uint8")
     height, width = options.shape
     check_size(height, width, options.max_pixels)
-    dtype = np.dtype(_DTYPES[name])
+    dtype = _DTYPES[name]
     expected_bytes = height * width * dtype.itemsize
     if len(body) != expected_bytes:
         noun = sniff(body)
@@ -72,11 +73,12 @@ def decode_raw(body: memoryview, options: DecodeOptions) -> DecodedImage:
         )
     image = np.frombuffer(body, dtype).reshape(height, width)
     # Copies only on a big-endian machine, or where the body is a view at an odd address.
-    return DecodedImage(np.require(image, dtype.newbyteorder("="), ["C", "A"]), ImageMetadata())
+    return DecodedImage(native_rows(image), ImageMetadata())
 
 
 def encode_raw(pixels: Pixels, metadata: ImageMetadata) -> memoryview:
     """Return the pixels' own memory, row by row, uint16 little-endian; metadata have no place."""
     del metadata
-    little = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
-    return np.ascontiguousarray(little).data.cast("B")
+    if sys.byteorder == "big":
+        pixels = pixels.astype(pixels.dtype.newbyteorder("<"))
+    return np.ascontiguousarray(pixels).data.cast("B")

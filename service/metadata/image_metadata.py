@@ -76,6 +76,8 @@ class ImageMetadata:
         width of the field of view stays what it was.
         """
         size = self.pixel_size
+        if size is None and not self.png_chunks and not self.tiff_texts:
+            return self  # states nothing, as raw and npy never do
         return replace(
             self._rescaled(Rescaling(x=1 / scale, y=1 / scale, count=scale)),
             pixel_size=None if size is None else size.times(1 / scale, 1 / scale),

@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from service.app import Application, create_app
+from service.http_protocol import CONNECTION, Connection
 from service.lifecycle import Lifecycle
 from service.local_models import LocalModels
 from service.settings import Settings
@@ -35,6 +39,7 @@ class Exchange:
         headers: list[tuple[bytes, bytes]] | None = None,
         *,
         last_part_waits_for: asyncio.Event | None = None,
+        has_connection: bool = False,
     ) -> None:
         self.sent: list[dict[str, Any]] = []
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -47,6 +52,10 @@ class Exchange:
             "headers": HEADERS if headers is None else headers,
             "state": {},
         }
+        self._connection: Connection | None = None
+        if has_connection:
+            self._connection = Connection(mock.create_autospec(asyncio.Transport, instance=True))
+            scope["extensions"] = {CONNECTION: self._connection}
 
         async def send(message: Any) -> None:  # noqa: ANN401
             if last_part_waits_for is not None and message.get("body") == b"":
@@ -60,7 +69,9 @@ class Exchange:
         self._incoming.put_nowait({"type": "http.request", "body": content, "more_body": more})
 
     def disconnect(self) -> None:
-        """The client closes the connection."""
+        """The client closes the connection: the server's own says so, and its `receive`."""
+        if self._connection is not None:
+            self._connection.lost()
         self._incoming.put_nowait({"type": "http.disconnect"})
 
     async def status(self) -> int | None:
@@ -109,14 +120,15 @@ async def until(condition: Any) -> None:  # noqa: ANN401
             await asyncio.sleep(0)
 
 
-async def test_client_that_leaves_takes_its_tile_out_of_the_queue() -> None:
+@pytest.mark.parametrize("has_connection", [False, True])
+async def test_client_that_leaves_takes_its_tile_out_of_the_queue(has_connection: bool) -> None:
     """A waiting tile is dropped with its client, and its place is free at once."""
     async with served(max_queue=2) as (app, engine, lifecycle):
         engine.gate.clear()
         first = Exchange(app)
         first.body(TILE)
         await engine_started(engine)
-        gone = Exchange(app)
+        gone = Exchange(app, has_connection=has_connection)
         gone.body(TILE)
         await until(lambda: sample(lifecycle, "semsr_queue_depth", priority="online") == 1)
         gone.disconnect()
@@ -132,14 +144,15 @@ async def test_client_that_leaves_takes_its_tile_out_of_the_queue() -> None:
         assert [count for count, *_ in engine.batches[-2:]] == [1, 1]
 
 
-async def test_client_that_leaves_during_its_batch_harms_nobody() -> None:
+@pytest.mark.parametrize("has_connection", [False, True])
+async def test_client_that_leaves_during_its_batch_harms_nobody(has_connection: bool) -> None:
     """The batch goes on; the neighbour in it is answered."""
     async with served() as (app, engine, lifecycle):
         engine.gate.clear()
         blocker = Exchange(app)
         blocker.body(TILE)
         await engine_started(engine)
-        gone, stays = Exchange(app), Exchange(app)
+        gone, stays = Exchange(app, has_connection=has_connection), Exchange(app)
         gone.body(TILE)
         stays.body(TILE)
         await until(lambda: sample(lifecycle, "semsr_queue_depth", priority="online") == 2)
@@ -152,6 +165,34 @@ async def test_client_that_leaves_during_its_batch_harms_nobody() -> None:
         engine.open_gate()
         assert await stays.status() == 200
         assert sample(lifecycle, "semsr_admitted_tiles") == 0
+
+
+async def test_client_that_left_right_after_its_upload_is_not_served() -> None:
+    """Nothing is run for a connection that is lost before its body has been looked at."""
+    async with served() as (app, engine, lifecycle):
+        batches = len(engine.batches)
+        exchange = Exchange(app, has_connection=True)
+        exchange.body(TILE)
+        exchange.disconnect()
+        assert await exchange.status() is None
+        assert len(engine.batches) == batches
+        assert sample(lifecycle, "semsr_admitted_tiles") == 0
+
+
+async def test_a_request_is_freed_without_the_garbage_collector() -> None:
+    """What refers to itself keeps its body until the collector comes, which costs all requests."""
+    async with served() as (app, _, _):
+        gc.disable()
+        try:
+            exchange = Exchange(app, has_connection=True)
+            exchange.body(TILE)
+            assert await exchange.status() == 200
+            task = weakref.ref(exchange.task)
+            del exchange
+            await asyncio.sleep(0)
+            assert task() is None
+        finally:
+            gc.enable()
 
 
 async def test_client_that_leaves_during_its_upload_is_forgotten() -> None:
