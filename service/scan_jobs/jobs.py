@@ -39,6 +39,8 @@ Result = TypeVar("Result")
 _MEASURE_S = 5.0
 _FORGET_EVERY_S = 3600.0
 _DAY_S = 86_400.0
+# Before that nobody has mended the list of scans.
+_MENDED_S = 60.0
 
 
 class ScanJobs:
@@ -181,7 +183,8 @@ class ScanJobs:
             log.warning("scans_unusable", error=str(error))
             raise NotReady(
                 f"the list of scans cannot be used: {error.reason}. Waiting does not help: whoever "
-                "runs this service must see to it (docs/scans.md, When something is missing)"
+                "runs this service must see to it (docs/scans.md, When something is missing)",
+                retry_after_s=_MENDED_S,
             ) from error
         except DatabaseError as error:
             log.warning("scans_unavailable", error=str(error))

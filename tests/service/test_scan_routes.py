@@ -623,7 +623,7 @@ def test_a_damaged_list_is_told_to_who_asks(start, tmp_path):
     assert 503 == answer.status_code
     assert "cannot be used: it is damaged (file is not a database)" in answer.json()["detail"]
     assert str(tmp_path) not in answer.text
-    assert "retry-after" not in answer.headers
+    assert "60" == answer.headers["retry-after"]
     assert 200 == app.client.get("/readyz").status_code
 
 
