@@ -10,6 +10,10 @@
 #   docker run --gpus all -v plans:/plans semsr:gpu bundle build-plans /opt/semsr/bundles/default
 #   docker run --read-only --gpus all -v plans:/plans:ro -p 8000:8000 semsr:gpu
 #
+# Both hold the extras that a service may need where nothing can be installed later: `scan` (object
+# stores, HDF5, Zarr, Parquet), `postgres`, `tracing`. Less, such as none, for a smaller image:
+#   docker build --build-arg SEMSR_EXTRAS= -t semsr .
+#
 # /opt/semsr/sbom.cdx.json lists the Python packages that an image holds (CycloneDX).
 #
 # The base is pinned by tag. A site that mirrors its images pins the digest:
@@ -24,9 +28,12 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 # The address of a package mirror, where there is one; empty takes pip's own.
 ARG PIP_INDEX_URL=
 ARG PIP_EXTRA_INDEX_URL=
+# Extras of pyproject.toml that have a lock and are copied below.
+ARG SEMSR_EXTRAS="scan postgres tracing"
 WORKDIR /src
 
 COPY requirements/base.txt requirements/build.txt requirements/sbom.txt requirements/
+COPY requirements/scan.txt requirements/postgres.txt requirements/tracing.txt requirements/
 RUN python -m venv --without-pip /opt/semsr \
     && python -m venv /opt/build \
     && /opt/build/bin/pip install --no-cache-dir --require-hashes --no-deps --only-binary=:all: \
@@ -34,8 +41,10 @@ RUN python -m venv --without-pip /opt/semsr \
     && python -m venv --without-pip /opt/sbom \
     && /opt/build/bin/pip --python /opt/sbom/bin/python install --no-cache-dir --require-hashes \
         --no-deps --only-binary=:all: -r requirements/sbom.txt \
-    && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir --require-hashes \
-        --no-deps --only-binary=:all: -r requirements/base.txt
+    && for lock in base ${SEMSR_EXTRAS}; do \
+        /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir --require-hashes \
+            --no-deps --only-binary=:all: -r "requirements/${lock}.txt" || exit 1; \
+    done
 
 COPY . .
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from export.bundle import Bundle
 from service.engines.identity_engine import IdentityEngine
 from service.engines.protocol import EngineError, EngineOptions, EngineOutput
+from service.scans.group_work import GroupWork, Loaded
+from service.scans.rows import Outcome, PendingTile
 from tests.scans import SCALE
 
 # Where `NotingEngine` notes what it computes; read on the workers.
@@ -49,6 +52,20 @@ def load_poisoned(name: str, bundle: Bundle, options: EngineOptions) -> Poisoned
     """Load an engine, see `service.engines.load_engine`."""
     del name, bundle, options
     return PoisonedEngine(scale=SCALE)
+
+
+def load_faulty(name: str, bundle: Bundle, options: EngineOptions) -> IdentityEngine:
+    """Load an engine into a worker whose code has a fault that one tile shows."""
+    del name, bundle, options
+    load = GroupWork.load
+
+    def faulty(self: GroupWork, tiles: Sequence[PendingTile]) -> list[Loaded | Outcome]:
+        if any(tile.position == POISON for tile in tiles):
+            raise KeyError("a fault of the code")
+        return load(self, tiles)
+
+    GroupWork.load = faulty
+    return IdentityEngine(scale=SCALE)
 
 
 def load_once(name: str, bundle: Bundle, options: EngineOptions) -> IdentityEngine:

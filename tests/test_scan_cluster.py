@@ -17,7 +17,7 @@ import pytest
 
 from semsr.cli import main
 from service.scans.errors import ScanError
-from tests.cluster_engines import LOG, POISON, load_noting, load_once, load_poisoned
+from tests.cluster_engines import LOG, POISON, load_faulty, load_noting, load_once, load_poisoned
 from tests.scans import TINY_BUNDLE, enlarged, manifest, outputs, scan, settings, write_lot
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -235,6 +235,28 @@ def test_a_tile_that_ends_its_worker_is_recorded(tmp_path: Path, cluster) -> Non
     [(name, reason)] = report.failures
     assert f"t{POISON:05d}.npy" == name
     assert "its worker ended each of 3 times" in reason
+
+
+def test_a_fault_of_a_worker_is_told_by_its_name(
+    tmp_path: Path, cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once to who watches, and in the row of the tile that shows it each time."""
+    write_lot(tmp_path / "lot", 100)
+
+    report = scan(
+        tmp_path / "lot",
+        tmp_path / "out",
+        cluster=cluster.address,
+        worker_cpus=1,
+        engine_loader=load_faulty,
+    )
+
+    assert (99, 1, None) == (report.counts.done, report.counts.failed, report.ended_by)
+    [(name, reason)] = report.failures
+    assert f"t{POISON:05d}.npy" == name
+    assert "not finished in 3 tries, a worker's fault: " in reason
+    assert "KeyError: 'a fault of the code'" in reason
+    assert 1 == capsys.readouterr().err.count("KeyError: 'a fault of the code'")
 
 
 def test_what_the_cluster_cannot_do_is_said_at_once(

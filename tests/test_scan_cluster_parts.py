@@ -16,6 +16,7 @@ from semsr.cluster.connection import WorkerSize, count_places, worker_size
 from semsr.cluster.rounds import plan_round, plan_suspects
 from semsr.cluster.scan import absolute, check_shareable
 from semsr.cluster.tables import (
+    Returned,
     from_bytes,
     outcome_table,
     outcomes_of,
@@ -37,6 +38,7 @@ from semsr.commands.options import EXIT_USAGE
 from service.engines import load_engine
 from service.engines.identity_engine import IdentityEngine
 from service.scans.errors import MissingExtraError, ScanError
+from service.scans.group_work import GroupWork, Loaded
 from service.scans.local_store import LocalStore
 from service.scans.preparation import ScanRequest
 from service.scans.rows import Outcome, PendingTile
@@ -71,10 +73,15 @@ def test_rows_travel_as_they_are() -> None:
     ]  # fmt: skip
 
     assert tiles == tiles_of(from_bytes(to_bytes(tile_table(tiles))))
-    for ended_by in (None, "n1: the disk is full"):
-        table = outcome_table(outcomes, ended_by=ended_by)
-        assert (outcomes, ended_by) == outcomes_of(from_bytes(to_bytes(table)))
-    assert ([], None) == outcomes_of(outcome_table([], ended_by=None))
+    faults = {3: "n1: KeyError: 'x'"}
+    for told in (
+        Returned(outcomes),
+        Returned(outcomes, faults),
+        Returned(outcomes, faults, "n1: the disk is full"),
+        Returned([]),
+    ):
+        table = outcome_table(told.outcomes, faults=told.faults, ended_by=told.ended_by)
+        assert told == outcomes_of(from_bytes(to_bytes(table)))
 
 
 def test_a_round_fills_every_worker_and_keeps_shards_whole() -> None:
@@ -185,19 +192,50 @@ def test_a_worker_writes_tiles_and_returns_rows(tmp_path: Path) -> None:
     worker = ScanWorker(worker_job(tmp_path))
     table = tile_table([tile(index) for index in range(20)])
 
-    outcomes, ended_by = outcomes_of(worker(table))
+    returned = outcomes_of(worker(table))
 
-    assert ended_by is None
-    assert set(range(1, 21)) == {outcome.id for outcome in outcomes}
-    assert [8] == [outcome.id for outcome in outcomes if outcome.status == "failed"]
+    assert ({}, None) == (returned.faults, returned.ended_by)
+    assert set(range(1, 21)) == {outcome.id for outcome in returned.outcomes}
+    assert [8] == [outcome.id for outcome in returned.outcomes if outcome.status == "failed"]
     for index in set(range(20)) - {7}:
         found = np.load(tmp_path / "out" / f"t{index:05d}_x4.npy")
         np.testing.assert_array_equal(enlarged(tiles[index]), found)
 
     (tmp_path / "lot").rename(tmp_path / "elsewhere")
-    outcomes, ended_by = outcomes_of(worker(table))
-    assert [] == outcomes
-    assert "lot is gone" in str(ended_by)
+    returned = outcomes_of(worker(table))
+    assert [] == returned.outcomes
+    assert "lot is gone" in str(returned.ended_by)
+
+
+def test_a_fault_of_a_worker_is_told_with_the_tiles_that_it_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no ScanError neither ends the scan nor is lost: machine, kind and words come back."""
+    pytest.importorskip("pyarrow")
+    write_lot(tmp_path / "lot", 20)
+    worker = ScanWorker(worker_job(tmp_path))
+    table = tile_table([tile(index) for index in range(20)])
+    whole = GroupWork.load
+
+    def load(self: GroupWork, tiles: Sequence[PendingTile]) -> list[Loaded | Outcome]:
+        if any(one.position == 7 for one in tiles):
+            raise KeyError("a fault")
+        return whole(self, tiles)
+
+    monkeypatch.setattr(GroupWork, "load", load)
+    returned = outcomes_of(worker(table))
+
+    done = {outcome.id for outcome in returned.outcomes}
+    assert returned.ended_by is None
+    assert 8 in returned.faults
+    assert set(range(1, 21)) == done | set(returned.faults)
+    assert not done & set(returned.faults)
+    assert {f"{socket.gethostname()}: KeyError: 'a fault'"} == set(returned.faults.values())
+    assert "in load" in capsys.readouterr().err  # the traceback, for Ray's logs
+
+    monkeypatch.undo()
+    again = outcomes_of(worker(tile_table([tile(7)])))
+    assert [(8, "done")] == [(outcome.id, outcome.status) for outcome in again.outcomes]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def _measure(bundle: Path, mode: str, settings: dict[str, str], *, turns: int) -
         with contextlib.closing(_Client(target)) as client, EngineTurns(bundle, engine) as alone:
             for _ in range(turns):
                 # The first of a turn finds cold caches, on either side.
-                engine_ms += alone.run(1 + _TILES_OF_A_TURN)[1:]
+                engine_ms += alone.run(_TILES_OF_A_TURN).times_ms
                 service_ms += [client.request_ms() for _ in range(1 + _TILES_OF_A_TURN)][1:]
     return {
         "mode": mode,

@@ -1,14 +1,17 @@
 """Online latency with and without a nightly class that saturates the engine.
 
-Online tiles arrive as a Poisson process. The two cases take turns, with the same arrivals, so that
-a machine that drifts does so for both.
+Online tiles arrive as a Poisson process. The two cases take turns, with the same arrivals and in
+either order, so that a machine that drifts does so for both; their rounds count together. How sure
+the ratios are: `loadtests.intervals`.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from export.bundle import load_bundle
+from loadtests.intervals import CONFIDENCE, needed_for_both_ends, ratio_interval
 from loadtests.machine import describe_machine
 from loadtests.open_loop import run_open_loop
 from loadtests.outcomes import Outcome, errors, percentile, unserved
@@ -32,7 +35,10 @@ _COLUMNS = [
     Column("alone_p99_ms", "alone p99, ms"),
     Column("with_p50_ms", "with nightly p50, ms"),
     Column("with_p99_ms", "with nightly p99, ms"),
+    Column("p90_ratio", "p90, times", 2),
+    Column("p90_interval", "surely between"),
     Column("p99_ratio", "p99, times", 2),
+    Column("p99_interval", "surely between"),
     Column("nightly_per_s", "nightly tiles/s"),
     Column("nightly_refusals", "nightly 503, came again"),
     Column("nightly_lost", "nightly lost"),
@@ -81,7 +87,13 @@ def run(bundle: Path, *, seconds: float, rounds: int, shares: list[float]) -> Re
         },
         _COLUMNS,
         rows,
-        ["A 99th percentile of fewer than a thousand requests rests on fewer than ten of them."],
+        [
+            f"*Surely between*: the {CONFIDENCE:.0%} interval of the ratio by order statistics "
+            "(`loadtests/intervals.py`). Its upper end needs "
+            f"{needed_for_both_ends(0.9)} requests of each case for a 90th percentile and "
+            f"{needed_for_both_ends(0.99)} for a 99th; of fewer, nothing bounds it from above (∞), "
+            "nor the yardstick, which leaves it no lower end (0)."
+        ],
     )
 
 
@@ -99,9 +111,9 @@ class _Pair:
         self._num_rounds = 0
 
     def measure(self, number: int) -> None:
-        """One round: without, then with the nightly class."""
+        """One round: without, then with the nightly class; every other one the other way round."""
         self._num_rounds += 1
-        for is_nightly in (False, True):
+        for is_nightly in (True, False) if number % 2 else (False, True):
             streams = [self._target.stream("online", rate_per_s=self._rate_per_s, seed=number)]
             if is_nightly:
                 headers = {"X-Priority": "nightly"}
@@ -136,9 +148,20 @@ class _Pair:
             "alone_p99_ms": percentile(alone, 0.99),
             "with_p50_ms": percentile(together, 0.5),
             "with_p99_ms": percentile(together, 0.99),
-            "p99_ratio": percentile(together, 0.99) / percentile(alone, 0.99),
+            **_ratio("p90", together, alone, 0.9),
+            **_ratio("p99", together, alone, 0.99),
             "nightly_per_s": served / rounds_s,
             "nightly_refusals": sum(o.is_refused for o in self._nightly_outcomes),
             "nightly_lost": self._lost,
             "other_errors": ", ".join(f"{label}: {n}" for label, n in other.items()) or "none",
         }
+
+
+def _ratio(name: str, together: list[float], alone: list[float], share: float) -> dict[str, Any]:
+    ratio, low, high = ratio_interval(together, alone, share)
+    return {
+        f"{name}_ratio": ratio,
+        f"{name}_ratio_low": low,
+        f"{name}_ratio_high": high,
+        f"{name}_interval": f"{low:.2f} and {'∞' if math.isinf(high) else f'{high:.2f}'}",
+    }

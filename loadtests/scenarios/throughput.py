@@ -12,11 +12,15 @@ _COLUMNS = [
     Column("tiles_per_s", "tiles/s"),
     Column("p50_ms", "p50, ms"),
     Column("p99_ms", "p99, ms"),
-    Column("percent", "% of yardstick"),
+    Column("percent", "% of yardstick: median"),
+    Column("low_percent", "lower quartile"),
+    Column("high_percent", "upper quartile"),
+    Column("turns", "Turns"),
     Column("yardstick", "Yardstick"),
     Column("errors", "Errors"),
     Column("mib", "MiB"),
 ]
+_PERCENTS = {"ratio": "percent", "ratio_low": "low_percent", "ratio_high": "high_percent"}
 
 
 def run(bundle: Path, *, seconds: float, connections: int) -> Result:
@@ -24,13 +28,14 @@ def run(bundle: Path, *, seconds: float, connections: int) -> Result:
 
     Args:
         bundle: What is served.
-        seconds: Length of each measurement.
+        seconds: Length of each measurement, in all turns.
         connections: Requests under way.
     """
     machine = describe_machine()
     rows = run_bench(bundle=bundle, seconds=seconds, connections=connections)
     for row in rows:
-        if "ratio" in row:
-            row["percent"] = 100 * row["ratio"]
+        for share, percent in _PERCENTS.items():
+            if share in row:
+                row[percent] = 100 * row[share]
     settings = {"bundle": bundle.name, "seconds": seconds, "connections": connections}
     return Result("throughput", machine, settings, _COLUMNS, rows)

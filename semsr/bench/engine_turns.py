@@ -1,21 +1,50 @@
-"""One engine alone, a few tiles at a time, in turns with something else.
+"""One engine alone, a few calls at a time, in turns with something else.
 
-A shared machine drifts by more than a millisecond within minutes. What is to be compared to the
-millisecond is therefore measured in turns: some tiles here, some there, again and again. The engine
-runs in a process of its own (`python -m semsr.bench.engine_turns`) that sleeps between its turns.
+A shared machine drifts by more than a tenth within minutes. What is to be compared is therefore
+measured in turns: some tiles here, some there, again and again. The engine runs in a process of its
+own (`python -m semsr.bench.engine_turns`) that sleeps between its turns.
 """
 
 import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
 
 from export.bundle import load_bundle
 from semsr.bench.engine_loop import LoopError
 from service.engines import load_engine
 from service.loading import resolve_engine
 from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class EngineTurn:
+    """What an engine did in a turn.
+
+    Attributes:
+        batch: Tiles in a call.
+        times_ms: Of each call.
+        core_ms: Processor time of a tile, summed over the cores.
+    """
+
+    batch: int
+    times_ms: list[float]
+    core_ms: float
+
+    @property
+    def tiles_per_s(self) -> float:
+        """Over all calls."""
+        return 1e3 * self.batch * len(self.times_ms) / sum(self.times_ms)
+
+    def __add__(self, other: "EngineTurn") -> "EngineTurn":
+        """Two turns as if they were one, such as those before and after something else."""
+        times_ms = [*self.times_ms, *other.times_ms]
+        core_ms = self.core_ms * len(self.times_ms) + other.core_ms * len(other.times_ms)
+        return EngineTurn(self.batch, times_ms, core_ms / len(times_ms))
 
 
 class EngineTurns:
@@ -44,8 +73,17 @@ class EngineTurns:
             self.__exit__()
             raise
 
-    def run(self, tiles: int) -> list[float]:
-        """Run single tiles, one after the other; returns the milliseconds of each.
+    @property
+    def pid(self) -> int:
+        """The engine's process."""
+        return self._child.pid
+
+    def run(self, calls: int, *, batch: int = 1) -> EngineTurn:
+        """Call the engine again and again, after a call that finds cold caches and does not count.
+
+        Args:
+            calls: That are counted, one at least.
+            batch: Tiles in each.
 
         Raises:
             LoopError: The engine's process ended.
@@ -54,7 +92,7 @@ class EngineTurns:
         if stdin is None or stdout is None or stderr is None:  # never, with PIPE
             raise LoopError("the engine's process has no pipes")
         try:
-            stdin.write(f"{tiles}\n")
+            stdin.write(f"{calls} {batch}\n")
             stdin.flush()
         except BrokenPipeError:
             pass  # it has ended; what it said last comes below
@@ -62,7 +100,7 @@ class EngineTurns:
         if not line:
             words = stderr.read().strip().splitlines()[-1:] or ["the engine's process ended"]
             raise LoopError(words[0])
-        return json.loads(line)
+        return EngineTurn(**json.loads(line))
 
     def __enter__(self) -> "EngineTurns":
         return self
@@ -78,14 +116,18 @@ def _main(bundle: str, name: str) -> None:
     name, options, _ = resolve_engine(loaded, Settings(), name=name)
     engine = load_engine(name, loaded, options)
     tile = loaded.golden().lr
-    engine.run(tile)
     for line in sys.stdin:
+        calls, batch = map(int, line.split())
+        tiles = np.repeat(tile, batch, axis=0)
+        engine.run(tiles)
         times_ms: list[float] = []
-        for _ in range(int(line)):
+        core_began_s = time.process_time()
+        for _ in range(calls):
             start_s = time.perf_counter()
-            engine.run(tile)
+            engine.run(tiles)
             times_ms.append(1e3 * (time.perf_counter() - start_s))
-        sys.stdout.write(json.dumps(times_ms) + "\n")
+        core_ms = 1e3 * (time.process_time() - core_began_s) / (calls * batch)
+        sys.stdout.write(json.dumps(asdict(EngineTurn(batch, times_ms, core_ms))) + "\n")
         sys.stdout.flush()
 
 

@@ -2,7 +2,9 @@
 
 Runs as a process of its own (`python -m semsr.bench.load`), one thread, many connections, each
 sending its next request when the last answer is complete. Answers are read into one reused buffer
-and counted; status and length of every answer are checked, the bytes are not.
+and counted; status and length of every answer are checked, the bytes are not. What counts is cut
+at answers (`Window`), so that a service of a few answers a second is measured as well as a fast
+one.
 """
 
 import json
@@ -15,6 +17,8 @@ from dataclasses import asdict, dataclass
 
 RECEIVE_BYTES = 1 << 20
 _MAX_HEAD_BYTES = 65536
+# For the answers that a window still wants after its length.
+_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class LoadResult:
         requests: Complete answers with status 200 and the expected length.
         errors: Other answers, and connections that broke.
         seconds: Length of the counted part.
-        latencies_ms: Of every counted request, ascending.
+        latencies_ms: Of the good answers, ascending; those to the first request of a connection
+            are left out, since that met a shorter queue.
     """
 
     requests: int
@@ -47,6 +52,64 @@ class LoadResult:
         ]
 
 
+class Window:
+    """The part of a load that counts: it begins with an answer and ends with one.
+
+    It begins with the first answer after the warm-up, which does not count, and ends with the first
+    one after its length that makes it a whole number of answers for each connection. So neither the
+    wait for the first answers counts nor what is under way at the end, and a service that answers
+    in batches is cut at the same place of a batch at both ends: a closed loop sees the same order
+    of answers again after as many as it has connections.
+    """
+
+    def __init__(self, *, connections: int, seconds: float, warm_up_s: float, now_s: float) -> None:
+        """Wait for the warm-up to pass.
+
+        Args:
+            connections: Requests under way at any time.
+            seconds: Shortest length.
+            warm_up_s: Before it begins.
+            now_s: Start of the load, of any clock.
+        """
+        self._connections = connections
+        self._shortest_s = seconds
+        self._warm_s = now_s + warm_up_s
+        self._began_s: float | None = None
+        self._last_s = now_s
+        self._good = self._errors = 0
+        self._latencies_s: list[float] = []
+        self.is_over = False
+
+    def add(self, now_s: float, *, latency_s: float | None, is_good: bool) -> None:
+        """Take an answer, or that a connection broke in place of one.
+
+        Args:
+            now_s: When it was complete.
+            latency_s: Since its request began; None if that is not to be counted.
+            is_good: Whether it is the right one.
+        """
+        if self._began_s is None:
+            if now_s >= self._warm_s:
+                self._began_s = now_s
+            return
+        if self.is_over:
+            return
+        self._last_s = now_s
+        self._good += is_good
+        self._errors += not is_good
+        if is_good and latency_s is not None:
+            self._latencies_s.append(latency_s)
+        is_whole = (self._good + self._errors) % self._connections == 0
+        self.is_over = is_whole and now_s >= self._began_s + self._shortest_s
+
+    def result(self, now_s: float) -> LoadResult:
+        """What it saw, also where it is not over: up to the last answer, or now without any."""
+        end_s = self._last_s if self._good + self._errors else now_s
+        began_s = self._warm_s if self._began_s is None else self._began_s
+        latencies_ms = sorted(1e3 * latency_s for latency_s in self._latencies_s)
+        return LoadResult(self._good, self._errors, end_s - began_s, latencies_ms)
+
+
 class _Connection:
     """One keep-alive connection: sends a request, reads an answer, again and again."""
 
@@ -61,6 +124,7 @@ class _Connection:
         self.status = 0
         self.length = 0
         self.started_s = 0.0
+        self.num_answers = 0
 
     def begin(self) -> None:
         """Start the next request."""
@@ -112,14 +176,14 @@ def closed_loop(
     warm_up_s: float,
     expected_bytes: int,
 ) -> LoadResult:
-    """Keep `connections` requests under way for `seconds` after a warm-up.
+    """Keep `connections` requests under way until a `Window` after the warm-up is over.
 
     Args:
         address: Host and port.
         request: The whole HTTP/1.1 request, head and body.
         connections: Requests under way at any time.
-        seconds: Counted length.
-        warm_up_s: Length before counting.
+        seconds: Shortest length of the window; a service of a few answers a second makes it longer.
+        warm_up_s: Length before it.
         expected_bytes: Body length of a good answer.
 
     Raises:
@@ -128,15 +192,18 @@ def closed_loop(
     selector = selectors.DefaultSelector()
     buffer = memoryview(bytearray(RECEIVE_BYTES))
     both = selectors.EVENT_READ | selectors.EVENT_WRITE
-    for _ in range(connections):
+
+    def connect() -> None:
         connection = _Connection(address, request)
         selector.register(connection.socket, both, connection)
         connection.begin()
-    counted_from_s = time.perf_counter() + warm_up_s
-    end_s = counted_from_s + seconds
-    latencies_s: list[float] = []
-    good = errors = 0
-    while (now_s := time.perf_counter()) < end_s:
+
+    start_s = time.perf_counter()
+    window = Window(connections=connections, seconds=seconds, warm_up_s=warm_up_s, now_s=start_s)
+    for _ in range(connections):
+        connect()
+    give_up_s = start_s + warm_up_s + seconds + _PATIENCE_S
+    while not window.is_over and time.perf_counter() < give_up_s:
         for key, events in selector.select(timeout=1.0):
             connection: _Connection = key.data
             try:
@@ -145,26 +212,24 @@ def closed_loop(
                 if not events & selectors.EVENT_READ or not connection.receive(buffer):
                     continue
             except ConnectionError:
-                errors += counted_from_s <= time.perf_counter() < end_s
+                window.add(time.perf_counter(), latency_s=None, is_good=False)
                 selector.unregister(connection.socket)
                 connection.socket.close()
-                connection = _Connection(address, request)
-                selector.register(connection.socket, both, connection)
-                connection.begin()
+                connect()
                 continue
             now_s = time.perf_counter()
-            if counted_from_s <= now_s < end_s:
-                if connection.status == 200 and connection.length == expected_bytes:
-                    good += 1
-                    latencies_s.append(now_s - connection.started_s)
-                else:
-                    errors += 1
+            connection.num_answers += 1
+            window.add(
+                now_s,
+                latency_s=now_s - connection.started_s if connection.num_answers > 1 else None,
+                is_good=connection.status == 200 and connection.length == expected_bytes,
+            )
             connection.begin()
             if connection.sent_bytes < len(connection.request):
                 selector.modify(connection.socket, both, connection)
     for key in list(selector.get_map().values()):
         key.data.socket.close()
-    return LoadResult(good, errors, seconds, sorted(1e3 * value for value in latencies_s))
+    return window.result(time.perf_counter())
 
 
 def run_load(
@@ -198,7 +263,7 @@ def run_load(
         input=request,
         stdout=subprocess.PIPE,
         check=True,
-        timeout=seconds + warm_up_s + 120,
+        timeout=seconds + warm_up_s + 2 * _PATIENCE_S,
     )
     return LoadResult(**json.loads(child.stdout))
 

@@ -22,7 +22,7 @@ def _note(row: dict[str, Any]) -> str:
     if "engine" in row:
         notes.append(str(row["engine"]))
     if "ratio" in row:
-        notes.append(f"{100 * row['ratio']:.0f} % of: {row['yardstick']}")
+        notes.append(f"{_percent(row)} of: {row['yardstick']}")
     if "codec_core_ms" in row:
         codec_ms, engine_ms = row["codec_core_ms"], row["engine_core_ms"]
         notes.append(f"{codec_ms:.1f} + {engine_ms:.1f} ms of a core a tile")
@@ -38,3 +38,11 @@ def _note(row: dict[str, Any]) -> str:
     if row.get("errors"):
         notes.append(f"{row['errors']} ERRORS")
     return "; ".join(notes)
+
+
+def _percent(row: dict[str, Any]) -> str:
+    """A ratio, and the quartiles of its turns where it has them."""
+    text = f"{100 * row['ratio']:.0f} %"
+    if "ratio_low" not in row:
+        return text
+    return f"{text} ({100 * row['ratio_low']:.0f} to {100 * row['ratio_high']:.0f})"

@@ -1,16 +1,20 @@
 """Hands pending tiles out to a cluster and records what comes back.
 
 It goes in rounds, each an execution of Ray Data: pending tiles go out in tables, their rows come
-back and are recorded as they come. What does not come back was lost with its worker. It is pending
-still, and a careful round tries it again; a tile that is lost alone too is recorded as failed.
+back and are recorded as they come. What does not come back was lost with its worker, or the worker
+says what kept it from finishing. It is pending still, and a careful round tries it again; a tile
+that is lost alone too is recorded as failed.
 """
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
 from typing import Any
+
+from tqdm import tqdm
 
 from semsr.cluster.conductor import Conductor, Pool, Progress
 from semsr.cluster.connection import WorkerSize, count_places
@@ -31,6 +35,8 @@ _LONGEST_SILENCE_S = 900.0
 _LOOK_AROUND_S = 5.0
 # Conductors that may be lost, with the machines that they are on, before anything comes.
 _MOST_CONDUCTORS = 5
+# Faults of workers that are told at once; of many, one is mostly enough.
+_SHOWN_FAULTS = 10
 # Ray gives the machine that everything depends on this resource.
 _HEAD = {"node:__internal_head__": 0.001}
 
@@ -68,6 +74,8 @@ class ClusterRun:
         self._tile_bytes = tile_bytes
         self._on_progress = on_progress
         self._losses: dict[int, int] = {}
+        self._faults: dict[int, str] = {}
+        self._shown_faults: set[str] = set()
         self._stopping = threading.Event()
         self._conductor: Any = None
         self._conductors_lost = 0
@@ -147,14 +155,16 @@ class ClusterRun:
             ScanError: A worker or all of Ray Data cannot go on, or nothing has come for too long.
         """
         for content in progress.tables:
-            outcomes, ended_by = outcomes_of(from_bytes(content))
+            returned = outcomes_of(from_bytes(content))
             # Their outputs are durable: workers see to it before they answer.
-            self._note(outcomes)
-            missing.difference_update(outcome.id for outcome in outcomes)
-            for outcome in outcomes:
+            self._note(returned.outcomes)
+            missing.difference_update(outcome.id for outcome in returned.outcomes)
+            for outcome in returned.outcomes:
                 self._losses.pop(outcome.id, None)
-            if ended_by is not None:
-                raise ScanError(ended_by)
+                self._faults.pop(outcome.id, None)
+            self._note_faults(returned.faults)
+            if returned.ended_by is not None:
+                raise ScanError(returned.ended_by)
         if progress.error is not None:
             raise ScanError(f"the cluster cannot go on: {progress.error}")
         now_s = time.monotonic()
@@ -168,6 +178,15 @@ class ClusterRun:
                 self._roomy_s = now_s
             self._check_room()
 
+    def _note_faults(self, faults: dict[int, str]) -> None:
+        """Remember why tiles did not come back, and tell people what they have not been told."""
+        self._faults |= faults
+        for fault in dict.fromkeys(faults.values()):
+            if fault not in self._shown_faults and len(self._shown_faults) < _SHOWN_FAULTS:
+                self._shown_faults.add(fault)
+                # Above the bar, where there is one.
+                tqdm.write(f"a worker's fault, its tiles are tried again: {fault}", file=sys.stderr)
+
     def _note_losses(self, lost: set[int]) -> None:
         """Count what did not come back; what was lost too often is recorded as failed."""
         given_up: list[Outcome] = []
@@ -175,10 +194,14 @@ class ClusterRun:
             self._losses[tile_id] = self._losses.get(tile_id, 0) + 1
             if self._losses[tile_id] >= MOST_LOSSES:
                 del self._losses[tile_id]
-                reason = (
-                    f"its worker ended each of {MOST_LOSSES} times that it was tried: a crash, "
-                    "a hang, too little memory, or a lost machine; Ray's logs may say which"
-                )
+                fault = self._faults.pop(tile_id, None)
+                if fault is not None:
+                    reason = f"not finished in {MOST_LOSSES} tries, a worker's fault: {fault}"
+                else:
+                    reason = (
+                        f"its worker ended each of {MOST_LOSSES} times that it was tried: a crash, "
+                        "a hang, too little memory, or a lost machine; Ray's logs may say which"
+                    )
                 given_up.append(Outcome(tile_id, "failed", error=reason))
         self._note(given_up)
 

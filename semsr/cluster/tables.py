@@ -1,6 +1,7 @@
 """Pending tiles and outcomes as Arrow tables: what travels between the machines, and no more."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.scans.extras import load_extra
@@ -34,8 +35,25 @@ _OUTCOME_COLUMNS = {
     "metadata": "string",
     "is_shared": "bool_",
 }
-# A row that is no tile: the worker cannot go on, and `error` says why.
+# Rows that are no outcomes. The worker cannot go on, and `error` says why:
 ENDED = "ended"
+# The tile is pending still because of what is told in `error`.
+FAULTY = "faulty"
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What a worker says of a table of tiles.
+
+    Attributes:
+        outcomes: Of the tiles that it has finished.
+        faults: Why it has not finished others, by row of the tile: what no worker should run into.
+        ended_by: Why it cannot go on, or None.
+    """
+
+    outcomes: list[Outcome]
+    faults: dict[int, str] = field(default_factory=dict[int, str])
+    ended_by: str | None = None
 
 
 def arrow() -> Any:
@@ -80,8 +98,13 @@ def tiles_of(table: Any) -> list[PendingTile]:
     ]
 
 
-def outcome_table(outcomes: Sequence[Outcome], *, ended_by: str | None) -> Any:
-    """Lay outcomes out as a table, and what ended the worker's work before its end."""
+def outcome_table(
+    outcomes: Sequence[Outcome],
+    *,
+    faults: Mapping[int, str] | None = None,
+    ended_by: str | None = None,
+) -> Any:
+    """Lay out as a table what `Returned` describes."""
     rows: list[tuple[Any, ...]] = [
         (
             outcome.id, outcome.status, outcome.error, outcome.input_sha256, outcome.output,
@@ -91,18 +114,24 @@ def outcome_table(outcomes: Sequence[Outcome], *, ended_by: str | None) -> Any:
         )
         for outcome in outcomes
     ]  # fmt: skip
+    empty = (None,) * (len(_OUTCOME_COLUMNS) - 3)
+    rows += [(tile_id, FAULTY, fault, *empty) for tile_id, fault in (faults or {}).items()]
     if ended_by is not None:
-        rows.append((-1, ENDED, ended_by, *(None,) * (len(_OUTCOME_COLUMNS) - 3)))
+        rows.append((-1, ENDED, ended_by, *empty))
     return _table(rows, _OUTCOME_COLUMNS)
 
 
-def outcomes_of(table: Any) -> tuple[list[Outcome], str | None]:
+def outcomes_of(table: Any) -> Returned:
     """Read `outcome_table`."""
     outcomes: list[Outcome] = []
+    faults: dict[int, str] = {}
     ended_by: str | None = None
     for row in table.to_pylist():
         if row["status"] == ENDED:
             ended_by = row["error"]
+            continue
+        if row["status"] == FAULTY:
+            faults[row["id"]] = row["error"]
             continue
         quality = tuple(row[name] for name in QUALITY_FIELDS)
         size = (row["pixel_size_x_nm"], row["pixel_size_y_nm"])
@@ -122,7 +151,7 @@ def outcomes_of(table: Any) -> tuple[list[Outcome], str | None]:
                 is_shared=row["is_shared"],
             )
         )
-    return outcomes, ended_by
+    return Returned(outcomes, faults, ended_by)
 
 
 def to_bytes(table: Any) -> bytes:

@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import socket
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +187,7 @@ class ScanWorker:
             table: See `tables.tile_table`.
 
         Returns:
-            See `tables.outcome_table`. Tiles without a row were not finished.
+            See `tables.Returned`. Tiles without a row were not finished.
         """
         tiles = tiles_of(table)
         return asyncio.run_coroutine_threadsafe(self._compute(tiles), self._loop).result()
@@ -201,12 +202,18 @@ class ScanWorker:
             self._room,
             scan_options(self._request, self._model, cores=self._cores, io_at_once=io_at_once),
         )
-        ended_by: str | None = None
         try:
             await scan.run()
         except ScanError as error:
-            ended_by = f"{socket.gethostname()}: {error}"
-        return outcome_table(block.outcomes, ended_by=ended_by)
+            return outcome_table(block.outcomes, ended_by=f"{socket.gethostname()}: {error}")
+        except Exception as error:
+            # A fault of the code, or of what it runs on: the tiles are tried again, and it is told.
+            traceback.print_exc()  # for Ray's logs
+            fault = f"{socket.gethostname()}: {type(error).__name__}: {error}"
+            done = {outcome.id for outcome in block.outcomes}
+            faults = {tile.id: fault for tile in tiles if tile.id not in done}
+            return outcome_table(block.outcomes, faults=faults)
+        return outcome_table(block.outcomes)
 
     async def _start(self, settings: Settings) -> EngineRoom:
         room = EngineRoom(self._model, settings)

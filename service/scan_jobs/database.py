@@ -24,6 +24,18 @@ class DatabaseError(Exception):
     """The database does not answer, or answers something that was not expected."""
 
 
+class UnusableDatabaseError(DatabaseError):
+    """It answers something that no time mends: somebody must see to it.
+
+    Attributes:
+        reason: Without its place, which is not for clients.
+    """
+
+    def __init__(self, reason: str, *, place: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.reason = reason
+
+
 class Database(Protocol):
     """Runs statements, each in a transaction of its own; safe for threads."""
 
@@ -71,7 +83,7 @@ class SqliteDatabase:
             except sqlite3.IntegrityError as error:
                 raise TakenError(str(error)) from error
             except (sqlite3.Error, OSError) as error:
-                raise DatabaseError(f"{self._path}: {error}") from error
+                raise self._trouble(error) from error
 
     def set_up(self, statements: Sequence[str]) -> None:
         """See `Database`."""
@@ -80,7 +92,7 @@ class SqliteDatabase:
                 script = ";\n".join(statements)
                 self._connected().executescript(f"BEGIN IMMEDIATE;\n{script};\nCOMMIT;")
             except (sqlite3.Error, OSError) as error:
-                raise DatabaseError(f"{self._path}: {error}") from error
+                raise self._trouble(error) from error
 
     def close(self) -> None:
         """See `Database`."""
@@ -88,6 +100,13 @@ class SqliteDatabase:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    def _trouble(self, error: sqlite3.Error | OSError) -> DatabaseError:
+        # The low byte is the kind, the others say more.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            return UnusableDatabaseError(f"it is damaged ({error})", place=str(self._path))
+        return DatabaseError(f"{self._path}: {error}")
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:

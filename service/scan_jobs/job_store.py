@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from service.errors import ScanConflict, UnknownScan, UnsuitableScan
-from service.scan_jobs.database import Database, DatabaseError, Row, TakenError
+from service.scan_jobs.database import Database, Row, TakenError, UnusableDatabaseError
 from service.scan_jobs.job import ACTIVE, RESUMABLE, Job, Progress, State, setback_pause_s
 from service.scan_jobs.job_rows import COLUMNS, FORMAT_VERSION, SCHEMA, read_row
 
@@ -340,8 +340,8 @@ class JobStore:
             self._database.set_up(SCHEMA)
             [(version,)] = self._database.run("SELECT max(version) FROM scan_format")
             if version != FORMAT_VERSION:
-                raise DatabaseError(
-                    f"the list of scans has format {version}; expected {FORMAT_VERSION}"
+                raise UnusableDatabaseError(
+                    f"it has format {version}; expected {FORMAT_VERSION}", place="the list of scans"
                 )
             self._is_set_up = True
         return self._database.run(statement, values)

@@ -17,7 +17,13 @@ from service.errors import NotReady
 from service.lifecycle import Lifecycle
 from service.pause_windows import PauseWindows
 from service.scan_jobs.body import ScanBody, checked_request
-from service.scan_jobs.database import Database, DatabaseError, PostgresDatabase, SqliteDatabase
+from service.scan_jobs.database import (
+    Database,
+    DatabaseError,
+    PostgresDatabase,
+    SqliteDatabase,
+    UnusableDatabaseError,
+)
 from service.scan_jobs.figures import Figures
 from service.scan_jobs.job import Job, State
 from service.scan_jobs.job_store import JobStore
@@ -33,6 +39,8 @@ Result = TypeVar("Result")
 _MEASURE_S = 5.0
 _FORGET_EVERY_S = 3600.0
 _DAY_S = 86_400.0
+# Before that nobody has mended the list of scans.
+_MENDED_S = 60.0
 
 
 class ScanJobs:
@@ -166,11 +174,18 @@ class ScanJobs:
         """Ask the list of scans something for a client.
 
         Raises:
-            NotReady: The database does not answer.
+            NotReady: The database does not answer, or what it answers is of no use.
             ServiceError: What the list says.
         """
         try:
             return await asyncio.to_thread(question)
+        except UnusableDatabaseError as error:
+            log.warning("scans_unusable", error=str(error))
+            raise NotReady(
+                f"the list of scans cannot be used: {error.reason}. Waiting does not help: whoever "
+                "runs this service must see to it (docs/scans.md, When something is missing)",
+                retry_after_s=_MENDED_S,
+            ) from error
         except DatabaseError as error:
             log.warning("scans_unavailable", error=str(error))
             raise NotReady(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,11 @@ class Stage:
         """Return what its ENV instructions set."""
         text = " ".join(text for name, text in self.steps if name == "ENV")
         return dict(re.findall(r"(\w+)=(\S+)", text))
+
+    def arguments(self) -> dict[str, str]:
+        """Return what its ARG instructions set unless the build is told otherwise."""
+        words = [shlex.split(text)[0] for name, text in self.steps if name == "ARG"]
+        return {name: value for name, _, value in (word.partition("=") for word in words) if value}
 
 
 def read_stages() -> dict[str, Stage]:
@@ -100,7 +106,9 @@ def build(stage: Stage, folder: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, target)
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment |= stage.variables() | {"PATH": f"{sys.base_prefix}/bin:{os.defpath}"}
+    environment |= (
+        stage.arguments() | stage.variables() | {"PATH": f"{sys.base_prefix}/bin:{os.defpath}"}
+    )
     for name, text in stage.steps:
         if name == "RUN":
             result = run_in_sandbox(

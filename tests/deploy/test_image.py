@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,29 @@ def test_the_context_holds_what_is_copied() -> None:
     assert [] == [name for name in files if name.startswith(("tests/", ".venv", "docs/"))]
 
 
+def test_the_extras_of_the_image_are_those_that_serve() -> None:
+    """All that the service itself can use and that is no runtime: each in its lock, base too."""
+    extras = read_stages()["build"].arguments()["SEMSR_EXTRAS"].split()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    base = pins("base")
+
+    assert {"scan", "postgres", "tracing"} == set(extras)
+    assert set(extras) <= set(project["optional-dependencies"])
+    for extra in extras:
+        # Installed one after the other: none may change what another one has brought.
+        assert base.items() <= pins(extra).items()
+        assert [] == [
+            (name, version) for name, version in pins(extra).items()
+            for other in extras if pins(other).get(name, version) != version
+        ]  # fmt: skip
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Return the versions of a lock by package."""
+    text = (ROOT / "requirements" / f"{lock}.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
+
+
 @pytest.mark.usefixtures("sandbox")
 def test_serves_without_root_network_and_anything_to_write_to() -> None:
     """The working tree, as the container runs it: a tile goes through, SIGTERM ends it with 0."""
@@ -135,6 +159,7 @@ def test_the_build_commands_make_an_environment_that_serves(tmp_path: Path) -> N
     assert "CycloneDX" == bill["bomFormat"]
     assert "semsr" == bill["metadata"]["component"]["name"]
     assert {"fastapi", "onnxruntime", "numpy"} <= names
+    assert {"s3fs", "h5py", "zarr", "pyarrow", "psycopg", "opentelemetry-sdk"} <= names
     assert set() == names & {"torch", "pip", "cyclonedx-bom", "hatchling"}
     assert [] == unreadable
     assert served.pop("largest_error") <= 1

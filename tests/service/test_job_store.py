@@ -10,7 +10,13 @@ import pytest
 
 from service.errors import ScanConflict, UnknownScan, UnsuitableScan
 from service.pause_windows import PauseWindows
-from service.scan_jobs.database import Database, DatabaseError, PostgresDatabase, SqliteDatabase
+from service.scan_jobs.database import (
+    Database,
+    DatabaseError,
+    PostgresDatabase,
+    SqliteDatabase,
+    UnusableDatabaseError,
+)
 from service.scan_jobs.job import Job, Progress, State
 from service.scan_jobs.job_store import JobStore
 from service.scan_jobs.view import describe
@@ -334,7 +340,7 @@ def test_a_list_of_another_format_is_refused(connect, tmp_path, request):
     store = connect()
     add(store, "a")
     store._database.run("UPDATE scan_format SET version = 2")
-    with pytest.raises(DatabaseError, match="format 2; expected 1"):
+    with pytest.raises(UnusableDatabaseError, match="format 2; expected 1"):
         connect().get("a")
 
 
@@ -356,3 +362,22 @@ def test_a_folder_that_cannot_be_written_is_told_as_such(tmp_path):
     store = JobStore(SqliteDatabase(tmp_path / "file" / "scans.sqlite"))
     with pytest.raises(DatabaseError, match=r"scans\.sqlite"):
         store.counts()
+
+
+def test_a_damaged_list_is_told_from_one_that_does_not_answer(tmp_path):
+    """No file of SQLite, or a page of it overwritten: the reason is there without the path."""
+    path = tmp_path / "scans.sqlite"
+    path.write_bytes(b"no list of scans " * 1000)
+    with pytest.raises(UnusableDatabaseError, match=r"scans\.sqlite: it is damaged") as caught:
+        JobStore(SqliteDatabase(path)).counts()
+    assert "it is damaged (file is not a database)" == caught.value.reason
+
+    path.unlink()
+    store = JobStore(SqliteDatabase(path))
+    add(store, "a")
+    store.close()
+    with path.open("r+b") as file:
+        file.seek(100)  # behind the head of the file: the root of the table of tables
+        file.write(b"\xff" * 3000)
+    with pytest.raises(UnusableDatabaseError, match="malformed"):
+        JobStore(SqliteDatabase(path)).counts()

@@ -612,6 +612,21 @@ def test_a_full_state_folder_sets_scans_back_and_does_not_fail_them(scans, root,
     assert "done" == scans.wait(scan)["state"]
 
 
+def test_a_damaged_list_is_told_to_who_asks(start, tmp_path):
+    """Not that it comes back by itself; tiles are served, and where the file lies stays here."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "scans.sqlite").write_bytes(b"no list of scans " * 1000)
+    app = start()
+
+    answer = app.client.get("/scans")
+
+    assert 503 == answer.status_code
+    assert "cannot be used: it is damaged (file is not a database)" in answer.json()["detail"]
+    assert str(tmp_path) not in answer.text
+    assert "60" == answer.headers["retry-after"]
+    assert 200 == app.client.get("/readyz").status_code
+
+
 def test_a_listing_without_end_can_be_stopped(scans, root):
     """An array may say that it has any number of tiles."""
     header = npy_header("|u1", (10**12, 24, 24))

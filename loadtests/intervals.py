@@ -1,0 +1,81 @@
+"""How sure a ratio of two percentiles of few requests is.
+
+Method: order statistics. Of n independent latencies the number that the true percentile exceeds is
+binomial (n, share), whatever their distribution, so two of the ordered latencies enclose it with a
+probability that is known exactly. Of a 99th percentile fewer than some hundred requests say nothing
+from above: nothing larger may have been seen. A bootstrap cannot show that, since it draws only
+from what was seen. Latencies of requests that waited behind each other are not quite independent;
+the true intervals are somewhat wider.
+
+Source: David and Nagaraja 2003, Order Statistics, section 7.1.
+"""
+
+import math
+from collections.abc import Sequence
+
+from loadtests.outcomes import percentile
+
+CONFIDENCE = 0.95
+
+
+def ratio_interval(
+    above: Sequence[float], below: Sequence[float], share: float
+) -> tuple[float, float, float]:
+    """The ratio of the percentiles of two loads.
+
+    Args:
+        above: Latencies in the numerator, of any unit, none negative.
+        below: Those in the denominator.
+        share: Of the percentile, 0 to 1.
+
+    Returns:
+        The ratio and the ends of its interval (`CONFIDENCE`, two-sided); 0 and infinity where the
+        requests were too few for an end. Each percentile's own interval is so wide that both hold
+        at once with that confidence (Bonferroni), which makes this one wide rather than narrow.
+    """
+    error = (1 - CONFIDENCE) / 2
+    above_low, above_high = percentile_interval(above, share, error=error)
+    below_low, below_high = percentile_interval(below, share, error=error)
+    return (
+        percentile(above, share) / percentile(below, share),
+        above_low / below_high,
+        above_high / below_low if below_low > 0 else math.inf,
+    )
+
+
+def percentile_interval(
+    values: Sequence[float], share: float, *, error: float
+) -> tuple[float, float]:
+    """Two of the values that enclose the true percentile.
+
+    Args:
+        values: Latencies, none negative.
+        share: Of the percentile, 0 to 1.
+        error: Probability that they do not enclose it, half of it on each side.
+
+    Returns:
+        The lower end, 0 where no value is one, and the upper end, else infinity.
+    """
+    ordered = [0.0, *sorted(values), math.inf]
+    # The n-th value exceeds the percentile where fewer than n are at most that; it lies below where
+    # n at least are.
+    fewer = 0.0
+    low = 0
+    for number in range(1, len(ordered)):
+        fewer += _binomial(number - 1, len(values), share)
+        if fewer <= error / 2:
+            low = number
+        elif 1 - fewer <= error / 2:
+            return ordered[low], ordered[number]
+    return ordered[low], math.inf
+
+
+def needed_for_both_ends(share: float) -> int:
+    """Requests from which on a ratio of percentiles above the median has both ends."""
+    return math.ceil(math.log((1 - CONFIDENCE) / 4) / math.log(share))
+
+
+def _binomial(count: int, total: int, share: float) -> float:
+    """Probability of so many successes."""
+    ways = math.lgamma(total + 1) - math.lgamma(count + 1) - math.lgamma(total - count + 1)
+    return math.exp(ways + count * math.log(share) + (total - count) * math.log1p(-share))

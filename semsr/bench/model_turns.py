@@ -1,0 +1,233 @@
+"""The service with its real model, in each mode, in short turns with its own engine alone.
+
+A turn of the engine lies before and after each turn of the service: their mean is what it is
+compared with, so that a machine that drifts does so for both.
+"""
+
+import contextlib
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+
+from semsr.bench.codec_loop import png_core_s
+from semsr.bench.engine_loop import BATCH_SIZES
+from semsr.bench.engine_turns import EngineTurn, EngineTurns
+from semsr.bench.idle import wait_until_idle
+from semsr.bench.load import LoadResult
+from semsr.bench.memory import peak_resident_mib
+from semsr.bench.rows import Row, load_row, mode_name, ratio_row
+from semsr.bench.tile_load import TileLoad, address_of
+from semsr.server_process import ServerProcess, running_server
+from service.engines.cpu import available_cpus
+
+_CORES = "engine and PNG codec, summed cores"
+_LOOKS = 2
+_CODEC_S = 0.2
+
+
+class _Pair(NamedTuple):
+    """A turn of the service, and the engine's turns around it as one."""
+
+    load: LoadResult
+    alone: EngineTurn
+
+
+class _PngPair(NamedTuple):
+    """The same with PNG in and out."""
+
+    load: LoadResult
+    alone: EngineTurn
+    codec_core_ms: float
+
+    @property
+    def allowed_per_s(self) -> float:
+        """What the cores allow for engine and codec, no more than the engine can do alone."""
+        core_ms = self.alone.core_ms + self.codec_core_ms
+        return min(self.alone.tiles_per_s, 1e3 * available_cpus() / core_ms)
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """What a mode's turns have shown."""
+
+    one: list[LoadResult] = field(default_factory=list)
+    raw: list[_Pair] = field(default_factory=list)
+    png: list[_PngPair] = field(default_factory=list)
+
+
+def measure_beside_engine(
+    path: Path,
+    load: TileLoad,
+    modes: Mapping[str, Mapping[str, str]],
+    rounds: int,
+    step: Callable[[], object],
+) -> list[Row]:
+    """Measure.
+
+    Args:
+        path: The bundle.
+        load: What is sent.
+        modes: Settings of each mode.
+        rounds: Turns of each measurement, two at least.
+        step: Called after each turn of the service.
+    """
+    with contextlib.ExitStack() as stack:
+        servers = {
+            # The self-test would run tiles in somebody else's turn.
+            mode: stack.enter_context(running_server({**settings, "SEMSR_SELF_TEST_MINUTES": "0"}))
+            for mode, settings in modes.items()
+        }
+        url = next(iter(servers.values())).url
+        engine = httpx2.get(f"{url}/model", trust_env=False, timeout=60.0).json()["engine"]
+        alone = stack.enter_context(EngineTurns(path, engine))
+        measurement = _Measurement(load, alone, servers, step)
+        for number in range(rounds):
+            measurement.take_round(is_reversed=bool(number % 2))
+        memory_mib = {mode: peak_resident_mib(server.pid) for mode, server in servers.items()}
+    rows = measurement.rows(engine)
+    rows += [
+        {"name": f"{mode_name(mode)}, resident memory", "engine": engine, "mib": mib}
+        for mode, mib in memory_mib.items()
+    ]
+    return rows
+
+
+class _Measurement:
+    """Turns of the engine and of the running services."""
+
+    def __init__(
+        self,
+        load: TileLoad,
+        alone: EngineTurns,
+        servers: Mapping[str, ServerProcess],
+        step: Callable[[], object],
+    ) -> None:
+        """Choose the engine's batch size, and take its first turn."""
+        self._load = load
+        self._alone = alone
+        self._servers = servers
+        self._step = step
+        self._png_bytes = {mode: load.png_answer_bytes(one.url) for mode, one in servers.items()}
+        sizes = [size for size in BATCH_SIZES if size <= load.bundle.manifest.max_batch_size]
+        self._looks = first_look(alone, sizes, seconds=load.seconds / 5)
+        # Chosen by chance figures too, so what it is compared with is measured anew in the turns.
+        self._best = max(self._looks, key=lambda size: self._looks[size].tiles_per_s)
+        self._tiles: list[EngineTurn] = []
+        self._turns = {mode: _Turns() for mode in servers}
+        self._full: list[EngineTurn] = []
+        self._take_engine_turn()
+
+    def take_round(self, *, is_reversed: bool) -> None:
+        """Every measurement once, in one order or the other."""
+        order = [(mode, kind) for mode in self._servers for kind in ("one", "raw", "png")]
+        for mode, kind in reversed(order) if is_reversed else order:
+            if kind == "one":
+                self._take_one_by_one(mode)
+            else:
+                self._take_many(mode, as_png=kind == "png")
+            self._step()
+
+    def _take_one_by_one(self, mode: str) -> None:
+        turn = self._calls(1, self._load.seconds / 4)
+        self._tiles.append(self._alone.run(turn, batch=1))
+        server = self._servers[mode]
+        self._turns[mode].one.append(self._load.raw_one_by_one(address_of(server.url)))
+        wait_until_idle(server.pid)
+
+    def _take_many(self, mode: str, *, as_png: bool) -> None:
+        server = self._servers[mode]
+        address = address_of(server.url)
+        before = self._full[-1]
+        if as_png:
+            load = self._load.png(address, answer_bytes=self._png_bytes[mode])
+        else:
+            load = self._load.raw(address)
+        wait_until_idle(server.pid)
+        self._take_engine_turn()
+        alone = before + self._full[-1]
+        if as_png:
+            codec_core_ms = 1e3 * png_core_s(self._load.bundle, _CODEC_S)
+            self._turns[mode].png.append(_PngPair(load, alone, codec_core_ms))
+        else:
+            self._turns[mode].raw.append(_Pair(load, alone))
+
+    def _take_engine_turn(self) -> None:
+        # Two of them are compared with one turn of the service.
+        self._full.append(
+            self._alone.run(self._calls(self._best, self._load.seconds / 2), batch=self._best)
+        )
+
+    def _calls(self, batch: int, seconds: float) -> int:
+        return calls_within(seconds, statistics.median(self._looks[batch].times_ms))
+
+    def rows(self, engine: str) -> list[Row]:
+        """What the turns have shown."""
+        best = f"engine alone, batch {self._best}"
+        tile_ms = statistics.median(ms for turn in self._tiles for ms in turn.times_ms)
+        pngs = [pair for turns in self._turns.values() for pair in turns.png]
+        rows: list[Row] = [
+            {
+                "name": f"engine alone, batch {size}, first look",
+                "engine": engine,
+                "batch": size,
+                "tiles_per_s": look.tiles_per_s,
+            }
+            for size, look in self._looks.items()
+        ]
+        rows += [
+            {
+                "name": best,
+                "engine": engine,
+                "batch": self._best,
+                "tiles_per_s": statistics.median(turn.tiles_per_s for turn in self._full),
+            },
+            {
+                "name": _CORES,
+                "engine": engine,
+                "tiles_per_s": statistics.median(pair.allowed_per_s for pair in pngs),
+                "codec_core_ms": statistics.median(pair.codec_core_ms for pair in pngs),
+                "engine_core_ms": statistics.median(pair.alone.core_ms for pair in pngs),
+            },
+        ]
+        for mode, turns in self._turns.items():
+            name, many = mode_name(mode), f"{mode_name(mode)}, {self._load.connections} connections"
+            one = load_row(f"{name}, 1 connection", turns.one, engine)
+            raw = [(pair.load.per_second, pair.alone.tiles_per_s) for pair in turns.raw]
+            png = [(pair.load.per_second, pair.allowed_per_s) for pair in turns.png]
+            rows += [
+                {**one, "engine_tile_ms": tile_ms, "added_ms": one["p50_ms"] - tile_ms},
+                load_row(many, [pair.load for pair in turns.raw], engine) | ratio_row(raw, best),
+                load_row(f"{many}, PNG", [pair.load for pair in turns.png], engine)
+                | ratio_row(png, _CORES),
+            ]
+        return rows
+
+
+def first_look(
+    alone: EngineTurns, sizes: Sequence[int], *, seconds: float
+) -> dict[int, EngineTurn]:
+    """Look at each batch size for a moment, one after the other, again and again.
+
+    Args:
+        alone: The engine.
+        sizes: Tiles in a call.
+        seconds: Of each, in all looks together; two calls at least.
+    """
+    looks = {size: alone.run(1, batch=size) for size in sizes}
+    calls = {
+        size: calls_within(seconds / _LOOKS, look.times_ms[0], at_least=1)
+        for size, look in looks.items()
+    }
+    for _ in range(_LOOKS):
+        for size in sizes:
+            looks[size] += alone.run(calls[size], batch=size)
+    return looks
+
+
+def calls_within(seconds: float, call_ms: float, *, at_least: int = 2) -> int:
+    """Calls of so many milliseconds that take about so long."""
+    return max(at_least, round(1e3 * seconds / call_ms))
