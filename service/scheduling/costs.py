@@ -74,8 +74,8 @@ class BatchCosts:
         self._num_observed += 1
         self._last_observed[bucket] = self._num_observed
         self._seconds[bucket] = mean + weight * (max(seconds, 1e-9) - mean)
-        planned = self._planned[bucket]
-        if abs(self._seconds[bucket] - planned) > _REPLAN_SHARE * planned:
+        self._drift = self._seconds[bucket] / self._planned[bucket]
+        if abs(self._drift - 1) > _REPLAN_SHARE:
             self._plan()
 
     def choose(self, waiting: int, *, at_most_s: float | None = None) -> int:
@@ -98,8 +98,8 @@ class BatchCosts:
         """Seconds that one engine slot needs for so many tiles."""
         last = len(self._clear) - 1
         if waiting <= last:
-            return self._clear[waiting]
-        return self._clear[last] + (waiting - last) * self._best_s
+            return self._drift * self._clear[waiting]
+        return self._drift * (self._clear[last] + (waiting - last) * self._best_s)
 
     def _worth_a_try(self, chosen: int, waiting: int, at_most_s: float | None) -> Iterator[int]:
         """Yield the sizes that may be better than the chosen one, and were not seen for long."""
@@ -128,6 +128,8 @@ class BatchCosts:
         waits(n - b).
         """
         self._planned = dict(self._seconds)
+        # What the size that ran last takes now, over what it took when plans were made.
+        self._drift = 1.0
         costs = {size: seconds + self._overhead_s for size, seconds in self._seconds.items()}
         self._clear = [0.0]
         self._choice = [self.buckets[0]]

@@ -78,6 +78,15 @@ class TestCosts:
         assert costs.clear_s(12) == pytest.approx(3.9)
         assert costs.clear_s(800) == pytest.approx(240.0)
 
+    @pytest.mark.parametrize("pace", [0.95, 1.08])
+    def test_clearing_time_follows_a_change_too_small_for_new_plans(self, pace: float):
+        """A promise that is a tenth too short for every tile is one that is not kept."""
+        costs = BatchCosts(CPU)
+        for _ in range(50):
+            costs.observe(1, pace)
+        assert costs.clear_s(3) == pytest.approx(3 * pace, rel=1e-3)
+        assert costs.clear_s(100) == pytest.approx(100 * pace, rel=1e-3)
+
     def test_an_engine_faster_than_the_hand_over_takes_large_batches(self):
         """Ten microseconds a tile, half a millisecond a batch: four at once."""
         fast = {size: 1e-5 * size for size in (1, 2, 4)}
