@@ -130,7 +130,8 @@ class _Connection:
         self.channel = Channel(accepted, on_message=self._receive, on_close=self._lost)
 
     def close(self) -> None:
-        """Leave the front end, which then knows that its tiles are lost."""
+        """Leave the front end, which then knows that its other tiles are lost."""
+        self._send_results()
         self.channel.close()
         self._on_close(self)
 
@@ -190,6 +191,8 @@ class _Connection:
         )
 
     def _send_results(self) -> None:
+        if not self._results:
+            return  # sent when the connection was closed
         results: Sequence[SlotResult] = self._results
         self._results = []
         self.channel.send(pack_results(results))

@@ -95,7 +95,7 @@ class PoolModels:
                 self._address,
                 self._name,
                 on_message=self._receive,
-                on_lost=lambda: lifecycle.fail("the supervisor is gone"),
+                on_lost=self._lose_supervisor,
             )
         except OSError as error:
             lifecycle.fail(f"the supervisor is gone: {error}")
@@ -140,6 +140,16 @@ class PoolModels:
             self._supervisor.close()
         self._factory.close()
         return all(finished)
+
+    def _lose_supervisor(self) -> None:
+        """Come to an end: what the engines still have is answered, the rest is told at once."""
+        for generation in self._generations.values():
+            if generation.runner is not None:
+                generation.runner.abandon()
+        for future in self._requests.values():
+            if not future.done():
+                future.set_exception(LoadFailed("the supervisor is gone"))
+        self._serving_in().fail("the supervisor is gone")
 
     def _receive(self, message: dict[str, Any]) -> None:
         if "models" in message:

@@ -41,6 +41,7 @@ log = structlog.get_logger()
 # Longest that a tile waits for an engine process to be there again.
 _MAX_ORPHAN_S = 30.0
 _RECONNECT_S = 0.1
+_NO_SUCCESSOR = "the engine has ended and is not started anew"
 
 
 class Slots:
@@ -214,6 +215,7 @@ class RemoteRunner:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closing = False
+        self._is_abandoned = False
 
     def add(self, link: EngineLink) -> None:
         """Use an engine process that is ready."""
@@ -232,6 +234,8 @@ class RemoteRunner:
         if self._is_closing:
             return "the service is shutting down"
         if not any(link.is_up for link in self._links):
+            if self._is_abandoned:
+                return _NO_SUCCESSOR
             return f"the engine of {self._model} is being started anew"
         return None
 
@@ -315,6 +319,13 @@ class RemoteRunner:
         except TimeoutError:
             return False
         return True
+
+    def abandon(self) -> None:
+        """Wait for no engine process any more: nobody starts one anew. Those that are there go on."""
+        self._is_abandoned = True
+        orphans, self._orphans = self._orphans, []
+        for tile in orphans:
+            self._fail(tile, NotReady(_NO_SUCCESSOR, retry_after_s=1.0))
 
     def close(self) -> None:
         """Refuse new tiles, fail those that are left, and leave the engine processes."""
@@ -409,6 +420,9 @@ class RemoteRunner:
         tile.is_retry = True
         if self.unavailable is None:
             self._send([tile], self._choose(tile.priority))
+            return
+        if self._is_abandoned:
+            self._fail(tile, NotReady(_NO_SUCCESSOR, retry_after_s=1.0))
             return
         self._orphans.append(tile)
         left_s = _MAX_ORPHAN_S
