@@ -19,7 +19,7 @@ from service.pool.arena import (
     WAITING,
     Arena,
 )
-from service.pool.channel import Channel, accept
+from service.pool.channel import Acceptor, Channel
 from service.pool.messages import (
     Hello,
     Kind,
@@ -67,15 +67,17 @@ class EngineServer:
         self._scale = scale
         self._state = arena.engine_row(row)
         self._connections: set[_Connection] = set()
+        self._acceptor: Acceptor | None = None
 
     def start(self) -> None:
         """Let front ends in."""
         self._listener.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
+        self._acceptor = Acceptor(self._listener, self._accept)
 
     def close(self) -> None:
         """Let nobody in any more, and leave those who are there."""
-        asyncio.get_running_loop().remove_reader(self._listener.fileno())
+        if self._acceptor is not None:
+            self._acceptor.close()
         for connection in list(self._connections):
             connection.close()
 
@@ -89,10 +91,7 @@ class EngineServer:
         state[BUSY_S] = batcher.oldest_batch_s()
         state[HEARTBEAT] = time.monotonic()
 
-    def _accept(self) -> None:
-        accepted = accept(self._listener)
-        if accepted is None:
-            return
+    def _accept(self, accepted: socket.socket) -> None:
         connection = _Connection(
             accepted,
             self._arena,

@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 _GREETING_S = 1.0
 _SIGN_PERIOD_S = 1.0
+# Longer than any in the settings; what is asked for must fit into a message.
+_MAX_NAME = 256
 
 
 class _Generation:
@@ -117,14 +119,17 @@ class PoolModels:
 
     async def load(self, name: str, bundle: Path | None = None) -> Change:
         """See `ModelHost.load`."""
+        _check_name(name)
         return _change(await self._ask(load=name, bundle=None if bundle is None else str(bundle)))
 
     async def roll_back(self, name: str) -> Change:
         """See `ModelHost.roll_back`."""
+        _check_name(name)
         return _change(await self._ask(roll_back=name))
 
     async def unload(self, name: str) -> None:
         """See `ModelHost.unload`."""
+        _check_name(name)
         await self._ask(unload=name)
 
     async def stop(self, remaining_s: Callable[[], float]) -> bool:
@@ -318,6 +323,11 @@ def _load_same(path: Path, digest: str) -> Bundle:
             f"the engine's {digest[:12]}"
         )
     return bundle
+
+
+def _check_name(name: str) -> None:
+    if len(name) > _MAX_NAME:
+        raise UnknownModel(f"no model has a name of {len(name)} characters")
 
 
 def _settle(future: asyncio.Future[dict[str, Any] | None], message: dict[str, Any]) -> None:

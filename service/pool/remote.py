@@ -41,6 +41,8 @@ log = structlog.get_logger()
 # Longest that a tile waits for an engine process to be there again.
 _MAX_ORPHAN_S = 30.0
 _RECONNECT_S = 0.1
+# Slots in one message, which has 128 KiB at most.
+_MAX_SLOTS = 16_384
 _NO_SUCCESSOR = "the engine has ended and is not started anew"
 
 
@@ -357,14 +359,15 @@ class RemoteRunner:
         first = tiles[0]
         for tile in tiles:
             link.under_way[tile.slot] = tile
-        submission = Submission(
-            [tile.slot for tile in tiles],
-            first.shape,
-            first.priority,
-            first.deadline_s,
-            first.is_retry,
-        )
-        link.send(pack_submission(submission))
+        for start in range(0, len(tiles), _MAX_SLOTS):
+            submission = Submission(
+                [tile.slot for tile in tiles[start : start + _MAX_SLOTS]],
+                first.shape,
+                first.priority,
+                first.deadline_s,
+                first.is_retry,
+            )
+            link.send(pack_submission(submission))
 
     def _take_results(self, link: EngineLink, results: list[SlotResult]) -> None:
         for result in results:

@@ -170,6 +170,14 @@ class TestTiles:
             assert pool.slots.num_free == 6
 
 
+    async def test_more_tiles_than_a_message_holds(self, monkeypatch: pytest.MonkeyPatch):
+        """A huge image goes in several."""
+        monkeypatch.setattr("service.pool.remote._MAX_SLOTS", 2)
+        async with running() as pool:
+            results = await asyncio.gather(*pool.runner.submit([tile(v) for v in range(5)]))
+            assert [int(result.sr[0, 0]) for result in results] == [0, 1, 2, 3, 4]
+
+
 class TestRefusals:
     """What the engine process says comes by the futures."""
 
