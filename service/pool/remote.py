@@ -323,7 +323,7 @@ class RemoteRunner:
         return True
 
     def abandon(self) -> None:
-        """Wait for no engine process any more: nobody starts one anew. Those that are there go on."""
+        """Wait for no engine process any more, as nobody starts one; those that are there go on."""
         self._is_abandoned = True
         orphans, self._orphans = self._orphans, []
         for tile in orphans:

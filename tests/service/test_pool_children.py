@@ -50,5 +50,5 @@ async def test_a_first_process_that_cannot_be_started_is_told() -> None:
     """With the system's reason."""
     child = place(["/nowhere/python"], [], [])
     await child.run(is_stopping=lambda: False, on_restart=lambda: None)
-    with pytest.raises(LoadError, match="child-0 could not be started: .*No such file"):
+    with pytest.raises(LoadError, match=r"child-0 could not be started: .*No such file"):
         child.ready.result()

@@ -103,7 +103,6 @@ class TestArena:
             arena.write_snapshot(1, bytes(SNAPSHOT_BYTES + 1))
         assert arena.read_snapshot(1) == b"x"
 
-
     def test_a_snapshot_that_is_written_twice_while_it_is_read_is_read_again(
         self, arena: Arena, monkeypatch: pytest.MonkeyPatch
     ):
@@ -264,9 +263,7 @@ class TestChannel:
         sender.close()
         listener.close()
 
-    async def test_without_file_descriptors_connections_wait(
-        self, monkeypatch: pytest.MonkeyPatch
-    ):
+    async def test_without_file_descriptors_connections_wait(self, monkeypatch: pytest.MonkeyPatch):
         """They are asked for now and then, and not as fast as the processor can."""
         tries: list[int] = []
         taken: list[socket.socket] = []

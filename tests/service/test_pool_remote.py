@@ -169,7 +169,6 @@ class TestTiles:
                 pool.runner.submit([tile()] * 7)
             assert pool.slots.num_free == 6
 
-
     async def test_more_tiles_than_a_message_holds(self, monkeypatch: pytest.MonkeyPatch):
         """A huge image goes in several."""
         monkeypatch.setattr("service.pool.remote._MAX_SLOTS", 2)
