@@ -13,6 +13,7 @@ saturated service is asked again when it says so, and nothing is waited for beyo
 import asyncio
 import contextlib
 import random
+import re
 import ssl
 import sys
 import time
@@ -55,6 +56,11 @@ RAW = "application/octet-stream"
 
 # What is left of a deadline must be worth a request.
 _LEAST_S = 0.001
+# As the service has it.
+_MAX_TIMEOUT_S = 3600.0
+# What a header may hold, and what the service takes for a request's id.
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class _Call:
@@ -64,9 +70,15 @@ class _Call:
         """Check the tile.
 
         Raises:
-            ValueError: It is not a two-dimensional array of uint8 or uint16.
+            ValueError: It is not a two-dimensional array of uint8 or uint16 with a pixel or more,
+                or the id cannot be sent.
         """
         sent = checked(tile)
+        if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
+            raise ValueError(
+                f"request_id is {request_id[:140]!r}; expected 1 to 128 printable ASCII characters "
+                "without spaces"
+            )
         self.body = sent.tobytes()
         self._options = options
         self._headers = {
@@ -172,13 +184,16 @@ class Client:
             verify: Of an https service's certificate: a context that knows the fab's own authority,
                 such as `ssl.create_default_context(cafile="ca.pem")`.
             transport: Of httpx2; tests give their own.
+
+        Raises:
+            ValueError: An argument that no request could be made with.
         """
         self._options = _options(timeout_s, priority, window, answer_dtype)
         self._connections = connections
         self._own_headers = _headers(headers, api_key)
         self._verify = verify
         self._http = httpx2.Client(
-            base_url=url,
+            base_url=_checked_url(url),
             headers=self._own_headers,
             limits=_limits(connections),
             verify=verify,
@@ -196,7 +211,7 @@ class Client:
         Raises:
             ServiceError: The service refuses the tile, or answers nonsense.
             DeadlineError: No answer within the deadline.
-            ValueError: The tile is no grey image.
+            ValueError: The tile is no grey image, or the id cannot be sent.
         """
         call = _Call(tile, self._options, request_id=request_id)
         while True:
@@ -310,7 +325,7 @@ class AsyncClient:
         self._own_headers = _headers(headers, api_key)
         self._verify = verify
         self._http = httpx2.AsyncClient(
-            base_url=url,
+            base_url=_checked_url(url),
             headers=self._own_headers,
             limits=_limits(connections),
             verify=verify,
@@ -398,14 +413,34 @@ def _options(
     window: tuple[int, int] | None,
     answer_dtype: Literal["uint8", "uint16"],
 ) -> Options:
-    if timeout_s <= 0:
-        raise ValueError(f"timeout_s must be above 0, got {timeout_s}")
+    if not 0 < timeout_s <= _MAX_TIMEOUT_S:
+        raise ValueError(
+            f"timeout_s must be above 0 and at most {_MAX_TIMEOUT_S:g}, got {timeout_s}"
+        )
     return Options(timeout_s=timeout_s, priority=priority, window=window, answer_dtype=answer_dtype)
 
 
 def _headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
+    if api_key is not None and not _HEADER_VALUE.fullmatch(api_key):
+        # Not the key itself: messages end up in logs.
+        raise ValueError(
+            "api_key is empty or has characters that cannot be sent; a line's end behind it?"
+        )
+    for name, value in (given or {}).items():
+        if value and not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"the header {name} has characters that cannot be sent")
     own = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
     return {**dict(given or {}), **own}
+
+
+def _checked_url(url: str) -> httpx2.URL:
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"url is {url!r}: {error}") from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ValueError(f"url is {url!r}; expected http://HOST:PORT or https://HOST:PORT")
+    return parsed
 
 
 def _limits(connections: int) -> httpx2.Limits:

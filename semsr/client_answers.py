@@ -92,12 +92,12 @@ def checked(tile: Tile) -> Tile:
     """Return a tile as it is sent: C order, little endian.
 
     Raises:
-        ValueError: It is not a two-dimensional array of uint8 or uint16.
+        ValueError: It is not a two-dimensional array of uint8 or uint16, or has no pixel.
     """
-    if tile.ndim != 2 or tile.dtype.kind != "u" or tile.dtype.itemsize > 2:
+    if tile.ndim != 2 or tile.dtype.kind != "u" or tile.dtype.itemsize > 2 or not tile.size:
         raise ValueError(
-            f"a tile is a two-dimensional array of uint8 or uint16, got {tile.dtype} of shape "
-            f"{tile.shape}"
+            "a tile is a two-dimensional array of uint8 or uint16 with a pixel or more, got "
+            f"{tile.dtype} of shape {tile.shape}"
         )
     sent: Any = np.ascontiguousarray(tile, dtype=tile.dtype.newbyteorder("<"))
     return sent

@@ -1,5 +1,8 @@
 """uvicorn's HTTP protocol with bounds on the head of a request, and on clients that do not read.
 
+What differs besides: a wish to upgrade is ignored, HTTP/1.0 gets no chunks, and what is no HTTP is
+answered with a problem like any other.
+
 Neither uvicorn nor httptools bounds a head: one connection that sends header lines for ever takes
 memory and, since the parser looks at everything again, the event loop's time.
 
@@ -8,11 +11,15 @@ the first, small one wakes the client, which takes as long as sending a whole pi
 """
 
 import asyncio
+import re
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.errors import BadRequest
+from service.problems import problem_from
 
 MAX_HEAD_BYTES = 65_536
 # Where a request finds its connection in its ASGI scope's extensions.
@@ -20,6 +27,7 @@ CONNECTION = "semsr.connection"
 _ESTABLISHED = 1  # tcp_states.h
 # Any head, and small answers whole.
 _MAX_HELD_BYTES = 4096
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 
 class Connection:
@@ -114,6 +122,40 @@ class JoinedWrites:
             self._transport.writelines(held)
 
 
+def _without_upgrade(data: bytes) -> bytes:
+    """Leave the header Upgrade out of a head, so that it is answered as if it did not wish for it.
+
+    The parser takes an upgrade for the end of the request and drops its body; clients that offer
+    HTTP/2 (Java's, unless told otherwise) send the header with their first POST.
+    """
+    head = data[: data.find(b"\r\n\r\n")]
+    if b"upgrade:" not in head.lower():
+        return data
+    return _UPGRADE.sub(b"", head) + data[len(head) :]
+
+
+def _ended_by_closing(cycle: RequestResponseCycle) -> Callable[[Any], Awaitable[None]]:
+    """Make a `send` for HTTP/1.0, which knows no chunks: the end of the connection is the end.
+
+    Args:
+        cycle: The request, whose own `send` would put what has no Content-Length into chunks.
+    """
+    send = cycle.send
+    has_length = False
+
+    async def send_plainly(message: Any) -> None:  # noqa: ANN401 (any of ASGI's)
+        nonlocal has_length
+        if message["type"] == "http.response.start":
+            has_length = any(name.lower() == b"content-length" for name, _ in message["headers"])
+            if not has_length:
+                cycle.chunked_encoding = False
+        elif not has_length:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    return send_plainly
+
+
 def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[HttpToolsProtocol]:
     """Make a protocol class for `uvicorn.Config(http=…)`.
 
@@ -128,6 +170,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
 
         _head_bytes = 0
         _in_head = True
+        _is_between = True
         _deadline: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
@@ -144,6 +187,8 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
 
         def data_received(self, data: bytes) -> None:
             was_in_head = self._in_head
+            if self._is_between:
+                data = _without_upgrade(data)
             super().data_received(data)
             # What comes in one piece with the end of a body is bounded by the size of a read.
             if was_in_head and self._in_head:
@@ -160,9 +205,26 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             self.scope["extensions"] = {CONNECTION: self._connection}  # type: ignore[typeddict-item] # uvicorn names the known ones only
 
         def on_headers_complete(self) -> None:
-            self._in_head = False
+            self._in_head = self._is_between = False
             self._end_head()
             super().on_headers_complete()
+            if self.scope["http_version"] == "1.0":
+                cast("Any", self.cycle).send = _ended_by_closing(self.cycle)
+
+        def on_message_complete(self) -> None:
+            self._is_between = True
+            super().on_message_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            """Answer what is no HTTP; not within an answer, of which it would look like a part."""
+            if not (
+                self.cycle and self.cycle.response_started and not self.cycle.response_complete
+            ):
+                problem = problem_from(BadRequest(msg), request_id="", path="")
+                headers = [*problem.headers, (b"connection", b"close")]
+                lines = [b"HTTP/1.1 400 Bad Request", *(b"%b: %b" % header for header in headers)]
+                self.transport.write(b"\r\n".join([*lines, b"", problem.body]))
+            self.transport.close()
 
         def _begin_head(self) -> None:
             self._deadline = self.loop.call_later(head_timeout_s, self._give_up)

@@ -17,6 +17,8 @@ from service.errors import OverQuota, QueueFull, ServiceError, Unauthorized
 MEDIA_TYPE = "application/problem+json"
 # A refused client should not come back within the same instant even if the queue is short.
 MIN_RETRY_AFTER_S = 0.05
+# Of an address in an answer: one of 60 KB would come back as three times as much.
+_MAX_PATH = 512
 
 _TITLES = {
     404: ("not-found", "No such resource"),
@@ -52,6 +54,7 @@ def problem_from(
         path: The request's path, given as `instance`.
         more: Extension members of the problem.
     """
+    path = path if len(path) <= _MAX_PATH else f"{path[:_MAX_PATH]}…"
     status, code, title, detail, retry_after_s = _describe(error, path)
     content: dict[str, object] = {
         "type": f"urn:semsr:problem:{code}",

@@ -230,7 +230,13 @@ def test_an_answer_of_something_else_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "tile", [np.zeros((2, 8, 8), np.uint8), np.zeros((8, 8), np.float32), np.zeros(8, np.uint8)]
+    "tile",
+    [
+        np.zeros((2, 8, 8), np.uint8),
+        np.zeros((8, 8), np.float32),
+        np.zeros(8, np.uint8),
+        np.zeros((0, 8), np.uint8),
+    ],
 )
 def test_what_is_no_tile_is_refused_before_it_is_sent(tile: np.ndarray) -> None:
     """The message says what a tile is."""
@@ -243,12 +249,43 @@ def test_what_is_no_tile_is_refused_before_it_is_sent(tile: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"timeout_s": 0.0}, "timeout_s must be above 0"), ({"connections": 0}, "at least 1, got 0")],
+    [
+        ({"timeout_s": 0.0}, "timeout_s must be above 0"),
+        ({"timeout_s": float("nan")}, "timeout_s must be above 0"),
+        ({"timeout_s": 3601.0}, "at most 3600, got 3601"),
+        ({"connections": 0}, "at least 1, got 0"),
+        ({"url": "semsr:8000"}, "url is 'semsr:8000'; expected http"),
+        ({"url": ""}, "url is ''; expected http"),
+        ({"url": "http://semsr:port"}, "url is 'http://semsr:port'"),
+        ({"headers": {"x-line": "a\r\nb"}}, "the header x-line has characters"),
+    ],
 )
-def test_impossible_options_are_refused(options: dict[str, float], words: str) -> None:
-    """At once, by name and value."""
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_impossible_options_are_refused(
+    kind: Callable[..., object], options: dict[str, object], words: str
+) -> None:
+    """At once, by name and value, and not as a service that cannot be reached."""
     with pytest.raises(ValueError, match=words):
-        Client("http://semsr", **options)  # type: ignore[arg-type]
+        kind(**{"url": "http://semsr", **options})
+
+
+def test_a_key_with_a_line_s_end_is_refused_and_not_told() -> None:
+    """As a file's content has it."""
+    with pytest.raises(ValueError, match="a line's end behind it") as caught:
+        Client("http://semsr", api_key="secret\n")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("request_id", ["", "a b", "a\nb", "ü", "a" * 129])
+def test_an_id_that_cannot_be_sent_is_refused_at_once(request_id: str) -> None:
+    """Without a request, and without trying again."""
+    script = Script(answer)
+    with (
+        Client("http://semsr", transport=script.transport) as client,
+        pytest.raises(ValueError, match="request_id is"),
+    ):
+        client.superresolve(np.zeros((8, 8), np.uint8), request_id=request_id)
+    assert script.requests == []
 
 
 def test_the_real_service_talks_to_both_clients() -> None:

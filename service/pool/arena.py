@@ -34,7 +34,7 @@ HEARTBEAT, BUSY_S, ONLINE_DRAIN_S, NIGHTLY_DRAIN_S, WAITING, CONNECTIONS = range
 
 
 class ArenaError(RuntimeError):
-    """Memory that is no arena of this version."""
+    """Memory that cannot be had, or is no arena of this version."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,25 @@ class Arena:
 
     @classmethod
     def create(cls, geometry: Geometry) -> "Arena":
-        """Make an arena."""
+        """Make an arena.
+
+        Raises:
+            ArenaError: The system does not give so much.
+        """
         fd = os.memfd_create("semsr-arena", os.MFD_CLOEXEC)
-        os.fchmod(fd, 0o600)
-        os.ftruncate(fd, geometry.size)
         header = {"format_version": FORMAT_VERSION, "kind": "semsr-arena", **asdict(geometry)}
-        os.pwrite(fd, json.dumps(header).encode(), 0)
-        return cls(fd, geometry)
+        try:
+            os.fchmod(fd, 0o600)
+            os.ftruncate(fd, geometry.size)
+            os.pwrite(fd, json.dumps(header).encode(), 0)
+            return cls(fd, geometry)
+        except OSError as error:
+            os.close(fd)
+            raise ArenaError(
+                f"cannot have {geometry.size / 2**30:.1f} GiB of shared memory for "
+                f"{geometry.slots} tiles in each of {geometry.partitions} parts "
+                f"(SEMSR_MAX_QUEUE, SEMSR_FRONT_ENDS): {error}"
+            ) from error
 
     @classmethod
     def attach(cls, fd: int) -> "Arena":
@@ -159,21 +171,21 @@ class Arena:
         if len(content) > SNAPSHOT_BYTES:
             raise ValueError(f"a snapshot of {len(content)} bytes; at most {SNAPSHOT_BYTES} fit")
         state = self._snapshot_state(row)
-        other = 1 - int(state[0])
-        start = self._snapshot_at(row) + _PAGE + other * SNAPSHOT_BYTES
+        count = int(state[0]) + 1
+        start = self._snapshot_at(row) + _PAGE + count % 2 * SNAPSHOT_BYTES
         self._memory[start : start + len(content)] = content
-        state[1 + other] = len(content)
+        state[1 + count % 2] = len(content)
         # One aligned word: whoever dies before it leaves the old snapshot in place.
-        state[0] = other
+        state[0] = count
 
     def read_snapshot(self, row: int) -> bytes:
         """Return a row's snapshot; empty if there is none yet."""
         state = self._snapshot_state(row)
         while True:
-            current = int(state[0])
-            start = self._snapshot_at(row) + _PAGE + current * SNAPSHOT_BYTES
-            content = self._memory[start : start + int(state[1 + current])]
-            if current == int(state[0]):
+            count = int(state[0])
+            start = self._snapshot_at(row) + _PAGE + count % 2 * SNAPSHOT_BYTES
+            content = self._memory[start : start + int(state[1 + count % 2])]
+            if count == int(state[0]):
                 return content
 
     def _snapshot_at(self, row: int) -> int:
@@ -182,7 +194,7 @@ class Arena:
         return self.geometry.snapshots_at + row * _pages(_PAGE + 2 * SNAPSHOT_BYTES)
 
     def _snapshot_state(self, row: int) -> npt.NDArray[np.uint64]:
-        """Return which half is current, and the length of each."""
+        """Return how many were written, which tells the half of the last one, and both lengths."""
         return np.frombuffer(self._memory, np.uint64, 3, self._snapshot_at(row))
 
     def _slot_at(self, slot: int) -> int:

@@ -20,6 +20,7 @@ log = structlog.get_logger()
 # Larger than any message: the greeting of an engine has the whole manifest's figures at most.
 MAX_MESSAGE_BYTES = 128 * 1024
 _BACKLOG = 128
+_ACCEPT_PAUSE_S = 0.1
 
 
 def listen() -> tuple[socket.socket, str]:
@@ -36,12 +37,12 @@ def connect(name: str) -> socket.socket:
     """Connect to an address.
 
     Raises:
-        OSError: Nobody listens there.
+        OSError: Nobody listens there, or so many wait there already that it would take time.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        connection.connect(f"\0{name}")
         connection.setblocking(False)
+        connection.connect(f"\0{name}")
     except OSError:
         connection.close()
         raise
@@ -70,6 +71,45 @@ def is_own_user(connection: socket.socket) -> bool:
     return user == os.geteuid()
 
 
+class Acceptor:
+    """Takes connections as they come, on the running event loop."""
+
+    def __init__(self, listener: socket.socket, take: Callable[[socket.socket], None]) -> None:
+        """Begin.
+
+        Args:
+            listener: Where they come; stays its owner's.
+            take: Called with each.
+        """
+        self._listener = listener
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._resume()
+
+    def close(self) -> None:
+        """Take no more; call it before the listener is closed."""
+        self._loop.remove_reader(self._listener.fileno())
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection = accept(self._listener)
+        except OSError as error:
+            # No file descriptors: what waits there would call again at once, for ever.
+            log.warning("cannot_accept", error=str(error))
+            self._loop.remove_reader(self._listener.fileno())
+            self._pause = self._loop.call_later(_ACCEPT_PAUSE_S, self._resume)
+            return
+        if connection is not None:
+            self._take(connection)
+
+
 class Channel:
     """One connection on the running event loop."""
 
@@ -96,7 +136,15 @@ class Channel:
         self._loop.add_reader(connection.fileno(), self._read)
 
     def send(self, message: bytes) -> None:
-        """Send a message, or keep it until there is room; nothing happens once closed."""
+        """Send a message, or keep it until there is room; nothing happens once closed.
+
+        Raises:
+            ValueError: It is too large: the other end would never have it whole.
+        """
+        if len(message) > MAX_MESSAGE_BYTES:
+            raise ValueError(
+                f"a message of {len(message)} bytes; at most {MAX_MESSAGE_BYTES} are sent"
+            )
         if not self._is_open:
             return
         if not self._outgoing and self._try(message):

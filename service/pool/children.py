@@ -62,21 +62,14 @@ class Child:
         failures = 0
         while self.is_wanted and not is_stopping():
             self.is_ready = False
-            self.process = await asyncio.create_subprocess_exec(
-                *self.command(),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=self.fds,
-                # Ctrl-C on a terminal reaches the supervisor alone, which ends them in order.
-                process_group=0,
-            )
-            code = await self.process.wait()
+            code, end = await self._run_process()
             self.on_end()
             if is_stopping() or not self.is_wanted:
                 return
             log.warning("process_ended", child=self.name, code=code, was_ready=self.is_ready)
             failures = 0 if self.is_ready else failures + 1
             if not self.ready.done() or failures == _MAX_FAILURES:
-                reason = self.reason or f"{self.name} ended with code {code}; its log says why"
+                reason = self.reason or f"{self.name} {end}"
                 if self.ready.done():
                     self.on_failed(reason)
                 else:
@@ -85,6 +78,24 @@ class Child:
             on_restart()
             if failures:
                 await asyncio.sleep(_BACKOFF_S * 2 ** (failures - 1))
+
+    async def _run_process(self) -> tuple[int | None, str]:
+        """Run one process; returns its exit code, None if there was none, and how it ended."""
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=self.fds,
+                # Ctrl-C on a terminal reaches the supervisor alone, which ends them in order.
+                process_group=0,
+            )
+        except OSError as error:
+            # No memory, processes or file descriptors are left now; in a moment there may be.
+            self.process = None
+            log.error("process_not_started", child=self.name, error=str(error))  # noqa: TRY400
+            return None, f"could not be started: {error}"
+        code = await self.process.wait()
+        return code, f"ended with code {code}; its log says why"
 
     def signal(self, number: int) -> None:
         """Send a signal to the process that runs now."""

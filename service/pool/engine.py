@@ -29,7 +29,12 @@ from service.pool.arena import Arena
 from service.pool.child_config import EngineConfig
 from service.pool.engine_server import EngineServer
 from service.pool.messages import Hello
-from service.pool.processes import Publisher, SupervisorLink, report_failure
+from service.pool.processes import (
+    Publisher,
+    SupervisorLink,
+    bound_to_supervisor,
+    report_failure,
+)
 from service.scheduling.costs import BatchCosts
 from service.scheduling.scheduler import Priority
 from service.self_test import start_self_test
@@ -51,6 +56,7 @@ class EngineProcess:
         self._model = model
         self._ended = asyncio.Event()
         self._has_failed = False
+        self._is_alone = False
         self._metrics = Metrics()
         self._arena = Arena.attach(config.arena_fd)
         name = config.model
@@ -92,14 +98,14 @@ class EngineProcess:
         )
         self._publisher = Publisher(self._arena, config.snapshot, self._metrics.registry)
         self._supervisor = SupervisorLink(
-            config.supervisor, config.name, on_message=lambda _: None, on_lost=self._fail
+            config.supervisor, config.name, on_message=lambda _: None, on_lost=self._lose_supervisor
         )
 
     async def run(self) -> int:
         """Serve until the end.
 
         Returns:
-            0 after SIGTERM, 3 after a failure.
+            0 after SIGTERM, 3 after a failure, or if the supervisor is gone.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -134,7 +140,12 @@ class EngineProcess:
         self._supervisor.close()
         for task in tasks:
             task.cancel()
-        return EXIT_FAILED if self._has_failed else EXIT_OK
+        return EXIT_FAILED if self._has_failed or self._is_alone else EXIT_OK
+
+    def _lose_supervisor(self) -> None:
+        """Finish what is there: front ends have clients that wait for it."""
+        self._is_alone = True
+        self._ended.set()
 
     def _fail(self) -> None:
         self._has_failed = True
@@ -178,7 +189,8 @@ def run(config: EngineConfig) -> int:
     if config.batch_s is not None:
         known = {int(size): seconds for size, seconds in config.batch_s.items()}
     try:
-        model = load_model(Path(config.bundle), settings, load_engine, known_batch_s=known)
+        with bound_to_supervisor(config.supervisor, code=EXIT_FAILED):
+            model = load_model(Path(config.bundle), settings, load_engine, known_batch_s=known)
         _check_same(model, config.digest)
     except Exception as error:
         kind = type(error).__name__

@@ -19,7 +19,7 @@ from service.pool.arena import (
     WAITING,
     Arena,
 )
-from service.pool.channel import Channel, accept
+from service.pool.channel import Acceptor, Channel
 from service.pool.messages import (
     Hello,
     Kind,
@@ -67,15 +67,17 @@ class EngineServer:
         self._scale = scale
         self._state = arena.engine_row(row)
         self._connections: set[_Connection] = set()
+        self._acceptor: Acceptor | None = None
 
     def start(self) -> None:
         """Let front ends in."""
         self._listener.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
+        self._acceptor = Acceptor(self._listener, self._accept)
 
     def close(self) -> None:
         """Let nobody in any more, and leave those who are there."""
-        asyncio.get_running_loop().remove_reader(self._listener.fileno())
+        if self._acceptor is not None:
+            self._acceptor.close()
         for connection in list(self._connections):
             connection.close()
 
@@ -89,10 +91,7 @@ class EngineServer:
         state[BUSY_S] = batcher.oldest_batch_s()
         state[HEARTBEAT] = time.monotonic()
 
-    def _accept(self) -> None:
-        accepted = accept(self._listener)
-        if accepted is None:
-            return
+    def _accept(self, accepted: socket.socket) -> None:
         connection = _Connection(
             accepted,
             self._arena,
@@ -130,7 +129,8 @@ class _Connection:
         self.channel = Channel(accepted, on_message=self._receive, on_close=self._lost)
 
     def close(self) -> None:
-        """Leave the front end, which then knows that its tiles are lost."""
+        """Leave the front end, which then knows that its other tiles are lost."""
+        self._send_results()
         self.channel.close()
         self._on_close(self)
 
@@ -190,6 +190,8 @@ class _Connection:
         )
 
     def _send_results(self) -> None:
+        if not self._results:
+            return  # sent when the connection was closed
         results: Sequence[SlotResult] = self._results
         self._results = []
         self.channel.send(pack_results(results))

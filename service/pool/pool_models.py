@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 _GREETING_S = 1.0
 _SIGN_PERIOD_S = 1.0
+# Longer than any in the settings; what is asked for must fit into a message.
+_MAX_NAME = 256
 
 
 class _Generation:
@@ -95,7 +97,7 @@ class PoolModels:
                 self._address,
                 self._name,
                 on_message=self._receive,
-                on_lost=lambda: lifecycle.fail("the supervisor is gone"),
+                on_lost=self._lose_supervisor,
             )
         except OSError as error:
             lifecycle.fail(f"the supervisor is gone: {error}")
@@ -117,14 +119,17 @@ class PoolModels:
 
     async def load(self, name: str, bundle: Path | None = None) -> Change:
         """See `ModelHost.load`."""
+        _check_name(name)
         return _change(await self._ask(load=name, bundle=None if bundle is None else str(bundle)))
 
     async def roll_back(self, name: str) -> Change:
         """See `ModelHost.roll_back`."""
+        _check_name(name)
         return _change(await self._ask(roll_back=name))
 
     async def unload(self, name: str) -> None:
         """See `ModelHost.unload`."""
+        _check_name(name)
         await self._ask(unload=name)
 
     async def stop(self, remaining_s: Callable[[], float]) -> bool:
@@ -140,6 +145,16 @@ class PoolModels:
             self._supervisor.close()
         self._factory.close()
         return all(finished)
+
+    def _lose_supervisor(self) -> None:
+        """Come to an end: what the engines still have is answered, the rest is told at once."""
+        for generation in self._generations.values():
+            if generation.runner is not None:
+                generation.runner.abandon()
+        for future in self._requests.values():
+            if not future.done():
+                future.set_exception(LoadFailed("the supervisor is gone"))
+        self._serving_in().fail("the supervisor is gone")
 
     def _receive(self, message: dict[str, Any]) -> None:
         if "models" in message:
@@ -308,6 +323,11 @@ def _load_same(path: Path, digest: str) -> Bundle:
             f"the engine's {digest[:12]}"
         )
     return bundle
+
+
+def _check_name(name: str) -> None:
+    if len(name) > _MAX_NAME:
+        raise UnknownModel(f"no model has a name of {len(name)} characters")
 
 
 def _settle(future: asyncio.Future[dict[str, Any] | None], message: dict[str, Any]) -> None:

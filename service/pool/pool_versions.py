@@ -47,7 +47,7 @@ class PoolVersions:
         Args:
             paths: Folder of the bundle of each model.
             keep_s: For how long the version before is kept.
-            start: Starts the engine processes of another version; raises LoadError.
+            start: Starts the engine processes of another version; raises LoadError or OSError.
             tell_fronts: Sends `entries` to every front end.
             retire: Ends the engine processes of a version, when nobody uses them.
         """
@@ -107,7 +107,7 @@ class PoolVersions:
             error = {"kind": "unknown", "text": f"no model {unknown}; the settings name {known}"}
         except NothingKeptError as nothing:
             error = {"kind": "nothing-kept", "text": str(nothing)}
-        except (BundleError, LoadError) as failure:
+        except (BundleError, LoadError, OSError) as failure:
             log.error("load_failed", order=order, error=str(failure))  # noqa: TRY400
             error = {"kind": "failed", "text": f"the model cannot be served: {failure}"}
         return {"answered": order["request"], "error": error, "change": change}

@@ -5,7 +5,10 @@ A child is told what it is by one JSON argument; settings come from the environm
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import os
+import socket
+import threading
+from collections.abc import Callable, Generator
 from typing import Any
 
 import orjson
@@ -51,6 +54,41 @@ class SupervisorLink:
     def close(self) -> None:
         """Leave."""
         self._channel.close()
+
+
+@contextlib.contextmanager
+def bound_to_supervisor(address: str, *, code: int) -> Generator[None]:
+    """Within the block, end this process at once when the supervisor does.
+
+    For what keeps the event loop, and so `SupervisorLink`, from being there: loading may take
+    minutes, and the next service needs the memory and the cores of what nobody waits for.
+
+    Args:
+        address: The supervisor's.
+        code: Exit code.
+
+    Raises:
+        OSError: The supervisor is gone already.
+    """
+    is_over = threading.Event()
+    with connect(address) as connection:
+        connection.setblocking(True)
+
+        def wait() -> None:
+            with contextlib.suppress(OSError):
+                connection.recv(1)
+            if not is_over.is_set():
+                os._exit(code)
+
+        watcher = threading.Thread(target=wait, name="supervisor-watch", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            watcher.join()
 
 
 def report_failure(address: str, name: str, reason: str) -> None:

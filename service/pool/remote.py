@@ -41,6 +41,9 @@ log = structlog.get_logger()
 # Longest that a tile waits for an engine process to be there again.
 _MAX_ORPHAN_S = 30.0
 _RECONNECT_S = 0.1
+# Slots in one message, which has 128 KiB at most.
+_MAX_SLOTS = 16_384
+_NO_SUCCESSOR = "the engine has ended and is not started anew"
 
 
 class Slots:
@@ -214,6 +217,7 @@ class RemoteRunner:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closing = False
+        self._is_abandoned = False
 
     def add(self, link: EngineLink) -> None:
         """Use an engine process that is ready."""
@@ -232,6 +236,8 @@ class RemoteRunner:
         if self._is_closing:
             return "the service is shutting down"
         if not any(link.is_up for link in self._links):
+            if self._is_abandoned:
+                return _NO_SUCCESSOR
             return f"the engine of {self._model} is being started anew"
         return None
 
@@ -316,6 +322,13 @@ class RemoteRunner:
             return False
         return True
 
+    def abandon(self) -> None:
+        """Wait for no engine process any more, as nobody starts one; those that are there go on."""
+        self._is_abandoned = True
+        orphans, self._orphans = self._orphans, []
+        for tile in orphans:
+            self._fail(tile, NotReady(_NO_SUCCESSOR, retry_after_s=1.0))
+
     def close(self) -> None:
         """Refuse new tiles, fail those that are left, and leave the engine processes."""
         self._is_closing = True
@@ -346,14 +359,15 @@ class RemoteRunner:
         first = tiles[0]
         for tile in tiles:
             link.under_way[tile.slot] = tile
-        submission = Submission(
-            [tile.slot for tile in tiles],
-            first.shape,
-            first.priority,
-            first.deadline_s,
-            first.is_retry,
-        )
-        link.send(pack_submission(submission))
+        for start in range(0, len(tiles), _MAX_SLOTS):
+            submission = Submission(
+                [tile.slot for tile in tiles[start : start + _MAX_SLOTS]],
+                first.shape,
+                first.priority,
+                first.deadline_s,
+                first.is_retry,
+            )
+            link.send(pack_submission(submission))
 
     def _take_results(self, link: EngineLink, results: list[SlotResult]) -> None:
         for result in results:
@@ -409,6 +423,9 @@ class RemoteRunner:
         tile.is_retry = True
         if self.unavailable is None:
             self._send([tile], self._choose(tile.priority))
+            return
+        if self._is_abandoned:
+            self._fail(tile, NotReady(_NO_SUCCESSOR, retry_after_s=1.0))
             return
         self._orphans.append(tile)
         left_s = _MAX_ORPHAN_S

@@ -34,9 +34,10 @@ from service.pool.arena import (
     HEARTBEAT,
     MAX_ENGINES,
     Arena,
+    ArenaError,
     Geometry,
 )
-from service.pool.channel import Channel, accept, listen
+from service.pool.channel import Acceptor, Channel, listen
 from service.pool.child_config import EngineConfig, FrontEndConfig
 from service.pool.children import Child, EnginePlace, LoadError, Model, end_children
 from service.pool.pool_versions import PoolVersions
@@ -67,6 +68,7 @@ class Supervisor:
             listeners: One listening socket for each front end.
 
         Raises:
+            ArenaError: There is not as much memory.
             BundleError: A bundle is damaged or unknown.
         """
         self._settings = settings
@@ -122,7 +124,7 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._handle_signal, number)
-        self._loop.add_reader(self._control.fileno(), self._accept)
+        self._acceptor = Acceptor(self._control, self._accept)
         for name, path in self._models.paths.items():
             model = self._start_model(name, path)
             self._models.begin(model)
@@ -142,14 +144,19 @@ class Supervisor:
     # --- starting and keeping ---
 
     def _start_model(self, name: str, path: Path) -> Model:
-        """Start the engine processes of one loading of a model."""
+        """Start the engine processes of one loading of a model.
+
+        Raises:
+            OSError: The system has no room for them.
+        """
+        count = self._settings.engine_processes
+        # First of all: where no file descriptors are left nothing has begun.
+        addresses = [listen() for _ in range(count)]
         model = Model(name, path, next(self._generations))
         self._alive.add(model)
-        count = self._settings.engine_processes
-        for index in range(count):
+        for index, (listener, address) in enumerate(addresses):
             row = min(self._rows)
             self._rows.remove(row)
-            listener, address = listen()
             device = _device(self._settings.device, index)
             cpus = share_cpus(index, count) if device == "cpu" and count > 1 else None
             config = EngineConfig(
@@ -261,10 +268,7 @@ class Supervisor:
 
     # --- what children say ---
 
-    def _accept(self) -> None:
-        accepted = accept(self._control)
-        if accepted is None:
-            return
+    def _accept(self, accepted: socket.socket) -> None:
         name: list[str] = []
 
         def receive(message: bytes) -> None:
@@ -331,6 +335,7 @@ class Supervisor:
 
         Raises:
             LoadError: There is no room for it.
+            OSError: The system has none.
         """
         geometry = self._arena.geometry
         needed = _tile_bytes(bundle), _answer_bytes(bundle)
@@ -439,7 +444,7 @@ def run_pool(settings: Settings, listeners: Sequence[socket.socket]) -> int:
     async def serve() -> int:
         try:
             supervisor = Supervisor(settings, listeners)
-        except BundleError as error:
+        except (ArenaError, BundleError) as error:
             log.error("load_failed", error=str(error))  # noqa: TRY400
             return EXIT_FAILED
         return await supervisor.run()

@@ -93,10 +93,16 @@ class StreamLimits:
             ImageTooLarge: It could not.
         """
         largest = self._largest[priority]
+        if largest < 1:
+            raise ImageTooLarge(
+                f"the service has too few places for batch requests of the class {priority} "
+                "(SEMSR_MAX_QUEUE, 3 at least); send images one by one"
+            )
         if places > largest:
             raise ImageTooLarge(
-                f"the image needs {places} places, and one image of a {priority} batch request may "
-                f"have {largest} (SEMSR_MAX_QUEUE); send smaller images, or this one by itself"
+                f"the image needs {places} places, and one image of a batch request of the class "
+                f"{priority} may have {largest} (SEMSR_MAX_QUEUE); send smaller images, or this "
+                "one by itself"
             )
 
     async def acquire(self, upscaler: Upscaler, places: int, priority: Priority) -> Hold:

@@ -215,9 +215,11 @@ async def test_more_batches_than_may_be_are_refused_at_once() -> None:
 async def test_a_service_with_too_few_places_says_so() -> None:
     """A batch needs one place for itself and one for an image."""
     async with served(max_queue=2) as (app, _, _):
-        refused = Batch(app, RAW)
-        assert await refused.status() == 413
-        assert b"SEMSR_MAX_QUEUE" in refused.sent[1]["body"]
+        for priority in Priority:
+            refused = Batch(app, [*RAW, (b"x-priority", str(priority).encode())])
+            assert await refused.status() == 413
+            assert b"too few places" in refused.sent[1]["body"]
+            assert b"SEMSR_MAX_QUEUE, 3 at least" in refused.sent[1]["body"]
 
 
 @pytest.mark.parametrize("max_places", [3, 4, 8, 100, 128])

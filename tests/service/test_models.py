@@ -195,6 +195,23 @@ class TestLoading:
         assert answer.status_code == 403
         assert "SEMSR_API_KEYS" in answer.json()["detail"]
 
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/v2/repository/models/fast/unload%0A",
+            "/v2/repository/models/fast/load%0A",
+            "/admin/models/fast/load%0A",
+            "/admin/models/fast/rollback%0A",
+            "/%61dmin/models/fast/load",
+        ],
+    )
+    def test_no_spelling_of_an_address_goes_past_the_admin(self, app: ServedApp, path: str):
+        """The router takes an address with a line's end behind it, too."""
+        for key, status in (("Bearer l", 403), ("Bearer x", 401)):
+            answer = app.client.post(path, headers={"authorization": key})
+            assert answer.status_code == status
+        assert set(app.lifecycle.models) == {"fine", "fast"}
+
 
 def test_statistics_count_requests_tiles_and_batches(app: ServedApp):
     """By model, in the shape of the protocol's extension."""

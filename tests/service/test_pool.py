@@ -337,6 +337,29 @@ def test_no_child_outlives_its_supervisor(number: signal.Signals, code: int) -> 
     until(lambda: not any(map(is_there, pids)))
 
 
+@pytest.mark.parametrize(("then", "status"), [(signal.SIGCONT, 200), (signal.SIGKILL, 503)])
+def test_what_was_accepted_is_answered_when_the_supervisor_dies(
+    then: signal.Signals, status: int
+) -> None:
+    """By the engine that is still there; without one nobody waits for its successor."""
+    with running_server(POOL) as pool:
+        pids = list(children(pool.pid))
+        [engine] = engines(pool)
+        os.kill(engine, signal.SIGSTOP)
+        with concurrent.futures.ThreadPoolExecutor(4) as clients:
+            answers = [
+                clients.submit(post, pool, np.full((24, 24), value, np.uint8)) for value in range(4)
+            ]
+            until(lambda: metric(pool, "semsr_admitted_tiles") == 4)
+            os.kill(pool.pid, signal.SIGKILL)
+            os.kill(engine, then)
+            got = [answer.result(60) for answer in answers]
+        assert {answer.status_code for answer in got} == {status}
+        if status == 503:
+            assert "is not started anew" in got[0].json()["detail"]
+        until(lambda: not any(map(is_there, pids)))
+
+
 def test_a_model_that_cannot_be_loaded_ends_the_pool(tmp_path: Path) -> None:
     """With the engine's own reason, and exit code 3."""
     bundle = tmp_path / "bundle"

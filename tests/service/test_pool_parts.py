@@ -1,8 +1,11 @@
 """The parts of a pool, each by itself: shared memory, messages, channels, metric snapshots."""
 
 import asyncio
+import errno
 import os
+import socket
 import stat
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -99,6 +102,41 @@ class TestArena:
         with pytest.raises(ValueError, match="at most"):
             arena.write_snapshot(1, bytes(SNAPSHOT_BYTES + 1))
         assert arena.read_snapshot(1) == b"x"
+
+    def test_a_snapshot_that_is_written_twice_while_it_is_read_is_read_again(
+        self, arena: Arena, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Its half is then in use again, though it is the same half."""
+        writer = Arena.attach(os.dup(arena.fd))
+        writer.write_snapshot(1, b"first, long")
+
+        def write_twice() -> None:
+            writer.write_snapshot(1, b"second")
+            writer.write_snapshot(1, b"third")
+
+        state = Interrupted(arena._snapshot_state(1), write_twice)
+        monkeypatch.setattr(arena, "_snapshot_state", lambda _: state)
+        assert arena.read_snapshot(1) == b"third"
+
+    def test_more_memory_than_the_system_gives_is_refused(self):
+        """With the settings that ask for it."""
+        with pytest.raises(ArenaError, match=r"GiB of shared memory.*SEMSR_MAX_QUEUE"):
+            Arena.create(Geometry(64, 1 << 30, 1 << 20, 1 << 24, 2))
+
+
+class Interrupted:
+    """The state of a snapshot; something happens when its length has been read first."""
+
+    def __init__(self, state: np.ndarray, then: Callable[[], None]) -> None:
+        self.state = state
+        self.then = then
+
+    def __getitem__(self, index: int) -> int:
+        value = int(self.state[index])
+        if index:
+            then, self.then = self.then, lambda: None
+            then()
+        return value
 
 
 class TestMessages:
@@ -204,6 +242,52 @@ class TestChannel:
         here.send(b"y")
         here.close()
         assert closed == [1]
+        listener.close()
+
+    async def test_no_room_for_a_connection_is_an_error_at_once(self):
+        """Whoever connects is an event loop, which must not stand still."""
+        listener, name = channel.listen()
+        listener.listen(0)
+        with channel.connect(name), pytest.raises(OSError, match="temporarily unavailable"):
+            channel.connect(name)
+        listener.close()
+
+    async def test_too_large_a_message_is_refused(self):
+        """The other end would have a part of it, or nothing."""
+        listener, name = channel.listen()
+        sender = channel.Channel(
+            channel.connect(name), on_message=lambda _: None, on_close=lambda: None
+        )
+        with pytest.raises(ValueError, match="131073 bytes"):
+            sender.send(bytes(channel.MAX_MESSAGE_BYTES + 1))
+        sender.close()
+        listener.close()
+
+    async def test_without_file_descriptors_connections_wait(self, monkeypatch: pytest.MonkeyPatch):
+        """They are asked for now and then, and not as fast as the processor can."""
+        tries: list[int] = []
+        taken: list[socket.socket] = []
+
+        def accept(listener: socket.socket) -> socket.socket | None:
+            tries.append(1)
+            if len(tries) < 3:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real(listener)
+
+        real = channel.accept
+        monkeypatch.setattr(channel, "accept", accept)
+        listener, name = channel.listen()
+        acceptor = channel.Acceptor(listener, taken.append)
+        with channel.connect(name):
+            loop = asyncio.get_running_loop()
+            began_s = loop.time()
+            async with asyncio.timeout(30):
+                while not taken:  # noqa: ASYNC110 (the acceptor tells by a plain call)
+                    await asyncio.sleep(0.005)
+            assert loop.time() - began_s >= 0.2
+            assert len(tries) == 3
+        acceptor.close()
+        taken[0].close()
         listener.close()
 
     async def test_nobody_listens(self):

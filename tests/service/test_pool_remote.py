@@ -169,6 +169,13 @@ class TestTiles:
                 pool.runner.submit([tile()] * 7)
             assert pool.slots.num_free == 6
 
+    async def test_more_tiles_than_a_message_holds(self, monkeypatch: pytest.MonkeyPatch):
+        """A huge image goes in several."""
+        monkeypatch.setattr("service.pool.remote._MAX_SLOTS", 2)
+        async with running() as pool:
+            results = await asyncio.gather(*pool.runner.submit([tile(v) for v in range(5)]))
+            assert [int(result.sr[0, 0]) for result in results] == [0, 1, 2, 3, 4]
+
 
 class TestRefusals:
     """What the engine process says comes by the futures."""
@@ -320,6 +327,41 @@ class TestDeaths:
                 await until(lambda: pool.links[0].is_up)
             with pytest.raises(EngineFailed, match="died twice"):
                 await future
+            await until(lambda: pool.slots.num_free == 6)
+
+    async def test_one_that_ends_in_order_tells_all_its_results_before(self):
+        """Those too that became ready in the same turn of its event loop."""
+        async with running() as pool:
+            place = pool.places[0]
+            assert place.batcher is not None
+            assert place.server is not None
+            pool.engine.gate.clear()
+            futures = pool.runner.submit([tile(value) for value in (1, 2, 3)])
+            await pool.engine_started()
+            pool.engine.open_gate()
+            assert await place.batcher.drain(30)
+            place.server.close()
+            pool.runner.abandon()
+            results = await asyncio.gather(*futures)
+            assert [int(result.sr[0, 0]) for result in results] == [1, 2, 3]
+
+    async def test_nobody_waits_for_a_successor_that_will_not_come(self):
+        """Neither what waits already, nor what is lost later, nor new requests."""
+        async with running() as pool:
+            pool.places[1].start()
+            await until(lambda: pool.links[1].is_up)
+            pool.arena.engine_row(1)[:] = 9.0
+            pool.engine.gate.clear()
+            [lost] = pool.runner.submit([tile(4)])
+            await pool.engine_started()
+            await pool.places[1].die()
+            await until(lambda: not pool.links[1].is_up)
+            pool.runner.abandon()
+            await pool.places[0].die()
+            with pytest.raises(NotReady, match="is not started anew"):
+                await lost
+            with pytest.raises(NotReady, match="is not started anew"):
+                pool.runner.check(1)
             await until(lambda: pool.slots.num_free == 6)
 
     async def test_meanwhile_new_requests_are_told(self):

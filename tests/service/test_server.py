@@ -1,6 +1,7 @@
 """The real server in a process of its own: start, strange clients, signals, exit codes."""
 
 import concurrent.futures
+import io
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -119,6 +121,64 @@ def test_broken_http_never_harms_the_next_client(server: ServerProcess, sent: by
         raw.shutdown(socket.SHUT_WR)
         raw.recv(4096)
     assert readiness(server) == 200
+
+
+def exchange(server: ServerProcess, sent: bytes) -> tuple[bytes, bytes]:
+    """Send something on a connection that the service closes; returns head and body."""
+    parts = urlsplit(server.url)
+    with socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=60) as to:
+        to.sendall(sent)
+        answer = b"".join(iter(lambda: to.recv(1 << 20), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head, body
+
+
+def request(line: str, body: bytes, *headers: str) -> bytes:
+    """A whole request for raw tiles."""
+    own = (f"content-length: {len(body)}", *(f"{name}: {value}" for name, value in RAW.items()))
+    return "\r\n".join([line, "host: semsr", *own, *headers, "", ""]).encode() + body
+
+
+def test_what_is_no_http_is_a_problem(server: ServerProcess) -> None:
+    """As everything else that goes wrong."""
+    head, body = exchange(server, b"GET / HTTP/3.7\r\nhost: x\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["type"] == "urn:semsr:problem:bad-request"
+
+
+def test_a_wish_for_http_2_is_ignored(server: ServerProcess) -> None:
+    """Java's client sends it with its first request, whose body must not be lost."""
+    wish = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+    tile = bytes(range(192)) * 3
+    last = request("POST /superresolve HTTP/1.1", tile, "connection: close")
+    _, expected = exchange(server, last)
+    for first in (
+        request("POST /superresolve HTTP/1.1", tile, *wish),
+        request("GET /livez HTTP/1.1", b"", *wish),
+    ):
+        head, body = exchange(server, first + last)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert body.endswith(expected)
+
+
+def test_http_1_0_gets_no_chunks(server: ServerProcess) -> None:
+    """It would take them for a part of the archive."""
+    head, body = exchange(server, request("POST /superresolve/batch HTTP/1.0", bytes(3 * 576)))
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"transfer-encoding" not in head
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        assert archive.getnames() == ["000000.raw", "000001.raw", "000002.raw"]
+    head, body = exchange(server, request("POST /superresolve HTTP/1.0", bytes(576)))
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert len(body) == 96 * 96
+
+
+def test_a_long_address_does_not_come_back_as_long(server: ServerProcess) -> None:
+    """Nor three times, as instance, detail and error."""
+    answer = httpx2.get(f"{server.url}/{'a' * 60_000}", trust_env=False, timeout=60)
+    assert answer.status_code == 404
+    assert len(answer.content) < 4000
 
 
 def test_every_request_is_one_json_line_without_image_bytes(server: ServerProcess) -> None:
