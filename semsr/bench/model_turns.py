@@ -84,7 +84,7 @@ def measure_beside_engine(
         url = next(iter(servers.values())).url
         engine = httpx2.get(f"{url}/model", trust_env=False, timeout=60.0).json()["engine"]
         alone = stack.enter_context(EngineTurns(path, engine))
-        measurement = _Measurement(load, alone, servers, step)
+        measurement = ModelTurns(load, alone, servers, step)
         for number in range(rounds):
             measurement.take_round(is_reversed=bool(number % 2))
         memory_mib = {mode: peak_resident_mib(server.pid) for mode, server in servers.items()}
@@ -96,7 +96,7 @@ def measure_beside_engine(
     return rows
 
 
-class _Measurement:
+class ModelTurns:
     """Turns of the engine and of the running services."""
 
     def __init__(
@@ -106,7 +106,14 @@ class _Measurement:
         servers: Mapping[str, ServerProcess],
         step: Callable[[], object],
     ) -> None:
-        """Choose the engine's batch size, and take its first turn."""
+        """Choose the engine's batch size, and take its first turn.
+
+        Args:
+            load: What is sent.
+            alone: The engine.
+            servers: A running service for each mode.
+            step: Called after each turn of a service.
+        """
         self._load = load
         self._alone = alone
         self._servers = servers
