@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
         return scenario
 
     throughput = add("throughput", _throughput, "beside nginx and beside the engine alone")
-    throughput.add_argument("--seconds", type=float, default=15.0)
+    throughput.add_argument(
+        "--seconds", type=float, default=15.0, help="of each measurement, in six turns"
+    )
     throughput.add_argument("--connections", type=int, default=16)
 
     low = add("low-load", _low_load, "what the service adds to the engine's time for one tile")

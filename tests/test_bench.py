@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from semsr.bench.engine_turns import EngineTurns
+from export.bundle import load_bundle
+from semsr.bench.engine_turns import EngineTurn, EngineTurns
 from semsr.bench.idle import BusyError, family_core_s, wait_until_idle
 from semsr.bench.load import LoadResult, Window, closed_loop
+from semsr.bench.model_turns import ModelTurns
 from semsr.bench.rows import load_row, ratio_row
+from semsr.bench.tile_load import PATH, Address, TileLoad
 from semsr.bench.wrk import parse_wrk
 from semsr.cli import main
+from semsr.server_process import ServerProcess
 
 TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
 BENCH = ["bench", "--bundle", str(TINY_BUNDLE), "--connections", "4"]
@@ -222,6 +226,101 @@ def test_process_that_does_not_rest_is_an_error() -> None:
                 wait_until_idle(busy.pid, timeout_s=0.3)
         finally:
             busy.kill()
+
+
+LUCKY = 50.0
+
+
+class DriftingMachine:
+    """One whose speed changes with every turn of a service, and that begins with a lucky moment.
+
+    Attributes:
+        speed: Single tiles a second of its engine alone, now.
+        asked: Who has had a turn, in order.
+    """
+
+    def __init__(self) -> None:
+        self._speeds = iter([9.0, 1.0, 8.0, 9.0, 3.0, 7.0, 6.0, 8.0, 2.0])
+        self.speed = LUCKY
+        self.asked: list[str] = []
+
+    def drift(self) -> None:
+        """Become another one."""
+        self.speed = next(self._speeds)
+
+
+class DriftingEngine(EngineTurns):
+    """An engine for which four tiles in a call take as long as two calls of one."""
+
+    def __init__(self, machine: DriftingMachine) -> None:
+        self._machine = machine
+
+    def run(self, calls: int, *, batch: int = 1) -> EngineTurn:
+        """A turn at the speed of the moment; luck ends with the third look at full batches."""
+        self._machine.asked.append(f"engine {batch}")
+        if self._machine.speed == LUCKY and self._machine.asked.count("engine 4") > 3:
+            self._machine.drift()
+        call_ms = 1e3 / self._machine.speed * (2 if batch == 4 else batch)
+        return EngineTurn(batch, [call_ms] * calls, core_ms=100.0)
+
+
+class DriftingLoad(TileLoad):
+    """A service that does 90 % of what its engine could do in the same moments."""
+
+    machine: DriftingMachine
+
+    def raw(self, address: Address, *, path: str = PATH) -> LoadResult:
+        """16 tiles, half of them before the machine drifts."""
+        self.machine.asked.append("raw")
+        before_s = 8 / (0.9 * 2 * self.machine.speed)
+        self.machine.drift()
+        return LoadResult(16, 0, before_s + 8 / (0.9 * 2 * self.machine.speed), [100.0] * 16)
+
+    def png(self, address: Address, *, answer_bytes: int) -> LoadResult:
+        """As raw tiles."""
+        load = self.raw(address)
+        self.machine.asked[-1] = "png"
+        return load
+
+    def raw_one_by_one(self, address: Address) -> LoadResult:
+        """One at a time."""
+        self.machine.asked.append("one")
+        return LoadResult(4, 0, 1.0, [300.0] * 4)
+
+    def png_answer_bytes(self, url: str) -> int:
+        """Nobody looks at it."""
+        return 1
+
+
+def test_each_turn_of_the_service_is_compared_with_those_of_the_engine_around_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither the drift of a machine nor the luck of the first look is in the ratio."""
+    monkeypatch.setattr("semsr.bench.model_turns.wait_until_idle", lambda _: None)
+    monkeypatch.setattr("semsr.bench.model_turns.png_core_s", lambda *_: 0.005)
+    monkeypatch.setattr("semsr.bench.model_turns.available_cpus", lambda: 1)
+    machine = DriftingMachine()
+    load = DriftingLoad(load_bundle(TINY_BUNDLE), 16, 2.0)
+    object.__setattr__(load, "machine", machine)
+    servers = {"single": ServerProcess("http://127.0.0.1:1", 1, tmp_path / "log")}
+    turns = ModelTurns(load, DriftingEngine(machine), servers, lambda: None)
+    machine.asked.clear()
+
+    for number in range(4):
+        turns.take_round(is_reversed=bool(number % 2))
+
+    rows = {row["name"]: row for row in turns.rows("onnx")}
+    raw, png = rows["service, 16 connections"], rows["service, 16 connections, PNG"]
+    there, back = ["engine 1", "one", "raw", "engine 4"], ["png", "engine 4"]
+    assert machine.asked[:6] == [*there, *back]
+    assert machine.asked[6:12] == [*back, "raw", "engine 4", "engine 1", "one"]
+    assert raw["yardstick"] == "engine alone, batch 4"
+    assert (raw["ratio_low"], raw["ratio"], raw["ratio_high"]) == pytest.approx((0.9, 0.9, 0.9))
+    assert rows["engine alone, batch 4, first look"]["tiles_per_s"] == pytest.approx(100.0)
+    assert rows["engine alone, batch 4"]["tiles_per_s"] < 20
+    # One core gives 1 / (100 + 5 ms), which is less than the engine alone most of the time.
+    assert rows["engine and PNG codec, summed cores"]["tiles_per_s"] == pytest.approx(1e3 / 105)
+    assert png["ratio_high"] > 0.9
 
 
 def test_bench_prints_every_ratio_without_nginx(

@@ -25,6 +25,7 @@ _BUDGET_TILES = 4.0
 _BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
 # Share of a round after which both classes have settled.
 _SETTLED = 0.1
+_INTERVAL = f"{100 * CONFIDENCE:.0f} % interval"
 _COLUMNS = [
     Column("mode", "Mode"),
     Column("engine", "Engine"),
@@ -36,9 +37,9 @@ _COLUMNS = [
     Column("with_p50_ms", "with nightly p50, ms"),
     Column("with_p99_ms", "with nightly p99, ms"),
     Column("p90_ratio", "p90, times", 2),
-    Column("p90_interval", "surely between"),
+    Column("p90_interval", _INTERVAL),
     Column("p99_ratio", "p99, times", 2),
-    Column("p99_interval", "surely between"),
+    Column("p99_interval", _INTERVAL),
     Column("nightly_per_s", "nightly tiles/s"),
     Column("nightly_refusals", "nightly 503, came again"),
     Column("nightly_lost", "nightly lost"),
@@ -88,11 +89,10 @@ def run(bundle: Path, *, seconds: float, rounds: int, shares: list[float]) -> Re
         _COLUMNS,
         rows,
         [
-            f"*Surely between*: the {CONFIDENCE:.0%} interval of the ratio by order statistics "
-            "(`loadtests/intervals.py`). Its upper end needs "
+            "Intervals of the ratios by order statistics (`loadtests/intervals.py`). They need "
             f"{needed_for_both_ends(0.9)} requests of each case for a 90th percentile and "
-            f"{needed_for_both_ends(0.99)} for a 99th; of fewer, nothing bounds it from above (∞), "
-            "nor the yardstick, which leaves it no lower end (0)."
+            f"{needed_for_both_ends(0.99)} for a 99th; of fewer, nothing bounds either percentile "
+            "from above, so that the ratio may be anything from 0 to ∞."
         ],
     )
 
@@ -163,5 +163,5 @@ def _ratio(name: str, together: list[float], alone: list[float], share: float) -
         f"{name}_ratio": ratio,
         f"{name}_ratio_low": low,
         f"{name}_ratio_high": high,
-        f"{name}_interval": f"{low:.2f} and {'∞' if math.isinf(high) else f'{high:.2f}'}",
+        f"{name}_interval": f"{low:.2f} to {'∞' if math.isinf(high) else f'{high:.2f}'}",
     }

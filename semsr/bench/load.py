@@ -4,7 +4,8 @@ Runs as a process of its own (`python -m semsr.bench.load`), one thread, many co
 sending its next request when the last answer is complete. Answers are read into one reused buffer
 and counted; status and length of every answer are checked, the bytes are not. What counts is cut
 at answers (`Window`), so that a service of a few answers a second is measured as well as a fast
-one.
+one. With the last answer of the window it hangs up; `semsr.bench.idle` sees when the service has
+done what it had begun.
 """
 
 import json
@@ -224,6 +225,8 @@ def closed_loop(
                 latency_s=now_s - connection.started_s if connection.num_answers > 1 else None,
                 is_good=connection.status == 200 and connection.length == expected_bytes,
             )
+            if window.is_over:
+                break  # nothing more is asked for
             connection.begin()
             if connection.sent_bytes < len(connection.request):
                 selector.modify(connection.socket, both, connection)

@@ -84,7 +84,7 @@ def measure_beside_engine(
         url = next(iter(servers.values())).url
         engine = httpx2.get(f"{url}/model", trust_env=False, timeout=60.0).json()["engine"]
         alone = stack.enter_context(EngineTurns(path, engine))
-        measurement = _Measurement(load, alone, servers, step)
+        measurement = ModelTurns(load, alone, servers, step)
         for number in range(rounds):
             measurement.take_round(is_reversed=bool(number % 2))
         memory_mib = {mode: peak_resident_mib(server.pid) for mode, server in servers.items()}
@@ -96,7 +96,7 @@ def measure_beside_engine(
     return rows
 
 
-class _Measurement:
+class ModelTurns:
     """Turns of the engine and of the running services."""
 
     def __init__(
@@ -106,19 +106,26 @@ class _Measurement:
         servers: Mapping[str, ServerProcess],
         step: Callable[[], object],
     ) -> None:
-        """Choose the engine's batch size, and take its first turn."""
+        """Choose the engine's batch size, and take its first turn.
+
+        Args:
+            load: What is sent.
+            alone: The engine.
+            servers: A running service for each mode.
+            step: Called after each turn of a service.
+        """
         self._load = load
         self._alone = alone
         self._servers = servers
         self._step = step
         self._png_bytes = {mode: load.png_answer_bytes(one.url) for mode, one in servers.items()}
         sizes = [size for size in BATCH_SIZES if size <= load.bundle.manifest.max_batch_size]
-        self._looks = first_look(alone, sizes, seconds=load.seconds / 5)
-        # Chosen by chance figures too, so what it is compared with is measured anew in the turns.
+        self._looks = _first_look(alone, sizes, seconds=load.seconds / 5)
+        # What is chosen for being fast was also lucky: the yardstick is measured anew in the turns.
         self._best = max(self._looks, key=lambda size: self._looks[size].tiles_per_s)
-        self._tiles: list[EngineTurn] = []
+        self._single_tiles: list[EngineTurn] = []
         self._turns = {mode: _Turns() for mode in servers}
-        self._full: list[EngineTurn] = []
+        self._batches: list[EngineTurn] = []
         self._take_engine_turn()
 
     def take_round(self, *, is_reversed: bool) -> None:
@@ -132,8 +139,8 @@ class _Measurement:
             self._step()
 
     def _take_one_by_one(self, mode: str) -> None:
-        turn = self._calls(1, self._load.seconds / 4)
-        self._tiles.append(self._alone.run(turn, batch=1))
+        calls = self._calls(1, self._load.seconds / 4)
+        self._single_tiles.append(self._alone.run(calls, batch=1))
         server = self._servers[mode]
         self._turns[mode].one.append(self._load.raw_one_by_one(address_of(server.url)))
         wait_until_idle(server.pid)
@@ -141,14 +148,14 @@ class _Measurement:
     def _take_many(self, mode: str, *, as_png: bool) -> None:
         server = self._servers[mode]
         address = address_of(server.url)
-        before = self._full[-1]
+        before = self._batches[-1]
         if as_png:
             load = self._load.png(address, answer_bytes=self._png_bytes[mode])
         else:
             load = self._load.raw(address)
         wait_until_idle(server.pid)
         self._take_engine_turn()
-        alone = before + self._full[-1]
+        alone = before + self._batches[-1]
         if as_png:
             codec_core_ms = 1e3 * png_core_s(self._load.bundle, _CODEC_S)
             self._turns[mode].png.append(_PngPair(load, alone, codec_core_ms))
@@ -156,18 +163,17 @@ class _Measurement:
             self._turns[mode].raw.append(_Pair(load, alone))
 
     def _take_engine_turn(self) -> None:
-        # Two of them are compared with one turn of the service.
-        self._full.append(
-            self._alone.run(self._calls(self._best, self._load.seconds / 2), batch=self._best)
-        )
+        # Half as long: two of them are compared with one turn of the service.
+        calls = self._calls(self._best, self._load.seconds / 2)
+        self._batches.append(self._alone.run(calls, batch=self._best))
 
     def _calls(self, batch: int, seconds: float) -> int:
-        return calls_within(seconds, statistics.median(self._looks[batch].times_ms))
+        return _calls_within(seconds, statistics.median(self._looks[batch].times_ms))
 
     def rows(self, engine: str) -> list[Row]:
         """What the turns have shown."""
         best = f"engine alone, batch {self._best}"
-        tile_ms = statistics.median(ms for turn in self._tiles for ms in turn.times_ms)
+        tile_ms = statistics.median(ms for turn in self._single_tiles for ms in turn.times_ms)
         pngs = [pair for turns in self._turns.values() for pair in turns.png]
         rows: list[Row] = [
             {
@@ -183,7 +189,7 @@ class _Measurement:
                 "name": best,
                 "engine": engine,
                 "batch": self._best,
-                "tiles_per_s": statistics.median(turn.tiles_per_s for turn in self._full),
+                "tiles_per_s": statistics.median(turn.tiles_per_s for turn in self._batches),
             },
             {
                 "name": _CORES,
@@ -207,7 +213,7 @@ class _Measurement:
         return rows
 
 
-def first_look(
+def _first_look(
     alone: EngineTurns, sizes: Sequence[int], *, seconds: float
 ) -> dict[int, EngineTurn]:
     """Look at each batch size for a moment, one after the other, again and again.
@@ -219,7 +225,7 @@ def first_look(
     """
     looks = {size: alone.run(1, batch=size) for size in sizes}
     calls = {
-        size: calls_within(seconds / _LOOKS, look.times_ms[0], at_least=1)
+        size: _calls_within(seconds / _LOOKS, look.times_ms[0], at_least=1)
         for size, look in looks.items()
     }
     for _ in range(_LOOKS):
@@ -228,6 +234,6 @@ def first_look(
     return looks
 
 
-def calls_within(seconds: float, call_ms: float, *, at_least: int = 2) -> int:
+def _calls_within(seconds: float, call_ms: float, *, at_least: int = 2) -> int:
     """Calls of so many milliseconds that take about so long."""
     return max(at_least, round(1e3 * seconds / call_ms))

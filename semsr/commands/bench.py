@@ -59,7 +59,12 @@ def add(commands: Commands) -> None:
     scan.add_argument("--tiles", type=int, default=2000, help="how many of those")
     scan.add_argument("--scratch", type=Path, help="folder on the disk to be measured")
     parser.add_argument("--plot", type=Path, help="engine, schedule: draw it, a PNG")
-    parser.add_argument("--seconds", type=float, default=15.0, help="length of each measurement")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=15.0,
+        help="length of each measurement, all its turns together",
+    )
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.set_defaults(run=_run)
