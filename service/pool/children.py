@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ class Child:
         on_failed: Told why, when its processes cannot be kept running.
         ready: Settled when the first one is, or cannot be.
         heard_s: `time.monotonic()` when it last said something.
+        started_s: `time.monotonic()` when it was started.
     """
 
     name: str
@@ -51,6 +53,13 @@ class Child:
     process: asyncio.subprocess.Process | None = None
     reason: str = ""
     heard_s: float = 0.0
+    started_s: float = 0.0
+
+    @property
+    def starting_s(self) -> float:
+        """Seconds for which the process that runs now has not been ready; 0 if it is, or none."""
+        is_running = self.process is not None and self.process.returncode is None
+        return time.monotonic() - self.started_s if is_running and not self.is_ready else 0.0
 
     async def run(self, *, is_stopping: Callable[[], bool], on_restart: Callable[[], None]) -> None:
         """Run the place's processes, one after the other, until it is wanted no longer.
@@ -81,6 +90,7 @@ class Child:
 
     async def _run_process(self) -> tuple[int | None, str]:
         """Run one process; returns its exit code, None if there was none, and how it ended."""
+        self.started_s = time.monotonic()
         try:
             self.process = await asyncio.create_subprocess_exec(
                 *self.command(),

@@ -51,6 +51,8 @@ EXIT_FAILED = 3
 EXIT_FORCED = 5
 
 _WATCH_PERIOD_S = 0.5
+# A process may take so many times as long to start as it may be silent later; a minute at least.
+_START_FACTOR, _MIN_START_S = 10.0, 60.0
 # Partitions beyond those in use: the one of a front end that has died rests for a while.
 _SPARE_PARTITIONS = 2
 # What an engine process is told of its predecessor: the same bundle, chosen and measured before.
@@ -241,9 +243,12 @@ class Supervisor:
             self._publisher.publish()
             asked_s = time.monotonic()
             await asyncio.sleep(_WATCH_PERIOD_S)
-            if time.monotonic() - asked_s > 2 * _WATCH_PERIOD_S:
+            paused_s = time.monotonic() - asked_s - _WATCH_PERIOD_S
+            if paused_s > _WATCH_PERIOD_S:
                 # The whole machine has paused, or this process: the others may not have been able
-                # to give a sign of life either.
+                # to give a sign of life either, or to start.
+                for child in self._children():
+                    child.started_s += paused_s
                 continue
             for front in self._fronts:
                 self._check_silent(front)
@@ -251,13 +256,23 @@ class Supervisor:
                 for engine in model.engines:
                     self._check_hanging(engine)
 
+    def _check_starting(self, child: Child, timeout_s: float) -> None:
+        """Kill a process that hangs before it can give any sign of life."""
+        most_s = max(_MIN_START_S, _START_FACTOR * timeout_s)
+        if child.starting_s > most_s:
+            child.reason = f"{child.name} was not ready after {most_s:.0f} s"
+            log.error("start_hangs", child=child.name, seconds=round(child.starting_s, 1))
+            child.signal(signal.SIGKILL)
+
     def _check_silent(self, front: Child) -> None:
+        self._check_starting(front, self._settings.front_end_timeout_s)
         silent_s = time.monotonic() - front.heard_s
         if front.is_ready and silent_s > self._settings.front_end_timeout_s:
             log.error("front_end_hangs", child=front.name, seconds=round(silent_s, 1))
             front.signal(signal.SIGKILL)
 
     def _check_hanging(self, engine: EnginePlace) -> None:
+        self._check_starting(engine.child, self._settings.engine_timeout_s)
         state = self._arena.engine_row(engine.row)
         if not engine.child.is_ready or not state[HEARTBEAT]:
             return

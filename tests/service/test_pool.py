@@ -390,6 +390,21 @@ def test_a_taken_address_is_known_at_once(server: ServerProcess) -> None:
     assert "cannot_listen" in done.stderr
 
 
+def test_memory_that_cannot_be_had_ends_with_its_settings() -> None:
+    """With code 3, as any model that cannot be served, and not with a trace."""
+    done = subprocess.run(
+        ["prlimit", "--fsize=1048576", sys.executable, "-m", "service"],
+        env={**os.environ, **POOL, "SEMSR_PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "SEMSR_MAX_QUEUE, SEMSR_FRONT_ENDS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_models_are_loaded_anew_and_unloaded(tmp_path: Path) -> None:
     """Beside the running one, in an engine process of its own; a bad one changes nothing."""
     bundles = {name: tmp_path / name for name in ("fine", "fast")}
@@ -436,6 +451,8 @@ def test_models_are_loaded_anew_and_unloaded(tmp_path: Path) -> None:
             assert send("fine") == 404
             assert send("fast") == 200
             assert change("none", "load").status_code == 404
+            # More than a message between processes holds, once it is written as JSON.
+            assert change("%01" * 20_000, "load").status_code == 404
             until(lambda: client.get("/readyz").status_code == 200)
 
 

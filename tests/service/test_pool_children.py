@@ -2,13 +2,22 @@
 
 import asyncio
 import signal
+import socket
 import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from service.pool.children import Child, LoadError
+from service.pool.supervisor import Supervisor
+from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
+
+TINY_BUNDLE = Path(__file__).parent.parent / "data" / "tiny_bundle"
 
 
 def place(command: list[str], ended: list[int], failed: list[str]) -> Child:
@@ -52,3 +61,26 @@ async def test_a_first_process_that_cannot_be_started_is_told() -> None:
     await child.run(is_stopping=lambda: False, on_restart=lambda: None)
     with pytest.raises(LoadError, match=r"child-0 could not be started: .*No such file"):
         child.ready.result()
+
+
+@pytest.mark.parametrize(
+    ("started_before_s", "is_ready", "expected"),
+    [(59.0, False, []), (61.0, False, [signal.SIGKILL]), (61.0, True, [])],
+)
+async def test_a_process_that_hangs_while_it_starts_is_killed(
+    started_before_s: float, is_ready: bool, expected: list[signal.Signals]
+) -> None:
+    """It can give no sign of life yet, and its connections would wait for ever."""
+    sent: list[int] = []
+    process: Any = SimpleNamespace(returncode=None, send_signal=sent.append)
+    settings = Settings(mode="pool", bundle=TINY_BUNDLE, front_end_timeout_s=1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        supervisor = Supervisor(settings, [listener])
+        front = supervisor._make_front(0, listener)
+        front.process = process
+        front.is_ready = is_ready
+        front.started_s = time.monotonic() - started_before_s
+        front.heard_s = time.monotonic()
+        supervisor._check_silent(front)
+        supervisor._control.close()
+    assert sent == expected
