@@ -14,7 +14,8 @@ import pytest
 
 from export.bundle import load_bundle
 from semsr.bench.engine_turns import EngineTurn, EngineTurns
-from semsr.bench.idle import BusyError, family_core_s, wait_until_idle
+from semsr.bench.family import family_core_s, family_mib
+from semsr.bench.idle import BusyError, wait_until_idle
 from semsr.bench.load import LoadResult, Window, closed_loop
 from semsr.bench.model_turns import ModelTurns
 from semsr.bench.rows import load_row, ratio_row
@@ -218,6 +219,21 @@ def test_engine_between_its_turns_takes_no_processor() -> None:
     assert len((one + one).times_ms) == 6
 
 
+def test_memory_is_that_of_all_processes() -> None:
+    """A pool's supervisor holds next to nothing itself."""
+    child = "import sys; held = b'x' * (64 << 20); print('', flush=True); sys.stdin.read()"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        mib = family_mib(process.pid)
+        process.communicate()
+
+    assert 64 < mib < 200
+
+
 def test_process_that_does_not_rest_is_an_error() -> None:
     """A runtime whose threads spin must not take its neighbour's turn."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
@@ -347,7 +363,7 @@ def test_bench_prints_every_ratio_without_nginx(
         assert rows[name]["ratio_low"] <= rows[name]["ratio"] <= rows[name]["ratio_high"]
         assert rows[name]["turns"] == 2
     assert rows["service, 1 connection"]["p50_ms"] > 0
-    assert rows["service, resident memory"]["mib"] > 10
+    assert rows["service, memory at the end"]["mib"] > 10
     assert any("no nginx here" in name for name in rows)
 
 

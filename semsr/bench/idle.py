@@ -4,12 +4,10 @@ Where two take turns, the one must be done before the other begins: a service st
 that was under way when its clients hung up.
 """
 
-import contextlib
-import os
 import time
-from pathlib import Path
 
-_PROC = Path("/proc")
+from semsr.bench.family import family_core_s
+
 _LOOK_S = 0.1
 # Of one core. An idle service wakes up for its timers; a batch under way takes what it gets.
 _IDLE_SHARE = 0.15
@@ -42,29 +40,3 @@ def wait_until_idle(pid: int, *, timeout_s: float = _TIMEOUT_S) -> None:
                 f"process {pid} used {used_s - before_s:.2f} s of the processor within the last "
                 f"{_LOOK_S} s; expected it to rest {timeout_s:g} s after the load ended"
             )
-
-
-def family_core_s(pid: int) -> float:
-    """Processor seconds used so far by a process and all that it started and that still run.
-
-    Raises:
-        ProcessLookupError: There is no such process.
-    """
-    processes: dict[int, tuple[int, int]] = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
-                processes[int(entry.name)] = _parent_and_ticks(entry / "stat")
-    if pid not in processes:
-        raise ProcessLookupError(f"no process {pid}")
-    family = {pid}
-    while more := {child for child, (parent, _) in processes.items() if parent in family} - family:
-        family |= more
-    return sum(processes[member][1] for member in family) / os.sysconf("SC_CLK_TCK")
-
-
-def _parent_and_ticks(stat: Path) -> tuple[int, int]:
-    """Fields 4, and 14 (user) and 15 (system), of proc(5)."""
-    # The name before the last parenthesis may hold anything.
-    fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    return int(fields[1]), int(fields[11]) + int(fields[12])

@@ -16,9 +16,9 @@ import httpx2
 from semsr.bench.codec_loop import png_core_s
 from semsr.bench.engine_loop import BATCH_SIZES
 from semsr.bench.engine_turns import EngineTurn, EngineTurns
+from semsr.bench.family import family_mib
 from semsr.bench.idle import wait_until_idle
 from semsr.bench.load import LoadResult
-from semsr.bench.memory import peak_resident_mib
 from semsr.bench.rows import Row, load_row, mode_name, ratio_row
 from semsr.bench.tile_load import TileLoad, address_of
 from semsr.server_process import ServerProcess, running_server
@@ -87,10 +87,10 @@ def measure_beside_engine(
         measurement = ModelTurns(load, alone, servers, step)
         for number in range(rounds):
             measurement.take_round(is_reversed=bool(number % 2))
-        memory_mib = {mode: peak_resident_mib(server.pid) for mode, server in servers.items()}
+        memory_mib = {mode: family_mib(server.pid) for mode, server in servers.items()}
     rows = measurement.rows(engine)
     rows += [
-        {"name": f"{mode_name(mode)}, resident memory", "engine": engine, "mib": mib}
+        {"name": f"{mode_name(mode)}, memory at the end", "engine": engine, "mib": mib}
         for mode, mib in memory_mib.items()
     ]
     return rows
