@@ -7,6 +7,8 @@ from types import TracebackType
 
 import psutil
 
+from semsr.bench.family import family_mib
+
 ENGINE_MODULE = "service.pool.engine"
 
 
@@ -14,15 +16,6 @@ def family(pid: int) -> list[psutil.Process]:
     """A process and all that it started, as they are now."""
     parent = psutil.Process(pid)
     return [parent, *parent.children(recursive=True)]
-
-
-def memory_mib(pid: int) -> float:
-    """Memory of a process and all that it started; what they share counts once (PSS)."""
-    total_bytes = 0
-    for process in family(pid):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total_bytes += process.memory_full_info().pss
-    return total_bytes / 2**20
 
 
 def engine_pids(pid: int) -> set[int]:
@@ -65,8 +58,8 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while True:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                self.samples.append((time.monotonic(), memory_mib(self._pid)))
+            with contextlib.suppress(ProcessLookupError):
+                self.samples.append((time.monotonic(), family_mib(self._pid)))
             if self._end.wait(self._period_s):
                 return
 

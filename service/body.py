@@ -57,8 +57,8 @@ class CancelledOnDisconnect:
     """An async context manager: cancels its block when the client goes, and raises `ClientGone`.
 
     The connection itself says so, where the server is `service.http_protocol`: a task that waits in
-    `receive` costs a raw tile a tenth of its time, and leaves its cancelled frames to the garbage
-    collector. Other servers' `receive` is asked.
+    `receive` leaves its cancelled frames to the garbage collector, with each tile
+    (`docs/adr/0004-raw-bodies-plain-asgi.md`). Other servers' `receive` is asked.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:

@@ -122,8 +122,6 @@ class _Queue(Generic[Payload]):
 
     def ahead_of(self, due_s: float) -> int:
         """Count the tiles that are due no later."""
-        if not self.entries:
-            return 0
         return len(self.entries) - bisect.bisect_left(self.entries, -due_s, key=_minus_due)
 
 

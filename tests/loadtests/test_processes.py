@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from loadtests.outcomes import Outcome
-from loadtests.processes import ENGINE_MODULE, MemoryWatch, engine_pids, mean_mib, memory_mib
+from loadtests.processes import ENGINE_MODULE, MemoryWatch, engine_pids, mean_mib
 from loadtests.scenarios import engine_kill
+from semsr.bench.family import family_mib
 
 # Children say when they are there: until then their memory grows.
 TREE = """
@@ -53,7 +54,7 @@ def test_engine_processes_are_the_children_that_run_the_engine() -> None:
 def test_memory_is_that_of_the_whole_family() -> None:
     """Children count; readings cover the time of the block."""
     with process_tree("a", "b") as (parent, children):
-        assert memory_mib(parent) > sum(memory_mib(pid) for pid in children)
+        assert family_mib(parent) > sum(family_mib(pid) for pid in children)
         with MemoryWatch(parent, period_s=0.01) as memory:
             while len(memory.samples) < 3:
                 pass
@@ -61,7 +62,7 @@ def test_memory_is_that_of_the_whole_family() -> None:
     assert mean_mib(memory.samples, from_s=times[0], to_s=times[-1]) > 1
     with pytest.raises(ValueError, match="no memory was read"):
         mean_mib(memory.samples, from_s=times[-1] + 1, to_s=times[-1] + 2)
-    assert memory_mib(os.getpid()) > 1
+    assert family_mib(os.getpid()) > 1
 
 
 def outcome(sent_s: float, status: int, failure: str = "") -> Outcome:

@@ -375,31 +375,29 @@ def test_a_model_that_cannot_be_loaded_ends_the_pool(tmp_path: Path) -> None:
         pass
 
 
-def test_a_taken_address_is_known_at_once(server: ServerProcess) -> None:
-    """Although the front ends of one pool share it."""
-    port = server.url.rpartition(":")[2]
-    done = subprocess.run(
-        [sys.executable, "-m", "service"],
+def run_to_its_end(*prefix: str, port: str) -> subprocess.CompletedProcess[str]:
+    """Start a pool that cannot start, by a command before its own if given."""
+    return subprocess.run(
+        [*prefix, sys.executable, "-m", "service"],
         env={**os.environ, **POOL, "SEMSR_PORT": port},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+def test_a_taken_address_is_known_at_once(server: ServerProcess) -> None:
+    """Although the front ends of one pool share it."""
+    port = server.url.rpartition(":")[2]
+    done = run_to_its_end(port=port)
     assert done.returncode == 4
     assert "cannot_listen" in done.stderr
 
 
 def test_memory_that_cannot_be_had_ends_with_its_settings() -> None:
     """With code 3, as any model that cannot be served, and not with a trace."""
-    done = subprocess.run(
-        ["prlimit", "--fsize=1048576", sys.executable, "-m", "service"],
-        env={**os.environ, **POOL, "SEMSR_PORT": "0"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_to_its_end("prlimit", "--fsize=1048576", port="0")
     assert done.returncode == 3
     assert "SEMSR_MAX_QUEUE, SEMSR_FRONT_ENDS" in done.stderr
     assert "Traceback" not in done.stderr
