@@ -67,7 +67,7 @@ def decode_bmp(body: memoryview, options: DecodeOptions) -> DecodedImage:
         rows = rows[::-1]
     size = PixelSize.from_density(header.x_per_m, header.y_per_m)
     metadata = ImageMetadata() if size is None else ImageMetadata(size, "bmp")
-    return DecodedImage(_grey(body, header, rows), metadata)
+    return DecodedImage(_grey(body, header, rows[: options.max_rows]), metadata)
 
 
 def _read_header(body: memoryview) -> _Header:
@@ -134,7 +134,7 @@ def _grey(body: memoryview, header: _Header, rows: npt.NDArray[np.uint8]) -> Pix
     if header.bits <= 8:
         return grey_from_palette(_indices(header, rows), _palette(body, header))
     channels = header.bits // 8
-    samples = rows[:, : header.width * channels].reshape(header.height, header.width, channels)
+    samples = rows[:, : header.width * channels].reshape(len(rows), header.width, channels)
     if header.has_alpha and samples[..., 3].any():
         # Writers that know no transparency leave the alpha byte at 0 throughout.
         check_opaque(samples[..., 3])
@@ -145,9 +145,7 @@ def _indices(header: _Header, rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uin
     if header.bits == 1:
         rows = np.unpackbits(rows, axis=1)
     elif header.bits == 4:
-        rows = np.stack((rows >> np.uint8(4), rows & np.uint8(15)), axis=-1).reshape(
-            header.height, -1
-        )
+        rows = np.stack((rows >> np.uint8(4), rows & np.uint8(15)), axis=-1).reshape(len(rows), -1)
     return np.ascontiguousarray(rows[:, : header.width])
 
 

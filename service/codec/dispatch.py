@@ -64,6 +64,7 @@ def decode(
     shape: tuple[int, int] | None,
     dtype: str | None,
     max_pixels: int,
+    max_rows: int | None = None,
 ) -> DecodedImage:
     """Decode a request body to grey pixels and metadata.
 
@@ -73,6 +74,7 @@ def decode(
         shape: (H, W) of a raw body; ignored for types that carry their own.
         dtype: `uint8` or `uint16` (little-endian) of a raw body; None means uint8.
         max_pixels: Greatest number of pixels that is decoded.
+        max_rows: Rows returned from the top, or None for all; see `DecodeOptions`.
 
     Returns:
         (H, W) uint8 or uint16, C-contiguous, native byte order. For raw, npy and plain TIFF it is
@@ -95,13 +97,22 @@ def decode(
         raise InvalidImage(f"the body is empty; expected {media_type}")
     if not bytes(view[:8]).startswith(_SIGNATURES[media_type]):
         raise InvalidImage(f"Content-Type is {media_type} but the body {describe_start(view)}")
-    options = DecodeOptions(shape, dtype, max_pixels)
+    options = DecodeOptions(shape, dtype, max_pixels, max_rows)
     try:
         return decoder(view, options)
     except ServiceError:
         raise
     except Exception as error:
         raise InvalidImage(f"the body does not decode as {media_type}: {_reason(error)}") from error
+
+
+def media_type_of(body: bytes | memoryview) -> str | None:
+    """Return the media type that a body begins like, or None; raw pixels begin with anything."""
+    head = bytes(body[:8])
+    for media_type, signatures in _SIGNATURES.items():
+        if media_type != RAW and head.startswith(signatures):
+            return media_type
+    return None
 
 
 def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | memoryview:

@@ -90,7 +90,7 @@ def decode_jpeg(body: memoryview, options: DecodeOptions) -> DecodedImage:
         image.load()
         samples = np.asarray(image)
     metadata = ImageMetadata() if size is None else ImageMetadata(size, "jfif")
-    return DecodedImage(grey_from_channels(samples), metadata)
+    return DecodedImage(grey_from_channels(samples[: options.max_rows]), metadata)
 
 
 def _segments(body: memoryview) -> Iterator[tuple[int, int, int]]:

@@ -49,7 +49,7 @@ def decode_npy(body: memoryview, options: DecodeOptions) -> DecodedImage:
     flat = np.frombuffer(body, dtype, height * width, offset)
     image = flat.reshape((height, width), order="F" if fortran else "C")
     # No copy for what is already native, aligned and in rows.
-    return DecodedImage(native_rows(image), ImageMetadata())
+    return DecodedImage(native_rows(image[: options.max_rows]), ImageMetadata())
 
 
 def encode_npy(pixels: Pixels, metadata: ImageMetadata) -> bytes:

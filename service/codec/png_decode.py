@@ -85,11 +85,13 @@ def decode_png(body: memoryview, options: DecodeOptions) -> DecodedImage:
     packed = b"".join(chunks.image)
     inflate(packed, header.image_bytes, "the PNG's image data")
     if header.colour_type == _PALETTE:
-        pixels = _decode_palette(header, chunks, packed)
+        pixels = _decode_palette(header, chunks, packed, options.max_rows)
     else:
         _check_transparency(header, chunks)
         chunks.palette = None  # only a hint for displays here
-        pixels = grey_from_channels(imagecodecs.png_decode(_rebuilt(chunks, packed)))
+        pixels = grey_from_channels(
+            imagecodecs.png_decode(_rebuilt(chunks, packed))[: options.max_rows]
+        )
     return DecodedImage(pixels, read_png_metadata(chunks.ancillary))
 
 
@@ -192,7 +194,9 @@ def _check_transparency(header: _Header, chunks: _Chunks) -> None:
         )
 
 
-def _decode_palette(header: _Header, chunks: _Chunks, packed: bytes) -> Pixels:
+def _decode_palette(
+    header: _Header, chunks: _Chunks, packed: bytes, max_rows: int | None
+) -> Pixels:
     """Decode the indices themselves: libpng paints an index beyond the palette black."""
     if chunks.palette is None:
         raise InvalidImage("the PNG has colour type 3 but no palette (PLTE)")
@@ -209,7 +213,7 @@ def _decode_palette(header: _Header, chunks: _Chunks, packed: bytes) -> Pixels:
     identity = np.repeat(np.arange(entries, dtype=np.uint8), 3).tobytes()
     plain = _Chunks(chunks.header, palette=memoryview(identity))
     indices = imagecodecs.png_decode(_rebuilt(plain, packed))
-    return grey_from_palette(np.ascontiguousarray(indices[..., 0]), palette, alpha)
+    return grey_from_palette(np.ascontiguousarray(indices[:max_rows, :, 0]), palette, alpha)
 
 
 def _rebuilt(chunks: _Chunks, packed: bytes) -> bytes:

@@ -73,7 +73,7 @@ def decode_raw(body: memoryview, options: DecodeOptions) -> DecodedImage:
         )
     image = np.frombuffer(body, dtype).reshape(height, width)
     # Copies only on a big-endian machine, or where the body is a view at an odd address.
-    return DecodedImage(native_rows(image), ImageMetadata())
+    return DecodedImage(native_rows(image[: options.max_rows]), ImageMetadata())
 
 
 def encode_raw(pixels: Pixels, metadata: ImageMetadata) -> memoryview:

@@ -69,7 +69,7 @@ def decode_page(page: Directory, options: DecodeOptions) -> DecodedImage:
     check_size(height, width, options.max_pixels)
     kind = _read_kind(page)
     layout = _read_layout(page, kind, height, width)
-    pixels = _grey(page, kind, read_samples(page, layout))
+    pixels = _grey(page, kind, read_samples(page, layout)[: options.max_rows])
     return DecodedImage(pixels, _read_metadata(page))
 
 
