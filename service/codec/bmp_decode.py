@@ -19,6 +19,7 @@ _CORE_HEADER_BYTES = 12
 _INFO_HEADER_BYTES = (40, 52, 56, 64, 108, 124)
 _RGB, _BITFIELDS = 0, 3
 _BGRA_MASKS = (0x00FF0000, 0x0000FF00, 0x000000FF)
+_ALPHA_MASK = 0xFF000000
 _COMPRESSIONS = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG", 6: "BITFIELDS with alpha"}
 
 
@@ -127,7 +128,11 @@ def _has_alpha(body: memoryview, header_bytes: int) -> bool:
     if header_bytes < 56 or len(body) < 70:
         return False
     (alpha_mask,) = struct.unpack_from("<I", body, 66)
-    return alpha_mask == 0xFF000000
+    if alpha_mask not in {0, _ALPHA_MASK}:
+        raise UnsuitableImage(
+            f"the BMP has the alpha mask {alpha_mask:08x}; expected 0 or ff000000"
+        )
+    return alpha_mask == _ALPHA_MASK
 
 
 def _grey(body: memoryview, header: _Header, rows: npt.NDArray[np.uint8]) -> Pixels:

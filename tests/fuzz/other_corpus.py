@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import imagecodecs
@@ -38,7 +39,8 @@ def jpeg_samples() -> Iterator[Sample]:
             name = f"rgb-{subsampling}{'-progressive' if progressive else ''}"
             yield _jpeg(name, colour, subsampling=subsampling, progressive=progressive)
     yield _jpeg("keep-rgb", colour, keep_rgb=True)
-    yield _jpeg("fill-bytes", Image.fromarray(GREY), edit=lambda body: _filled(body))
+    plain = _jpeg("fill-bytes", Image.fromarray(GREY))
+    yield replace(plain, body=_filled(plain.body))
     cmyk = Image.fromarray(np.repeat(GREY[..., np.newaxis], 4, -1), "CMYK")
     yield _jpeg("cmyk", cmyk, refused=422)
     twelve = bytes(imagecodecs.jpeg8_encode(DEEP >> 4, bitspersample=12))
@@ -56,7 +58,9 @@ def bmp_samples() -> Iterator[Sample]:
         yield _bmp(f"pillow-{mode}", buffer.getvalue(), np.asarray(picture.convert("L")))
     yield _bmp("top-down", _bitmap(GREY, 8, top_down=True), _TABLE[GREY])
     for header_bytes in (12, 40, 52, 56, 64, 108, 124):
-        yield _bmp(f"header-{header_bytes}", _bitmap(GREY, 8, header_bytes=header_bytes), _TABLE[GREY])
+        yield _bmp(
+            f"header-{header_bytes}", _bitmap(GREY, 8, header_bytes=header_bytes), _TABLE[GREY]
+        )
     for bits in (1, 4):
         levels = noise(levels=1 << bits)
         yield _bmp(f"{bits}-bit", _bitmap(levels, bits), _TABLE[levels])
@@ -106,14 +110,12 @@ def raw_samples() -> Iterator[Sample]:
         yield Sample(name=f"raw/{name}", media_type=media_type, body=body, grey=grey)
 
 
-def _jpeg(
-    name: str, picture: Image.Image, *, refused: int = 0, edit: Any = None, **options: Any
-) -> Sample:
+def _jpeg(name: str, picture: Image.Image, *, refused: int = 0, **options: Any) -> Sample:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", **({"quality": 90} | options))
-    body = buffer.getvalue()
-    body = body if edit is None else edit(body)
-    return Sample(name=f"jpeg/{name}", media_type="image/jpeg", body=body, refused=refused)
+    return Sample(
+        name=f"jpeg/{name}", media_type="image/jpeg", body=buffer.getvalue(), refused=refused
+    )
 
 
 def _filled(body: bytes) -> bytes:
@@ -122,9 +124,7 @@ def _filled(body: bytes) -> bytes:
 
 
 def _bmp(name: str, body: bytes, grey: Grey | None = None, *, refused: int = 0) -> Sample:
-    return Sample(
-        name=f"bmp/{name}", media_type="image/bmp", body=body, grey=grey, refused=refused
-    )
+    return Sample(name=f"bmp/{name}", media_type="image/bmp", body=body, grey=grey, refused=refused)
 
 
 def _bitmap(

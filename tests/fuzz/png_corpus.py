@@ -51,9 +51,7 @@ def png_samples() -> Iterator[Sample]:
 
 
 def _sample(name: str, body: bytes, grey: Grey | None = None, *, refused: int = 0) -> Sample:
-    return Sample(
-        name=f"png/{name}", media_type="image/png", body=body, grey=grey, refused=refused
-    )
+    return Sample(name=f"png/{name}", media_type="image/png", body=body, grey=grey, refused=refused)
 
 
 def _by_hand(colour: int, depth: int, *, adam7: bool) -> Sample:

@@ -40,7 +40,7 @@ def parts_of(body: bytes, media_type: str) -> list[Part]:
                 found.append(Part(start, end, is_header))
             if len(found) == _MAX_PARTS:
                 break
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         pass  # taken apart as far as the damage lets it
     return found or [Part(0, len(body), is_header=True)]
 
@@ -61,10 +61,8 @@ def _jpeg(body: bytes) -> Iterator[tuple[int, int, bool]]:
     at = 0
     while at in marks or (at := next((mark for mark in marks if mark >= at), -1)) >= 0:
         marker = body[at + 1]
-        if 0xD0 <= marker <= 0xD9:
-            end = at + 2
-        else:
-            end = at + 2 + struct.unpack_from(">H", body, at + 2)[0]
+        length = 0 if 0xD0 <= marker <= 0xD9 else struct.unpack_from(">H", body, at + 2)[0]
+        end = at + 2 + length
         yield at, end, True
         following = next((mark for mark in marks if mark >= end), len(body))
         if following > end:
@@ -102,7 +100,9 @@ def _tiff(body: bytes) -> Iterator[tuple[int, int, bool]]:
                     struct.unpack_from(f"{order}{min(values, 64)}{letter}", body, start)
                 )
         for offsets, lengths in ((273, 279), (324, 325)):
-            for start, length in zip(tables.get(offsets, []), tables.get(lengths, []), strict=False):
+            for start, length in zip(
+                tables.get(offsets, []), tables.get(lengths, []), strict=False
+            ):
                 yield start, start + length, False
         (at,) = struct.unpack_from(order + link, body, end)
         if not at:

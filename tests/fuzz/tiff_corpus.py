@@ -1,4 +1,4 @@
-"""Valid TIFFs of every layout that is read, and of those that are not: by tifffile, Pillow, hand."""
+"""Valid TIFFs of every layout, read and not read: by tifffile, by libtiff, and by hand."""
 
 import io
 import struct
