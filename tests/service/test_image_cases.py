@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -25,7 +26,7 @@ def jpeg(**options: int) -> bytes:
     return buffer.getvalue()
 
 
-def tiff(pixels: npt.NDArray[np.uint8 | np.uint16], **options: object) -> bytes:
+def tiff(pixels: npt.NDArray[np.uint8 | np.uint16], **options: Any) -> bytes:
     """Write a plain TIFF."""
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels, **{"photometric": "minisblack", "metadata": None} | options)
