@@ -16,11 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.codec import DecodedImage, decode, media_type_of
-from service.codec.image import DecodeOptions
+from service.codec import DecodedImage, decode_images, media_type_of
 from service.codec.sniffing import describe_start
-from service.codec.tiff_decode import decode_page
-from service.codec.tiff_structure import iterate_pages
 from service.errors import ServiceError
 from service.window import FULL_RANGE, to_uint8
 
@@ -198,9 +195,14 @@ def read_images(
         body = memoryview(path.read_bytes())
     except OSError as error:
         raise ImageFileError(f"cannot be read: {error.strerror or error}") from error
-    options = DecodeOptions(None, None, MAX_PIXELS, max_rows_px)
     try:
-        images = _decode(body, _media_type(path, body), options)
+        images = decode_images(
+            body,
+            _media_type(path, body),
+            max_pixels=MAX_PIXELS,
+            max_images=MAX_IMAGES,
+            max_rows=max_rows_px,
+        )
     except ServiceError as error:
         raise ImageFileError(error.detail) from error
     return [_narrowed(image, window) for image in images]
@@ -217,23 +219,8 @@ def _media_type(path: Path, body: memoryview) -> str:
     return found
 
 
-def _decode(body: memoryview, media_type: str, options: DecodeOptions) -> list[DecodedImage]:
-    if media_type != MEDIA_TYPES[".tif"]:
-        return [
-            decode(
-                body,
-                media_type,
-                shape=None,
-                dtype=None,
-                max_pixels=options.max_pixels,
-                max_rows=options.max_rows,
-            )
-        ]
-    return [decode_page(page, options) for page in iterate_pages(body, most=MAX_IMAGES)]
-
-
 def _narrowed(image: DecodedImage, window: tuple[int, int]) -> NDArray[np.uint8]:
-    pixels = to_uint8(image.pixels, window)
+    pixels = to_uint8(image.pixels, window, white_is_zero=image.white_is_zero)
     # A view of the file would keep all of it in memory, and PyTorch takes no read-only array.
     return pixels if pixels.flags.owndata and pixels.flags.writeable else pixels.copy()
 

@@ -23,14 +23,14 @@ _SUFFIXES = {media_type: suffix for suffix, media_type in MEDIA_TYPES.items()}
 
 
 def served(sample: Sample, body: bytes) -> Grey | ServiceError:
-    """Decode a body as a request does; anything but a service error is raised."""
+    """Decode a body as a request does, white high; anything but a service error is raised."""
     shape = (HEIGHT, WIDTH) if sample.media_type == RAW else None
     dtype = sample.name.removeprefix("raw/") if sample.media_type == RAW else None
     try:
         image = decode(body, sample.media_type, shape=shape, dtype=dtype, max_pixels=MAX_SAMPLES)
     except ServiceError as error:
         return error
-    return image.pixels
+    return np.invert(image.pixels) if image.white_is_zero else image.pixels
 
 
 def fault_of(sample: Sample, body: bytes, folder: Path) -> str | None:

@@ -23,7 +23,7 @@ def served(path: Path) -> NDArray[np.uint8]:
     """Read a file as the service does."""
     media_type = MEDIA_TYPES[path.suffix]
     image = decode(path.read_bytes(), media_type, shape=None, dtype=None, max_pixels=10**6)
-    return to_uint8(image.pixels, FULL_RANGE)
+    return to_uint8(image.pixels, FULL_RANGE, white_is_zero=image.white_is_zero)
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
@@ -40,6 +40,14 @@ def test_white_is_zero_is_inverted(tmp_path: Path, pixels: np.ndarray, byteorder
 
     assert np.array_equal(eight, read_grey(path))
     assert np.array_equal(served(path), read_grey(path))
+
+
+def test_white_is_zero_of_12_bits_is_inverted_within_the_window(tmp_path: Path) -> None:
+    """Of 12 bits stored in 16 the window says which value is black; nothing turns white."""
+    values = np.array([[0, 1000, 4095]], np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite")
+
+    assert [[255, 193, 0]] == read_grey(tmp_path / "a.tif", window=(0, 4095)).tolist()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
