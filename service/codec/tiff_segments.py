@@ -27,6 +27,7 @@ _MAX_GROWTH = {1: 1, 5: 4096, 8: 1032, 32946: 1032, 32773: 64, 50000: 32_768}
 
 # One row a strip on the tallest camera image is 16,384 of them; each costs a few microseconds.
 _MAX_SEGMENTS = 16_384
+_HEADER_BYTES = 8
 # Tiles are 64 to 1024 pixels wide in practice. A tile may be larger than a small image, so its own
 # size must be bounded before a buffer is made for it.
 _MAX_TILE_PIXELS = 2048 * 2048
@@ -134,20 +135,28 @@ def _check(layout: Layout) -> None:
         layout.predictor == _HORIZONTAL and layout.bits < 8
     ):
         raise UnsuitableImage(f"the TIFF has predictor {layout.predictor} at {layout.bits} bits")
+    if layout.predictor == _HORIZONTAL and layout.compression == _NONE:
+        raise InvalidImage("the TIFF has predictor 2 without compression; readers disagree on it")
 
 
 def _read_table(page: Directory, layout: Layout, count: int) -> tuple[list[int], list[int]]:
     """Return where each segment begins and how many bytes it has, checked against the file."""
-    offsets = page.integers(_TILE_OFFSETS if layout.is_tiled else _STRIP_OFFSETS, count)
-    lengths = page.integers(_TILE_BYTES if layout.is_tiled else _STRIP_BYTES, count)
-    if lengths is None and offsets is not None and layout.compression == _NONE:
-        # Old writers leave the byte counts out; without compression they follow from the size.
+    # One more than expected: a table that names other strips was made for another image size.
+    offsets = page.integers(_TILE_OFFSETS if layout.is_tiled else _STRIP_OFFSETS, count + 1)
+    lengths = page.integers(_TILE_BYTES if layout.is_tiled else _STRIP_BYTES, count + 1)
+    if lengths is None and offsets is not None and layout.compression == _NONE and count == 1:
+        # Old writers leave out the byte count of one strip; without compression it follows from the
+        # size.
         lengths = np.maximum(len(page.body) - offsets, 0)
-    if offsets is None or lengths is None or len(offsets) < count or len(lengths) < count:
+    if offsets is None or lengths is None or not len(offsets) == len(lengths) == count:
         raise InvalidImage(
             f"the TIFF names {0 if offsets is None else len(offsets)} offsets and "
             f"{0 if lengths is None else len(lengths)} byte counts of strips or tiles; expected "
             f"{count}"
+        )
+    if (offsets < _HEADER_BYTES).any():
+        raise InvalidImage(
+            f"the TIFF has a strip or tile at byte {int(offsets.min())}, within its header"
         )
     beyond = np.flatnonzero(offsets + lengths > len(page.body))
     if len(beyond):

@@ -108,7 +108,20 @@ class Directory:
         return numbers.astype(np.int64)
 
     def integer(self, code: int, default: int | None = None) -> int:
-        """Return a tag's first integer.
+        """Return the one integer of a tag.
+
+        Raises:
+            InvalidImage: The tag is absent without a default, unreadable, or has several values:
+                which of them counts, readers disagree about.
+        """
+        number = self.first_integer(code, default)
+        entry = self.entries.get(code)
+        if entry is not None and entry.count != 1:
+            raise InvalidImage(f"the TIFF's tag {code} has {entry.count} values; expected one")
+        return number
+
+    def first_integer(self, code: int, default: int | None = None) -> int:
+        """Return the first integer of a tag that may have several.
 
         Raises:
             InvalidImage: The tag is absent without a default, or unreadable.
@@ -171,9 +184,9 @@ def walk(body: memoryview, *, most: int) -> Iterator[tuple[int, Directory]]:
         seen.add(offset)
         entries, end = _read_entries(body, byte_order, offset, big=big)
         yield offset, Directory(body, byte_order, entries)
-        # A file may end right after its last directory, without the link that says so.
-        has_link = end + struct.calcsize(link) <= len(body)
-        (offset,) = struct.unpack_from(link, body, end) if has_link else (0,)
+        if end + struct.calcsize(link) > len(body):
+            raise InvalidImage(f"the TIFF is truncated: it ends at byte {len(body)} in a directory")
+        (offset,) = struct.unpack_from(link, body, end)
 
 
 def _read_header(body: memoryview) -> tuple[str, bool]:

@@ -56,7 +56,10 @@ def _jpeg(body: bytes) -> bytes:
 
 
 def _tiff(body: bytes) -> bytes:
-    """Take the other tags out of each directory; nothing that an offset points at moves."""
+    """Take other tags out of each directory, and repeated ones, of which the first counts; sort it.
+
+    Nothing moves that an offset points at. libtiff takes a colour map only behind the depth.
+    """
     order = "<" if body[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", body, 2)[0] == 43
     count_kind, link_kind, entry_bytes = ("Q", "Q", 20) if big else ("H", "I", 12)
@@ -69,9 +72,7 @@ def _tiff(body: bytes) -> bytes:
         entries = [
             body[entry : entry + entry_bytes] for entry in range(first, link_at, entry_bytes)
         ]
-        kept = [
-            entry for entry in entries if struct.unpack_from(order + "H", entry)[0] in _PIXEL_TAGS
-        ]
+        kept = _pixel_entries(entries, order)
         link = body[link_at : link_at + struct.calcsize(link_kind)]
         whole = struct.pack(order + count_kind, len(kept)) + b"".join(kept) + link
         copy[at : link_at + len(link)] = whole.ljust(link_at + len(link) - at, b"\0")
@@ -79,3 +80,25 @@ def _tiff(body: bytes) -> bytes:
         if not at:
             break
     return bytes(copy)
+
+
+def _pixel_entries(entries: list[bytes], order: str) -> list[bytes]:
+    """Return the first entry of each tag that says how pixels lie; single bytes as SHORT.
+
+    libtiff takes a number of any integer type, tifffile takes a BYTE for text.
+    """
+    kept: dict[int, bytes] = {}
+    for entry in entries:
+        code, kind = struct.unpack_from(order + "HH", entry)
+        value_at = 8 if len(entry) == 12 else 12  # after code, type and count
+        head, value = entry[:value_at], entry[value_at:]
+        if code not in _PIXEL_TAGS or code in kept:
+            continue
+        if (
+            kind == 1
+            and struct.unpack(order + ("I" if len(entry) == 12 else "Q"), head[4:])[0] == 1
+        ):
+            value = struct.pack(order + "H", value[0]).ljust(len(value), b"\0")
+            entry = entry[:2] + struct.pack(order + "H", 3) + head[4:] + value
+        kept[code] = entry
+    return [entry for _, entry in sorted(kept.items())]

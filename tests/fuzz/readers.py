@@ -33,8 +33,8 @@ def served(sample: Sample, body: bytes) -> Grey | ServiceError:
     return np.invert(image.pixels) if image.white_is_zero else image.pixels
 
 
-def fault_of(sample: Sample, body: bytes, folder: Path) -> str | None:
-    """Return what is wrong with how we read a damaged file, or None.
+def fault_between_readers(sample: Sample, body: bytes, folder: Path) -> str | None:
+    """Return how training's reader and the service's differ on a damaged file, or None.
 
     Args:
         sample: What was damaged.
@@ -47,14 +47,6 @@ def fault_of(sample: Sample, body: bytes, folder: Path) -> str | None:
         return f"the service's reader raises {type(error).__name__}: {error}"
     if isinstance(found, ServiceError) and not 400 <= found.status < 500:
         return f"the service's reader answers {found.status}: {found}"
-    return _fault_of_training(sample, body, found, folder) or _fault_before_strict(
-        sample, body, found
-    )
-
-
-def _fault_of_training(
-    sample: Sample, body: bytes, found: Grey | ServiceError, folder: Path
-) -> str | None:
     suffix = _SUFFIXES.get(sample.media_type)
     if suffix is None:
         return None  # raw pixels and npy arrays are no files of a training folder
@@ -77,7 +69,9 @@ def _fault_of_training(
     return None
 
 
-def _fault_before_strict(sample: Sample, body: bytes, found: Grey | ServiceError) -> str | None:
+def fault_before_strict(sample: Sample, body: bytes) -> str | None:
+    """Return how the picture that we read differs from a strict decoder's, or None."""
+    found = served(sample, body)
     if isinstance(found, ServiceError) or sample.media_type == RAW:
         return None
     try:
