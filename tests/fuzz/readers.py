@@ -75,7 +75,7 @@ def fault_before_strict(sample: Sample, body: bytes) -> str | None:
     if isinstance(found, ServiceError) or sample.media_type == RAW:
         return None
     try:
-        expected = _strict_grey(body, sample.media_type)
+        expected = strictly_read(body, sample.media_type)
     except TooLarge:
         return "the strict decoder finds a larger picture"
     except Refused as refusal:
@@ -88,7 +88,7 @@ def fault_before_strict(sample: Sample, body: bytes) -> str | None:
     return None
 
 
-def _strict_grey(body: bytes, media_type: str) -> Grey:
+def strictly_read(body: bytes, media_type: str) -> Grey:
     """Read a file strictly: as it is, or else without what says nothing of its pixels."""
     try:
         return strict_grey(body, media_type)

@@ -7,6 +7,7 @@ NumPy. What a sample means as grey is worked out here once more, in few lines an
 
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ MAX_SAMPLES = 4_000_000
 _OF_THE_CALLER = ("Interlace handling should be turned on", "missing data ByteCounts tag")
 _SURPLUS = ("Destination buffer is too small", "INSUFFICIENT_SPACE")
 _WRONG_PIECES = "Not enough data for scanline"
+
+
+_one_at_a_time = threading.Lock()
 
 
 class Refused(Exception):  # noqa: N818 -- an outcome, not a fault
@@ -62,7 +66,8 @@ def strict_grey(body: bytes, media_type: str) -> Grey:
         TooLarge: The picture would be very large.
     """
     try:
-        with warnings.catch_warnings(), _warnings_refuse():
+        # Warnings and loggers are the process's: one file at a time.
+        with _one_at_a_time, warnings.catch_warnings(), _warnings_refuse():
             warnings.simplefilter("error")
             return _READERS[media_type](body)
     except (Refused, TooLarge):
@@ -95,7 +100,7 @@ def _png(body: bytes) -> Grey:
 
 def _jpeg(body: bytes) -> Grey:
     height, width, colours, _ = simplejpeg.decode_jpeg_header(body, strict=True)
-    _check_samples(height * width)
+    _check_samples(int(height) * int(width))
     if colours not in {"Gray", "YCbCr", "RGB"}:
         raise Refused(f"the colours are {colours}")
     simplejpeg.decode_jpeg(body, "GRAY" if colours == "Gray" else "RGB", strict=True)
