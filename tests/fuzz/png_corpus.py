@@ -84,15 +84,15 @@ def _by_pillow(picture: Image.Image, **options: Any) -> bytes:
 
 
 def _filtered(kind: int) -> bytes:
-    """Filter every row in one of the five ways, by the definitions of the specification."""
+    """Filter every row in one of the five ways; the fifth predicts by the closest neighbour."""
     height, width = GREY.shape
     padded = np.zeros((height + 1, width + 1), np.int64)
     padded[1:, 1:] = GREY
     left, above, corner = padded[1:, :-1], padded[:-1, 1:], padded[:-1, :-1]
     estimate = left + above - corner
     distances = np.stack([abs(estimate - other) for other in (left, above, corner)])
-    paeth = np.choose(distances.argmin(axis=0), [left, above, corner])
-    predicted = [np.zeros_like(left), left, above, (left + above) // 2, paeth][kind]
+    closest = np.choose(distances.argmin(axis=0), [left, above, corner])
+    predicted = [np.zeros_like(left), left, above, (left + above) // 2, closest][kind]
     rows = ((GREY - predicted) % 256).astype(np.uint8)
     data = b"".join(bytes([kind]) + row.tobytes() for row in rows)
     return png_files.png(
