@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.codec import encode
-from service.metadata import PixelSize
+from service.metadata import ImageMetadata, PixelSize, TiffText
 from tests.service.metadata_files import (
     PNG,
     SR,
@@ -263,3 +263,15 @@ def test_every_statement_of_an_answer_is_scaled_or_gone(
             expected = float(number.replace(",", ".")) * (8 / before.x_nm / 4 if asked else 1 / 4)
             written = float("".join(re.findall(r"^[-+0-9.,eE ]*", found)).replace(",", "."))
             assert written == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("code", [DESCRIPTION, ZEISS, FEI, FEI_XML, 305])
+@pytest.mark.parametrize("begin", [b"", b"<OME pixel size", b"ImageJ=1\npixel size\n"])
+def test_longest_texts_are_matched_in_linear_time(code: int, begin: bytes) -> None:
+    """64 KiB of what begins a statement again and again; by the square it would take minutes."""
+    for part in (b"pixel ", b"pix", b"nm ", b"=1,1", b"<OME><Pixels ", b"xorigin=1\n", b"0, ",
+                 b"<StructuredAnnotations>pixel size"):  # fmt: skip
+        text = (begin + part * 65_536)[:65_536]
+        metadata = ImageMetadata(PixelSize(4, 4), tiff_texts=(TiffText(code, 2, text),))
+
+        assert all(len(kept.value) <= 2 * 65_536 for kept in metadata.scaled(4).tiff_texts)
