@@ -35,6 +35,7 @@ _TILE_WIDTH, _TILE_HEIGHT, _ROWS_PER_STRIP, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 322
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 _CHANNELS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1}
+_UNSIGNED = frozenset({1, 4})  # unsigned integers, and those whose kind is not stated
 _FORMATS = {2: "signed integers", 3: "floating point", 5: "complex integers", 6: "complex floats"}
 _MAX_SAMPLES = 8  # of which more than four are refused in any case
 _UNSPECIFIED, _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 0, 1, 2
@@ -83,12 +84,12 @@ def _read_kind(page: Directory) -> _Kind:
     bits = page.integers(_BITS, _MAX_SAMPLES)
     depths: set[int] = {1} if bits is None else set(bits.tolist())
     formats = page.integers(_SAMPLE_FORMAT, _MAX_SAMPLES)
-    names = [] if formats is None else [_FORMATS.get(int(value)) for value in formats]
-    if any(names):
-        raise UnsuitableImage(
-            f"the TIFF holds {next(name for name in names if name)} of {max(depths)} bits; "
-            "expected unsigned integers of 8 or 16 bits"
-        )
+    for value in () if formats is None else formats.tolist():
+        if value not in _UNSIGNED:
+            raise UnsuitableImage(
+                f"the TIFF holds {_FORMATS.get(value, f'samples of format {value}')} of "
+                f"{max(depths)} bits; expected unsigned integers of 8 or 16 bits"
+            )
     # Without a default: readers that assume one disagree, and read the negative of one another.
     photometric = page.integer(_PHOTOMETRIC)
     channels = _CHANNELS.get(photometric)

@@ -27,7 +27,7 @@ MAX_SAMPLES = 4_000_000
 
 # Said of how imagecodecs calls libpng, and of what is left to libtiff (see `_tiff`).
 _OF_THE_CALLER = ("Interlace handling should be turned on", "missing data ByteCounts tag")
-_SURPLUS = ("Destination buffer is too small", "INSUFFICIENT_SPACE")
+_SURPLUS = ("Destination buffer is too small", "INSUFFICIENT_SPACE", "OUTPUT_TOO_SMALL")
 _WRONG_PIECES = "Not enough data for scanline"
 
 
@@ -120,7 +120,7 @@ def _tiff(body: bytes) -> Grey:
             return _grey_of_page(page, imagecodecs.tiff_decode(body))
         try:
             samples = page.asarray()
-        except (imagecodecs.DeflateError, imagecodecs.ZstdError) as error:
+        except (ValueError, RuntimeError) as error:
             # Of strips that hold a row or so too much, which libtiff leaves alone.
             if not any(phrase in str(error) for phrase in _SURPLUS):
                 raise
