@@ -155,9 +155,12 @@ def _read_table(page: Directory, layout: Layout, count: int) -> tuple[list[int],
             f"{0 if lengths is None else len(lengths)} byte counts of strips or tiles; expected "
             f"{count}"
         )
-    if (offsets < _HEADER_BYTES).any():
+    start, end = page.span
+    over = (offsets < _HEADER_BYTES) | ((offsets < end) & (offsets + lengths > start))
+    if over.any():
         raise InvalidImage(
-            f"the TIFF has a strip or tile at byte {int(offsets.min())}, within its header"
+            f"the TIFF has a strip or tile at byte {int(offsets[over][0])}, over its header or its "
+            "directory"
         )
     beyond = np.flatnonzero(offsets + lengths > len(page.body))
     if len(beyond):
