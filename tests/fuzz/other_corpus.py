@@ -41,6 +41,8 @@ def jpeg_samples() -> Iterator[Sample]:
     yield _jpeg("keep-rgb", colour, keep_rgb=True)
     plain = _jpeg("fill-bytes", Image.fromarray(GREY))
     yield replace(plain, body=_filled(plain.body))
+    baseline = _jpeg("extended", Image.fromarray(GREY))
+    yield replace(baseline, body=baseline.body.replace(b"\xff\xc0", b"\xff\xc1", 1))
     cmyk = Image.fromarray(np.repeat(GREY[..., np.newaxis], 4, -1), "CMYK")
     yield _jpeg("cmyk", cmyk, refused=422)
     twelve = bytes(imagecodecs.jpeg8_encode(DEEP >> 4, bitspersample=12))
