@@ -47,6 +47,7 @@ _ODD_HEADERS = (
     "X-Deadline-Ms: -1",
     "Cookie: " + "a" * 2000,
 )
+_CHANGE_THE_ANSWER = ("X-Window", "X-Tile", "X-Answer", "Accept")
 
 
 class Request(NamedTuple):
@@ -125,7 +126,7 @@ def send_all(url: str, numbers: Iterable[int]) -> Findings:
         findings.statuses[status] += 1
         if status == 0 or status >= 500:
             findings.faults.append(f"{request.name}, {request.odd_header!r}: status {status}")
-        elif status == 200 and not request.odd_header:
+        elif status == 200 and not request.odd_header.startswith(_CHANGE_THE_ANSWER):
             _compare(request, answer, findings)
     if connection is not None:
         connection.close()
