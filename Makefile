@@ -25,6 +25,8 @@ VENV := .venv
 DEV := .venv-dev
 # pytest and hypothesis alone, put beside the packages of .venv to test the service without torch.
 TOOLS := .venv-test-tools
+# Ids of the tests that passed there.
+PASSED := $(TOOLS)/passed-tests
 # Ray beside what serves and scans, for scans over several machines alone: it is large.
 RAY := .venv-ray
 # What lists the packages of an installation, put there likewise.
@@ -106,10 +108,11 @@ airgap: $(VENV_READY) $(BILL_READY) ## One archive that installs the service wit
 
 .PHONY: test
 test: ## Everything CI runs: format, lint, types, tests, the service without torch
-	@# Two at a time for two cores; what each prints comes in one piece, every test's result last.
+	@# What each prints comes in one piece, every test's result last. The service's tests run where
+	@# torch is absent; then in the development environment those that could not run there.
 	$(MAKE) -j 2 --output-sync=target install install-dev
-	$(MAKE) -j 2 --output-sync=target lint types test-service
-	$(MAKE) test-all
+	$(MAKE) -j 3 --output-sync=target lint types test-service
+	$(MAKE) test-all PYTEST_ARGS="--passed-in=$(PASSED) $(PYTEST_ARGS)"
 
 .PHONY: lint
 lint: $(DEV_READY) ## Check format, style, spelling and the direction of imports
@@ -124,7 +127,7 @@ types: $(DEV_READY) ## Check types
 
 .PHONY: test-service
 test-service: $(VENV_READY) $(TOOLS_READY) ## Run the service's tests with the serving packages alone (no torch)
-	PYTHONPATH=$(TOOLS) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/service
+	PYTHONPATH=$(TOOLS) $(VENV)/bin/python -m pytest -n $(TEST_JOBS) -p no:cacheprovider --passed-to=$(PASSED) tests/service
 
 .PHONY: test-all
 test-all: $(DEV_READY) ## Run every quick test (PYTEST_ARGS="-k codec" for some)
