@@ -161,7 +161,7 @@ def _read_lr(body: bytes, media_type: str) -> npt.NDArray[np.uint8]:
         image = codec.decode(body, media_type, shape=None, dtype=None, max_pixels=_MAX_PIXELS)
     except ServiceError as error:
         raise DemoError(f"the service read what the demo cannot: {error}") from error
-    return to_uint8(image.pixels, FULL_RANGE)
+    return to_uint8(image.pixels, FULL_RANGE, white_is_zero=image.white_is_zero)
 
 
 def _parse_server_timing(header: str) -> dict[str, float]:

@@ -84,7 +84,7 @@ def _upscale(path: Path, engine: Engine, manifest: Manifest, max_pixels: int) ->
     image = codec.decode(
         path.read_bytes(), media_type, shape=None, dtype=None, max_pixels=max_pixels
     )
-    lr = to_uint8(image.pixels, manifest.window or FULL_RANGE)
+    lr = to_uint8(image.pixels, manifest.window or FULL_RANGE, white_is_zero=image.white_is_zero)
     plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
     outputs = [engine.run(np.ascontiguousarray(tile)[None, None]) for tile in plan.split(lr)]
     of_tiles([output.flags[0] for output in outputs]).check()

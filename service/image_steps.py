@@ -132,7 +132,7 @@ class ImageSteps:
             metadata = image.metadata.with_pixel_size(request.pixel_size)
             image = replace(image, metadata=metadata)
         window = self._window(request)
-        lr = to_uint8(image.pixels, window)
+        lr = to_uint8(image.pixels, window, white_is_zero=image.white_is_zero)
         plan = tiling.plan(*lr.shape, tile=self._manifest.tile, halo_px=self._manifest.halo_px)
         # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
         stretch = window if image.pixels.dtype == np.uint16 else FULL_RANGE

@@ -43,12 +43,16 @@ def parse_window(header: str) -> Window:
     return int(match[1]), int(match[2])
 
 
-def to_uint8(pixels: npt.NDArray[np.uint8 | np.uint16], window: Window) -> npt.NDArray[np.uint8]:
+def to_uint8(
+    pixels: npt.NDArray[np.uint8 | np.uint16], window: Window, *, white_is_zero: bool = False
+) -> npt.NDArray[np.uint8]:
     """Map 16-bit grey to 8 bits: 255 · (v − low) / (high − low), halves rounded up, clipped.
 
     Args:
         pixels: (H, W) uint16; uint8 is what it should be already and comes back as it is.
-        window: What becomes 0 and 255.
+        window: What becomes 0 and 255, in values as they are stored.
+        white_is_zero: Low values are bright: `low` becomes 255 and `high` 0. Inverting the 16 bits
+            before would turn 12 bits stored in them white throughout.
 
     Returns:
         (H, W) uint8.
@@ -58,7 +62,7 @@ def to_uint8(pixels: npt.NDArray[np.uint8 | np.uint16], window: Window) -> npt.N
     """
     if pixels.dtype == np.uint8:
         return cast("npt.NDArray[np.uint8]", pixels)
-    return np.take(_narrowing(window), pixels)
+    return np.take(_inverse(window) if white_is_zero else _narrowing(window), pixels)
 
 
 def to_uint16(pixels: npt.NDArray[np.uint8], window: Window) -> npt.NDArray[np.uint16]:
@@ -85,6 +89,13 @@ def _narrowing(window: Window) -> npt.NDArray[np.uint8]:
     low, span = _low_and_span(window)
     above = np.clip(np.arange(_HIGHEST + 1, dtype=np.int64) - low, 0, span)
     table = ((2 * _LEVELS * above + span) // (2 * span)).astype(np.uint8)
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=32)
+def _inverse(window: Window) -> npt.NDArray[np.uint8]:
+    table = np.invert(_narrowing(window))
     table.flags.writeable = False
     return table
 

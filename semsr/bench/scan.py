@@ -123,7 +123,9 @@ def _core_times(bundle: Path, name: str, lot: Path) -> tuple[dict[str, float], f
         image = codec.decode(
             body, media_type, shape=None, dtype=None, max_pixels=settings.max_pixels
         )
-        lr = to_uint8(image.pixels, manifest.window or FULL_RANGE)
+        lr = to_uint8(
+            image.pixels, manifest.window or FULL_RANGE, white_is_zero=image.white_is_zero
+        )
         plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
         return image, plan, plan.split(lr)
 

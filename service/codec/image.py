@@ -21,10 +21,14 @@ class DecodedImage:
         pixels: (H, W) uint8 or uint16, C-contiguous, native byte order. Read-only where it is a
             view of the body (raw and npy).
         metadata: What the file says about the image.
+        white_is_zero: The pixels are uint16 of which 0 is white, as the file stores them:
+            `window.to_uint8` inverts them within the window. Never set with uint8, which is
+            inverted here.
     """
 
     pixels: Pixels
     metadata: ImageMetadata
+    white_is_zero: bool = False
 
 
 @dataclass(frozen=True, slots=True)

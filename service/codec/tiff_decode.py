@@ -1,10 +1,11 @@
 """TIFF in: one grey page, in strips or tiles, as SEM tools and microscopy libraries write it.
 
-Read: 1, 2, 4 and 8 bits, 16 bits, unsigned; white-is-zero (inverted, so that bright is high),
-black-is-zero, RGB, palette; with opaque alpha; contiguous or planar; uncompressed, LZW, deflate,
-PackBits or Zstandard, with or without horizontal prediction; classic and Big TIFF of both byte
-orders. The orientation tag is ignored, like a JPEG's. Every strip is decoded into a buffer of the
-size that the header implies, so no strip can grow.
+Read: 1, 2, 4 and 8 bits, 16 bits, unsigned; white-is-zero (inverted, so that bright is high; 16
+bits are inverted where the window narrows them), black-is-zero, RGB, palette; with opaque alpha;
+contiguous or planar; uncompressed, LZW, deflate, PackBits or Zstandard, with or without horizontal
+prediction; classic and Big TIFF of both byte orders. The orientation tag is ignored, like a
+JPEG's. Every strip is decoded into a buffer of the size that the header implies, so no strip can
+grow.
 """
 
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import numpy.typing as npt
 
 from service.codec.grey import check_opaque, grey_from_channels, grey_from_palette
 from service.codec.image import DecodedImage, DecodeOptions, Pixels, check_size
+from service.codec.tiff_pages import read_pages
 from service.codec.tiff_segments import Layout, read_samples
-from service.codec.tiff_structure import Directory, read_pages
+from service.codec.tiff_structure import Directory
 from service.errors import InvalidImage, UnsuitableImage
 from service.metadata import ImageMetadata
 from service.metadata.tiff import (
@@ -59,7 +61,8 @@ def decode_tiff(body: memoryview, options: DecodeOptions) -> DecodedImage:
     """
     pages = read_pages(body)
     if len(pages) != 1:
-        raise UnsuitableImage(f"the TIFF has {len(pages)} pages; expected one image")
+        hint = " (a batch, or a scan of the file, reads them all)" if pages else ""
+        raise UnsuitableImage(f"the TIFF holds {len(pages)} images; expected one{hint}")
     return decode_page(pages[0], options)
 
 
@@ -70,7 +73,9 @@ def decode_page(page: Directory, options: DecodeOptions) -> DecodedImage:
     kind = _read_kind(page)
     layout = _read_layout(page, kind, height, width)
     pixels = _grey(page, kind, read_samples(page, layout))
-    return DecodedImage(pixels, _read_metadata(page))
+    # At 16 bits only the window says which value is black: `service.window` inverts then.
+    inverted = kind.photometric == _WHITE_IS_ZERO and kind.bits == 16
+    return DecodedImage(pixels, _read_metadata(page), white_is_zero=inverted)
 
 
 def _read_kind(page: Directory) -> _Kind:
@@ -138,7 +143,7 @@ def _grey(page: Directory, kind: _Kind, samples: npt.NDArray[np.uint8 | np.uint1
     grey = grey_from_channels(samples)
     if kind.bits < 8:
         grey = grey * np.uint8(255 // ((1 << kind.bits) - 1))
-    if kind.photometric == _WHITE_IS_ZERO:
+    if kind.photometric == _WHITE_IS_ZERO and kind.bits < 16:
         grey = np.invert(grey)
     return grey
 

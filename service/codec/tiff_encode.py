@@ -12,12 +12,18 @@ from service.metadata import ImageMetadata
 from service.metadata.tiff import TiffValue, tiff_values
 
 _SHORT, _LONG = 3, 4
-_BLACK_IS_ZERO = 1
+_WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
 _ALIGNMENT_BYTES = 16
 
 
-def encode_tiff(pixels: Pixels, metadata: ImageMetadata) -> bytes:
-    """Encode (H, W) uint8 or uint16 as a grey TIFF of the same depth."""
+def encode_tiff(pixels: Pixels, metadata: ImageMetadata, *, white_is_zero: bool = False) -> bytes:
+    """Encode (H, W) uint8 or uint16 as a grey TIFF of the same depth.
+
+    Args:
+        pixels: The samples, written as they are.
+        metadata: What is written beside them.
+        white_is_zero: What the file says of the samples; see `DecodedImage`.
+    """
     height, width = pixels.shape
     bits = pixels.dtype.itemsize * 8
     values = [
@@ -25,7 +31,7 @@ def encode_tiff(pixels: Pixels, metadata: ImageMetadata) -> bytes:
         _number(257, _LONG, height),
         _number(258, _SHORT, bits),
         _number(259, _SHORT, 1),
-        _number(262, _SHORT, _BLACK_IS_ZERO),
+        _number(262, _SHORT, _WHITE_IS_ZERO if white_is_zero else _BLACK_IS_ZERO),
         _number(273, _LONG, 0),  # where the pixels begin; known when the directory is laid out
         _number(277, _SHORT, 1),
         _number(278, _LONG, height),

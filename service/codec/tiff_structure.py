@@ -6,9 +6,8 @@ when asked for, so that a directory of absurd counts costs nothing.
 """
 
 import struct
-from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,6 @@ from service.errors import InvalidImage, UnsuitableImage
 NEW_SUBFILE_TYPE = 254
 
 _MAX_ENTRIES = 1024
-_MAX_PAGES = 16
 
 _BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _UNDEFINED, _LONG8 = 1, 2, 3, 4, 5, 7, 16
 _TYPE_BYTES = {
@@ -49,11 +47,16 @@ class Directory:
         body: The whole file.
         byte_order: `<` or `>`.
         entries: The tags by number; the first of a number wins.
+        tables: Integers that stand in place of a tag's own; of one image among several of a
+            directory, where its strips or tiles are.
     """
 
     body: memoryview
     byte_order: str
     entries: dict[int, Entry]
+    tables: Mapping[int, npt.NDArray[np.int64]] = field(
+        default_factory=dict[int, npt.NDArray[np.int64]]
+    )
 
     @property
     def is_image(self) -> bool:
@@ -74,12 +77,14 @@ class Directory:
             return None
         return self.body[entry.offset : entry.offset + length]
 
-    def integers(self, code: int, most: int) -> npt.NDArray[np.int64] | None:
-        """Return a tag's first integers, `most` of them at most, or None where it is absent.
+    def integers(self, code: int, most: int, *, skip: int = 0) -> npt.NDArray[np.int64] | None:
+        """Return integers of a tag after the first `skip`, `most` at most; None where absent.
 
         Raises:
             InvalidImage: The tag holds no integers, or lies beyond the end of the file.
         """
+        if code in self.tables:
+            return self.tables[code][skip : skip + most]
         entry = self.entries.get(code)
         if entry is None:
             return None
@@ -91,7 +96,13 @@ class Directory:
                 f"{entry.offset}) holds no integers within the {len(self.body)} bytes of the file"
             )
         dtype = np.dtype(self.byte_order + numpy_code)
-        numbers = np.frombuffer(value, dtype, min(entry.count, most))
+        skip = min(skip, entry.count)
+        count = min(entry.count - skip, most)
+        numbers = (
+            np.frombuffer(value, dtype, count, skip * dtype.itemsize)
+            if count
+            else np.empty(0, dtype)
+        )
         if numpy_code == "u8" and (numbers > np.uint64(2**62)).any():
             raise InvalidImage(f"the TIFF's tag {code} holds a number beyond 2^62")
         return numbers.astype(np.int64)
@@ -125,46 +136,8 @@ class Directory:
         return entry.kind, value
 
 
-def read_pages(body: memoryview) -> list[Directory]:
-    """Return the directories of a classic or Big TIFF that are images of their own.
-
-    Raises:
-        InvalidImage: The header or a directory is damaged, or the chain of pages is a loop.
-        UnsuitableImage: There are very many pages.
-    """
-    return list(iterate_pages(body, most=_MAX_PAGES))
-
-
-def iterate_pages(body: memoryview, *, most: int) -> Iterator[Directory]:
-    """Yield the directories that are images of their own, one at a time.
-
-    Args:
-        body: The whole file.
-        most: Pages after which the file is refused.
-
-    Raises:
-        InvalidImage: See `read_pages`; raised when the damage is reached.
-        UnsuitableImage: There are more pages than `most`.
-    """
-    return (page for _, page in _walk(body, most=most) if page.is_image)
-
-
-def page_offsets(body: memoryview, *, most: int) -> "array[int]":
-    """Return where the directories lie that are images of their own; see `read_page`.
-
-    Args:
-        body: The whole file.
-        most: Pages that it may have.
-
-    Raises:
-        InvalidImage: The header or a directory is damaged, or the chain of pages is a loop.
-        UnsuitableImage: There are more pages.
-    """
-    return array("Q", (offset for offset, page in _walk(body, most=most) if page.is_image))
-
-
-def read_page(body: memoryview, offset: int) -> Directory:
-    """Read one directory, as `page_offsets` found it.
+def directory_at(body: memoryview, offset: int) -> Directory:
+    """Read the directory at an offset, as `walk` found it.
 
     Raises:
         InvalidImage: It is damaged.
@@ -172,6 +145,35 @@ def read_page(body: memoryview, offset: int) -> Directory:
     byte_order, big = _read_header(body)
     entries, _ = _read_entries(body, byte_order, offset, big=big)
     return Directory(body, byte_order, entries)
+
+
+def walk(body: memoryview, *, most: int) -> Iterator[tuple[int, Directory]]:
+    """Yield each directory along the chain, and where it lies.
+
+    Args:
+        body: The whole file.
+        most: Directories after which the file is refused.
+
+    Raises:
+        InvalidImage: The header or a directory is damaged, or the chain is a loop; raised when the
+            damage is reached.
+        UnsuitableImage: There are more directories than `most`.
+    """
+    byte_order, big = _read_header(body)
+    link = byte_order + ("Q" if big else "I")
+    (offset,) = struct.unpack_from(link, body, 8 if big else 4)
+    seen: set[int] = set()
+    while offset:
+        if offset in seen:
+            raise InvalidImage(f"the TIFF's pages form a loop through byte {offset}")
+        if len(seen) >= most:
+            raise UnsuitableImage(f"the TIFF holds more than {most} images")
+        seen.add(offset)
+        entries, end = _read_entries(body, byte_order, offset, big=big)
+        yield offset, Directory(body, byte_order, entries)
+        # A file may end right after its last directory, without the link that says so.
+        has_link = end + struct.calcsize(link) <= len(body)
+        (offset,) = struct.unpack_from(link, body, end) if has_link else (0,)
 
 
 def _read_header(body: memoryview) -> tuple[str, bool]:
@@ -186,25 +188,6 @@ def _read_header(body: memoryview) -> tuple[str, bool]:
     if not big and version != 42:
         raise InvalidImage(f"the TIFF has version {version}; expected 42 or 43")
     return byte_order, big
-
-
-def _walk(body: memoryview, *, most: int) -> Iterator[tuple[int, Directory]]:
-    """Yield each directory along the chain of pages, and where it lies."""
-    byte_order, big = _read_header(body)
-    link = byte_order + ("Q" if big else "I")
-    (offset,) = struct.unpack_from(link, body, 8 if big else 4)
-    seen: set[int] = set()
-    while offset:
-        if offset in seen:
-            raise InvalidImage(f"the TIFF's pages form a loop through byte {offset}")
-        if len(seen) >= most:
-            raise UnsuitableImage(f"the TIFF has more than {most} pages")
-        seen.add(offset)
-        entries, end = _read_entries(body, byte_order, offset, big=big)
-        yield offset, Directory(body, byte_order, entries)
-        # A file may end right after its last directory, without the link that says so.
-        has_link = end + struct.calcsize(link) <= len(body)
-        (offset,) = struct.unpack_from(link, body, end) if has_link else (0,)
 
 
 def _read_entries(
@@ -230,10 +213,10 @@ def _read_entries(
     pointer = byte_order + ("Q" if big else "I")
     entries: dict[int, Entry] = {}
     position = first
-    for code, kind, values, field in entry_format.iter_unpack(body[first:end]):
+    for code, kind, values, inline in entry_format.iter_unpack(body[first:end]):
         where = position + entry_format.size - inline_bytes
         if values * _TYPE_BYTES.get(kind, 0) > inline_bytes:
-            (where,) = struct.unpack(pointer, field)
+            (where,) = struct.unpack(pointer, inline)
         entries.setdefault(code, Entry(kind, values, where))
         position += entry_format.size
     return entries, end

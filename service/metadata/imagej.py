@@ -13,7 +13,14 @@ from service.metadata.rewriting import NUMBER, Rescaling, multiply, replace_grou
 _UNIT = re.compile(rb"^unit=(?P<unit>[^\r\n]{1,32})\r?$", re.MULTILINE)
 _ORIGIN = re.compile(rb"^[xy]origin=(?P<number>" + NUMBER + rb")", re.MULTILINE)
 _DISPLAY_RANGE = re.compile(rb"^(?:min|max)=[^\r\n]{0,40}(?:\r?\n|\Z)", re.MULTILINE)
-_SHAPE = re.compile(rb"\A\{\"shape\": ?\[[0-9, ]{0,80}\](?:, ?)?")
+# How many images the file has, which of the answer's is wrong: an answer holds one.
+_STACK = re.compile(
+    rb"^(?:images|channels|slices|frames|hyperstack|loop)=[^\r\n]{0,40}(?:\r?\n|\Z)", re.MULTILINE
+)
+_SHAPE = re.compile(
+    rb"\A\{\"shape\": ?\[[0-9, ]{0,160}\](?:, ?)?(?:\"axes\": ?\"[A-Z]{0,16}\"(?:, ?)?)?"
+    rb"(?:\"truncated\": ?true(?:, ?)?)?"
+)
 
 
 def is_imagej(text: bytes) -> bool:
@@ -42,16 +49,17 @@ def read_imagej(text: bytes, *, x_per_unit: float, y_per_unit: float) -> PixelSi
 
 
 def rescale_imagej(text: bytes, rescaling: Rescaling) -> bytes:
-    """Return the description with the origin rescaled, without the display range.
+    """Return the description of one image with the origin rescaled, without the display range.
 
-    The range (`min=`, `max=`) was chosen for the input's grey levels; an 8-bit answer to a 16-bit
-    image would be shown black.
+    An answer that stated the images of its stack would be read as a stack of as many. The range
+    (`min=`, `max=`) was chosen for the input's grey levels; an 8-bit answer to a 16-bit image would
+    be shown black.
     """
 
     def origin(match: re.Match[bytes]) -> bytes:
         return replace_group(match, "number", multiply(match["number"], rescaling.count))
 
-    return _ORIGIN.sub(origin, _DISPLAY_RANGE.sub(b"", text))
+    return _ORIGIN.sub(origin, _STACK.sub(b"", _DISPLAY_RANGE.sub(b"", text)))
 
 
 def without_shape(text: bytes) -> bytes:

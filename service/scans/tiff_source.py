@@ -1,4 +1,7 @@
-"""A multi-page TIFF as a source: its pages found once, each decoded as the service does it."""
+"""A TIFF of many images as a source: found once, each decoded as the service does it.
+
+An image is a page, or one of several planes of a directory (`service.codec.tiff_planes`).
+"""
 
 import mmap
 from collections.abc import Iterator
@@ -8,7 +11,8 @@ from pathlib import Path
 from service import codec
 from service.codec.image import DecodeOptions
 from service.codec.tiff_decode import decode_page
-from service.codec.tiff_structure import page_offsets, read_page
+from service.codec.tiff_encode import encode_tiff
+from service.codec.tiff_pages import page_places, read_page
 from service.errors import ServiceError
 from service.metadata import ImageMetadata
 from service.metadata.imagej import is_imagej
@@ -26,10 +30,10 @@ _MAX_PIXELS = 1 << 28
 
 
 class TiffSource:
-    """The pages of one TIFF or BigTIFF, mapped into memory."""
+    """The images of one TIFF or BigTIFF, mapped into memory."""
 
     def __init__(self, url: str, store: Store, name: str, *, spool: Path) -> None:
-        """Find the pages.
+        """Find the images.
 
         Args:
             url: What it was asked for by.
@@ -50,7 +54,7 @@ class TiffSource:
             with local_copy(store, name, spool).open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._body = memoryview(mapped)
-            self._offsets = page_offsets(self._body, most=_MAX_PAGES)
+            self._places = page_places(self._body, most=_MAX_PAGES)
         except (OSError, ValueError, ServiceError) as error:
             raise ScanError(f"{url} cannot be read as TIFF: {error}") from error
         self._first: ImageMetadata | None = None
@@ -58,8 +62,8 @@ class TiffSource:
     def listing(self) -> Iterator[Listed]:
         """See `Source`."""
         stem, suffix = split_name(self._name)
-        page_bytes = len(self._body) // max(1, len(self._offsets))
-        for index in range(len(self._offsets)):
+        page_bytes = len(self._body) // max(1, len(self._places))
+        for index in range(len(self._places)):
             yield Listed(
                 indexed_name(self._name, index),
                 f"{stem}/{index:08d}",
@@ -72,25 +76,26 @@ class TiffSource:
     def read(self, tile: TileRef) -> SourceImage:
         """See `Source`; the body is the page as a TIFF of its own."""
         try:
-            pixels, metadata = self._page(tile.place)
+            image = self._image(tile.place)
             if self._first is None:
-                self._first = self._page(0)[1]
+                self._first = self._image(0).metadata
         except Exception as error:  # the service's errors, and whatever a decompressor raises
             raise TileError(str(error)) from error
         # OME and ImageJ state the size of all pages in the first one's description.
+        metadata = image.metadata
         if metadata.pixel_size is None:
             metadata = replace(metadata, pixel_size=self._first.pixel_size)
-        body = bytes(codec.encode(pixels, _TIFF, metadata))
+        body = encode_tiff(image.pixels, metadata, white_is_zero=image.white_is_zero)
         return SourceImage(body, _TIFF, None, None, {})
 
     def close(self) -> None:
         """See `Source`; the mapping ends with its last view."""
 
-    def _page(self, index: int) -> tuple[codec.Pixels, ImageMetadata]:
-        page = read_page(self._body, self._offsets[index])
+    def _image(self, index: int) -> codec.DecodedImage:
+        page = read_page(self._body, self._places[index])
         image = decode_page(page, DecodeOptions(None, None, _MAX_PIXELS))
         metadata = image.metadata
-        if len(self._offsets) > 1:
+        if len(self._places) > 1:
             # What describes a stack would be wrong in the file of one page.
             metadata = replace(
                 metadata,
@@ -101,4 +106,4 @@ class TiffSource:
                     or not (is_ome(text.value) or is_imagej(text.value))
                 ),
             )
-        return image.pixels, metadata
+        return replace(image, metadata=metadata)

@@ -21,7 +21,8 @@ import structlog
 from service import codec
 from service.codec.image import DecodeOptions
 from service.codec.tiff_decode import decode_page
-from service.codec.tiff_structure import Directory, iterate_pages
+from service.codec.tiff_pages import iterate_pages
+from service.codec.tiff_structure import Directory
 from service.errors import ImageTooLarge, InvalidImage, QueueFull, ServiceError, UnsuitableImage
 from service.tile_stream.entries import Entry, Loaded, loaded_file, refused, usable_name
 from service.tile_stream.upload import Upload
@@ -112,11 +113,11 @@ async def _write(file: IO[bytes], data: bytes) -> None:
 
 
 async def read_tiff(file: IO[bytes]) -> AsyncGenerator[Entry]:
-    """Yield the pages of a TIFF.
+    """Yield the images of a TIFF: its pages, and of each all that it holds.
 
     Raises:
         InvalidImage: The file or its chain of pages is damaged.
-        UnsuitableImage: It has more than `MAX_PAGES` pages.
+        UnsuitableImage: It holds more than `MAX_PAGES` images.
     """
     body = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if bytes(body[:4]) not in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:

@@ -181,6 +181,29 @@ def test_tiff_pages_come_back_one_by_one(serve: Callable[..., ServedApp]) -> Non
             np.testing.assert_array_equal(enlarged(tile), tifffile.imread(io.BytesIO(body)))
 
 
+def test_planes_of_one_tiff_directory_come_back_one_by_one(
+    serve: Callable[..., ServedApp],
+) -> None:
+    """As ImageJ and tifffile store long stacks; a single request refuses them."""
+    app = serve()
+    tiles = some_tiles(5)
+    for is_imagej in (True, False):
+        stack = io.BytesIO()
+        tifffile.imwrite(stack, tiles, truncate=True, imagej=is_imagej, photometric="minisblack")
+
+        answer = post(app, stack.getvalue(), {"content-type": "image/tiff"})
+        single = app.client.post(
+            "/superresolve", content=stack.getvalue(), headers={"content-type": "image/tiff"}
+        )
+
+        entries = tar_entries(answer.content)
+        assert [f"{number:06d}.tif" for number in range(5)] == list(entries)
+        for tile, (body, _) in zip(tiles, entries.values(), strict=True):
+            np.testing.assert_array_equal(enlarged(tile), tifffile.imread(io.BytesIO(body)))
+        assert 422 == single.status_code
+        assert "holds 5 images" in single.json()["detail"]
+
+
 def test_accept_chooses_container_and_type_of_entries(serve: Callable[..., ServedApp]) -> None:
     """Both in one header."""
     app = serve()

@@ -40,6 +40,13 @@ def with_frame(body: bytes, *, height: int, width: int, marker: int | None = Non
     return bytes(frame)
 
 
+def scan(first: int, last: int, *, high: int, low: int, component: int = 1) -> bytes:
+    """Return the header of a scan of one component."""
+    return b"\xff\xda" + struct.pack(
+        ">HBBBBBB", 8, 1, component, 0x00, first, last, high << 4 | low
+    )
+
+
 NOISE = np.random.default_rng(3).integers(0, 256, (40, 56), np.uint8)
 JPEG = written(NOISE)
 
@@ -141,10 +148,12 @@ def test_size_is_checked_before_anything_is_decoded() -> None:
 def test_endless_scans_are_refused() -> None:
     """Each scan of a progressive file walks the whole image; 64 are enough for anybody."""
     body = written(NOISE, progressive=True)
-    last_scan = body[body.rindex(b"\xff\xda") : -2]
+    tables = JPEG[JPEG.index(b"\xff\xc4") : JPEG.index(b"\xff\xda")]
+    scans = [scan(0, 0, high=0, low=1), scan(0, 0, high=1, low=0)]
+    scans += [scan(k, k, high=0, low=0) for k in range(1, 64)]
 
     with pytest.raises(InvalidImage, match="more than 64 scans"):
-        read(body[:-2] + last_scan * 100 + b"\xff\xd9")
+        read(body[: body.index(b"\xff\xda")] + tables + b"".join(scans) + b"\xff\xd9")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +194,9 @@ FRAME_AT = JPEG.index(b"\xff\xc0")
             JPEG[:FRAME_AT] + b"\xff\xc0\0\x0a" + JPEG[FRAME_AT + 4 : FRAME_AT + 9] + b"\x01\0\0",
             "wrong length",
         ),
-        (JPEG.replace(b"\xff\xdb", b"\xff\xec"), "does not decode as image/jpeg"),
+        (JPEG.replace(b"\xff\xdb", b"\xff\xec"), "Quantization table 0x00 was not defined"),
+        (JPEG.replace(b"\xff\xc4", b"\xff\xec"), "Huffman table is not defined"),
+        (JPEG[:-2] + b"\xff\xdc\0\x04\0\x27" + JPEG[-2:], "40 rows in its frame header and 39 in"),
     ],
 )
 def test_broken_structure_is_refused_with_its_reason(body: bytes, reason: str) -> None:

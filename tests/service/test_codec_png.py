@@ -128,3 +128,16 @@ def test_answer_of_noise_is_hardly_larger_than_the_noise(rng: np.random.Generato
     noise = rng.integers(0, 256, (400, 400), np.uint8)
 
     assert len(encode(noise, "image/png", ImageMetadata())) < 1.03 * noise.nbytes
+
+
+def test_exif_orientation_is_neither_applied_nor_carried() -> None:
+    """Rows and columns stay those of the file, as with TIFF and JPEG."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    samples = np.arange(12).reshape(3, 4, 1)
+    ihdr, idat = image(samples)
+
+    found = read(png(ihdr, chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")), idat))
+
+    np.testing.assert_array_equal(samples[..., 0], found.pixels)
+    assert b"eXIf" not in encode(found.pixels, "image/png", found.metadata)

@@ -15,8 +15,10 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from service.codec import encode
+from service.codec.tiff_pages import read_pages
 from service.errors import UnsuitableImage
 from service.metadata import ImageMetadata, PixelSize
+from service.window import FULL_RANGE, to_uint8
 from tests.service.tiff_files import (
     LONG,
     build,
@@ -115,14 +117,36 @@ def test_few_bits_are_spread_over_eight(bits: int, data: st.DataObject) -> None:
     )
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_white_is_zero_is_inverted(dtype: type, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_white_is_zero_is_inverted(bits: int, rng: np.random.Generator) -> None:
     """Bright must be high in the answer."""
-    pixels = rng.integers(0, np.iinfo(dtype).max + 1, (8, 8), dtype)
+    values = rng.integers(0, 1 << bits, (8, 8), np.uint8)
+    planes = (values[..., np.newaxis] >> np.arange(bits - 1, -1, -1)) & 1
+    packed = np.packbits(planes.reshape(8, -1), axis=1)
+    tags = page_tags(8, 8, bits=bits, strip_bytes=packed.nbytes, photometric=0)
 
-    found = read(written(pixels, photometric="miniswhite")).pixels
+    found = read(build(tags, packed.tobytes()))
 
-    np.testing.assert_array_equal(np.iinfo(dtype).max - pixels, found)
+    np.testing.assert_array_equal(255 - values * (255 // ((1 << bits) - 1)), found.pixels)
+    assert not found.white_is_zero
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_white_is_zero_of_16_bits_is_inverted_within_the_window(
+    byteorder: str, rng: np.random.Generator
+) -> None:
+    """12 bits in 16 are a picture under the window 0,4095, and the full range is as before."""
+    pixels = rng.integers(0, 4096, (8, 8), np.uint16)
+
+    found = read(written(pixels, photometric="miniswhite", byteorder=byteorder))
+
+    assert found.white_is_zero
+    np.testing.assert_array_equal(pixels, found.pixels)
+    for window, top in (((0, 4095), 4095), (FULL_RANGE, 65535)):
+        np.testing.assert_array_equal(
+            to_uint8(top - pixels, window),
+            to_uint8(found.pixels, window, white_is_zero=found.white_is_zero),
+        )
 
 
 @pytest.mark.parametrize("factor", [1, 256, 257])
@@ -160,6 +184,21 @@ def test_thumbnails_and_masks_are_not_pages(rng: np.random.Generator) -> None:
         tiff.write(pixels[::4, ::4], subfiletype=1)
 
     np.testing.assert_array_equal(pixels, read(buffer.getvalue()).pixels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_neither_applied_nor_carried(
+    orientation: int, rng: np.random.Generator
+) -> None:
+    """Rows and columns stay those of the file, as its writer's coordinates count them."""
+    pixels = rng.integers(0, 256, (6, 9), np.uint8)
+
+    found = read(written(pixels, extratags=[(274, 3, 1, orientation, True)]))
+
+    np.testing.assert_array_equal(pixels, found.pixels)
+    answer = bytes(encode(found.pixels, "image/tiff", found.metadata))
+    (page,) = read_pages(memoryview(answer))
+    assert 274 not in page.entries
 
 
 def test_old_files_without_byte_counts_are_read() -> None:

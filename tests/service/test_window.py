@@ -87,6 +87,17 @@ def test_brighter_stays_brighter(window: tuple[int, int]) -> None:
     assert (np.diff(to_uint8(ramp, window).astype(np.int64)) >= 0).all()
 
 
+@settings(deadline=None)
+@given(pixels=PIXELS, window=WINDOWS)
+def test_white_is_zero_is_inverted_within_the_window(
+    pixels: npt.NDArray[np.uint16], window: tuple[int, int]
+) -> None:
+    """`low` and below become 255, `high` and above 0."""
+    found = to_uint8(pixels, window, white_is_zero=True)
+
+    np.testing.assert_array_equal(255 - to_uint8(pixels, window), found)
+
+
 def test_full_range_maps_multiples_of_257_exactly() -> None:
     """65535 = 255 · 257: 8-bit grey stored in 16 bits comes out as it was."""
     ramp = np.arange(256, dtype=np.uint8)[np.newaxis]

@@ -1,0 +1,137 @@
+"""Files that were found to give wrong or missing pixels with status 200, sent as a client does."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+from PIL import Image
+
+from tests.service.conftest import ServedApp
+
+SAMPLE = Path(__file__).parents[2] / "samples" / "0000_dense_lines.png"
+EOI = b"\xff\xd9"
+
+
+def jpeg(**options: int) -> bytes:
+    """Write the sample tile as JPEG."""
+    buffer = io.BytesIO()
+    with Image.open(SAMPLE) as picture:
+        picture.save(buffer, "JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+def tiff(pixels: npt.NDArray[np.uint8 | np.uint16], **options: Any) -> bytes:
+    """Write a plain TIFF."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, **{"photometric": "minisblack", "metadata": None} | options)
+    return buffer.getvalue()
+
+
+def send(app: ServedApp, body: bytes, kind: str, **headers: str) -> httpx2.Response:
+    """Send one image; the answer to a good one is raw."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return app.client.post(
+        "/superresolve",
+        content=body,
+        headers={"content-type": kind, "accept": "application/octet-stream", **named},
+    )
+
+
+def decoded(response: httpx2.Response) -> npt.NDArray[np.uint8]:
+    """Return what the service decoded; the engine repeats each pixel four times."""
+    assert 200 == response.status_code, response.text
+    height, width = map(int, response.headers["x-tile-shape"].split(","))
+    return np.frombuffer(response.content, np.uint8).reshape(height, width)[2::4, 2::4]
+
+
+def without_intervals(body: bytes, lost: int) -> bytes:
+    """Drop restart intervals in the middle."""
+    marks = [at for at in range(len(body)) if body[at] == 0xFF and 0xD0 <= body[at + 1] <= 0xD7]
+    return body[: marks[10]] + body[marks[10 + lost] :]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        jpeg()[: len(jpeg()) // 2] + EOI,
+        jpeg()[: len(jpeg()) * 9 // 10] + EOI,
+        jpeg()[: len(jpeg()) * 98 // 100] + EOI,
+        without_intervals(jpeg(restart_marker_rows=1), 3),
+    ],
+)
+def test_jpeg_that_lacks_data_is_400(serve: Callable[..., ServedApp], body: bytes) -> None:
+    """Closed with EOI or not: no pixel is invented."""
+    response = send(serve(), body, "image/jpeg")
+
+    assert 400 == response.status_code
+    assert "urn:semsr:problem:invalid-image" == response.json()["type"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 4095), (0, 65535), (100, 3000)])
+def test_white_is_zero_is_inverted_within_the_window(
+    serve: Callable[..., ServedApp], rng: np.random.Generator, low: int, high: int
+) -> None:
+    """12 bits in 16: a picture under `X-Window: 0,4095`, not white throughout."""
+    pixels = rng.integers(0, 4096, (24, 24), np.uint16)
+    app = serve()
+    window = f"{low},{high}"
+    plain = decoded(send(app, tiff(pixels), "image/tiff", x_window=window))
+
+    found = send(app, tiff(pixels, photometric="miniswhite"), "image/tiff", x_window=window)
+    wide = send(
+        app, tiff(pixels, photometric="miniswhite"), "image/tiff", x_window=window,
+        accept="image/png", x_answer_dtype="uint16",
+    )  # fmt: skip
+
+    np.testing.assert_array_equal(255 - plain, decoded(found))
+    assert len(np.unique(plain)) > 10
+    with Image.open(io.BytesIO(wide.content)) as picture:
+        # Narrowed again by the same window, the wide answer is the other one.
+        levels = np.asarray(picture, np.float64)[2::4, 2::4]
+    np.testing.assert_array_equal(
+        255 - plain, np.floor(255 * (levels - low) / (high - low) + 0.5).astype(np.uint8)
+    )
+
+
+def test_sixteen_bits_white_is_zero_are_the_negative(
+    serve: Callable[..., ServedApp], rng: np.random.Generator
+) -> None:
+    """Over the whole range, as at 8 bits."""
+    pixels = rng.integers(0, 65536, (60, 80), np.uint16)
+
+    found = decoded(send(serve(), tiff(pixels, photometric="miniswhite"), "image/tiff"))
+
+    np.testing.assert_array_equal(255 - np.rint(pixels / 257).astype(np.uint8), found)
+
+
+def test_orientation_leaves_rows_and_columns_as_they_are_stored(
+    serve: Callable[..., ServedApp], rng: np.random.Generator
+) -> None:
+    """The coordinates of the tool that wrote the file hold for the answer."""
+    pixels = rng.integers(0, 256, (60, 80), np.uint8)
+
+    found = send(serve(), tiff(pixels, extratags=[(274, 3, 1, 6, True)]), "image/tiff")
+
+    np.testing.assert_array_equal(pixels, decoded(found))
+
+
+def test_twelve_bits_in_a_png_of_16_fill_the_range_by_the_window(
+    serve: Callable[..., ServedApp], rng: np.random.Generator
+) -> None:
+    """`X-Window: 0,4095` says so; without it the answer is dark, as the file is."""
+    pixels = rng.integers(0, 4096, (24, 24), np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    app = serve()
+
+    found = decoded(send(app, buffer.getvalue(), "image/png", x_window="0,4095"))
+    dark = decoded(send(app, buffer.getvalue(), "image/png"))
+
+    np.testing.assert_array_equal(np.rint(pixels / 4095 * 255).astype(np.uint8), found)
+    assert dark.max() <= 16
