@@ -259,6 +259,7 @@ class Answer:
         assert isinstance(request, h11.Request)
         self.head = {name.decode(): value.decode() for name, value in request.headers}
         assert request.target == b"/superresolve/batch"
+        self._index = 0
 
     def tile(self) -> int | None:
         """Read one tile; gives its grey, or None at the end of the archive."""
@@ -283,14 +284,17 @@ class Answer:
 
     def begin(self, status: int = 200, **headers: str) -> None:
         """Send the head of an answer."""
-        fields = [("transfer-encoding", "chunked"), ("x-request-id", "r1"), *headers.items()]
+        named = {"x-request-id": self.head["x-request-id"], **headers}
+        fields = [("transfer-encoding", "chunked"), *named.items()]
         self.send(h11.Response(status_code=status, headers=fields))
 
-    def entry(self, grey: int | None) -> None:
-        """Answer one tile."""
+    def entry(self, grey: int | None, **other: str) -> None:
+        """Answer one tile; `other` facts replace the right ones."""
         assert grey is not None
         body = np.full((32, 32), grey, np.uint8).tobytes()
-        self.raw(OutEntry("000000.raw", "application/octet-stream", body, FACTS))
+        facts = {"X-Tile-Index": str(self._index), **FACTS, **other}
+        self._index += 1
+        self.raw(OutEntry("tile.npy.raw", "application/octet-stream", body, facts))
 
     def raw(self, entry: OutEntry) -> None:
         """Send any entry."""
@@ -300,7 +304,7 @@ class Answer:
     def problem(self, status: int, code: str, scope: str = "tile", **more: object) -> None:
         """Send a problem as an entry."""
         body = {"type": f"urn:semsr:problem:{code}", "detail": "as it is", "status": status}
-        content = json.dumps({**body, "scope": scope, **more}).encode()
+        content = json.dumps({**body, "scope": scope, "index": self._index, **more}).encode()
         self.raw(OutEntry("x.problem.json", "application/problem+json", content))
 
     def end(self) -> None:
@@ -419,7 +423,7 @@ def test_a_request_that_is_refused_ends_the_loop(
     with pytest.raises(ServiceError, match=r"unauthorized \(401\): no key") as caught:
         run(server.url, tiles(2), {}, errors=errors)
 
-    assert "r1" == caught.value.request_id
+    assert server.heads[0]["x-request-id"] == caught.value.request_id
 
 
 def test_the_head_says_what_the_client_was_told(scripted: Callable[..., Scripted]) -> None:
