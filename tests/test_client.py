@@ -227,7 +227,7 @@ def test_an_answer_of_something_else_is_an_error() -> None:
     with pytest.raises(ServiceError, match=r"http-502 \(502\): <html>bad gateway"):
         sync_call(page)
     other = Script(lambda _: httpx2.Response(200, text="hello"))
-    with pytest.raises(ServiceError, match="its Content-Type is 'text/plain):
+    with pytest.raises(ServiceError, match="its Content-Type is 'text/plain"):
         sync_call(other)
 
 
