@@ -13,13 +13,12 @@ answer is taken only if it has its tile's request id and shape.
 
 import asyncio
 import contextlib
-import functools
 import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
 from types import TracebackType
-from typing import Any, Generic, Literal, Never, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import httpx2
 from tqdm import tqdm
@@ -201,24 +200,24 @@ class Client(_AnyClient[httpx2.BaseTransport]):
         check_errors(errors)
         at_least_one("streams", streams)
         self._http.check_open()
-        bar = functools.partial(_bar, _length(tiles), shown=progress)
+        bar = _counter(tiles, shown=progress)
         return self._many(iterator_of(tiles), bar, errors, streams)
 
     def _many(
         self,
         tiles: Iterator[Tile],
-        make_bar: "Callable[[], tqdm[Never]]",
+        bar: contextlib.AbstractContextManager[Callable[[], object]],
         errors: Literal["raise", "yield"],
         streams: int,
     ) -> Iterator[SrTile | ServiceError]:
         with contextlib.ExitStack() as stack:
-            bar = stack.enter_context(make_bar())
+            count = stack.enter_context(bar)
             pool = [stack.enter_context(BlockingTileStream(self._stream())) for _ in range(streams)]
             turns = Turns(tiles, pool, ahead=2 * self._options.connections)
             while (due := turns.next()) is not None:
                 outcome = due if isinstance(due, TileError) else due.get()
                 _raise_if(errors, outcome)
-                bar.update()
+                count()
                 yield outcome
 
     def close(self) -> None:
@@ -276,18 +275,18 @@ class AsyncClient(_AnyClient[httpx2.AsyncBaseTransport]):
         check_errors(errors)
         at_least_one("streams", streams)
         self._http.check_open()
-        bar = functools.partial(_bar, _length(tiles), shown=progress)
+        bar = _counter(tiles, shown=progress)
         return self._many(iterator_of(tiles), bar, errors, streams)
 
     async def _many(
         self,
         tiles: Iterator[Tile],
-        make_bar: "Callable[[], tqdm[Never]]",
+        bar: contextlib.AbstractContextManager[Callable[[], object]],
         errors: Literal["raise", "yield"],
         streams: int,
     ) -> AsyncIterator[SrTile | ServiceError]:
         async with contextlib.AsyncExitStack() as stack:
-            bar = stack.enter_context(make_bar())
+            count = stack.enter_context(bar)
             pool = [self._stream() for _ in range(streams)]
             for stream in pool:
                 stack.push_async_callback(stream.close)
@@ -295,7 +294,7 @@ class AsyncClient(_AnyClient[httpx2.AsyncBaseTransport]):
             while (due := turns.next()) is not None:
                 outcome = due if isinstance(due, TileError) else await due.get()
                 _raise_if(errors, outcome)
-                bar.update()
+                count()
                 yield outcome
 
     async def close(self) -> None:
@@ -314,12 +313,19 @@ class AsyncClient(_AnyClient[httpx2.AsyncBaseTransport]):
         await self.close()
 
 
-def _length(tiles: Iterable[Tile]) -> int | None:
-    return len(tiles) if isinstance(tiles, Sized) else None
+@contextlib.contextmanager
+def _counter(tiles: Iterable[Tile], *, shown: bool) -> Iterator[Callable[[], object]]:
+    """Give what counts a tile on a bar, which is shown from then on.
 
-
-def _bar(total: int | None, *, shown: bool) -> "tqdm[Never]":
-    return tqdm(total=total, unit="tile", file=sys.stderr, disable=not shown)
+    tqdm takes a lock that processes share, even for a bar that it does not show: after a fork that
+    could wait forever.
+    """
+    if not shown:
+        yield lambda: None
+        return
+    total = len(tiles) if isinstance(tiles, Sized) else None
+    with tqdm(total=total, unit="tile", file=sys.stderr) as bar:
+        yield bar.update
 
 
 def _raise_if(errors: Literal["raise", "yield"], outcome: SrTile | ServiceError) -> None:
