@@ -72,7 +72,9 @@ class Options:
             "limits": httpx2.Limits(
                 max_connections=self.connections, max_keepalive_connections=self.connections
             ),
-            "verify": self.verify,
+            # Loading authorities takes tens of milliseconds, and http never comes to use them:
+            # redirects are not followed.
+            "verify": self.verify if self.url.scheme == "https" else False,
             "trust_env": False,
         }
 

@@ -66,6 +66,7 @@ class Scripted:
         self.steps = list(steps)
         self.heads: list[dict[str, str]] = []
         self.times_s: list[float] = []
+        self.target = "/superresolve/batch"
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -89,7 +90,7 @@ class Scripted:
                 return
             # A client that has what it wants, or whose time is over, may leave at once.
             with connection, contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
-                answer = Answer(connection)
+                answer = Answer(connection, self.target)
                 self.times_s.append(time.monotonic())
                 self.heads.append(answer.head)
                 step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
@@ -100,13 +101,13 @@ class Scripted:
 class Answer:
     """One request of a `Scripted` server, whose head has been read."""
 
-    def __init__(self, connection: Any) -> None:  # noqa: ANN401
+    def __init__(self, connection: Any, target: str) -> None:  # noqa: ANN401
         self._socket = connection
         self._http = h11.Connection(h11.SERVER)
         request = self._event()
         assert isinstance(request, h11.Request)
         self.head = {name.decode(): value.decode() for name, value in request.headers}
-        assert request.target == b"/superresolve/batch"
+        assert request.target.decode() == target
         self._index = 0
 
     def tile(self) -> int | None:
