@@ -156,7 +156,7 @@ def check_certificate(error: BaseException) -> None:
             raise ServiceError(
                 0,
                 "unreachable",
-                f"the certificate of the service is not trusted: {cause.verify_message or cause}; "
+                f"the certificate of the service is not trusted: {cause}; "
                 "expected one that verify= can check",
             ) from error
         cause = cause.__cause__ or cause.__context__

@@ -119,6 +119,7 @@ class TileStream:
         self._request_id = ""
         self._num_answered = 0
         self._heard_s = 0.0
+        self._not_before_s = 0.0
         self._is_finished = False
         self._changed = asyncio.Event()
         self._results: asyncio.Queue[SrTile | ServiceError] = asyncio.Queue()
@@ -167,6 +168,7 @@ class TileStream:
     async def _run(self) -> None:
         """One request after another until everything is answered."""
         while await self._has_tiles():
+            await asyncio.sleep(self._not_before_s - time.monotonic())
             try:
                 await self._request()
             except _RequestEndedError as ended:
@@ -197,8 +199,11 @@ class TileStream:
                     request_id=error.request_id,
                 )
             )
-        # Where all are given up, the next ones must not come as a storm of requests.
-        await asyncio.sleep(wait_s if self._tiles else min(wait_s, MAX_BACKOFF_S))
+        if self._tiles:
+            await asyncio.sleep(wait_s)
+        else:
+            # All are given up; those that follow must not come as a storm of requests.
+            self._not_before_s = time.monotonic() + min(wait_s, MAX_BACKOFF_S)
 
     async def _request(self) -> None:
         """Send what is not answered, and read at the same time, until the answer ends."""

@@ -60,16 +60,22 @@ def greys(outcomes: list[Outcome]) -> list[int]:
 
 
 class Scripted:
-    """A server that answers each request by the next of its steps; steps may break off."""
+    """A server that answers each request by the next of its steps; steps may break off.
 
-    def __init__(self, *steps: Callable[["Answer"], None]) -> None:
+    It serves as many connections at once as asked for.
+    """
+
+    def __init__(self, *steps: Callable[["Answer"], None], connections: int = 1) -> None:
         self.steps = list(steps)
         self.heads: list[dict[str, str]] = []
         self.times_s: list[float] = []
         self.target = "/superresolve/batch"
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._serve, daemon=True) for _ in range(connections)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def url(self) -> str:
@@ -80,7 +86,8 @@ class Scripted:
         """Stop."""
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`
         self._listener.close()
-        self._thread.join(30)
+        for thread in self._threads:
+            thread.join(30)
 
     def _serve(self) -> None:
         while self.steps:
@@ -193,8 +200,8 @@ def scripted_servers() -> Iterator[Callable[..., Scripted]]:
     """Give what starts scripted servers; they are closed at the end."""
     servers: list[Scripted] = []
 
-    def start(*steps: Callable[[Answer], None]) -> Scripted:
-        servers.append(Scripted(*steps))
+    def start(*steps: Callable[[Answer], None], connections: int = 1) -> Scripted:
+        servers.append(Scripted(*steps, connections=connections))
         return servers[-1]
 
     try:
