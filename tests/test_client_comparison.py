@@ -221,7 +221,7 @@ def begins(**headers: str) -> Callable[[Answer], None]:
     """Answers one tile under a head that is not its own."""
 
     def step(peer: Answer) -> None:
-        peer.begin(**{name.replace("_", "-"): value for name, value in headers.items()})
+        peer.begin(200, **{name.replace("_", "-"): value for name, value in headers.items()})
         peer.entry(peer.tile())
         peer.end()
 
@@ -237,13 +237,13 @@ def swaps(peer: Answer) -> None:
     peer.end()
 
 
-def has_problem(**more: object) -> Callable[[Answer], None]:
+def has_problem(index: int | None) -> Callable[[Answer], None]:
     """Answers a tile with a problem that cannot be taken."""
 
     def step(peer: Answer) -> None:
         peer.begin()
         peer.tile()
-        peer.problem(422, "unsuitable-image", **more)
+        peer.problem(422, "unsuitable-image", index=index)
         peer.end()
 
     return step
@@ -281,7 +281,7 @@ def test_a_request_of_many_tiles_has_the_model_in_its_address(
     """And its answer must be of that model."""
 
     def step(peer: Answer) -> None:
-        peer.begin(**{"x-model": "fine one"})
+        peer.begin(200, **{"x-model": "fine one"})
         peer.entry(peer.tile())
         peer.end()
 

@@ -103,7 +103,7 @@ def test_without_yield_it_is_raised_in_its_place(
     """The answers before it have come; nothing ends as if it were complete."""
     server = scripted(echo, connections=streams)
     got: list[Outcome] = []
-    source = [*tiles(3), bad, *tiles(2)]
+    source: list[Any] = [*tiles(3), bad, *tiles(2)]
 
     with Client(server.url) as client, pytest.raises(TileError, match="tile 3: a tile") as caught:
         got.extend(client.superresolve_many(source, streams=streams))
@@ -115,10 +115,11 @@ def test_without_yield_it_is_raised_in_its_place(
 def test_the_asyncio_client_raises_it_in_its_place(url: str) -> None:
     """Likewise."""
     got: list[Outcome] = []
+    source: Any = (*tiles(3), None)
 
     async def run() -> None:
         async with AsyncClient(url) as client:
-            async for outcome in client.superresolve_many([*tiles(3), None]):
+            async for outcome in client.superresolve_many(source):
                 got.append(outcome)  # noqa: PERF401 (a comprehension would lose them)
 
     with pytest.raises(TileError, match=r"tile 3: a tile is .*got None"):
