@@ -144,6 +144,7 @@ class Call:
             content,
             request_id=headers.get("x-request-id", ""),
             asked_id=asked.request_id,
+            location=headers.get("location"),
         )
         if error.status == 504:
             raise DeadlineError(504, error.code, error.detail, request_id=error.request_id)

@@ -64,7 +64,12 @@ def bad_answer(detail: str, *, request_id: str = "") -> ServiceError:
 
 
 def read_problem(
-    status: int, content: bytes, *, request_id: str, asked_id: str | None = None
+    status: int,
+    content: bytes,
+    *,
+    request_id: str,
+    asked_id: str | None = None,
+    location: str | None = None,
 ) -> ServiceError:
     """Read a problem; an answer that is none comes from something between here and the service.
 
@@ -73,6 +78,7 @@ def read_problem(
         content: Body of the answer.
         request_id: The id that the answer has; empty if none.
         asked_id: The id that the request had; an answer to another one says so in its detail.
+        location: Address that the answer refers to; redirects are not followed.
     """
     try:
         problem: Any = json.loads(content)
@@ -80,6 +86,8 @@ def read_problem(
     except (ValueError, KeyError, TypeError, RecursionError):
         code = f"http-{status}"
         detail = content[:200].decode("utf-8", "replace").strip() or "no text"
+    if location is not None and 300 <= status < 400:
+        detail = f"redirected to {location[:200]!r}, which is not followed; give that address"
     if asked_id is not None and request_id not in {"", asked_id}:
         detail += f" (this answers request {request_id!r}; the tile was sent as {asked_id!r})"
     return ServiceError(status, code, detail, request_id=request_id)

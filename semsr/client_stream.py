@@ -257,7 +257,10 @@ class TileStream:
         answers = AnswerReader()
         while not isinstance(event := connection.next_event(), h11.EndOfMessage):
             if event is h11.NEED_DATA:
-                connection.receive_data(await self._read(reader))
+                data = await self._read(reader)
+                if not data and connection.their_state is h11.SEND_RESPONSE:
+                    raise EOFError("the connection was closed without an answer")
+                connection.receive_data(data)
             elif isinstance(event, h11.Response):
                 status = event.status_code
                 headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
@@ -276,6 +279,7 @@ class TileStream:
                 bytes(problem),
                 request_id=headers.get("x-request-id", ""),
                 asked_id=self._request_id,
+                location=headers.get("location"),
             )
             if status not in RETRIED:
                 raise error
@@ -304,7 +308,7 @@ class TileStream:
         )
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
-        """Read what comes; silence while tiles are waited for counts as a broken connection."""
+        """Read what comes; where no answer is completed for too long, the connection is broken."""
         reading = asyncio.ensure_future(reader.read(_READ_BYTES))
         most_s = self._options.timeout_s + _SILENCE_S
         try:
@@ -316,7 +320,6 @@ class TileStream:
                         "would do that (docs/http-api.md)"
                     )
                 await asyncio.wait([reading], timeout=most_s - silent_s)
-            self._heard_s = time.monotonic()
             return reading.result()
         finally:
             reading.cancel()
@@ -348,6 +351,7 @@ class TileStream:
                 scales=self._scales,
             )
         self._backoff.reset()
+        self._heard_s = time.monotonic()
         self._tiles.popleft()
         self._num_sent -= 1
         self._num_answered += 1

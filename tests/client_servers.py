@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import select
 import socket
 import threading
 import time
@@ -146,11 +147,24 @@ class Answer:
 
     def entry(self, grey: int | None, **other: str) -> None:
         """Answer one tile; `other` facts replace the right ones."""
+        self.raw(self.next_entry(grey, **other))
+
+    def next_entry(self, grey: int | None, **other: str) -> OutEntry:
+        """Make the answer to one tile."""
         assert grey is not None
         body = np.full((32, 32), grey, np.uint8).tobytes()
         facts = {"X-Tile-Index": str(self._index), **FACTS, **other}
         self._index += 1
-        self.raw(OutEntry("tile.npy.raw", "application/octet-stream", body, facts))
+        return OutEntry("tile.npy.raw", "application/octet-stream", body, facts)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not for a client that has left.
+
+        Raises:
+            ConnectionError: It has.
+        """
+        if select.select([self._socket], [], [], seconds)[0] and not self._socket.recv(65_536):
+            raise ConnectionError("the client has left")
 
     def raw(self, entry: OutEntry) -> None:
         """Send any entry."""

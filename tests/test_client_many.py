@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+import h11
 import numpy as np
 import pytest
 
 from semsr.client import AsyncClient, Client, DeadlineError, ServiceError, SrTile, Tile, TileError
+from service.tile_stream.archives import TarArchive
 from tests.client_servers import (
     BOTH,
     Answer,
@@ -221,3 +223,35 @@ def test_waits_that_mean_nothing_are_passed_over(scripted: Callable[..., Scripte
     )
 
     assert [0, 1] == greys(run_sync(server.url, tiles(2), {}))
+
+
+def trickles(answer: Answer) -> None:
+    """Sends an entry bit by bit, each in time, and never all of it."""
+    answer.begin()
+    grey = answer.tile()
+    for piece in TarArchive().entry(answer.next_entry(grey)):
+        for start in range(len(piece) - 1):
+            answer.send(h11.Data(bytes(piece[start : start + 1])))
+            answer.pause(0.02)
+
+
+@BOTH
+def test_an_answer_that_trickles_ends_with_the_deadline(
+    scripted: Callable[..., Scripted], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes alone are not an answer."""
+    monkeypatch.setattr("semsr.client_stream._SILENCE_S", 0.05)
+
+    [outcome] = run(scripted(trickles).url, tiles(1), {"timeout_s": 0.5}, errors="yield")
+
+    assert isinstance(outcome, DeadlineError)
+    assert "no answer for 0.55 s" in outcome.detail
+
+
+@BOTH
+def test_a_redirect_names_its_address(scripted: Callable[..., Scripted], run: Run) -> None:
+    """As a proxy in front of a https service answers."""
+    server = scripted(lambda answer: answer.whole(301, b"", location="https://semsr/"))
+
+    with pytest.raises(ServiceError, match=r"http-301 .*redirected to 'https://semsr/'"):
+        run(server.url, tiles(1), {})
