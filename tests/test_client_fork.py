@@ -19,7 +19,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from semsr.client import AsyncClient, Client, SrTile
+from semsr.client import AsyncClient, Client, ServiceError, SrTile
 from tests.client_fakes import TILE, Script, answer
 from tests.client_servers import Answer, echo, scripted_servers
 
@@ -32,6 +32,7 @@ class Peer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.connections: dict[str, int] = {}
+        self.wrong_ids: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -51,6 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.connections[self.headers["x-request-id"]] = self.client_address[1]
         response = answer(request)
         self.send_response(200)
+        if self.headers["x-request-id"] in self.server.wrong_ids:
+            response.headers["x-request-id"] = "another"
         for name, value in response.headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -198,6 +201,19 @@ def test_a_closed_client_says_so() -> None:
 
     asyncio.run(run_closed())
     assert [] == script.requests
+
+
+def test_a_connection_that_brought_another_id_is_closed(peer: Peer) -> None:
+    """If its answers are out of step with its requests, the next one would be wrong as well."""
+    peer.wrong_ids = {"second"}
+    with Client(peer.url) as client:
+        client.superresolve(TILE, request_id="first")
+        with pytest.raises(ServiceError, match="another request's"):
+            client.superresolve(TILE, request_id="second")
+        client.superresolve(TILE, request_id="third")
+
+    ports = peer.connections
+    assert ports["first"] == ports["second"] != ports["third"]
 
 
 def test_threads_get_their_own_answers(peer: Peer) -> None:
