@@ -39,6 +39,7 @@ class Inference:
         header_length = _header_length(headers)
         facts = scope["state"]["facts"]
         facts["model"] = serving.name
+        scope["state"]["model_headers"] = serving.headers
         with upscaler.admit() as admission:
             started_s = time.perf_counter()
             try:

@@ -92,7 +92,7 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         metrics: Metrics,
-        common_headers: Callable[[str | None], list[tuple[bytes, bytes]]],
+        common_headers: Callable[[list[tuple[bytes, bytes]] | None], list[tuple[bytes, bytes]]],
         access: Access,
         lines: LineBudget,
         tracing: Tracing | None = None,
@@ -102,8 +102,8 @@ class RequestMiddleware:
         Args:
             app: What answers.
             metrics: Where answers are counted.
-            common_headers: Headers of every answer at this moment: what they say of the model that
-                it comes from (None: the default one), and `connection: close` while draining.
+            common_headers: Headers of every answer at this moment: those of the model that computed
+                it (None: of the default one), and `connection: close` while draining.
             access: Asked before anything but health and metrics is answered.
             lines: For the log lines of requests that went well.
             tracing: Makes traces, where they are asked for.
@@ -147,7 +147,7 @@ class RequestMiddleware:
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode()),
                     (b"server-timing", timing.encode()),
-                    *self._common_headers(facts.get("model")),
+                    *self._common_headers(scope["state"].get("model_headers")),
                 ]
                 if trace is not None:
                     message["headers"].append((b"traceparent", trace.traceparent.encode()))

@@ -118,6 +118,7 @@ _ANSWER_HEADERS = {
     "consistency-worst, residual, domain-distance (see docs/http-api.md).",
     "X-Model": "Name of the model.",
     "X-Model-Version": "First twelve digits of the bundle's sha256.",
+    "X-Scale": "Enlargement: the answer's sides over those of the image sent.",
     "X-Engine": "Runtime that computed the answer.",
     "X-Precision": "Execution precision.",
     "X-Request-ID": "The request's id, sent or generated.",

@@ -59,6 +59,7 @@ class ServingFactory:
         headers = [
             (b"x-model", name.encode()),
             (b"x-model-version", bundle.version.encode()),
+            (b"x-scale", str(bundle.manifest.scale).encode()),
             (b"x-engine", engine.encode()),
             (b"x-precision", precision.encode()),
         ]

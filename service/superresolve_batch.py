@@ -40,6 +40,7 @@ class SuperResolveBatch:
         request = parse_stream_request(scope["headers"])
         priority = request.tile.priority
         facts |= {"priority": priority, "model": serving.name}
+        scope["state"]["model_headers"] = serving.headers
         connection: Connection | None = scope.get("extensions", {}).get(CONNECTION)
         is_connected: Callable[[], bool] = (
             (lambda: True) if connection is None else connection.is_open

@@ -13,62 +13,7 @@ import pytest
 from semsr import client as module
 from semsr.client import AsyncClient, Client, DeadlineError, ServiceError, SrTile
 from semsr.server_process import running_server
-
-TILE = np.arange(64, dtype=np.uint8).reshape(8, 8)
-
-
-def answer(request: httpx2.Request) -> httpx2.Response:
-    """What the service answers with the engine `identity`."""
-    height, width = (int(side) for side in request.headers["x-tile-shape"].split(","))
-    dtype = np.dtype(request.headers["x-tile-dtype"])
-    lr = np.frombuffer(request.content, dtype).reshape(height, width)
-    sr = lr.repeat(4, axis=0).repeat(4, axis=1)
-    return httpx2.Response(
-        200,
-        content=sr.tobytes(),
-        headers={
-            "x-tile-shape": f"{4 * height},{4 * width}",
-            "x-tile-dtype": str(dtype),
-            "x-quality": "non-finite=0.0000, saturated=0.0100, consistency=0.990, "
-            "consistency-worst=0.900",
-            "x-model": "default",
-            "x-model-version": "0123456789ab",
-            "x-engine": "onnx",
-            "x-precision": "fp32",
-            "x-request-id": request.headers.get("x-request-id", "made-up"),
-            "server-timing": "recv;dur=0.10, infer;dur=12.50, total;dur=13.00",
-        },
-    )
-
-
-def problem(status: int, code: str, **fields: object) -> httpx2.Response:
-    """A problem as the service makes it."""
-    body = {"type": f"urn:semsr:problem:{code}", "detail": "as it is", **fields}
-    return httpx2.Response(status, json=body, headers={"x-request-id": "r1"})
-
-
-class Script:
-    """Answers requests in turn; the last step goes on for ever."""
-
-    def __init__(self, *steps: Callable[[httpx2.Request], httpx2.Response]) -> None:
-        self.steps = list(steps)
-        self.requests: list[httpx2.Request] = []
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        """Take the next step."""
-        self.requests.append(request)
-        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
-        return step(request)
-
-    @property
-    def transport(self) -> httpx2.MockTransport:
-        """For either client."""
-        return httpx2.MockTransport(self)
-
-
-def broken(request: httpx2.Request) -> httpx2.Response:
-    """A connection that breaks."""
-    raise httpx2.ConnectError("refused", request=request)
+from tests.client_fakes import BOTH, TILE, Script, answer, broken, problem, sync_call
 
 
 @pytest.fixture
@@ -84,25 +29,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep))
     return slept
-
-
-def sync_call(script: Script, **options: object) -> SrTile:
-    """One tile through the blocking client."""
-    with Client("http://semsr", transport=script.transport, **options) as client:  # type: ignore[arg-type]
-        return client.superresolve(TILE)
-
-
-def async_call(script: Script, **options: object) -> SrTile:
-    """One tile through the asyncio client."""
-
-    async def call() -> SrTile:
-        async with AsyncClient("http://semsr", transport=script.transport, **options) as client:  # type: ignore[arg-type]
-            return await client.superresolve(TILE)
-
-    return asyncio.run(call())
-
-
-BOTH = pytest.mark.parametrize("call", [sync_call, async_call])
 
 
 @BOTH
@@ -143,7 +69,7 @@ def test_big_endian_and_strided_tiles_are_sent_as_the_service_reads_them() -> No
     """Whatever lies in memory, little endian and row by row goes over the wire."""
     script = Script(answer)
     tile = np.arange(128, dtype=">u2").reshape(8, 16)[:, ::2]
-    with Client("http://semsr", transport=script.transport) as client:
+    with Client("http://semsr", transport=script.transport, answer_dtype="uint16") as client:
         sr = client.superresolve(tile)
 
     assert tile.astype("<u2").tobytes() == script.requests[0].content
@@ -225,7 +151,7 @@ def test_an_answer_of_something_else_is_an_error() -> None:
     with pytest.raises(ServiceError, match=r"http-502 \(502\): <html>bad gateway"):
         sync_call(page)
     other = Script(lambda _: httpx2.Response(200, text="hello"))
-    with pytest.raises(ServiceError, match="no tile of this service"):
+    with pytest.raises(ServiceError, match="its Content-Type is 'text/plain"):
         sync_call(other)
 
 
@@ -271,7 +197,7 @@ def test_impossible_options_are_refused(
 
 def test_a_key_with_a_line_s_end_is_refused_and_not_told() -> None:
     """As a file's content has it."""
-    with pytest.raises(ValueError, match="a line's end behind it") as caught:
+    with pytest.raises(ValueError, match="a trailing newline") as caught:
         Client("http://semsr", api_key="secret\n")
     assert "secret" not in str(caught.value)
 
