@@ -20,6 +20,7 @@ from training.evaluation.real_tiles import RealPair, RealSets
 from training.evaluation.reference import Reference
 from training.evaluation.report import PictureEntry
 from training.evaluation.summary import EvaluationSet, MethodSummary
+from training.whole_file import whole_file
 
 MAX_TRIPLETS = 4
 MAX_CLOSE_UPS = 12
@@ -201,6 +202,6 @@ def _rendered(method: Method, tile: Tile) -> Picture:
 
 def _saved(picture: Image.Image, name: str, section: str, caption: str, out: Path) -> PictureEntry:
     path = out / FOLDER / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    with whole_file(path) as part:
+        picture.save(part)
     return PictureEntry(file=f"{FOLDER}/{name}.png", section=section, caption=caption)

@@ -19,6 +19,7 @@ from training.evaluation.real_tiles import RealReport
 from training.evaluation.seeds import SeedSpread
 from training.evaluation.summary import MethodSummary
 from training.evaluation.targets import Target
+from training.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
 KIND = "semsr-evaluation"
@@ -88,10 +89,8 @@ def write_report(report: Report, folder: Path) -> Path:
     Returns:
         The path of the HTML.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     values = document(report)
     text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -104,7 +103,8 @@ def write_report(report: Report, folder: Path) -> Path:
         report=values, sections=SECTIONS, figures=FIGURES, by_key=BY_KEY
     )
     path = folder / "index.html"
-    path.write_text(html, encoding="utf-8")
+    write_whole_text(folder / "report.json", text + "\n")
+    write_whole_text(path, html)
     return path
 
 
