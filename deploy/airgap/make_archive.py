@@ -114,13 +114,16 @@ def _pack(stage: Path, path: Path) -> Path:
         return entry
 
     part = path.with_name(f".{path.name}.part")
-    with (
-        part.open("wb") as file,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
-    ):
-        archive.add(stage, arcname=stage.name, filter=anonymous)
-    return part.replace(path)
+    try:
+        with (
+            part.open("wb") as file,
+            gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            archive.add(stage, arcname=stage.name, filter=anonymous)
+        return part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _pip(*arguments: str | Path) -> None:
