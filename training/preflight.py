@@ -1,6 +1,6 @@
 """What can be wrong with a run, found before torch is loaded and before an image is read.
 
-`training.trainer` checks what needs torch: the device, the generator, the feature network's weights.
+`training.trainer` checks what needs torch: the device, the generator, the feature network.
 """
 
 import importlib.util

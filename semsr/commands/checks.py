@@ -16,10 +16,9 @@ from semsr.commands.options import UsageError
 def need_development(command: str) -> None:
     """Refuse to run in the serving environment, which has no torch."""
     if importlib.util.find_spec("torch") is None:
-        raise UsageError(
-            f"{command} needs the development environment: run `make install-dev`, then "
-            f".venv-dev/bin/semsr {command} …"
-        )
+        from service.installation import install_hint
+
+        raise UsageError(f"{command} needs torch, which is not here; {install_hint('train')}")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from semsr.commands.checks import at_least, need_development, one_of, writable_folder
-from semsr.commands.options import Commands, UsageError
+from semsr.commands.options import Commands, UsageError, add_command
 
 DEFAULT_SPLITS = ("train_lr", "train_hr", "reference_hr", "test_defect", "test_clean")
 FURTHER_SPLITS = ("thousand_defect", "thousand_clean", "x4_244", "x2_232")
@@ -18,8 +18,15 @@ SCALES = (1, 2, 4)
 
 def add(commands: Commands) -> None:
     """Declare the subcommand."""
-    parser = commands.add_parser(
-        "simulate", help="write the simulated benchmark, or single tiles, with known truth"
+    parser = add_command(
+        commands,
+        "simulate",
+        help="write the simulated benchmark, or single tiles, with known truth",
+        examples=[
+            "semsr simulate --out out/benchmark --seed 11",
+            "semsr simulate --out out/benchmark --seed 11 --splits thousand_defect,thousand_clean",
+            "semsr simulate --out out/tiles --seed 7 --tiles 8 --truth",
+        ],
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the benchmark or tiles")
     parser.add_argument("--seed", type=int, required=True, help="same seed, same pictures")

@@ -4,13 +4,29 @@ import argparse
 import sys
 from pathlib import Path
 
-from semsr.commands.checks import need_development, wrong_use, writable_folder
-from semsr.commands.options import Commands, UsageError, add_vgg16, data_root, vgg16_path
+from semsr.commands.checks import need_development, writable_folder, wrong_use
+from semsr.commands.options import (
+    Commands,
+    UsageError,
+    add_command,
+    add_vgg16,
+    data_root,
+    vgg16_path,
+)
 
 
 def add(commands: Commands) -> None:
     """Declare the subcommand."""
-    parser = commands.add_parser("train", help="train a generator from a recipe")
+    parser = add_command(
+        commands,
+        "train",
+        help="train a generator from a recipe",
+        examples=[
+            "semsr train f_lsesim_cpu --data DATA --run runs/mine",
+            "semsr train f_lsesim_cpu --data DATA --run runs/mine --resume",
+            "semsr train f_lsesim_cpu --data DATA --set optimization.steps=500",
+        ],
+    )
     parser.add_argument("recipe", help="TOML file, or the name of a shipped recipe")
     parser.add_argument("--data", type=Path, help="data folder (default: SEMSR_DATA)")
     parser.add_argument("--run", type=Path, dest="run_dir", help="run folder (default: runs/NAME)")

@@ -166,9 +166,7 @@ class _Look:
         self.features: list[PictureFeatures] = []
 
     @classmethod
-    def of(
-        cls, what: str, pictures: Sequence[Picture], features: FeatureNetwork | None
-    ) -> "_Look":
+    def of(cls, what: str, pictures: Sequence[Picture], features: FeatureNetwork | None) -> "_Look":
         look = cls(features)
         for picture in tracked(pictures, what, unit="picture"):
             look.add(picture)

@@ -199,13 +199,7 @@ def _own(
     if own is None:
         return None, [], []
     scale = _scale(methods)
-    table = None
-    if own.hr:
-        lr, hr = list(own.lr.values()), own.hr
-
-        def table() -> Any:  # noqa: ANN401 - an array
-            return matching_table(lr, hr, scale=scale)
-
+    table = None if not own.hr else lambda: matching_table([*own.lr.values()], own.hr, scale=scale)
     ordered = _with_builtin(methods, builtin_methods(scale=scale, table=table, with_truth=False))
     usable = [method for method in ordered if method.upscale is not None]
     report = measure_own(own, usable, features=features)
