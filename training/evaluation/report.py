@@ -172,7 +172,7 @@ def write_own(own: OwnReport, *, file: TextIO) -> None:
         file.write("  ".join([first, *others]).rstrip() + "\n")
     suspicious = standing_out(own)
     if suspicious:
-        file.write(f"{len(suspicious)} answers are beyond a limit of their bundle:\n")
+        file.write(f"answers beyond a limit of their bundle: {len(suspicious)}\n")
         for tile in suspicious[:MAX_NAMED]:
             file.write(
                 f"  {tile['method']}: {tile['name']}: residual {_shown(tile['residual'], 2)}, "
