@@ -109,9 +109,7 @@ def evaluate(
         return Report(
             benchmark=None,
             detector=None,
-            methods=_with_builtin(
-                methods, builtin_methods(scale=_scale(methods), with_truth=False)
-            ),
+            methods=_own_rows(methods, options.own),
             summaries={},
             own=own,
             real=real,
@@ -198,17 +196,23 @@ def _own(
     own = options.own
     if own is None:
         return None, [], []
-    scale = _scale(methods)
-    table = None if not own.hr else lambda: matching_table([*own.lr.values()], own.hr, scale=scale)
-    ordered = _with_builtin(methods, builtin_methods(scale=scale, table=table, with_truth=False))
-    usable = [method for method in ordered if method.upscale is not None]
+    usable = [method for method in _own_rows(methods, own) if method.upscale is not None]
     report = measure_own(own, usable, features=features)
     notes = [] if own.hr else [NO_HR]
     if own.hr and features is None:
         notes.append(NO_FEATURES)
     if all(row.residual is None for row in report.tiles):
         notes.append(NO_FLAGS)
-    return report, illustrate_own(own, usable, out=options.out, scale=scale), notes
+    return report, illustrate_own(own, usable, out=options.out, scale=_scale(methods)), notes
+
+
+def _own_rows(methods: Sequence[Method], own: OwnTiles | None) -> list[Method]:
+    """Order the rows of a report without a benchmark."""
+    scale, table = _scale(methods), None
+    if own is not None and own.hr:
+        lr, hr = list(own.lr.values()), own.hr
+        table = lambda: matching_table(lr, hr, scale=scale)  # noqa: E731 - absent without HR
+    return _with_builtin(methods, builtin_methods(scale=scale, table=table, with_truth=False))
 
 
 def _scale(methods: Sequence[Method]) -> int:
