@@ -3,6 +3,7 @@
 import importlib
 from types import ModuleType
 
+from service.installation import install_hint
 from service.scans.errors import MissingExtraError
 
 
@@ -22,6 +23,5 @@ def load_extra(module: str, *, purpose: str, extra: str = "scan") -> ModuleType:
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingExtraError(
-            f"{purpose} needs the package {package} ({error}); install the extra: "
-            f"pip install 'semsr[{extra}]'"
+            f"{purpose} needs the package {package} ({error}); {install_hint(extra)}"
         ) from error

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from service.codec.npy import MAX_HEADER_BYTES, read_npy_header
 from service.errors import ServiceError
+from service.installation import install_hint
 from service.scans.array_source import TileArray
 from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.extras import load_extra
@@ -168,7 +169,7 @@ def open_zarr(path: str, inner: str) -> TileArray:
     try:
         root = zarr.open(path.removeprefix("file://"), mode="r")
     except ImportError as error:
-        raise ScanError(f"{path}: {error}; pip install 'semsr[scan]'") from error
+        raise ScanError(f"{path}: {error}; {install_hint('scan')}") from error
     except Exception as error:  # zarr and the stores below it share no base class
         raise ScanError(f"{path} cannot be opened as Zarr: {error}") from error
     if isinstance(root, zarr.Array):
