@@ -1,6 +1,7 @@
 """`semsr bench`: the service beside its limits, the engines alone, the scheduler, or a scan."""
 
 import argparse
+import importlib.util
 from pathlib import Path
 
 from semsr.commands.options import Commands, UsageError, add_command, group_of, print_rows
@@ -198,6 +199,7 @@ def _bench_service(options: argparse.Namespace) -> int:
 
 def _bench_engines(options: argparse.Namespace) -> int:
     _check_positive(options, "seconds")
+    _check_packages(options)
     from semsr.bench.engines import bench_engines, draw_engines, format_engines
     from service.settings import Settings
 
@@ -218,6 +220,7 @@ def _bench_engines(options: argparse.Namespace) -> int:
 
 def _bench_schedule(options: argparse.Namespace) -> int:
     _check_positive(options, "seconds", "slots")
+    _check_packages(options)
     costs = dict(_cost(text) for text in options.cost_ms)
     if 1 not in costs:
         raise UsageError("--cost-ms needs the cost of one tile at least, such as --cost-ms 1=180")
@@ -262,6 +265,20 @@ def _check_positive(options: argparse.Namespace, *names: str) -> None:
         value = getattr(options, name)
         if value <= 0:
             raise UsageError(f"--{name} is {value:g}; expected more than 0")
+
+
+def _check_packages(options: argparse.Namespace) -> None:
+    """Find out before the measurement, not after it, that a picture or the peak cannot be had."""
+    from service.installation import install_hint
+
+    needs = {"--plot": "matplotlib"} if options.plot is not None else {}
+    if not getattr(options, "no_peak", True):
+        needs["the machine's peak (left out by --no-peak)"] = "torch"
+    if getattr(options, "beside_paper", False):
+        needs["--beside-paper"] = "torch"
+    for what, package in needs.items():
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(f"{what} needs the package {package}; {install_hint('train')}")
 
 
 def _cost(text: str) -> tuple[int, float]:

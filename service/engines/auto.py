@@ -183,4 +183,8 @@ def _main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    try:
+        _main(sys.argv[1:])
+    except EngineError as error:
+        # The parent shows the last line.
+        sys.exit(str(error))
