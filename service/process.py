@@ -1,4 +1,4 @@
-"""How a process of the service begins and ends: signals before it serves, and an end without aborts.
+"""Begin and end of a process: signals before it serves, and an end that no thread can abort.
 
 ONNX Runtime and OpenVINO run C++ in the thread that loads a model. If the interpreter shuts down
 meanwhile, it ends that thread by unwinding its C++ frames, which aborts the process ("terminate

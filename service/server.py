@@ -7,9 +7,11 @@ import signal
 import socket
 from collections.abc import Callable, Generator
 from types import FrameType
+from typing import cast
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.app import Application
 from service.exit_codes import EXIT_FAILED, EXIT_FORCED, EXIT_OK
@@ -59,7 +61,7 @@ class DrainingServer(uvicorn.Server):
         config = self.config
 
         def make_protocol() -> asyncio.Protocol:
-            return config.http_protocol_class(  # type: ignore[call-arg] # of several classes
+            return cast("type[HttpToolsProtocol]", config.http_protocol_class)(
                 config=config, server_state=self.server_state, app_state=self.lifespan.state
             )
 

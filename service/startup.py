@@ -1,4 +1,4 @@
-"""The start of the service: what the settings name is checked, then one process or a pool serves."""
+"""The start of the service: what the settings name is checked, then it is served."""
 
 import functools
 import ssl
