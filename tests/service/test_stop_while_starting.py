@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx2
@@ -37,7 +37,7 @@ PATIENCE_S = 120.0
 class Start:
     """A service that starts in a folder of its own, by which its processes are recognised."""
 
-    def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, settings: Mapping[str, str], folder: Path, command: Sequence[str]) -> None:
         """Start it."""
         self.folder = folder
         folder.mkdir()
@@ -52,7 +52,7 @@ class Start:
         }
         with self.log.open("wb") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service"],
+                [sys.executable, "-m", *command],
                 env=environment,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -102,12 +102,12 @@ class Start:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]], Start]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Start]]:
     """Start services; none outlives the test."""
     starts: list[Start] = []
 
-    def begin(settings: Mapping[str, str]) -> Start:
-        starts.append(Start(settings, tmp_path / str(len(starts))))
+    def begin(settings: Mapping[str, str], command: Sequence[str] = ("service",)) -> Start:
+        starts.append(Start(settings, tmp_path / str(len(starts)), command))
         return starts[-1]
 
     yield begin
@@ -129,7 +129,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]], Start]]:
     ],
 )
 def test_a_signal_while_it_starts_ends_the_service_with_0(
-    start: Callable[[Mapping[str, str]], Start],
+    start: Callable[..., Start],
     settings: str,
     moment: str,
     stop: signal.Signals,
@@ -145,10 +145,18 @@ def test_a_signal_while_it_starts_ends_the_service_with_0(
     assert "Traceback" not in service.log.read_text()
 
 
+def test_the_command_line_stops_as_the_service_does(start: Callable[..., Start]) -> None:
+    """Ctrl-C while `semsr serve` loads is a stop as asked, not 130 and no trace."""
+    service = start(SETTINGS["single, onnx"], ("semsr.cli", "serve"))
+    service.until(lambda: "loading" in service.events())
+    assert 0 == service.end(signal.SIGINT), service.log.read_text()
+    assert "Traceback" not in service.log.read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_starts_killed_at_random_moments_end_as_documented(
-    start: Callable[[Mapping[str, str]], Start], settings: str
+    start: Callable[..., Start], settings: str
 ) -> None:
     """Hundreds of them: 0, or what Python does before it runs the first line of the service."""
     chance = random.Random(settings)
@@ -178,7 +186,7 @@ def test_starts_killed_at_random_moments_end_as_documented(
 
 @pytest.mark.parametrize("mode", ["single", pytest.param("pool", marks=pytest.mark.slow)])
 def test_of_two_servers_on_one_port_one_serves_and_one_says_why_not(
-    start: Callable[[Mapping[str, str]], Start], mode: str
+    start: Callable[..., Start], mode: str
 ) -> None:
     """Started at once: one is ready, the other one ends with 4 and `cannot_listen`."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -201,7 +209,7 @@ def test_of_two_servers_on_one_port_one_serves_and_one_says_why_not(
 
 @pytest.mark.slow
 def test_a_stopped_process_of_a_killed_pool_gives_the_port_back(
-    start: Callable[[Mapping[str, str]], Start],
+    start: Callable[..., Start],
 ) -> None:
     """The kernel wakes what SIGSTOP holds when the supervisor dies, so that it notices."""
     service = start({**TINY, **POOL, "SEMSR_ENGINE": "identity"})
