@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import sys
+from typing import NoReturn
 
 from semsr.commands.options import Commands
 
@@ -18,11 +20,17 @@ def add(commands: Commands) -> None:
     parser.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> NoReturn:
+    # First of all: a signal while the service loads is a stop as asked, not a failure.
+    from service.process import end_on_signals, end_process
+
+    end_on_signals()
+    if sys.stderr.isatty():
+        sys.stderr.write("Starting the service…\n")
     from service.__main__ import main as serve
 
     for name in ("bundle", "host", "port", "engine"):
         value = getattr(options, name)
         if value is not None:
             os.environ[f"SEMSR_{name.upper()}"] = value
-    return serve()
+    end_process(serve())
