@@ -1,5 +1,6 @@
 """From what was asked for to a scan that can run: opened, pinned, listed, checked."""
 
+import contextlib
 import heapq
 import os
 from collections import Counter
@@ -14,7 +15,14 @@ from service import codec
 from service.errors import ServiceError
 from service.metadata import PixelSize
 from service.scans.array_source import RAW
-from service.scans.errors import ScanError, SourceMissingError, StoreLostError, TileError
+from service.scans.errors import (
+    ScanError,
+    SourceDamagedError,
+    SourceMissingError,
+    StoreLostError,
+    TileError,
+)
+from service.scans.facts import MAX_SIDECAR_BYTES
 from service.scans.journal import Journal
 from service.scans.local_store import LocalStore
 from service.scans.manifest import check_form, write_manifest
@@ -132,6 +140,7 @@ class PreparedScan:
         journal: Pinned; lists every tile.
         skipped: Files of the source that are no tiles, by suffix.
         lost: Outputs that were done and are not there any more; they are done anew.
+        damage: Why the source has not been listed to its end, or None: tiles are missing.
     """
 
     request: ScanRequest
@@ -140,6 +149,7 @@ class PreparedScan:
     journal: Journal
     skipped: Counter[str]
     lost: int
+    damage: str | None = None
 
     def close(self) -> None:
         """Close what is open."""
@@ -224,10 +234,11 @@ def prepare(
         scale = model.bundle.manifest.scale
         sink = FolderSink(store, scale=scale, answer_type=request.answer_type)
     skipped: Counter[str] = Counter()
-    num_listed = journal.list_tiles(_tiles_of(source, sink, skipped, on_listed))
+    damage: list[str] = []
+    num_listed = journal.list_tiles(_tiles_of(source, sink, skipped, damage, on_listed))
     total = journal.counts().total
     if not total:
-        raise ScanError(f"the source {request.source} holds no tiles{_list_skipped(skipped)}")
+        raise ScanError(damage[0] if damage else no_tiles(request.source, skipped))
     journal.retry_failed()
     lost = 0
     if journal.counts().done and (not isinstance(sink, StackSink) or sink.check(journal)):
@@ -235,7 +246,9 @@ def prepare(
     if not num_listed and journal.counts().pending:
         # As where its file system is not mounted: each tile would fail for itself.
         raise SourceMissingError(f"the source {request.source} is empty; it held {total} tiles")
-    return PreparedScan(request, source, sink, journal, skipped, lost)
+    return PreparedScan(
+        request, source, sink, journal, skipped, lost, damage[0] if damage else None
+    )
 
 
 def _check_outputs(journal: Journal, sink: Sink, *, verify: bool) -> int:
@@ -309,21 +322,37 @@ def _pins(request: ScanRequest, model: ScanModel) -> dict[str, Any]:
 
 
 def _tiles_of(
-    source: Source, sink: Sink, skipped: Counter[str], on_listed: Callable[[], None]
+    source: Source,
+    sink: Sink,
+    skipped: Counter[str],
+    damage: list[str],
+    on_listed: Callable[[], None],
 ) -> Iterator[tuple[Listed, str | None]]:
-    for listed in source.listing():
-        on_listed()
-        if listed.is_tile:
-            yield listed, sink.target(listed)
-        elif listed.is_sidecar:
-            yield listed, None
-        else:
-            skipped[listed.suffix or "without suffix"] += 1
+    try:
+        for listed in source.listing():
+            on_listed()
+            if listed.is_tile:
+                yield listed, sink.target(listed)
+                continue
+            if listed.is_sidecar:
+                yield listed, None
+            count_skipped(listed, skipped)
+    except SourceDamagedError as error:
+        damage.append(str(error))  # what was found is computed, and the scan says what is missing
 
 
-def _list_skipped(skipped: Counter[str]) -> str:
+def count_skipped(listed: Listed, skipped: Counter[str]) -> None:
+    """Count what a source lists and a scan leaves out."""
+    if not listed.is_sidecar:
+        skipped[listed.suffix or "without suffix"] += 1
+    elif listed.size_bytes > MAX_SIDECAR_BYTES:
+        skipped[f".json above {MAX_SIDECAR_BYTES} bytes"] += 1
+
+
+def no_tiles(source: str, skipped: Counter[str]) -> str:
+    """Say that a source holds no tiles, and what it holds instead."""
     found = ", ".join(f"{count} x {suffix}" for suffix, count in skipped.most_common())
-    return f"; it has {found}" if found else ""
+    return f"the source {source} holds no tiles{f'; it has {found}' if found else ''}"
 
 
 def _open_stack(
@@ -390,8 +419,12 @@ def open_stack_sink(
 
 def _probe(source: Source, url: str, scale: int) -> tuple[int, int]:
     """Return the output shape of the first tile, in the order of names, that can be read."""
-    listed = (item for item in source.listing() if item.is_tile)
-    for item in heapq.nsmallest(_MOST_PROBED, listed, key=lambda item: item.name):
+
+    def tiles() -> Iterator[Listed]:
+        with contextlib.suppress(SourceDamagedError):  # the listing of the scan says it
+            yield from (item for item in source.listing() if item.is_tile)
+
+    for item in heapq.nsmallest(_MOST_PROBED, tiles(), key=lambda item: item.name):
         try:
             image = source.read(TileRef(item.name, item.stem, item.place, item.size_bytes))
             if image.media_type == RAW and image.shape is not None:
