@@ -15,7 +15,7 @@ from semsr.commands.options import (
 
 if TYPE_CHECKING:
     from semsr.scan_report import ScanReport
-    from service.scans.preparation import ScanRequest
+    from service.scans.options import ScanRequest
     from service.settings import Settings
 
 
@@ -142,7 +142,7 @@ def _scan(
 def _request(options: argparse.Namespace) -> "ScanRequest":
     from service.errors import BadRequest
     from service.metadata import parse_pixel_size
-    from service.scans.preparation import ScanRequest
+    from service.scans.options import ScanRequest
     from service.scans.sinks import FORMATS
     from service.window import parse_window
 

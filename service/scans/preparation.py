@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from export.bundle import Bundle
 from service import codec
 from service.errors import ServiceError
-from service.metadata import PixelSize
 from service.scans.array_source import RAW
+from service.scans.checks import check_apart
 from service.scans.errors import (
     ScanError,
     SourceDamagedError,
@@ -27,50 +27,19 @@ from service.scans.journal import Journal
 from service.scans.local_store import LocalStore
 from service.scans.manifest import check_form, write_manifest
 from service.scans.opening import StoreOpener, open_source, open_store
+from service.scans.options import ScanRequest
 from service.scans.sinks import FolderSink, Sink
 from service.scans.sources import Listed, Source, TileRef
 from service.scans.stack_formats import stack_format
 from service.scans.stack_sink import StackSink, TileFormat
 from service.scans.stores import Store
 from service.scans.work_folder import WorkFolder
-from service.window import Window
 
-STACK_SUFFIXES = (".zarr", ".h5", ".hdf5", ".tif", ".tiff")
 # Tiles that are looked at to learn the size of a stack's tiles.
 _MOST_PROBED = 100
 _MAX_PIXELS = 1 << 28
 # The journal's fact that holds the output shape of a stack's tiles.
 STACK_TILE = "stack_tile"
-
-
-@dataclass(frozen=True)
-class ScanRequest:
-    """What was asked for.
-
-    Attributes:
-        source: Path or URL, see `opening.open_source`.
-        sink: Path or URL of a folder, or of a stack (`STACK_SUFFIXES`).
-        window: Grey range of 16-bit input, or None for the bundle's.
-        answer_dtype: uint8 or uint16.
-        answer_type: Media type of output files, or None for each tile's own.
-        pixel_size: Of the input, where it does not say so itself, or None.
-        manifest: `parquet` or `csv`.
-        patience_s: For how long an object store that does not answer is asked again.
-    """
-
-    source: str
-    sink: str
-    window: Window | None = None
-    answer_dtype: str = "uint8"
-    answer_type: str | None = None
-    pixel_size: PixelSize | None = None
-    manifest: str = "parquet"
-    patience_s: float = 60.0
-
-    @property
-    def is_stack(self) -> bool:
-        """Whether the tiles go into one stack."""
-        return self.sink.rstrip("/").lower().endswith(STACK_SUFFIXES)
 
 
 class RunningEngine(Protocol):
@@ -218,12 +187,12 @@ def prepare(
         ScanMismatchError: The folder holds the journal of another scan.
         ScanError: The scan cannot run.
     """
-    check_form(request.manifest)
-    check_apart(request.source, sink=request.sink)
-    check_apart(request.source, work_folder=str(work.path))
     source = open_source(
         request.source, spool=work.spool, patience_s=request.patience_s, open_store=open_store
     )
+    check_apart(request.source, sink=request.sink)
+    check_apart(request.source, work_folder=str(work.path))
+    check_form(request.manifest)
     journal = Journal(work.journal_path)
     journal.pin(_pins(request, model))
     if request.is_stack:
@@ -282,25 +251,6 @@ def pinned_engine(work: WorkFolder) -> str | None:
         return journal.fact("engine")
     finally:
         journal.close()
-
-
-def check_apart(source: str, **others: str) -> None:
-    """Refuse a sink or work folder within its source: a resume would take outputs for tiles.
-
-    Raises:
-        ScanError: It is.
-    """
-
-    def place(url: str) -> str:
-        scheme, separator, rest = url.partition("::")[0].partition("://")
-        if not separator or scheme == "file":
-            return f"{os.path.realpath(rest or scheme)}/"
-        return f"{url.rstrip('/')}/"
-
-    for name, other in others.items():
-        if place(other).startswith(place(source)):
-            words = name.replace("_", " ")
-            raise ScanError(f"the {words} {other} lies within the source {source}")
 
 
 def _pins(request: ScanRequest, model: ScanModel) -> dict[str, Any]:
