@@ -25,7 +25,14 @@ from semsr.commands import (
     train,
     upscale,
 )
-from semsr.commands.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
+from semsr.commands.options import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    CommandParser,
+    UsageError,
+)
+from semsr.error_text import error_text, missing_package
 
 COMMANDS = (
     serve,
@@ -43,6 +50,10 @@ COMMANDS = (
 )
 
 
+# Their errors carry messages for people.
+_PACKAGES = {"service", "models", "export", "training", "semsr"}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
     options = _parser().parse_args(arguments)
@@ -54,21 +65,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         sys.stderr.write(f"semsr: {error}\n")
         return EXIT_USAGE
-    except ImportError as error:
-        sys.stderr.write(
-            f"semsr {options.command}: {error}; this subcommand needs an extra, "
-            "see the table of commands in README.md\n"
-        )
-        return EXIT_USAGE
     except Exception as error:
         if os.environ.get("SEMSR_TRACEBACK"):
             raise
-        sys.stderr.write(f"semsr {options.command}: {type(error).__name__}: {error}\n")
-        return EXIT_FAILED
+        sys.stderr.write(f"semsr {options.command}: {_message(error)}\n")
+        return EXIT_USAGE if isinstance(error, ImportError) else EXIT_FAILED
+
+
+def _message(error: Exception) -> str:
+    """Say what went wrong: messages for people as they are, anything else as a fault of ours."""
+    if isinstance(error, ImportError):
+        return missing_package(error)
+    is_ours = type(error).__module__.partition(".")[0] in _PACKAGES
+    if is_ours or isinstance(error, OSError | ValueError | RuntimeError):
+        return error_text(error)
+    return (
+        f"unexpected {type(error).__name__}: {error_text(error)}; please report it with what "
+        "SEMSR_TRACEBACK=1 shows"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="semsr",
         description="Super-resolution of SEM tiles: train, export, serve.",
     )

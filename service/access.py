@@ -20,13 +20,27 @@ from pathlib import Path
 
 from service.errors import Forbidden, OverQuota, Unauthorized
 
-_LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+([0-9a-f]{64})(\s+admin)?")
+_NAME = r"[A-Za-z0-9._-]{1,64}"
+_LINE = re.compile(rf"({_NAME})\s+([0-9a-f]{{64}})(\s+admin)?")
 MAX_CLIENTS = 10_000
 """Buckets that are kept; the one that was used longest ago goes first."""
 
 
 class KeyFileError(ValueError):
     """A key file that cannot be read."""
+
+
+def check_client_name(name: str) -> None:
+    """Refuse a name that a key file cannot hold.
+
+    Raises:
+        KeyFileError: It is empty, longer than 64 characters or has other characters.
+    """
+    if re.fullmatch(_NAME, name) is None:
+        raise KeyFileError(
+            f"the client name is {name[:80]!r}; expected 1 to 64 letters, digits, dots, hyphens "
+            "and underscores (A-Z a-z 0-9 . - _)"
+        )
 
 
 def new_key() -> str:

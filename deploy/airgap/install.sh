@@ -4,6 +4,7 @@
 #
 #   ./install.sh /opt/semsr
 #   PYTHON=/path/to/python3 ./install.sh /opt/semsr
+#   EXTRAS="scan tracing" ./install.sh /opt/semsr     fewer extras than the archive holds; none for none
 set -eu
 
 if [ $# -ne 1 ]; then
@@ -32,14 +33,27 @@ if [ "$found" != "$wanted" ]; then
     exit 1
 fi
 
+held=$(cd requirements && ls | sed -n 's/\.txt$//p' | grep -v '^base$' | tr '\n' ' ')
+extras=${EXTRAS-$held}
+[ "$extras" = none ] && extras=
+for extra in $extras; do
+    if [ "$extra" = base ] || [ ! -f "requirements/$extra.txt" ]; then
+        echo "this archive does not hold the extra $extra; it holds: ${held:-none }" >&2
+        echo "another one: make airgap EXTRAS=$extra, in a checkout" >&2
+        exit 1
+    fi
+done
+
 "$python" -m venv "$target"
 pip() {
     "$target/bin/python" -m pip --disable-pip-version-check --no-input install --quiet \
         --no-index --no-deps "$@"
 }
-pip --require-hashes --find-links wheels -r requirements.txt
+for lock in base $extras; do
+    pip --require-hashes --find-links wheels -r "requirements/$lock.txt"
+done
 pip wheels/semsr-*.whl
 cp -r bundles "$target/bundles"
 
-echo "installed; to serve the shipped model:"
+echo "installed${extras:+ with the extras $extras}; to serve the shipped model:"
 echo "  SEMSR_BUNDLE=$target/bundles/default $target/bin/semsr serve"

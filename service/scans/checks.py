@@ -1,4 +1,4 @@
-"""What is wrong with a scan that can be said at once: before an engine is loaded, or a job waits."""
+"""What can be wrong with a scan before it begins: said before an engine is loaded."""
 
 import os
 from pathlib import Path

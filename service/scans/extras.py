@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 from types import ModuleType
 
+from service.installation import install_hint
 from service.scans.errors import MissingExtraError
 
 
@@ -28,6 +29,5 @@ def load_extra(module: str, *, purpose: str, extra: str = "scan") -> ModuleType:
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingExtraError(
-            f"{purpose} needs the package {package} ({error}); install the extra: "
-            f"pip install 'semsr[{extra}]'"
+            f"{purpose} needs the package {package} ({error}); {install_hint(extra)}"
         ) from error

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.installation import install_hint
 from service.scans.array_source import TileArray
 from service.scans.errors import ScanError
 from service.scans.extras import load_extra
@@ -55,7 +56,7 @@ def _open_root(zarr: Any, place: str, path: str) -> Any:
     try:
         return zarr.open(place, mode="r")
     except ImportError as error:
-        raise ScanError(f"{path}: {error}; pip install 'semsr[scan]'") from error
+        raise ScanError(f"{path}: {error}; {install_hint('scan')}") from error
     except Exception as error:  # zarr and the stores below it share no base class
         try:
             # Consolidated metadata are read as one: a member that zarr does not know spoils all.

@@ -1,0 +1,44 @@
+"""Errors as people read them: what, which value, what was expected; no class name, no errno."""
+
+from pathlib import Path
+
+from service.installation import install_hint
+
+# What only the extras train and export bring; everything else that a command imports serves.
+_DEVELOPMENT = {
+    "jinja2",
+    "matplotlib",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "scipy",
+    "skimage",
+    "tifffile",
+    "torch",
+}
+
+
+def error_text(error: BaseException, *, about: Path | None = None) -> str:
+    """Write an error's message.
+
+    Args:
+        error: The error.
+        about: File that the caller names itself, and that an OSError need not name again.
+
+    Returns:
+        One text, never empty; `OSError`s as `PATH: No such file or directory`.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        if names and (about is None or names != [str(about)]):
+            return f"{' -> '.join(names)}: {error.strerror}"
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def missing_package(error: ImportError) -> str:
+    """Say which package is missing and how to install it."""
+    package = (error.name or "").partition(".")[0]
+    if package in _DEVELOPMENT:
+        return f"this needs the package {package}, which is not installed; {install_hint('train')}"
+    return f"{error}; {install_hint('base')}"
