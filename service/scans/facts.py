@@ -5,6 +5,7 @@ one-dimensional arrays beside it. All of it is carried to the output; the pixel 
 """
 
 import json
+import math
 from typing import Any, cast
 
 from service.metadata import PixelSize
@@ -102,17 +103,24 @@ def to_json(facts: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return an attribute or element of HDF5 or Zarr as a JSON value, or None if it has none."""
+    """Return an attribute or element of HDF5 or Zarr as a JSON value, or None if it has none.
+
+    NaN is how such files say that a number is missing, and JSON knows neither it nor infinity.
+    """
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays
         value = value.tolist()
     if isinstance(value, list):
         numbers = cast("list[Any]", value)
-        return numbers if all(isinstance(item, int | float) for item in numbers) else None
+        return numbers if all(map(_is_number, numbers)) else None
     if isinstance(value, str):
         return text(value)
-    return value if isinstance(value, int | float) else None
+    return value if _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def text(value: str) -> str:

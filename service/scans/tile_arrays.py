@@ -163,6 +163,8 @@ class LabelledArray:
                 continue
             if value is not None:
                 found[text(key)] = value
+            elif key in PER_TILE:
+                self.notes.append(f"the attribute {key} is {array.attrs[key]} and left out")
         return found
 
     def _is_per_tile(self, key: str, values: Any) -> bool:

@@ -5,6 +5,7 @@ archive (as where two were joined), entries that the directory does not list, he
 from it, data that go on after what they claim, and a comment that holds the mark of an end.
 """
 
+import errno
 import functools
 import struct
 import zipfile
@@ -104,8 +105,11 @@ class _ArchiveView:
         return data[:-hidden] + bytes(hidden) if hidden > 0 else data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + (0, self._at, self._end)[whence]
-        return self._at
+        at = offset + (0, self._at, self._end)[whence]
+        if at < 0:
+            raise OSError(errno.EINVAL, "before the file")  # as of a file; `zipfile` expects it
+        self._at = at
+        return at
 
     def tell(self) -> int:
         return self._at
