@@ -21,8 +21,7 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
 
 ALL = list(parsers(_parser()))
 # Other branches own their files.
-PENDING = {f"semsr {name}" for name in ("serve", "scan", "train", "evaluate", "evaluate-trust")}
-PENDING |= {"semsr export", "semsr simulate"}
+PENDING = {f"semsr {name}" for name in ("serve", "scan")}
 COMMANDS = [
     parser
     for parser in ALL

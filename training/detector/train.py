@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from training.detector.calibration import calibrate
 from training.detector.crops import CropSampler
@@ -26,7 +25,9 @@ from training.detector.loss import detection_loss
 from training.detector.network import DEFAULT_CHANNELS, DetectorNetwork
 from training.detector.tiles import HR_PX, LabelledTile, TilePlan, labelled_tiles
 from training.detector.weight_file import half_precision, save_detector
+from training.progress import progress
 from training.run_dir import RunDir
+from training.run_state import load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -177,28 +178,29 @@ class DetectorTrainer:
         self.run_dir.path.mkdir(parents=True, exist_ok=True)
         last = self.options.steps if until is None else min(until, self.options.steps)
         losses: list[float] = []
-        with tqdm(total=last, initial=self.step, unit="step", mininterval=2.0) as bar:
+        with progress("training the detector", last, done=self.step) as steps:
             while self.step < last:
                 losses.append(self._train_step())
-                bar.update()
+                steps.update()
                 if self.step % LOG_EVERY_STEPS == 0 or self.step == last:
                     mean = sum(losses) / len(losses)
                     self.run_dir.append_stats({"step": self.step, "loss": mean})
-                    bar.set_postfix(loss=f"{mean:.4f}")
+                    steps.say(f"loss {mean:.4f}")
                     losses.clear()
                 if self.step % SAVE_EVERY_STEPS == 0 or self.step == last:
                     self.save()
 
     def save(self) -> None:
         """Write the state to resume from."""
-        self.run_dir.save_state(
+        save_state(
+            self.run_dir,
             {
                 "step": self.step,
                 "options": _plain(self.options),
                 "network": self.network.state_dict(),
                 "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-            }
+            },
         )
 
     def restore(self) -> None:
@@ -210,7 +212,7 @@ class DetectorTrainer:
         if not self.run_dir.state.is_file():
             message = f"{self.run_dir.path} holds no run to resume"
             raise DetectorTrainingError(message)
-        state = self.run_dir.load_state()
+        state = load_state(self.run_dir)
         if state["options"] != _plain(self.options):
             message = f"{self.run_dir.path} was started with {state['options']}"
             raise DetectorTrainingError(message)

@@ -7,7 +7,8 @@ from typing import Any
 
 from training.evaluation.benchmark import SPLITS, Benchmark, Tile, load_benchmark
 from training.evaluation.bootstrap import draw_tiles
-from training.evaluation.illustrations import illustrate, illustrate_real
+from training.evaluation.illustrations import illustrate, illustrate_own, illustrate_real
+from training.evaluation.kernel_distance import FeatureNetwork
 from training.evaluation.measurement import CleanTile, DefectTile, Judge
 from training.evaluation.measuring import MeasurementCache, measure_split
 from training.evaluation.methods import (
@@ -18,14 +19,9 @@ from training.evaluation.methods import (
     check_names,
     matching_table,
 )
-from training.evaluation.real_tiles import (
-    SCALE,
-    RealReport,
-    RealSets,
-    has_real_tiles,
-    load_real_sets,
-    measure_real,
-)
+from training.evaluation.own_tiles import OwnReport, OwnTiles, measure_own
+from training.evaluation.real_folders import SCALE, RealSets, has_real_tiles, load_real_sets
+from training.evaluation.real_tiles import RealReport, measure_real
 from training.evaluation.reference import Reference, measure_reference
 from training.evaluation.report import PictureEntry, Report
 from training.evaluation.seeds import seed_spreads
@@ -37,6 +33,8 @@ NO_FEATURES = (
     "SEMSR_VGG16)."
 )
 NO_DETECTOR = "There is no benchmark: the figures of real tiles alone meet or miss no target."
+NO_HR = "No HR pictures were given (--hr): backgrounds were compared with nothing."
+NO_FLAGS = "No method has limits of its own (export --domain): no tile is said to be suspicious."
 
 
 class EvaluationError(ValueError):
@@ -50,7 +48,8 @@ class Options:
     Attributes:
         out: Folder of the report.
         benchmark: Benchmark folder; None for real tiles alone.
-        data_root: Folder above `sem/starter_x4`; None for no real tiles.
+        data_root: Folder above `sem/starter_x4`; None for none of these.
+        own: Pictures of the fab's own tool; None for none.
         split: Key of `benchmark.SPLITS`.
         limit: Use only so many tiles of each split, for a quick look.
         jobs: Processes that judge pictures.
@@ -62,6 +61,7 @@ class Options:
     out: Path
     benchmark: Path | None = None
     data_root: Path | None = None
+    own: OwnTiles | None = None
     split: str = "test"
     limit: int | None = None
     jobs: int = 1
@@ -77,6 +77,7 @@ def evaluate(
     judge: Judge | None,
     judge_version: str = "",
     detector_description: dict[str, Any] | None = None,
+    features: FeatureNetwork | None = None,
 ) -> Report:
     """Measure methods, the built-in baselines and the true HR; draw the pictures.
 
@@ -86,6 +87,7 @@ def evaluate(
         judge: Detector and feature network for the benchmark; real tiles need none.
         judge_version: What identifies their weights, for the cache.
         detector_description: Said in the report.
+        features: Feature network for own tiles; the benchmark takes the judge's.
 
     Returns:
         What `report.write_report` writes; the pictures are already below `options.out`.
@@ -97,20 +99,24 @@ def evaluate(
     """
     if options.split not in SPLITS:
         raise EvaluationError(f"no split {options.split!r}; there are {', '.join(SPLITS)}")
-    if options.benchmark is None and options.data_root is None:
+    if options.benchmark is None and options.data_root is None and options.own is None:
         raise EvaluationError("nothing to evaluate on: neither a benchmark nor real tiles")
     if options.benchmark is not None and judge is None:
         raise EvaluationError("a benchmark needs a detector to judge its pictures")
+    own, own_pictures, own_notes = _own(methods, options, features)
     real, real_pictures = _real(methods, options)
     if options.benchmark is None or judge is None:
         return Report(
             benchmark=None,
             detector=None,
-            methods=_with_builtin(methods, builtin_methods(scale=SCALE, with_truth=False)),
+            methods=_with_builtin(
+                methods, builtin_methods(scale=_scale(methods), with_truth=False)
+            ),
             summaries={},
+            own=own,
             real=real,
-            pictures=real_pictures,
-            notes=[NO_DETECTOR],
+            pictures=[*own_pictures, *real_pictures],
+            notes=[NO_DETECTOR, *own_notes],
         )
     benchmark = load_benchmark(options.benchmark)
     splits = SPLITS[options.split]
@@ -151,9 +157,10 @@ def evaluate(
         floors=reference.floors,
         targets=judge_targets(ordered, summaries),
         seeds=seed_spreads(ordered, summaries),
+        own=own,
         real=real,
-        pictures=[*pictures, *real_pictures],
-        notes=_notes(options, judge),
+        pictures=[*pictures, *own_pictures, *real_pictures],
+        notes=[*_notes(options, judge), *own_notes],
     )
 
 
@@ -183,6 +190,33 @@ def _summaries(
         )
         for method in methods
     }
+
+
+def _own(
+    methods: Sequence[Method], options: Options, features: FeatureNetwork | None
+) -> tuple[OwnReport | None, list[PictureEntry], list[str]]:
+    own = options.own
+    if own is None:
+        return None, [], []
+    scale = _scale(methods)
+    table = None if not own.hr else lambda: matching_table([*own.lr.values()], own.hr, scale=scale)
+    ordered = _with_builtin(methods, builtin_methods(scale=scale, table=table, with_truth=False))
+    usable = [method for method in ordered if method.upscale is not None]
+    report = measure_own(own, usable, features=features)
+    notes = [] if own.hr else [NO_HR]
+    if own.hr and features is None:
+        notes.append(NO_FEATURES)
+    if all(row.residual is None for row in report.tiles):
+        notes.append(NO_FLAGS)
+    return report, illustrate_own(own, usable, out=options.out, scale=scale), notes
+
+
+def _scale(methods: Sequence[Method]) -> int:
+    """Return the one scale of all methods; that of the project's models where none is known."""
+    scales = {method.scale for method in methods if method.scale is not None}
+    if len(scales) > 1:
+        raise EvaluationError(f"methods of one scale are compared, got {sorted(scales)}")
+    return scales.pop() if scales else SCALE
 
 
 def _real(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from semsr.cli import main
-from semsr.evaluate import NamedBundle, parse_bundles, parse_seeds
+from semsr.evaluate_arguments import NamedBundle, parse_bundles, parse_seeds
 from training.detector import Detector, save_detector
 from training.detector.network import DetectorNetwork
 
@@ -79,6 +79,6 @@ def test_nothing_to_evaluate_on_is_a_usage_error(
     monkeypatch.delenv("SEMSR_DATA", raising=False)
 
     assert 2 == main(["evaluate"])
-    assert "give --data DIR" in capsys.readouterr().err
+    assert "give --lr FOLDER" in capsys.readouterr().err
     assert 2 == main(["evaluate", "--data", str(tmp_path)])
-    assert "is no benchmark and holds no real tiles" in capsys.readouterr().err
+    assert "is not a benchmark" in capsys.readouterr().err
