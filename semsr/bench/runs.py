@@ -29,7 +29,8 @@ def run_bench(*, bundle: Path | None, seconds: float, connections: int) -> list[
     Returns:
         Rows with `name`, the measured figure and, where there is one, `ratio` to its `yardstick`.
     """
-    path = bundle or Settings().bundle
+    settings = Settings()
+    path = bundle or settings.bundle
     load = TileLoad(load_bundle(path), connections, seconds / ROUNDS)
     modes = {
         mode: {"SEMSR_BUNDLE": str(path), **settings} for mode, settings in service_modes().items()

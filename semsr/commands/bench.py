@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from semsr.commands.options import Commands, UsageError, add_command, group_of, print_rows
+from semsr.commands.options import ENGINES, Commands, UsageError, add_command, group_of, print_rows
 
 _SERVICE = "the service beside its engine alone and beside nginx"
 _ENGINE = "bundle x precision x engine x batch, beside the machine's own peak"
@@ -71,8 +71,8 @@ def _add_engine(what: Commands) -> None:
         "--engine",
         nargs="+",
         default=[],
-        metavar="NAME",
-        help="onnx, openvino, tensorrt, torch or identity (default: every installed one)",
+        choices=ENGINES[1:],
+        help="engines to measure (default: every installed one)",
     )
     parser.add_argument(
         "--precision",
@@ -159,7 +159,7 @@ def _add_scan(what: Commands) -> None:
         examples=["semsr bench scan --tiles 2000", "semsr bench scan --lot samples --engine onnx"],
     )
     parser.add_argument("--bundle", type=Path, help="bundle to run (default: SEMSR_BUNDLE)")
-    parser.add_argument("--engine", default="identity", metavar="NAME", help="engine to run")
+    parser.add_argument("--engine", choices=ENGINES, default="identity", help="engine to run")
     parser.add_argument(
         "--lot", type=Path, help="folder of tiles (default: npy tiles of noise, see --tiles)"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semsr.commands.options import (
+    ENGINES,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     Commands,
@@ -41,8 +42,16 @@ def add(commands: Commands) -> None:
         "sink", metavar="SINK", help="folder, or one stack: .zarr, .h5 or .tif; a path or s3://…"
     )
     parser.add_argument("--bundle", type=Path, help="bundle (default: SEMSR_BUNDLE)")
-    parser.add_argument("--engine", help="default: SEMSR_ENGINE, or what a resumed scan began with")
-    parser.add_argument("--precision", help="default: SEMSR_PRECISION, or the bundle's")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="engine to run it with (default: SEMSR_ENGINE, or what a resumed scan began with)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "fp16", "bf16", "int8"],
+        help="precision to compute in (default: SEMSR_PRECISION, or the bundle's)",
+    )
     parser.add_argument(
         "--format", choices=["png", "tiff", "npy", "jxl"], help="of output files (default: as read)"
     )
@@ -103,8 +112,6 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pydantic import ValidationError
-
     from semsr.scan import dry_run
     from service.logs import configure_logs
     from service.memory import keep_freed_memory
@@ -118,10 +125,7 @@ def _run(options: argparse.Namespace) -> int:
         for name in ("bundle", "engine", "precision")
         if (value := getattr(options, name)) is not None
     }
-    try:
-        settings = Settings(**changes)
-    except ValidationError as error:
-        raise UsageError(str(error)) from error
+    settings = Settings(**changes)
     configure_logs(settings.log_level, settings.log_format)
     request = _request(options)
     work = options.work or work_folder(request.sink)
