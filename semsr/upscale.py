@@ -230,9 +230,7 @@ def _upscale_file(
     try:
         body = path.read_bytes()
         image = codec.decode(body, media_type, shape=None, dtype=None, max_pixels=max_pixels)
-        lr = to_uint8(
-            image.pixels, window or FULL_RANGE, white_is_zero=image.white_is_zero
-        )
+        lr = to_uint8(image.pixels, window or FULL_RANGE, white_is_zero=image.white_is_zero)
         sr = _super_resolve(lr, engine, manifest)
         metadata = image.metadata.scaled(manifest.scale)
         content = codec.encode(sr, _answer_type(path.suffix.lower()), metadata)
@@ -247,10 +245,10 @@ def _upscale_file(
     except OSError as error:
         return UpscaledFile(path, error=f"{target} cannot be written: {error.strerror}")
     note = None
-    if window is None and image.pixels.dtype == np.uint16 and lr.max() < _DARK:
+    if window is None and image.pixels.dtype == np.uint16 and int(image.pixels.max()) >> 8 < _DARK:
         note = (
-            f"its 16-bit greys end at {image.pixels.max()} of 65535, so that the result is nearly "
-            "black; --window LO,HI names the range that is used, such as 0,4095 for 12 bits"
+            f"its 16-bit values end at {image.pixels.max()} of 65535, so that the result has hardly any "
+            "contrast; --window LO,HI names the range that is used, such as 0,4095 for 12 bits"
         )
     return UpscaledFile(path, output=target, shape=(sr.shape[0], sr.shape[1]), note=note)
 
