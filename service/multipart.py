@@ -3,8 +3,10 @@
 Read in memory, never spooled to disk: the pictures are confidential.
 """
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 FIELD = "file"
 _MAX_PARTS = 16
+# Of `filename*=UTF-8''tile%20a.tif`, its last part: only its suffix counts, which is ASCII.
+_EXTENDED_NAME = re.compile(r";\s*filename\*\s*=\s*[\w.-]*'[\w-]*'([^;\s]*)", re.ASCII | re.I)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def extract_file(body: bytes, content_type: str) -> UploadedFile:
     collector = _Collector()
     try:
         parser = MultipartParser(boundary, collector.callbacks())
-        parser.write(body)
+        parser.write(_without_preamble(body, boundary))
         parser.finalize()
     except FormParserError as error:
         raise InvalidImage(f"the multipart body cannot be read: {error}") from error
@@ -61,6 +65,15 @@ def extract_file(body: bytes, content_type: str) -> UploadedFile:
         found = ", ".join(repr(part.name) for part in collector.parts) or "none"
         raise BadRequest(f"the form must have one field {FIELD!r}; its fields are: {found}")
     return UploadedFile(_media_type(files[0]), bytes(files[0].content))
+
+
+def _without_preamble(body: bytes, boundary: bytes) -> bytes:
+    """Return a form from its first boundary on: what stands before it says nothing (RFC 2046)."""
+    delimiter = b"--" + boundary
+    if body.startswith(delimiter):
+        return body
+    start = body.find(b"\r\n" + delimiter)
+    return body if start < 0 else body[start + 2 :]
 
 
 class _Part:
@@ -78,7 +91,13 @@ class _Part:
 
     @property
     def file_name(self) -> str:
-        return self.options.get(b"filename", b"").decode("utf-8", "replace")
+        """The name of the file; by `filename*` (RFC 5987) where a client sends nothing else."""
+        plain = self.options.get(b"filename")
+        if plain is not None:
+            return plain.decode("utf-8", "replace")
+        disposition = self.headers.get("content-disposition", b"").decode("latin-1")
+        found = _EXTENDED_NAME.search(disposition)
+        return "" if found is None else unquote(found[1], errors="replace")
 
 
 class _Collector:

@@ -86,7 +86,7 @@ class TestParsing:
             ({"shape": [0, 1, 8, 8]}, UnsuitableImage, "there is no tile in it"),
             ({"shape": [-1, 1, 8, 8]}, UnsuitableImage, "there is no tile in it"),
             ({"data": [1, 2]}, BadRequest, "has 2 values"),
-            ({"data": [[1], [2, 3]]}, BadRequest, "is no tensor"),
+            ({"data": [[1], [2, 3]]}, BadRequest, "is not a tensor"),
             ({"data": None}, BadRequest, "expected 128 whole numbers"),
             ({"data": [0.5] * 128}, BadRequest, "expected 128 whole numbers"),
             ({"data": [256] * 128}, BadRequest, r"beyond 0\.\.255"),
@@ -146,7 +146,7 @@ class TestParsing:
         ("outputs", "words"),
         [
             ([{"name": "hr"}], "there is no output 'hr'; expected sr or flags"),
-            ([{"name": "sr", "parameters": {"classification": 3}}], "sr is no classification"),
+            ([{"name": "sr", "parameters": {"classification": 3}}], "sr is not a classification"),
             ([{"name": "sr", "parameters": {"binary_data": "yes"}}], "expected true or false"),
             (["sr"], "an output is str"),
             ({}, "outputs is dict"),
@@ -219,7 +219,7 @@ class TestRoutes:
     @pytest.mark.parametrize(
         ("headers", "status", "words"),
         [
-            ({"inference-header-content-length": "x"}, 400, "expected a number"),
+            ({"inference-header-content-length": "x"}, 400, "expected one number of bytes"),
             ({"content-encoding": "gzip"}, 415, "compressed requests are not read"),
             ({}, 400, "Inference-Header-Content-Length is 0"),
         ],
