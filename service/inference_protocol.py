@@ -179,7 +179,7 @@ def _input(
 def _shape(value: object, manifest: Manifest) -> tuple[int, int, int, int]:
     height, width = manifest.tile
     sides = cast("list[object]", value) if isinstance(value, list) else []
-    whole = [side for side in sides if type(side) is int]
+    whole = [side for side in map(_whole, sides) if side is not None]
     if len(whole) != len(sides) or len(whole) != 4 or whole[1:] != [1, height, width]:
         raise UnsuitableImage(f"{INPUT} has shape {value!r}; expected [N, 1, {height}, {width}]")
     if whole[0] < 1:
@@ -243,21 +243,32 @@ def _refuse_shared_memory(parameters: Mapping[str, Any], name: str) -> None:
 
 
 def _priority(parameters: Mapping[str, Any]) -> Priority:
-    value = parameters.get("priority", 0)
-    if type(value) is not int or value < 0:
-        raise BadRequest(f"priority is {value!r}; expected a whole number from 0 on")
+    priority = parameters.get("priority", 0)
+    value = _whole(priority)
+    if value is None or value < 0:
+        raise BadRequest(f"priority is {priority!r}; expected a whole number from 0 on")
     return Priority.ONLINE if value <= _LAST_ONLINE_PRIORITY else Priority.NIGHTLY
 
 
 def _deadline_s(parameters: Mapping[str, Any]) -> float | None:
-    value = parameters.get("timeout")
-    if value is None or value == 0:
+    timeout = parameters.get("timeout")
+    if timeout is None:
         return None
-    if type(value) is not int or not 0 < value <= MAX_TIMEOUT_US:
+    value = _whole(timeout)
+    if value == 0:
+        return None
+    if value is None or not 0 < value <= MAX_TIMEOUT_US:
         raise BadRequest(
-            f"timeout is {value!r}; expected microseconds, at most {MAX_TIMEOUT_US}, or 0 for none"
+            f"timeout is {timeout!r}; expected microseconds, at most {MAX_TIMEOUT_US}, or 0 for none"
         )
     return time.monotonic() + value / 1e6
+
+
+def _whole(value: object) -> int | None:
+    """Return a JSON number that is whole, written as 8 or as 8.0; None for anything else."""
+    if type(value) is int:
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:

@@ -99,7 +99,8 @@ def make_router(lifecycle: Lifecycle) -> APIRouter:
         bundle = lifecycle.find_model(name, version).bundle
         return model_metadata(bundle.manifest, name=name, version=bundle.version)
 
-    @router.get("/models/{name}", summary="A model's tensors", responses=_OF_A_MODEL)
+    @router.get("/models/{name}", name="model_metadata", summary="A model's tensors",
+                responses=_OF_A_MODEL)  # fmt: skip
     async def model_metadata_of(name: str) -> dict[str, Any]:
         """Inputs and outputs with their shapes; -1 stands for any number."""
         return await model_version_metadata(name)
@@ -119,7 +120,8 @@ def make_router(lifecycle: Lifecycle) -> APIRouter:
             count=settings.engine_processes if settings.mode == "pool" else 1,
         )
 
-    @router.get("/models/{name}/config", summary="A model's configuration", responses=_OF_A_MODEL)
+    @router.get("/models/{name}/config", name="model_config", summary="A model's configuration",
+                responses=_OF_A_MODEL)  # fmt: skip
     async def model_config_of(name: str) -> dict[str, Any]:
         """The configuration in the form of Triton's `ModelConfig`."""
         return await model_version_config(name)

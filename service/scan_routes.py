@@ -170,7 +170,7 @@ def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
         responses={
             200: {
                 "description": "Events until the scan ends or the service drains.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {"text/event-stream": {}},
             },
             204: {"description": "The client has seen the end."},
         },

@@ -80,7 +80,7 @@ class TestParsing:
             ({"name": "x"}, UnsuitableImage, "the input is called 'x'; expected 'lr'"),
             ({"datatype": "FP32"}, UnsuitableImage, "lr is 'FP32'; expected UINT8"),
             ({"shape": [2, 1, 9, 8]}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
-            ({"shape": [2, 1, 8.0, 8]}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
+            ({"shape": [2, 1, 8.5, 8]}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
             ({"shape": [True, 1, 8, 8]}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
             ({"shape": "2,1,8,8"}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
             ({"shape": [0, 1, 8, 8]}, UnsuitableImage, "there is no tile in it"),
