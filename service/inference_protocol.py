@@ -259,7 +259,8 @@ def _deadline_s(parameters: Mapping[str, Any]) -> float | None:
         return None
     if value is None or not 0 < value <= MAX_TIMEOUT_US:
         raise BadRequest(
-            f"timeout is {timeout!r}; expected microseconds, at most {MAX_TIMEOUT_US}, or 0 for none"
+            f"timeout is {timeout!r}; expected microseconds, at most {MAX_TIMEOUT_US}, or 0 for "
+            "none"
         )
     return time.monotonic() + value / 1e6
 

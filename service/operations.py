@@ -11,7 +11,7 @@ from service.inference_protocol import INPUT, MAX_TIMEOUT_US, OUTPUTS
 from service.negotiation import ANSWER_TYPES, CONTAINERS, READABLE_TYPES
 from service.request import MAX_TIMEOUT_MS
 from service.schemas import refusals
-from service.tile_stream.request import SPOOLED_TYPES, STREAMED_TYPES
+from service.tile_stream.request import STREAM_TYPES
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _JSON = "application/json"
@@ -37,7 +37,8 @@ first (`SEMSR_MAX_SPOOL_BYTES`). The client must read while it sends: see docs/h
 `Accept` names the container (`application/x-tar`, the default, or `multipart/mixed`) and the type
 of its entries (as for one image). A bad image gets `NAME.problem.json` and costs nothing else; a
 last entry, `batch.problem.json`, says what ended the upload early. `X-Priority` is `nightly` by
-default, `X-Request-Timeout-Ms` counts for each image from when it has been read.
+default, `X-Request-Timeout-Ms` counts for each image from when it has been read. A form
+carries any of these types in its one field `file`.
 """
 
 _INFER_DESCRIPTION = """\
@@ -188,7 +189,10 @@ def superresolve_batch() -> dict[str, Any]:
         "parameters": _PARAMETERS,
         "requestBody": {
             "required": True,
-            "content": dict.fromkeys(STREAMED_TYPES + SPOOLED_TYPES, _BINARY),
+            "content": {
+                **dict.fromkeys(STREAM_TYPES, _BINARY),
+                "multipart/form-data": _form(STREAM_TYPES),
+            },
         },
         "responses": {
             "200": {

@@ -11,9 +11,11 @@ import itertools
 import os
 import re
 import tarfile
+import time
 import zipfile
 from typing import Any
 
+import httpx2
 import numpy as np
 import schemathesis
 from hypothesis import strategies
@@ -22,6 +24,7 @@ from schemathesis import Case, HookContext
 from service import codec
 from service.codec.dispatch import BMP, JPEG, NPY, PNG, RAW, TIFF
 from service.metadata import ImageMetadata
+from service.scan_jobs.job import ACTIVE
 
 TILE = np.random.default_rng(5).integers(0, 256, (24, 24), dtype=np.uint8)
 # Far above what a tile takes: one that is too late is a 504, as it should be.
@@ -100,7 +103,9 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
         _complete_tensor(case)
     elif case.operation.label == "POST /scans":
         _complete_scan(case)
-    elif path.startswith("/scans/{scan}") and case.method != "DELETE":
+    elif case.operation.label == "DELETE /scans/{scan}":
+        _stop_scan(str(case.path_parameters["scan"]))
+    elif path.startswith("/scans/{scan}"):
         _name_scan(case)
     elif path.endswith(("/load", "/unload")):
         _complete_change(case)
@@ -166,6 +171,20 @@ def _name_scan(case: Case) -> None:
     scan = environment("SCAN")
     if scan is not None and not _ID.fullmatch(str(case.path_parameters["scan"])):
         case.path_parameters["scan"] = scan
+
+
+def _stop_scan(scan: str) -> None:
+    """The first of two DELETEs: one stops a scan, which stays listed, the next one removes it."""
+    url, key = environment("URL"), environment("KEY")
+    if url is None or not _ID.fullmatch(scan):
+        return
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    with httpx2.Client(base_url=url, trust_env=False, headers=headers) as client:
+        deadline_s = time.monotonic() + 30
+        while client.get(f"/scans/{scan}").json().get("state") in ACTIVE:
+            client.delete(f"/scans/{scan}")
+            assert time.monotonic() < deadline_s, f"the scan {scan} does not stop"
+            time.sleep(0.05)
 
 
 def _complete_change(case: Case) -> None:

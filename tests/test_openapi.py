@@ -30,6 +30,8 @@ def schemathesis(server: ServerProcess, folder: Path, *options: str) -> str:
         "SOURCE": str(scans / "lot"),
         "SINKS": str(scans),
         "BUNDLE": str(TINY_BUNDLE),
+        "URL": server.url,
+        "KEY": ADMIN_KEY,
     }
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json",
