@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import admin_routes, inference_routes, openapi, page, scan_routes
@@ -172,11 +172,14 @@ def create_app(
 
 def _with_every_method(request: Request, error: HTTPException) -> HTTPException:
     """Complete a 405: the router names the methods of the first route of a path, not of all."""
-    routes = [
-        route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE
-    ]
-    methods = sorted({method for route in routes for method in getattr(route, "methods", ())})
-    path, allowed = request.url.path, ", ".join(methods)
+    path = request.scope["path"]
+    methods = sorted(
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if route.methods and route.path_regex.match(path)
+        for method in route.methods
+    )
+    allowed = ", ".join(methods)
     detail = f"{path[:200]} has no {request.method}; expected {' or '.join(methods)}"
     return HTTPException(405, detail, headers={**(error.headers or {}), "Allow": allowed})
 

@@ -51,8 +51,13 @@ class RepositoryOrder(BaseModel):
         """Refuse what would be ignored: a client that overrides a configuration wants that one.
 
         Raises:
-            UnsuitableOrder: There is a parameter that is not known here.
+            UnsuitableOrder: There is a parameter that is not known here, or not of its type.
         """
+        dependents = self.parameters.get("unload_dependents", False)
+        if not isinstance(dependents, bool):
+            raise UnsuitableOrder(
+                f"unload_dependents is {dependents!r:.80}; expected true or false"
+            )
         unknown = [name for name in self.parameters if name != "unload_dependents"]
         if unknown:
             raise UnsuitableOrder(

@@ -24,7 +24,7 @@ from schemathesis import Case, HookContext
 from service import codec
 from service.codec.dispatch import BMP, JPEG, NPY, PNG, RAW, TIFF
 from service.metadata import ImageMetadata
-from service.scan_jobs.job import ACTIVE
+from service.scan_jobs.job import ACTIVE, State
 
 TILE = np.random.default_rng(5).integers(0, 256, (24, 24), dtype=np.uint8)
 # Far above what a tile takes: one that is too late is a 504, as it should be.
@@ -104,7 +104,7 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     elif case.operation.label == "POST /scans":
         _complete_scan(case)
     elif case.operation.label == "DELETE /scans/{scan}":
-        _stop_scan(str(case.path_parameters["scan"]))
+        _end_scan(str(case.path_parameters["scan"]))
     elif path.startswith("/scans/{scan}"):
         _name_scan(case)
     elif path.endswith(("/load", "/unload")):
@@ -173,17 +173,18 @@ def _name_scan(case: Case) -> None:
         case.path_parameters["scan"] = scan
 
 
-def _stop_scan(scan: str) -> None:
-    """The first of two DELETEs: one stops a scan, which stays listed, the next one removes it."""
+def _end_scan(scan: str) -> None:
+    """Let a scan end: DELETE stops one that has not ended, and removes one that has."""
     url, key = environment("URL"), environment("KEY")
     if url is None or not _ID.fullmatch(scan):
         return
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     with httpx2.Client(base_url=url, trust_env=False, headers=headers) as client:
         deadline_s = time.monotonic() + 30
-        while client.get(f"/scans/{scan}").json().get("state") in ACTIVE:
-            client.delete(f"/scans/{scan}")
-            assert time.monotonic() < deadline_s, f"the scan {scan} does not stop"
+        while (state := client.get(f"/scans/{scan}").json().get("state")) in ACTIVE:
+            if state == State.PAUSED:
+                client.post(f"/scans/{scan}/resume")
+            assert time.monotonic() < deadline_s, f"the scan {scan} does not end"
             time.sleep(0.05)
 
 

@@ -1,6 +1,7 @@
 """The OpenAPI description against the running service: schemathesis finds nothing."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,4 +78,4 @@ def test_schemathesis_finds_nothing(tmp_path: Path, has_keys: bool) -> None:
     with running_server(settings) as server:
         report = schemathesis(server, tmp_path, *options)
     assert "exit code 0" == report.splitlines()[0], report
-    assert "No issues found" in report, report
+    assert re.search(r"[1-9][0-9]{3,} generated, [0-9]+ passed\n", report), report

@@ -300,6 +300,12 @@ class TestTritonClient:
             metadata = client.get_model_metadata("identity")
             assert metadata["inputs"][0]["name"] == "lr"
             assert client.get_model_repository_index()[0]["name"] == "identity"
+            config = client.get_model_config("identity")
+            assert (config["max_batch_size"] > 0, config["input"][0]["dims"]) == (
+                True,
+                [1, 240, 240],
+            )
+            assert "model_configuration" in client.get_server_metadata()["extensions"]
             for is_binary in (True, False):
                 tensor = http.InferInput("lr", list(tiles.shape), "UINT8")
                 tensor.set_data_from_numpy(tiles, binary_data=is_binary)
