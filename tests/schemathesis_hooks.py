@@ -140,14 +140,15 @@ def _complete_tensor(case: Case) -> None:
         case.headers["Inference-Header-Content-Length"] = "0"
         return
     case.headers.pop("Inference-Header-Content-Length", None)
-    if not isinstance(case.body, dict):
+    body: Any = case.body
+    if not isinstance(body, dict):
         return
     entry = {"name": "lr", "datatype": "UINT8", "shape": [1, 1, *TILE.shape]}
-    case.body["inputs"] = [{**entry, "data": TILE.reshape(-1).tolist()}]
-    outputs = {output["name"]: output for output in case.body.get("outputs", [])}
+    body["inputs"] = [{**entry, "data": TILE.reshape(-1).tolist()}]
+    outputs = {output["name"]: output for output in body.get("outputs", [])}
     if outputs:
-        case.body["outputs"] = list(outputs.values())
-    parameters = case.body.get("parameters", {})
+        body["outputs"] = list(outputs.values())
+    parameters = body.get("parameters", {})
     if parameters.get("timeout"):
         parameters["timeout"] = _PATIENT_US
 
@@ -155,7 +156,7 @@ def _complete_tensor(case: Case) -> None:
 def _complete_scan(case: Case) -> None:
     """Every other scan is one that can run; a key that comes again would want the same body."""
     source, sinks = environment("SOURCE"), environment("SINKS")
-    body = case.body
+    body: Any = case.body
     if source is None or sinks is None or not isinstance(body, dict) or next(_counter) % 2:
         return
     case.headers.pop("Idempotency-Key", None)
@@ -191,7 +192,8 @@ def _end_scan(scan: str) -> None:
 def _complete_change(case: Case) -> None:
     """A bundle that can be loaded; the model that other requests ask for is not taken away."""
     bundle = environment("BUNDLE")
-    if bundle is not None and isinstance(case.body, dict) and case.body.get("bundle") is not None:
-        case.body["bundle"] = bundle
+    body: Any = case.body
+    if bundle is not None and isinstance(body, dict) and body.get("bundle") is not None:
+        body["bundle"] = bundle
     if case.operation.path.endswith("/unload"):
         case.path_parameters["name"] = "spare"
