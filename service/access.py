@@ -139,10 +139,11 @@ class Access:
 
         Raises:
             Unauthorized: No key, or an unknown one.
-            Forbidden: The key is no admin's, or the service has no keys.
+            Forbidden: The key is not an admin's, or the service has no keys.
         """
         if self._keys is None:
-            raise Forbidden("only an admin may do this; SEMSR_API_KEYS names none")
+            refuse = Unauthorized if key is None else Forbidden
+            raise refuse("only an admin may do this; SEMSR_API_KEYS names none")
         client = self._authenticate(key)
         if not self._keys[client].is_admin:
             raise Forbidden(f"the key of {client} is not an admin's")

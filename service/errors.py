@@ -20,6 +20,7 @@ below the routes knows HTTP beyond the status that a class carries.
     ├── UnsupportedMediaType  415 unsupported-media-type   a content type that is not read here
     ├── UnsuitableImage       422 unsuitable-image         decodes, but wrong channels, type or size
     ├── LoadFailed            422 load-failed              the model to be loaded cannot be served
+    ├── UnsuitableOrder       422 unsuitable-order         a JSON body that does not suit its route
     ├── UnsuitableScan        422 unsuitable-scan          a scan that is asked for cannot be run
     ├── OverQuota             429 over-quota               this client sends more than it may
     ├── EngineFailed          500 engine-failed            details are logged, never returned
@@ -177,6 +178,14 @@ class LoadFailed(ServiceError):
     status = 422
     code = "load-failed"
     title = "The model cannot be loaded"
+
+
+class UnsuitableOrder(ServiceError):
+    """A small JSON body does not suit what its route expects."""
+
+    status = 422
+    code = "unsuitable-order"
+    title = "The body does not suit"
 
 
 class UnsuitableScan(ServiceError):

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import paths
 from service.access import Access
 from service.errors import NotReady
 from service.http_protocol import REFUSAL
@@ -33,28 +34,6 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 # system call that gives up the interpreter lock, which under load takes longer than the request.
 _ID_PREFIX = secrets.token_hex(10)
 _ID_COUNTER = itertools.count(1)
-# Paths become metric labels, so only known ones may; everything else is counted together.
-ROUTES = frozenset(
-    {
-        "/superresolve",
-        "/superresolve/batch",
-        "/model",
-        "/scans",
-        "/livez",
-        "/readyz",
-        "/metrics",
-        "/openapi.json",
-    }
-)
-# What changes the service needs an admin's key. Prefixes: a pattern may end where the router's goes
-# on, as `.*` does at a line's end.
-_ADMIN = ("/v2/repository/models/", "/admin/")
-_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-# What probes and Prometheus ask, who have no key, and the page, which asks people for one.
-_OPEN = _QUIET | {"/v2/health/live", "/v2/health/ready", "/"}
-_OPEN_FOLDER = "/page/"
-# Asked every few seconds for ever: their traces would hide the others.
-_UNTRACED = _QUIET | {"/v2/health/live", "/v2/health/ready"}
 
 
 def _who(scope: Scope) -> tuple[str | None, str]:
@@ -66,23 +45,6 @@ def _who(scope: Scope) -> tuple[str | None, str]:
             scheme, _, key = value.decode("latin-1").partition(" ")
             return (key.strip() if scheme.lower() == "bearer" else None), address
     return None, address
-
-
-def _is_open(path: str) -> bool:
-    """Whether a path is served without a key and outside quotas."""
-    return path in _OPEN or path.startswith(_OPEN_FOLDER)
-
-
-def _route(path: str) -> str:
-    """Name a path in metrics; models' names must not become labels."""
-    if path in ROUTES:
-        return path
-    if path.startswith("/scans/"):
-        # Whoever follows a scan does so for hours.
-        return "/scans/events" if path.endswith("/events") else "/scans"
-    if path.startswith("/v2/"):
-        return "/v2/models/infer" if path.endswith("/infer") else "/v2"
-    return "/admin" if path.startswith("/admin/") else "other"
 
 
 class RequestMiddleware:
@@ -130,8 +92,8 @@ class RequestMiddleware:
         scope["state"]["request_id"] = request_id
         scope["state"]["facts"] = facts
         trace: RequestTrace | None = None
-        if self._tracing is not None and scope["path"] not in _UNTRACED:
-            trace = self._tracing.begin(scope, _route(scope["path"]))
+        if self._tracing is not None and scope["path"] not in paths.UNTRACED:
+            trace = self._tracing.begin(scope, paths.label(scope["path"]))
         status = 0
         is_complete = False
 
@@ -207,9 +169,9 @@ class RequestMiddleware:
         refusal = scope.get("extensions", {}).get(REFUSAL)
         if refusal is not None:
             raise refusal
-        if scope["path"].startswith(_ADMIN):
+        if scope["path"].startswith(paths.ADMIN_PATHS):
             return self._access.check_admin(_who(scope)[0])
-        if not self._access.is_open and not _is_open(scope["path"]):
+        if not self._access.is_open and not paths.is_open(scope["path"]):
             return self._access.check(*_who(scope))
         return None
 
@@ -247,10 +209,10 @@ class RequestMiddleware:
 
     def _finish(self, scope: Scope, code: int, duration_s: float, facts: dict[str, Any]) -> None:
         path = scope["path"]
-        route = _route(path)
+        route = paths.label(path)
         priority = str(facts.get("priority", Priority.ONLINE))
         self._record(route, code, priority, facts.get("model"))(duration_s)
-        is_quiet = path in _QUIET
+        is_quiet = path in paths.QUIET
         if code < 400 and not is_quiet:
             skipped = self._lines.take()
             if skipped is None:

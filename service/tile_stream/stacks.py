@@ -7,7 +7,8 @@ import numpy as np
 
 from service.codec.image import check_size
 from service.codec.npy import npy_dtype, npy_header, read_npy_header, stack_layout
-from service.errors import BadRequest, InvalidImage, UnsuitableImage
+from service.codec.raw import shapeless
+from service.errors import InvalidImage, UnsuitableImage
 from service.tile_stream.entries import Entry, Loaded, loaded_bytes
 from service.tile_stream.upload import Upload
 
@@ -15,6 +16,8 @@ NPY, RAW = "application/x-npy", "application/octet-stream"
 _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 _MAX_HEADER_BYTES = 4096
+# Of the files that `service.codec.sniffing` knows.
+_LONGEST_SIGNATURE = 16
 
 
 async def read_raw(
@@ -28,10 +31,7 @@ async def read_raw(
         InvalidImage: The upload is empty, or ends within an image.
     """
     if shape is None:
-        raise BadRequest(
-            "application/octet-stream has no shape of its own; expected the header X-Tile-Shape "
-            "with height and width in pixels of one tile, as in 240,240"
-        )
+        raise shapeless(memoryview(await upload.read_some(_LONGEST_SIGNATURE)))
     check_size(*shape, max_pixels)
     size = shape[0] * shape[1] * (2 if dtype == "uint16" else 1)
 
