@@ -5,16 +5,12 @@ an encoder writes it in its own format. Anything that could state a pixel size a
 here is left out rather than carried: a wrong number is worse than none.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
-from service.metadata.fei import rescale_fei, rescale_fei_xml
-from service.metadata.imagej import is_imagej, rescale_imagej, without_shape
-from service.metadata.ome import is_ome, rescale_ome
 from service.metadata.pixel_size import PixelSize
 from service.metadata.rewriting import Rescaling
-from service.metadata.zeiss import rescale_zeiss
+from service.metadata.texts import rescaled_chunk, rescaled_text
 
 # Longest single item (a text chunk, a tag's value) and longest sum that is carried. Vendor texts
 # have 1 to 20 KiB; what is longer is not what a metrology tool reads from an answer.
@@ -86,30 +82,28 @@ class ImageMetadata:
     def with_pixel_size(self, pixel_size: PixelSize, *, source: str = "request") -> Self:
         """Return the metadata with a pixel size that wins over the file's own.
 
-        Vendor and OME statements are brought into line, so that the answer states one size only.
+        Vendor and OME statements are brought into line, or dropped where they are not understood,
+        so that the answer states one size only.
         """
-        metadata = self
+        rescaling = Rescaling(x=None, y=None, count=1.0, field_x=None, field_y=None)
         if self.pixel_size is not None:
-            metadata = self._rescaled(
-                Rescaling(
-                    x=pixel_size.x_nm / self.pixel_size.x_nm,
-                    y=pixel_size.y_nm / self.pixel_size.y_nm,
-                    count=1.0,
-                )
-            )
-        return replace(metadata, pixel_size=pixel_size, pixel_size_source=source)
+            x, y = pixel_size.x_nm / self.pixel_size.x_nm, pixel_size.y_nm / self.pixel_size.y_nm
+            rescaling = Rescaling(x=x, y=y, count=1.0, field_x=x, field_y=y)
+        return replace(self._rescaled(rescaling), pixel_size=pixel_size, pixel_size_source=source)
 
     def _rescaled(self, rescaling: Rescaling) -> Self:
-        texts = (replace(text, value=_rescale_text(text, rescaling)) for text in self.tiff_texts)
+        texts = (
+            replace(text, value=rescaled_text(text.code, text.value, rescaling, self.pixel_size))
+            for text in self.tiff_texts
+        )
+        chunks = (
+            replace(chunk, data=rescaled_chunk(chunk.kind, chunk.data, rescaling, self.pixel_size))
+            for chunk in self.png_chunks
+        )
         return replace(
             self,
-            tiff_texts=tuple(text for text in texts if text.value),
-            png_chunks=tuple(
-                replace(chunk, data=rescale_ome(chunk.data, rescaling))
-                if chunk.kind in {b"tEXt", b"iTXt"} and is_ome(chunk.data)
-                else chunk
-                for chunk in self.png_chunks
-            ),
+            tiff_texts=tuple(text for text in texts if text.value.strip(b"\0 \r\n")),
+            png_chunks=tuple(chunk for chunk in chunks if chunk.data),
         )
 
 
@@ -127,25 +121,3 @@ class Allowance:
             return False
         self._left_bytes -= length_bytes
         return True
-
-
-def _rescale_description(text: bytes, rescaling: Rescaling) -> bytes:
-    if is_imagej(text):
-        return rescale_imagej(text, rescaling)
-    if is_ome(text):
-        return rescale_ome(text, rescaling)
-    return without_shape(text)
-
-
-_RESCALE_BY_TAG: dict[int, Callable[[bytes, Rescaling], bytes]] = {
-    270: _rescale_description,
-    34118: rescale_zeiss,
-    34680: rescale_fei,
-    34682: rescale_fei,
-    34683: rescale_fei_xml,
-}
-
-
-def _rescale_text(text: TiffText, rescaling: Rescaling) -> bytes:
-    rescale = _RESCALE_BY_TAG.get(text.code)
-    return text.value if rescale is None else rescale(text.value, rescaling)

@@ -8,10 +8,14 @@ array's shape, which is wrong as soon as the image has another size.
 import re
 
 from service.metadata.pixel_size import PixelSize, unit_in_nm
-from service.metadata.rewriting import NUMBER, Rescaling, multiply, replace_group
+from service.metadata.rewriting import Rescaling, multiply, unit_text, without_sizes
 
-_UNIT = re.compile(rb"^unit=(?P<unit>[^\r\n]{1,32})\r?$", re.MULTILINE)
-_ORIGIN = re.compile(rb"^[xy]origin=(?P<number>" + NUMBER + rb")", re.MULTILINE)
+_UNIT = re.compile(rb"^unit=(?P<unit>[^\r\n\0]{1,32})\r?$", re.MULTILINE)
+_UNITS = re.compile(rb"^[xyz]?unit=[^\r\n\0]*(?:\r?\n|(?=\0|\Z))", re.MULTILINE)
+_OTHER_UNIT = re.compile(rb"^yunit=", re.MULTILINE)
+_ORIGIN = re.compile(
+    rb"^(?P<key>[xy]origin=)(?P<value>[^\r\n\0]*)(?P<end>\r?\n|(?=\0|\Z))", re.MULTILINE
+)
 _DISPLAY_RANGE = re.compile(rb"^(?:min|max)=[^\r\n]{0,40}(?:\r?\n|\Z)", re.MULTILINE)
 # How many images the file has, which of the answer's is wrong: an answer holds one.
 _STACK = re.compile(
@@ -31,13 +35,10 @@ def is_imagej(text: bytes) -> bool:
 def imagej_unit_nm(text: bytes) -> float | None:
     """Return how many nanometres ImageJ's unit has, or None where it names no length."""
     match = _UNIT.search(text)
-    if match is None:
+    # With a unit of its own, Y is in another one than the resolution tags can be written in.
+    if match is None or _OTHER_UNIT.search(text):
         return None
-    unit = match["unit"]
-    try:
-        return unit_in_nm(unit.decode("utf-8"))
-    except UnicodeDecodeError:
-        return unit_in_nm(unit.decode("latin-1"))
+    return unit_in_nm(unit_text(match["unit"]))
 
 
 def read_imagej(text: bytes, *, x_per_unit: float, y_per_unit: float) -> PixelSize | None:
@@ -57,9 +58,13 @@ def rescale_imagej(text: bytes, rescaling: Rescaling) -> bytes:
     """
 
     def origin(match: re.Match[bytes]) -> bytes:
-        return replace_group(match, "number", multiply(match["number"], rescaling.count))
+        value = multiply(match["value"], rescaling.count, comma=False)
+        return b"" if value is None else match["key"] + value + match["end"]
 
-    return _ORIGIN.sub(origin, _STACK.sub(b"", _DISPLAY_RANGE.sub(b"", text)))
+    if imagej_unit_nm(text) is None:
+        text = _UNITS.sub(b"", text)  # the resolution tags will be in centimetres, or absent
+    text = _STACK.sub(b"", _DISPLAY_RANGE.sub(b"", text))
+    return without_sizes(_ORIGIN.sub(origin, text))
 
 
 def without_shape(text: bytes) -> bytes:

@@ -14,7 +14,7 @@ from service.metadata.image_metadata import Allowance, ImageMetadata, PngChunk
 from service.metadata.imagej import is_imagej, without_shape
 from service.metadata.ome import is_ome, read_ome
 from service.metadata.pixel_size import NM_PER_M, PixelSize
-from service.metadata.rewriting import NUMBER, read_number
+from service.metadata.rewriting import NUMBER
 
 TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"tIME"})
 SIZE_CHUNKS = frozenset({b"pHYs", b"sCAL"})
@@ -110,7 +110,7 @@ def _read_scal(data: memoryview) -> PixelSize | None:
     match = _SCAL.fullmatch(data) if len(data) <= 128 else None
     if match is None:
         return None
-    return PixelSize.sane(read_number(match["x"]) * NM_PER_M, read_number(match["y"]) * NM_PER_M)
+    return PixelSize.sane(float(match["x"]) * NM_PER_M, float(match["y"]) * NM_PER_M)
 
 
 def _size_chunks(size: PixelSize) -> list[PngChunk]:

@@ -17,6 +17,7 @@ from service.metadata.imagej import imagej_unit_nm, is_imagej, read_imagej
 from service.metadata.ome import is_ome, read_ome, with_layout
 from service.metadata.pixel_size import NM_PER_CM, PixelSize
 from service.metadata.png import latin1_texts
+from service.metadata.rewriting import plain
 from service.metadata.zeiss import read_zeiss
 
 IMAGE_DESCRIPTION = 270
@@ -31,6 +32,9 @@ _CARRIED = frozenset(
 )
 # The tags that `read_tiff_metadata` wants to see.
 TEXT_TAGS = _CARRIED | {TESCAN}
+
+# What states a pixel size, but for TESCAN's, whose text lies in a binary record.
+_STATING = frozenset({IMAGE_DESCRIPTION, ZEISS, FEI_SFEG, FEI_HELIOS, FEI_XML})
 
 _NONE, _INCH, _CENTIMETRE = 1, 2, 3
 _PER_M = {_INCH: 1 / 0.0254, _CENTIMETRE: 100.0}
@@ -84,7 +88,12 @@ def read_tiff_metadata(
     for code, (kind, value) in sorted(values.items()):
         if allowance.admits(f"TIFF tag {code}", len(value)):
             texts[code] = TiffText(code, kind, bytes(value))
-    source, size = _find_pixel_size({code: text.value for code, text in texts.items()}, resolution)
+    shown = {
+        code: plain(text.value) if code in _STATING else text.value
+        for code, text in texts.items()
+        if code in _STATING or code == TESCAN
+    }
+    source, size = _find_pixel_size(shown, resolution)
     return ImageMetadata(
         pixel_size=size,
         pixel_size_source=source,

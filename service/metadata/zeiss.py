@@ -1,53 +1,52 @@
 """Zeiss SmartSEM text (TIFF tag 34118, CZ_SEM): pixel size and stored resolution.
 
 After a block of unnamed numbers the text has pairs of lines, a key in capitals and then
-`Name = value unit`, in Latin-1 with CRLF. `AP_IMAGE_PIXEL_SIZE` is the pixel of the stored image
-and wins over the older `AP_PIXEL_SIZE`. The unnamed numbers are left alone on purpose: the fourth
-is the pixel size of a display 1024 pixels wide, and readers divide it by the true width themselves.
+`Name = value unit`, in Latin-1 (or UTF-8) with CRLF. `AP_IMAGE_PIXEL_SIZE` is the pixel of the
+stored image and wins over the older `AP_PIXEL_SIZE`. The fourth unnamed number is the pixel size of
+a display 1024 pixels wide, and readers divide it by the true width themselves: it follows the width
+of the field of view, which sampling does not change. A pair that is not understood is dropped.
 """
 
 import re
 
-from service.metadata.pixel_size import PixelSize, unit_in_nm
+from service.metadata.pixel_size import PixelSize
 from service.metadata.rewriting import (
-    COUNT,
-    NUMBER,
+    STATES_SIZE,
     Rescaling,
     multiply,
     multiply_count,
-    read_number,
-    replace_group,
+    read_length,
+    reads_comma,
 )
 
-_LENGTH = re.compile(
-    rb"^(?P<key>AP_IMAGE_PIXEL_SIZE|AP_PIXEL_SIZE|AP_WIDTH|AP_HEIGHT)[ \t]*\r?\n"
-    rb"[^=\r\n]{0,80}=[ \t]{0,8}(?P<number>"
-    + NUMBER
-    + rb")[ \t]{0,8}(?P<unit>[A-Za-z\xb5\xc5]{1,8})",
+_SIZES = rb"AP_IMAGE_PIXEL_SIZE|AP_PIXEL_SIZE"
+# A pair of lines of a known key, or any other line that seems to state the size of a pixel.
+_STATEMENT = re.compile(
+    rb"^(?:(?P<key>" + _SIZES + rb"|AP_WIDTH|AP_HEIGHT|DP_IMAGE_STORE)[ \t]*\r?\n"
+    rb"(?P<name>[^=\r\n]{0,80}=)(?P<value>[^\r\n\0]*)"
+    rb"|[^\r\n\0]*?" + STATES_SIZE + rb"[^\r\n\0]*)(?:\r?\n|(?=\0|\Z))",
     re.MULTILINE,
 )
-_STORE = re.compile(
-    rb"^DP_IMAGE_STORE[ \t]*\r?\n[^=\r\n]{0,80}=[ \t]{0,8}"
-    rb"(?P<width>" + COUNT + rb")(?P<between>[ \t]{0,8}\*[ \t]{0,8})(?P<height>" + COUNT + rb")",
-    re.MULTILINE,
+_STORE = re.compile(rb"(?P<width>[^*]{1,24})\*(?P<height>[^*]{1,24})")
+_DISPLAY_LINE = re.compile(
+    rb"\A(?P<before>(?:[-+0-9.,eE \t]*\r?\n){3})(?P<value>[-+0-9.,eE \t]+)(?=\r?\n)"
 )
 
 
 def read_zeiss(text: bytes) -> PixelSize | None:
     """Return the (square) pixel size that the text states, or None."""
-    found = {match["key"]: match for match in _LENGTH.finditer(text)}
-    match = found.get(b"AP_IMAGE_PIXEL_SIZE") or found.get(b"AP_PIXEL_SIZE")
-    if match is None:
+    comma = reads_comma(text)
+    found = {match["key"]: match["value"] for match in _STATEMENT.finditer(text) if match["key"]}
+    value = found.get(b"AP_IMAGE_PIXEL_SIZE", found.get(b"AP_PIXEL_SIZE"))
+    length = None if value is None else read_length(value, comma=comma)
+    if length is None or length.unit is None:
         return None
-    unit_nm = unit_in_nm(match["unit"].decode("latin-1"))
-    if unit_nm is None:
-        return None
-    value_nm = read_number(match["number"]) * unit_nm
-    return PixelSize.sane(value_nm, value_nm)
+    return PixelSize.sane(length.value * length.unit, length.value * length.unit)
 
 
 def rescale_zeiss(text: bytes, rescaling: Rescaling) -> bytes:
     """Return the text with pixel sizes, field sizes and stored resolution rescaled."""
+    comma = reads_comma(text)
     factors = {
         b"AP_IMAGE_PIXEL_SIZE": rescaling.x,
         b"AP_PIXEL_SIZE": rescaling.x,
@@ -55,15 +54,30 @@ def rescale_zeiss(text: bytes, rescaling: Rescaling) -> bytes:
         b"AP_HEIGHT": rescaling.field_y,
     }
 
-    def length(match: re.Match[bytes]) -> bytes:
-        return replace_group(match, "number", multiply(match["number"], factors[match["key"]]))
+    def statement(match: re.Match[bytes]) -> bytes:
+        key, value = match["key"], match["value"]
+        if key is None:
+            return b""
+        if key == b"DP_IMAGE_STORE":
+            new = _rescale_store(value, rescaling.count)
+        else:
+            new = multiply(value, factors[key], comma=comma, has_unit=True)
+        if new is None:
+            return b""
+        start, end = match.start("value") - match.start(), match.end("value") - match.start()
+        return match[0][:start] + new + match[0][end:]
 
-    def store(match: re.Match[bytes]) -> bytes:
-        size = (
-            multiply_count(match["width"], rescaling.count)
-            + match["between"]
-            + multiply_count(match["height"], rescaling.count)
-        )
-        return match[0][: match.start("width") - match.start()] + size
+    display = _DISPLAY_LINE.match(text)
+    if display is not None:
+        # Dropped, the numbers behind it would move up; 0 is what tools write for none.
+        new = multiply(display["value"], rescaling.field_x, comma=comma) or b"0"
+        text = display["before"] + new + text[display.end() :]
+    return _STATEMENT.sub(statement, text)
 
-    return _STORE.sub(store, _LENGTH.sub(length, text))
+
+def _rescale_store(value: bytes, factor: float) -> bytes | None:
+    match = _STORE.fullmatch(value)
+    if match is None:
+        return None
+    width, height = (multiply_count(match[name], factor) for name in ("width", "height"))
+    return None if width is None or height is None else width + b"*" + height

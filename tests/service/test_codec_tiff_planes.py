@@ -14,7 +14,7 @@ from service.codec.image import DecodeOptions
 from service.codec.tiff_decode import decode_page
 from service.codec.tiff_pages import iterate_pages, page_places, read_page
 from service.errors import InvalidImage, ServiceError, UnsuitableImage
-from tests.scans import enlarged, manifest, scan
+from tests.scans import enlarged, manifest, scan, write_lot
 from tests.service.tiff_files import LONG, build, page_tags, read
 
 STACK = np.random.default_rng(5).integers(0, 65536, (5, 24, 20), np.uint16)
@@ -199,3 +199,17 @@ def test_scan_makes_a_tile_of_every_image(tmp_path: Path, name: str) -> None:
             if "8 bits" in name:
                 expected = (STACK[index] >> 8).astype(np.uint8)
             np.testing.assert_array_equal(enlarged(expected), tiff.asarray())
+
+
+def test_folder_scan_names_a_file_of_several_images(tmp_path: Path) -> None:
+    """A file of a folder is one image: this tile fails with their number, the others do not."""
+    lot = tmp_path / "lot"
+    write_lot(lot, 2)
+    (lot / "stack.tif").write_bytes(FILES["imagej"])
+
+    report = scan(lot, tmp_path / "out")
+
+    assert not report.is_complete
+    failed = [row for row in manifest(report.manifest) if row["error"]]
+    assert ["stack.tif"] == [row["source"] for row in failed]
+    assert "holds 5 images" in failed[0]["error"]

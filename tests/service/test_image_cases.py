@@ -135,3 +135,50 @@ def test_twelve_bits_in_a_png_of_16_fill_the_range_by_the_window(
 
     np.testing.assert_array_equal(np.rint(pixels / 4095 * 255).astype(np.uint8), found)
     assert dark.max() <= 16
+
+
+def vendor_tiff(code: int, text: bytes) -> bytes:
+    """Write a small TIFF with a vendor's text."""
+    return tiff(np.zeros((24, 24), np.uint8), extratags=[(code, "s", len(text), text, True)])
+
+
+@pytest.mark.parametrize("asked", [{}, {"x_pixel_size_nm": "8"}])
+def test_decimal_comma_of_an_fei_text_is_scaled_whole(
+    serve: Callable[..., ServedApp], asked: dict[str, str]
+) -> None:
+    """4,5e-9 becomes 1,125e-9, not 1,5e-9; with the client's 8 nm it becomes 2e-9."""
+    text = b"[Scan]\r\nPixelWidth=4,5e-9\r\nPixelHeight=4,5e-9\r\n"
+
+    response = send(serve(), vendor_tiff(34682, text), "image/tiff", accept="image/tiff", **asked)
+
+    expected, header = (b"2e-09", "2,2") if asked else (b"1,125e-09", "1.125,1.125")
+    assert b"PixelWidth=" + expected + b"\r\nPixelHeight=" + expected in response.content
+    assert header == response.headers["x-pixel-size-nm"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "after"),
+    [
+        (b"4,125 nm", None),
+        ("1.5 \u00b5m".encode(), "375,375"),
+        ("1.5 \u03bcm".encode(), "375,375"),
+        (b"1.5", None),
+        (b"4,5 nm", "1.125,1.125"),
+    ],
+)
+def test_zeiss_text_never_keeps_the_size_of_the_image_before(
+    serve: Callable[..., ServedApp], statement: bytes, after: str | None
+) -> None:
+    """Scaled where it is understood, else left out; never beside another size of the client's."""
+    text = b"0\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size =  " + statement + b"\r\n"
+    app = serve()
+    body = vendor_tiff(34118, text)
+
+    found = send(app, body, "image/tiff", accept="image/tiff")
+    asked = send(app, body, "image/tiff", accept="image/tiff", x_pixel_size_nm="8")
+
+    assert after == found.headers.get("x-pixel-size-nm")
+    assert "2,2" == asked.headers["x-pixel-size-nm"]
+    for response in (found, asked):
+        assert statement not in response.content
+        assert (after is not None) == (b"AP_IMAGE_PIXEL_SIZE" in response.content)

@@ -53,9 +53,10 @@ def test_zeiss_text_is_scaled_and_otherwise_untouched() -> None:
 
 
 def test_fei_text_is_scaled_and_otherwise_untouched() -> None:
-    """Every section's pixel size, the image size and the data bar; never free text."""
+    """Every section's pixel size, image size and data bar; free text that states one goes."""
     expected = (
-        FEI.replace(b"=9.9e-009", b"=2.475e-09")
+        FEI.replace(b"UserText=PixelWidth=9 is only text here\r\n", b"")
+        .replace(b"=9.9e-009", b"=2.475e-09")
         .replace(b"=4e-009", b"=1e-09")
         .replace(b"=5e-009", b"=1.25e-09")
         .replace(b"X=1024", b"X=4096")
