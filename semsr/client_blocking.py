@@ -52,9 +52,11 @@ class BlockingTileStream:
             # The thread is another process's, or has ended with the interpreter: to wait for it
             # would be to wait forever.
             return
-        self._call(self._stream.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        try:
+            self._call(self._stream.close)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
 
     def _run(self) -> None:
         with contextlib.closing(self._loop):

@@ -73,7 +73,9 @@ class Call:
         self._end_s = time.monotonic() + options.timeout_s
         self._backoff = Backoff()
         self._attempts = 0
-        self._answer = bytearray()
+        # Joined once: to grow one buffer would copy the answer more than once.
+        self._parts: list[bytes] = []
+        self._answer_bytes = 0
 
     @property
     def left_s(self) -> float:
@@ -83,7 +85,7 @@ class Call:
     def request(self) -> dict[str, Any]:
         """Return the arguments of the next attempt."""
         self._attempts += 1
-        self._answer = bytearray()
+        self._parts, self._answer_bytes = [], 0
         left_ms = 1e3 * max(self.left_s, _LEAST_S)
         return {
             "method": "POST",
@@ -112,8 +114,9 @@ class Call:
             ServiceError: They are more than the tile can have.
             httpx2.ReadTimeout: The deadline has passed.
         """
-        self._answer += part
-        if len(self._answer) > self._asked.most_bytes:
+        self._parts.append(part)
+        self._answer_bytes += len(part)
+        if self._answer_bytes > self._asked.most_bytes:
             raise bad_answer(
                 f"the answer has more than {self._asked.most_bytes} bytes for a tile of shape "
                 f"{self._asked.shape}",
@@ -129,7 +132,7 @@ class Call:
             ServiceError: The service refuses the tile, or answers what it should not.
             DeadlineError: There is no time left to try again.
         """
-        headers, content, asked = response.headers, bytes(self._answer), self._asked
+        headers, content, asked = response.headers, b"".join(self._parts), self._asked
         if response.status_code == 200:
             return read_tile(
                 content,

@@ -1,7 +1,7 @@
 """Many tiles through one request: sent and read at the same time; see `semsr.client`.
 
 `POST /superresolve/batch` answers while it is still being sent to, which an HTTP client that first
-writes and then reads cannot use (and httpx2 is one): it would stop for ever, as soon as the buffers
+writes and then reads cannot use (and httpx2 is one): it would hang as soon as the buffers
 between are full. Hence a connection of its own here, by asyncio and h11.
 
 What was sent and not answered is kept, so that a connection that breaks loses nothing: the tiles
@@ -118,6 +118,8 @@ class TileStream:
         # Id of the request under way, and how many of its tiles are answered.
         self._request_id = ""
         self._num_answered = 0
+        # Largest answer that any of the tiles so far can have.
+        self._most_bytes = 0
         self._heard_s = 0.0
         self._not_before_s = 0.0
         self._is_finished = False
@@ -129,6 +131,7 @@ class TileStream:
     def put(self, tile: Tile) -> None:
         """Send one tile, as `checked` returns it; until it can go it waits in memory."""
         end_s = time.monotonic() + self._options.timeout_s
+        self._most_bytes = max(self._most_bytes, most_answer_bytes(tile.size))
         self._tiles.append(_Sent(tar_entry(tile), (tile.shape[0], tile.shape[1]), end_s))
         self._changed.set()
         if self._runner is None:
@@ -267,7 +270,7 @@ class TileStream:
                 if status == 200:
                     self._check_head(headers)
             elif isinstance(event, h11.Data) and status == 200:
-                for entry in answers.feed(bytes(event.data), most_bytes=self._most_bytes()):
+                for entry in answers.feed(bytes(event.data), most_bytes=self._most_bytes):
                     self._take(entry, headers)
             elif isinstance(event, h11.Data):
                 problem += event.data[: _MAX_PROBLEM_BYTES - len(problem)]
@@ -300,12 +303,6 @@ class TileStream:
                 request_id=self._request_id,
             )
         check_head(headers, media_type=TAR, request_id=self._request_id, model=self._options.model)
-
-    def _most_bytes(self) -> int:
-        """Largest answer that a tile under way can have."""
-        return most_answer_bytes(
-            max((tile.shape[0] * tile.shape[1] for tile in self._tiles), default=0)
-        )
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
         """Read what comes; where no answer is completed for too long, the connection is broken."""

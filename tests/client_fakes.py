@@ -45,7 +45,7 @@ def problem(status: int, code: str, **fields: object) -> httpx2.Response:
 
 
 class Script:
-    """Answers requests in turn; the last step goes on for ever."""
+    """Answers requests in turn; the last step is repeated."""
 
     def __init__(self, *steps: Callable[[httpx2.Request], httpx2.Response]) -> None:
         self.steps = list(steps)
@@ -70,7 +70,8 @@ def broken(request: httpx2.Request) -> httpx2.Response:
 
 def sync_call(script: Script, **options: object) -> SrTile:
     """One tile through the blocking client."""
-    with Client("http://semsr", transport=script.transport, **options) as client:  # type: ignore[arg-type]
+    arguments = {"url": "http://semsr", "transport": script.transport, **options}
+    with Client(**arguments) as client:
         return client.superresolve(TILE)
 
 
@@ -78,7 +79,8 @@ def async_call(script: Script, **options: object) -> SrTile:
     """One tile through the asyncio client."""
 
     async def call() -> SrTile:
-        async with AsyncClient("http://semsr", transport=script.transport, **options) as client:  # type: ignore[arg-type]
+        arguments = {"url": "http://semsr", "transport": script.transport, **options}
+        async with AsyncClient(**arguments) as client:
             return await client.superresolve(TILE)
 
     return asyncio.run(call())

@@ -64,7 +64,7 @@ def single(url: str) -> Any:  # noqa: ANN401
         "parent": grey_of(client, 1),
         "child": in_child(lambda: [grey_of(client, 2), grey_of(client, 3)]),
         "grandchild": in_child(lambda: [grey_of(client, 4), in_child(lambda: grey_of(client, 5))]),
-        # Whoever leaves a `with` block closes what is its own.
+        # As a child does that leaves a `with` block.
         "closes": in_child(client.close),
         "after": grey_of(client, 6),
     }

@@ -183,7 +183,7 @@ class Answer:
         self.send(h11.EndOfMessage())
 
     def whole(self, status: int, content: bytes, **headers: str) -> None:
-        """Send an answer that is no archive."""
+        """Send an answer that is not an archive."""
         self.begin(status, **headers)
         self.send(h11.Data(content))
         self.send(h11.EndOfMessage())

@@ -1,6 +1,7 @@
 """The client: what it sends, when it tries again, and when it gives up."""
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -183,7 +184,19 @@ def test_what_is_no_tile_is_refused_before_it_is_sent(tile: np.ndarray) -> None:
         ({"url": "semsr:8000"}, "url is 'semsr:8000'; expected http"),
         ({"url": ""}, "url is ''; expected http"),
         ({"url": "http://semsr:port"}, "url is 'http://semsr:port'"),
+        ({"url": "http://semsr?model=fast"}, r"without \? and #; a model is chosen by model=NAME"),
+        ({"url": "http://semsr/#fast"}, r"without \? and #"),
         ({"headers": {"x-line": "a\r\nb"}}, "the header x-line has characters"),
+        ({"headers": {"X-Request-ID": "7"}}, "give it as request_id of superresolve"),
+        ({"priority": "weekly"}, "priority is 'weekly'; expected 'online' or 'nightly'"),
+        ({"answer_dtype": "float32"}, "answer_dtype is 'float32'; expected 'uint8' or 'uint16'"),
+        ({"model": ""}, "model is empty"),
+        ({"window": (0, 65536)}, r"window is \(0, 65536\); expected two grey levels"),
+        ({"window": (9, 9)}, r"0 <= lo < hi <= 65535"),
+        ({"window": (0.5, 9)}, r"window is \(0.5, 9\)"),
+        ({"window": (0, float("nan"))}, r"window is \(0, nan\)"),
+        ({"window": 4095}, "window is 4095"),
+        ({"window": "0,9"}, "window is '0,9'"),
     ],
 )
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
@@ -193,6 +206,19 @@ def test_impossible_options_are_refused(
     """At once, by name and value, and not as a service that cannot be reached."""
     with pytest.raises(ValueError, match=words):
         kind(**{"url": "http://semsr", **options})
+
+
+@BOTH
+def test_a_user_in_the_address_becomes_a_header(call: Callable[..., SrTile]) -> None:
+    """For single tiles and many alike; a key of its own counts more."""
+    script = Script(answer)
+
+    call(script, url="http://me:p%40ss@semsr")
+    call(script, url="http://me:p%40ss@semsr", api_key="key")
+
+    sent = [request.headers["authorization"] for request in script.requests]
+    assert [f"Basic {base64.b64encode(b'me:p@ss').decode()}", "Bearer key"] == sent
+    assert {"semsr"} == {request.headers["host"] for request in script.requests}
 
 
 def test_a_key_with_a_line_s_end_is_refused_and_not_told() -> None:

@@ -217,7 +217,7 @@ def test_absurd_waits_end_in_deadline_errors(scripted: Callable[..., Scripted]) 
 
 
 def test_waits_that_mean_nothing_are_passed_over(scripted: Callable[..., Scripted]) -> None:
-    """A negative one, and one that is no number."""
+    """A negative one, and one that is not a number."""
     server = scripted(
         lambda answer: answer.whole(503, b'{"retry_after_ms": NaN}', **{"retry-after": "-5"}), echo
     )

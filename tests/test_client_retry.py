@@ -58,7 +58,7 @@ def test_a_header_that_means_nothing_is_passed_over(header: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"[]", b"3", b"\xff", b"[" * 100_000, b'{"retry_after_ms": '])
-def test_a_body_that_is_no_problem_is_passed_over(content: bytes) -> None:
+def test_a_body_that_is_not_a_problem_is_passed_over(content: bytes) -> None:
     """Even JSON that is nested beyond what Python reads."""
     assert retry_after_s(content, {}) is None
     assert "http-503" == read_problem(503, content, request_id="").code

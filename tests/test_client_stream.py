@@ -246,7 +246,7 @@ def test_a_saturated_service_is_asked_again_when_it_says(
 def test_a_request_that_is_refused_ends_the_loop(
     scripted: Callable[..., Scripted], run: Run, errors: str
 ) -> None:
-    """It would be refused again; that is no matter of one tile."""
+    """It would be refused again; it does not concern one tile only."""
     body = b'{"type": "urn:semsr:problem:unauthorized", "detail": "no key"}'
     server = scripted(lambda answer: answer.whole(401, body))
 
@@ -265,7 +265,7 @@ def test_the_head_says_what_the_client_was_told(scripted: Callable[..., Scripted
         tiles(1),
         {
             "api_key": "secret",
-            "headers": {"x-lot": "7"},
+            "headers": {"X-Lot": "7"},
             "window": (1, 2),
             "timeout_s": 2.5,
             "priority": "nightly",

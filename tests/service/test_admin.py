@@ -186,7 +186,10 @@ class TestRollback:
         assert served(app) == two
         assert len(bundles.engines) == 2
 
-    def test_requests_under_way_are_answered_by_what_they_began_with(self, start, bundles: Bundles):
+    @pytest.mark.parametrize("path", ["/superresolve", "/superresolve/batch"])
+    def test_requests_under_way_are_answered_by_what_they_began_with(
+        self, start, bundles: Bundles, path: str
+    ):
         """Nothing is lost at a switch, to either side, and each answer names what computed it."""
         app = start()
         one, two = bundles.version("one"), bundles.version("two")
@@ -195,7 +198,7 @@ class TestRollback:
             engine = bundles.engines[len(answers)]
             engine.gate.clear()
             engine.batches.clear()
-            answers.append(app.post_in_background("/superresolve", TILE.tobytes(), RAW))
+            answers.append(app.post_in_background(path, TILE.tobytes(), RAW))
             app.until(lambda engine=engine: bool(engine.batches))
             assert change().status_code == 200
         for engine in bundles.engines:
