@@ -152,7 +152,7 @@ def make_router(lifecycle: Lifecycle) -> APIRouter:
         """Requests, tiles and batches since the start, and the time that they took."""
         serving = lifecycle.find_model(name, version)
         return model_statistics(
-            lifecycle.host.collect(), name=serving.name, version=serving.bundle.version
+            lifecycle.host.collect(), name=serving.name, version=serving.version_number
         )
 
     @router.get("/models/{name}/stats", summary="A model's statistics", responses=_OF_A_MODEL)

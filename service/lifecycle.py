@@ -219,7 +219,7 @@ class Lifecycle:
         if self.state is State.FAILED or (not self.models and self.state is not State.READY):
             raise NotReady(self.reason, retry_after_s=1.0)
         served = self.models.get(name or self._default or "")
-        if served is None or (version is not None and version != served.bundle.version):
+        if served is None or not served.has_version(version):
             asked = name or self._default or "(any)"
             asked = asked if version is None else f"{asked} version {version}"
             known = [f"{model.name} version {model.bundle.version}" for model in self._listed()]

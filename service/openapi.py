@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from service import operations
+from service import inference_operation, operations
 from service.paths import ADMIN_PATHS, is_open
 from service.schemas import PROBLEM, refusals
 
@@ -67,8 +67,10 @@ def _describe(app: FastAPI, more_schemas: Mapping[str, Any], *, has_keys: bool) 
         "/superresolve": {"post": operations.superresolve()},
         "/superresolve/batch": {"post": operations.superresolve_batch()},
         **schema["paths"],
-        "/v2/models/{name}/infer": {"post": operations.infer(with_version=False)},
-        "/v2/models/{name}/versions/{version}/infer": {"post": operations.infer(with_version=True)},
+        "/v2/models/{name}/infer": {"post": inference_operation.infer(with_version=False)},
+        "/v2/models/{name}/versions/{version}/infer": {
+            "post": inference_operation.infer(with_version=True)
+        },
     }
     for path, operation in _operations(schema):
         _correct(operation)
@@ -81,7 +83,7 @@ def _describe(app: FastAPI, more_schemas: Mapping[str, Any], *, has_keys: bool) 
     for name in _FOREIGN_SCHEMAS:
         schemas.pop(name, None)
     schemas["Problem"] = PROBLEM
-    schemas.update(operations.SCHEMAS)
+    schemas.update(inference_operation.SCHEMAS)
     schemas.update(more_schemas)
     return schema
 

@@ -7,15 +7,10 @@ answered with a documented 4xx.
 
 from typing import Any
 
-from service.inference_protocol import INPUT, MAX_TIMEOUT_US, OUTPUTS
 from service.negotiation import ANSWER_TYPES, CONTAINERS, READABLE_TYPES
 from service.request import MAX_TIMEOUT_MS
-from service.schemas import refusals
+from service.schemas import BINARY, header_parameter, refusals, with_text_keys
 from service.tile_stream.request import STREAM_TYPES
-
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_JSON = "application/json"
-_RAW = "application/octet-stream"
 
 _DESCRIPTION = """\
 Send one grey SEM image, get it enlarged by the model's scale (240x240 becomes 960x960 with the
@@ -41,23 +36,7 @@ default, `X-Request-Timeout-Ms` counts for each image from when it has been read
 carries any of these types in its one field `file`.
 """
 
-_INFER_DESCRIPTION = """\
-Input `lr` UINT8 [N, 1, H, W] with the model's tile for H and W; outputs `sr` UINT8 and `flags`
-FP32. Tensors travel as JSON, or by the binary tensor extension as bytes behind it.
-"""
-
 _PIXEL_SIZE = r"[0-9]{1,15}(\.[0-9]{0,15})?([eE][-+]?[0-9]{1,3})?"
-
-
-def _header(name: str, description: str, example: object, **schema: object) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": "header",
-        "required": False,
-        "description": description,
-        "schema": {"type": "string", **schema},
-        "example": example,
-    }
 
 
 MODEL_PARAMETER: dict[str, Any] = {
@@ -70,41 +49,41 @@ MODEL_PARAMETER: dict[str, Any] = {
 
 _PARAMETERS = [
     MODEL_PARAMETER,
-    _header(
+    header_parameter(
         "X-Tile-Shape",
         "Height and width of a raw body in pixels; required for it, and refused where it "
         "contradicts the file of another type.",
         "240,240",
         pattern=r"^[0-9]{1,9}\s*,\s*[0-9]{1,9}$",
     ),
-    _header(
+    header_parameter(
         "X-Tile-Dtype",
         "Data type of a raw body: uint8 (default) or uint16, little endian.",
         "uint8",
         enum=["uint8", "uint16"],
     ),
-    _header(
+    header_parameter(
         "X-Window",
         "Grey range lo,hi of 16-bit input that maps to 0..255, with 0 ≤ lo < hi ≤ 65535; default: "
         "the bundle's or 0,65535.",
         "0,65535",
         pattern=r"^[0-9]{1,5}\s*,\s*[0-9]{1,5}$",
     ),
-    _header(
+    header_parameter(
         "X-Answer-Dtype",
         "Data type of the answer: uint8 (default), or uint16: the 8-bit result scaled back to the "
         "window; it carries 8 bits.",
         "uint8",
         enum=["uint8", "uint16"],
     ),
-    _header(
+    header_parameter(
         "X-Pixel-Size-Nm",
         "Pixel size of the image sent, in nm (one number, or x,y), 0.001 to 1e9; wins over the "
         "file's own.",
         "4",
         pattern=rf"^{_PIXEL_SIZE}(\s*,\s*{_PIXEL_SIZE})?$",
     ),
-    _header(
+    header_parameter(
         "X-Request-Timeout-Ms",
         "Milliseconds after which the answer is useless; a tile still queued then gets 504.",
         500,
@@ -112,14 +91,16 @@ _PARAMETERS = [
         exclusiveMinimum=0,
         maximum=MAX_TIMEOUT_MS,
     ),
-    _header(
+    header_parameter(
         "X-Priority",
         "Class of the request: online (default), or nightly: runs when no online tile waits, and "
         "fills up batches.",
         "nightly",
         enum=["online", "nightly"],
     ),
-    _header("X-Request-ID", "Id that is echoed in the answer and in the log.", "lot42-wafer3-0017"),
+    header_parameter(
+        "X-Request-ID", "Id that is echoed in the answer and in the log.", "lot42-wafer3-0017"
+    ),
 ]
 
 _ANSWER_HEADERS = {
@@ -162,7 +143,7 @@ def superresolve() -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                **dict.fromkeys(READABLE_TYPES, _BINARY),
+                **dict.fromkeys(READABLE_TYPES, BINARY),
                 "multipart/form-data": _form(READABLE_TYPES),
             },
         },
@@ -173,9 +154,9 @@ def superresolve() -> dict[str, Any]:
                     name: {"description": text, "schema": {"type": "string"}}
                     for name, text in _ANSWER_HEADERS.items()
                 },
-                "content": dict.fromkeys(ANSWER_TYPES, _BINARY),
+                "content": dict.fromkeys(ANSWER_TYPES, BINARY),
             },
-            **_by_text(_REFUSALS),
+            **with_text_keys(_REFUSALS),
         },
     }
 
@@ -191,156 +172,15 @@ def superresolve_batch() -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                **dict.fromkeys(STREAM_TYPES, _BINARY),
+                **dict.fromkeys(STREAM_TYPES, BINARY),
                 "multipart/form-data": _form(STREAM_TYPES),
             },
         },
         "responses": {
             "200": {
                 "description": "The enlarged images, and a problem for each that has none.",
-                "content": dict.fromkeys(CONTAINERS, _BINARY),
+                "content": dict.fromkeys(CONTAINERS, BINARY),
             },
-            **_by_text(refusals(400, 404, 406, 408, 413, 415, 422, 503)),
+            **with_text_keys(refusals(400, 404, 406, 408, 413, 415, 422, 503)),
         },
     }
-
-
-def infer(*, with_version: bool) -> dict[str, Any]:
-    """Return the operation `POST /v2/models/{name}[/versions/{version}]/infer`."""
-    names = ("name", "version") if with_version else ("name",)
-    content = {
-        _RAW: _BINARY,
-        _JSON: {"schema": {"$ref": "#/components/schemas/InferRequest"}},
-    }
-    answer = {**content, _JSON: {"schema": {"$ref": "#/components/schemas/InferResponse"}}}
-    return {
-        "tags": ["open inference protocol"],
-        "summary": "Super-resolve tiles of the model's size",
-        "description": _INFER_DESCRIPTION,
-        "operationId": "infer_version" if with_version else "infer",
-        "parameters": [
-            *(
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-                for name in names
-            ),
-            _header(
-                "Inference-Header-Content-Length",
-                "Bytes of JSON before the tensors' bytes; 0: the body is one raw tile; without it "
-                "the whole body is JSON.",
-                0,
-                type="integer",
-                minimum=0,
-            ),
-        ],
-        "requestBody": {"required": True, "content": content},
-        "responses": {
-            "200": {
-                "description": "The outputs, as JSON or as JSON followed by bytes.",
-                "content": answer,
-            },
-            **_by_text(refusals(400, 404, 408, 413, 415, 422, 500, 503, 504)),
-        },
-    }
-
-
-def _by_text(responses: dict[int | str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {str(status): response for status, response in responses.items()}
-
-
-def _tensor(name: dict[str, Any], datatype: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["name", "datatype", "shape"],
-        "properties": {
-            "name": name,
-            "datatype": datatype,
-            "shape": {"type": "array", "items": {"type": "integer"}},
-            "data": {"type": "array", "description": "Values, flat or nested as the shape."},
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    "binary_data_size": {
-                        "type": "integer",
-                        "minimum": 0,
-                        "description": "Bytes of this tensor behind the JSON; in place of data.",
-                    }
-                },
-            },
-        },
-    }
-
-
-def _infer_request() -> dict[str, Any]:
-    tensor = _tensor({"const": INPUT}, {"const": "UINT8"})
-    tensor["properties"]["shape"] = {
-        "type": "array",
-        "description": "[N, 1, H, W], with the model's tile for H and W.",
-        "items": {"type": "integer", "minimum": 1},
-        "minItems": 4,
-        "maxItems": 4,
-    }
-    return {
-        "type": "object",
-        "description": "Request of the Open Inference Protocol v2.",
-        "required": ["inputs"],
-        "properties": {
-            "id": {"type": ["string", "null"], "description": "Id that comes back."},
-            "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": tensor},
-            "outputs": {
-                "type": "array",
-                "description": "Outputs wanted, each once; without it all of them.",
-                "maxItems": len(OUTPUTS),
-                "items": {
-                    "type": "object",
-                    "required": ["name"],
-                    "properties": {
-                        "name": {"enum": list(OUTPUTS)},
-                        "parameters": {
-                            "type": "object",
-                            "properties": {"binary_data": {"type": "boolean"}},
-                        },
-                    },
-                },
-            },
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    "priority": {
-                        "type": "integer",
-                        "minimum": 0,
-                        "description": "Class: 0 and 1 are online, from 2 on nightly.",
-                    },
-                    "timeout": {
-                        "type": ["integer", "null"],
-                        "minimum": 0,
-                        "maximum": MAX_TIMEOUT_US,
-                        "description": "Microseconds after which the answer is useless; 0: none.",
-                    },
-                    "binary_data_output": {"type": "boolean"},
-                },
-            },
-        },
-    }
-
-
-def _infer_response() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "description": "Answer of the Open Inference Protocol v2.",
-        "required": ["model_name", "model_version", "outputs"],
-        "properties": {
-            "model_name": {"type": "string"},
-            "model_version": {"type": "string"},
-            "id": {"type": "string"},
-            "outputs": {
-                "type": "array",
-                "items": _tensor({"enum": list(OUTPUTS)}, {"enum": ["UINT8", "FP32"]}),
-            },
-        },
-    }
-
-
-SCHEMAS: dict[str, dict[str, Any]] = {
-    "InferRequest": _infer_request(),
-    "InferResponse": _infer_response(),
-}

@@ -7,6 +7,8 @@ from pydantic import BaseModel
 from export.bundle import GeneratorInfo, ParityFigures
 from service.serving import Serving
 
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+
 PROBLEM: dict[str, Any] = {
     "type": "object",
     "description": "RFC 9457 problem; the same shape for every error.",
@@ -65,6 +67,25 @@ def refusals(*statuses: int, **meanings: str) -> dict[int | str, dict[str, Any]]
         status: {"description": text, "content": {"application/problem+json": {"schema": schema}}}
         for status, text in sorted(texts.items())
     }
+
+
+def header_parameter(
+    name: str, description: str, example: object, **schema: object
+) -> dict[str, Any]:
+    """Describe an optional header of a request; further arguments are of its schema."""
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string", **schema},
+        "example": example,
+    }
+
+
+def with_text_keys(responses: dict[int | str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return responses with their statuses as OpenAPI writes them, as text."""
+    return {str(status): response for status, response in responses.items()}
 
 
 def json_body(kind: type[BaseModel]) -> dict[str, Any]:

@@ -78,4 +78,5 @@ def test_schemathesis_finds_nothing(tmp_path: Path, has_keys: bool) -> None:
     with running_server(settings) as server:
         report = schemathesis(server, tmp_path, *options)
     assert "exit code 0" == report.splitlines()[0], report
-    assert re.search(r"[1-9][0-9]{3,} generated, [0-9]+ passed\n", report), report
+    # That many at least, so that a run which asked nothing does not count.
+    assert re.search(r"([0-9]{4,}) generated, \1 passed", report), report

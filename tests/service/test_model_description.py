@@ -75,6 +75,19 @@ def test_statistics_have_every_part_that_perf_analyzer_reads(
     assert [] == [part for part in parts.values() if part["ns"] < 0]
 
 
+def test_the_version_of_statistics_is_a_number_that_names_the_version(
+    serve: Callable[..., ServedApp],
+) -> None:
+    """Triton's own clients read versions as 64-bit numbers; the address takes both forms."""
+    get = serve().client.get
+    version = get("/model").json()["version"]
+    [stats] = get("/v2/models/identity/stats").json()["model_stats"]
+    assert str(int(version, 16)) == stats["version"]
+    assert int(stats["version"]) < 2**63
+    metadata = get(f"/v2/models/identity/versions/{stats['version']}").json()
+    assert [version] == metadata["versions"]
+
+
 def test_a_tensor_that_is_sent_twice_is_refused(serve: Callable[..., ServedApp]) -> None:
     """As data and as bytes: either could be meant."""
     app = serve()
