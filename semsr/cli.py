@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
+        # The service checks its own settings, and logs what is wrong with them.
+        if options.command != "serve":
+            _check_variables()
         return run(options)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -70,8 +73,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("SEMSR_TRACEBACK"):
             raise
+        if problems := _setting_problems(error):
+            sys.stderr.write("".join(f"semsr: {problem}\n" for problem in problems))
+            return EXIT_USAGE
         sys.stderr.write(f"semsr {options.command}: {_message(error)}\n")
         return EXIT_USAGE if isinstance(error, ImportError) else EXIT_FAILED
+
+
+def _check_variables() -> None:
+    """Refuse `SEMSR_…` variables that nobody reads: a mistyped one must not be ignored in silence.
+
+    Raises:
+        UsageError: There is one; the message names the nearest known one.
+    """
+    if not any(name.upper().startswith("SEMSR_") for name in os.environ):
+        return
+    from service.setting_problems import unknown_settings
+
+    if unknown := unknown_settings(os.environ):
+        raise UsageError("; ".join(unknown))
+
+
+def _setting_problems(error: Exception) -> list[str]:
+    """Describe settings that are out of bounds, if that is what an error is about."""
+    from pydantic import ValidationError
+
+    if not (isinstance(error, ValidationError) and error.title == "Settings"):
+        return []
+    from service.setting_problems import value_problems
+
+    return value_problems(error)
 
 
 def _message(error: Exception) -> str:

@@ -1,5 +1,8 @@
 """Errors as people read them: what, which value, what was expected; no class name, no errno."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from service.installation import install_hint
@@ -34,6 +37,16 @@ def error_text(error: BaseException, *, about: Path | None = None) -> str:
             return f"{' -> '.join(names)}: {error.strerror}"
         return error.strerror
     return str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def last_words() -> Iterator[None]:
+    """End a child process that fails with its error's message as the last line of stderr."""
+    try:
+        yield
+    except Exception as error:
+        sys.stderr.write(f"{' '.join(error_text(error).splitlines())}\n")
+        sys.exit(1)
 
 
 def missing_package(error: ImportError) -> str:

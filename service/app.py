@@ -28,6 +28,8 @@ from service.superresolve_batch import BATCH_PATH, SuperResolveBatch
 from service.tracing import Tracing, make_tracing
 
 HOT_PATH = "/superresolve"
+# Load balancers ask some of them by HEAD; the server leaves the body out.
+_PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 _OTHER_METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -82,6 +84,8 @@ class Application:
             and INFER_PATH.fullmatch(scope["path"])
         ):
             await self._inference(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"] in _PROBES:
+            await self.api({**scope, "method": "GET"}, receive, send)
         else:
             await self.api(scope, receive, send)
 

@@ -4,8 +4,8 @@ import asyncio
 
 from starlette.types import Receive, Scope
 
+from service.connection import CONNECTION, Connection
 from service.errors import BadRequest, ImageTooLarge, RequestTimeout
-from service.http_protocol import CONNECTION, Connection
 from service.settings import Settings
 from service.upscaler import Admission
 
@@ -56,7 +56,7 @@ async def read_body(
 class CancelledOnDisconnect:
     """An async context manager: cancels its block when the client goes, and raises `ClientGone`.
 
-    The connection itself says so, where the server is `service.http_protocol`: a task that waits in
+    The connection itself says so, where the server is `service.server`: a task that waits in
     `receive` leaves its cancelled frames to the garbage collector, with each tile
     (`docs/adr/0004-raw-bodies-plain-asgi.md`). Other servers' `receive` is asked.
     """

@@ -23,6 +23,7 @@ below the routes knows HTTP beyond the status that a class carries.
     ├── UnsuitableScan        422 unsuitable-scan          a scan that is asked for cannot be run
     ├── OverQuota             429 over-quota               this client sends more than it may
     ├── EngineFailed          500 engine-failed            details are logged, never returned
+    ├── UnsupportedTransferCoding  501 unsupported-transfer-coding  the body is not sent as it is
     ├── QueueFull             503 queue-full               saturated: try again later
     ├── NotReady              503 not-ready                starting or draining
     └── DeadlineExceeded      504 deadline-exceeded        the client's deadline passed in the queue
@@ -200,6 +201,14 @@ class EngineFailed(ServiceError):
     status = 500
     code = "engine-failed"
     title = "The engine failed"
+
+
+class UnsupportedTransferCoding(ServiceError):
+    """The body is sent in a transfer coding other than chunked."""
+
+    status = 501
+    code = "unsupported-transfer-coding"
+    title = "Unsupported transfer coding"
 
 
 class QueueFull(ServiceError):

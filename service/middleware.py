@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access import Access
 from service.errors import NotReady
+from service.http_protocol import REFUSAL
 from service.logs import LineBudget
 from service.metrics import Metrics
 from service.problems import Problem, problem_from, rejection_reason
@@ -155,10 +156,9 @@ class RequestMiddleware:
             is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
-            if scope["path"].startswith(_ADMIN):
-                facts["client"] = self._access.check_admin(_who(scope)[0])
-            elif not self._access.is_open and not _is_open(scope["path"]):
-                facts["client"] = self._access.check(*_who(scope))
+            client = self._admit(scope)
+            if client is not None:
+                facts["client"] = client
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
             # The server's time to stop has run out, and with it this request's.
@@ -197,6 +197,21 @@ class RequestMiddleware:
                 trace.end(scope["state"].get("stages"), status=code, facts=named)
                 facts["trace_id"] = trace.trace_id
             self._finish(scope, code, time.perf_counter() - started_s, facts)
+
+    def _admit(self, scope: Scope) -> str | None:
+        """Let a request go on; returns its client where clients are told apart.
+
+        Raises:
+            service.errors.ServiceError: It may not, or its HTTP is ambiguous.
+        """
+        refusal = scope.get("extensions", {}).get(REFUSAL)
+        if refusal is not None:
+            raise refusal
+        if scope["path"].startswith(_ADMIN):
+            return self._access.check_admin(_who(scope)[0])
+        if not self._access.is_open and not _is_open(scope["path"]):
+            return self._access.check(*_who(scope))
+        return None
 
     def _record(
         self, route: str, code: int, priority: str, model: str | None

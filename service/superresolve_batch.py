@@ -9,8 +9,8 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from service.body import ClientGone
+from service.connection import CONNECTION, Connection
 from service.errors import NotReady
-from service.http_protocol import CONNECTION, Connection
 from service.lifecycle import Lifecycle
 from service.request import asked_model
 from service.tile_stream.places import StreamLimits, Window

@@ -3,11 +3,14 @@
 import argparse
 import shlex
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 
 from semsr.cli import _parser, main
-from semsr.commands.options import EXIT_USAGE
+from semsr.commands.options import ENGINES, EXIT_FAILED, EXIT_USAGE
+from service.scans.errors import ScanError
+from service.settings import Settings
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -20,13 +23,10 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
 
 
 ALL = list(parsers(_parser()))
-# Other branches own their files.
-PENDING = {f"semsr {name}" for name in ("serve", "scan")}
 COMMANDS = [
     parser
     for parser in ALL
     if not any(isinstance(a, argparse._SubParsersAction) for a in parser._actions)
-    and parser.prog not in PENDING
 ]
 
 
@@ -100,6 +100,7 @@ def test_help_of_subcommands_is_their_own() -> None:
         (["bundle", "build-plan", "x"], "did you mean build-plans?"),
         (["upscale", "a.png", "--out", "x", "--windw=0,1"], "did you mean --window?"),
         (["scan", "a", "b", "--format", "tif"], "did you mean tiff?"),
+        (["upscale", "a.png", "--out", "x", "--engine", "onxx"], "did you mean onnx?"),
     ],
 )
 def test_a_misspelled_word_is_answered_with_the_nearest(
@@ -111,3 +112,78 @@ def test_a_misspelled_word_is_answered_with_the_nearest(
 
     assert EXIT_USAGE == ended.value.code
     assert words in capsys.readouterr().err
+
+
+def test_the_choices_of_engines_are_those_of_the_setting() -> None:
+    """`--engine` takes what SEMSR_ENGINE takes."""
+    assert get_args(Settings.model_fields["engine"].annotation) == ENGINES
+
+
+@pytest.mark.parametrize("command", ["upscale a.png --out x", "demo", "bench", "scan a b"])
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("SEMSR_ENGNE", "onnx", "SEMSR_ENGNE: unknown setting; did you mean SEMSR_ENGINE?"),
+        ("SEMSR_MAX_PIXELS", "0", "SEMSR_MAX_PIXELS: "),
+    ],
+)
+def test_wrong_settings_are_named_before_anything_is_loaded(
+    command: str,
+    variable: str,
+    value: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each command answers as `serve` does: one line, exit code 2, no word of pydantic's class."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("something was started")
+
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr("subprocess.Popen.__init__", refuse)
+
+    assert EXIT_USAGE == main(command.split())
+    error = capsys.readouterr().err
+    assert error.startswith(f"semsr: {words}")
+    assert 1 == len(error.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "code"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "a/b"),
+            "a/b: No such file",
+            EXIT_FAILED,
+        ),
+        (ScanError("the sink is full"), "semsr api-key: the sink is full\n", EXIT_FAILED),
+        (ValueError("no batch fits"), "semsr api-key: no batch fits\n", EXIT_FAILED),
+        (KeyError("x"), "unexpected KeyError: 'x'; please report it", EXIT_FAILED),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            "this needs the package torch, which is not installed; the development environment has "
+            "it: make install-dev",
+            EXIT_USAGE,
+        ),
+    ],
+)
+def test_errors_are_messages_for_people(
+    error: Exception,
+    text: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No class name before a message that was written for people, no errno, a path once."""
+
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("semsr.commands.api_key._run", fail)
+
+    assert code == main(["api-key", "x"])
+    shown = capsys.readouterr().err
+    assert text in shown
+    assert "Errno" not in shown
+    assert "Error: " not in shown.replace("unexpected KeyError: ", "")

@@ -40,7 +40,7 @@ from service.engines.identity_engine import IdentityEngine
 from service.scans.errors import MissingExtraError, ScanError
 from service.scans.group_work import GroupWork, Loaded
 from service.scans.local_store import LocalStore
-from service.scans.preparation import ScanRequest
+from service.scans.options import ScanRequest
 from service.scans.rows import Outcome, PendingTile
 from service.scans.sources import FolderSource, TileRef
 from tests.scans import SCALE, TINY_BUNDLE, enlarged, scan, settings, write_lot

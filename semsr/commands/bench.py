@@ -1,9 +1,10 @@
 """`semsr bench`: the service beside its limits, the engines alone, the scheduler, or a scan."""
 
 import argparse
+import importlib.util
 from pathlib import Path
 
-from semsr.commands.options import Commands, UsageError, add_command, group_of, print_rows
+from semsr.commands.options import ENGINES, Commands, UsageError, add_command, group_of, print_rows
 
 _SERVICE = "the service beside its engine alone and beside nginx"
 _ENGINE = "bundle x precision x engine x batch, beside the machine's own peak"
@@ -70,8 +71,8 @@ def _add_engine(what: Commands) -> None:
         "--engine",
         nargs="+",
         default=[],
-        metavar="NAME",
-        help="onnx, openvino, tensorrt, torch or identity (default: every installed one)",
+        choices=ENGINES[1:],
+        help="engines to measure (default: every installed one)",
     )
     parser.add_argument(
         "--precision",
@@ -158,7 +159,7 @@ def _add_scan(what: Commands) -> None:
         examples=["semsr bench scan --tiles 2000", "semsr bench scan --lot samples --engine onnx"],
     )
     parser.add_argument("--bundle", type=Path, help="bundle to run (default: SEMSR_BUNDLE)")
-    parser.add_argument("--engine", default="identity", metavar="NAME", help="engine to run")
+    parser.add_argument("--engine", choices=ENGINES, default="identity", help="engine to run")
     parser.add_argument(
         "--lot", type=Path, help="folder of tiles (default: npy tiles of noise, see --tiles)"
     )
@@ -198,6 +199,7 @@ def _bench_service(options: argparse.Namespace) -> int:
 
 def _bench_engines(options: argparse.Namespace) -> int:
     _check_positive(options, "seconds")
+    _check_packages(options)
     from semsr.bench.engines import bench_engines, draw_engines, format_engines
     from service.settings import Settings
 
@@ -218,6 +220,7 @@ def _bench_engines(options: argparse.Namespace) -> int:
 
 def _bench_schedule(options: argparse.Namespace) -> int:
     _check_positive(options, "seconds", "slots")
+    _check_packages(options)
     costs = dict(_cost(text) for text in options.cost_ms)
     if 1 not in costs:
         raise UsageError("--cost-ms needs the cost of one tile at least, such as --cost-ms 1=180")
@@ -262,6 +265,20 @@ def _check_positive(options: argparse.Namespace, *names: str) -> None:
         value = getattr(options, name)
         if value <= 0:
             raise UsageError(f"--{name} is {value:g}; expected more than 0")
+
+
+def _check_packages(options: argparse.Namespace) -> None:
+    """Find out before the measurement, not after it, that a picture or the peak cannot be had."""
+    from service.installation import install_hint
+
+    needs = {"--plot": "matplotlib"} if options.plot is not None else {}
+    if not getattr(options, "no_peak", True):
+        needs["the machine's peak (left out by --no-peak)"] = "torch"
+    if getattr(options, "beside_paper", False):
+        needs["--beside-paper"] = "torch"
+    for what, package in needs.items():
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(f"{what} needs the package {package}; {install_hint('train')}")
 
 
 def _cost(text: str) -> tuple[int, float]:

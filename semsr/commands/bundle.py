@@ -134,6 +134,7 @@ def build_all_plans(
         cache: Folder of plans; None takes `SEMSR_PLAN_CACHE`.
         capability: Such as 8.9; None asks the GPU.
     """
+    from semsr.progress import progress
     from service.engines.tensorrt_plans import build_plans
     from service.settings import Settings
 
@@ -143,10 +144,13 @@ def build_all_plans(
         raise UsageError("no folder for plans: give --plans DIR or set SEMSR_PLAN_CACHE")
     number = compute_capability(capability, settings.device)
     wanted = precisions or [name for name in PRECISIONS if name in bundle.manifest.graphs]
-    rows = [
-        {"precision": precision, "plan": str(path), "mib": round(path.stat().st_size / 2**20, 1)}
-        for precision in wanted
-        for path in build_plans(bundle, precision, cache, compute_capability=number)
-    ]
+    rows: list[dict[str, Any]] = []
+    with progress("build-plans", len(wanted), unit="precision") as steps:
+        for precision in wanted:
+            steps.say(precision)
+            for path in build_plans(bundle, precision, cache, compute_capability=number):
+                mib = round(path.stat().st_size / 2**20, 1)
+                rows.append({"precision": precision, "plan": str(path), "mib": mib})
+            steps.update()
     sys.stderr.write(f"plans: {cache}\n")
     return rows

@@ -24,6 +24,10 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from service.settings import Settings
+
+    # What is wrong with the settings is said at once, not by the service that the demo starts.
+    Settings(**({} if options.bundle is None else {"bundle": options.bundle}))
     from semsr.demo import format_rows, run_demo
 
     rows = run_demo(options.tiles, options.out, bundle=options.bundle)

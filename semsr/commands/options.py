@@ -17,6 +17,10 @@ else:
     # The class takes no parameters when the program runs.
     Commands = object
 
+# Here and not from the settings, whose import takes longer than `--help` may; a test compares them.
+ENGINES = ("auto", "onnx", "openvino", "tensorrt", "torch", "identity")
+"""Values of `--engine`."""
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130

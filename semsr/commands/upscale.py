@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from semsr.commands.options import (
+    ENGINES,
     EXIT_FAILED,
     Commands,
     UsageError,
@@ -57,9 +58,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--bundle", type=Path, help="bundle to run (default: SEMSR_BUNDLE)")
     parser.add_argument(
-        "--engine",
-        metavar="NAME",
-        help="auto, onnx, openvino, tensorrt, torch or identity (default: SEMSR_ENGINE)",
+        "--engine", choices=ENGINES, help="engine to run it with (default: SEMSR_ENGINE)"
     )
     parser.add_argument("--json", action="store_true", help="print a row for each image as JSON")
     parser.set_defaults(run=_run)

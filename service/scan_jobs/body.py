@@ -8,9 +8,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from service.errors import BadRequest, OutsideRoots, UnsuitableScan
 from service.metadata import parse_pixel_size
 from service.scan_jobs.roots import Roots
+from service.scans.checks import check_apart
 from service.scans.errors import OutsideRootsError, ScanError
 from service.scans.manifest import check_form
-from service.scans.preparation import ScanRequest, check_apart
+from service.scans.options import ScanRequest, default_form
 from service.scans.sinks import FORMATS
 from service.window import parse_window
 
@@ -35,7 +36,10 @@ class ScanOptionsBody(BaseModel):
     pixel_size_nm: str | None = Field(
         default=None, max_length=60, description="Where the source does not say it: x or x,y."
     )
-    manifest: Literal["parquet", "csv"] = "parquet"
+    manifest: Literal["parquet", "csv"] = Field(
+        default_factory=default_form,
+        description="Form of the manifest; default: parquet where pyarrow is installed, else csv.",
+    )
     patience_s: Annotated[float, Field(ge=0, le=3600)] = Field(
         default=60.0, description="How long an object store that does not answer is asked again."
     )

@@ -9,8 +9,9 @@ from service.negotiation import choose_answer, choose_container, parse_media_typ
 from service.request import TileRequest, parse_request
 from service.scheduling.scheduler import Priority
 from service.tile_stream.archives import TAR
-from service.tile_stream.spooled_entries import TIFF, ZIP
+from service.tile_stream.spooled_entries import TIFF
 from service.tile_stream.stacks import NPY, RAW
+from service.tile_stream.zip_entries import ZIP
 
 STREAMED_TYPES = (RAW, NPY, TAR)
 SPOOLED_TYPES = (TIFF, ZIP)

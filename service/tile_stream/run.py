@@ -35,10 +35,11 @@ from service.tile_stream.archives import (
 from service.tile_stream.entries import Entry
 from service.tile_stream.places import Hold, Window
 from service.tile_stream.request import StreamRequest
-from service.tile_stream.spooled_entries import TIFF, read_tiff, read_zip, spooled
+from service.tile_stream.spooled_entries import TIFF, read_tiff, spooled
 from service.tile_stream.stacks import NPY, RAW, read_npy, read_raw
 from service.tile_stream.tar_entries import read_tar
 from service.tile_stream.upload import Receive, TruncatedUpload, Upload
+from service.tile_stream.zip_entries import read_zip
 from service.upscaler import CHEAP_TYPES, Upscaler
 
 log = structlog.get_logger()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -76,6 +77,32 @@ def hold(app: ServedApp) -> None:
     app.engine.gate.clear()
     while app.engine.started.acquire(blocking=False):
         pass
+
+
+# --- without the extra `scan` ---
+
+
+def test_without_pyarrow_a_scan_writes_its_manifest_as_csv(scans, app, root, monkeypatch):
+    """The body of the docs works after `make install`; what was chosen stands in the options."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    body = {"source": str(root / "lot"), "sink": str(root / "out"), "name": "lot 7"}
+
+    answer = app.client.post("/scans", json=body)
+
+    assert (201, "csv") == (answer.status_code, answer.json()["options"]["manifest"])
+    info = scans.wait(answer.json()["id"])
+    assert ("done", f"{root / 'out'}/manifest.csv") == (info["state"], info["result"]["manifest"])
+
+
+def test_parquet_without_pyarrow_is_refused_in_the_words_of_http(scans, root, monkeypatch):
+    """A client of HTTP has no options of a command line."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    answer = scans.post(root / "lot", root / "out", options={"manifest": "parquet"})
+
+    assert 422 == answer.status_code
+    assert "a manifest in Parquet (one in CSV needs nothing)" in answer.json()["detail"]
+    assert "--" not in answer.json()["detail"]
 
 
 # --- a scan's way ---

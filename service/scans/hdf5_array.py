@@ -1,0 +1,150 @@
+"""A dataset of an HDF5 file as an array of tiles."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.scans.array_source import TileArray
+from service.scans.errors import ScanError
+from service.scans.extras import load_extra
+from service.scans.local_copy import local_copy
+from service.scans.stores import Store
+from service.scans.tile_arrays import (
+    LabelledArray,
+    Members,
+    missing_chunks,
+    reason_of,
+    refuse_unstored,
+)
+
+
+def open_hdf5(store: Store, name: str, inner: str, *, spool: Path) -> TileArray:
+    """Open a dataset of an HDF5 file; on an object store, of a copy of it.
+
+    Args:
+        store: Where it lies.
+        name: Its name there.
+        inner: The dataset's path, or empty for the only one that holds tiles.
+        spool: Folder for the copy.
+
+    Raises:
+        ScanError: There is no such dataset, or it holds no tiles.
+    """
+    h5py = load_extra("h5py", purpose=f"the HDF5 file {name}")
+    path = local_copy(store, name, spool)
+    entry = store.find(name)
+    where = f"{store.url}/{name}"
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ScanError(f"{where} cannot be opened as HDF5: {error}") from error
+    try:
+        members = _members(h5py, file, is_confined=store.is_confined)
+        chosen = members.choose(inner, where)
+        dataset = members.arrays[chosen]
+        beside = members.beside(chosen)
+        missing, stored = _missing(dataset)
+        array = LabelledArray(
+            name,
+            dataset,
+            beside,
+            stamp="" if entry is None else entry.stamp,
+            missing=missing,
+            file=file,
+        )
+        refuse_unstored(missing, stored, f"{where}::{chosen}")
+    except Exception:
+        file.close()
+        raise
+    return array
+
+
+def _members(h5py: Any, file: Any, *, is_confined: bool) -> Members:
+    """Find the datasets, each group once; links are noted and not followed."""
+    members = Members()
+    waiting: list[tuple[str, Any]] = [("", file)]
+    seen: set[Any] = set()
+    while waiting:
+        folder, group = waiting.pop()
+        for path, item, reason in _children(h5py, folder, group):
+            if reason is not None:
+                members.unusable[path] = reason
+                continue
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                continue  # one more hard link
+            seen.add(address)
+            if isinstance(item, h5py.Group):
+                waiting.append((path, item))
+            elif isinstance(item, h5py.Dataset):
+                reason = _why_unusable(h5py, item, is_confined=is_confined)
+                if reason is None:
+                    members.arrays[path] = item
+                else:
+                    members.unusable[path] = reason
+    return members
+
+
+def _children(h5py: Any, folder: str, group: Any) -> Iterator[tuple[str, Any, str | None]]:
+    """Yield path, object and None of what a group holds, or path, None and what is wrong."""
+    try:
+        names = list(group)
+    except Exception as error:  # h5py raises many kinds for a damaged group
+        yield folder, None, f"its group cannot be listed: {reason_of(error)}"
+        return
+    for name in names:
+        path = f"{folder}/{name}" if folder else name
+        try:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.HardLink):
+                yield path, group[name], None
+            else:
+                kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
+                yield path, None, f"it is {kind} link to {link.path}, which is not followed"
+        except Exception as error:  # KeyError, TypeError, OSError, RuntimeError
+            yield path, None, reason_of(error)
+
+
+def _why_unusable(h5py: Any, dataset: Any, *, is_confined: bool) -> str | None:
+    """Return why a dataset is neither tiles nor facts of tiles, or None where it may be."""
+    try:
+        if dataset.shape is None:
+            return "it has no dataspace (an empty dataset)"
+        if is_confined and (dataset.is_virtual or dataset.external):
+            # Their pixels lie in other files, named by this one.
+            return (
+                "it lies in other files (virtual or external), which a confined scan does not "
+                "follow; copy it into one file"
+            )
+        np.dtype(dataset.dtype)
+        plan = dataset.id.get_create_plist()
+        for index in range(plan.get_nfilters()):
+            code, _, _, label = plan.get_filter(index)
+            if not h5py.h5z.filter_avail(code):
+                return f"its filter {code} ({label.decode('utf-8', 'replace')}) is not installed"
+    except Exception as error:  # what h5py raises for types that it does not know
+        return reason_of(error)
+    return None
+
+
+def _missing(dataset: Any) -> tuple[npt.NDArray[np.int64] | None, int]:
+    """Return how many chunks of each tile are not stored, and how many of all are.
+
+    None where that cannot be told: the pixels lie in other files.
+    """
+    if dataset.is_virtual or dataset.external or len(dataset.shape) < 2 or 0 in dataset.shape:
+        return None, 0
+    if dataset.chunks is None:
+        is_stored = dataset.id.get_storage_size() > 0
+        count = dataset.shape[0] if len(dataset.shape) > 2 else 1
+        return np.full(count, 0 if is_stored else 1, np.int64), int(is_stored)
+    rows: list[int] = []
+
+    def note(info: Any) -> None:
+        rows.append(info.chunk_offset[0] // dataset.chunks[0])
+
+    dataset.id.chunk_iter(note)
+    return missing_chunks(rows, dataset.shape, dataset.chunks), len(rows)
