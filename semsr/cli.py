@@ -23,6 +23,7 @@ from semsr.commands import (
     serve,
     simulate,
     train,
+    train_detector,
     upscale,
 )
 from semsr.commands.options import (
@@ -47,6 +48,7 @@ COMMANDS = (
     evaluate_trust,
     export,
     simulate,
+    train_detector,
 )
 
 

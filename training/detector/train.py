@@ -1,4 +1,4 @@
-"""Trains the detector on simulated review tiles: `python -m training.detector.train --out DIR`.
+"""Trains the detector on simulated review tiles (`semsr train-detector`).
 
     out/detector.safetensors   averaged weights, rounded to half precision, with their threshold
     out/stats.jsonl            loss by step
@@ -8,7 +8,6 @@
 The tiles' scenes are drawn from seeds that no benchmark uses; see `tiles`.
 """
 
-import argparse
 import copy
 import logging
 import math
@@ -272,45 +271,3 @@ def learning_rate(step: int, options: DetectorOptions) -> float:
 def _plain(options: DetectorOptions) -> dict[str, object]:
     """Return the options as values that the state file may hold (lists for tuples)."""
     return {**asdict(options), "channels": list(options.channels)}
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and train."""
-    parser = argparse.ArgumentParser(prog="python -m training.detector.train", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, help="simulated tiles; by default OUT/cache")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--tiles", type=int, default=DetectorOptions.tiles)
-    parser.add_argument("--steps", type=int, default=DetectorOptions.steps)
-    parser.add_argument("--batch-size", type=int, default=DetectorOptions.batch_size)
-    parser.add_argument("--crop-px", type=int, default=DetectorOptions.crop_px)
-    parser.add_argument("--learning-rate", type=float, default=DetectorOptions.learning_rate)
-    parser.add_argument("--clean-tiles", type=int, default=200, help="they set the threshold")
-    parser.add_argument("--defect-tiles", type=int, default=150, help="they measure recall")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="processes that simulate")
-    parser.add_argument("--resume", action="store_true")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train_detector(
-        given.out,
-        DetectorOptions(
-            seed=given.seed,
-            tiles=given.tiles,
-            steps=given.steps,
-            batch_size=given.batch_size,
-            crop_px=given.crop_px,
-            learning_rate=given.learning_rate,
-        ),
-        cache=given.cache or given.out / "cache",
-        clean_tiles=given.clean_tiles,
-        defect_tiles=given.defect_tiles,
-        threads=given.threads,
-        workers=given.workers,
-        resume=given.resume,
-    )
-
-
-if __name__ == "__main__":
-    main()
