@@ -215,7 +215,7 @@ def test_a_missing_gpu_is_reported_before_anything_is_read(
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [
-        (["generator.hyper_parameters.chanels=8"], UnknownGeneratorError, "chanels"),
+        (["generator.hyper_parameters.fins=8"], UnknownGeneratorError, "fins"),
         (
             ["method.name=f_lsesim", 'data.lr=["lr"]', "degradation=estimate"],
             FeatureWeightsError,

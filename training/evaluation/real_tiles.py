@@ -14,6 +14,7 @@ from training.evaluation.benchmark import Picture
 from training.evaluation.consistency import lr_consistency
 from training.evaluation.methods import Method
 from training.evaluation.real_folders import RealPair, RealSets
+from training.progress import tracked
 from training.quality import Grey, local_correlation, noise_sigma, psnr, ssim
 
 STRUCTURE_DEVIATION_GREY = 5.0
@@ -93,7 +94,7 @@ def measure_real(sets: RealSets, methods: Sequence[Method]) -> RealReport:
     spectra = np.array([background.radial_spectrum_db(hr) for hr in sets.background_hr])
     borders = np.array([background.border_spectrum_db(hr) for hr in sets.background_hr])
     same = ["all"] * len(spectra)
-    for method in methods:
+    for method in tracked(methods, "judging real tiles", unit="method"):
         for name, pairs in (("real_pairs", sets.pairs), ("real_defects", sets.defects)):
             if pairs and method.upscale is not None:
                 structure.append(_structure(name, method, pairs))

@@ -27,6 +27,7 @@ from training.evaluation.report import PictureEntry, Report
 from training.evaluation.seeds import seed_spreads
 from training.evaluation.summary import EvaluationSet, MethodSummary, summarise
 from training.evaluation.targets import judge_targets
+from training.progress import progress
 
 NO_FEATURES = (
     "The kernel distance was left out: no feature network (give its weights by --vgg16 or "
@@ -145,8 +146,10 @@ def evaluate(
         shape=(side_px, side_px),
         threshold=judge.detector.threshold,
     )
-    summaries = _summaries(ordered, tiles, measured[0], measured[1], reference)
-    pictures = illustrate(ordered, tiles, summaries, reference, measured[0], out=options.out)
+    with progress("summing up"):
+        summaries = _summaries(ordered, tiles, measured[0], measured[1], reference)
+    with progress("drawing pictures"):
+        pictures = illustrate(ordered, tiles, summaries, reference, measured[0], out=options.out)
     return Report(
         benchmark=_described(benchmark, options, defect, clean),
         detector={"threshold": judge.detector.threshold, **(detector_description or {})},
@@ -203,7 +206,9 @@ def _own(
         notes.append(NO_FEATURES)
     if all(row.residual is None for row in report.tiles):
         notes.append(NO_FLAGS)
-    return report, illustrate_own(own, usable, out=options.out, scale=_scale(methods)), notes
+    with progress("drawing pictures of own tiles"):
+        pictures = illustrate_own(own, usable, out=options.out, scale=_scale(methods))
+    return report, pictures, notes
 
 
 def _own_rows(methods: Sequence[Method], own: OwnTiles | None) -> list[Method]:
@@ -236,7 +241,9 @@ def _real(
         builtin_methods(scale=SCALE, table=_real_table(sets), with_truth=False),
     )
     usable = [method for method in ordered if method.upscale is not None]
-    return measure_real(sets, usable), illustrate_real(sets, usable, out=options.out)
+    report = measure_real(sets, usable)
+    with progress("drawing pictures of real tiles"):
+        return report, illustrate_real(sets, usable, out=options.out)
 
 
 def _real_table(sets: RealSets) -> Callable[[], Any] | None:
