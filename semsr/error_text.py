@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.installation import install_hint
-
 # What only the extras train and export bring; everything else that a command imports serves.
 _DEVELOPMENT = {
     "jinja2",
@@ -51,6 +49,8 @@ def last_words() -> Iterator[None]:
 
 def missing_package(error: ImportError) -> str:
     """Say which package is missing and how to install it."""
+    from service.installation import install_hint
+
     package = (error.name or "").partition(".")[0]
     if package in _DEVELOPMENT:
         return f"this needs the package {package}, which is not installed; {install_hint('train')}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from service.scans.part_file import write_whole
+from semsr.whole_file import write_whole_text
 from service.settings import Settings
 
 TARGET = Path("docs/configuration.md")
@@ -69,5 +69,5 @@ def _inner_metadata(field: FieldInfo) -> list[object]:
 
 
 if __name__ == "__main__":
-    write_whole(TARGET, configuration_page().encode())
+    write_whole_text(TARGET, configuration_page())
     sys.stdout.write(f"{TARGET}\n")

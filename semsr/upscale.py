@@ -13,13 +13,13 @@ import numpy.typing as npt
 from export.bundle import Manifest, load_bundle
 from semsr.error_text import error_text
 from semsr.progress import progress
+from semsr.whole_file import write_whole
 from service import codec, tiling
 from service.engines import Engine, load_engine
 from service.errors import ImageTooLarge, ServiceError
 from service.loading import resolve_engine
 from service.negotiation import TYPES_BY_SUFFIX, choose_answer
 from service.quality import of_tiles
-from service.scans.part_file import write_whole
 from service.settings import Settings
 from service.window import FULL_RANGE, Window, to_uint8
 

@@ -13,12 +13,15 @@ end_on_signals()
 import os  # noqa: E402 (as said above)
 import sys  # noqa: E402
 
+import structlog  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
 from service.exit_codes import EXIT_CONFIGURATION  # noqa: E402
 from service.logs import configure_logs  # noqa: E402
 from service.setting_problems import unknown_settings, value_problems  # noqa: E402
 from service.settings import Settings  # noqa: E402
+
+log = structlog.get_logger()
 
 
 def main() -> int:
@@ -34,6 +37,8 @@ def main() -> int:
         return EXIT_CONFIGURATION
     process = "supervisor" if settings.mode == "pool" else None
     configure_logs(settings.log_level, settings.log_format, process=process)
+    bundles = ",".join(map(str, settings.model_paths().values()))
+    log.info("starting", mode=settings.mode, engine=settings.engine, bundle=bundles)
     # What follows imports most of the service, a second or two: settings are answered before it.
     from service.startup import run
 

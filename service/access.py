@@ -77,7 +77,9 @@ def read_keys(path: Path) -> dict[str, Key]:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise KeyFileError(f"cannot read the API keys in {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise KeyFileError(f"cannot read the API keys in {path}: {error}") from error
     keys: dict[str, Key] = {}
     for number, line in enumerate(lines, start=1):

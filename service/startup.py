@@ -1,6 +1,7 @@
 """The start of the service: what the settings name is checked, then it is served."""
 
 import functools
+import os
 import ssl
 
 import structlog
@@ -28,14 +29,16 @@ class TlsError(ValueError):
     """A certificate or key that cannot be used."""
 
 
+class FolderError(ValueError):
+    """A folder that cannot be used."""
+
+
 def run(settings: Settings) -> int:
     """Serve until stopped; returns the exit code."""
-    bundles = {name or "default": str(path) for name, path in settings.model_paths().items()}
-    log.info("starting", mode=settings.mode, engine=settings.engine, bundles=bundles)
     keep_freed_memory()
     try:
         _check(settings)
-    except (KeyFileError, TlsError, TracingError, MissingExtraError) as error:
+    except (KeyFileError, TlsError, FolderError, TracingError, MissingExtraError) as error:
         log.error("cannot_serve", error=str(error))  # noqa: TRY400 (the reason says it all)
         return EXIT_CONFIGURATION
     try:
@@ -57,12 +60,16 @@ def _check(settings: Settings) -> None:
     Raises:
         KeyFileError: The file of API keys cannot be used.
         TlsError: Certificate and key cannot be used.
+        FolderError: Uploads cannot be kept where they should.
         TracingError: Traces cannot be sent.
         MissingExtraError: The database of scans needs a package.
     """
     if settings.api_keys is not None:
         read_keys(settings.api_keys)
     _check_tls(settings)
+    folder = settings.spool_dir
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise FolderError(f"SEMSR_SPOOL_DIR {folder}: expected a folder that can be written to")
     check_tracing(settings)
     if settings.scan_database is not None:
         # Whether the database answers is seen later.

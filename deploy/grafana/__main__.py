@@ -5,6 +5,7 @@ from pathlib import Path
 
 from deploy.grafana import engine, line_overview, quality, scans
 from deploy.grafana.panels import make_dashboard
+from semsr.whole_file import write_whole_text
 
 FOLDER = Path(__file__).parent / "dashboards"
 
@@ -25,4 +26,4 @@ def dashboards() -> dict[str, str]:
 
 if __name__ == "__main__":
     for name, text in dashboards().items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
+        write_whole_text(FOLDER / name, text)

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.scans.part_file import write_whole
+from semsr.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

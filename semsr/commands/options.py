@@ -192,6 +192,8 @@ def compute_capability(given: str | None, device: str) -> int:
         try:
             return Cuda("cuda" if device == "cpu" else device).compute_capability()
         except EngineError as error:
+            if isinstance(error.__cause__, ImportError):
+                raise
             raise UsageError(
                 f"{error}; --compute-capability X.Y, such as 8.9, builds with TensorRT for RTX for "
                 "a GPU of another machine"

@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
 
     end_on_signals()
     if sys.stderr.isatty():
-        sys.stderr.write("Starting the service…\n")
+        sys.stderr.write("Starting the service: it loads the model, then says where to find it.\n")
     from service.__main__ import main as serve
 
     for name in ("bundle", "host", "port", "engine"):

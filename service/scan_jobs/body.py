@@ -59,7 +59,7 @@ class ScanBody(BaseModel):
     finish_by: AwareDatetime | None = Field(
         default=None, description="When it is wanted, with its time zone (RFC 3339)."
     )
-    options: ScanOptionsBody = ScanOptionsBody()
+    options: ScanOptionsBody = Field(default_factory=ScanOptionsBody)
 
     @field_validator("finish_by")
     @classmethod

@@ -32,6 +32,14 @@ class TileArray(Protocol):
     notes: list[str]
     damage: str | None
 
+    def check(self) -> None:
+        """Look at what is stored of it, which may take a while; `notes` are whole then.
+
+        Raises:
+            ScanError: Nothing is.
+        """
+        ...
+
     def tile(self, index: int) -> npt.NDArray[np.uint8 | np.uint16]:
         """Read one tile (H, W).
 
@@ -71,6 +79,7 @@ class ArraySource:
 
     def listing(self) -> Iterator[Listed]:
         """See `Source`."""
+        self._array.check()
         stem, _ = split_name(self._name)
         height, width = self._array.shape
         size_bytes = height * width * self._array.dtype.itemsize

@@ -17,7 +17,6 @@ from service.scans.tile_arrays import (
     Members,
     missing_chunks,
     reason_of,
-    refuse_unstored,
 )
 
 
@@ -45,21 +44,17 @@ def open_hdf5(store: Store, name: str, inner: str, *, spool: Path) -> TileArray:
         members = _members(h5py, file, is_confined=store.is_confined)
         chosen = members.choose(inner, where)
         dataset = members.arrays[chosen]
-        beside = members.beside(chosen)
-        missing, stored = _missing(dataset)
-        array = LabelledArray(
+        return LabelledArray(
             name,
             dataset,
-            beside,
+            members.beside(chosen),
             stamp="" if entry is None else entry.stamp,
-            missing=missing,
+            find_missing=lambda: _missing(dataset),
             file=file,
         )
-        refuse_unstored(missing, stored, f"{where}::{chosen}")
     except Exception:
         file.close()
         raise
-    return array
 
 
 def _members(h5py: Any, file: Any, *, is_confined: bool) -> Members:

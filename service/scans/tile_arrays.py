@@ -5,8 +5,9 @@ out with its reason, and costs no other one.
 """
 
 import contextlib
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +20,9 @@ from service.scans.facts import PER_TILE, Facts, plain, text
 
 Pixels = npt.NDArray[np.uint8 | np.uint16]
 PixelDtype = np.dtype[np.uint8] | np.dtype[np.uint16]
+
+# Counts the chunks of each tile that are not stored, (N,) or None, and those of all that are.
+FindMissing = Callable[[], tuple[npt.NDArray[np.int64] | None, int]]
 
 CHUNKS_NOT_STORED = "chunks_not_stored"
 """The fact that counts a tile's chunks that the file does not hold."""
@@ -92,7 +96,7 @@ class LabelledArray:
         beside: Mapping[str, Any],
         *,
         stamp: str,
-        missing: npt.NDArray[np.int64] | None = None,
+        find_missing: FindMissing,
         file: Any = None,
     ) -> None:
         """Take an open array.
@@ -102,12 +106,13 @@ class LabelledArray:
             array: (N, H, W) or (N, 1, H, W).
             beside: The arrays of the same group by name.
             stamp: See `TileArray`.
-            missing: (N,) chunks of each tile that are not stored, or None where all are.
+            find_missing: Finds the chunks that are not stored; called once, when that is wanted.
             file: What to close in the end, or None.
 
         Raises:
-            ScanError: It holds no tiles, or nothing of it is stored.
+            ScanError: It holds no tiles.
         """
+        self._name = name
         self._array = array
         self._file = file
         self.stamp = stamp
@@ -121,15 +126,40 @@ class LabelledArray:
         self._per_tile = {
             key: values for key, values in beside.items() if self._is_per_tile(key, values)
         }
-        self._missing = missing if missing is not None and missing.any() else None
-        if self._missing is not None:
-            lacking = np.count_nonzero(self._missing)
-            fill = array.fillvalue if hasattr(array, "fillvalue") else array.fill_value
-            self.notes.append(
-                f"{lacking} of {self.count} tiles have chunks that {name} does not store (never "
-                f"written, or lost): they were read as {fill}; {CHUNKS_NOT_STORED} in the "
-                "manifest's metadata says which"
+        self._find_missing = find_missing
+
+    def check(self) -> None:
+        """See `TileArray`."""
+        missing = self._missing
+        if missing is None:
+            return
+        lacking = np.count_nonzero(missing)
+        array = self._array
+        fill = array.fillvalue if hasattr(array, "fillvalue") else array.fill_value
+        note = (
+            f"{lacking} of {self.count} tiles have chunks that {self._name} does not store (never "
+            f"written, or lost): they are read as {fill}; {CHUNKS_NOT_STORED} in the manifest's "
+            "metadata says which"
+        )
+        if note not in self.notes:
+            self.notes.append(note)
+
+    @cached_property
+    def _missing(self) -> npt.NDArray[np.int64] | None:
+        """(N,) chunks of each tile that are not stored; None where all are, or nobody can tell.
+
+        Raises:
+            ScanError: Nothing of the array is stored.
+        """
+        missing, stored = self._find_missing()
+        if missing is None or not missing.any():
+            return None
+        if not stored:
+            raise ScanError(
+                f"{self._name} stores none of its chunks: it was never written, or its data are "
+                "gone"
             )
+        return missing
 
     def tile(self, index: int) -> Pixels:
         """See `TileArray`."""
@@ -143,8 +173,9 @@ class LabelledArray:
         """See `TileArray`."""
         with _reading():
             own = {key: plain(values[index]) for key, values in self._per_tile.items()}
-        if self._missing is not None and self._missing[index]:
-            own[CHUNKS_NOT_STORED] = int(self._missing[index])
+        missing = self._missing
+        if missing is not None and missing[index]:
+            own[CHUNKS_NOT_STORED] = int(missing[index])
         return {**self._attributes, **{k: v for k, v in own.items() if v is not None}}
 
     def close(self) -> None:
@@ -229,18 +260,6 @@ def missing_chunks(
     expected = int(np.prod([-(-n // c) for n, c in zip(shape[1:], chunks[1:], strict=True)]))
     found = np.bincount(np.fromiter(stored, np.int64), minlength=rows)[:rows]
     return np.maximum(expected - found, 0)[np.arange(shape[0]) // chunks[0]]
-
-
-def refuse_unstored(missing: npt.NDArray[np.int64] | None, stored: int, where: str) -> None:
-    """Refuse an array of which nothing is stored.
-
-    Raises:
-        ScanError: It has tiles, and no chunk of them.
-    """
-    if missing is not None and missing.size and not stored:
-        raise ScanError(
-            f"{where} stores none of its chunks: it was never written, or its data are gone"
-        )
 
 
 def reason_of(error: Exception) -> str:

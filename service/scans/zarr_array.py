@@ -18,7 +18,6 @@ from service.scans.tile_arrays import (
     Members,
     missing_chunks,
     reason_of,
-    refuse_unstored,
 )
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
@@ -46,10 +45,13 @@ def open_zarr(path: str, inner: str) -> TileArray:
     array = members.arrays[chosen]
     metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
     stamp = hashlib.sha256(metadata.encode()).hexdigest()[:16]
-    missing, stored = _missing(zarr, array)
-    labelled = LabelledArray(path, array, members.beside(chosen), stamp=stamp, missing=missing)
-    refuse_unstored(missing, stored, f"{path}::{chosen}" if chosen else path)
-    return labelled
+    return LabelledArray(
+        path,
+        array,
+        members.beside(chosen),
+        stamp=stamp,
+        find_missing=lambda: _missing(zarr, array),
+    )
 
 
 def _open_root(zarr: Any, place: str, path: str) -> Any:

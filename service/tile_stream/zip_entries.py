@@ -143,11 +143,17 @@ def _open_zip(file: IO[bytes]) -> list[_Member]:
 
 
 def _find_end(file: IO[bytes], size: int) -> int:
-    """Return where the end record begins: the one whose comment ends with the file."""
-    start = max(0, size - _END.size - _MAX_COMMENT_BYTES)
+    """Return where the end record begins: the one whose comment ends with the file.
+
+    Zeros may follow it: bsdtar fills what it writes into a pipe to whole blocks.
+    """
+    used = _used_bytes(file, size)
+    start = max(0, used - _END.size - _MAX_COMMENT_BYTES)
     file.seek(start)
-    tail = file.read()
-    fitting: list[int] = []
+    # An end record may itself end with zeros.
+    tail = file.read(used - start + _END.size)
+    exact: list[int] = []
+    padded: list[int] = []
     last_end = 0
     at = tail.find(_END_MARK)
     while at >= 0:
@@ -156,18 +162,30 @@ def _find_end(file: IO[bytes], size: int) -> int:
             end = at + _END.size + comment
             last_end = max(last_end, start + end)
             is_inside = offset == _IN_ZIP64 or offset + length <= start + at
-            if end == len(tail) and is_inside:
-                fitting.append(start + at)
+            if is_inside and used <= start + end <= size:
+                (exact if start + end == size else padded).append(start + at)
         at = tail.find(_END_MARK, at + 1)
+    fitting = exact or padded
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise InvalidImage("the zip has two ends: its comment holds an end record of its own")
-    if last_end and last_end < size:
-        raise InvalidImage(f"{size - last_end} bytes follow the end of the zip archive")
+    if last_end and last_end < used:
+        raise InvalidImage(f"{used - last_end} bytes follow the end of the zip archive")
     raise InvalidImage(
         "the body is no zip archive that can be read: it has no end record; it may have been cut"
     )
+
+
+def _used_bytes(file: IO[bytes], size: int) -> int:
+    """Return the size of a file without the zeros at its end."""
+    while size:
+        start = max(0, size - _PIECE_BYTES)
+        file.seek(start)
+        if piece := file.read(size - start).rstrip(b"\0"):
+            return start + len(piece)
+        size = start
+    return 0
 
 
 def _located(file: IO[bytes], infos: list[zipfile.ZipInfo], directory_at: int) -> list[_Member]:

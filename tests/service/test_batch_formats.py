@@ -334,6 +334,12 @@ def test_image_beyond_what_a_request_may_hold_is_refused_alone(
         ({"content-type": "application/x-npy"}, npy(some_tiles(1)[0]), 422, "a stack"),
         (
             {"content-type": "application/x-npy"},
+            npy(np.zeros((24, 30, 3), np.uint8)),
+            422,
+            "which is colour: (H, W, 3); expected grey tiles",
+        ),
+        (
+            {"content-type": "application/x-npy"},
             npy(np.asfortranarray(some_tiles(3))),
             422,
             "Fortran order",

@@ -43,6 +43,12 @@ def test_a_comment_may_hold_anything(post: Callable[[bytes], Any], comment: byte
     assert (200, list(TILES)) == (answer.status_code, list(tar_entries(answer.content)))
 
 
+@pytest.mark.parametrize("zeros", [1, 9_000, 200_000])
+def test_zeros_may_follow_an_archive(post: Callable[[bytes], Any], zeros: int) -> None:
+    """As bsdtar fills its output into a pipe to whole blocks."""
+    assert list(TILES) == list(tar_entries(post(WHOLE + bytes(zeros)).content))
+
+
 def unlisted() -> bytes:
     """An archive whose directory lacks its second entry."""
     content = bytearray(PLAIN)
@@ -59,7 +65,7 @@ def unlisted() -> bytes:
     ("content", "words"),
     [
         (WHOLE + b"more", "4 bytes follow the end of the zip archive"),
-        (WHOLE + bytes(1), "1 bytes follow the end of the zip archive"),
+        (WHOLE + bytes(9) + b"x", "10 bytes follow the end of the zip archive"),
         (WHOLE + WHOLE, f"{len(WHOLE)} bytes come before the zip archive"),
         (b"stub" + WHOLE, "4 bytes come before the zip archive"),
         (commented(WHOLE[-22:]), "two ends"),
