@@ -12,11 +12,11 @@ from service.scans.errors import ScanError
 from service.scans.extras import load_extra
 from service.scans.facts import text
 from service.scans.local_copy import local_copy
+from service.scans.stored_chunks import StoredChunks
 from service.scans.stores import Store
 from service.scans.tile_arrays import (
     LabelledArray,
     Members,
-    StoredChunks,
     reason_of,
 )
 

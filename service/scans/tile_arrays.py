@@ -5,9 +5,7 @@ out with its reason, and costs no other one.
 """
 
 import contextlib
-import math
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -19,6 +17,7 @@ from service.codec.npy import stack_layout
 from service.errors import UnsuitableImage
 from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.facts import PER_TILE, Facts, plain, text
+from service.scans.stored_chunks import StoredChunks
 
 Pixels = npt.NDArray[np.uint8 | np.uint16]
 PixelDtype = np.dtype[np.uint8] | np.dtype[np.uint16]
@@ -85,39 +84,6 @@ class Members:
         }
 
 
-class StoredChunks:
-    """Which chunks of an array are stored, in memory that grows with those, not with its shape.
-
-    Attributes:
-        by_row: Number of stored chunks by their index along the first axis.
-        lacking: Number of tiles of which not all chunks are stored.
-    """
-
-    def __init__(self, rows: Iterable[int], shape: Sequence[int], chunks: Sequence[int]) -> None:
-        """Count.
-
-        Args:
-            rows: For each stored chunk its index along the first axis.
-            shape: Of the array, (H, W) or (N, ..., H, W).
-            chunks: Shape of a chunk.
-        """
-        if len(shape) == 2:
-            rows, shape, chunks = (0 for _ in rows), (1, *shape), (1, *chunks)
-        self._tiles_per_row = chunks[0]
-        self._expected = math.prod(-(-n // c) for n, c in zip(shape[1:], chunks[1:], strict=True))
-        self.by_row = Counter(row for row in rows if row * chunks[0] < shape[0])
-        whole = sum(
-            min(chunks[0], shape[0] - row * chunks[0])
-            for row, count in self.by_row.items()
-            if count >= self._expected
-        )
-        self.lacking = shape[0] - whole
-
-    def missing(self, index: int) -> int:
-        """Return how many chunks of a tile are not stored."""
-        return max(0, self._expected - self.by_row[index // self._tiles_per_row])
-
-
 class LabelledArray:
     """A dataset of HDF5 or an array of Zarr, with its attributes and the arrays beside it."""
 
@@ -128,7 +94,7 @@ class LabelledArray:
         beside: Mapping[str, Any],
         *,
         stamp: str,
-        find_stored: Callable[[], "StoredChunks | None"],
+        find_stored: Callable[[], StoredChunks | None],
         file: Any = None,
     ) -> None:
         """Take an open array.
@@ -177,7 +143,7 @@ class LabelledArray:
             self.notes.append(note)
 
     @cached_property
-    def _stored(self) -> "StoredChunks | None":
+    def _stored(self) -> StoredChunks | None:
         """The chunks that are stored; None where nobody can tell.
 
         Raises:

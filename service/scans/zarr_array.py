@@ -9,10 +9,10 @@ from service.installation import install_hint
 from service.scans.array_source import TileArray
 from service.scans.errors import ScanError
 from service.scans.extras import load_extra
+from service.scans.stored_chunks import StoredChunks
 from service.scans.tile_arrays import (
     LabelledArray,
     Members,
-    StoredChunks,
     reason_of,
 )
 

@@ -5,7 +5,6 @@ archive (as where two were joined), entries that the directory does not list, he
 from it, data that go on after what they claim, and a comment that holds the mark of an end.
 """
 
-import errno
 import functools
 import struct
 import zipfile
@@ -18,17 +17,11 @@ from service.errors import ImageTooLarge, InvalidImage, ServiceError, Unsuitable
 from service.tar_format import APPLE_DOUBLE, is_from_macos
 from service.tile_stream.entries import Entry, Loaded, loaded_file, refused, usable_name
 from service.tile_stream.spooled_entries import in_thread
+from service.tile_stream.zip_end import END, IN_ZIP64, ArchiveView, find_end
 
 ZIP = "application/zip"
-# A zip's directory is read as one piece and becomes a Python object for each entry: this many bytes
-# hold some 40,000 entries, and never more than 90,000.
-_MAX_ZIP_DIRECTORY_BYTES = 4 << 20
 _LOCAL = struct.Struct("<4s5H3L2H")
 _LOCAL_MARK = b"PK\x03\x04"
-_END = struct.Struct("<4s4H2LH")
-_END_MARK = b"PK\x05\x06"
-_MAX_COMMENT_BYTES = 0xFFFF
-_IN_ZIP64 = 0xFFFF_FFFF
 # Signature, CRC and two lengths of 8 bytes: what may follow an entry's data.
 _MOST_DESCRIPTOR_BYTES = 24
 _ENCRYPTED, _HAS_DESCRIPTOR, _UTF_8 = 0x1, 0x8, 0x800
@@ -79,60 +72,21 @@ async def read_zip(file: IO[bytes], *, max_entry_bytes: int) -> AsyncGenerator[E
         yield Entry(name, info.file_size, functools.partial(_load_zip_entry, file, member))
 
 
-class _ArchiveView:
-    """The file up to its end record, whose comment is hidden; no piece is larger than a directory.
-
-    `zipfile` looks for the last mark of an end, which may lie in the comment.
-    """
-
-    def __init__(self, file: IO[bytes], end: int) -> None:
-        self._file = file
-        self._end = end
-        self._at = 0
-
-    def read(self, size: int = -1) -> bytes:
-        most = _MAX_ZIP_DIRECTORY_BYTES + 1
-        left = max(0, self._end - self._at)
-        self._file.seek(self._at)
-        data = self._file.read(min(left, most if size < 0 else min(size, most)))
-        if len(data) == most:
-            raise UnsuitableImage(
-                f"the zip's directory has more than {_MAX_ZIP_DIRECTORY_BYTES} bytes; send a tar, "
-                "which streams"
-            )
-        self._at += len(data)
-        hidden = min(self._at - (self._end - 2), len(data))  # the length of the comment
-        return data[:-hidden] + bytes(hidden) if hidden > 0 else data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        at = offset + (0, self._at, self._end)[whence]
-        if at < 0:
-            raise OSError(errno.EINVAL, "before the file")  # as of a file; `zipfile` expects it
-        self._at = at
-        return at
-
-    def tell(self) -> int:
-        return self._at
-
-    def seekable(self) -> bool:
-        return True
-
-
 def _open_zip(file: IO[bytes]) -> list[_Member]:
     """Find the files of an archive, in the order of its directory."""
     size = file.seek(0, 2)
-    end_at = _find_end(file, size)
+    end_at = find_end(file, size)
     file.seek(end_at)
-    _, disk, first_disk, _, count, _, directory_at, _ = _END.unpack(file.read(_END.size))
+    _, disk, first_disk, _, count, _, directory_at, _ = END.unpack(file.read(END.size))
     if {disk, first_disk} - {0, 0xFFFF}:
         raise InvalidImage("the body is one part of a zip archive in several; send it as one")
     try:
-        archive = zipfile.ZipFile(_ArchiveView(file, end_at + _END.size))
+        archive = zipfile.ZipFile(ArchiveView(file, end_at + END.size))
     except (zipfile.BadZipFile, *_DAMAGE) as error:
         raise InvalidImage(f"the body is no zip archive that can be read: {error}") from error
     infos = archive.infolist()
     before = archive.start_dir - directory_at
-    if directory_at != _IN_ZIP64 and before:
+    if directory_at != IN_ZIP64 and before:
         raise InvalidImage(
             f"{before} bytes come before the zip archive, as where two were joined; send each by "
             "itself"
@@ -140,52 +94,6 @@ def _open_zip(file: IO[bytes]) -> list[_Member]:
     if count not in {len(infos) & 0xFFFF, 0xFFFF}:
         raise InvalidImage(f"the zip's directory lists {len(infos)} entries and counts {count}")
     return _located(file, infos, archive.start_dir)
-
-
-def _find_end(file: IO[bytes], size: int) -> int:
-    """Return where the end record begins: the one whose comment ends with the file.
-
-    Zeros may follow it: bsdtar fills what it writes into a pipe to whole blocks.
-    """
-    used = _used_bytes(file, size)
-    start = max(0, used - _END.size - _MAX_COMMENT_BYTES)
-    file.seek(start)
-    # An end record may itself end with zeros.
-    tail = file.read(used - start + _END.size)
-    exact: list[int] = []
-    padded: list[int] = []
-    last_end = 0
-    at = tail.find(_END_MARK)
-    while at >= 0:
-        if at + _END.size <= len(tail):
-            *_, length, offset, comment = _END.unpack_from(tail, at)
-            end = at + _END.size + comment
-            last_end = max(last_end, start + end)
-            is_inside = offset == _IN_ZIP64 or offset + length <= start + at
-            if is_inside and used <= start + end <= size:
-                (exact if start + end == size else padded).append(start + at)
-        at = tail.find(_END_MARK, at + 1)
-    fitting = exact or padded
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise InvalidImage("the zip has two ends: its comment holds an end record of its own")
-    if last_end and last_end < used:
-        raise InvalidImage(f"{used - last_end} bytes follow the end of the zip archive")
-    raise InvalidImage(
-        "the body is no zip archive that can be read: it has no end record; it may have been cut"
-    )
-
-
-def _used_bytes(file: IO[bytes], size: int) -> int:
-    """Return the size of a file without the zeros at its end."""
-    while size:
-        start = max(0, size - _PIECE_BYTES)
-        file.seek(start)
-        if piece := file.read(size - start).rstrip(b"\0"):
-            return start + len(piece)
-        size = start
-    return 0
 
 
 def _located(file: IO[bytes], infos: list[zipfile.ZipInfo], directory_at: int) -> list[_Member]:
@@ -221,7 +129,7 @@ def _member(file: IO[bytes], info: zipfile.ZipInfo) -> _Member:
     pairs = [("name", name, info.orig_filename), ("compression", method, info.compress_type)]
     if not flags & _HAS_DESCRIPTOR:
         lengths = [("packed size", packed, info.compress_size), ("size", size, info.file_size)]
-        pairs += [("CRC", crc, info.CRC), *(pair for pair in lengths if pair[1] != _IN_ZIP64)]
+        pairs += [("CRC", crc, info.CRC), *(pair for pair in lengths if pair[1] != IN_ZIP64)]
     mismatch = next(
         (f"its header has the {what} {own!r}, the directory {other!r}"
          for what, own, other in pairs if own != other),
