@@ -1,11 +1,11 @@
 """`python -m service`: settings, one process or a pool of them, an exit code that means something.
 
-0  stopped as asked          4  the address is taken
+0  stopped as asked          3  the models could not, or can no longer, be served
+1  a fault of the service    4  the address is in use
 2  a setting is wrong        5  stopped by a second signal
-3  the models could not, or can no longer, be served
 """
 
-from service.process import end_on_signals, end_process
+from service.process import end_on_signals, run_and_end
 
 # Before anything that takes time is imported: a signal ends the process with 0 from here on.
 end_on_signals()
@@ -46,4 +46,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    end_process(main())
+    run_and_end(main)

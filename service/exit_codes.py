@@ -2,6 +2,8 @@
 
 # Stopped by SIGINT or SIGTERM, also while it was still loading.
 EXIT_OK = 0
+# A fault of the service itself; the log has its trace.
+EXIT_FAULT = 1
 # A setting is wrong, unknown, or names something that cannot be used.
 EXIT_CONFIGURATION = 2
 # The models cannot be loaded, or can no longer be served.

@@ -13,7 +13,7 @@ from service.memory import keep_freed_memory
 from service.pool.arena import Arena
 from service.pool.child_config import FrontEndConfig
 from service.pool.pool_models import PoolModels
-from service.process import end_process, signal_at_parents_end
+from service.process import run_and_end, signal_at_parents_end
 from service.server import serve
 from service.settings import Settings
 
@@ -44,4 +44,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    end_process(main())
+    run_and_end(main)

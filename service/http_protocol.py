@@ -234,7 +234,8 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
                         self._go_on_without_upgrade()
                     else:
                         return True
-            except httptools.HttpParserError:
+            except httptools.HttpParserError as error:
+                self.logger.warning("malformed HTTP from %s: %s", self.client, error)
                 self.send_400_response("the request is not well-formed HTTP")
                 return False
 

@@ -3,7 +3,7 @@
 ONNX Runtime and OpenVINO run C++ in the thread that loads a model. If the interpreter shuts down
 meanwhile, it ends that thread by unwinding its C++ frames, which aborts the process ("terminate
 called without an active exception"). A process of the service therefore never shuts its interpreter
-down: when its work is finished it leaves by `end_process`.
+down: when its work is finished, or has failed, it leaves by `end_process`.
 
 Imports next to nothing: the first statement of a process must take no time.
 """
@@ -12,10 +12,11 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from service.exit_codes import EXIT_OK
+from service.exit_codes import EXIT_FAULT, EXIT_OK
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,6 +30,23 @@ def end_on_signals() -> None:
     """
     for number in STOP_SIGNALS:
         signal.signal(number, _end)
+
+
+def run_and_end(main: Callable[[], int]) -> NoReturn:
+    """Do a process's work, then end the process, however that work ends.
+
+    Args:
+        main: The work; gives the exit code. If it raises, the trace is written and the code is 1.
+    """
+    code = EXIT_FAULT
+    try:
+        code = main()
+    except Exception:
+        # Not among the imports above, which must take no time.
+        import traceback
+
+        traceback.print_exc()
+    end_process(code)
 
 
 def end_process(code: int) -> NoReturn:

@@ -57,7 +57,9 @@ class DrainingServer(uvicorn.Server):
         """
         await self.lifespan.startup()
         if self.lifespan.should_exit:
-            raise RuntimeError("the application did not start; its log says why")
+            # What it raised is in the log.
+            self._lifecycle.fail("the application did not start")
+            return
         config = self.config
 
         def make_protocol() -> asyncio.Protocol:

@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> NoReturn:
     # First of all: a signal while the service loads is a stop as asked, not a failure.
-    from service.process import end_on_signals, end_process
+    from service.process import end_on_signals, run_and_end
 
     end_on_signals()
     if sys.stderr.isatty():
@@ -43,4 +43,4 @@ def _run(options: argparse.Namespace) -> NoReturn:
         value = getattr(options, name)
         if value is not None:
             os.environ[f"SEMSR_{name.upper()}"] = value
-    end_process(serve())
+    run_and_end(serve)

@@ -36,7 +36,7 @@ from service.engines import (
 from service.engines.cpu import cpu_model
 from service.engines.cuda import gpu_name
 from service.engines.golden import verify_golden
-from service.process import end_process, signal_at_parents_end
+from service.process import run_and_end, signal_at_parents_end
 
 FORMAT_VERSION = 1
 # One measurement takes a few seconds; a runtime that hangs must not keep the service from starting.
@@ -186,18 +186,17 @@ def _write_choice(path: Path, name: str, speeds: dict[str, float]) -> None:
         return
 
 
-def _main(arguments: list[str]) -> None:
+def _main(arguments: list[str]) -> int:
     path, name, options, parent = arguments
     signal_at_parents_end(signal.SIGKILL, parent=int(parent))
-    speed = measure(name, load_bundle(Path(path)), EngineOptions(**json.loads(options)))
+    try:
+        speed = measure(name, load_bundle(Path(path)), EngineOptions(**json.loads(options)))
+    except EngineError as error:
+        sys.stderr.write(f"{error}\n")  # the parent shows the last line
+        return 1
     sys.stdout.write(json.dumps({"tiles_per_s": speed}) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        _main(sys.argv[1:])
-    except EngineError as error:
-        # The parent shows the last line.
-        sys.stderr.write(f"{error}\n")
-        end_process(1)
-    end_process(0)
+    run_and_end(lambda: _main(sys.argv[1:]))

@@ -36,7 +36,7 @@ from service.pool.processes import (
     bound_to_supervisor,
     report_failure,
 )
-from service.process import end_process, signal_at_parents_end
+from service.process import run_and_end, signal_at_parents_end
 from service.scheduling.costs import BatchCosts
 from service.scheduling.scheduler import Priority
 from service.self_test import start_self_test
@@ -217,4 +217,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    end_process(main())
+    run_and_end(main)

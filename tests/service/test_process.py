@@ -33,6 +33,21 @@ def test_a_process_ends_with_its_code_whatever_its_threads_do() -> None:
     assert ("last words", 3) == (said, process.returncode)
 
 
+def test_work_that_raises_ends_with_1_and_its_trace() -> None:
+    """Also while a thread goes on, which the interpreter would wait for."""
+    code = (
+        "import sys, threading\n"
+        "from service.process import run_and_end\n"
+        "sys.stderr = sys.stdout\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "run_and_end(lambda: int('a fault'))\n"
+    )
+    with run(code) as process:
+        said, _ = process.communicate(timeout=PATIENCE_S)
+    assert 1 == process.returncode
+    assert "ValueError: invalid literal for int() with base 10: 'a fault'" in said
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_there_is_a_server_is_a_clean_stop(stop: signal.Signals) -> None:
     """Nothing is there yet that would have to be finished."""
