@@ -123,6 +123,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def text(value: str) -> str:
+def text(value: str | bytes) -> str:
     """Return a text that can be written as UTF-8: bytes and halves of pairs that are none as ?."""
+    if isinstance(value, bytes):  # a name in HDF5 that is not UTF-8
+        return value.decode("utf-8", "replace")
     return value.encode("utf-8", "replace").decode()

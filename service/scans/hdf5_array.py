@@ -1,21 +1,22 @@
 """A dataset of an HDF5 file as an array of tiles."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from service.scans.array_source import TileArray
 from service.scans.errors import ScanError
 from service.scans.extras import load_extra
+from service.scans.facts import text
 from service.scans.local_copy import local_copy
 from service.scans.stores import Store
 from service.scans.tile_arrays import (
     LabelledArray,
     Members,
-    missing_chunks,
+    StoredChunks,
     reason_of,
 )
 
@@ -49,7 +50,7 @@ def open_hdf5(store: Store, name: str, inner: str, *, spool: Path) -> TileArray:
             dataset,
             members.beside(chosen),
             stamp="" if entry is None else entry.stamp,
-            find_missing=lambda: _missing(dataset),
+            find_stored=lambda: _stored(dataset, f"{where}::{chosen}"),
             file=file,
         )
     except Exception:
@@ -68,7 +69,11 @@ def _members(h5py: Any, file: Any, *, is_confined: bool) -> Members:
             if reason is not None:
                 members.unusable[path] = reason
                 continue
-            address = h5py.h5o.get_info(item.id).addr
+            try:
+                address = h5py.h5o.get_info(item.id).addr
+            except Exception as error:  # as in `_children`
+                members.unusable[path] = reason_of(error)
+                continue
             if address in seen:
                 continue  # one more hard link
             seen.add(address)
@@ -91,7 +96,7 @@ def _children(h5py: Any, folder: str, group: Any) -> Iterator[tuple[str, Any, st
         yield folder, None, f"its group cannot be listed: {reason_of(error)}"
         return
     for name in names:
-        path = f"{folder}/{name}" if folder else name
+        path = f"{folder}/{text(name)}" if folder else text(name)
         try:
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.HardLink):
@@ -125,21 +130,30 @@ def _why_unusable(h5py: Any, dataset: Any, *, is_confined: bool) -> str | None:
     return None
 
 
-def _missing(dataset: Any) -> tuple[npt.NDArray[np.int64] | None, int]:
-    """Return how many chunks of each tile are not stored, and how many of all are.
+def _stored(dataset: Any, where: str) -> StoredChunks | None:
+    """Return which chunks are stored; None where the pixels lie in other files.
 
-    None where that cannot be told: the pixels lie in other files.
+    Raises:
+        ScanError: The dataset stores fewer bytes than its shape needs.
     """
-    if dataset.is_virtual or dataset.external or len(dataset.shape) < 2 or 0 in dataset.shape:
-        return None, 0
+    if dataset.is_virtual or dataset.external or 0 in dataset.shape:
+        return None
     if dataset.chunks is None:
-        is_stored = dataset.id.get_storage_size() > 0
-        count = dataset.shape[0] if len(dataset.shape) > 2 else 1
-        return np.full(count, 0 if is_stored else 1, np.int64), int(is_stored)
+        stored_bytes = dataset.id.get_storage_size()
+        needed_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+        if stored_bytes not in {0, needed_bytes}:
+            raise ScanError(
+                f"{where} has the shape {dataset.shape}, which needs {needed_bytes} bytes, and "
+                f"stores {stored_bytes}: it is damaged"
+            )
+        return StoredChunks([0] if stored_bytes else [], dataset.shape, dataset.shape)
     rows: list[int] = []
 
     def note(info: Any) -> None:
         rows.append(info.chunk_offset[0] // dataset.chunks[0])
 
-    dataset.id.chunk_iter(note)
-    return missing_chunks(rows, dataset.shape, dataset.chunks), len(rows)
+    try:
+        dataset.id.chunk_iter(note)
+    except Exception as error:  # h5py raises many kinds for a damaged index
+        raise ScanError(f"{where}: its chunks cannot be listed: {reason_of(error)}") from error
+    return StoredChunks(rows, dataset.shape, dataset.chunks)

@@ -5,7 +5,9 @@ out with its reason, and costs no other one.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Mapping
+import math
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -20,9 +22,6 @@ from service.scans.facts import PER_TILE, Facts, plain, text
 
 Pixels = npt.NDArray[np.uint8 | np.uint16]
 PixelDtype = np.dtype[np.uint8] | np.dtype[np.uint16]
-
-# Counts the chunks of each tile that are not stored, (N,) or None, and those of all that are.
-FindMissing = Callable[[], tuple[npt.NDArray[np.int64] | None, int]]
 
 CHUNKS_NOT_STORED = "chunks_not_stored"
 """The fact that counts a tile's chunks that the file does not hold."""
@@ -86,6 +85,39 @@ class Members:
         }
 
 
+class StoredChunks:
+    """Which chunks of an array are stored, in memory that grows with those, not with its shape.
+
+    Attributes:
+        by_row: Number of stored chunks by their index along the first axis.
+        lacking: Number of tiles of which not all chunks are stored.
+    """
+
+    def __init__(self, rows: Iterable[int], shape: Sequence[int], chunks: Sequence[int]) -> None:
+        """Count.
+
+        Args:
+            rows: For each stored chunk its index along the first axis.
+            shape: Of the array, (H, W) or (N, ..., H, W).
+            chunks: Shape of a chunk.
+        """
+        if len(shape) == 2:
+            rows, shape, chunks = (0 for _ in rows), (1, *shape), (1, *chunks)
+        self._tiles_per_row = chunks[0]
+        self._expected = math.prod(-(-n // c) for n, c in zip(shape[1:], chunks[1:], strict=True))
+        self.by_row = Counter(row for row in rows if row * chunks[0] < shape[0])
+        whole = sum(
+            min(chunks[0], shape[0] - row * chunks[0])
+            for row, count in self.by_row.items()
+            if count >= self._expected
+        )
+        self.lacking = shape[0] - whole
+
+    def missing(self, index: int) -> int:
+        """Return how many chunks of a tile are not stored."""
+        return max(0, self._expected - self.by_row[index // self._tiles_per_row])
+
+
 class LabelledArray:
     """A dataset of HDF5 or an array of Zarr, with its attributes and the arrays beside it."""
 
@@ -96,7 +128,7 @@ class LabelledArray:
         beside: Mapping[str, Any],
         *,
         stamp: str,
-        find_missing: FindMissing,
+        find_stored: Callable[[], "StoredChunks | None"],
         file: Any = None,
     ) -> None:
         """Take an open array.
@@ -106,7 +138,8 @@ class LabelledArray:
             array: (N, H, W) or (N, 1, H, W).
             beside: The arrays of the same group by name.
             stamp: See `TileArray`.
-            find_missing: Finds the chunks that are not stored; called once, when that is wanted.
+            find_stored: Finds the chunks that are stored, called once; None where that cannot be
+                found out.
             file: What to close in the end, or None.
 
         Raises:
@@ -126,40 +159,37 @@ class LabelledArray:
         self._per_tile = {
             key: values for key, values in beside.items() if self._is_per_tile(key, values)
         }
-        self._find_missing = find_missing
+        self._find_stored = find_stored
 
     def check(self) -> None:
         """See `TileArray`."""
-        missing = self._missing
-        if missing is None:
+        stored = self._stored
+        if stored is None or not stored.lacking:
             return
-        lacking = np.count_nonzero(missing)
         array = self._array
         fill = array.fillvalue if hasattr(array, "fillvalue") else array.fill_value
         note = (
-            f"{lacking} of {self.count} tiles have chunks that {self._name} does not store (never "
-            f"written, or lost): they are read as {fill}; {CHUNKS_NOT_STORED} in the manifest's "
-            "metadata says which"
+            f"{stored.lacking} of {self.count} tiles have chunks that {self._name} does not store "
+            f"(never written, or lost): they are read as {fill}; {CHUNKS_NOT_STORED} in the "
+            "manifest's metadata says which"
         )
         if note not in self.notes:
             self.notes.append(note)
 
     @cached_property
-    def _missing(self) -> npt.NDArray[np.int64] | None:
-        """(N,) chunks of each tile that are not stored; None where all are, or nobody can tell.
+    def _stored(self) -> "StoredChunks | None":
+        """The chunks that are stored; None where nobody can tell.
 
         Raises:
-            ScanError: Nothing of the array is stored.
+            ScanError: None is.
         """
-        missing, stored = self._find_missing()
-        if missing is None or not missing.any():
-            return None
-        if not stored:
+        stored = self._find_stored()
+        if stored is not None and not stored.by_row:
             raise ScanError(
                 f"{self._name} stores none of its chunks: it was never written, or its data are "
                 "gone"
             )
-        return missing
+        return stored
 
     def tile(self, index: int) -> Pixels:
         """See `TileArray`."""
@@ -173,9 +203,8 @@ class LabelledArray:
         """See `TileArray`."""
         with _reading():
             own = {key: plain(values[index]) for key, values in self._per_tile.items()}
-        missing = self._missing
-        if missing is not None and missing[index]:
-            own[CHUNKS_NOT_STORED] = int(missing[index])
+        if self._stored is not None and (missing := self._stored.missing(index)):
+            own[CHUNKS_NOT_STORED] = missing
         return {**self._attributes, **{k: v for k, v in own.items() if v is not None}}
 
     def close(self) -> None:
@@ -186,7 +215,12 @@ class LabelledArray:
     def _read_attributes(self, array: Any) -> Facts:
         """Read what can be read; one that cannot be is noted."""
         found: Facts = {}
-        for key in array.attrs:
+        try:
+            keys = list(array.attrs)
+        except Exception as error:  # as below
+            self.notes.append(f"the attributes cannot be read: {reason_of(error)}")
+            return found
+        for key in keys:
             try:
                 value = plain(array.attrs[key])
             except Exception as error:  # h5py raises many kinds for types that it does not know
@@ -239,27 +273,6 @@ def pixel_dtype(descr: Any, name: str) -> PixelDtype:
     if dtype.kind != "u" or dtype.itemsize > 2:
         raise ScanError(f"{name} holds {dtype.name}; expected uint8 or uint16")
     return cast("PixelDtype", dtype)
-
-
-def missing_chunks(
-    stored: Iterable[int], shape: tuple[int, ...], chunks: tuple[int, ...]
-) -> npt.NDArray[np.int64]:
-    """Count the chunks of each tile that are not stored.
-
-    Args:
-        stored: For each stored chunk, its index along the first axis.
-        shape: Of the array.
-        chunks: Shape of a chunk.
-
-    Returns:
-        (N,) counts; (1,) for one picture (H, W).
-    """
-    if len(shape) == 2:
-        stored, shape, chunks = (0 for _ in stored), (1, *shape), (1, *chunks)
-    rows = -(-shape[0] // chunks[0])
-    expected = int(np.prod([-(-n // c) for n, c in zip(shape[1:], chunks[1:], strict=True)]))
-    found = np.bincount(np.fromiter(stored, np.int64), minlength=rows)[:rows]
-    return np.maximum(expected - found, 0)[np.arange(shape[0]) // chunks[0]]
 
 
 def reason_of(error: Exception) -> str:

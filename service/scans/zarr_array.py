@@ -1,13 +1,9 @@
 """An array of a Zarr store (v2 and v3) as an array of tiles."""
 
 import hashlib
-import itertools
 import json
-from collections.abc import Iterator
+import re
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from service.installation import install_hint
 from service.scans.array_source import TileArray
@@ -16,7 +12,7 @@ from service.scans.extras import load_extra
 from service.scans.tile_arrays import (
     LabelledArray,
     Members,
-    missing_chunks,
+    StoredChunks,
     reason_of,
 )
 
@@ -50,7 +46,7 @@ def open_zarr(path: str, inner: str) -> TileArray:
         array,
         members.beside(chosen),
         stamp=stamp,
-        find_missing=lambda: _missing(zarr, array),
+        find_stored=lambda: _stored(zarr, array),
     )
 
 
@@ -115,31 +111,30 @@ def _child_names(zarr: Any, group: Any) -> list[str]:
     return zarr.core.sync.sync(names())
 
 
-def _missing(zarr: Any, array: Any) -> tuple[npt.NDArray[np.int64] | None, int]:
-    """Return how many chunks (shards, where it has them) of each tile are not stored, and of all.
+def _stored(zarr: Any, array: Any) -> StoredChunks | None:
+    """Return which chunks (shards, where it has them) are stored.
 
     None where that cannot be told: the store does not list what it holds.
     """
     store, path = array.store_path.store, array.store_path.path
-    if not store.supports_listing or len(array.shape) < 2 or 0 in array.shape:
-        return None, 0
-    grid = array.shards or array.chunks
+    if not store.supports_listing or 0 in array.shape:
+        return None
     prefix = f"{path}/" if path else ""
+    axes = len(array.shape)
 
-    async def keys() -> set[str]:
-        return {key async for key in store.list_prefix(prefix)}
+    async def rows() -> list[int]:
+        found: list[int] = []
+        async for key in store.list_prefix(prefix):
+            name = key.removeprefix(prefix)
+            place = re.split("[./]", name)[-axes:]
+            if len(place) == axes and all(map(str.isdecimal, place)):
+                coordinates = tuple(map(int, place))
+                if array.metadata.encode_chunk_key(coordinates) == name:
+                    found.append(coordinates[0])
+        return found
 
     try:
-        found = zarr.core.sync.sync(keys())
+        found = zarr.core.sync.sync(rows())
     except Exception:  # reading the tiles will say what is wrong with the store
-        return None, 0
-
-    def stored() -> Iterator[int]:
-        for place in itertools.product(
-            *(range(-(-n // c)) for n, c in zip(array.shape, grid, strict=True))
-        ):
-            if f"{prefix}{array.metadata.encode_chunk_key(place)}" in found:
-                yield place[0]
-
-    rows = list(stored())
-    return missing_chunks(rows, array.shape, grid), len(rows)
+        return None
+    return StoredChunks(found, array.shape, array.shards or array.chunks)
