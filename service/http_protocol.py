@@ -133,7 +133,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
         def data_received(self, data: bytes) -> None:
             self._unset_keepalive_if_required()
             was_in_head, self._has_body = self._in_head, False
-            if not self._feed(memoryview(data)):
+            if not self._feed(data):
                 return
             # What comes in one piece with the end of a body is bounded by the size of a read.
             if (was_in_head and self._in_head) or not (
@@ -159,8 +159,12 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
 
         def on_header(self, name: bytes, value: bytes) -> None:
             # A trailer must not pass for a header, such as a key that a proxy has removed.
-            if self._in_head:
-                super().on_header(name, value)
+            if not self._in_head:
+                return
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
         def on_headers_complete(self) -> None:
             if self._is_replay:
@@ -174,7 +178,9 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
                 self.expect_100_continue = False
             self._asks_upgrade = self.parser.should_upgrade()
             super().on_headers_complete()
-            self._cycles = (*self._unfinished(), self.cycle)
+            # Where none is queued the one before is answered.
+            before = self._unfinished() if self.pipeline else ()
+            self._cycles = (*before, self.cycle)
             if version == "1.0":
                 cast("Any", self.cycle).send = _ended_by_closing(self.cycle)
             refusal = _refusal(version, self.headers)
@@ -217,14 +223,14 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             self.transport.write(b"\r\n".join([*lines, b"", problem.body]))
             self.transport.close()
 
-        def _feed(self, data: memoryview) -> bool:
+        def _feed(self, data: bytes | memoryview) -> bool:
             """Parse what has come; False if it is not HTTP."""
             try:
                 while True:
                     try:
                         self.parser.feed_data(data)
                     except httptools.HttpParserUpgrade as upgrade:
-                        data = data[int(upgrade.args[0]) :]
+                        data = memoryview(data)[int(upgrade.args[0]) :]
                         self._go_on_without_upgrade()
                     else:
                         return True
