@@ -56,8 +56,8 @@ class RunDir:
             overwrite: Whether a run that is there may be replaced.
 
         Raises:
-            RunDirError: A new run would overwrite one, or there is no state to resume, or the path
-                is not a folder.
+            RunDirError: A new run would overwrite one, there is no run to resume, or the path is
+                not a folder.
             ConfigError: The resumed run was started with another recipe.
         """
         if self.path.exists() and not self.path.is_dir():
@@ -69,7 +69,7 @@ class RunDir:
                     "--overwrite or choose another folder"
                 )
             return
-        if not (self.config.is_file() and self.state.is_file()):
+        if not self.config.is_file():
             raise RunDirError(f"{self.path} holds no run to resume")
         expected = json.loads(recipe.model_dump_json())
         if json.loads(self.config.read_text(encoding="utf-8")) != expected:

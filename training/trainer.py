@@ -61,8 +61,8 @@ def train(
         data_root: Folder that the recipe's paths are relative to.
         run_dir: Folder of this run; see `training.run_dir`.
         overrides: `section.key=value`, applied over the file.
-        resume: Continue the run in `run_dir` from its last saved state. The result is the same as
-            that of a run without the stop.
+        resume: Continue the run in `run_dir` from its last saved state, or from the start if it was
+            stopped before its first save. The result is that of a run without the stop.
         overwrite: Replace a run that is in `run_dir`, once all that is read was found usable.
         vgg16: Weights of the feature network, for methods that compare structure by its features;
             None asks torchvision.
@@ -101,7 +101,7 @@ def train(
         method = build_method(inputs)
     trainer = Trainer(method, recipe=recipe, run_dir=folder)
     if resume:
-        trainer.restore()
+        trainer.restore()  # or start again, where nothing was saved yet
     trainer.run()
     return folder.checkpoint
 
@@ -175,7 +175,10 @@ class Trainer:
         )
 
     def restore(self) -> None:
-        """Continue from the last saved state of the run folder."""
+        """Continue from the last saved state of the run folder; from the start where there is none."""
+        if not self.run_dir.state.is_file():
+            self.run_dir.drop_stats_after(0)
+            return
         state, method = load_state(self.run_dir), self.method
         method.generator.load_state_dict(state["generator"])
         self.average.load_state_dict(state["average"])

@@ -243,6 +243,19 @@ def test_what_the_method_lacks_is_reported_before_anything_is_read(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_that_was_stopped_before_its_first_save_resumes_from_the_start(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """The recipe is written first: the folder of a run that was stopped early is no dead end."""
+    recipe = load_recipe(tiny_recipe)
+    RunDir(tmp_path / "run").start(recipe, resume=False)
+    RunDir(tmp_path / "run").append_stats({"step": 5, "loss": 1.0})
+
+    train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", resume=True)
+
+    assert [5, 10, 15, 20] == [record["step"] for record in _stats(tmp_path / "run")]
+
+
 def test_nothing_to_resume_is_an_error(tiny_recipe: Path, data_root: Path, tmp_path: Path) -> None:
     """Resuming an empty folder must not quietly start anew."""
     with pytest.raises(RunDirError, match="holds no run to resume"):

@@ -26,7 +26,7 @@ from training.estimation.tone_matching import (
 )
 from training.estimation.trials import NUM_DRAWS, Trials
 from training.noise import NoiseModel, NoiseSamples, fit_noise, measure_noise
-from training.progress import Steps, progress
+from training.progress import progress
 
 Images = Sequence[NDArray[np.uint8]]
 
@@ -102,28 +102,33 @@ def estimate_degradation(
     simulated moments (McFadden, Econometrica 57, 1989).
     """
     _check(lr, hr, scale=scale)
-    with progress("estimating the degradation", NUM_TRIALS, unit="trial") as steps:
-        return _estimate(lr, hr, scale=scale, seed=seed, steps=steps)
-
-
-def _estimate(
-    lr: Images, hr: Images, *, scale: int, seed: int, steps: Steps
-) -> DegradationEstimate:
     rng = np.random.default_rng(seed)
     lr = [_cut(image, MAX_SIDE_PX, multiple=1) for image in _choose(lr, rng)]
     hr = [_cut(image, MAX_SIDE_PX * scale, multiple=scale) for image in _choose(hr, rng)]
-    lr_samples, hr_samples = measure_noise(lr), measure_noise(hr, step_px=max(1, scale // 2))
-    trials = Trials(
-        hr,
-        scale=scale,
-        noise=fit_noise(lr_samples),
-        seed=int(rng.integers(2**31)),
-        steps=steps,
-    )
-    target = ImageStatistics.of([image.astype(np.float32) for image in lr])
-    first_px = 0.5 * scale
-    tone, _ = fit_tone(grey_quantiles(trials.coarse(first_px, 0.0)), target.quantiles)
-    spot_px, lag = _fit_edges(trials, target, tone, near_px=_scan_spots(trials, target, tone))
+    with progress("estimating the degradation: noise and greys"):
+        lr_samples, hr_samples = measure_noise(lr), measure_noise(hr, step_px=max(1, scale // 2))
+        trials = Trials(hr, scale=scale, noise=fit_noise(lr_samples), seed=int(rng.integers(2**31)))
+        target = ImageStatistics.of([image.astype(np.float32) for image in lr])
+        tone, _ = fit_tone(grey_quantiles(trials.coarse(0.5 * scale, 0.0)), target.quantiles)
+    with progress("estimating the degradation: spot and lag", NUM_TRIALS, unit="trial") as steps:
+        trials.steps = steps
+        near_px = _scan_spots(trials, target, tone)
+        spot_px, lag = _fit_edges(trials, target, tone, near_px=near_px)
+    with progress("estimating the degradation: tone and lines"):
+        return _finish(trials, target, lr_samples, hr_samples, (spot_px, lag), tone, rng)
+
+
+def _finish(
+    trials: Trials,
+    target: ImageStatistics,
+    lr_samples: NoiseSamples,
+    hr_samples: NoiseSamples,
+    edges: tuple[float, float],
+    tone: ToneCurve,
+    rng: np.random.Generator,
+) -> DegradationEstimate:
+    """Find what is left once the spot and the lag of edges are known."""
+    spot_px, lag = edges
     quantiles = grey_quantiles(trials.coarse(spot_px, lag))
     tone = _simplify_tone(quantiles, target, fit_tone(quantiles, target.quantiles, start=tone)[0])
     point = _point(trials, target, spot_px=spot_px, lag=lag, tone=tone)

@@ -29,13 +29,7 @@ class Trials:
     """
 
     def __init__(
-        self,
-        hr: Sequence[NDArray[np.uint8]],
-        *,
-        scale: int,
-        noise: NoiseModel,
-        seed: int,
-        steps: Steps = SILENT,
+        self, hr: Sequence[NDArray[np.uint8]], *, scale: int, noise: NoiseModel, seed: int
     ) -> None:
         self._hr = [torch.from_numpy(image.astype(np.float32) / 255.0)[None, None] for image in hr]
         self._seed = seed
@@ -46,7 +40,7 @@ class Trials:
         ]
         self.scale = scale
         self.noise = noise
-        self.steps = steps
+        self.steps: Steps = SILENT
 
     def coarse(self, spot_px: float, lag: float, *, jitter_px: float = 0.0) -> list[Floats]:
         """Return the images on the LR grid, before tone and noise: (h, w) float32 grey levels."""

@@ -82,7 +82,11 @@ def test_every_trial_of_the_search_is_counted(estimate: DegradationEstimate) -> 
     """The search takes minutes on large images: its count ends where it said it would."""
     del estimate
 
-    assert ["estimating the degradation: 31 of 31 trial"] == RECORDER.lines
+    assert [
+        "estimating the degradation: noise and greys: 0 of None step",
+        "estimating the degradation: spot and lag: 31 of 31 trial",
+        "estimating the degradation: tone and lines: 0 of None step",
+    ] == RECORDER.lines
 
 
 def test_spot_and_lag_are_found(estimate: DegradationEstimate) -> None:
