@@ -325,8 +325,8 @@ def test_the_archive_does_not_change_this_machine(checkout: Path) -> None:
     assert plan.replace("openvino scan", "") == make_plan(checkout, "airgap", "EXTRAS=none")
 
 
-def test_nobody_is_sent_to_a_package_index_for_our_name() -> None:
-    """Nowhere is `semsr` installed by name: nobody of ours owns it there."""
+def test_no_text_installs_semsr_by_its_bare_name() -> None:
+    """The name is not ours on a package index: another project could register it."""
     listed = subprocess.run(
         [
             "git",

@@ -21,7 +21,7 @@ class Stream(io.StringIO):
         self.writes = 0
 
     def isatty(self) -> bool:
-        """As told."""
+        """Say what the test wants."""
         return self.is_terminal
 
     def write(self, text: str) -> int:

@@ -175,10 +175,7 @@ class Trainer:
         )
 
     def restore(self) -> None:
-        """Continue from the last saved state of the run folder; from the start where there is none.
-
-        A run that was stopped before its first save has at most its estimates, which are kept.
-        """
+        """Continue from the last saved state of the run folder; from the start where there is none."""
         if not self.run_dir.state.is_file():
             self.run_dir.drop_stats_after(0)
             return

@@ -44,7 +44,7 @@ def _added(row: dict[str, Any]) -> str:
     """What the service adds to the engine, where it is more than the spread of its turns."""
     low, high = row["added_low_ms"], row["added_high_ms"]
     if row["is_noise"]:
-        return f"overhead within noise (±{(high - low) / 2:.1f} ms)"
+        return f"overhead within noise (quartiles {low:+.1f} to {high:+.1f} ms)"
     return f"overhead {row['added_ms']:+.1f} ms ({low:+.1f} to {high:+.1f})"
 
 

@@ -61,14 +61,14 @@ def added_row(pairs: Sequence[tuple[float, float]]) -> Row:
 
     Returns:
         `added_ms`, the median of the pairs' differences, with their quartiles `added_low_ms` and
-        `added_high_ms`; `is_noise` where the median is smaller than half of what lies between them.
+        `added_high_ms`; `is_noise` where the median is smaller than the distance between them.
     """
     low, middle, high = statistics.quantiles([ours - theirs for ours, theirs in pairs], n=4)
     return {
         "added_ms": middle,
         "added_low_ms": low,
         "added_high_ms": high,
-        "is_noise": abs(middle) <= (high - low) / 2,
+        "is_noise": abs(middle) <= high - low,
     }
 
 

@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
         "--out",
         type=Path,
         required=True,
-        help="folder for the results, NAME_x4.SUFFIX; subfolders of a SOURCE come again below it",
+        help="folder for the results, NAME_x4.SUFFIX; subfolders of a SOURCE are mirrored in it",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace results that exist already"

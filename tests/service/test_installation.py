@@ -37,7 +37,7 @@ def test_a_wheel_installation_names_no_make(tmp_path: Path, extra: str):
 
 @pytest.mark.parametrize("extra", ["base", "gpu", "scan"])
 def test_no_hint_asks_an_index_for_our_name(tmp_path: Path, extra: str):
-    """`semsr` alone is nobody's on a package index, so whoever registers it would be installed."""
+    """The name `semsr` is not ours on a package index: another project could register it."""
     for hint in (install_hint(extra), install_hint(extra, checkout=tmp_path)):
         assert "install semsr" not in hint
         assert "semsr[" not in hint

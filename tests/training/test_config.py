@@ -147,8 +147,8 @@ def test_unknown_recipe_lists_the_shipped_ones() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("method.self_similarity.wieght=1", "self_similarity.wieght; did you mean weight?"),
-        ("method.adversarial.discriminator.wdth=1", "discriminator.wdth; did you mean width?"),
+        ("method.self_similarity.weights=1", "self_similarity.weights; did you mean weight?"),
+        ("method.adversarial.discriminator.widths=1", "discriminator.widths; did you mean width?"),
         ("method.charbonnier_eps=1", "did you mean method.paired.charbonnier_eps?"),
         ('tools=[{name="a", hr=["x"], lr=["y"], share=0.5, shar=1}]', "shar; did you mean share?"),
     ],
