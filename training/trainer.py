@@ -175,7 +175,7 @@ class Trainer:
         )
 
     def restore(self) -> None:
-        """Continue from the last saved state of the run folder; from the start where there is none."""
+        """Continue from the last saved state of the run folder, or from the start without one."""
         if not self.run_dir.state.is_file():
             self.run_dir.drop_stats_after(0)
             return
