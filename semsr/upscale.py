@@ -247,8 +247,8 @@ def _upscale_file(
     note = None
     if window is None and image.pixels.dtype == np.uint16 and int(image.pixels.max()) >> 8 < _DARK:
         note = (
-            f"its 16-bit values end at {image.pixels.max()} of 65535, so that the result has hardly "
-            "any contrast; --window LO,HI names the range that is used, such as 0,4095 for 12 bits"
+            f"its 16-bit values end at {image.pixels.max()} of 65535, so the result has hardly any "
+            "contrast; --window LO,HI names the range that is used, such as 0,4095 for 12 bits"
         )
     return UpscaledFile(path, output=target, shape=(sr.shape[0], sr.shape[1]), note=note)
 
