@@ -5,7 +5,6 @@ from pathlib import Path
 
 from deploy.grafana import engine, line_overview, quality, scans
 from deploy.grafana.panels import make_dashboard
-from semsr.whole_file import write_whole_text
 
 FOLDER = Path(__file__).parent / "dashboards"
 
@@ -26,4 +25,4 @@ def dashboards() -> dict[str, str]:
 
 if __name__ == "__main__":
     for name, text in dashboards().items():
-        write_whole_text(FOLDER / name, text)
+        (FOLDER / name).write_text(text, encoding="utf-8")

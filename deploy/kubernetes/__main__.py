@@ -8,8 +8,6 @@ from typing import Any
 
 import yaml
 
-from semsr.whole_file import write_whole_text
-
 RULES = Path(__file__).parents[1] / "prometheus" / "rules"
 OUT = Path(__file__).parent / "monitoring" / "prometheus-rule.yaml"
 
@@ -30,4 +28,4 @@ def prometheus_rule() -> str:
 
 
 if __name__ == "__main__":
-    write_whole_text(OUT, prometheus_rule())
+    OUT.write_text(prometheus_rule(), encoding="utf-8")
