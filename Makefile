@@ -1,6 +1,6 @@
 # Every command of the project. Targets create the environment that they need and reuse it while the
 # lock files stand; `make help` lists them. Settings: PYTHON=/path/to/python3, TILES=folder, OUT=folder,
-# DIST=folder, TEST_JOBS=number of test processes.
+# DIST=folder, EXTRAS=scan,openvino, TEST_JOBS=number of test processes.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -25,6 +25,8 @@ VENV := .venv
 DEV := .venv-dev
 # pytest and hypothesis alone, put beside the packages of .venv to test the service without torch.
 TOOLS := .venv-test-tools
+# Ids of the tests that passed there.
+PASSED := $(TOOLS)/passed-tests
 # Ray beside what serves and scans, for scans over several machines alone: it is large.
 RAY := .venv-ray
 # What lists the packages of an installation, put there likewise.
@@ -41,6 +43,24 @@ RAY_READY := $(RAY)/.ready-$(HERE)
 RAY_PACKAGES := $(RAY)/.packages-$(HERE)
 TOOLS_READY := $(TOOLS)/.ready-$(HERE)
 BILL_READY := $(BILL)/.ready-$(HERE)
+
+# Extras with a lock of their own that belong into .venv: `make install EXTRAS=scan,openvino` adds them
+# to those that are there, and they stay until `make distclean`, also when a lock changes.
+KNOWN_EXTRAS := openvino postgres rtx scan tracing
+# What the images hold (Dockerfile, SEMSR_EXTRAS), and the archive unless EXTRAS= names others or none.
+IMAGE_EXTRAS := scan postgres tracing
+EXTRAS ?=
+comma := ,
+WANTED_EXTRAS := $(sort $(filter-out none,$(subst $(comma), ,$(EXTRAS))))
+UNKNOWN_EXTRAS := $(filter-out $(KNOWN_EXTRAS),$(WANTED_EXTRAS))
+ifneq ($(UNKNOWN_EXTRAS),)
+$(error unknown extra in EXTRAS: $(UNKNOWN_EXTRAS); the known ones are $(KNOWN_EXTRAS). Ray: \
+make install-ray; training and export: make install-dev; NVIDIA data-centre cards: docs/engines.md)
+endif
+INSTALLED_EXTRAS := $(foreach stamp,$(notdir $(wildcard $(VENV)/.extra-*)),$(word 2,$(subst -, ,$(stamp))))
+# The archive's extras are not this machine's.
+VENV_EXTRAS := $(sort $(INSTALLED_EXTRAS) $(if $(filter airgap,$(MAKECMDGOALS)),,$(WANTED_EXTRAS)))
+VENV_EXTRA_STAMPS := $(VENV_EXTRAS:%=$(VENV)/.extra-%-$(HERE))
 
 PIP_INSTALL := -m pip -qq --disable-pip-version-check --no-input install --progress-bar off
 # Exactly the locked files, by hash: nothing resolved, nothing built; bytecode comes at first import.
@@ -98,18 +118,21 @@ bench-scan-cluster: $(RAY_READY) ## One scan on Ray clusters of this machine, in
 .PHONY: loadtest
 loadtest: $(DEV_READY) ## Locust's users against a service of its own (LOCUST_ARGS="--seconds 60 HostileUser")
 	@$(LOADTESTS) locust $(LOCUST_ARGS)
+
 .PHONY: airgap
-airgap: $(VENV_READY) $(BILL_READY) ## One archive that installs the service without network (DIST=)
-	@$(VENV)/bin/python deploy/airgap/make_archive.py --sbom-tools $(BILL) --out '$(DIST)'
+airgap: $(VENV_READY) $(BILL_READY) ## One archive that installs the service without network (DIST=, EXTRAS=)
+	@$(VENV)/bin/python deploy/airgap/make_archive.py --sbom-tools $(BILL) --out '$(DIST)' \
+		--extras $(if $(EXTRAS),$(WANTED_EXTRAS),$(IMAGE_EXTRAS))
 
 # ----------------------------------------------------------------------------------- check
 
 .PHONY: test
 test: ## Everything CI runs: format, lint, types, tests, the service without torch
-	@# Two at a time for two cores; what each prints comes in one piece, every test's result last.
+	@# What each prints comes in one piece, every test's result last. The service's tests run where
+	@# torch is absent; then in the development environment those that could not run there.
 	$(MAKE) -j 2 --output-sync=target install install-dev
-	$(MAKE) -j 2 --output-sync=target lint types test-service
-	$(MAKE) test-all
+	$(MAKE) -j 3 --output-sync=target lint types test-service
+	$(MAKE) test-all PYTEST_ARGS="--passed-in=$(PASSED) $(PYTEST_ARGS)"
 
 .PHONY: lint
 lint: $(DEV_READY) ## Check format, style, spelling and the direction of imports
@@ -124,7 +147,7 @@ types: $(DEV_READY) ## Check types
 
 .PHONY: test-service
 test-service: $(VENV_READY) $(TOOLS_READY) ## Run the service's tests with the serving packages alone (no torch)
-	PYTHONPATH=$(TOOLS) $(VENV)/bin/python -m pytest -p no:cacheprovider tests/service
+	PYTHONPATH=$(TOOLS) $(VENV)/bin/python -m pytest -n $(TEST_JOBS) -p no:cacheprovider --passed-to=$(PASSED) tests/service
 
 .PHONY: test-all
 test-all: $(DEV_READY) ## Run every quick test (PYTEST_ARGS="-k codec" for some)
@@ -156,10 +179,13 @@ deploy-files: $(DEV_READY) ## Write the generated files of deploy/ anew
 # ---------------------------------------------------------------------------- environments
 
 .PHONY: install
-install: $(VENV_READY) ## Make the serving environment, .venv
+install: $(VENV_READY) ## Make the serving environment, .venv, or add to it (EXTRAS=scan,openvino)
 
 .PHONY: install-dev
 install-dev: $(DEV_READY) ## Make the development environment, .venv-dev (torch and all tools)
+
+.PHONY: install-ray
+install-ray: $(RAY_READY) ## Make .venv-ray: what serves and scans, and Ray for scans over several machines
 
 $(VENV_PACKAGES): requirements/base.txt requirements/build.txt
 	@python="$$(PYTHON='$(PYTHON)' requirements/find-python)"
@@ -186,7 +212,13 @@ $(RAY_PACKAGES): requirements/ray.txt requirements/build.txt requirements/test.t
 	$(RAY)/bin/python $(PIP_INSTALL) $(LOCKED) -r requirements/ray.txt -r requirements/build.txt -r requirements/test.txt
 	touch $@
 
-$(VENV_READY): $(VENV_PACKAGES) pyproject.toml
+# $* is the extra.
+$(VENV)/.extra-%-$(HERE): requirements/%.txt $(VENV_PACKAGES)
+	@echo "Adding the extra $* to $(VENV)"
+	$(VENV)/bin/python $(PIP_INSTALL) $(LOCKED) -r $<
+	touch $@
+
+$(VENV_READY): $(VENV_PACKAGES) $(VENV_EXTRA_STAMPS) pyproject.toml
 	@$(VENV)/bin/python $(PIP_INSTALL) $(PROJECT)
 	touch $@
 

@@ -9,6 +9,7 @@ Nothing is written unless every precision passes its gates.
 import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from export.bundle import (
     Bundle,
     Precision,
     RecallRecord,
+    check_target,
     load_bundle,
     npy_bytes,
     write_bundle,
@@ -54,6 +56,7 @@ INT8_MARGIN_DB = 0.5
 """Above the gate's PSNR: the gate looks at each tile, the search at all of them together."""
 
 RecallJudge = Callable[[Bundle, Precision], RecallRecord]
+Stage = Callable[[str], AbstractContextManager[object]]
 
 
 class ExportError(Exception):
@@ -86,12 +89,14 @@ def export_bundle(
     recall_judge: RecallJudge | None = None,
     trust_tiles: TrustTiles | None = None,
     threads: int = 1,
+    overwrite: bool = False,
+    stage: Stage = nullcontext,
 ) -> ExportResult:
     """Export a checkpoint as a bundle.
 
     Args:
         checkpoint: A file written by `models.save_generator`.
-        out: Folder of the bundle; an existing bundle there is replaced.
+        out: Folder of the bundle.
         name: Name of the model in answers and metrics; the folder's name if None.
         tile: Height and width of the LR tile.
         max_batch_size: Largest batch that the service may form.
@@ -102,6 +107,8 @@ def export_bundle(
         trust_tiles: Tiles without known defects, by which the flags `residual` and
             `domain_distance` are measured; without them the graphs do not judge either.
         threads: CPU threads for the parity step.
+        overwrite: Whether a bundle in `out` may be replaced.
+        stage: Shows what the export does while a context lasts.
 
     Raises:
         ExportError: The network looks at the whole image, so that tiles could not be cut; what a
@@ -111,18 +118,23 @@ def export_bundle(
         models.CheckpointError: The file is no checkpoint of ours.
         export.parity.ParityError: A graph does not give what torch gives.
         service.engines.EngineError: No engine can run a precision here, so that it is not proven.
-        export.bundle.BundleError: The folder cannot be written.
+        export.bundle.BundleError: The folder is taken, or cannot be written.
     """
     wanted: list[Precision] = list(dict.fromkeys(["fp32", *precisions]))
+    check_target(out, overwrite=overwrite)
     _check_needs(wanted, calibration, recall_judge, tile)
     generator, info = load_generator(checkpoint)
     halo_px = _halo_px(generator, tile)
     golden_lr = golden_tile(tile)
     reference = Reference(generator)
-    trust = None if trust_tiles is None else make_trust_record(generator, trust_tiles)
-    graphs, quantized = _make_graphs(
-        generator, wanted, tile=tile, calibration=calibration, trust=trust
-    )
+    trust = None
+    if trust_tiles is not None:
+        with stage("measuring the limits of the trust flags"):
+            trust = make_trust_record(generator, trust_tiles)
+    with stage(f"making the graphs ({', '.join(wanted)})"):
+        graphs, quantized = _make_graphs(
+            generator, wanted, tile=tile, calibration=calibration, trust=trust
+        )
     files = {
         **graphs,
         "model.safetensors": checkpoint.read_bytes(),
@@ -155,19 +167,20 @@ def export_bundle(
         # The engines that serve are what is compared, so they need a bundle to load.
         candidate = write_bundle(Path(folder) / "candidate", files=files, manifest_fields=fields)
         for precision in wanted:
-            proven = run_gate(
-                reference,
-                candidate,
-                precision=precision,
-                threads=threads,
-                tiles=judging_tiles(calibration),
-            )
+            with stage(f"comparing {precision} with torch"):
+                proven = run_gate(
+                    reference,
+                    candidate,
+                    precision=precision,
+                    threads=threads,
+                    tiles=judging_tiles(calibration),
+                )
             fields["parity"][precision] = summarise(proven)
             rows += proven
             if precision in RECALL_PRECISIONS and recall_judge is not None:
                 fields["recall"][precision] = _judge_recall(recall_judge, candidate, precision)
     files["MODEL_CARD.md"] = model_card(fields).encode()
-    write_bundle(out, files=files, manifest_fields=fields)
+    write_bundle(out, files=files, manifest_fields=fields, overwrite=overwrite)
     return ExportResult(bundle=load_bundle(out), parity=rows)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.machine import machine_line
+from semsr.whole_file import write_whole_text
 
 Row = dict[str, Any]
 
@@ -107,7 +108,7 @@ def write_into_page(page: Path, name: str, text: str) -> None:
     new, count = pattern.subn(lambda _: f"{begin}\n{text}\n{end}", old)
     if count != 1:
         raise ValueError(f"{page} has {count} places for {name}; expected one: {begin} … {end}")
-    page.write_text(new, encoding="utf-8")
+    write_whole_text(page, new)
 
 
 def publish(result: Result, page: Path, *, picture: str | None = None) -> None:
@@ -120,7 +121,7 @@ def publish(result: Result, page: Path, *, picture: str | None = None) -> None:
     """
     folder = page.with_suffix("")
     folder.mkdir(exist_ok=True)
-    (folder / f"{result.name}.json").write_text(result.as_json(), encoding="utf-8")
+    write_whole_text(folder / f"{result.name}.json", result.as_json())
     parts = [
         result.as_markdown(),
         f"All figures: [{result.name}.json]({folder.name}/{result.name}.json).",

@@ -23,9 +23,17 @@ from semsr.commands import (
     serve,
     simulate,
     train,
+    train_detector,
     upscale,
 )
-from semsr.commands.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
+from semsr.commands.options import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    CommandParser,
+    UsageError,
+)
+from semsr.error_text import error_text, missing_package
 
 COMMANDS = (
     serve,
@@ -40,7 +48,12 @@ COMMANDS = (
     evaluate_trust,
     export,
     simulate,
+    train_detector,
 )
+
+
+# Their errors carry messages for people.
+_PACKAGES = {"service", "models", "export", "training", "semsr"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,27 +61,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
+        # The service checks its own settings, and logs what is wrong with them.
+        if options.command != "serve":
+            _check_variables()
         return run(options)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except UsageError as error:
         sys.stderr.write(f"semsr: {error}\n")
         return EXIT_USAGE
-    except ImportError as error:
-        sys.stderr.write(
-            f"semsr {options.command}: {error}; this subcommand needs an extra, "
-            "see the table of commands in README.md\n"
-        )
-        return EXIT_USAGE
     except Exception as error:
         if os.environ.get("SEMSR_TRACEBACK"):
             raise
-        sys.stderr.write(f"semsr {options.command}: {type(error).__name__}: {error}\n")
-        return EXIT_FAILED
+        if problems := _setting_problems(error):
+            sys.stderr.write("".join(f"semsr: {problem}\n" for problem in problems))
+            return EXIT_USAGE
+        sys.stderr.write(f"semsr {options.command}: {_message(error)}\n")
+        return EXIT_USAGE if isinstance(error, ImportError) else EXIT_FAILED
+
+
+def _check_variables() -> None:
+    """Refuse `SEMSR_…` variables that nobody reads: a mistyped one must not be ignored in silence.
+
+    Raises:
+        UsageError: There is one; the message names the nearest known one.
+    """
+    if not any(name.upper().startswith("SEMSR_") for name in os.environ):
+        return
+    from service.setting_problems import unknown_settings
+
+    if unknown := unknown_settings(os.environ):
+        raise UsageError("; ".join(unknown))
+
+
+def _setting_problems(error: Exception) -> list[str]:
+    """Describe settings that are out of bounds, if that is what an error is about."""
+    from pydantic import ValidationError
+
+    if not (isinstance(error, ValidationError) and error.title == "Settings"):
+        return []
+    from service.setting_problems import value_problems
+
+    return value_problems(error)
+
+
+def _message(error: Exception) -> str:
+    """Say what went wrong: messages for people as they are, anything else as a fault of ours."""
+    if isinstance(error, ImportError):
+        return missing_package(error)
+    is_ours = type(error).__module__.partition(".")[0] in _PACKAGES
+    if is_ours or isinstance(error, OSError | ValueError | RuntimeError):
+        return error_text(error)
+    return (
+        f"unexpected {type(error).__name__}: {error_text(error)}; please report it with what "
+        "SEMSR_TRACEBACK=1 shows"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="semsr",
         description="Super-resolution of SEM tiles: train, export, serve.",
     )

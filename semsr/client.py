@@ -7,40 +7,36 @@
 
 What a defect-detection pipeline imports; it needs NumPy and httpx2 and nothing else of this
 project. `AsyncClient` is the same for asyncio. Tiles travel as raw bytes, connections are kept, a
-saturated service is asked again when it says so, and nothing is waited for beyond its deadline.
+saturated service is asked again when it says so, nothing is waited for beyond its deadline, and an
+answer is taken only if it has its tile's request id and shape.
 """
 
 import asyncio
 import contextlib
-import random
-import re
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
 from types import TracebackType
-from typing import Literal, Never, Self
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import httpx2
 from tqdm import tqdm
 
-from semsr.client_answers import (
-    FIRST_BACKOFF_S,
-    JITTER,
-    MAX_BACKOFF_S,
-    RETRIED,
-    DeadlineError,
-    Options,
+from semsr.client_answers import Scales, SrTile, Tile
+from semsr.client_blocking import BlockingTileStream
+from semsr.client_call import Call
+from semsr.client_connections import LoopConnections, ProcessConnections
+from semsr.client_errors import DeadlineError, ServiceError, TileError
+from semsr.client_options import (
+    AnswerDtype,
     Priority,
-    ServiceError,
-    SrTile,
-    Tile,
-    checked,
-    read_problem,
-    read_tile,
-    retry_after_s,
+    at_least_one,
+    check_errors,
+    checked_options,
 )
-from semsr.client_stream import BlockingTileStream, TileStream
+from semsr.client_stream import TileStream
+from semsr.client_turns import Turns, iterator_of
 
 __all__ = [
     "AsyncClient",
@@ -50,111 +46,14 @@ __all__ = [
     "ServiceError",
     "SrTile",
     "Tile",
+    "TileError",
 ]
 
-RAW = "application/octet-stream"
-
-# What is left of a deadline must be worth a request.
-_LEAST_S = 0.001
-# As the service has it.
-_MAX_TIMEOUT_S = 3600.0
-# What a header may hold, and what the service takes for a request's id.
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?")
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+Transport = TypeVar("Transport", httpx2.BaseTransport, httpx2.AsyncBaseTransport)
 
 
-class _Call:
-    """One tile under way: what to send next, and what to make of the answer. No I/O."""
-
-    def __init__(self, tile: Tile, options: Options, *, request_id: str | None) -> None:
-        """Check the tile.
-
-        Raises:
-            ValueError: It is not a two-dimensional array of uint8 or uint16 with a pixel or more,
-                or the id cannot be sent.
-        """
-        sent = checked(tile)
-        if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
-            raise ValueError(
-                f"request_id is {request_id[:140]!r}; expected 1 to 128 printable ASCII characters "
-                "without spaces"
-            )
-        self.body = sent.tobytes()
-        self._options = options
-        self._headers = {
-            "content-type": RAW,
-            "accept": RAW,
-            "x-tile-shape": f"{tile.shape[0]},{tile.shape[1]}",
-            "x-tile-dtype": f"uint{8 * tile.dtype.itemsize}",
-            **options.headers(),
-        }
-        if request_id is not None:
-            self._headers["x-request-id"] = request_id
-        self._end_s = time.monotonic() + options.timeout_s
-        self._backoff_s = FIRST_BACKOFF_S
-        self.attempts = 0
-
-    @property
-    def left_s(self) -> float:
-        """Seconds to the deadline."""
-        return self._end_s - time.monotonic()
-
-    def headers(self) -> dict[str, str]:
-        """Headers of the next attempt."""
-        self.attempts += 1
-        left_ms = 1e3 * max(self.left_s, _LEAST_S)
-        return {**self._headers, "x-request-timeout-ms": f"{left_ms:.3f}"}
-
-    def read(self, response: httpx2.Response) -> SrTile | float:
-        """Read an answer: the tile, or the seconds after which to try again.
-
-        Raises:
-            ServiceError: The service refuses the tile, or answers what it should not.
-            DeadlineError: There is no time left to try again.
-        """
-        headers = response.headers
-        if response.status_code == 200:
-            return read_tile(response.content, headers, headers, attempts=self.attempts)
-        error = read_problem(
-            response.status_code, response.content, request_id=headers.get("x-request-id", "")
-        )
-        if error.status == 504:
-            raise DeadlineError(504, error.code, error.detail, request_id=error.request_id)
-        if error.status not in RETRIED:
-            raise error
-        return self.wait_s(error, retry_after_s(response.content, headers))
-
-    def wait_s(self, error: ServiceError, asked_s: float | None = None) -> float:
-        """Return for how long to wait before the next attempt.
-
-        Args:
-            error: Why the last one failed.
-            asked_s: What the service asked for; None doubles the last wait.
-
-        Raises:
-            DeadlineError: It would be too late then.
-        """
-        if asked_s is None:
-            asked_s = self._backoff_s
-            self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
-        wait_s = asked_s * (1 + JITTER * random.random())  # noqa: S311 - no secret
-        if wait_s + _LEAST_S >= self.left_s:
-            raise DeadlineError(
-                error.status,
-                "deadline-exceeded",
-                f"after {self.attempts} attempts within {self._options.timeout_s:g} s: {error}",
-                request_id=error.request_id,
-            ) from error
-        return wait_s
-
-    def unreachable(self, error: httpx2.TransportError) -> float:
-        """Return for how long to wait after a connection failed; a tile may be sent twice."""
-        text = str(error) or type(error).__name__
-        return self.wait_s(ServiceError(0, "unreachable", text))
-
-
-class Client:
-    """A connection pool to one service; threads may share it."""
+class _AnyClient(Generic[Transport]):
+    """What both clients have in common."""
 
     def __init__(
         self,
@@ -163,42 +62,76 @@ class Client:
         timeout_s: float = 30.0,
         priority: Priority = "online",
         window: tuple[int, int] | None = None,
-        answer_dtype: Literal["uint8", "uint16"] = "uint8",
+        answer_dtype: AnswerDtype = "uint8",
+        model: str | None = None,
         connections: int = 16,
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         verify: ssl.SSLContext | bool = True,
-        transport: httpx2.BaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
-            url: Of the service, such as `http://127.0.0.1:8000`.
-            timeout_s: Deadline of a tile, all attempts together.
-            priority: `nightly` runs when no online tile waits.
+            url: Address of the service, such as `http://127.0.0.1:8000`.
+            timeout_s: Deadline of a tile in seconds, all attempts together.
+            priority: Class of the tiles; `nightly` runs when no online tile waits.
             window: Grey range lo, hi of 16-bit tiles that maps to 0..255; None takes the model's.
-            answer_dtype: uint16 stretches the 8-bit answer over the window again.
+            answer_dtype: Data type of the answers; uint16 stretches the 8-bit answer over the
+                window again.
+            model: Name of the model, where the service has several; None takes its default.
             connections: Most connections; `superresolve_many` has twice as many tiles under way.
-            api_key: Where the service asks for one.
-            headers: Sent with every request, such as those of a proxy.
-            verify: Of an https service's certificate: a context that knows the fab's own authority,
-                such as `ssl.create_default_context(cafile="ca.pem")`.
-            transport: Of httpx2; tests give their own.
+            api_key: Key, where the service asks for one.
+            headers: Headers sent with every request, such as those that a proxy needs.
+            verify: Check of an https service's certificate: a context that knows the fab's own
+                authority, such as `ssl.create_default_context(cafile="ca.pem")`.
+            transport: Transport of httpx2; tests give their own. It cannot follow the client into
+                forked processes.
 
         Raises:
             ValueError: An argument that no request could be made with.
         """
-        self._options = _options(timeout_s, priority, window, answer_dtype)
-        self._connections = connections
-        self._own_headers = _headers(headers, api_key)
-        self._verify = verify
-        self._http = httpx2.Client(
-            base_url=_checked_url(url),
-            headers=self._own_headers,
-            limits=_limits(connections),
-            verify=verify,
-            transport=transport,
-            trust_env=False,
+        self._arguments = {
+            "url": url,
+            "timeout_s": timeout_s,
+            "priority": priority,
+            "window": window,
+            "answer_dtype": answer_dtype,
+            "model": model,
+            "connections": connections,
+            "api_key": api_key,
+            "headers": None if headers is None else dict(headers),
+            "verify": verify,
+        }
+        self._options = checked_options(**self._arguments)
+        self._transport = transport
+        self._scales = Scales()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the connections' owner; nothing is opened yet."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process, or a copy, makes its own connections from the same arguments.
+        return _restored, (type(self), {**self._arguments, "transport": self._transport})
+
+    def _stream(self) -> TileStream:
+        return TileStream(self._options, self._scales)
+
+
+def _restored(kind: "type[_AnyClient[Any]]", arguments: dict[str, Any]) -> "_AnyClient[Any]":
+    """Rebuild a pickled client."""
+    return kind(**arguments)
+
+
+class Client(_AnyClient[httpx2.BaseTransport]):
+    """Connections to one service; threads may share them, and each process opens its own."""
+
+    def _prepare(self) -> None:
+        self._http = ProcessConnections(
+            lambda: httpx2.Client(transport=self._transport, **self._options.http_arguments()),
+            is_given=self._transport is not None,
         )
 
     def superresolve(self, tile: Tile, *, request_id: str | None = None) -> SrTile:
@@ -206,26 +139,27 @@ class Client:
 
         Args:
             tile: (H, W) uint8 or uint16, any size that the service takes.
-            request_id: Carried through the service's log and back.
+            request_id: Id that the service logs and the answer has; None makes one.
 
         Raises:
-            ServiceError: The service refuses the tile, or answers nonsense.
-            DeadlineError: No answer within the deadline.
-            ValueError: The tile is no grey image, or the id cannot be sent.
+            TileError: The tile is not a grey image; a `ValueError` and a `ServiceError`.
+            ServiceError: The service refuses the tile, or what came is not this tile's answer.
+            DeadlineError: There was no answer within the deadline.
+            ValueError: The id cannot be sent.
+            RuntimeError: The client is closed.
         """
-        call = _Call(tile, self._options, request_id=request_id)
+        call = Call(tile, self._options, self._scales, request_id=request_id)
+        http = self._http.get()
         while True:
             try:
-                response = self._http.post(
-                    "/superresolve",
-                    content=call.body,
-                    headers=call.headers(),
-                    timeout=max(call.left_s, _LEAST_S),
-                )
-            except httpx2.TransportError as error:
-                time.sleep(call.unreachable(error))
-                continue
-            outcome = call.read(response)
+                with http.stream(**call.request()) as response:
+                    call.begin(response)
+                    for part in response.iter_bytes():
+                        call.add(part)
+            except httpx2.RequestError as error:
+                outcome: SrTile | float = call.failed(error)
+            else:
+                outcome = call.read(response)
             if isinstance(outcome, SrTile):
                 return outcome
             time.sleep(outcome)
@@ -245,50 +179,49 @@ class Client:
         A connection that breaks, or a service that stops, costs nothing: what was not answered is
         sent again in another request.
 
+        What cannot be sent, such as None for a file that could not be read, is a `TileError` in its
+        place, like a tile that the service refuses. What the iterable itself raises is raised
+        unchanged, after the answers to the tiles before it.
+
         Args:
             tiles: See `superresolve`; of any sizes.
-            errors: `raise` ends at the first tile that fails; `yield` gives its error in its place.
-            progress: Show a bar on stderr.
+            errors: `raise` ends at the first tile that fails, when those before it are answered;
+                `yield` gives its error in its place.
+            progress: Whether a bar is shown on stderr.
             streams: Requests at once, which take turns; more than one is for services that run in
                 several processes.
 
         Raises:
             ServiceError: The service refuses the whole request; or one tile, with `raise`.
-            ValueError: A tile is no grey image.
+            TileError: A tile is not a grey image, with `raise`.
+            ValueError: `errors` or `streams` has an impossible value.
+            RuntimeError: The client is closed; or the process was forked since the first tile.
         """
-        source = iter(tiles)
+        check_errors(errors)
+        at_least_one("streams", streams)
+        self._http.check_open()
+        bar = _counter(tiles, shown=progress)
+        return self._many(iterator_of(tiles), bar, errors, streams)
+
+    def _many(
+        self,
+        tiles: Iterator[Tile],
+        bar: contextlib.AbstractContextManager[Callable[[], object]],
+        errors: Literal["raise", "yield"],
+        streams: int,
+    ) -> Iterator[SrTile | ServiceError]:
         with contextlib.ExitStack() as stack:
-            pool = [
-                stack.enter_context(BlockingTileStream(self._stream()))
-                for _ in range(_at_least_one(streams))
-            ]
-            bar = stack.enter_context(_bar(tiles, shown=progress))
-            sent = done = 0
-            is_exhausted = False
-            while True:
-                while not is_exhausted and sent - done < 2 * self._connections:
-                    tile = next(source, None)
-                    if tile is None:
-                        is_exhausted = True
-                        for stream in pool:
-                            stream.finish()
-                    else:
-                        pool[sent % streams].put(tile)
-                        sent += 1
-                if done == sent:
-                    return
-                outcome = _outcome(pool[done % streams].get(), errors)
-                done += 1
-                bar.update()
+            count = stack.enter_context(bar)
+            pool = [stack.enter_context(BlockingTileStream(self._stream())) for _ in range(streams)]
+            turns = Turns(tiles, pool, ahead=2 * self._options.connections)
+            while (due := turns.next()) is not None:
+                outcome = due if isinstance(due, TileError) else due.get()
+                _raise_if(errors, outcome)
+                count()
                 yield outcome
 
-    def _stream(self) -> TileStream:
-        return TileStream(
-            self._http.base_url, self._options, headers=self._own_headers, verify=self._verify
-        )
-
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections of this process; the client refuses further tiles."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -303,56 +236,34 @@ class Client:
         self.close()
 
 
-class AsyncClient:
-    """`Client` for asyncio; see there for the arguments."""
+class AsyncClient(_AnyClient[httpx2.AsyncBaseTransport]):
+    """`Client` for asyncio; see there. Each event loop has its own connections."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        timeout_s: float = 30.0,
-        priority: Priority = "online",
-        window: tuple[int, int] | None = None,
-        answer_dtype: Literal["uint8", "uint16"] = "uint8",
-        connections: int = 16,
-        api_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        verify: ssl.SSLContext | bool = True,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._options = _options(timeout_s, priority, window, answer_dtype)
-        self._connections = connections
-        self._own_headers = _headers(headers, api_key)
-        self._verify = verify
-        self._http = httpx2.AsyncClient(
-            base_url=_checked_url(url),
-            headers=self._own_headers,
-            limits=_limits(connections),
-            verify=verify,
-            transport=transport,
-            trust_env=False,
+    def _prepare(self) -> None:
+        self._http = LoopConnections(
+            lambda: httpx2.AsyncClient(transport=self._transport, **self._options.http_arguments()),
+            is_given=self._transport is not None,
         )
 
     async def superresolve(self, tile: Tile, *, request_id: str | None = None) -> SrTile:
         """Super-resolve one tile; see `Client.superresolve`."""
-        call = _Call(tile, self._options, request_id=request_id)
+        call = Call(tile, self._options, self._scales, request_id=request_id)
+        http = self._http.get()
         while True:
             try:
-                response = await self._http.post(
-                    "/superresolve",
-                    content=call.body,
-                    headers=call.headers(),
-                    timeout=max(call.left_s, _LEAST_S),
-                )
-            except httpx2.TransportError as error:
-                await asyncio.sleep(call.unreachable(error))
-                continue
-            outcome = call.read(response)
+                async with http.stream(**call.request()) as response:
+                    call.begin(response)
+                    async for part in response.aiter_bytes():
+                        call.add(part)
+            except httpx2.RequestError as error:
+                outcome: SrTile | float = call.failed(error)
+            else:
+                outcome = call.read(response)
             if isinstance(outcome, SrTile):
                 return outcome
             await asyncio.sleep(outcome)
 
-    async def superresolve_many(
+    def superresolve_many(
         self,
         tiles: Iterable[Tile],
         *,
@@ -361,39 +272,34 @@ class AsyncClient:
         streams: int = 1,
     ) -> AsyncIterator[SrTile | ServiceError]:
         """Super-resolve many tiles in one request; see `Client.superresolve_many`."""
-        source = iter(tiles)
+        check_errors(errors)
+        at_least_one("streams", streams)
+        self._http.check_open()
+        bar = _counter(tiles, shown=progress)
+        return self._many(iterator_of(tiles), bar, errors, streams)
+
+    async def _many(
+        self,
+        tiles: Iterator[Tile],
+        bar: contextlib.AbstractContextManager[Callable[[], object]],
+        errors: Literal["raise", "yield"],
+        streams: int,
+    ) -> AsyncIterator[SrTile | ServiceError]:
         async with contextlib.AsyncExitStack() as stack:
-            pool = [self._stream() for _ in range(_at_least_one(streams))]
+            count = stack.enter_context(bar)
+            pool = [self._stream() for _ in range(streams)]
             for stream in pool:
                 stack.push_async_callback(stream.close)
-            bar = stack.enter_context(_bar(tiles, shown=progress))
-            sent = done = 0
-            is_exhausted = False
-            while True:
-                while not is_exhausted and sent - done < 2 * self._connections:
-                    tile = next(source, None)
-                    if tile is None:
-                        is_exhausted = True
-                        for stream in pool:
-                            stream.finish()
-                    else:
-                        pool[sent % streams].put(tile)
-                        sent += 1
-                if done == sent:
-                    return
-                outcome = _outcome(await pool[done % streams].get(), errors)
-                done += 1
-                bar.update()
+            turns = Turns(tiles, pool, ahead=2 * self._options.connections)
+            while (due := turns.next()) is not None:
+                outcome = due if isinstance(due, TileError) else await due.get()
+                _raise_if(errors, outcome)
+                count()
                 yield outcome
 
-    def _stream(self) -> TileStream:
-        return TileStream(
-            self._http.base_url, self._options, headers=self._own_headers, verify=self._verify
-        )
-
     async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Close the running loop's connections; the client refuses further tiles."""
+        await self._http.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -407,62 +313,21 @@ class AsyncClient:
         await self.close()
 
 
-def _options(
-    timeout_s: float,
-    priority: Priority,
-    window: tuple[int, int] | None,
-    answer_dtype: Literal["uint8", "uint16"],
-) -> Options:
-    if not 0 < timeout_s <= _MAX_TIMEOUT_S:
-        raise ValueError(
-            f"timeout_s must be above 0 and at most {_MAX_TIMEOUT_S:g}, got {timeout_s}"
-        )
-    return Options(timeout_s=timeout_s, priority=priority, window=window, answer_dtype=answer_dtype)
+@contextlib.contextmanager
+def _counter(tiles: Iterable[Tile], *, shown: bool) -> Iterator[Callable[[], object]]:
+    """Give what counts a tile on a bar, which is shown from then on.
 
-
-def _headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
-    if api_key is not None and not _HEADER_VALUE.fullmatch(api_key):
-        # Not the key itself: messages end up in logs.
-        raise ValueError(
-            "api_key is empty or has characters that cannot be sent; a line's end behind it?"
-        )
-    for name, value in (given or {}).items():
-        if value and not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"the header {name} has characters that cannot be sent")
-    own = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
-    return {**dict(given or {}), **own}
-
-
-def _checked_url(url: str) -> httpx2.URL:
-    try:
-        parsed = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        raise ValueError(f"url is {url!r}: {error}") from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise ValueError(f"url is {url!r}; expected http://HOST:PORT or https://HOST:PORT")
-    return parsed
-
-
-def _limits(connections: int) -> httpx2.Limits:
-    if connections < 1:
-        raise ValueError(f"connections must be at least 1, got {connections}")
-    return httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-
-
-def _at_least_one(streams: int) -> int:
-    if streams < 1:
-        raise ValueError(f"streams must be at least 1, got {streams}")
-    return streams
-
-
-def _bar(tiles: Iterable[Tile], *, shown: bool) -> "tqdm[Never]":
+    tqdm takes a lock that processes share, even for a bar that it does not show: after a fork that
+    could wait forever.
+    """
+    if not shown:
+        yield lambda: None
+        return
     total = len(tiles) if isinstance(tiles, Sized) else None
-    return tqdm(total=total, unit="tile", file=sys.stderr, disable=not shown)
+    with tqdm(total=total, unit="tile", file=sys.stderr) as bar:
+        yield bar.update
 
 
-def _outcome(
-    result: SrTile | ServiceError, errors: Literal["raise", "yield"]
-) -> SrTile | ServiceError:
-    if errors == "raise" and isinstance(result, ServiceError):
-        raise result
-    return result
+def _raise_if(errors: Literal["raise", "yield"], outcome: SrTile | ServiceError) -> None:
+    if errors == "raise" and isinstance(outcome, ServiceError):
+        raise outcome

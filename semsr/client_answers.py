@@ -1,45 +1,30 @@
-"""What the client gives back, and what it makes of the service's answers; see `semsr.client`."""
+"""What the client sends of a tile, and how an answer is held against it; see `semsr.client`.
+
+An answer is taken only if it has the request's id, the asked data type and model, and the shape
+scale x tile: whatever stands between here and the service, a picture of another tile is an error.
+"""
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from semsr.client_errors import TileError, bad_answer
+
 Tile = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-Priority = Literal["online", "nightly"]
 
-# Saturated, or over this client's quota.
-RETRIED = frozenset({429, 503})
-# Without Retry-After a connection that broke is tried again after about so long, doubling.
-FIRST_BACKOFF_S = 0.05
-MAX_BACKOFF_S = 2.0
-# Others were told the same time to come again: spread them.
-JITTER = 0.25
+RAW, TAR = "application/octet-stream", "application/x-tar"
 
+_TIMING = re.compile(r"([^\s;]+);dur=([0-9]+(?:\.[0-9]+)?)")
 
-class ServiceError(Exception):
-    """The service answered with a problem, or could not be reached.
-
-    Attributes:
-        status: HTTP status; 0 where there was no answer.
-        code: Stable name such as `queue-full`; `unreachable` or `bad-answer` from here.
-        detail: What was wrong, for people.
-        request_id: The request's id, which the service's log carries; empty without an answer.
-    """
-
-    def __init__(self, status: int, code: str, detail: str, *, request_id: str = "") -> None:
-        super().__init__(f"{code} ({status}): {detail}" if status else f"{code}: {detail}")
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.request_id = request_id
-
-
-class DeadlineError(ServiceError):
-    """The answer did not come within the deadline; the last reason is in the detail."""
+# No model enlarges more; bounds what an answer may take of memory.
+_MAX_SCALE = 16
+_MIN_ANSWER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +38,8 @@ class SrTile:
             `residual` and `domain-distance`.
         model: Name of the model.
         model_version: First twelve digits of the bundle's sha256.
-        engine: What computed it.
-        precision: In which precision.
+        engine: Engine that computed it.
+        precision: Execution precision.
         request_id: As in the service's log; many tiles of one request share it.
         timing_ms: Milliseconds by stage, as the service measured them; empty for one of many.
         attempts: Requests that were sent for it.
@@ -72,60 +57,161 @@ class SrTile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What every request of a client has in common."""
+class Asked:
+    """What was asked for one tile.
 
-    timeout_s: float
-    priority: Priority
-    window: tuple[int, int] | None
-    answer_dtype: Literal["uint8", "uint16"]
+    Attributes:
+        shape: (H, W) of the tile.
+        dtype: Data type that the answer must have.
+        model: Name that the answer must have, or None for any.
+        request_id: Id that the answer must have.
+    """
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers that say so, but for the time-out."""
-        headers = {"x-answer-dtype": self.answer_dtype, "x-priority": self.priority}
-        if self.window is not None:
-            headers["x-window"] = f"{self.window[0]},{self.window[1]}"
-        return headers
+    shape: tuple[int, int]
+    dtype: str
+    model: str | None
+    request_id: str
+
+    @property
+    def most_bytes(self) -> int:
+        """Largest answer that is read."""
+        return most_answer_bytes(self.shape[0] * self.shape[1])
 
 
-def checked(tile: Tile) -> Tile:
+class Scales:
+    """Scale of each model version that has answered; threads may share it."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], int] = {}
+
+    def check(self, lr: tuple[int, int], sr: tuple[int, int], answer: Mapping[str, str]) -> None:
+        """Hold an answer's shape against its tile's.
+
+        The scale is what the answer's `X-Scale` says; without it any whole number, which then must
+        stay the same for this version of the model.
+
+        Args:
+            lr: (H, W) of the tile.
+            sr: (H, W) of the answer.
+            answer: Headers of the answer.
+
+        Raises:
+            ServiceError: It is another shape than scale x tile.
+        """
+        version = answer.get("x-model", ""), answer.get("x-model-version", "")
+        stated = answer.get("x-scale")
+        scale = sr[0] // lr[0] if stated is None else int(stated) if stated.isdecimal() else 0
+        if stated is None:
+            scale = self._known.get(version, scale)
+        if scale < 1 or sr != (scale * lr[0], scale * lr[1]):
+            expected = f"{scale} x tile" if scale else "a whole multiple of the tile"
+            raise bad_answer(
+                f"the answer has the shape {sr} for a tile of shape {lr}; expected {expected}",
+                request_id=answer.get("x-request-id", ""),
+            )
+        if stated is None:
+            self._known.setdefault(version, scale)
+
+
+def most_answer_bytes(pixels: int) -> int:
+    """Return the largest answer in bytes that a tile of so many pixels can have."""
+    return _MIN_ANSWER_BYTES + 2 * _MAX_SCALE**2 * pixels
+
+
+def checked(tile: Tile, *, index: int | None = None) -> Tile:
     """Return a tile as it is sent: C order, little endian.
 
+    Args:
+        tile: What the caller gave.
+        index: Its place among many, for the message.
+
     Raises:
-        ValueError: It is not a two-dimensional array of uint8 or uint16, or has no pixel.
+        TileError: It is not a two-dimensional array of uint8 or uint16, or has no pixel.
     """
-    if tile.ndim != 2 or tile.dtype.kind != "u" or tile.dtype.itemsize > 2 or not tile.size:
-        raise ValueError(
-            "a tile is a two-dimensional array of uint8 or uint16 with a pixel or more, got "
-            f"{tile.dtype} of shape {tile.shape}"
+    given: Any = tile
+    if not isinstance(given, np.ndarray):
+        value = repr(given) if given is None or isinstance(given, (int, float, str)) else ""
+        got = f"{value[:60]} ({type(given).__name__})" if value else f"a {type(given).__name__}"
+        if given is None:
+            got = "None, which is what cv2.imread gives for a file that it cannot read"
+    elif isinstance(given, np.ma.MaskedArray):
+        got = f"a masked array of shape {given.shape}, whose mask cannot be sent"
+    elif given.ndim != 2 or given.dtype.kind != "u" or given.dtype.itemsize > 2 or not given.size:
+        got = f"{given.dtype} of shape {given.shape}"
+    else:
+        sent: Any = np.ascontiguousarray(given, dtype=given.dtype.newbyteorder("<"))
+        return sent
+    name = "" if index is None else f"tile {index}: "
+    raise TileError(
+        0,
+        "bad-tile",
+        f"{name}a tile is a two-dimensional array of uint8 or uint16 with a pixel or more, "
+        f"got {got}",
+    )
+
+
+def check_head(
+    headers: Mapping[str, str], *, media_type: str, request_id: str, model: str | None
+) -> None:
+    """Hold the head of an answer against its request's, before the body is read.
+
+    Raises:
+        ServiceError: It is the answer to another request, or not one of this service.
+    """
+    answered = headers.get("x-request-id")
+    found_type = headers.get("content-type", media_type)
+    if found_type.partition(";")[0].strip().lower() != media_type:
+        raise bad_answer(
+            "the answer comes from something else than the service, perhaps a proxy: its "
+            f"Content-Type is {found_type[:80]!r}, expected {media_type}",
+            request_id=answered or "",
         )
-    sent: Any = np.ascontiguousarray(tile, dtype=tile.dtype.newbyteorder("<"))
-    return sent
+    if answered != request_id:
+        got = "none" if answered is None else repr(answered)
+        raise bad_answer(
+            f"the answer is another request's: its X-Request-ID is {got}, expected "
+            f"{request_id!r}; a proxy must pass this header on unchanged (docs/http-api.md)",
+            request_id=answered or "",
+        )
+    if model is not None and headers.get("x-model") != model:
+        raise bad_answer(
+            f"the answer is of the model {headers.get('x-model')!r}, expected {model!r}",
+            request_id=request_id,
+        )
 
 
 def read_tile(
-    body: bytes, facts: Mapping[str, str], answer: Mapping[str, str], *, attempts: int
+    body: bytes,
+    facts: Mapping[str, str],
+    answer: Mapping[str, str],
+    *,
+    attempts: int,
+    asked: Asked,
+    scales: Scales,
 ) -> SrTile:
-    """Read a raw answer.
+    """Read a raw answer whose head was checked.
 
     Args:
-        body: The pixels.
+        body: Pixels.
         facts: Headers of the tile, by lower-case names.
         answer: Headers of the whole answer.
         attempts: Requests that were sent for it.
+        asked: What it must fit.
+        scales: Scales that are known.
 
     Raises:
-        ServiceError: It is no answer of this service.
+        ServiceError: It is not the answer to this tile.
     """
+    request_id = answer.get("x-request-id", "")
     try:
         height, width = (int(side) for side in facts["x-tile-shape"].split(","))
-        dtype = np.dtype(facts["x-tile-dtype"]).newbyteorder("<")
+        dtype = _checked_dtype(facts["x-tile-dtype"], asked.dtype)
+        quality = _quality(facts["x-quality"])
+        scales.check(asked.shape, (height, width), answer)
         pixels: Any = np.frombuffer(body, dtype=dtype).reshape(height, width)
-        quality = _pairs(facts["x-quality"], ",", "=")
-        timing = _pairs(facts.get("server-timing", "").replace(";dur=", "="), ",", "=")
     except (KeyError, ValueError, TypeError) as error:
-        raise ServiceError(
-            200, "bad-answer", f"the answer is no tile of this service: {error!r}"
+        raise bad_answer(
+            f"the answer does not fit the tile: {error!r}", request_id=request_id
         ) from error
     return SrTile(
         pixels=pixels,
@@ -134,36 +220,43 @@ def read_tile(
         model_version=answer.get("x-model-version", ""),
         engine=answer.get("x-engine", ""),
         precision=answer.get("x-precision", ""),
-        request_id=answer.get("x-request-id", ""),
-        timing_ms=timing,
+        request_id=request_id,
+        timing_ms=_timing_ms(facts.get("server-timing", "")),
         attempts=attempts,
     )
 
 
-def read_problem(status: int, content: bytes, *, request_id: str) -> ServiceError:
-    """Read a problem; an answer that is none comes from something between here and the service."""
+def read_json(body: bytes) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: It is something else.
+    """
     try:
-        problem: Any = json.loads(content)
-        code = str(problem["type"]).rpartition(":")[2]
-        return ServiceError(status, code, str(problem["detail"]), request_id=request_id)
-    except (ValueError, KeyError, TypeError):
-        text = content[:200].decode("utf-8", "replace").strip() or "no text"
-        return ServiceError(status, f"http-{status}", text, request_id=request_id)
+        content: Any = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("JSON that is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"JSON of type {type(content).__name__}, expected an object")  # noqa: TRY004
+    return content
 
 
-def retry_after_s(content: bytes, headers: Mapping[str, str]) -> float | None:
-    """When the service asks to come again: milliseconds in the body, else whole seconds."""
-    try:
-        return float(json.loads(content)["retry_after_ms"]) / 1e3
-    except (ValueError, KeyError, TypeError):
-        pass
-    try:
-        return float(headers["retry-after"])
-    except (KeyError, ValueError):
-        return None
+def _checked_dtype(found: str, asked: str) -> np.dtype[Any]:
+    if found != asked:
+        raise ValueError(f"its data type is {found!r}, expected {asked!r}")
+    return np.dtype(asked).newbyteorder("<")
 
 
-def _pairs(text: str, between: str, within: str) -> dict[str, float]:
-    """Read `a=1, b=2`."""
-    parts = (part.strip().partition(within) for part in text.split(between) if part.strip())
-    return {name: float(value) for name, _, value in parts}
+def _quality(text: str) -> dict[str, float]:
+    """Read `a=1, b=2`; finite numbers only."""
+    parts = (part.strip().partition("=") for part in text.split(",") if part.strip())
+    pairs = {name: float(value) for name, _, value in parts}
+    if not all(map(math.isfinite, pairs.values())):
+        raise ValueError(f"X-Quality is {text[:200]!r}, expected finite numbers")
+    return pairs
+
+
+def _timing_ms(text: str) -> dict[str, float]:
+    """Read `a;dur=1, b;dur=2`; proxies add entries of other forms, which are left out."""
+    matches = (_TIMING.fullmatch(part.strip()) for part in text.split(","))
+    return {match[1]: float(match[2]) for match in matches if match}

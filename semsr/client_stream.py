@@ -1,7 +1,7 @@
 """Many tiles through one request: sent and read at the same time; see `semsr.client`.
 
 `POST /superresolve/batch` answers while it is still being sent to, which an HTTP client that first
-writes and then reads cannot use (and httpx2 is one): it would stop for ever, as soon as the buffers
+writes and then reads cannot use (and httpx2 is one): it would hang as soon as the buffers
 between are full. Hence a connection of its own here, by asyncio and h11.
 
 What was sent and not answered is kept, so that a connection that breaks loses nothing: the tiles
@@ -9,43 +9,45 @@ are sent again in a new request. Each has the same answer however often it is co
 """
 
 import asyncio
-import io
-import json
-import random
-import ssl
+import contextlib
+import socket
 import tarfile
-import threading
 import time
+import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, TypeVar
 
 import h11
 import httpx2
-import numpy as np
 
 from semsr.client_answers import (
-    FIRST_BACKOFF_S,
-    JITTER,
-    MAX_BACKOFF_S,
-    RETRIED,
-    DeadlineError,
-    Options,
-    ServiceError,
+    RAW,
+    TAR,
+    Asked,
+    Scales,
     SrTile,
     Tile,
-    checked,
-    read_problem,
+    check_head,
+    most_answer_bytes,
+    read_json,
     read_tile,
+)
+from semsr.client_archives import END, AnswerReader, Entry, tar_entry
+from semsr.client_errors import (
+    MAX_BACKOFF_S,
+    RETRIED,
+    Backoff,
+    DeadlineError,
+    ServiceError,
+    bad_answer,
+    check_certificate,
+    read_problem,
     retry_after_s,
 )
-
-Result = TypeVar("Result")
+from semsr.client_options import Options
 
 PATH = "superresolve/batch"
-_BLOCK = tarfile.BLOCKSIZE
 _READ_BYTES = 1 << 18
 _MAX_PROBLEM_BYTES = 1 << 20
 # The service may be this much later than a tile's deadline before the connection counts as dead.
@@ -59,64 +61,19 @@ _GOODBYE_S = 2.0
 
 @dataclass
 class _Sent:
-    """One tile that is not answered yet."""
+    """One tile that is not answered yet.
+
+    Attributes:
+        body: Bytes that are sent.
+        shape: (H, W) of the tile.
+        end_s: Its deadline, of `time.monotonic`.
+        attempts: Requests that it was sent in.
+    """
 
     body: bytes
+    shape: tuple[int, int]
     end_s: float
     attempts: int = 0
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One entry of the answer."""
-
-    name: str
-    facts: dict[str, str]
-    body: bytes
-
-
-class _AnswerReader:
-    """Takes a tar archive apart as it arrives: of the headers, those that the service writes."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._facts: dict[str, str] = {}
-        self.has_ended = False
-
-    def feed(self, data: bytes) -> list[_Entry]:
-        """Take bytes; return the entries that are complete now."""
-        self._buffer += data
-        entries: list[_Entry] = []
-        start = 0
-        while not self.has_ended and len(self._buffer) >= start + _BLOCK:
-            block = bytes(self._buffer[start : start + _BLOCK])
-            if not any(block):
-                self.has_ended = True
-                break
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-            end = start + _BLOCK + header.size
-            if len(self._buffer) < end + (-header.size % _BLOCK):
-                break
-            body = bytes(memoryview(self._buffer)[start + _BLOCK : end])
-            start = end + (-header.size % _BLOCK)
-            if header.type == tarfile.XHDTYPE:
-                self._facts = _facts_of(body)
-            else:
-                entries.append(_Entry(header.name, self._facts, body))
-                self._facts = {}
-        del self._buffer[:start]
-        return entries
-
-
-def _facts_of(pax: bytes) -> dict[str, str]:
-    """Read the record `comment`, which holds what headers would say of one answer."""
-    while pax:
-        digits = pax.partition(b" ")[0]
-        record, pax = pax[: int(digits)], pax[int(digits) :]
-        key, _, value = record[len(digits) + 1 : -1].partition(b"=")
-        if key == b"comment":
-            return {name.lower(): text for name, text in json.loads(value).items()}
-    return {}
 
 
 class _RequestEndedError(Exception):
@@ -131,56 +88,51 @@ class _RequestEndedError(Exception):
 class TileStream:
     """Tiles in, their answers out, in order; use it on one event loop."""
 
-    def __init__(
-        self,
-        url: httpx2.URL,
-        options: Options,
-        *,
-        headers: Mapping[str, str],
-        verify: ssl.SSLContext | bool,
-    ) -> None:
+    def __init__(self, options: Options, scales: Scales) -> None:
         """Prepare; the connection is made with the first tile.
 
         Args:
-            url: Of the service.
-            options: Of the client.
-            headers: Sent with every request.
-            verify: See `semsr.client.Client`.
+            options: Options of the client.
+            scales: Scales that the client knows.
         """
-        self._url = url
+        self._url = options.url
         self._options = options
+        self._scales = scales
         self._headers = {
-            "host": url.netloc.decode(),
+            "host": options.url.netloc.decode(),
             "transfer-encoding": "chunked",
-            "content-type": "application/x-tar",
-            "accept": "application/x-tar, application/octet-stream",
+            "content-type": TAR,
+            "accept": f"{TAR}, {RAW}",
             "x-request-timeout-ms": f"{1e3 * options.timeout_s:.3f}",
             **options.headers(),
-            **headers,
+            **options.own_headers,
         }
         self._ssl = (
-            httpx2.create_ssl_context(verify=verify, trust_env=False)
-            if url.scheme == "https"
+            httpx2.create_ssl_context(verify=options.verify, trust_env=False)
+            if options.url.scheme == "https"
             else None
         )
         # Unanswered tiles in order, and how many of them the request under way has been sent.
         self._tiles: deque[_Sent] = deque()
         self._num_sent = 0
+        # Id of the request under way, and how many of its tiles are answered.
+        self._request_id = ""
+        self._num_answered = 0
+        # Largest answer that any of the tiles so far can have.
+        self._most_bytes = 0
         self._heard_s = 0.0
+        self._not_before_s = 0.0
         self._is_finished = False
         self._changed = asyncio.Event()
         self._results: asyncio.Queue[SrTile | ServiceError] = asyncio.Queue()
         self._runner: asyncio.Task[None] | None = None
-        self._backoff_s = FIRST_BACKOFF_S
+        self._backoff = Backoff()
 
     def put(self, tile: Tile) -> None:
-        """Send one tile; until it can go it waits in memory.
-
-        Raises:
-            ValueError: The tile is no grey image.
-        """
-        body = _tar_entry(checked(tile))
-        self._tiles.append(_Sent(body, time.monotonic() + self._options.timeout_s))
+        """Send one tile, as `checked` returns it; until it can go it waits in memory."""
+        end_s = time.monotonic() + self._options.timeout_s
+        self._most_bytes = max(self._most_bytes, most_answer_bytes(tile.size))
+        self._tiles.append(_Sent(tar_entry(tile), (tile.shape[0], tile.shape[1]), end_s))
         self._changed.set()
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
@@ -201,7 +153,7 @@ class TileStream:
             return result.result()
         result.cancel()
         runner.result()
-        raise ServiceError(200, "bad-answer", "the answers ended before the tiles did")
+        raise bad_answer("the answers ended before the tiles did")
 
     def finish(self) -> None:
         """Say that no tile follows."""
@@ -219,11 +171,13 @@ class TileStream:
     async def _run(self) -> None:
         """One request after another until everything is answered."""
         while await self._has_tiles():
+            await asyncio.sleep(self._not_before_s - time.monotonic())
             try:
                 await self._request()
             except _RequestEndedError as ended:
                 await self._wait(ended.error, ended.wait_s)
             except (OSError, EOFError, h11.ProtocolError, tarfile.TarError) as error:
+                check_certificate(error)
                 text = f"{type(error).__name__}: {error}"
                 await self._wait(ServiceError(0, "unreachable", text), None)
 
@@ -235,10 +189,7 @@ class TileStream:
 
     async def _wait(self, error: ServiceError, asked_s: float | None) -> None:
         """Wait before the next request; tiles whose deadline that would miss are given up."""
-        if asked_s is None:
-            asked_s = self._backoff_s
-            self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
-        wait_s = asked_s * (1 + JITTER * random.random())  # noqa: S311 - no secret
+        wait_s = self._backoff.wait_s(asked_s)
         self._num_sent = 0
         again_s = time.monotonic() + wait_s
         while self._tiles and self._tiles[0].end_s <= again_s:
@@ -253,10 +204,14 @@ class TileStream:
             )
         if self._tiles:
             await asyncio.sleep(wait_s)
+        else:
+            # All are given up; those that follow must not come as a storm of requests.
+            self._not_before_s = time.monotonic() + min(wait_s, MAX_BACKOFF_S)
 
     async def _request(self) -> None:
         """Send what is not answered, and read at the same time, until the answer ends."""
-        self._num_sent = 0
+        self._num_sent = self._num_answered = 0
+        self._request_id = uuid.uuid4().hex
         port = self._url.port or (443 if self._ssl else 80)
         async with asyncio.timeout(self._options.timeout_s):
             reader, writer = await asyncio.open_connection(
@@ -269,12 +224,16 @@ class TileStream:
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
+            # `shutdown`, because a process that was forked meanwhile holds the connection open.
+            with contextlib.suppress(OSError):
+                writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             writer.transport.abort()
 
     async def _send(self, connection: h11.Connection, writer: asyncio.StreamWriter) -> None:
         """Send tiles as they come; what goes wrong here is seen by who reads."""
-        target = self._url.raw_path.rstrip(b"/") + b"/" + PATH.encode()
-        head = h11.Request(method="POST", target=target, headers=list(self._headers.items()))
+        target = self._url.raw_path.rstrip(b"/") + b"/" + self._options.path(PATH).encode()
+        headers = {**self._headers, "x-request-id": self._request_id}
+        head = h11.Request(method="POST", target=target, headers=list(headers.items()))
         writer.write(connection.send(head) or b"")
         while True:
             await writer.drain()
@@ -286,7 +245,7 @@ class TileStream:
                 tile.attempts += 1
                 writer.write(connection.send(h11.Data(tile.body)) or b"")
             elif self._is_finished:
-                writer.write(connection.send(h11.Data(bytes(2 * _BLOCK))) or b"")
+                writer.write(connection.send(h11.Data(END)) or b"")
                 writer.write(connection.send(h11.EndOfMessage()) or b"")
                 await writer.drain()
                 return
@@ -298,34 +257,55 @@ class TileStream:
         headers: dict[str, str] = {}
         status = 0
         problem = bytearray()
-        answers = _AnswerReader()
+        answers = AnswerReader()
         while not isinstance(event := connection.next_event(), h11.EndOfMessage):
             if event is h11.NEED_DATA:
-                connection.receive_data(await self._read(reader))
+                data = await self._read(reader)
+                if not data and connection.their_state is h11.SEND_RESPONSE:
+                    raise EOFError("the connection was closed without an answer")
+                connection.receive_data(data)
             elif isinstance(event, h11.Response):
                 status = event.status_code
                 headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+                if status == 200:
+                    self._check_head(headers)
             elif isinstance(event, h11.Data) and status == 200:
-                for entry in answers.feed(bytes(event.data)):
+                for entry in answers.feed(bytes(event.data), most_bytes=self._most_bytes):
                     self._take(entry, headers)
             elif isinstance(event, h11.Data):
                 problem += event.data[: _MAX_PROBLEM_BYTES - len(problem)]
             elif isinstance(event, h11.ConnectionClosed):
                 raise EOFError("the service closed the connection")
         if status != 200:
-            error = read_problem(status, bytes(problem), request_id=headers.get("x-request-id", ""))
+            error = read_problem(
+                status,
+                bytes(problem),
+                request_id=headers.get("x-request-id", ""),
+                asked_id=self._request_id,
+                location=headers.get("location"),
+            )
             if status not in RETRIED:
                 raise error
             raise _RequestEndedError(error, retry_after_s(bytes(problem), headers))
         if not answers.has_ended:
             raise EOFError("the answer ended within an entry")
         if self._num_sent:
-            raise ServiceError(
-                200, "bad-answer", f"{self._num_sent} tiles that were sent have no answer"
+            raise bad_answer(
+                f"{self._num_sent} tiles that were sent have no answer",
+                request_id=self._request_id,
             )
 
+    def _check_head(self, headers: Mapping[str, str]) -> None:
+        encoding = headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            raise bad_answer(
+                f"the answer has the Content-Encoding {encoding!r}, expected none",
+                request_id=self._request_id,
+            )
+        check_head(headers, media_type=TAR, request_id=self._request_id, model=self._options.model)
+
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
-        """Read what comes; silence while tiles are waited for counts as a broken connection."""
+        """Read what comes; where no answer is completed for too long, the connection is broken."""
         reading = asyncio.ensure_future(reader.read(_READ_BYTES))
         most_s = self._options.timeout_s + _SILENCE_S
         try:
@@ -337,92 +317,76 @@ class TileStream:
                         "would do that (docs/http-api.md)"
                     )
                 await asyncio.wait([reading], timeout=most_s - silent_s)
-            self._heard_s = time.monotonic()
             return reading.result()
         finally:
             reading.cancel()
 
-    def _take(self, entry: _Entry, headers: Mapping[str, str]) -> None:
+    def _take(self, entry: Entry, headers: Mapping[str, str]) -> None:
         """Match one entry of the answer with the tile that it belongs to."""
         result: SrTile | ServiceError
-        attempts = self._tiles[0].attempts if self._num_sent else 0
         if entry.name.endswith(_PROBLEM):
-            content: Any = json.loads(entry.body)
-            status = int(content["status"])
-            result = read_problem(status, entry.body, request_id=headers.get("x-request-id", ""))
-            if content.get("scope") == "batch":
-                if status in _CONTINUED:
-                    raise _RequestEndedError(result)
-                raise result
-            if status == 504:
-                result = DeadlineError(
-                    status, result.code, result.detail, request_id=result.request_id
-                )
+            result = self._read_problem(entry)
+        elif not self._num_sent:
+            raise self._misfit("there are more answers than tiles")
         else:
-            result = read_tile(entry.body, entry.facts, headers, attempts=attempts)
-        if not self._num_sent:
-            raise ServiceError(200, "bad-answer", "there are more answers than tiles")
-        self._backoff_s = FIRST_BACKOFF_S
+            self._check_index(entry.facts.get("x-tile-index"))
+            tile = self._tiles[0]
+            asked = Asked(
+                shape=tile.shape,
+                dtype=self._options.answer_dtype,
+                model=self._options.model,
+                request_id=self._request_id,
+            )
+            if entry.facts.get("content-type", RAW) != RAW:
+                raise self._misfit(f"a tile has the type {entry.facts['content-type'][:80]!r}")
+            result = read_tile(
+                entry.body,
+                entry.facts,
+                headers,
+                attempts=tile.attempts,
+                asked=asked,
+                scales=self._scales,
+            )
+        self._backoff.reset()
+        self._heard_s = time.monotonic()
         self._tiles.popleft()
         self._num_sent -= 1
+        self._num_answered += 1
         self._results.put_nowait(result)
 
+    def _read_problem(self, entry: Entry) -> ServiceError:
+        """Read the problem of one tile.
 
-class BlockingTileStream:
-    """`TileStream` for callers without an event loop: one runs in a thread of its own."""
+        Raises:
+            _RequestEndedError: It ends the request, and what is not answered goes into another one.
+            ServiceError: It ends all of it.
+        """
+        try:
+            content = read_json(entry.body)
+            status = int(content["status"])
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
+            raise self._misfit(f"a problem cannot be read: {error!r}") from error
+        result = read_problem(status, entry.body, request_id=self._request_id)
+        wait_s = retry_after_s(entry.body, {})
+        if content.get("scope") == "batch":
+            if status in _CONTINUED:
+                raise _RequestEndedError(result, wait_s)
+            raise result
+        if not self._num_sent:
+            raise self._misfit("there are more answers than tiles")
+        self._check_index(content.get("index"))
+        if status in RETRIED:
+            raise _RequestEndedError(result, wait_s)
+        if status == 504:
+            return DeadlineError(status, result.code, result.detail, request_id=result.request_id)
+        return result
 
-    def __init__(self, stream: TileStream) -> None:
-        """Start the thread."""
-        self._stream = stream
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="semsr-client", daemon=True
-        )
-        self._thread.start()
+    def _check_index(self, index: object) -> None:
+        """Refuse an answer that is not the next tile's; both are counted within one request."""
+        if str(index) != str(self._num_answered):
+            raise self._misfit(
+                f"an answer has the tile index {index!r}, expected {self._num_answered}"
+            )
 
-    def put(self, tile: Tile) -> None:
-        """See `TileStream.put`."""
-        self._call(_later(self._stream.put, tile))
-
-    def get(self) -> SrTile | ServiceError:
-        """See `TileStream.get`."""
-        return self._call(self._stream.get())
-
-    def finish(self) -> None:
-        """See `TileStream.finish`."""
-        self._call(_later(self._stream.finish))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._call(self._stream.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _call(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-
-async def _later(function: Callable[..., None], *arguments: object) -> None:
-    """Call a function on the loop."""
-    function(*arguments)
-
-
-def _tar_entry(tile: Tile) -> bytes:
-    """Return a tile as one entry of a tar archive: an npy file, which says shape and type."""
-    file = io.BytesIO()
-    header: Any = np.lib.format.header_data_from_array_1_0(tile)
-    np.lib.format.write_array_header_1_0(file, header)
-    info = tarfile.TarInfo("tile.npy")
-    info.size = file.tell() + tile.nbytes
-    padding = bytes(-info.size % _BLOCK)
-    return b"".join(
-        [info.tobuf(tarfile.USTAR_FORMAT), file.getvalue(), tile.data.cast("B"), padding]
-    )
+    def _misfit(self, detail: str) -> ServiceError:
+        return bad_answer(detail, request_id=self._request_id)

@@ -1,7 +1,7 @@
 """`semsr demo`: serve the bundle, send tiles over HTTP, write pictures, print latencies, stop."""
 
+import io
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ import httpx2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
+from semsr.progress import progress
 from semsr.server_process import ServerProcess, running_server
+from semsr.whole_file import write_whole
 from service import codec
 from service.errors import ServiceError
 from service.negotiation import TYPES_BY_SUFFIX
@@ -67,14 +68,18 @@ def run_demo(tiles: Path, out: Path, *, bundle: Path | None) -> list[DemoRow]:
     files = find_tiles(tiles)
     out.mkdir(parents=True, exist_ok=True)
     settings = {} if bundle is None else {"SEMSR_BUNDLE": str(bundle)}
-    with (
-        running_server(settings) as server,
-        httpx2.Client(timeout=120.0, trust_env=False) as client,
-    ):
-        return [
-            _send(client, server, path, out)
-            for path in tqdm(files, desc="tiles", unit="tile", file=sys.stderr, disable=None)
-        ]
+    rows: list[DemoRow] = []
+    with progress("demo", len(files), unit="tile") as steps:
+        steps.say("starting the service")
+        with (
+            running_server(settings) as server,
+            httpx2.Client(timeout=120.0, trust_env=False) as client,
+        ):
+            for path in files:
+                steps.say(path.name)
+                rows.append(_send(client, server, path, out))
+                steps.update()
+    return rows
 
 
 def find_tiles(folder: Path) -> list[Path]:
@@ -124,12 +129,14 @@ def _send(client: httpx2.Client, server: ServerProcess, path: Path, out: Path) -
     if response.status_code != 200:
         detail = response.json().get("detail", "")
         return DemoRow(path.name, (0, 0), response.status_code, detail, total_ms, stages)
-    (out / f"{_stem(path)}_sr.png").write_bytes(response.content)
+    write_whole(out / f"{_stem(path)}_sr.png", response.content)
     lr = _read_lr(body, media_type)
     sr = codec.decode(
         response.content, "image/png", shape=None, dtype=None, max_pixels=64 * _MAX_PIXELS
     ).pixels
-    comparison(lr, sr.astype(np.uint8)).save(out / f"{_stem(path)}_compare.png")
+    picture = io.BytesIO()
+    comparison(lr, sr.astype(np.uint8)).save(picture, "PNG")
+    write_whole(out / f"{_stem(path)}_compare.png", picture.getbuffer())
     return DemoRow(path.name, (lr.shape[0], lr.shape[1]), 200, "", total_ms, stages)
 
 

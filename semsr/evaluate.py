@@ -4,8 +4,7 @@ Composed here because `training` knows no bundles and no engines.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import load_bundle
+from semsr.evaluate_arguments import NamedBundle
+from service import tiling
 from service.engines import EngineOptions, load_engine
 from service.engines.cpu import available_cpus
+from service.quality import of_tiles
 from training.detector import load_detector
 from training.detector.weight_file import SHIPPED
+from training.evaluation.benchmark import Picture
 from training.evaluation.checkpoints import checkpoint_method
 from training.evaluation.cost import median_ms
-from training.evaluation.kernel_distance import TAPS
+from training.evaluation.kernel_distance import TAPS, FeatureNetwork
 from training.evaluation.measurement import Judge
-from training.evaluation.methods import Method, MethodError, Role, pictures_method, upscaler_method
+from training.evaluation.methods import Method, Role, upscaler_method
 from training.features import load_vgg16
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedBundle:
-    """One bundle and its row in the report; seeds of one method share a group."""
-
-    name: str
-    path: Path
-    group: str | None = None
-
-
-def parse_bundles(texts: Sequence[str]) -> list[NamedBundle]:
-    """Read `DIR`, `NAME=DIR` or, for seeds of one method, `NAME=DIR,DIR,…`.
-
-    Raises:
-        ValueError: A name or a folder is empty.
-    """
-    bundles = []
-    for text in texts:
-        name, given, folders = text.rpartition("=")
-        paths = [Path(part) for part in folders.split(",") if part]
-        if not paths or (given and not name):
-            raise ValueError(f"{text!r} names no bundle; expected DIR, NAME=DIR or NAME=DIR,DIR,…")
-        name = name or _name_of(paths[0])
-        if len(paths) == 1:
-            bundles.append(NamedBundle(name=name, path=paths[0]))
-        else:
-            bundles += [
-                NamedBundle(name=f"{name} #{number}", path=path, group=name)
-                for number, path in enumerate(paths, start=1)
-            ]
-    return bundles
-
-
-def parse_seeds(folders: Sequence[Path]) -> list[NamedBundle]:
-    """Declare bundles seeds of one method, named by the first folder.
-
-    Raises:
-        ValueError: There are fewer than two.
-    """
-    if len(folders) < 2:
-        raise ValueError(f"--seeds needs at least two bundles, got {len(folders)}")
-    group = _name_of(folders[0])
-    return [
-        NamedBundle(name=f"{_name_of(folder)} #{number}", path=folder, group=group)
-        for number, folder in enumerate(folders, start=1)
-    ]
 
 
 def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
@@ -91,58 +47,59 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
         engine, bundle, EngineOptions(precision=manifest.precision, threads=available_cpus())
     )
 
+    def flagged(lr: Picture) -> tuple[Picture, dict[str, float]]:
+        # As the service does it, so that pictures of any size are judged as they are served.
+        plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
+        outputs = [loaded.run(np.ascontiguousarray(tile)[None, None]) for tile in plan.split(lr)]
+        quality = of_tiles([output.flags[0] for output in outputs])
+        quality.check()
+        sr = plan.merge([output.sr[0, 0] for output in outputs], scale=manifest.scale)
+        judged = {"residual": quality.residual, "domain_distance": quality.domain_distance}
+        return sr, {name: value for name, value in judged.items() if value is not None}
+
     def upscale(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return flagged(lr[0, 0])[0][None, None]
+
+    def one_tile(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return loaded.run(lr).sr
 
     noise = np.random.default_rng(0).integers(0, 256, manifest.tile, dtype=np.uint8)
-    return upscaler_method(
+    method = upscaler_method(
         named.name,
         upscale,
         scale=manifest.scale,
         role=role,
         group=named.group,
         gmac=manifest.gmac,
-        ms=median_ms(upscale, noise),
+        ms=median_ms(one_tile, noise),
         version=f"{bundle.version}/{loaded.name}/{loaded.precision}",
     )
+    return replace(method, flagged=flagged)
 
 
-def pictures_methods(texts: Sequence[str]) -> list[Method]:
-    """Read `NAME=FOLDER` of finished pictures.
+def load_features(vgg16: Path | None) -> FeatureNetwork | None:
+    """Load the feature network of the kernel distance; None, which leaves it out, without a file.
 
     Raises:
-        MethodError: No name, or no such folder.
+        FeatureWeightsError: The weights cannot be used.
     """
-    methods = []
-    for text in texts:
-        name, given, folder = text.partition("=")
-        if not (name and given and folder):
-            raise MethodError(f"{text!r} names no pictures; expected NAME=FOLDER")
-        methods.append(pictures_method(name, Path(folder)))
-    return methods
+    return None if vgg16 is None else load_vgg16(vgg16, taps=tuple(TAPS))
 
 
-def make_judge(*, detector: Path | None, vgg16: Path | None) -> tuple[Judge, str, dict[str, Any]]:
-    """Load what judges pictures.
+def make_judge(
+    *, detector: Path | None, vgg16: Path | None, features: FeatureNetwork | None
+) -> tuple[Judge, str, dict[str, Any]]:
+    """Load what judges pictures of a benchmark.
 
     Args:
         detector: Weights of the detector; None for the shipped one.
-        vgg16: Weights of the feature network; None leaves the kernel distance out.
+        vgg16: Weights of the feature network, which name it in the cache; None for none.
+        features: The feature network, from `load_features`.
 
     Returns:
         The judge, what identifies its weights, and what the detector says about itself.
     """
     loaded = load_detector(detector)
-    files = [detector or SHIPPED]
-    features = None
-    if vgg16 is not None:
-        features = load_vgg16(vgg16, taps=tuple(TAPS))
-        files.append(vgg16)
+    files = [detector or SHIPPED, *([] if vgg16 is None else [vgg16])]
     version = " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
     return Judge(detector=loaded, features=features), version, loaded.description
-
-
-def _name_of(path: Path) -> str:
-    """Name a bundle by its folder, and `runs/x/checkpoint.safetensors` by the run's."""
-    path = path.resolve()
-    return path.parent.name if path.is_file() else path.name

@@ -5,18 +5,15 @@ Composed here because `training` knows no bundles and `export` no simulator.
 
 import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from tqdm import tqdm
 
 # Its wheels send reports of their use over the network unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -36,13 +33,13 @@ from training.evaluation.planted_failures import (
     render_twins,
 )
 from training.evaluation.trust import LIMIT, JudgedFailure, TrustReport
+from training.progress import progress, tracked
 
 RESIDUAL, DOMAIN = FLAGS.index("residual"), FLAGS.index("domain_distance")
 WHITE = 255.0
 COST_TURNS = 30
 
 Tile = NDArray[np.uint8]
-_Item = TypeVar("_Item")
 
 
 class TrustEvaluationError(Exception):
@@ -89,12 +86,14 @@ def evaluate_trust(
     try:
         failures: list[JudgedFailure] = []
         served: list[float] = []
-        for number, tile in enumerate(_progress(benchmark.tiles(defect_split)[:limit], "failures")):
+        for number, tile in enumerate(
+            tracked(benchmark.tiles(defect_split)[:limit], "planting failures")
+        ):
             twins = render_twins(defect_split, seed=benchmark.seed, number=number)
             if not np.array_equal(twins.lr, tile.lr()):
                 raise TrustEvaluationError(
                     f"{tile.lr_path} is not what this simulator makes of seed {benchmark.seed}: "
-                    "simulate the benchmark anew"
+                    "simulate the benchmark again"
                 )
             answer = engine.run(np.stack([twins.lr, twins.lr_without])[:, None])
             before = dict(zip(FAILURES, answer.flags[:, RESIDUAL].tolist(), strict=True))
@@ -109,7 +108,7 @@ def evaluate_trust(
         clean = np.stack(
             [
                 engine.run(tile.lr()[None, None]).flags[0]
-                for tile in _progress(benchmark.tiles(clean_split)[:limit], "clean tiles")
+                for tile in tracked(benchmark.tiles(clean_split)[:limit], "judging clean tiles")
             ]
         )
         domains = {f"{clean_split}, all scenes": clean[:, DOMAIN].tolist()}
@@ -117,6 +116,8 @@ def evaluate_trust(
             domains |= _domains(engine, load_calibration(domain), trust.noise)
     finally:
         engine.close()
+    with progress("timing the flags"):
+        cost_share = flag_cost(bundle)
     return TrustReport(
         facts={
             "bundle": f"{bundle.manifest.name} {bundle.version}",
@@ -129,7 +130,7 @@ def evaluate_trust(
         clean=clean[:, RESIDUAL].tolist(),
         served=served,
         domains=domains,
-        cost_share=flag_cost(bundle),
+        cost_share=cost_share,
     )
 
 
@@ -205,7 +206,7 @@ def _domains(engine: Engine, tiles: Sequence[Tile], noise: NoiseRecord) -> dict[
     """Judge tiles of the domain as they are, and as another scan would have shown them."""
     found: dict[str, list[float]] = {}
     rng = np.random.default_rng(0)
-    for tile in _progress(tiles, "domain"):
+    for tile in tracked(tiles, "judging tiles of the domain"):
         for name, picture in _disturbed(tile.astype(np.float64), noise, rng):
             lr = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
             flags = engine.run(lr[None, None]).flags
@@ -227,7 +228,3 @@ def _disturbed(
     yield "half the contrast", grey.mean() + 0.5 * (grey - grey.mean())
     yield "darker by 40 grey levels", grey - 40
     yield "inverted", WHITE - grey
-
-
-def _progress(items: Sequence[_Item], text: str) -> Iterator[_Item]:
-    return iter(tqdm(items, desc=text, file=sys.stderr, disable=None))

@@ -1,12 +1,10 @@
 """What the exporter takes from the training side, which it does not know: tiles, defect recall."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from export.bundle import Bundle, Precision, RecallRecord
 from export.trust import TrustTiles
@@ -17,6 +15,7 @@ from training.evaluation.benchmark import SPLITS, Tile, load_benchmark
 from training.evaluation.detection import match
 from training.images import load_images
 from training.noise import estimate_noise
+from training.progress import tracked
 
 SPLIT = SPLITS["thousand"][0]
 
@@ -73,9 +72,7 @@ class RecallJudge:
         found = [0, 0]
         total = 0
         try:
-            for tile in tqdm(
-                self._tiles, desc=f"recall {precision}", file=sys.stderr, disable=None
-            ):
+            for tile in tracked(self._tiles, f"judging the recall of {precision}"):
                 total += len(tile.defects)
                 for index, engine in enumerate(engines):
                     found[index] += self._hits(engine, tile)

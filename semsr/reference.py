@@ -9,6 +9,7 @@ from pathlib import Path
 import annotated_types
 from pydantic.fields import FieldInfo
 
+from semsr.whole_file import write_whole_text
 from service.settings import Settings
 
 TARGET = Path("docs/configuration.md")
@@ -68,5 +69,5 @@ def _inner_metadata(field: FieldInfo) -> list[object]:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(configuration_page(), encoding="utf-8")
+    write_whole_text(TARGET, configuration_page())
     sys.stdout.write(f"{TARGET}\n")

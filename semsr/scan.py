@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from tqdm import tqdm
 
 from export.bundle import load_bundle
 from semsr.engine_room import EngineRoom
+from semsr.progress import progress
 from semsr.scan_report import ScanReport
 from service.engines import load_engine
 from service.engines.cpu import available_cpus
 from service.loading import EngineLoader, LoadedModel, load_model
-from service.scans.errors import ScanError
+from service.scans.checks import check_request
+from service.scans.errors import ScanError, SourceDamagedError
 from service.scans.journal import Journal
 from service.scans.opening import open_source
-from service.scans.options import ScanOptions
+from service.scans.options import ScanOptions, ScanRequest
 from service.scans.preparation import (
     PreparedScan,
-    ScanRequest,
-    check_apart,
+    ScanModel,
+    count_skipped,
     mirrored_name,
+    no_tiles,
     pinned_engine,
     prepare,
 )
@@ -65,14 +67,16 @@ def run_scan(
         export.bundle.BundleError: The bundle cannot be read.
         service.engines.EngineError: The engine cannot be loaded.
     """
+    check_request(request, work=work)
     with WorkFolder(work) as folder:
         if not resume:
             folder.forget()
         if settings.engine == "auto" and (engine := pinned_engine(folder)) is not None:
             settings = settings.model_copy(update={"engine": engine})
-        model = load_model(settings.bundle, settings, engine_loader)
+        with progress(f"loading the engine {settings.engine}"):
+            model = load_model(settings.bundle, settings, engine_loader)
         try:
-            prepared = prepare(request, model, folder, verify=verify)
+            prepared = list_scan(request, model, folder, verify=verify)
             try:
                 return run_prepared(
                     prepared,
@@ -92,10 +96,11 @@ def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str
         ScanError: The scan could not start.
         export.bundle.BundleError: The bundle cannot be read.
     """
+    check_request(request, work=work)
     manifest = load_bundle(settings.bundle).manifest
-    check_apart(request.source, sink=request.sink)
     skipped: Counter[str] = Counter()
     size_bytes = 0
+    damage: str | None = None
     with tempfile.TemporaryDirectory(prefix="semsr-scan-") as folder:
         source = open_source(
             request.source, spool=Path(folder) / "spool", patience_s=request.patience_s
@@ -103,18 +108,25 @@ def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str
         journal = Journal(Path(folder) / "journal.sqlite")
 
         def tiles() -> Iterator[tuple[Listed, str | None]]:
-            nonlocal size_bytes
-            for listed in source.listing():
-                if listed.is_tile:
-                    size_bytes += listed.size_bytes
-                    yield listed, mirrored_name(request, listed, manifest.scale)
-                elif not listed.is_sidecar:
-                    skipped[listed.suffix or "without suffix"] += 1
+            nonlocal size_bytes, damage
+            try:
+                for listed in source.listing():
+                    steps.update()
+                    if listed.is_tile:
+                        size_bytes += listed.size_bytes
+                        yield listed, mirrored_name(request, listed, manifest.scale)
+                    else:
+                        count_skipped(listed, skipped)
+            except SourceDamagedError as error:
+                damage = str(error)
 
-        journal.list_tiles(tiles())
+        with progress(f"listing {request.source}", unit="file") as steps:
+            journal.list_tiles(tiles())
         total = journal.counts().total
         journal.close()
         source.close()
+    if not total:
+        raise ScanError(damage or no_tiles(request.source, skipped))
     done = 0
     if (work / "journal.sqlite").exists():
         known = Journal(work / "journal.sqlite")
@@ -127,9 +139,19 @@ def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str
         "input_bytes": size_bytes,
         "done": done,
         "skipped": dict(skipped),
+        "damage": damage,
+        "notes": source.notes,
         "model": manifest.name,
         "scale": manifest.scale,
     }
+
+
+def list_scan(
+    request: ScanRequest, model: ScanModel, folder: WorkFolder, *, verify: bool
+) -> PreparedScan:
+    """Prepare a scan, see `preparation.prepare`, and show how far its listing is."""
+    with progress(f"listing {request.source}", unit="file") as steps:
+        return prepare(request, model, folder, verify=verify, on_listed=steps.update)
 
 
 def run_prepared(
@@ -148,23 +170,20 @@ def run_prepared(
     started_s = time.perf_counter()
     ended_by: str | None = None
     was_stopped = False
-    with tqdm(
-        total=before.total,
-        initial=before.done,
-        desc="scan",
-        unit="tile",
-        file=sys.stderr,
-        disable=None,
-    ) as bar:
+    shown = before.done
+    try:
+        with progress("scan", before.total, unit="tile", done=before.done) as steps:
 
-        def show(counts: Counts) -> None:
-            bar.set_postfix(errors=counts.failed, refresh=False)
-            bar.update(counts.done + counts.failed - bar.n)
+            def show(counts: Counts) -> None:
+                nonlocal shown
+                if counts.failed:
+                    steps.say(f"{counts.failed} failed")
+                steps.update(counts.done + counts.failed - shown)
+                shown = counts.done + counts.failed
 
-        try:
             was_stopped = compute(show)
-        except ScanError as error:
-            ended_by = str(error)
+    except ScanError as error:
+        ended_by = str(error)
     seconds = time.perf_counter() - started_s
     counts = journal.counts()
     was_stopped = was_stopped and counts.pending > 0
@@ -180,6 +199,8 @@ def run_prepared(
         computed=counts.done + counts.failed - before.done,
         lost=prepared.lost,
         skipped=prepared.skipped,
+        damage=prepared.damage,
+        notes=prepared.source.notes,
         failures=journal.failures(_SHOWN_FAILURES),
         seconds=seconds,
         manifest=prepared.try_manifest(work),

@@ -1,7 +1,7 @@
 """How a run of `semsr scan` ended, for people and for machines."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.scans.rows import Counts
@@ -17,9 +17,11 @@ class ScanReport:
         lost: Outputs of earlier runs that were not there any more.
         skipped: Files of the source that are no tiles, by suffix.
         failures: Name and reason of the first tiles that failed.
+        damage: What is missing of the source itself, or None.
+        notes: What people should know of the source though no tile fails by it.
         seconds: From the first tile to the last.
         manifest: Where it lies.
-        ended_by: What ended the run before its end, or None.
+        ended_by: What stopped the run early, or None.
         was_stopped: Whether that was a signal.
     """
 
@@ -32,11 +34,14 @@ class ScanReport:
     manifest: str
     ended_by: str | None
     was_stopped: bool
+    damage: str | None = None
+    notes: list[str] = field(default_factory=list[str])
 
     @property
     def is_complete(self) -> bool:
-        """Whether every tile is done."""
-        return self.counts.done == self.counts.total and self.ended_by is None
+        """Whether every tile of the source is done."""
+        is_whole = self.ended_by is None and self.damage is None
+        return is_whole and self.counts.done == self.counts.total
 
     def row(self) -> dict[str, Any]:
         """Return it as one row for machines."""
@@ -53,6 +58,8 @@ class ScanReport:
             "tiles_per_s": round(self.computed / self.seconds, 3) if self.seconds else None,
             "manifest": self.manifest,
             "ended_by": self.ended_by,
+            "damage": self.damage,
+            "notes": self.notes,
         }
 
     def text(self) -> str:
@@ -73,8 +80,12 @@ class ScanReport:
         if counts.failed > len(self.failures):
             lines.append(f"… and {counts.failed - len(self.failures)} more, see the manifest")
         if self.ended_by is not None:
-            lines.append(f"ended before its end: {self.ended_by}")
-        if not self.is_complete:
+            lines.append(f"stopped early: {self.ended_by}")
+        lines += [f"note: {note}" for note in self.notes]
+        if self.damage is not None:
+            lines.append(f"the source is damaged: {self.damage}")
+            lines.append("what it lacks is missing; repair it and run the same command again")
+        elif not self.is_complete:
             lines.append(
                 f"{counts.total - counts.done} tiles are missing; run the same command again"
             )

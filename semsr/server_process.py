@@ -108,7 +108,8 @@ def _find_url(log: Path, scheme: str) -> str | None:
         if b'"listening"' in line:
             with contextlib.suppress(ValueError):
                 event = json.loads(line)
-                return f"{scheme}://{event['host']}:{event['port']}"
+                host = f"[{event['host']}]" if ":" in event["host"] else event["host"]
+                return f"{scheme}://{host}:{event['port']}"
     return None
 
 

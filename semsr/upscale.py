@@ -1,93 +1,262 @@
 """`semsr upscale`: image files through an engine, without a server."""
 
-import sys
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+import numpy.typing as npt
 
 from export.bundle import Manifest, load_bundle
+from semsr.error_text import error_text
+from semsr.progress import progress
+from semsr.whole_file import write_whole
 from service import codec, tiling
 from service.engines import Engine, load_engine
-from service.errors import ServiceError
+from service.errors import ImageTooLarge, ServiceError
 from service.loading import resolve_engine
 from service.negotiation import TYPES_BY_SUFFIX, choose_answer
 from service.quality import of_tiles
 from service.settings import Settings
-from service.window import FULL_RANGE, to_uint8
+from service.window import FULL_RANGE, Window, to_uint8
+
+# What macOS puts beside files that it packs or copies.
+_FOREIGN_FOLDER = "__MACOSX"
+# A 16-bit image that fills less than an eighth of the greys has most likely fewer bits.
+_DARK = 32
+_SHOWN = 3
 
 
 class UpscaleError(ValueError):
-    """The files asked for cannot be written as asked."""
+    """The files that were named cannot be written as they should; nothing was written."""
+
+
+@dataclass(frozen=True)
+class UpscaledFile:
+    """What became of one image.
+
+    Attributes:
+        source: Its file.
+        output: File that was written, or None.
+        shape: (H, W) of the result, or None.
+        note: Something that the user should look at, or None.
+        error: Reason why nothing was written, or None.
+    """
+
+    source: Path
+    output: Path | None = None
+    shape: tuple[int, int] | None = None
+    note: str | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as one row for machines."""
+        height, width = self.shape or (None, None)
+        return {
+            "source": str(self.source),
+            "output": None if self.output is None else str(self.output),
+            "height": height,
+            "width": width,
+            "note": self.note,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Images that were named, or lie in folders that were.
+
+    Attributes:
+        images: File, and the folder below the results that its result belongs to.
+        failures: Files that cannot be images.
+        left_out: Number of other files in folders, by suffix.
+    """
+
+    images: list[tuple[Path, Path]]
+    failures: list[UpscaledFile]
+    left_out: Counter[str]
 
 
 def upscale_files(
-    images: Sequence[Path], out: Path, *, bundle: Path | None, engine: str | None
-) -> list[tuple[Path, str]]:
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    bundle: Path | None = None,
+    engine: str | None = None,
+    window: Window | None = None,
+    max_pixels: int | None = None,
+    overwrite: bool = False,
+    on_row: Callable[[UpscaledFile], None] | None = None,
+    on_left_out: Callable[[Counter[str]], None] | None = None,
+) -> list[UpscaledFile]:
     """Super-resolve image files into `out/NAME_x4.SUFFIX` (JPEG and BMP become PNG).
 
+    Everything that can be wrong with the arguments is found before the engine is loaded. A result
+    has its name only once it is whole.
+
     Args:
-        images: Files; a bad one is reported and the others go on.
-        out: Folder for the results.
+        sources: Files, and folders that are searched with their subfolders; a bad file is reported
+            and the others go on.
+        out: Folder for the results; subfolders of a source are mirrored in it.
         bundle: Bundle folder; None takes the setting's.
         engine: Engine name or auto; None takes the setting's.
+        window: Grey range of 16-bit images; None takes the bundle's, or else the whole range.
+        max_pixels: Largest image in pixels; None takes the setting's.
+        overwrite: Replace results that exist.
+        on_row: Called with each row as soon as it is known, between two images.
+        on_left_out: Called with the files of folders that are not images, by suffix, if any.
 
     Returns:
-        What failed: file and reason.
+        A row for each image.
 
     Raises:
-        UpscaleError: Two files would be written to the same name.
+        UpscaleError: Two images have the same result's name, a result exists, or there is no image.
         export.bundle.BundleError: The bundle cannot be read.
         service.engines.EngineError: The engine cannot be loaded.
     """
     settings = Settings()
+    found = _find(sources, out)
+    if found.left_out and on_left_out:
+        on_left_out(found.left_out)
+    rows: list[UpscaledFile] = []
+
+    def add(row: UpscaledFile) -> None:
+        rows.append(row)
+        if on_row:
+            on_row(row)
+
+    for row in found.failures:
+        add(row)
+    if not found.images:
+        return rows
     loaded = load_bundle(bundle or settings.bundle)
-    targets = _targets(images, out, loaded.manifest.scale)
-    name, options, _ = resolve_engine(loaded, settings, name=engine)
-    runner = load_engine(name, loaded, options)
-    out.mkdir(parents=True, exist_ok=True)
-    failures: list[tuple[Path, str]] = []
-    try:
-        for path in tqdm(images, desc="images", unit="image", file=sys.stderr, disable=None):
-            try:
-                content = _upscale(path, runner, loaded.manifest, settings.max_pixels)
-                targets[path].write_bytes(content)
-            except (ServiceError, OSError) as error:
-                failures.append((path, str(error)))
-    finally:
-        runner.close()
-    return failures
+    targets = _targets(found.images, out, loaded.manifest.scale)
+    if not overwrite:
+        _check_free(targets)
+    with progress("upscale", len(targets), unit="image") as steps:
+        steps.say("loading the engine")
+        name, options, _ = resolve_engine(loaded, settings, name=engine)
+        runner = load_engine(name, loaded, options)
+        steps.say("")
+        chosen = window or loaded.manifest.window
+        limit = max_pixels or settings.max_pixels
+        try:
+            for path, target in targets.items():
+                add(_upscale_file(path, target, runner, loaded.manifest, chosen, limit))
+                steps.update()
+        finally:
+            runner.close()
+    return rows
 
 
-def _targets(images: Sequence[Path], out: Path, scale: int) -> dict[Path, Path]:
+def _find(sources: Sequence[Path], out: Path) -> _Found:
+    found = _Found([], [], Counter())
+    for source in sources:
+        if source.is_dir():
+            before = len(found.images)
+            _search(source, out.resolve(), found)
+            if len(found.images) == before:
+                raise UpscaleError(
+                    f"{source} holds no image; expected {', '.join(TYPES_BY_SUFFIX)}"
+                )
+        elif not source.exists():
+            found.failures.append(UpscaledFile(source, error="no such file"))
+        elif source.suffix.lower() not in TYPES_BY_SUFFIX:
+            reason = f"unknown suffix {source.suffix!r}; expected {', '.join(TYPES_BY_SUFFIX)}"
+            found.failures.append(UpscaledFile(source, error=reason))
+        else:
+            found.images.append((source, Path()))
+    return found
+
+
+def _search(folder: Path, out: Path, found: _Found) -> None:
+    """Find the images below a folder, but for hidden ones and results of earlier runs."""
+    for name, folders, files in os.walk(folder):
+        here = Path(name)
+        folders[:] = sorted(
+            sub
+            for sub in folders
+            if not sub.startswith(".") and sub != _FOREIGN_FOLDER and (here / sub).resolve() != out
+        )
+        for file in sorted(files):
+            path = here / file
+            if file.startswith("."):
+                continue
+            if path.suffix.lower() in TYPES_BY_SUFFIX:
+                found.images.append((path, here.relative_to(folder)))
+            else:
+                found.left_out[path.suffix or "without suffix"] += 1
+
+
+def _targets(images: Sequence[tuple[Path, Path]], out: Path, scale: int) -> dict[Path, Path]:
     """Name every result, and refuse names that meet: nothing is overwritten unseen."""
     sources: dict[Path, Path] = {}
-    for path in images:
+    for path, below in images:
         answer = _answer_type(path.suffix.lower())
         suffix = path.suffix if answer == TYPES_BY_SUFFIX.get(path.suffix.lower()) else ".png"
-        target = out / f"{path.stem}_x{scale}{suffix}"
+        target = out / below / f"{path.stem}_x{scale}{suffix}"
         if target in sources:
             raise UpscaleError(f"{sources[target]} and {path} would both become {target}")
         sources[target] = path
     return {source: target for target, source in sources.items()}
 
 
+def _check_free(targets: dict[Path, Path]) -> None:
+    taken = [str(target) for target in targets.values() if os.path.lexists(target)]
+    if taken:
+        more = f" and {len(taken) - _SHOWN} more" if len(taken) > _SHOWN else ""
+        raise UpscaleError(
+            f"{len(taken)} of {len(targets)} results exist already: {', '.join(taken[:_SHOWN])}"
+            f"{more}; --overwrite replaces them"
+        )
+
+
 def _answer_type(suffix: str) -> str:
     return choose_answer(None, TYPES_BY_SUFFIX.get(suffix, ""))
 
 
-def _upscale(path: Path, engine: Engine, manifest: Manifest, max_pixels: int) -> bytes | memoryview:
-    media_type = TYPES_BY_SUFFIX.get(path.suffix.lower())
-    if media_type is None:
-        raise OSError(f"unknown suffix {path.suffix!r}; expected {', '.join(TYPES_BY_SUFFIX)}")
-    image = codec.decode(
-        path.read_bytes(), media_type, shape=None, dtype=None, max_pixels=max_pixels
-    )
-    lr = to_uint8(image.pixels, manifest.window or FULL_RANGE, white_is_zero=image.white_is_zero)
+def _upscale_file(
+    path: Path,
+    target: Path,
+    engine: Engine,
+    manifest: Manifest,
+    window: Window | None,
+    max_pixels: int,
+) -> UpscaledFile:
+    media_type = TYPES_BY_SUFFIX[path.suffix.lower()]
+    try:
+        body = path.read_bytes()
+        image = codec.decode(body, media_type, shape=None, dtype=None, max_pixels=max_pixels)
+        lr = to_uint8(image.pixels, window or FULL_RANGE, white_is_zero=image.white_is_zero)
+        sr = _super_resolve(lr, engine, manifest)
+        metadata = image.metadata.scaled(manifest.scale)
+        content = codec.encode(sr, _answer_type(path.suffix.lower()), metadata)
+    except ImageTooLarge as error:
+        reason = f"{error}; --max-pixels or SEMSR_MAX_PIXELS raises the limit"
+        return UpscaledFile(path, error=reason)
+    except (ServiceError, OSError) as error:
+        return UpscaledFile(path, error=error_text(error, about=path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, content)
+    except OSError as error:
+        return UpscaledFile(path, error=f"{target} cannot be written: {error.strerror}")
+    note = None
+    if window is None and image.pixels.dtype == np.uint16 and int(image.pixels.max()) >> 8 < _DARK:
+        note = (
+            f"its 16-bit values end at {image.pixels.max()} of 65535, so the result has hardly any "
+            "contrast; --window LO,HI names the range that is used, such as 0,4095 for 12 bits"
+        )
+    return UpscaledFile(path, output=target, shape=(sr.shape[0], sr.shape[1]), note=note)
+
+
+def _super_resolve(
+    lr: npt.NDArray[np.uint8], engine: Engine, manifest: Manifest
+) -> npt.NDArray[np.uint8]:
     plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
     outputs = [engine.run(np.ascontiguousarray(tile)[None, None]) for tile in plan.split(lr)]
     of_tiles([output.flags[0] for output in outputs]).check()
-    sr = plan.merge([output.sr[0, 0] for output in outputs], scale=manifest.scale)
-    metadata = image.metadata.scaled(manifest.scale)
-    return codec.encode(sr, _answer_type(path.suffix.lower()), metadata)
+    return plan.merge([output.sr[0, 0] for output in outputs], scale=manifest.scale)

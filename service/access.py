@@ -20,13 +20,27 @@ from pathlib import Path
 
 from service.errors import Forbidden, OverQuota, Unauthorized
 
-_LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+([0-9a-f]{64})(\s+admin)?")
+_NAME = r"[A-Za-z0-9._-]{1,64}"
+_LINE = re.compile(rf"({_NAME})\s+([0-9a-f]{{64}})(\s+admin)?")
 MAX_CLIENTS = 10_000
 """Buckets that are kept; the one that was used longest ago goes first."""
 
 
 class KeyFileError(ValueError):
     """A key file that cannot be read."""
+
+
+def check_client_name(name: str) -> None:
+    """Refuse a name that a key file cannot hold.
+
+    Raises:
+        KeyFileError: It is empty, longer than 64 characters or has other characters.
+    """
+    if re.fullmatch(_NAME, name) is None:
+        raise KeyFileError(
+            f"the client name is {name[:80]!r}; expected 1 to 64 letters, digits, dots, hyphens "
+            "and underscores (A-Z a-z 0-9 . - _)"
+        )
 
 
 def new_key() -> str:
@@ -63,7 +77,9 @@ def read_keys(path: Path) -> dict[str, Key]:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise KeyFileError(f"cannot read the API keys in {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise KeyFileError(f"cannot read the API keys in {path}: {error}") from error
     keys: dict[str, Key] = {}
     for number, line in enumerate(lines, start=1):
@@ -125,10 +141,11 @@ class Access:
 
         Raises:
             Unauthorized: No key, or an unknown one.
-            Forbidden: The key is no admin's, or the service has no keys.
+            Forbidden: The key is not an admin's, or the service has no keys.
         """
         if self._keys is None:
-            raise Forbidden("only an admin may do this; SEMSR_API_KEYS names none")
+            refuse = Unauthorized if key is None else Forbidden
+            raise refuse("only an admin may do this; SEMSR_API_KEYS names none")
         client = self._authenticate(key)
         if not self._keys[client].is_admin:
             raise Forbidden(f"the key of {client} is not an admin's")

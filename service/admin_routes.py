@@ -2,21 +2,23 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.body import read_order
 from service.lifecycle import Change, Lifecycle
 from service.loading import find_bundle
+from service.schemas import json_body, refusals
 
 
 class LoadOrder(BaseModel):
-    """What to load."""
+    """The bundle to load."""
 
     model_config = ConfigDict(extra="forbid")
 
     bundle: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         default=None,
-        description="Folder of the bundle, in SEMSR_LOAD_FROM; without it the present one anew.",
+        description="Folder of the bundle, in SEMSR_LOAD_FROM; without it the present one again.",
     )
 
 
@@ -38,17 +40,32 @@ def make_router(lifecycle: Lifecycle) -> APIRouter:
     """Make the routes of one app; the middleware asks for an admin's key."""
     router = APIRouter(prefix="/admin/models", tags=["operations"])
 
-    @router.post("/{name}/load", summary="Serve another version of a model (admin key)")
-    async def load(name: str, order: LoadOrder | None = None) -> ServedVersion:
+    @router.post(
+        "/{name}/load", summary="Serve another version of a model (admin key)",
+        responses=refusals(
+            400, 404, 408, 413, 415,
+            s403="Not an admin's key, or the bundle lies outside SEMSR_LOAD_FROM.",
+            s422="The bundle cannot be served; nothing has changed.",
+        ),
+        openapi_extra=json_body(LoadOrder),
+    )  # fmt: skip
+    async def load_model(name: str, request: Request) -> ServedVersion:
         """Load a bundle beside what is served, prove it, put it in place, keep the old one."""
+        timeout_s = lifecycle.settings.body_timeout_s
+        order = await read_order(request, LoadOrder, timeout_s=timeout_s)
         bundle = None
-        if order is not None and order.bundle is not None:
+        if order.bundle is not None:
             bundle = find_bundle(lifecycle.settings.load_from, order.bundle)
         return ServedVersion.of(await lifecycle.host.load(name, bundle))
 
-    @router.post("/{name}/rollback", summary="Serve the version before again (admin key)")
-    async def roll_back(name: str) -> ServedVersion:
-        """At once: it was kept loaded. What was served is kept in its turn."""
+    @router.post(
+        "/{name}/rollback", summary="Serve the previous version again (admin key)",
+        responses=refusals(
+            404, s409="No earlier version is kept.", s422="The kept version cannot be served."
+        ),
+    )  # fmt: skip
+    async def roll_back_model(name: str) -> ServedVersion:
+        """Takes effect at once: it was kept loaded. The current version becomes the one kept."""
         return ServedVersion.of(await lifecycle.host.roll_back(name))
 
     return router

@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import admin_routes, inference_routes, openapi, page, scan_routes
 from service.access import Access, read_keys
@@ -19,6 +20,7 @@ from service.local_models import LocalModels
 from service.logs import LineBudget
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
+from service.negotiation import check_encoding
 from service.problems import problem_from
 from service.routes import make_router
 from service.scan_jobs.jobs import ScanJobs
@@ -28,7 +30,10 @@ from service.superresolve_batch import BATCH_PATH, SuperResolveBatch
 from service.tracing import Tracing, make_tracing
 
 HOT_PATH = "/superresolve"
-_OTHER_METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
+# Load balancers ask some of them by HEAD; the server leaves the body out.
+_PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
+# Requests of these methods have no body that is read.
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class Application:
@@ -72,18 +77,32 @@ class Application:
         await self._served(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == HOT_PATH and scope["method"] == "POST":
-            await self._superresolve(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] == BATCH_PATH and scope["method"] == "POST":
-            await self._batch(scope, receive, send)
-        elif (
-            scope["type"] == "http"
-            and scope["method"] == "POST"
-            and INFER_PATH.fullmatch(scope["path"])
-        ):
-            await self._inference(scope, receive, send)
-        else:
+        if scope["type"] != "http":
             await self.api(scope, receive, send)
+            return
+        hot = self._hot_route(scope["path"])
+        if hot is None:
+            if scope["method"] not in _BODILESS:
+                check_encoding(
+                    value.decode("latin-1")
+                    for name, value in scope["headers"]
+                    if name == b"content-encoding"
+                )
+            if scope["method"] == "HEAD" and scope["path"] in _PROBES:
+                scope = {**scope, "method": "GET"}
+            await self.api(scope, receive, send)
+        elif scope["method"] == "POST":
+            await hot(scope, receive, send)
+        else:
+            raise HTTPException(405, "send POST; /docs shows how", headers={"Allow": "POST"})
+
+    def _hot_route(self, path: str) -> ASGIApp | None:
+        """Return what serves a path of a hot route; None for every other path."""
+        if path == HOT_PATH:
+            return self._superresolve
+        if path == BATCH_PATH:
+            return self._batch
+        return self._inference if INFER_PATH.fullmatch(path) else None
 
 
 def create_app(
@@ -140,28 +159,38 @@ def create_app(
         redoc_url=None,
         # A redirect would lose the body of a POST with many clients.
         redirect_slashes=False,
+        # Clients are generated from the description: their functions have these names.
+        generate_unique_id_function=lambda route: route.name,
     )
     api.include_router(make_router(lifecycle))
     api.include_router(inference_routes.make_router(lifecycle))
     api.include_router(admin_routes.make_router(lifecycle))
     api.include_router(scan_routes.make_router(lifecycle, jobs))
     api.include_router(page.make_router())
-    # The hot routes' own addresses with any other method.
-    for path in (HOT_PATH, BATCH_PATH):
-        api.add_api_route(path, _only_post, methods=_OTHER_METHODS, include_in_schema=False)
-    openapi.install(api, scan_routes.SCHEMAS)
+    openapi.install(api, scan_routes.SCHEMAS, has_keys=settings.api_keys is not None)
     # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)
     return Application(api, lifecycle, access, jobs=jobs, tracing=tracing)
 
 
-def _only_post() -> None:
-    """A browser that opens the hot route is told what it wants."""
-    raise HTTPException(405, "send the image with POST; /docs shows how", headers={"Allow": "POST"})
+def _with_every_method(request: Request, error: HTTPException) -> HTTPException:
+    """Complete a 405: the router names the methods of the first route of a path, not of all."""
+    path = request.scope["path"]
+    methods = sorted(
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if route.methods and route.path_regex.match(path)
+        for method in route.methods
+    )
+    allowed = ", ".join(methods)
+    detail = f"{path[:200]} has no {request.method}; expected {' or '.join(methods)}"
+    return HTTPException(405, detail, headers={**(error.headers or {}), "Allow": allowed})
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        error = _with_every_method(request, error)
     problem = problem_from(
         error, request_id=request.scope["state"]["request_id"], path=request.url.path
     )

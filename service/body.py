@@ -2,12 +2,17 @@
 
 import asyncio
 
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope
 
-from service.errors import BadRequest, ImageTooLarge, RequestTimeout
-from service.http_protocol import CONNECTION, Connection
+from service.admission import Admission
+from service.connection import CONNECTION, Connection
+from service.errors import BadRequest, ImageTooLarge, RequestTimeout, UnsuitableOrder
+from service.json_body import JsonBodyError, Order, parse_json
 from service.settings import Settings
-from service.upscaler import Admission
+
+# Of what is no picture: orders in JSON.
+MAX_SMALL_BODY_BYTES = 64 * 1024
 
 
 class ClientGone(Exception):  # noqa: N818 (nothing failed: nobody is left to be told)
@@ -53,10 +58,54 @@ async def read_body(
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+async def read_small(request: Request, *, timeout_s: float) -> bytes:
+    """Read a small body, whatever its Content-Type says.
+
+    Args:
+        request: The request.
+        timeout_s: Longest time for the whole body.
+
+    Raises:
+        ImageTooLarge: It has more than `MAX_SMALL_BODY_BYTES`.
+        RequestTimeout: It came too slowly.
+        BadRequest: The client left.
+    """
+    content = b""
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > MAX_SMALL_BODY_BYTES:
+                    raise ImageTooLarge(f"the body has more than {MAX_SMALL_BODY_BYTES} bytes")
+    except TimeoutError as error:
+        raise RequestTimeout(f"the body did not come within {timeout_s:g} s") from error
+    except ClientDisconnect as error:
+        raise BadRequest("the client left before its request was there") from error
+    return content
+
+
+async def read_order(request: Request, kind: type[Order], *, timeout_s: float) -> Order:
+    """Read a small body of JSON; an empty one gives the model's defaults.
+
+    Args:
+        request: The request.
+        kind: Model of the body.
+        timeout_s: Longest time for the whole body.
+
+    Raises:
+        UnsuitableOrder: It does not suit the model; and as `read_small`.
+    """
+    content = await read_small(request, timeout_s=timeout_s)
+    try:
+        return parse_json(content or b"{}", kind)
+    except JsonBodyError as error:
+        raise UnsuitableOrder(str(error)) from error
+
+
 class CancelledOnDisconnect:
     """An async context manager: cancels its block when the client goes, and raises `ClientGone`.
 
-    The connection itself says so, where the server is `service.http_protocol`: a task that waits in
+    The connection itself says so, where the server is `service.server`: a task that waits in
     `receive` leaves its cancelled frames to the garbage collector, with each tile
     (`docs/adr/0004-raw-bodies-plain-asgi.md`). Other servers' `receive` is asked.
     """

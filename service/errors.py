@@ -20,9 +20,11 @@ below the routes knows HTTP beyond the status that a class carries.
     ├── UnsupportedMediaType  415 unsupported-media-type   a content type that is not read here
     ├── UnsuitableImage       422 unsuitable-image         decodes, but wrong channels, type or size
     ├── LoadFailed            422 load-failed              the model to be loaded cannot be served
+    ├── UnsuitableOrder       422 unsuitable-order         a JSON body that does not suit its route
     ├── UnsuitableScan        422 unsuitable-scan          a scan that is asked for cannot be run
     ├── OverQuota             429 over-quota               this client sends more than it may
     ├── EngineFailed          500 engine-failed            details are logged, never returned
+    ├── UnsupportedTransferCoding  501 unsupported-transfer-coding  the body is not sent as it is
     ├── QueueFull             503 queue-full               saturated: try again later
     ├── NotReady              503 not-ready                starting or draining
     └── DeadlineExceeded      504 deadline-exceeded        the client's deadline passed in the queue
@@ -178,6 +180,14 @@ class LoadFailed(ServiceError):
     title = "The model cannot be loaded"
 
 
+class UnsuitableOrder(ServiceError):
+    """A small JSON body does not suit what its route expects."""
+
+    status = 422
+    code = "unsuitable-order"
+    title = "The body does not suit"
+
+
 class UnsuitableScan(ServiceError):
     """A scan that is asked for cannot be run."""
 
@@ -200,6 +210,14 @@ class EngineFailed(ServiceError):
     status = 500
     code = "engine-failed"
     title = "The engine failed"
+
+
+class UnsupportedTransferCoding(ServiceError):
+    """The body is sent in a transfer coding other than chunked."""
+
+    status = 501
+    code = "unsupported-transfer-coding"
+    title = "Unsupported transfer coding"
 
 
 class QueueFull(ServiceError):

@@ -1,6 +1,7 @@
 """A front end of a pool: `python -m service.front_end CONFIG`, started by the supervisor."""
 
 import functools
+import signal
 import socket
 import sys
 
@@ -12,6 +13,7 @@ from service.memory import keep_freed_memory
 from service.pool.arena import Arena
 from service.pool.child_config import FrontEndConfig
 from service.pool.pool_models import PoolModels
+from service.process import run_and_end, signal_at_parents_end
 from service.server import serve
 from service.settings import Settings
 
@@ -30,13 +32,16 @@ def run(config: FrontEndConfig) -> int:
         name=config.name,
     )
     listener = socket.socket(fileno=config.listener_fd)
-    return serve(settings, listener, functools.partial(create_app, settings, make_host=make_host))
+    make_app = functools.partial(create_app, settings, make_host=make_host)
+    return serve(settings, listener, make_app, is_whole_service=False)
 
 
 def main() -> int:
     """Read the argument and run."""
+    # One that is stopped (SIGSTOP) would keep the port: it goes on, and ends in order.
+    signal_at_parents_end(signal.SIGCONT)
     return run(FrontEndConfig(**orjson.loads(sys.argv[1])))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from export.bundle import Manifest
 from service import codec, tiling
+from service.codec.dispatch import RAW
+from service.errors import BadRequest
 from service.metadata import ImageMetadata, PixelSize
 from service.quality import Quality
 from service.request import TileRequest
@@ -128,6 +130,8 @@ class ImageSteps:
         """
         answer_type = request.answer_type(image_type)
         image = decode(self._max_pixels)
+        if image_type != RAW:
+            _check_stated(image, request)
         if request.pixel_size is not None:
             metadata = image.metadata.with_pixel_size(request.pixel_size)
             image = replace(image, metadata=metadata)
@@ -182,6 +186,26 @@ class ImageSteps:
         if request.window is not None:
             return request.window
         return FULL_RANGE if self._manifest.window is None else self._manifest.window
+
+
+def _check_stated(image: codec.DecodedImage, request: TileRequest) -> None:
+    """Refuse headers of a raw body that contradict the file which was sent.
+
+    Raises:
+        BadRequest: X-Tile-Shape or X-Tile-Dtype says something else than the file.
+    """
+    height, width = image.pixels.shape
+    if request.shape is not None and request.shape != (height, width):
+        raise BadRequest(
+            f"X-Tile-Shape says {request.shape[0]},{request.shape[1]} and the file has "
+            f"{height},{width} (height, width); the header is for raw bodies, leave it out"
+        )
+    dtype = image.pixels.dtype.name
+    if request.dtype is not None and request.dtype != dtype:
+        raise BadRequest(
+            f"X-Tile-Dtype says {request.dtype} and the file has {dtype}; the header is for raw "
+            "bodies, leave it out"
+        )
 
 
 def decoder(body: bytes | memoryview, image_type: str, request: TileRequest) -> Decode:

@@ -6,18 +6,21 @@ NVIDIA's `tritonclient` talks to it unchanged; see `service.inference_protocol` 
 
 import re
 import time
+from collections.abc import Sequence
 
 from starlette.types import Receive, Scope, Send
 
 from service.body import CancelledOnDisconnect, ClientGone, read_body
-from service.errors import BadRequest, UnsupportedMediaType
+from service.errors import BadRequest
 from service.inference_protocol import make_answer, parse_infer
 from service.lifecycle import Lifecycle
+from service.negotiation import check_encoding
 from service.stages import Stages
 
 INFER_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
 _HEADER_LENGTH = b"inference-header-content-length"
+_DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class Inference:
@@ -35,10 +38,10 @@ class Inference:
             raise ValueError(f"{scope['path']} is no address of this route")
         serving = self._lifecycle.find_model(*found.groups())
         upscaler = serving.upscaler
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        header_length = _header_length(headers)
+        header_length = _header_length(scope["headers"])
         facts = scope["state"]["facts"]
         facts["model"] = serving.name
+        scope["state"]["model_headers"] = serving.headers
         with upscaler.admit() as admission:
             started_s = time.perf_counter()
             try:
@@ -87,17 +90,22 @@ class Inference:
             await send({"type": "http.response.body", "body": b""})
 
 
-def _header_length(headers: dict[bytes, bytes]) -> int | None:
-    encoding = headers.get(b"content-encoding", b"identity")
-    if encoding != b"identity":
-        raise UnsupportedMediaType(
-            f"Content-Encoding is {encoding.decode('latin-1')!r}; compressed requests are not read"
-        )
-    value = headers.get(_HEADER_LENGTH)
-    if value is None:
+def _header_length(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
+    """Return the bytes of JSON that a request announces; None where it announces none.
+
+    Raises:
+        UnsupportedMediaType: The body is compressed as a whole.
+        BadRequest: It is not a number, or two different ones.
+    """
+    check_encoding(
+        value.decode("latin-1") for name, value in headers if name == b"content-encoding"
+    )
+    values = {value for name, value in headers if name == _HEADER_LENGTH}
+    if not values:
         return None
-    if not value.isdigit():
+    text = b", ".join(sorted(values)).decode("latin-1")
+    if not _DIGITS.fullmatch(text):
         raise BadRequest(
-            f"Inference-Header-Content-Length is {value.decode('latin-1')!r}; expected a number"
+            f"Inference-Header-Content-Length is {text[:60]!r}; expected one number of bytes"
         )
-    return int(value)
+    return int(text)

@@ -17,17 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from export.bundle import FLAGS, Manifest
+from export.bundle import Manifest
 from service.errors import BadRequest, ImageTooLarge, UnsuitableImage
 from service.scheduling.scheduler import Priority
 
 INPUT = "lr"
 OUTPUTS = ("sr", "flags")
-_DATATYPES = {"sr": "UINT8", "flags": "FP32"}
+DATATYPES = {"sr": "UINT8", "flags": "FP32"}
 
 # Triton: 1 is the highest priority, 0 the default.
 _LAST_ONLINE_PRIORITY = 1
-_MAX_TIMEOUT_US = 3_600_000_000
+MAX_TIMEOUT_US = 3_600_000_000
 
 # JSON is read on the event loop, a tenth of a second at most; this holds some 18 tiles.
 MAX_JSON_BYTES = 4 << 20
@@ -50,23 +50,6 @@ class InferRequest:
     outputs: tuple[tuple[str, bool], ...]
     priority: Priority
     deadline_s: float | None
-
-
-def model_metadata(manifest: Manifest, *, name: str, version: str) -> dict[str, Any]:
-    """Describe a model: -1 stands for any number."""
-    height, width = manifest.tile
-    scale = manifest.scale
-    shapes = {"sr": [-1, 1, scale * height, scale * width], "flags": [-1, len(FLAGS)]}
-    return {
-        "name": name,
-        "versions": [version],
-        "platform": "onnx_onnxv1",
-        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, 1, height, width]}],
-        "outputs": [
-            {"name": output, "datatype": _DATATYPES[output], "shape": shapes[output]}
-            for output in OUTPUTS
-        ],
-    }
 
 
 def parse_infer(body: bytes, *, header_length: int | None, manifest: Manifest) -> InferRequest:
@@ -143,7 +126,7 @@ def make_answer(
     for output, is_binary in request.outputs:
         entry: dict[str, Any] = {
             "name": output,
-            "datatype": _DATATYPES[output],
+            "datatype": DATATYPES[output],
             "shape": shapes[output],
         }
         arrays = [np.ascontiguousarray(array) for array in tensors[output]]
@@ -173,7 +156,13 @@ def _input(
         raise UnsuitableImage(f"{INPUT} is {entry.get('datatype')!r}; expected UINT8")
     shape = _shape(entry.get("shape"), manifest)
     parameters = _object(entry.get("parameters", {}), f"{INPUT}'s parameters")
+    _refuse_shared_memory(parameters, INPUT)
     if "binary_data_size" in parameters:
+        if "data" in entry:
+            raise BadRequest(
+                f"{INPUT} has both data and binary_data_size; expected one of them, because the "
+                "tensor could be either"
+            )
         if parameters["binary_data_size"] != len(binary):
             raise BadRequest(
                 f"{INPUT} announces {parameters['binary_data_size']!r} bytes and {len(binary)} "
@@ -190,7 +179,7 @@ def _input(
 def _shape(value: object, manifest: Manifest) -> tuple[int, int, int, int]:
     height, width = manifest.tile
     sides = cast("list[object]", value) if isinstance(value, list) else []
-    whole = [side for side in sides if type(side) is int]
+    whole = [side for side in map(_whole, sides) if side is not None]
     if len(whole) != len(sides) or len(whole) != 4 or whole[1:] != [1, height, width]:
         raise UnsuitableImage(f"{INPUT} has shape {value!r}; expected [N, 1, {height}, {width}]")
     if whole[0] < 1:
@@ -210,11 +199,16 @@ def _from_json(data: object, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     try:
         values = np.asarray(data)
     except ValueError as error:
-        raise BadRequest(f"{INPUT}'s data is no tensor: {error}") from error
+        raise BadRequest(f"{INPUT}'s data is not a tensor: {error}") from error
     if values.dtype.kind not in "iu" or values.size != math.prod(shape):
         raise BadRequest(
             f"{INPUT}'s data has {values.size} values of type {values.dtype}; expected "
             f"{math.prod(shape)} whole numbers"
+        )
+    if values.ndim > 1 and values.shape != shape:
+        raise BadRequest(
+            f"{INPUT}'s data is nested as {list(values.shape)}; expected its shape {list(shape)}, "
+            "or one flat list"
         )
     if values.min() < 0 or values.max() > 255:
         raise BadRequest(f"{INPUT}'s data reaches beyond 0..255")
@@ -232,28 +226,50 @@ def _wanted(outputs: Sequence[object], *, is_binary: bool) -> tuple[tuple[str, b
         if name not in OUTPUTS:
             raise BadRequest(f"there is no output {name!r}; expected {' or '.join(OUTPUTS)}")
         parameters = _object(entry.get("parameters", {}), f"{name}'s parameters")
+        _refuse_shared_memory(parameters, str(name))
         if "classification" in parameters:
-            raise BadRequest(f"{name} is no classification")
+            raise BadRequest(f"{name} is not a classification; expected no such parameter")
+        if name in wanted:
+            raise BadRequest(f"the output {name} is asked for twice; expected it once")
         wanted[str(name)] = _flag(parameters, "binary_data", default=is_binary)
     return tuple(wanted.items())
 
 
+def _refuse_shared_memory(parameters: Mapping[str, Any], name: str) -> None:
+    """Refuse a tensor in shared memory: a client that reads its answer there gets old bytes."""
+    found = [key for key in parameters if key.startswith("shared_memory_")]
+    if found:
+        raise BadRequest(f"{name} has the parameter {found[0]}; shared memory is not offered")
+
+
 def _priority(parameters: Mapping[str, Any]) -> Priority:
-    value = parameters.get("priority", 0)
-    if type(value) is not int or value < 0:
-        raise BadRequest(f"priority is {value!r}; expected a whole number from 0 on")
+    priority = parameters.get("priority", 0)
+    value = _whole(priority)
+    if value is None or value < 0:
+        raise BadRequest(f"priority is {priority!r}; expected a whole number from 0 on")
     return Priority.ONLINE if value <= _LAST_ONLINE_PRIORITY else Priority.NIGHTLY
 
 
 def _deadline_s(parameters: Mapping[str, Any]) -> float | None:
-    value = parameters.get("timeout")
-    if value is None or value == 0:
+    timeout = parameters.get("timeout")
+    if timeout is None:
         return None
-    if type(value) is not int or not 0 < value <= _MAX_TIMEOUT_US:
+    value = _whole(timeout)
+    if value == 0:
+        return None
+    if value is None or not 0 < value <= MAX_TIMEOUT_US:
         raise BadRequest(
-            f"timeout is {value!r}; expected microseconds, at most {_MAX_TIMEOUT_US}, or 0 for none"
+            f"timeout is {timeout!r}; expected microseconds, at most {MAX_TIMEOUT_US}, or 0 for "
+            "none"
         )
     return time.monotonic() + value / 1e6
+
+
+def _whole(value: object) -> int | None:
+    """Return a JSON number that is whole, written as 8 or as 8.0; None for anything else."""
+    if type(value) is int:
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:

@@ -219,7 +219,7 @@ class Lifecycle:
         if self.state is State.FAILED or (not self.models and self.state is not State.READY):
             raise NotReady(self.reason, retry_after_s=1.0)
         served = self.models.get(name or self._default or "")
-        if served is None or (version is not None and version != served.bundle.version):
+        if served is None or not served.has_version(version):
             asked = name or self._default or "(any)"
             asked = asked if version is None else f"{asked} version {version}"
             known = [f"{model.name} version {model.bundle.version}" for model in self._listed()]
@@ -244,14 +244,19 @@ class Lifecycle:
         """Whether the service could not, or can no longer, serve."""
         return self.state is State.FAILED
 
-    def common_headers(self, model: str | None = None) -> list[tuple[bytes, bytes]]:
+    def common_headers(
+        self, answered_by: list[tuple[bytes, bytes]] | None = None
+    ) -> list[tuple[bytes, bytes]]:
         """Headers that every answer carries now.
 
         Args:
-            model: The model that it comes from, else the default one.
+            answered_by: Headers of the `Serving` that computed the answer, which may have been
+                replaced meanwhile; None takes those of the default model.
         """
-        serving = self.models.get(model or self._default or "")
-        headers = [] if serving is None else serving.headers
+        headers = answered_by
+        if headers is None:
+            serving = self.models.get(self._default or "")
+            headers = [] if serving is None else serving.headers
         if self.state is State.DRAINING:
             return [*headers, (b"connection", b"close")]
         return headers

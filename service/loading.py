@@ -105,10 +105,13 @@ def load_model(
         export.bundle.BundleError: The bundle is damaged or unknown.
         EngineError: The engine cannot be had, or fails its golden tile.
     """
+    log.info("loading", bundle=str(path), engine=settings.engine)
     bundle = load_bundle(path)
     name, options, speeds = resolve_engine(bundle, settings)
     if settings.engine == "auto":
-        log.info("engine_chosen", engine=name, tiles_per_s=speeds)
+        # Speeds are there if engines were measured: not where one is installed or was remembered.
+        measured = {"tiles_per_s": speeds} if speeds else {}
+        log.info("engine_chosen", engine=name, **measured)
     engine = engine_loader(name, bundle, options)
     verify_golden(engine, bundle)
     if known_batch_s is not None:

@@ -153,6 +153,8 @@ class LocalModels:
                 name = given_name or model.name
                 self._serve(name, model, path)
             except Exception as error:
+                if lifecycle.state is not State.STARTING:
+                    break  # stopped meanwhile: nobody waits for the model
                 kind = type(error).__name__
                 log.error("load_failed", bundle=str(path), error=str(error), kind=kind)  # noqa: TRY400
                 lifecycle.fail(f"the model cannot be served: {error}")

@@ -21,9 +21,12 @@ LEVELS = {
 }
 
 
+Form = Literal["auto", "json", "console"]
+
+
 def configure_logs(
     level: Literal["debug", "info", "warning", "error"],
-    form: Literal["auto", "json", "console"],
+    form: Form,
     *,
     process: str | None = None,
 ) -> None:
@@ -42,7 +45,7 @@ def configure_logs(
             event.setdefault("process", process)
         return event
 
-    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    console = _is_console(form)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         name_process,
@@ -76,6 +79,22 @@ def configure_logs(
     # uvicorn and libraries speak through the standard module; only their warnings matter here, and
     # they must not break the format.
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
+
+
+def say_ready(url: str, form: Form) -> None:
+    """Say that the whole service is ready, and where; for people in a sentence.
+
+    Args:
+        url: Where a browser finds it.
+        form: As for `configure_logs`.
+    """
+    structlog.get_logger().info("serving", url=url)
+    if _is_console(form):
+        _Unbreakable(sys.stderr).write(f"Ready: open {url} in a browser; Ctrl-C ends the service\n")
+
+
+def _is_console(form: Form) -> bool:
+    return form == "console" or (form == "auto" and sys.stderr.isatty())
 
 
 class LineBudget:

@@ -15,8 +15,10 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import paths
 from service.access import Access
 from service.errors import NotReady
+from service.http_protocol import REFUSAL
 from service.logs import LineBudget
 from service.metrics import Metrics
 from service.problems import Problem, problem_from, rejection_reason
@@ -32,28 +34,6 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 # system call that gives up the interpreter lock, which under load takes longer than the request.
 _ID_PREFIX = secrets.token_hex(10)
 _ID_COUNTER = itertools.count(1)
-# Paths become metric labels, so only known ones may; everything else is counted together.
-ROUTES = frozenset(
-    {
-        "/superresolve",
-        "/superresolve/batch",
-        "/model",
-        "/scans",
-        "/livez",
-        "/readyz",
-        "/metrics",
-        "/openapi.json",
-    }
-)
-# What changes the service needs an admin's key. Prefixes: a pattern may end where the router's goes
-# on, as `.*` does at a line's end.
-_ADMIN = ("/v2/repository/models/", "/admin/")
-_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-# What probes and Prometheus ask, who have no key, and the page, which asks people for one.
-_OPEN = _QUIET | {"/v2/health/live", "/v2/health/ready", "/"}
-_OPEN_FOLDER = "/page/"
-# Asked every few seconds for ever: their traces would hide the others.
-_UNTRACED = _QUIET | {"/v2/health/live", "/v2/health/ready"}
 
 
 def _who(scope: Scope) -> tuple[str | None, str]:
@@ -67,23 +47,6 @@ def _who(scope: Scope) -> tuple[str | None, str]:
     return None, address
 
 
-def _is_open(path: str) -> bool:
-    """Whether a path is served without a key and outside quotas."""
-    return path in _OPEN or path.startswith(_OPEN_FOLDER)
-
-
-def _route(path: str) -> str:
-    """Name a path in metrics; models' names must not become labels."""
-    if path in ROUTES:
-        return path
-    if path.startswith("/scans/"):
-        # Whoever follows a scan does so for hours.
-        return "/scans/events" if path.endswith("/events") else "/scans"
-    if path.startswith("/v2/"):
-        return "/v2/models/infer" if path.endswith("/infer") else "/v2"
-    return "/admin" if path.startswith("/admin/") else "other"
-
-
 class RequestMiddleware:
     """Gives every request an id, a log line, metrics, and a problem body if it fails."""
 
@@ -92,7 +55,7 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         metrics: Metrics,
-        common_headers: Callable[[str | None], list[tuple[bytes, bytes]]],
+        common_headers: Callable[[list[tuple[bytes, bytes]] | None], list[tuple[bytes, bytes]]],
         access: Access,
         lines: LineBudget,
         tracing: Tracing | None = None,
@@ -102,8 +65,8 @@ class RequestMiddleware:
         Args:
             app: What answers.
             metrics: Where answers are counted.
-            common_headers: Headers of every answer at this moment: what they say of the model that
-                it comes from (None: the default one), and `connection: close` while draining.
+            common_headers: Headers of every answer at this moment: those of the model that computed
+                it (None: of the default one), and `connection: close` while draining.
             access: Asked before anything but health and metrics is answered.
             lines: For the log lines of requests that went well.
             tracing: Makes traces, where they are asked for.
@@ -129,8 +92,8 @@ class RequestMiddleware:
         scope["state"]["request_id"] = request_id
         scope["state"]["facts"] = facts
         trace: RequestTrace | None = None
-        if self._tracing is not None and scope["path"] not in _UNTRACED:
-            trace = self._tracing.begin(scope, _route(scope["path"]))
+        if self._tracing is not None and scope["path"] not in paths.UNTRACED:
+            trace = self._tracing.begin(scope, paths.label(scope["path"]))
         status = 0
         is_complete = False
 
@@ -147,7 +110,7 @@ class RequestMiddleware:
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode()),
                     (b"server-timing", timing.encode()),
-                    *self._common_headers(facts.get("model")),
+                    *self._common_headers(scope["state"].get("model_headers")),
                 ]
                 if trace is not None:
                     message["headers"].append((b"traceparent", trace.traceparent.encode()))
@@ -155,10 +118,9 @@ class RequestMiddleware:
             is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
-            if scope["path"].startswith(_ADMIN):
-                facts["client"] = self._access.check_admin(_who(scope)[0])
-            elif not self._access.is_open and not _is_open(scope["path"]):
-                facts["client"] = self._access.check(*_who(scope))
+            client = self._admit(scope)
+            if client is not None:
+                facts["client"] = client
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
             # The server's time to stop has run out, and with it this request's.
@@ -198,6 +160,21 @@ class RequestMiddleware:
                 facts["trace_id"] = trace.trace_id
             self._finish(scope, code, time.perf_counter() - started_s, facts)
 
+    def _admit(self, scope: Scope) -> str | None:
+        """Let a request go on; returns its client where clients are told apart.
+
+        Raises:
+            service.errors.ServiceError: It may not, or its HTTP is ambiguous.
+        """
+        refusal = scope.get("extensions", {}).get(REFUSAL)
+        if refusal is not None:
+            raise refusal
+        if scope["path"].startswith(paths.ADMIN_PATHS):
+            return self._access.check_admin(_who(scope)[0])
+        if not self._access.is_open and not paths.is_open(scope["path"]):
+            return self._access.check(*_who(scope))
+        return None
+
     def _record(
         self, route: str, code: int, priority: str, model: str | None
     ) -> Callable[[float], None]:
@@ -232,10 +209,10 @@ class RequestMiddleware:
 
     def _finish(self, scope: Scope, code: int, duration_s: float, facts: dict[str, Any]) -> None:
         path = scope["path"]
-        route = _route(path)
+        route = paths.label(path)
         priority = str(facts.get("priority", Priority.ONLINE))
         self._record(route, code, priority, facts.get("model"))(duration_s)
-        is_quiet = path in _QUIET
+        is_quiet = path in paths.QUIET
         if code < 400 and not is_quiet:
             skipped = self._lines.take()
             if skipped is None:

@@ -6,6 +6,7 @@ forbids it. Among the types of the highest weight the request's own comes first,
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from service.codec import DECODERS, ENCODERS
@@ -68,6 +69,24 @@ def parse_media_type(text: str) -> str:
         raise BadRequest(f"{text[:80]!r} is no media type; expected type/subtype, as in image/png")
     name = f"{match[1]}/{match[2]}".lower()
     return _ALIASES.get(name, name)
+
+
+def check_encoding(values: Iterable[str]) -> None:
+    """Refuse a body that is compressed as a whole: read as it is, it would be taken for pixels.
+
+    Args:
+        values: Every Content-Encoding header of the request; `identity` and nothing pass.
+
+    Raises:
+        UnsupportedMediaType: One names another coding.
+    """
+    codings = [coding.strip().lower() for value in values for coding in value.split(",")]
+    found = [coding for coding in codings if coding not in {"", "identity"}]
+    if found:
+        raise UnsupportedMediaType(
+            f"Content-Encoding is {', '.join(found)[:80]!r}; expected none, or identity: "
+            "compressed requests are not read"
+        )
 
 
 def readable_type(content_type: str | None) -> str:

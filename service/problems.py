@@ -94,10 +94,20 @@ def _describe(error: Exception, path: str) -> tuple[int, str, str, str, float | 
             detail = f"there is nothing at {path}; /docs lists what there is"
         return error.status_code, code, title, detail, None
     if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first.get("loc", ()))
-        return 422, "invalid-parameters", "Invalid parameters", f"{where}: {first['msg']}", None
+        return 422, "invalid-parameters", "Invalid parameters", _what_is_wrong(error), None
     return 500, "internal-error", "Internal error", "an unexpected error; see the log", None
+
+
+def _what_is_wrong(error: RequestValidationError) -> str:
+    """Name the first parameter that is wrong; unknown ones before what they leave missing."""
+    found = error.errors()
+    unknown = [one for one in found if one["type"] == "extra_forbidden"]
+    first = (unknown or found)[0]
+    place, *names = (str(part) for part in first.get("loc", ()))
+    if unknown:
+        return f"{place}: unknown field {'.'.join(names)[:80]!r}; /docs lists what there is"
+    where = ".".join([place, *names])
+    return f"{where}: {first['msg']} (found {first.get('input')!r:.80})"
 
 
 def rejection_reason(error: Exception) -> str | None:

@@ -1,8 +1,10 @@
 """What a client asks for with one tile: the headers of a request, read and checked before its body.
 
-A header that is repeated keeps its first value, but for Accept, whose values are joined.
+The values of a repeated Accept or Content-Encoding are joined; any other header that comes twice
+with different values is refused: which of them is true cannot be known.
 """
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +14,7 @@ from urllib.parse import parse_qsl
 from service.codec import parse_dtype, parse_shape
 from service.errors import BadRequest, UnsupportedMediaType
 from service.metadata import PixelSize, parse_pixel_size
-from service.negotiation import READABLE_TYPES, choose_answer, parse_media_type
+from service.negotiation import READABLE_TYPES, check_encoding, choose_answer, parse_media_type
 from service.scheduling.scheduler import Priority
 from service.window import Window, parse_window
 
@@ -22,6 +24,7 @@ _CURL_DEFAULT = "application/x-www-form-urlencoded"
 _READ = frozenset(
     {
         b"accept",
+        b"content-encoding",
         b"content-type",
         b"x-answer-dtype",
         b"x-pixel-size-nm",
@@ -32,12 +35,15 @@ _READ = frozenset(
         b"x-window",
     }
 )
-# A client sends the same with every tile, so what they say is remembered; long ones are read anew,
-# so that nobody fills the memory with them.
+# A client sends the same with every tile, so what they say is remembered. Long ones are read each
+# time: they could fill the memory.
 _MAX_REMEMBERED = 256
 _MAX_REMEMBERED_BYTES = 512
 # An hour: beyond it a client has mistyped the unit.
-_MAX_TIMEOUT_MS = 3_600_000.0
+MAX_TIMEOUT_MS = 3_600_000.0
+_JOINED = frozenset({"accept", "content-encoding"})
+# Any plain decimal number; what else Python reads as a float (1_000, Infinity) is not one.
+_NUMBER = re.compile(r"[0-9]{1,400}(\.[0-9]{0,400})?([eE][-+]?[0-9]{1,4})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ def parse_request(
 
     Raises:
         BadRequest: A header cannot be read; the message names it, its value and what was expected.
+        UnsupportedMediaType: The body is compressed as a whole, or has no Content-Type.
     """
     asked = tuple(header for header in raw_headers if header[0] in _READ)
     is_short = (
@@ -124,9 +131,15 @@ def _read(
     headers: dict[str, str] = {}
     for raw_name, raw_value in raw_headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        if name == "accept" and name in headers:
-            headers[name] += f",{value}"
-        headers.setdefault(name, value)
+        if headers.setdefault(name, value) == value:
+            continue
+        if name not in _JOINED:
+            raise BadRequest(
+                f"the header {name} comes twice, as {headers[name][:60]!r} and as {value[:60]!r}; "
+                "expected one value"
+            )
+        headers[name] += f",{value}"
+    check_encoding([headers.get("content-encoding", "")])
     content_type = headers.get("content-type", "")
     if content_type == _CURL_DEFAULT:
         raise UnsupportedMediaType(
@@ -176,13 +189,10 @@ def _timeout_s(headers: Mapping[str, str]) -> float | None:
     value = headers.get("x-request-timeout-ms")
     if value is None:
         return None
-    try:
-        timeout_ms = float(value)
-    except ValueError:
-        timeout_ms = -1.0
-    if not 0 < timeout_ms <= _MAX_TIMEOUT_MS:
+    timeout_ms = float(value) if _NUMBER.fullmatch(value.strip()) else -1.0
+    if not 0 < timeout_ms <= MAX_TIMEOUT_MS:
         raise BadRequest(
             f"X-Request-Timeout-Ms is {value!r}; expected milliseconds above 0 "
-            f"and at most {_MAX_TIMEOUT_MS:.0f}"
+            f"and at most {MAX_TIMEOUT_MS:.0f}"
         )
     return timeout_ms / 1e3

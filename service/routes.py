@@ -1,27 +1,35 @@
 """The quiet routes: health, metrics, and what is served. The hot one is `service.superresolve`."""
 
-from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.errors import NotReady
 from service.lifecycle import Lifecycle, State
 from service.metrics import exposition
-from service.schemas import Health, ModelInfo
+from service.operations import MODEL_PARAMETER
+from service.request import asked_model
+from service.schemas import Health, ModelInfo, refusals
 
 
 def make_router(lifecycle: Lifecycle) -> APIRouter:
     """Make the routes of one app."""
     router = APIRouter()
 
-    @router.get("/livez", response_model=Health, tags=["health"], summary="Is the process alive?")
+    @router.get(
+        "/livez", response_model=Health, tags=["health"], summary="Is the process alive?",
+        responses=refusals(s503="It has failed, and wants to be restarted."),
+    )  # fmt: skip
     async def livez() -> JSONResponse:
         """200 while the event loop turns and the engine loop, if started, is alive."""
         if lifecycle.state is State.FAILED:
             raise NotReady(lifecycle.reason)
         return JSONResponse({"status": "alive"})
 
-    @router.get("/readyz", response_model=Health, tags=["health"], summary="Can it serve now?")
+    @router.get(
+        "/readyz", response_model=Health, tags=["health"], summary="Can it serve now?",
+        responses=refusals(s503="It is starting, draining or has failed."),
+    )  # fmt: skip
     async def readyz() -> JSONResponse:
         """200 when the engine is warm; 503 while starting, draining or failed. Overload is 200."""
         reason = lifecycle.unready()
@@ -29,14 +37,20 @@ def make_router(lifecycle: Lifecycle) -> APIRouter:
             raise NotReady(reason, retry_after_s=1.0)
         return JSONResponse({"status": "ready"})
 
-    @router.get("/metrics", tags=["operations"], summary="Prometheus metrics")
+    @router.get(
+        "/metrics", tags=["operations"], summary="Prometheus metrics",
+        response_class=PlainTextResponse,
+    )  # fmt: skip
     async def metrics() -> Response:
         """Every metric of `docs/metrics.md` in Prometheus' text format."""
         return Response(exposition(lifecycle.host.collect()), media_type=CONTENT_TYPE_LATEST)
 
-    @router.get("/model", response_model=ModelInfo, tags=["model"], summary="What is served")
-    async def model(model: str | None = None) -> ModelInfo:
+    @router.get(
+        "/model", tags=["model"], summary="The served model",
+        responses=refusals(400, 404, 503), openapi_extra={"parameters": [MODEL_PARAMETER]},
+    )  # fmt: skip
+    async def model(request: Request) -> ModelInfo:
         """The served bundle: scale, tile, precision, training statement, parity figures."""
-        return ModelInfo.of(lifecycle.find_model(model))
+        return ModelInfo.of(lifecycle.find_model(asked_model(request.scope["query_string"])))
 
     return router

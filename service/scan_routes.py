@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from starlette.requests import ClientDisconnect
+from pydantic import BaseModel, ConfigDict, Field
 
+from service.body import read_small
 from service.errors import (
     BadRequest,
-    ImageTooLarge,
     QueueFull,
-    RequestTimeout,
     ScansOff,
     ServiceError,
     UnknownScan,
@@ -25,8 +24,8 @@ from service.scan_jobs import view
 from service.scan_jobs.body import ScanBody, read_body
 from service.scan_jobs.job import Job, State
 from service.scan_jobs.jobs import ScanJobs
+from service.schemas import refusals
 
-_MAX_BODY_BYTES = 64 * 1024
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _MOST_LISTED = 200
 # Each asks the list of scans once a second.
@@ -38,15 +37,35 @@ _BODY_SCHEMA = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ScanBody"}}},
-    }
+    },
+    "responses": {
+        "200": {
+            "description": "The scan that this Idempotency-Key asked for before.",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ScanInfo"}}},
+        }
+    },
 }
-_OTHERWISE: dict[int | str, dict[str, Any]] = {
-    403: {"description": "Source or sink lie outside the folders that are allowed."},
-    404: {"description": "No such scan, or scans are off (SEMSR_SCAN_ROOTS)."},
-    409: {"description": "Not possible in the scan's state, or another scan has the sink."},
-    422: {"description": "The scan cannot be run, or the Idempotency-Key was used otherwise."},
-    503: {"description": "The list of scans cannot be reached now."},
-}
+_OTHERWISE = refusals(
+    s404="No such scan, or scans are off (SEMSR_SCAN_ROOTS).",
+    s503="The list of scans cannot be reached now.",
+)
+_NOT_NOW = refusals(s409="Not possible in the scan's state.")
+
+
+class ListQuery(BaseModel):
+    """What to list; a parameter that is not known is refused, since all scans would come."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(default=50, ge=1, le=_MOST_LISTED)
+    state: list[State] = Field(default=[], max_length=len(State))
+    before: str | None = Field(default=None, max_length=64, description="As `next` says it.")
+
+
+_IDEMPOTENCY = Header(
+    description="Key of this request: a second one with it gets the same scan.",
+    json_schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
+)
 
 
 def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
@@ -71,9 +90,15 @@ def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
     @router.post(
         "", status_code=201, response_model=view.ScanInfo, summary="Ask for a scan",
         openapi_extra=_BODY_SCHEMA,
+        responses=refusals(
+            400, 408, 413, 415,
+            s403="Source or sink lies outside the allowed folders.",
+            s409="Another scan writes into the sink.",
+            s422="The scan cannot be run, or the Idempotency-Key was used otherwise.",
+        ),
     )  # fmt: skip
-    async def submit(
-        request: Request, idempotency_key: Annotated[str | None, Header()] = None
+    async def submit_scan(
+        request: Request, idempotency_key: Annotated[str | None, _IDEMPOTENCY] = None
     ) -> Response:
         """Takes a whole lot from source to sink, in the class `nightly`. 200 and the same scan for
         an `Idempotency-Key` that was used before with the same body.
@@ -83,7 +108,7 @@ def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
             raise BadRequest(
                 f"Idempotency-Key is {idempotency_key[:60]!r}; expected 1 to 255 printable letters"
             )
-        content = await _read(request, timeout_s=lifecycle.settings.body_timeout_s)
+        content = await read_small(request, timeout_s=lifecycle.settings.body_timeout_s)
         facts = request.scope["state"]["facts"]
         has_keys = lifecycle.settings.api_keys is not None
         client = str(facts.get("client") or (request.client.host if request.client else ""))
@@ -99,34 +124,38 @@ def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
             headers={"location": f"/scans/{job.id}"},
         )
 
-    @router.get("", summary="List scans")
-    async def listing(
-        limit: Annotated[int, Query(ge=1, le=_MOST_LISTED)] = 50,
-        state: Annotated[list[State] | None, Query(max_length=len(State))] = None,
-        before: Annotated[str | None, Query(max_length=64)] = None,
-    ) -> view.ScanList:
+    @router.get("", summary="List scans", responses=refusals(s422="A parameter does not suit."))
+    async def list_scans(asked: Annotated[ListQuery, Query()]) -> view.ScanList:
         """The newest first; `state` may come several times."""
-        found = await on().listing(limit=limit + 1, states=state or [], before=before)
+        limit = asked.limit
+        found = await on().listing(limit=limit + 1, states=asked.state, before=asked.before)
         more = found[limit - 1].id if len(found) > limit else None
         return view.ScanList(scans=[shown(job) for job in found[:limit]], next=more)
 
     @router.get("/{scan}", summary="How far a scan is")
-    async def get(scan: str) -> view.ScanInfo:
+    async def get_scan(scan: str) -> view.ScanInfo:
         """Counts, rate, when it will be done, first errors; at its end what is missing."""
         return shown(await on().get(scan))
 
-    @router.post("/{scan}/pause", summary="Pause a scan")
-    async def pause(scan: str) -> view.ScanInfo:
+    @router.post("/{scan}/pause", summary="Pause a scan", responses=_NOT_NOW)
+    async def pause_scan(scan: str) -> view.ScanInfo:
         """Tiles under way are finished; it stays paused, also after a restart."""
         return shown(await on().pause(scan))
 
-    @router.post("/{scan}/resume", summary="Let a scan go on")
-    async def resume(scan: str) -> view.ScanInfo:
+    @router.post("/{scan}/resume", summary="Let a scan go on", responses=_NOT_NOW)
+    async def resume_scan(scan: str) -> view.ScanInfo:
         """Also of one that ended with something missing: that is tried again."""
         return shown(await on().resume(scan))
 
-    @router.delete("/{scan}", response_model=view.ScanInfo, summary="Stop a scan, or forget it")
-    async def delete(scan: str) -> Response:
+    @router.delete(
+        "/{scan}", response_model=view.ScanInfo, summary="Stop a scan, or forget it",
+        responses={
+            **_NOT_NOW,
+            202: {"model": view.ScanInfo, "description": "Tiles under way are being finished."},
+            204: {"description": "The scan had ended, and is forgotten."},
+        },
+    )  # fmt: skip
+    async def delete_scan(scan: str) -> Response:
         """One that has not ended is stopped; outputs that are finished stay. One that has ended is
         forgotten (204).
         """  # noqa: D205 (it is the route's description)
@@ -136,8 +165,19 @@ def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
         status = 200 if job.state is State.CANCELLED else 202
         return JSONResponse(shown(job).model_dump(mode="json"), status_code=status)
 
-    @router.get("/{scan}/events", response_class=StreamingResponse, summary="Follow a scan")
-    async def events(scan: str, last_event_id: Annotated[str | None, Header()] = None) -> Response:
+    @router.get(
+        "/{scan}/events", response_class=StreamingResponse, summary="Follow a scan",
+        responses={
+            200: {
+                "description": "Events until the scan ends or the service drains.",
+                "content": {"text/event-stream": {}},
+            },
+            204: {"description": "The client has seen the end."},
+        },
+    )  # fmt: skip
+    async def follow_scan(
+        scan: str, last_event_id: Annotated[str | None, Header()] = None
+    ) -> Response:
         """Server-sent events: `progress` whenever something has changed, `end` when it has ended.
         204 to one that has seen the end, so that browsers stop asking.
         """  # noqa: D205 (it is the route's description)
@@ -216,28 +256,6 @@ async def _events(
 def _event(job: Job, info: view.ScanInfo) -> bytes:
     name = "progress" if job.is_active else "end"
     return f"id: {job.version}\nevent: {name}\ndata: {info.model_dump_json()}\n\n".encode()
-
-
-async def _read(request: Request, *, timeout_s: float) -> bytes:
-    """Read a small body.
-
-    Raises:
-        ImageTooLarge: It is not small.
-        RequestTimeout: It came too slowly.
-        BadRequest: The client left.
-    """
-    content = b""
-    try:
-        async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                content += chunk
-                if len(content) > _MAX_BODY_BYTES:
-                    raise ImageTooLarge(f"the body has more than {_MAX_BODY_BYTES} bytes")
-    except TimeoutError as error:
-        raise RequestTimeout(f"the body did not come within {timeout_s:g} s") from error
-    except ClientDisconnect as error:
-        raise BadRequest("the client left before its request was there") from error
-    return content
 
 
 def _schemas() -> dict[str, Any]:

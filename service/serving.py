@@ -34,6 +34,15 @@ class Serving:
     upscaler: Upscaler
     headers: list[tuple[bytes, bytes]]
 
+    @property
+    def version_number(self) -> str:
+        """The same version as a decimal number: Triton's own clients know no other versions."""
+        return str(int(self.bundle.version, 16))
+
+    def has_version(self, asked: str | None) -> bool:
+        """Whether a client means this version: by its digits, as a number, or by naming none."""
+        return asked is None or asked in {self.bundle.version, self.version_number}
+
 
 class ServingFactory:
     """Makes servings that share the process's places and codec threads."""
@@ -59,6 +68,7 @@ class ServingFactory:
         headers = [
             (b"x-model", name.encode()),
             (b"x-model-version", bundle.version.encode()),
+            (b"x-scale", str(bundle.manifest.scale).encode()),
             (b"x-engine", engine.encode()),
             (b"x-precision", precision.encode()),
         ]

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from export.bundle import Precision
+from service.addresses import Host, Networks
 from service.pause_windows import PauseWindows
 
 # The shipped bundle, found from the working directory of a clone or of the image.
@@ -60,7 +61,10 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return sorted(
         name
         for name in environment
-        if name.startswith("SEMSR_") and name not in known and not _SERVICE_LINKS.fullmatch(name)
+        # Settings are read in any case, so a mistyped one may come in any.
+        if name.upper().startswith("SEMSR_")
+        and name.upper() not in known
+        and not _SERVICE_LINKS.fullmatch(name)
     )
 
 
@@ -71,8 +75,12 @@ class Settings(BaseSettings):
         env_prefix="SEMSR_", env_ignore_empty=True, frozen=True, extra="forbid"
     )
 
-    host: str = Field(
-        default="127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface."
+    host: Host = Field(
+        default="127.0.0.1",
+        description=(
+            "Address or name to listen on, IPv6 with or without brackets; 0.0.0.0 for every "
+            "interface, :: for those of IPv6 too."
+        ),
     )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8000, description="TCP port; 0 takes a free one and logs it."
@@ -248,6 +256,14 @@ class Settings(BaseSettings):
     )
     rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=64, description="Requests that a client may send at once before that limit counts."
+    )
+    trusted_proxies: Networks | None = Field(
+        default=None,
+        description=(
+            "Addresses and networks of reverse proxies (10.0.0.7,10.1.0.0/16): of a request from "
+            "one of them X-Forwarded-For says who the client is and X-Forwarded-Proto by which "
+            "scheme it came. Unset believes these headers of nobody."
+        ),
     )
     tls_cert: Path | None = Field(
         default=None, description="Certificate chain, PEM; with SEMSR_TLS_KEY it turns HTTPS on."

@@ -1,7 +1,10 @@
 """Statistics of the Open Inference Protocol's extension, out of the metrics.
 
 Source: NVIDIA Triton's statistics extension. Times are nanoseconds, counts since the start: of
-requests in `success` and `fail`, of tiles in `queue`, of batches in `compute_infer`.
+requests in `success` and `fail`, of tiles in `queue`, of batches in `compute_infer`. Copying a
+batch in and out is part of `compute_infer`, so `compute_input` and `compute_output` count batches
+and have no time of their own; there is no cache. Clients read all of these fields, and
+versions are numbers to them: perf_analyzer ends where a field is absent or a version is not one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +19,7 @@ def model_statistics(families: Iterable[Metric], *, name: str, version: str) -> 
     Args:
         families: Every metric of the service.
         name: The model.
-        version: Its version.
+        version: Its version, as a number.
     """
     samples = [sample for family in families for sample in family.samples]
 
@@ -31,13 +34,14 @@ def model_statistics(families: Iterable[Metric], *, name: str, version: str) -> 
     def duration(count: float, seconds: float) -> dict[str, int]:
         return {"count": round(count), "ns": round(seconds * 1e9)}
 
+    batches = total("semsr_batch_duration_seconds_count")
     return {
         "model_stats": [
             {
                 "name": name,
                 "version": version,
                 "inference_count": round(total("semsr_tiles_total")),
-                "execution_count": round(total("semsr_batch_duration_seconds_count")),
+                "execution_count": round(batches),
                 "inference_stats": {
                     "success": duration(
                         total("semsr_model_requests_total", outcome="success"),
@@ -51,10 +55,11 @@ def model_statistics(families: Iterable[Metric], *, name: str, version: str) -> 
                         total("semsr_queue_duration_seconds_count"),
                         total("semsr_queue_duration_seconds_sum"),
                     ),
-                    "compute_infer": duration(
-                        total("semsr_batch_duration_seconds_count"),
-                        total("semsr_batch_duration_seconds_sum"),
-                    ),
+                    "compute_input": duration(batches, 0.0),
+                    "compute_infer": duration(batches, total("semsr_batch_duration_seconds_sum")),
+                    "compute_output": duration(batches, 0.0),
+                    "cache_hit": duration(0, 0.0),
+                    "cache_miss": duration(0, 0.0),
                 },
                 "batch_stats": [],
             }

@@ -33,6 +33,7 @@ class SuperResolve:
         facts = scope["state"]["facts"]
         serving = self._lifecycle.find_model(asked_model(scope["query_string"]))
         facts["model"] = serving.name
+        scope["state"]["model_headers"] = serving.headers
         upscaler = serving.upscaler
         request = parse_request(scope["headers"])
         facts["priority"] = request.priority

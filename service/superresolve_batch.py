@@ -9,8 +9,8 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from service.body import ClientGone
+from service.connection import CONNECTION, Connection
 from service.errors import NotReady
-from service.http_protocol import CONNECTION, Connection
 from service.lifecycle import Lifecycle
 from service.request import asked_model
 from service.tile_stream.places import StreamLimits, Window
@@ -40,6 +40,7 @@ class SuperResolveBatch:
         request = parse_stream_request(scope["headers"])
         priority = request.tile.priority
         facts |= {"priority": priority, "model": serving.name}
+        scope["state"]["model_headers"] = serving.headers
         connection: Connection | None = scope.get("extensions", {}).get(CONNECTION)
         is_connected: Callable[[], bool] = (
             (lambda: True) if connection is None else connection.is_open

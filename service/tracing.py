@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from starlette.types import Scope
 
+from service.installation import install_hint
 from service.settings import Settings
 from service.stages import BatchTime, Stages
 
@@ -53,8 +54,8 @@ def check_tracing(settings: Settings) -> None:
     if missing:
         raise TracingError(
             f"SEMSR_TRACES_ENDPOINT is {settings.traces_endpoint}, and traces need "
-            f"{' and '.join(missing)}, which cannot be imported; install the extra: "
-            "pip install 'semsr[tracing]'"
+            f"{' and '.join(missing)}, which cannot be imported; "
+            f"{install_hint('tracing')}"
         )
 
 

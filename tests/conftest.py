@@ -5,6 +5,10 @@ A test says what it needs: the marker `requires_program("nginx")`, the fixture `
 weights named by `SEMSR_VGG16`. Where that is absent the test skips with the reason. Where
 `SEMSR_REQUIRE_TESTS` names it (`nginx,chromium,data`, as `.ci/run` sets it) a skip for that reason
 is a failure, so that a test cannot get lost unseen.
+
+`--passed-to FILE` appends the tests that pass to a file, and `--passed-in FILE` leaves those out:
+`make test` runs the service's tests where torch is absent, then in the development environment
+only those of them that could not run there.
 """
 
 import os
@@ -13,12 +17,57 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
+# OpenMP threads that wait spin by default. Two test processes of two threads each on two cores then
+# take five times the processor time (measured on the estimation of a degradation: 22 s for 4.3 s).
+# torch's OpenMP reads these when it is loaded, so before any import that may load it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 import numpy as np
 import pytest
 
 DATA_VARIABLE = "SEMSR_DATA"
 VGG16_VARIABLE = "SEMSR_VGG16"
 REQUIRED_VARIABLE = "SEMSR_REQUIRE_TESTS"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options by which a run leaves out what another run has tested."""
+    group = parser.getgroup("semsr")
+    group.addoption("--passed-to", type=Path, help="file to which the tests that pass are appended")
+    group.addoption("--passed-in", type=Path, help="file of tests to leave out, one id a line")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin the file of `--passed-to` empty."""
+    path: Path | None = config.getoption("--passed-to")
+    if path is not None and not hasattr(config, "workerinput"):
+        path.write_text("", encoding="utf-8")
+        config.pluginmanager.register(_PassedTests(path))
+
+
+class _PassedTests:
+    """Recorder of the tests that pass; in a run with several processes, of the one that reports."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Append the id of a test whose call passed."""
+        if report.when == "call" and report.passed:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"{report.nodeid}\n")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that the file of `--passed-in` names."""
+    path: Path | None = config.getoption("--passed-in")
+    if path is None:
+        return
+    passed = set(path.read_text(encoding="utf-8").splitlines())
+    left_out = [item for item in items if item.nodeid in passed]
+    items[:] = [item for item in items if item.nodeid not in passed]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture

@@ -41,7 +41,13 @@ def make(out: Path) -> None:
         checkpoint = Path(folder) / "checkpoint.safetensors"
         save_generator(checkpoint, generator, training={"data": "none: random weights, for tests"})
         export_bundle(
-            checkpoint, out, name="tiny", tile=TILE, max_batch_size=4, trust_tiles=clean_tiles()
+            checkpoint,
+            out,
+            name="tiny",
+            tile=TILE,
+            max_batch_size=4,
+            trust_tiles=clean_tiles(),
+            overwrite=True,
         )
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from semsr.cluster.scan import run_cluster_scan
 from semsr.scan import run_scan
 from semsr.scan_report import ScanReport
-from service.scans.preparation import ScanRequest
+from service.scans.options import ScanRequest
 from service.settings import Settings
 
 TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"

@@ -18,7 +18,8 @@ from semsr.bench.family import family_core_s, family_mib
 from semsr.bench.idle import BusyError, wait_until_idle
 from semsr.bench.load import LoadResult, Window, closed_loop
 from semsr.bench.model_turns import ModelTurns
-from semsr.bench.rows import load_row, ratio_row
+from semsr.bench.report import format_rows
+from semsr.bench.rows import added_row, load_row, ratio_row
 from semsr.bench.tile_load import PATH, Address, TileLoad
 from semsr.bench.wrk import parse_wrk
 from semsr.cli import main
@@ -405,3 +406,59 @@ def test_report_of_wrk_is_read() -> None:
     assert result.percentile_ms(0.99) == 1200.0
     with pytest.raises(ValueError, match="not a report of wrk"):
         parse_wrk("unable to connect")
+
+
+@pytest.mark.parametrize(
+    ("differences_ms", "words"),
+    [
+        (
+            [-9.0, 12.0, -3.0, 4.0],
+            "engine 100.0 ms a tile, overhead within noise (quartiles -7.5 to +10.0 ms)",
+        ),
+        ([2.0, 3.0, 4.0, 3.0], "engine 100.0 ms a tile, overhead +3.0 ms (+2.2 to +3.8)"),
+    ],
+)
+def test_an_overhead_smaller_than_its_spread_is_not_shown_as_a_figure(
+    differences_ms: list[float], words: str
+) -> None:
+    """The median of the turns' differences counts where it is more than their spread."""
+    added = added_row([(100.0 + difference, 100.0) for difference in differences_ms])
+    row = {"name": "service, 1 connection", "p50_ms": 100.0, "engine_tile_ms": 100.0, **added}
+
+    assert words in format_rows([row])
+
+
+def test_bench_says_in_a_pipe_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first line comes before anything is measured, and names the number of loads."""
+    assert main(["bench", "schedule", "--cost-ms", "1=10", "--load", "0.5", "--json"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+
+    assert lines[0] == "bench schedule: 2 loads"
+    assert lines[-1].startswith("bench schedule: done, 2 of 2 loads after ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--seconds", "0"], "--seconds is 0; expected more than 0"),
+        (["scan", "--lot", "nowhere"], "--lot is nowhere, which is not a folder"),
+        (["schedule", "--cost-ms", "4=720"], "--cost-ms needs the cost of one tile"),
+        (["schedule", "--cost-ms", "x"], "--cost-ms is 'x'; expected one such as 4=720"),
+        (
+            ["schedule", "--cost-ms", "1=1", "--plot", "x.png"],
+            "--plot needs the package matplotlib",
+        ),
+        (["engine"], "the machine's peak (left out by --no-peak) needs the package torch"),
+    ],
+)
+def test_wrong_arguments_are_answered_before_anything_is_measured(
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One line and the exit code of wrong use; the packages of training are not installed here."""
+    monkeypatch.setattr("semsr.commands.bench.importlib.util.find_spec", lambda _: None)
+
+    assert main(["bench", *arguments]) == 2
+    assert words in capsys.readouterr().err

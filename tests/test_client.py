@@ -1,6 +1,7 @@
 """The client: what it sends, when it tries again, and when it gives up."""
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -13,62 +14,7 @@ import pytest
 from semsr import client as module
 from semsr.client import AsyncClient, Client, DeadlineError, ServiceError, SrTile
 from semsr.server_process import running_server
-
-TILE = np.arange(64, dtype=np.uint8).reshape(8, 8)
-
-
-def answer(request: httpx2.Request) -> httpx2.Response:
-    """What the service answers with the engine `identity`."""
-    height, width = (int(side) for side in request.headers["x-tile-shape"].split(","))
-    dtype = np.dtype(request.headers["x-tile-dtype"])
-    lr = np.frombuffer(request.content, dtype).reshape(height, width)
-    sr = lr.repeat(4, axis=0).repeat(4, axis=1)
-    return httpx2.Response(
-        200,
-        content=sr.tobytes(),
-        headers={
-            "x-tile-shape": f"{4 * height},{4 * width}",
-            "x-tile-dtype": str(dtype),
-            "x-quality": "non-finite=0.0000, saturated=0.0100, consistency=0.990, "
-            "consistency-worst=0.900",
-            "x-model": "default",
-            "x-model-version": "0123456789ab",
-            "x-engine": "onnx",
-            "x-precision": "fp32",
-            "x-request-id": request.headers.get("x-request-id", "made-up"),
-            "server-timing": "recv;dur=0.10, infer;dur=12.50, total;dur=13.00",
-        },
-    )
-
-
-def problem(status: int, code: str, **fields: object) -> httpx2.Response:
-    """A problem as the service makes it."""
-    body = {"type": f"urn:semsr:problem:{code}", "detail": "as it is", **fields}
-    return httpx2.Response(status, json=body, headers={"x-request-id": "r1"})
-
-
-class Script:
-    """Answers requests in turn; the last step goes on for ever."""
-
-    def __init__(self, *steps: Callable[[httpx2.Request], httpx2.Response]) -> None:
-        self.steps = list(steps)
-        self.requests: list[httpx2.Request] = []
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        """Take the next step."""
-        self.requests.append(request)
-        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
-        return step(request)
-
-    @property
-    def transport(self) -> httpx2.MockTransport:
-        """For either client."""
-        return httpx2.MockTransport(self)
-
-
-def broken(request: httpx2.Request) -> httpx2.Response:
-    """A connection that breaks."""
-    raise httpx2.ConnectError("refused", request=request)
+from tests.client_fakes import BOTH, TILE, Script, answer, broken, problem, sync_call
 
 
 @pytest.fixture
@@ -84,25 +30,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep))
     return slept
-
-
-def sync_call(script: Script, **options: object) -> SrTile:
-    """One tile through the blocking client."""
-    with Client("http://semsr", transport=script.transport, **options) as client:  # type: ignore[arg-type]
-        return client.superresolve(TILE)
-
-
-def async_call(script: Script, **options: object) -> SrTile:
-    """One tile through the asyncio client."""
-
-    async def call() -> SrTile:
-        async with AsyncClient("http://semsr", transport=script.transport, **options) as client:  # type: ignore[arg-type]
-            return await client.superresolve(TILE)
-
-    return asyncio.run(call())
-
-
-BOTH = pytest.mark.parametrize("call", [sync_call, async_call])
 
 
 @BOTH
@@ -143,7 +70,7 @@ def test_big_endian_and_strided_tiles_are_sent_as_the_service_reads_them() -> No
     """Whatever lies in memory, little endian and row by row goes over the wire."""
     script = Script(answer)
     tile = np.arange(128, dtype=">u2").reshape(8, 16)[:, ::2]
-    with Client("http://semsr", transport=script.transport) as client:
+    with Client("http://semsr", transport=script.transport, answer_dtype="uint16") as client:
         sr = client.superresolve(tile)
 
     assert tile.astype("<u2").tobytes() == script.requests[0].content
@@ -225,7 +152,7 @@ def test_an_answer_of_something_else_is_an_error() -> None:
     with pytest.raises(ServiceError, match=r"http-502 \(502\): <html>bad gateway"):
         sync_call(page)
     other = Script(lambda _: httpx2.Response(200, text="hello"))
-    with pytest.raises(ServiceError, match="no tile of this service"):
+    with pytest.raises(ServiceError, match="its Content-Type is 'text/plain"):
         sync_call(other)
 
 
@@ -257,7 +184,19 @@ def test_what_is_no_tile_is_refused_before_it_is_sent(tile: np.ndarray) -> None:
         ({"url": "semsr:8000"}, "url is 'semsr:8000'; expected http"),
         ({"url": ""}, "url is ''; expected http"),
         ({"url": "http://semsr:port"}, "url is 'http://semsr:port'"),
+        ({"url": "http://semsr?model=fast"}, r"without \? and #; a model is chosen by model=NAME"),
+        ({"url": "http://semsr/#fast"}, r"without \? and #"),
         ({"headers": {"x-line": "a\r\nb"}}, "the header x-line has characters"),
+        ({"headers": {"X-Request-ID": "7"}}, "give it as request_id of superresolve"),
+        ({"priority": "weekly"}, "priority is 'weekly'; expected 'online' or 'nightly'"),
+        ({"answer_dtype": "float32"}, "answer_dtype is 'float32'; expected 'uint8' or 'uint16'"),
+        ({"model": ""}, "model is empty"),
+        ({"window": (0, 65536)}, r"window is \(0, 65536\); expected two grey levels"),
+        ({"window": (9, 9)}, r"0 <= lo < hi <= 65535"),
+        ({"window": (0.5, 9)}, r"window is \(0.5, 9\)"),
+        ({"window": (0, float("nan"))}, r"window is \(0, nan\)"),
+        ({"window": 4095}, "window is 4095"),
+        ({"window": "0,9"}, "window is '0,9'"),
     ],
 )
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
@@ -269,9 +208,22 @@ def test_impossible_options_are_refused(
         kind(**{"url": "http://semsr", **options})
 
 
+@BOTH
+def test_a_user_in_the_address_becomes_a_header(call: Callable[..., SrTile]) -> None:
+    """For single tiles and many alike; a key of its own counts more."""
+    script = Script(answer)
+
+    call(script, url="http://me:p%40ss@semsr")
+    call(script, url="http://me:p%40ss@semsr", api_key="key")
+
+    sent = [request.headers["authorization"] for request in script.requests]
+    assert [f"Basic {base64.b64encode(b'me:p@ss').decode()}", "Bearer key"] == sent
+    assert {"semsr"} == {request.headers["host"] for request in script.requests}
+
+
 def test_a_key_with_a_line_s_end_is_refused_and_not_told() -> None:
     """As a file's content has it."""
-    with pytest.raises(ValueError, match="a line's end behind it") as caught:
+    with pytest.raises(ValueError, match="a trailing newline") as caught:
         Client("http://semsr", api_key="secret\n")
     assert "secret" not in str(caught.value)
 

@@ -16,7 +16,7 @@ markers =
 
 
 def run_pytest(
-    folder: Path, test_files: Sequence[str], **environment: str
+    folder: Path, test_files: Sequence[str], *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run pytest on some files with our conftest.py and only the SEMSR_… variables given.
 
@@ -29,7 +29,7 @@ def run_pytest(
     own = ("SEMSR_", "PYTEST_ADDOPTS")
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(own)}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", str(folder)],
+        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", *arguments, str(folder)],
         env={**inherited, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment},
         cwd=folder,
         capture_output=True,
@@ -120,3 +120,33 @@ def test_unfinished(): assert False
 
     assert "1 xfailed" in result.stdout
     assert 0 == result.returncode
+
+
+TWO_PASS_ONE_FAILS_ONE_SKIPS = """
+import pytest
+@pytest.mark.parametrize("name", ["plain", "with blank, and µ"])
+def test_pass(name): pass
+def test_fail(): assert 1 == 2
+def test_skip(): pytest.skip("cannot run here")
+"""
+
+
+def test_tests_that_passed_elsewhere_are_left_out(tmp_path: Path) -> None:
+    """A second run has those that failed or skipped in the first, and no others."""
+    passed = tmp_path / "passed"
+    run_pytest(tmp_path, [TWO_PASS_ONE_FAILS_ONE_SKIPS], f"--passed-to={passed}")
+
+    second = run_pytest(tmp_path, [TWO_PASS_ONE_FAILS_ONE_SKIPS], f"--passed-in={passed}")
+
+    assert 2 == len(passed.read_text().splitlines())
+    assert "1 failed, 1 skipped, 2 deselected" in second.stdout
+
+
+def test_the_list_of_passed_tests_begins_empty(tmp_path: Path) -> None:
+    """What an earlier run left there must not excuse a test that fails now."""
+    passed = tmp_path / "passed"
+    passed.write_text("test_0.py::test_fail\n")
+
+    run_pytest(tmp_path, [TWO_PASS_ONE_FAILS_ONE_SKIPS], f"--passed-to={passed}")
+
+    assert "test_fail" not in passed.read_text()

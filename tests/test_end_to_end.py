@@ -96,7 +96,7 @@ def test_train_export_serve_upscale(
     out = tmp_path / "out"
     upscale = ["upscale", *map(str, sorted((tmp_path / "tiles").iterdir())), "--out", str(out)]
     twice = [*upscale[:2], str(tmp_path / "tiles" / "ramp.png"), *upscale[1:]]
-    assert main([*twice, "--bundle", str(bundle), "--engine", "onnx"]) == 1
+    assert main([*twice, "--bundle", str(bundle), "--engine", "onnx"]) == 2
     assert "would both become" in capsys.readouterr().err
     assert not out.exists()
     assert main([*upscale, "--bundle", str(bundle), "--engine", "onnx"]) == 1
@@ -134,7 +134,7 @@ def test_demo_writes_pictures_and_a_table(
     [
         (["demo", "--tiles", "nowhere"], "nowhere is not a folder"),
         (["bundle", "nowhere"], "is not a bundle"),
-        (["export", "nowhere.safetensors", "--out", "x", "--tile", "240"], "expected two integers"),
+        (["export", "README.md", "--out", "x", "--tile", "240"], "expected two integers"),
         (["train", "supervised", "--data", "nowhere"], "nowhere does not exist"),
         (["train", "no-such-recipe", "--data", "."], "supervised"),
     ],

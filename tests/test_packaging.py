@@ -1,9 +1,12 @@
 """The locks, the wheel and the Makefile: what a fresh machine installs and how it is told."""
 
 import importlib.metadata
+import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -13,6 +16,8 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from service.installation import LOCKED_EXTRAS as LOCKED_EXTRAS_OF_HINTS
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
@@ -221,13 +226,144 @@ def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
     assert "semsr = semsr.cli:main" in commands
 
 
+def test_extras_that_make_installs_are_those_that_have_a_lock() -> None:
+    """The Makefile, the hints of errors and the lock files know the same ones."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    [known] = re.findall(r"^KNOWN_EXTRAS := (.*)$", makefile, flags=re.MULTILINE)
+    serving = {
+        extra for extras in LOCKED_EXTRAS.values() if len(extras) == 1 for extra in extras
+    } - {"train", "export", "loadtest"}
+
+    assert sorted(serving) == known.split() == list(LOCKED_EXTRAS_OF_HINTS)
+
+
+def test_the_archive_holds_the_extras_of_the_images() -> None:
+    """Nothing can be installed later in either, so they hold the same."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    [archive] = re.findall(r"^IMAGE_EXTRAS := (.*)$", makefile, flags=re.MULTILINE)
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    [image] = re.findall(r'^ARG SEMSR_EXTRAS="(.*)"$', dockerfile, flags=re.MULTILINE)
+
+    assert image.split() == archive.split()
+
+
+@pytest.mark.parametrize("target", ["install", "airgap"])
+def test_an_unknown_extra_is_refused_before_anything_is_installed(target: str) -> None:
+    """The message has the name, the known ones, and where others come from."""
+    result = subprocess.run(
+        ["make", target, "EXTRAS=scan,opnvino"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 2 == result.returncode
+    assert "unknown extra in EXTRAS: opnvino; the known ones are openvino" in result.stderr
+    assert "" == result.stdout
+
+
+def make_plan(folder: Path, *arguments: str) -> str:
+    """Print what make would do in a checkout whose environments stand."""
+    return subprocess.run(
+        ["make", "-C", folder, "-n", *arguments], capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with the Makefile, its locks and a `.venv` that stands, as its stamps say."""
+    for name in ("Makefile", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    shutil.copytree(REQUIREMENTS, tmp_path / "requirements")
+    (tmp_path / ".venv").mkdir()
+    stamp_environment(tmp_path)
+    return tmp_path
+
+
+def stamp_environment(folder: Path, *extras: str) -> None:
+    """Write the stamps as make would, in its order."""
+    sum_of_path = subprocess.run(
+        ["cksum"], input=str(folder), capture_output=True, text=True, check=True
+    )
+    here = sum_of_path.stdout.split()[0]
+    for name in ("packages", *(f"extra-{extra}" for extra in extras), "ready"):
+        (folder / ".venv" / f".{name}-{here}").touch()
+
+
+def test_an_extra_is_added_to_the_environment_and_stays(checkout: Path) -> None:
+    """It is installed once, by its lock; serving leaves it alone, another one is added to it."""
+    plan = make_plan(checkout, "install", "EXTRAS=scan")
+    assert "--require-hashes" in plan
+    assert "-r requirements/scan.txt" in plan
+    assert "rm -rf" not in plan
+
+    stamp_environment(checkout, "scan")
+    assert "requirements/" not in make_plan(checkout, "serve")
+    assert "requirements/" not in make_plan(checkout, "install", "EXTRAS=scan")
+    more = make_plan(checkout, "install", "EXTRAS=openvino")
+    assert "-r requirements/openvino.txt" in more
+    assert "-r requirements/scan.txt" not in more
+
+
+def test_an_extra_comes_back_when_a_lock_changes(checkout: Path) -> None:
+    """An environment that is made again, by whichever target, has the extras that it had."""
+    stamp_environment(checkout, "scan")
+    newer = time.time() + 10
+    os.utime(checkout / "requirements" / "base.txt", (newer, newer))
+
+    plan = make_plan(checkout, "serve")
+    assert plan.index("rm -rf .venv") < plan.index("-r requirements/scan.txt")
+
+
+def test_the_archive_does_not_change_this_machine(checkout: Path) -> None:
+    """Extras that it is asked for go into it, and not into .venv."""
+    plan = make_plan(checkout, "airgap", "EXTRAS=openvino,scan")
+    assert "-r requirements/scan.txt" not in plan
+    assert "--extras openvino scan\n" in plan
+    assert "--extras scan postgres tracing\n" in make_plan(checkout, "airgap")
+    assert plan.replace("openvino scan", "") == make_plan(checkout, "airgap", "EXTRAS=none")
+
+
+def test_no_text_installs_semsr_by_its_bare_name() -> None:
+    """The name is not ours on a package index: another project could register it."""
+    listed = subprocess.run(
+        [
+            "git",
+            "ls-files",
+            "-z",
+            "*.py",
+            "*.md",
+            "*.sh",
+            "*.toml",
+            "*.yml",
+            "Makefile",
+            "Dockerfile",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    asks = re.compile(r"install[^\n]{0,20}[ '\"]semsr(\[|['\"`]|==|$)", flags=re.MULTILINE)
+    files = [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+    assert len(files) > 300
+    assert ["install 'semsr["] == [found[0] for found in asks.finditer("pip install 'semsr[scan]'")]
+    assert [] == [
+        f"{path.relative_to(ROOT)}: {found[0]}"
+        for path in files
+        if not path.is_relative_to(ROOT / "tests")
+        for found in asks.finditer(path.read_text(encoding="utf-8"))
+    ]
+
+
 def test_make_help_lists_the_documented_targets() -> None:
     """`make` alone lists the targets that the README and CONTRIBUTING name."""
     listed = subprocess.run(["make", "-C", ROOT], capture_output=True, text=True, check=True).stdout
 
     for target in (
         "demo", "serve", "bench", "airgap", "test", "test-slow", "lint", "types", "format",
-        "install", "install-dev", "deploy-files", "lock", "clean",
+        "install", "install-dev", "install-ray", "deploy-files", "lock", "clean",
     ):  # fmt: skip
         assert re.search(rf"^  make {target}\s", listed, flags=re.MULTILINE), target
 

@@ -213,7 +213,7 @@ def test_a_lost_head_ends_the_scan(
 
     said, _ = process.communicate(timeout=300)
 
-    assert "ended before its end: the connection to the cluster is lost" in said
+    assert "stopped early: the connection to the cluster is lost" in said
     recorded = num_recorded(tmp_path / "out.scan" / "journal.sqlite")
     report = scan(tmp_path / "lot", sink)
     assert (300 - recorded, True) == (report.computed, report.is_complete)

@@ -1,25 +1,53 @@
-"""`semsr upscale`: an answer that is no picture is reported, not written."""
+"""`semsr upscale`: whole files or none, nothing overwritten unseen, every bad file named."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from semsr import upscale
+from semsr.cli import main
+from semsr.commands.options import EXIT_FAILED, EXIT_USAGE
 from service.engines import EngineOutput
 from tests.fakes import FakeEngine
 
 TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
+ENGINE = ["--bundle", str(TINY_BUNDLE), "--engine", "identity"]
 
 
-def test_values_that_are_no_numbers_cost_their_own_file_only(
+def write_tile(path: Path, grey: int = 90, size: int = 24) -> Path:
+    """Write a grey PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((size, size), grey, dtype=np.uint8)).save(path)
+    return path
+
+
+def run(*arguments: str | Path) -> int:
+    """Run the command with the tiny bundle and the engine that repeats pixels."""
+    return main(["upscale", *map(str, arguments), *ENGINE])
+
+
+def files(folder: Path) -> list[str]:
+    """List what lies below a folder, hidden files too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def pixels(path: Path) -> npt.NDArray[np.generic]:
+    """Read an image."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_non_finite_values_cost_their_own_file_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two files: one whose answer the graph calls broken, and a good one."""
-    images = [tmp_path / "bad.png", tmp_path / "good.png"]
-    for grey, path in enumerate(images):
-        Image.fromarray(np.full((24, 24), grey, dtype=np.uint8)).save(path)
+    images = [write_tile(tmp_path / f"{name}.png", grey) for grey, name in enumerate(("bad", "ok"))]
     engine = FakeEngine()
 
     def spoil(output: EngineOutput) -> EngineOutput:
@@ -29,11 +57,152 @@ def test_values_that_are_no_numbers_cost_their_own_file_only(
     engine.spoil = spoil
     monkeypatch.setattr(upscale, "load_engine", lambda *_: engine)
 
-    failures = upscale.upscale_files(
-        images, tmp_path / "out", bundle=TINY_BUNDLE, engine="identity"
+    rows = upscale.upscale_files(images, tmp_path / "out", bundle=TINY_BUNDLE, engine="identity")
+
+    assert ["bad.png", "ok.png"] == [row.source.name for row in rows]
+    assert "50.00%" in (rows[0].error or "")
+    assert ["ok_x4.png"] == files(tmp_path / "out")
+
+
+def test_every_bad_file_is_named_and_the_good_ones_are_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broken, a missing and an unknown file: one line each, which names the path once."""
+    good = write_tile(tmp_path / "good.png")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no image")
+
+    code = run(broken, tmp_path / "missing.png", good, notes, "--out", tmp_path / "out")
+    captured = capsys.readouterr()
+
+    assert EXIT_FAILED == code
+    assert ["good_x4.png"] == files(tmp_path / "out")
+    assert f"{tmp_path}/out/good_x4.png  96x96\n" == captured.out
+    for line in (
+        f"{tmp_path}/missing.png: no such file\n",
+        f"{notes}: unknown suffix '.txt'; expected .png",
+        f"{broken}: ",
+        "3 of 4 images failed",
+    ):
+        assert 1 == captured.err.count(line)
+    assert "Errno" not in captured.err
+
+
+def test_folders_are_searched_and_mirrored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Subfolders stay apart; hidden files, what macOS adds and results are left out."""
+    lot = tmp_path / "lot"
+    for name in ("a.png", "deep/a.png", "._a.png", "__MACOSX/a.png", ".cache/a.png"):
+        write_tile(lot / name)
+    (lot / "notes.txt").write_text("no image")
+    for _ in range(2):  # the second run does not take the first one's results for images
+        assert 0 == run(lot, "--out", lot / "sr", "--overwrite", "--json")
+    captured = capsys.readouterr()
+    rows = json.loads(captured.out.split("]\n")[0] + "]")
+
+    assert ["a_x4.png", "deep/a_x4.png"] == files(lot / "sr")
+    assert [(96, 96), (96, 96)] == [(row["height"], row["width"]) for row in rows]
+    assert [str(lot / "sr/a_x4.png"), str(lot / "sr/deep/a_x4.png")] == [
+        row["output"] for row in rows
+    ]
+    assert "1 x .txt" in captured.err
+
+
+def test_results_are_replaced_only_when_wanted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An existing result is named before anything is loaded; --overwrite replaces it."""
+    tile = write_tile(tmp_path / "a.png", 90)
+    target = tmp_path / "out" / "a_x4.png"
+    target.parent.mkdir()
+    target.write_text("precious")
+
+    assert EXIT_USAGE == run(tile, "--out", target.parent)
+    assert f"1 of 1 results exist already: {target}; --overwrite" in capsys.readouterr().err
+    assert "precious" == target.read_text()
+    assert 0 == run(tile, "--out", target.parent, "--overwrite")
+    assert {90} == set(pixels(target).flatten().tolist())
+
+
+def test_a_full_disk_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    """Writing ends in the middle (by a limit on the size of files): no file, and exit code 1."""
+    tile = tmp_path / "noise.png"
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(tile)
+    program = (
+        "import resource, sys; from semsr.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["upscale", str(tile), "--out", str(tmp_path / "out"), *ENGINE]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
     )
 
-    [(path, reason)] = failures
-    assert path == images[0]
-    assert "no numbers at 50.00%" in reason
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["good_x4.png"]
+    assert EXIT_FAILED == done.returncode
+    assert f"{tmp_path}/out/noise_x4.png cannot be written: File too large" in done.stderr
+    assert [] == files(tmp_path / "out")
+
+
+def test_the_window_of_a_12_bit_image_can_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """12 bits in 16: nearly black without a window, which is said; the whole range with it."""
+    ramp = np.tile(np.linspace(0, 4095, 24).astype(np.uint16), (24, 1))
+    tile = tmp_path / "12in16.png"
+    Image.fromarray(ramp).save(tile)
+    target = tmp_path / "out" / "12in16_x4.png"
+
+    assert 0 == run(tile, "--out", target.parent)
+    assert 16 == pixels(target).max()
+    assert "greys end at 4095 of 65535" in capsys.readouterr().err
+    assert 0 == run(tile, "--out", target.parent, "--window", "0,4095", "--overwrite")
+    expected = np.floor(ramp[0].astype(float) * 255 / 4095 + 0.5)
+    assert expected.tolist() == pixels(target)[2, 2::4].tolist()
+    assert "greys" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("window", ["4095", "0,70000", "9,9", "a,b", "-1,5", "1,2,3"])
+def test_a_malformed_window_is_refused(
+    tmp_path: Path, window: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The option, its value and what was expected."""
+    code = run(write_tile(tmp_path / "a.png"), "--out", tmp_path / "out", f"--window={window}")
+
+    assert EXIT_USAGE == code
+    assert f"--window is '{window}'; expected two grey levels LO,HI" in capsys.readouterr().err
+
+
+def test_an_image_beyond_the_limit_says_how_to_raise_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The refusal names option and variable, and the option works."""
+    tile = write_tile(tmp_path / "a.png", size=48)
+
+    assert EXIT_FAILED == run(tile, "--out", tmp_path / "out", "--max-pixels", "2303")
+    error = capsys.readouterr().err
+    assert "48×48 pixels" in error
+    assert "--max-pixels or SEMSR_MAX_PIXELS raises the limit" in error
+    assert 0 == run(tile, "--out", tmp_path / "out", "--max-pixels", "2304")
+
+
+def test_arguments_are_checked_before_the_engine_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names that meet, an empty folder, files that are all bad: no engine is loaded for them."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the engine was loaded")
+
+    monkeypatch.setattr(upscale, "load_engine", refuse)
+    tile = write_tile(tmp_path / "a.png")
+    (tmp_path / "empty").mkdir()
+
+    assert EXIT_USAGE == run(tile, tile, "--out", tmp_path / "out")
+    assert "would both become" in capsys.readouterr().err
+    assert EXIT_USAGE == run(tmp_path / "empty", "--out", tmp_path / "out")
+    assert "holds no image" in capsys.readouterr().err
+    assert EXIT_FAILED == run(tmp_path / "missing.png", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from training.config_problems import did_you_mean, problems
 from training.degradation_config import DegradationConfig
 from training.method_config import MethodConfig, SupervisedConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+GENERATOR_NAMES = ("grain_sr", "rep_sr", "resnet9")
+"""Keys of `models.GENERATORS`; here as well, since a recipe is checked before torch is loaded."""
 
 
 class ConfigError(ValueError):
@@ -30,6 +33,14 @@ class GeneratorConfig(_Section):
 
     name: str = Field(default="rep_sr", description="registry name")
     hyper_parameters: dict[str, Any] = Field(default_factory=dict, description="its arguments")
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in GENERATOR_NAMES:
+            hint, known = did_you_mean(name, GENERATOR_NAMES), ", ".join(GENERATOR_NAMES)
+            raise ValueError(f"unknown generator {name!r}{hint}; there are {known}")
+        return name
 
 
 class DataConfig(_Section):
@@ -182,8 +193,9 @@ def find_recipe(name: str) -> Path:
     for path in (Path(name), shipped, shipped.with_name(f"{shipped.name}.toml")):
         if path.is_file():
             return path
-    known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
-    raise FileNotFoundError(f"no recipe {name!r}; shipped ones are: {known}")
+    known = sorted(path.stem for path in RECIPES.glob("*.toml"))
+    hint = did_you_mean(Path(name).name.removesuffix(".toml"), known)
+    raise FileNotFoundError(f"no recipe {name!r}{hint}; shipped ones are: {', '.join(known)}")
 
 
 def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -209,21 +221,7 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        lines = [
-            f"{_field_name(item['loc'])}: {item['msg']}"
-            for item in error.errors()
-            if not (isinstance(document.get("degradation"), dict) and _ESTIMATE in item["loc"])
-        ]
-        raise ConfigError(f"{path}: " + "; ".join(lines)) from error
-
-
-_ESTIMATE = "literal['estimate']"
-# What pydantic adds to a field's path where there is a choice of kinds, which nobody wrote.
-_KINDS = frozenset({"DegradationConfig", _ESTIMATE, "supervised", "f_lsesim", "distillation"})
-
-
-def _field_name(location: Sequence[int | str]) -> str:
-    return ".".join(str(part) for part in location if part not in _KINDS) or "recipe"
+        raise ConfigError(f"{path}: " + "; ".join(problems(error, Recipe))) from error
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:

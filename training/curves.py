@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from training.whole_file import whole_file
+
 NOT_CURVES = frozenset({"step", "elapsed_s"})
 COLUMNS = 3
 
@@ -21,8 +23,8 @@ mpl.use("Agg")
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write (H, W) uint8 as PNG; the folder is made where absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    with whole_file(path) as part:
+        Image.fromarray(picture).save(part)
 
 
 def draw_curves(stats: Sequence[Mapping[str, float]], *, path: Path) -> None:
@@ -46,7 +48,8 @@ def draw_curves(stats: Sequence[Mapping[str, float]], *, path: Path) -> None:
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=90)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=90)
 
 
 class EventWriter:

@@ -8,19 +8,20 @@
 - `degradation.json`, `degradation-TOOL.json`: the estimated ranges of the first and of further
   tools, where the recipe asks for an estimate.
 - `checkpoint.safetensors`: averaged weights of the last save; usable while the run goes on.
-- `state.pt`: everything to resume: weights, average, optimiser, step.
+- `state.pt`: everything to resume: weights, average, optimiser, step; see `training.run_state`.
+
+Every file is written whole or not at all, but for the lines that are appended to `stats.jsonl`.
+No torch here, so that a command can refuse a folder before it loads anything.
 """
 
 import json
-import os
-import tempfile
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from training.config import ConfigError, Recipe
+from training.whole_file import write_whole_text
 
 
 class RunDirError(RuntimeError):
@@ -46,37 +47,52 @@ class RunDir:
         """Path of a tool's estimated ranges; the first tool has no name."""
         return self.path / (f"degradation-{tool}.json" if tool else "degradation.json")
 
-    def start(self, recipe: Recipe, *, resume: bool) -> None:
-        """Create the folder and write the recipe, or check that a run can be resumed here.
+    def check(self, recipe: Recipe, *, resume: bool, overwrite: bool = False) -> None:
+        """Check that a run can be started or resumed here, and change nothing.
+
+        Args:
+            recipe: Recipe of the run.
+            resume: Whether the run goes on where the one in the folder stopped.
+            overwrite: Whether a run that is there may be replaced.
 
         Raises:
-            RunDirError: A new run would overwrite one, or there is no state to resume.
+            RunDirError: A new run would overwrite one, there is no run to resume, or the path is
+                not a folder.
             ConfigError: The resumed run was started with another recipe.
         """
-        text = recipe.model_dump_json(indent=2)
+        if self.path.exists() and not self.path.is_dir():
+            raise RunDirError(f"{self.path} is a file, expected a folder for the run")
         if not resume:
-            if self.config.exists():
-                raise RunDirError(f"{self.path} already holds a run; resume it or choose another")
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.config.write_text(text + "\n", encoding="utf-8")
+            if self.config.exists() and not overwrite:
+                raise RunDirError(
+                    f"{self.path} already holds a run; go on with --resume, replace it with "
+                    "--overwrite or choose another folder"
+                )
             return
-        if not (self.config.is_file() and self.state.is_file()):
+        if not self.config.is_file():
             raise RunDirError(f"{self.path} holds no run to resume")
-        if json.loads(self.config.read_text(encoding="utf-8")) != json.loads(text):
+        expected = json.loads(recipe.model_dump_json())
+        if json.loads(self.config.read_text(encoding="utf-8")) != expected:
             raise ConfigError(f"the recipe differs from the one {self.path} was started with")
 
-    def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write the resume state in one step, so that a crash leaves the old one or the new one."""
-        with tempfile.TemporaryDirectory(dir=self.path, prefix=".state.") as folder:
-            temporary = Path(folder) / self.state.name
-            torch.save(dict(state), temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(self.state)
+    def start(self, recipe: Recipe, *, resume: bool, overwrite: bool = False) -> None:
+        """Create the folder and write the recipe, or check that a run can be resumed here.
 
-    def load_state(self) -> dict[str, Any]:
-        """Read the resume state; tensors and plain values only, nothing is executed."""
-        return torch.load(self.state, map_location="cpu", weights_only=True)
+        Args:
+            recipe: As for `check`.
+            resume: As for `check`.
+            overwrite: Remove what an earlier run wrote here; other files stay.
+
+        Raises:
+            RunDirError: As `check`.
+            ConfigError: As `check`.
+        """
+        self.check(recipe, resume=resume, overwrite=overwrite)
+        if resume:
+            return
+        if self.config.exists():
+            self._remove()
+        write_whole_text(self.config, recipe.model_dump_json(indent=2) + "\n")
 
     def append_stats(self, record: Mapping[str, Any]) -> None:
         """Append one line to the statistics."""
@@ -84,15 +100,25 @@ class RunDir:
             file.write(json.dumps(dict(record)) + "\n")
 
     def read_stats(self) -> list[dict[str, Any]]:
-        """Read the statistics so far."""
+        """Read the statistics so far, without a last line that a kill cut off."""
         if not self.stats.is_file():
             return []
-        lines = self.stats.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        lines = self.stats.read_text(encoding="utf-8").split("\n")
+        # What follows the last newline is empty, or the beginning of a line.
+        return [json.loads(line) for line in lines[:-1]]
 
     def drop_stats_after(self, step: int) -> None:
         """Forget statistics of steps that a resumed run will do again."""
         kept = [record for record in self.read_stats() if record["step"] <= step]
         lines = [json.dumps(record) + "\n" for record in kept]
         if self.stats.is_file():
-            self.stats.write_text("".join(lines), encoding="utf-8")
+            write_whole_text(self.stats, "".join(lines))
+
+    def _remove(self) -> None:
+        """Remove a run; its recipe goes last, so that a folder without one holds no run."""
+        shutil.rmtree(self.path / "samples", ignore_errors=True)
+        files = [self.state, self.checkpoint, self.stats, self.curves]
+        files += self.path.glob("degradation*.json")
+        files += self.path.glob("events.out.tfevents.*")
+        for file in [*files, self.config]:
+            file.unlink(missing_ok=True)

@@ -15,21 +15,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from models import save_generator
+from models import build_generator, save_generator
 from training.config import OptimizationConfig, Recipe, load_recipe
 from training.curves import EventWriter, draw_curves, write_picture
 from training.datasets import ToolImages, load_held_out_tiles, load_tools
 from training.degradation_config import DegradationConfig
 from training.estimation import estimate_degradation
+from training.features import load_vgg16
 from training.method import Method, Phase
+from training.method_config import FLSeSimConfig
 from training.methods import build_method
 from training.methods.inputs import Inputs, KnownTool
+from training.progress import progress
 from training.run_dir import RunDir
+from training.run_state import load_state, save_state
+from training.whole_file import write_whole_text
 
 NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 """Names that torch has for processors that compute in bfloat16: x86 by vectors or tiles, Arm."""
+
+
+class DeviceError(RuntimeError):
+    """A device that a recipe asks for and this machine does not have."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -43,6 +51,7 @@ def train(
     run_dir: Path,
     overrides: Sequence[str] = (),
     resume: bool = False,
+    overwrite: bool = False,
     vgg16: Path | None = None,
 ) -> Path:
     """Train the generator of a recipe.
@@ -52,8 +61,9 @@ def train(
         data_root: Folder that the recipe's paths are relative to.
         run_dir: Folder of this run; see `training.run_dir`.
         overrides: `section.key=value`, applied over the file.
-        resume: Continue the run in `run_dir` from its last saved state. The result is the same as
-            that of a run without the stop.
+        resume: Continue the run in `run_dir` from its last saved state, or from the start if it was
+            stopped before its first save. The result is that of a run without the stop.
+        overwrite: Replace a run that is in `run_dir`, once all that is read was found usable.
         vgg16: Weights of the feature network, for methods that compare structure by its features;
             None asks torchvision.
 
@@ -62,32 +72,36 @@ def train(
 
     Raises:
         ConfigError: The recipe is wrong or does not fit the data.
+        DeviceError: The recipe's device is not in this machine.
+        UnknownGeneratorError: The generator does not take its hyper-parameters.
         ImageFileError: Image files cannot be used; all of them are named.
         FeatureWeightsError: The method needs the feature network, and its weights are not there.
         RunDirError: `run_dir` is taken, or holds nothing to resume.
         NonFiniteLossError: Training diverged; the last saved checkpoint is still good.
     """
     recipe = load_recipe(recipe_path, overrides=overrides)
-    tools = load_tools(recipe, data_root=data_root)
-    held_out = load_held_out_tiles(recipe.data, data_root=data_root)
+    folder = RunDir(run_dir)
+    _check(recipe, folder, resume=resume, overwrite=overwrite, vgg16=vgg16)
+    with progress("reading images"):
+        tools = load_tools(recipe, data_root=data_root)
+        held_out = load_held_out_tiles(recipe.data, data_root=data_root)
     options = recipe.optimization
     torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    folder = RunDir(run_dir)
-    folder.start(recipe, resume=resume)
-    method = build_method(
-        Inputs(
-            recipe=recipe,
-            tools=[_known(tool, recipe=recipe, folder=folder) for tool in tools],
-            held_out=held_out,
-            data_root=data_root,
-            vgg16=vgg16,
-            device=torch.device(options.device),
-        )
+    folder.start(recipe, resume=resume, overwrite=overwrite)
+    inputs = Inputs(
+        recipe=recipe,
+        tools=[_known(tool, recipe=recipe, folder=folder) for tool in tools],
+        held_out=held_out,
+        data_root=data_root,
+        vgg16=vgg16,
+        device=torch.device(options.device),
     )
+    torch.manual_seed(options.seed)
+    with progress("preparing the method"):
+        method = build_method(inputs)
     trainer = Trainer(method, recipe=recipe, run_dir=folder)
     if resume:
-        trainer.restore()
+        trainer.restore()  # or start again, where nothing was saved yet
     trainer.run()
     return folder.checkpoint
 
@@ -116,12 +130,12 @@ class Trainer:
         seen: dict[str, list[float]] = {}
         with (
             EventWriter(self.run_dir.path if report.tensorboard else None) as events,
-            tqdm(total=options.steps, initial=self.step, unit="step", mininterval=2.0) as bar,
+            progress("training", options.steps, done=self.step) as steps,
         ):
             while self.step < options.steps:
                 for name, value in self._train_step().items():
                     seen.setdefault(name, []).append(value)
-                bar.update(1)
+                steps.update()
                 last = self.step == options.steps
                 if self.step % report.log_every_steps == 0 or last:
                     record: dict[str, Any] = {
@@ -135,7 +149,7 @@ class Trainer:
                         record |= self.method.validate(self.average)
                     self.run_dir.append_stats(record)
                     events.write(record)
-                    bar.set_postfix(loss=f"{record['loss']:.4f}")
+                    steps.say(f"loss {record['loss']:.4f}")
                 if self.step % report.picture_every_steps == 0 or last:
                     picture = self.method.sample(self.average)
                     write_picture(self.run_dir.sample(self.step), picture)
@@ -148,7 +162,8 @@ class Trainer:
         training = {**self.description, "steps_done": self.step}
         save_generator(self.run_dir.checkpoint, self.average, training=training)
         method = self.method
-        self.run_dir.save_state(
+        save_state(
+            self.run_dir,
             {
                 "step": self.step,
                 "generator": method.generator.state_dict(),
@@ -156,12 +171,15 @@ class Trainer:
                 "modules": {name: m.state_dict() for name, m in method.modules().items()},
                 "optimizers": {p.name: p.optimizer.state_dict() for p in method.phases},
                 "extra": method.extra_state(),
-            }
+            },
         )
 
     def restore(self) -> None:
-        """Continue from the last saved state of the run folder."""
-        state, method = self.run_dir.load_state(), self.method
+        """Continue from the last saved state of the run folder, or from the start without one."""
+        if not self.run_dir.state.is_file():
+            self.run_dir.drop_stats_after(0)
+            return
+        state, method = load_state(self.run_dir), self.method
         method.generator.load_state_dict(state["generator"])
         self.average.load_state_dict(state["average"])
         for name, module in method.modules().items():
@@ -240,6 +258,23 @@ def _is_mixed(options: OptimizationConfig) -> bool:
     return any(torch.cpu.get_capabilities().get(name, False) for name in NATIVE_BF16)
 
 
+def _check(
+    recipe: Recipe, folder: RunDir, *, resume: bool, overwrite: bool, vgg16: Path | None
+) -> None:
+    """Refuse at once what would fail after minutes of reading and estimating."""
+    folder.check(recipe, resume=resume, overwrite=overwrite)
+    if recipe.optimization.device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "optimization.device is 'cuda', but torch finds no GPU on this machine; train on the "
+            "CPU by --set optimization.device=cpu, or run it where there is one"
+        )
+    build_generator(recipe.generator.name, recipe.generator.hyper_parameters)
+    method = recipe.method
+    if isinstance(method, FLSeSimConfig) and method.self_similarity.weight:
+        with progress("checking the feature network"):
+            load_vgg16(vgg16, taps=method.self_similarity.taps)
+
+
 def _scale(recipe: Recipe) -> int:
     return int(recipe.generator.hyper_parameters.get("scale", 4))
 
@@ -259,5 +294,5 @@ def _known(tool: ToolImages, *, recipe: Recipe, folder: RunDir) -> KnownTool:
         scale=_scale(recipe),
         seed=recipe.optimization.seed,
     )
-    file.write_text(estimate.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_whole_text(file, estimate.config.model_dump_json(indent=2) + "\n")
     return KnownTool(**{**fields, "degradation": estimate.config})

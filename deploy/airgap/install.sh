@@ -4,6 +4,7 @@
 #
 #   ./install.sh /opt/semsr
 #   PYTHON=/path/to/python3 ./install.sh /opt/semsr
+#   EXTRAS="scan tracing" ./install.sh /opt/semsr     fewer extras than the archive holds; none for none
 set -eu
 
 if [ $# -ne 1 ]; then
@@ -21,6 +22,18 @@ cd "$(dirname "$0")"
 # Damage on the way is found before anything is installed.
 sha256sum --check --quiet --strict SHA256SUMS
 
+held=$(cd requirements && ls | sed -n 's/\.txt$//p' | grep -v '^base$' | tr '\n' ' ')
+extras=${EXTRAS-$held}
+[ "$extras" = none ] && extras=
+extras=$(echo "$extras" | tr ',' ' ')
+for extra in $extras; do
+    if [ "$extra" = base ] || [ ! -f "requirements/$extra.txt" ]; then
+        echo "this archive does not hold the extra $extra; it holds: ${held:-none }" >&2
+        echo "another one: make airgap EXTRAS=$extra, in a checkout" >&2
+        exit 1
+    fi
+done
+
 wanted=$(cat PYTHON)
 python=${PYTHON:-python$wanted}
 found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>&1) || {
@@ -32,14 +45,19 @@ if [ "$found" != "$wanted" ]; then
     exit 1
 fi
 
+# An installation that fails or is interrupted leaves nothing, so that it can be run again.
+trap 'status=$?; [ "$status" -eq 0 ] || rm -rf "$target"' EXIT
+trap 'exit 130' INT TERM
 "$python" -m venv "$target"
 pip() {
     "$target/bin/python" -m pip --disable-pip-version-check --no-input install --quiet \
         --no-index --no-deps "$@"
 }
-pip --require-hashes --find-links wheels -r requirements.txt
+for lock in base $extras; do
+    pip --require-hashes --find-links wheels -r "requirements/$lock.txt"
+done
 pip wheels/semsr-*.whl
 cp -r bundles "$target/bundles"
 
-echo "installed; to serve the shipped model:"
+echo "installed${extras:+ with the extras $extras}; to serve the shipped model:"
 echo "  SEMSR_BUNDLE=$target/bundles/default $target/bin/semsr serve"

@@ -1,7 +1,8 @@
 """Makes one archive that installs the service on a machine without network; `make airgap` runs it.
 
-It holds the locked wheels and the project's own for this machine's Python and platform, the shipped
-bundle, documentation, `deploy/`, a bill of materials, the installer, and the sha256 of every file.
+It holds the locked wheels, those of some extras and the project's own for this machine's Python and
+platform, the shipped bundle, documentation, `deploy/`, a bill of materials, the installer, and the
+sha256 of every file. The archive has its name only once it is whole.
 Only the standard library, so that the serving environment can run it.
 """
 
@@ -16,20 +17,22 @@ import sysconfig
 import tarfile
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("bundles/default", "docs", "deploy", "samples")
 FILES = ("README.md", "CHANGELOG.md", "LICENSE", "docker-compose.yml", "docker-compose.gpu.yml")
-LOCK = ROOT / "requirements" / "base.txt"
+LOCKS = ROOT / "requirements"
 
 
-def main(out: Path, sbom_tools: Path) -> Path:
+def main(out: Path, sbom_tools: Path, extras: Sequence[str]) -> Path:
     """Make the archive.
 
     Args:
         out: Folder for it.
         sbom_tools: Folder of packages with cyclonedx-bom.
+        extras: Names of extras that have a lock.
 
     Returns:
         Its path.
@@ -41,8 +44,9 @@ def main(out: Path, sbom_tools: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         stage = Path(folder) / name
         stage.mkdir()
-        _collect_wheels(stage / "wheels")
-        _copy_files(stage)
+        locks = [LOCKS / f"{name}.txt" for name in ("base", *extras)]
+        _collect_wheels(stage / "wheels", locks)
+        _copy_files(stage, locks)
         (stage / "PYTHON").write_text(f"{python}\n", encoding="utf-8")
         _write_bill(stage, Path(folder) / "trial", sbom_tools)
         _write_sums(stage)
@@ -50,21 +54,24 @@ def main(out: Path, sbom_tools: Path) -> Path:
         return _pack(stage, out / f"{name}.tar.gz")
 
 
-def _collect_wheels(wheels: Path) -> None:
-    _pip(
-        "download", "--require-hashes", "--no-deps", "--only-binary=:all:",
-        "--dest", wheels, "--requirement", LOCK,
-    )  # fmt: skip
+def _collect_wheels(wheels: Path, locks: Sequence[Path]) -> None:
+    for lock in locks:
+        _pip(
+            "download", "--require-hashes", "--no-deps", "--only-binary=:all:",
+            "--dest", wheels, "--requirement", lock,
+        )  # fmt: skip
     _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT)
 
 
-def _copy_files(stage: Path) -> None:
+def _copy_files(stage: Path, locks: Sequence[Path]) -> None:
     for name in FOLDERS:
         unwanted = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, stage / name, ignore=unwanted)
     for name in FILES:
         shutil.copy2(ROOT / name, stage)
-    shutil.copy2(LOCK, stage / "requirements.txt")
+    (stage / "requirements").mkdir()
+    for lock in locks:
+        shutil.copy2(lock, stage / "requirements")
     shutil.copy2(ROOT / "deploy" / "airgap" / "install.sh", stage)
 
 
@@ -73,8 +80,9 @@ def _write_bill(stage: Path, trial: Path, sbom_tools: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", trial], check=True)
     offline = ("--no-index", "--no-deps", "--quiet")
     target = ("--python", trial / "bin" / "python", "install", *offline)
-    lock = ("--require-hashes", "--find-links", stage / "wheels", "-r", stage / "requirements.txt")
-    _pip(*target, *lock)
+    hashed = ("--require-hashes", "--find-links", stage / "wheels")
+    for lock in sorted((stage / "requirements").iterdir()):
+        _pip(*target, *hashed, "-r", lock)
     _pip(*target, *(stage / "wheels").glob("semsr-*.whl"))
     subprocess.run(
         [
@@ -105,13 +113,17 @@ def _pack(stage: Path, path: Path) -> Path:
         entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
         return entry
 
-    with (
-        path.open("wb") as file,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
-    ):
-        archive.add(stage, arcname=stage.name, filter=anonymous)
-    return path
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with (
+            part.open("wb") as file,
+            gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            archive.add(stage, arcname=stage.name, filter=anonymous)
+        return part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _pip(*arguments: str | Path) -> None:
@@ -123,5 +135,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make the archive; see the docstring.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sbom-tools", type=Path, required=True)
+    parser.add_argument("--extras", nargs="*", default=[])
     options = parser.parse_args()
-    sys.stdout.write(f"{main(options.out, options.sbom_tools.resolve())}\n")
+    archive = main(options.out, options.sbom_tools.resolve(), options.extras)
+    sys.stdout.write(f"{archive}\n")

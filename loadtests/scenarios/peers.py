@@ -6,13 +6,11 @@ how far the machine drifted, and every share of nginx is of their mean.
 
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from export.bundle import load_bundle
 from loadtests.machine import describe_machine
@@ -22,9 +20,11 @@ from loadtests.peers.running import PeerError, running_peer
 from loadtests.results import Column, Result
 from loadtests.target import PATH, golden_tile, running_service
 from semsr.bench import wrk
+from semsr.bench.figures import write_figure
 from semsr.bench.load import LoadResult, run_load
 from semsr.bench.modes import service_modes
 from semsr.bench.nginx import nginx_path, running_nginx
+from semsr.progress import tracked
 
 Row = dict[str, Any]
 
@@ -67,11 +67,10 @@ def run(bundle: Path, *, seconds: float, connections: int, names: list[str]) -> 
     client = _Client(golden_tile(load_bundle(bundle)).body, seconds, connections)
     peers = [peer for peer in PEERS if not names or peer.name in names]
     modes = service_modes()
-    with tqdm(total=2 + len(modes) + len(peers), desc="peers", file=sys.stderr, disable=None) as t:
-        rows: list[Row] = []
-        for row in _measure(bundle, client, peers, modes):
-            rows.append(row)
-            t.update()
+    total = 2 + len(modes) + len(peers)
+    rows: list[Row] = list(
+        tracked(_measure(bundle, client, peers, modes), "peers", total=total, unit="server")
+    )
     _add_ratios(rows)
     settings = {
         "connections": connections,
@@ -221,5 +220,4 @@ def draw(result: Result, path: Path) -> None:
     connections = result.settings["connections"]
     axes.set_xlabel(f"tiles/s (57.6 kB in, 921.6 kB out), {connections} connections, one host")
     axes.margins(x=0.1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path)

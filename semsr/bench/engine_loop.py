@@ -15,6 +15,7 @@ import numpy as np
 
 from export.bundle import Precision, load_bundle, parse_precision
 from semsr.bench.memory import peak_resident_mib
+from semsr.error_text import last_words
 from service.engines import load_engine
 from service.loading import resolve_engine
 from service.settings import Settings
@@ -133,4 +134,5 @@ def _main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    with last_words():
+        _main(sys.argv[1:])

@@ -16,6 +16,7 @@ import numpy as np
 
 from export.bundle import load_bundle
 from semsr.bench.engine_loop import LoopError
+from semsr.error_text import last_words
 from service.engines import load_engine
 from service.loading import resolve_engine
 from service.settings import Settings
@@ -132,4 +133,5 @@ def _main(bundle: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    with last_words():
+        _main(*sys.argv[1:])

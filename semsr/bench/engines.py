@@ -7,17 +7,16 @@ precision; the paper's generator runs through ONNX Runtime in FP32 (`untrained` 
 """
 
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from export.bundle import Precision, load_bundle
 from semsr.bench.engine_loop import BATCH_SIZES, LoopError, Speed, engine_alone
+from semsr.bench.figures import write_figure
+from semsr.progress import progress
 from service.engines import installed_engines
 from service.settings import Settings
 
@@ -159,25 +158,24 @@ def _measure(
     """Measure in rounds; the speeds of a combination are medians over them, by batch."""
     rounds: dict[Combination, list[list[Speed]]] = {item: [] for item in combinations}
     problems: dict[Combination, str] = {}
-    steps = tqdm(total=ROUNDS * len(combinations), desc="bench", file=sys.stderr, disable=None)
-    with steps:
-        for _ in range(ROUNDS):
-            for item in combinations:
-                steps.update()
-                if item in problems:
-                    continue
+    turns = [item for _ in range(ROUNDS) for item in combinations]
+    with progress("bench engine", len(turns), unit="turn") as steps:
+        for item in turns:
+            steps.say(f"{item.bundle.name} {item.precision} {item.engine}")
+            if item not in problems:
                 try:
-                    speeds = engine_alone(
-                        item.bundle,
-                        item.engine,
-                        seconds / ROUNDS,
-                        precision=item.precision,
-                        batches=item.batches,
+                    rounds[item].append(
+                        engine_alone(
+                            item.bundle,
+                            item.engine,
+                            seconds / ROUNDS,
+                            precision=item.precision,
+                            batches=item.batches,
+                        )
                     )
                 except LoopError as error:
                     problems[item] = str(error)
-                    continue
-                rounds[item].append(speeds)
+            steps.update()
     medians = {
         item: [_median([speeds[index] for speeds in found]) for index in range(len(found[0]))]
         for item, found in rounds.items()
@@ -285,6 +283,5 @@ def draw_engines(rows: Sequence[Row], path: Path) -> None:
     axes.get_xaxis().set_major_formatter("{x:.0f}")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path)
     plt.close(figure)

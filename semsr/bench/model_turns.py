@@ -19,7 +19,7 @@ from semsr.bench.engine_turns import EngineTurn, EngineTurns
 from semsr.bench.family import family_mib
 from semsr.bench.idle import wait_until_idle
 from semsr.bench.load import LoadResult
-from semsr.bench.rows import Row, load_row, mode_name, ratio_row
+from semsr.bench.rows import Row, added_row, load_row, mode_name, ratio_row
 from semsr.bench.tile_load import TileLoad, address_of
 from semsr.server_process import ServerProcess, running_server
 from service.engines.cpu import available_cpus
@@ -30,7 +30,7 @@ _CODEC_S = 0.2
 
 
 class _Pair(NamedTuple):
-    """A turn of the service, and the engine's turns around it as one."""
+    """A turn of the service, and the engine's turns around or before it as one."""
 
     load: LoadResult
     alone: EngineTurn
@@ -54,7 +54,7 @@ class _PngPair(NamedTuple):
 class _Turns:
     """What a mode's turns have shown."""
 
-    one: list[LoadResult] = field(default_factory=list)
+    one: list[_Pair] = field(default_factory=list)
     raw: list[_Pair] = field(default_factory=list)
     png: list[_PngPair] = field(default_factory=list)
 
@@ -140,9 +140,11 @@ class ModelTurns:
 
     def _take_one_by_one(self, mode: str) -> None:
         calls = self._calls(1, self._load.seconds / 4)
-        self._single_tiles.append(self._alone.run(calls, batch=1))
+        alone = self._alone.run(calls, batch=1)
+        self._single_tiles.append(alone)
         server = self._servers[mode]
-        self._turns[mode].one.append(self._load.raw_one_by_one(address_of(server.url)))
+        load = self._load.raw_one_by_one(address_of(server.url))
+        self._turns[mode].one.append(_Pair(load, alone))
         wait_until_idle(server.pid)
 
     def _take_many(self, mode: str, *, as_png: bool) -> None:
@@ -201,11 +203,15 @@ class ModelTurns:
         ]
         for mode, turns in self._turns.items():
             name, many = mode_name(mode), f"{mode_name(mode)}, {self._load.connections} connections"
-            one = load_row(f"{name}, 1 connection", turns.one, engine)
+            one = load_row(f"{name}, 1 connection", [pair.load for pair in turns.one], engine)
+            times_ms = [
+                (pair.load.percentile_ms(0.5), statistics.median(pair.alone.times_ms))
+                for pair in turns.one
+            ]
             raw = [(pair.load.per_second, pair.alone.tiles_per_s) for pair in turns.raw]
             png = [(pair.load.per_second, pair.allowed_per_s) for pair in turns.png]
             rows += [
-                {**one, "engine_tile_ms": tile_ms, "added_ms": one["p50_ms"] - tile_ms},
+                one | {"engine_tile_ms": tile_ms} | added_row(times_ms),
                 load_row(many, [pair.load for pair in turns.raw], engine) | ratio_row(raw, best),
                 load_row(f"{many}, PNG", [pair.load for pair in turns.png], engine)
                 | ratio_row(png, _CORES),

@@ -27,7 +27,7 @@ def _note(row: dict[str, Any]) -> str:
         codec_ms, engine_ms = row["codec_core_ms"], row["engine_core_ms"]
         notes.append(f"{codec_ms:.1f} + {engine_ms:.1f} ms of a core a tile")
     if "added_ms" in row:
-        notes.append(f"engine {row['engine_tile_ms']:.1f} ms a tile, {row['added_ms']:+.1f} ms")
+        notes.append(f"engine {row['engine_tile_ms']:.1f} ms a tile, {_added(row)}")
     if "mib" in row:
         notes.append(f"{row['mib']:.0f} MiB at most")
     if "growth_mib" in row:
@@ -38,6 +38,14 @@ def _note(row: dict[str, Any]) -> str:
     if row.get("errors"):
         notes.append(f"{row['errors']} ERRORS")
     return "; ".join(notes)
+
+
+def _added(row: dict[str, Any]) -> str:
+    """What the service adds to the engine, where it is more than the spread of its turns."""
+    low, high = row["added_low_ms"], row["added_high_ms"]
+    if row["is_noise"]:
+        return f"overhead within noise (quartiles {low:+.1f} to {high:+.1f} ms)"
+    return f"overhead {row['added_ms']:+.1f} ms ({low:+.1f} to {high:+.1f})"
 
 
 def _percent(row: dict[str, Any]) -> str:

@@ -53,6 +53,25 @@ def ratio_row(pairs: Sequence[tuple[float, float]], yardstick: str) -> Row:
     }
 
 
+def added_row(pairs: Sequence[tuple[float, float]]) -> Row:
+    """The time that ours takes longer than what took turns with it.
+
+    Args:
+        pairs: Milliseconds of a turn of ours and of the baseline's beside it, two pairs at least.
+
+    Returns:
+        `added_ms`, the median of the pairs' differences, with their quartiles `added_low_ms` and
+        `added_high_ms`; `is_noise` where the median is smaller than the distance between them.
+    """
+    low, middle, high = statistics.quantiles([ours - theirs for ours, theirs in pairs], n=4)
+    return {
+        "added_ms": middle,
+        "added_low_ms": low,
+        "added_high_ms": high,
+        "is_noise": abs(middle) <= high - low,
+    }
+
+
 def mode_name(mode: str) -> str:
     """What rows call a mode of the service."""
     return "service" if mode == "single" else f"service, {mode}"

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from export.bundle import load_bundle
 from semsr.bench.model_turns import measure_beside_engine
 from semsr.bench.modes import service_modes
 from semsr.bench.nginx_turns import measure_beside_nginx
 from semsr.bench.rows import Row
 from semsr.bench.tile_load import TileLoad
+from semsr.progress import progress
 from service.settings import Settings
 
 ROUNDS = 6
@@ -30,13 +29,14 @@ def run_bench(*, bundle: Path | None, seconds: float, connections: int) -> list[
     Returns:
         Rows with `name`, the measured figure and, where there is one, `ratio` to its `yardstick`.
     """
-    path = bundle or Settings().bundle
+    settings = Settings()
+    path = bundle or settings.bundle
     load = TileLoad(load_bundle(path), connections, seconds / ROUNDS)
     modes = {
         mode: {"SEMSR_BUNDLE": str(path), **settings} for mode, settings in service_modes().items()
     }
-    with tqdm(total=ROUNDS * (1 + 4 * len(modes)), desc="bench", disable=None) as steps:
-        return [
-            *measure_beside_engine(path, load, modes, ROUNDS, steps.update),
-            *measure_beside_nginx(load, modes, ROUNDS, steps.update),
-        ]
+    with progress("bench", ROUNDS * (1 + 4 * len(modes)), unit="turn") as steps:
+        steps.say("the service beside its engine")
+        rows = measure_beside_engine(path, load, modes, ROUNDS, steps.update)
+        steps.say("the service without a model, beside nginx")
+        return [*rows, *measure_beside_nginx(load, modes, ROUNDS, steps.update)]

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from export.bundle import load_bundle
+from semsr.progress import progress
 from service import codec, tiling
 from service.engines import load_engine
 from service.engines.cpu import available_cpus
@@ -62,15 +63,29 @@ def bench_scan(
     Raises:
         RuntimeError: The scan did not complete.
     """
-    with tempfile.TemporaryDirectory(prefix="semsr-bench-", dir=scratch) as name:
+    with (
+        progress("bench scan", 5) as steps,
+        tempfile.TemporaryDirectory(prefix="semsr-bench-", dir=scratch) as name,
+    ):
         folder = Path(name)
         if lot is None:
+            steps.say("writing tiles of noise")
             lot = _make_lot(folder / "lot", tiles, load_bundle(bundle).manifest.tile)
+        steps.say("cores")
         core_ms, sha256_ms, answer = _core_times(bundle, engine, lot)
+        steps.update()
+        steps.say("disk")
         disk_per_s = _disk(folder / "before", answer)
+        steps.update()
+        steps.say("scan")
         scan, memory = _scan(bundle, engine, lot, folder / "out")
+        steps.update()
+        steps.say("disk again")
         disk_per_s = max(disk_per_s, _disk(folder / "after", answer))
+        steps.update()
+        steps.say("cores again")
         core_ms_after, sha256_ms_after, _ = _core_times(bundle, engine, lot)
+        steps.update()
     core_ms = {name: min(ms, core_ms_after[name]) for name, ms in core_ms.items()}
     sha256_ms = min(sha256_ms, sha256_ms_after)
     cores_per_s = 1e3 * available_cpus() / sum(core_ms.values())

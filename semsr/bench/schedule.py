@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from semsr.bench.figures import write_figure
+from semsr.progress import tracked
 from service.scheduling.costs import BatchCosts
 from service.scheduling.scheduler import Batch, Priority, Scheduler
 
@@ -196,21 +198,19 @@ def bench_schedule(
     seed: int = 0,
 ) -> list[Outcome]:
     """Simulate every load without and with the nightly class."""
-    return [
-        simulate(
-            costs,
-            Load(
-                share=share,
-                is_nightly=is_nightly,
-                seconds=seconds,
-                slots=slots,
-                budget_s=budget_s,
-                seed=seed,
-            ),
+    loads = [
+        Load(
+            share=share,
+            is_nightly=is_nightly,
+            seconds=seconds,
+            slots=slots,
+            budget_s=budget_s,
+            seed=seed,
         )
         for share in shares
         for is_nightly in (False, True)
     ]
+    return [simulate(costs, load) for load in tracked(loads, "bench schedule", unit="load")]
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -265,5 +265,4 @@ def draw_outcomes(outcomes: Sequence[Outcome], path: Path) -> None:
     axes.set_ylabel("latency, ms")
     axes.set_yscale("log")
     axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path)

@@ -24,19 +24,20 @@ from semsr.cluster.worker import (
     find_engine,
     take_sample,
 )
-from semsr.scan import run_prepared
+from semsr.progress import progress
+from semsr.scan import list_scan, run_prepared
 from semsr.scan_report import ScanReport
 from service.engines import load_engine
 from service.loading import EngineLoader
+from service.scans.checks import check_request
 from service.scans.errors import ScanError, TileError
 from service.scans.opening import open_store
+from service.scans.options import ScanRequest
 from service.scans.preparation import (
     STACK_TILE,
     EngineLabel,
     LabelledModel,
-    ScanRequest,
     pinned_engine,
-    prepare,
 )
 from service.scans.work_folder import WorkFolder
 from service.settings import Settings
@@ -78,6 +79,7 @@ def run_cluster_scan(
         export.bundle.BundleError: The bundle cannot be read.
     """
     check_shareable(request)
+    check_request(request, work=work)
     settings = settings.model_copy(update={"bundle": settings.bundle.absolute()})
     bundle = load_bundle(settings.bundle)
     with WorkFolder(work) as folder, connected(cluster) as ray:
@@ -87,7 +89,8 @@ def run_cluster_scan(
             settings = settings.model_copy(update={"engine": engine})
         size = worker_size(ray.nodes(), settings, worker_cpus)
         model = _worker_model(settings, engine_loader, size.cpus)
-        found = _ask_first_worker(ray, model, size)
+        with progress("loading the engine on the cluster"):
+            found = _ask_first_worker(ray, model, size)
         if found.digest != bundle.digest:
             raise ScanError(
                 f"the bundle {settings.bundle} of the cluster's machines is another one: "
@@ -97,7 +100,7 @@ def run_cluster_scan(
         name = "identity" if found.name == "identity" else bundle.manifest.name
         label = EngineLabel(found.name, found.precision)
         model_there = LabelledModel(name, bundle, label, found.max_batch_size)
-        prepared = prepare(request, model_there, folder, verify=verify)
+        prepared = list_scan(request, model_there, folder, verify=verify)
         # From here on every worker must have what the first one has.
         pinned = {**model.settings, "engine": found.name, "precision": found.precision}
         pinned["max_batch_size"] = found.max_batch_size

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from semsr.commands.options import Commands, UsageError, compute_capability, print_rows
+from semsr.commands.options import (
+    Commands,
+    UsageError,
+    add_command,
+    compute_capability,
+    group_of,
+    print_rows,
+)
 
 if TYPE_CHECKING:
     from export.bundle import Bundle, TrustRecord
@@ -17,41 +24,53 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def add(commands: Commands) -> None:
-    """Declare the subcommand."""
-    parser = commands.add_parser(
-        "bundle", help="verify a bundle and show what it holds, or build its TensorRT plans"
+    """Declare the subcommands."""
+    actions = group_of(
+        commands,
+        "bundle",
+        help="verify a bundle and show what it holds, or build its TensorRT plans",
+        default_command="show",
+        examples=["semsr bundle bundles/default", "semsr bundle build-plans bundles/default"],
     )
-    parser.add_argument(
-        "action",
-        nargs="?",
-        choices=["show", "build-plans"],
-        default="show",
-        help="show (default), or build-plans: build what the engine tensorrt runs on this machine",
+    show = add_command(
+        actions,
+        "show",
+        help="verify a bundle and show what it holds (what `semsr bundle PATH` does)",
+        examples=["semsr bundle bundles/default", "semsr bundle bundles/default --json"],
     )
-    parser.add_argument("path", type=Path)
-    plans = parser.add_argument_group("of build-plans")
+    show.add_argument("path", type=Path, help="folder of the bundle")
+    show.add_argument("--json", action="store_true", help="print rows as JSON")
+    show.set_defaults(run=_show)
+    plans = add_command(
+        actions,
+        "build-plans",
+        help="build what the engine tensorrt runs on this machine; needs the extra gpu or rtx",
+        examples=[
+            "semsr bundle build-plans bundles/default",
+            "semsr bundle build-plans bundles/default --precision fp16 --compute-capability 8.9",
+        ],
+    )
+    plans.add_argument("path", type=Path, help="folder of the bundle")
     plans.add_argument(
         "--precision",
         nargs="+",
         choices=PRECISIONS,
         default=[],
-        help="default: all of the bundle's",
+        help="precisions to build (default: all of the bundle's)",
     )
     plans.add_argument(
         "--compute-capability",
         metavar="X.Y",
-        help="of the GPU (default: this machine's SEMSR_DEVICE)",
+        help="compute capability of the GPU (default: that of this machine's SEMSR_DEVICE)",
     )
-    plans.add_argument("--plans", type=Path, help="folder (default: SEMSR_PLAN_CACHE)")
-    parser.add_argument("--json", action="store_true", help="print rows as JSON")
-    parser.set_defaults(run=_run)
+    plans.add_argument(
+        "--plans", type=Path, help="folder for the plans (default: SEMSR_PLAN_CACHE)"
+    )
+    plans.add_argument("--json", action="store_true", help="print rows as JSON")
+    plans.set_defaults(run=_build_plans)
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.action == "build-plans":
-        return _build_plans(options)
-    if options.precision or options.compute_capability or options.plans:
-        raise UsageError("--precision, --compute-capability and --plans need build-plans")
+def _show(options: argparse.Namespace) -> int:
     from export.bundle import load_bundle
 
     bundle = load_bundle(options.path)
@@ -115,6 +134,7 @@ def build_all_plans(
         cache: Folder of plans; None takes `SEMSR_PLAN_CACHE`.
         capability: Such as 8.9; None asks the GPU.
     """
+    from semsr.progress import progress
     from service.engines.tensorrt_plans import build_plans
     from service.settings import Settings
 
@@ -124,10 +144,13 @@ def build_all_plans(
         raise UsageError("no folder for plans: give --plans DIR or set SEMSR_PLAN_CACHE")
     number = compute_capability(capability, settings.device)
     wanted = precisions or [name for name in PRECISIONS if name in bundle.manifest.graphs]
-    rows = [
-        {"precision": precision, "plan": str(path), "mib": round(path.stat().st_size / 2**20, 1)}
-        for precision in wanted
-        for path in build_plans(bundle, precision, cache, compute_capability=number)
-    ]
+    rows: list[dict[str, Any]] = []
+    with progress("build-plans", len(wanted), unit="precision") as steps:
+        for precision in wanted:
+            steps.say(precision)
+            for path in build_plans(bundle, precision, cache, compute_capability=number):
+                mib = round(path.stat().st_size / 2**20, 1)
+                rows.append({"precision": precision, "plan": str(path), "mib": mib})
+            steps.update()
     sys.stderr.write(f"plans: {cache}\n")
     return rows

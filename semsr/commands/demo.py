@@ -5,13 +5,16 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from semsr.commands.options import EXIT_FAILED, Commands, print_rows
+from semsr.commands.options import EXIT_FAILED, Commands, add_command, print_rows
 
 
 def add(commands: Commands) -> None:
     """Declare the subcommand."""
-    parser = commands.add_parser(
-        "demo", help="serve, send tiles over HTTP, write LR | bicubic | SR pictures, stop"
+    parser = add_command(
+        commands,
+        "demo",
+        help="serve, send tiles over HTTP, write LR | bicubic | SR pictures, stop",
+        examples=["semsr demo", "semsr demo --tiles wafer7 --out out/wafer7"],
     )
     parser.add_argument("--tiles", type=Path, default=Path("samples"), help="folder of images")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the pictures")
@@ -21,6 +24,10 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from service.settings import Settings
+
+    # What is wrong with the settings is said at once, not by the service that the demo starts.
+    Settings(**({} if options.bundle is None else {"bundle": options.bundle}))
     from semsr.demo import format_rows, run_demo
 
     rows = run_demo(options.tiles, options.out, bundle=options.bundle)

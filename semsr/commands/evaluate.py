@@ -1,25 +1,36 @@
 """`semsr evaluate`: judge bundles and checkpoints, write the report."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from semsr.commands.checks import need_development
 from semsr.commands.options import (
     EXIT_FAILED,
     Commands,
-    UsageError,
+    add_command,
     add_vgg16,
     print_rows,
-    vgg16_path,
 )
+from semsr.evaluate_arguments import EvaluateArguments, check_arguments
+
+if TYPE_CHECKING:
+    from training.evaluation.own_tiles import OwnTiles
+    from training.evaluation.report import Report
 
 
 def add(commands: Commands) -> None:
     """Declare the subcommand."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "evaluate",
-        help="judge bundles by defect recall, false alarms, backgrounds and edges; write a report",
+        help="judge bundles on the simulator's benchmark or on your own tiles; write a report",
+        examples=[
+            "semsr evaluate --bundle bundles/mine --data out/benchmark",
+            "semsr evaluate --bundle bundles/mine --lr DATA/train_lr --hr DATA/train_hr",
+            "semsr evaluate --bundle bundles/mine --baseline bundles/default --data out/benchmark",
+        ],
     )
     parser.add_argument(
         "--bundle",
@@ -30,43 +41,80 @@ def add(commands: Commands) -> None:
         "(default: SEMSR_BUNDLE)",
     )
     parser.add_argument(
-        "--seeds", type=Path, nargs="+", default=[], metavar="DIR", help="seeds of one method"
+        "--seeds",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="seeds of one method (default: none)",
     )
     parser.add_argument(
         "--baseline",
         action="append",
         default=[],
         metavar="[NAME=]DIR",
-        help="bundle that the first one must beat",
+        help="bundle that the first one must beat (default: none)",
     )
     parser.add_argument(
         "--images",
         action="append",
         default=[],
         metavar="NAME=FOLDER",
-        help="finished pictures of another tool, FOLDER/test_clean/0000.png …",
+        help="finished pictures of another tool, FOLDER/test_clean/0000.png … (default: none)",
     )
-    parser.add_argument(
-        "--data",
+    data = parser.add_argument_group("what is judged on, one or several")
+    data.add_argument("--data", type=Path, help="benchmark of semsr simulate (default: none)")
+    data.add_argument(
+        "--lr",
         type=Path,
-        help="benchmark folder (semsr simulate), or one above the real tiles in sem/",
+        metavar="FOLDER",
+        help="your own LR tiles, any names and sizes (default: none)",
+    )
+    data.add_argument(
+        "--hr",
+        type=Path,
+        metavar="FOLDER",
+        help="your own HR images of other places of the same kinds, for --lr (default: none)",
+    )
+    data.add_argument(
+        "--real",
+        type=Path,
+        help="folder above the real tiles in sem/starter_x4 (default: SEMSR_DATA, if they are "
+        "there and --lr is not given)",
     )
     parser.add_argument(
-        "--real", type=Path, help="folder above the real tiles in sem/ (default: SEMSR_DATA)"
+        "--window",
+        metavar="LO,HI",
+        help="grey range of 16-bit images of --lr and --hr that becomes black to white (default: "
+        "0,65535)",
+    )
+    parser.add_argument(
+        "--max-rows",
+        type=int,
+        metavar="N",
+        help="rows used of images of --lr, from the top: a data bar below is left out; of --hr "
+        "the scale times as many (default: all)",
     )
     parser.add_argument(
         "--report", type=Path, default=Path("out/report"), help="folder of the report"
     )
-    parser.add_argument("--split", default="test", help="test (default) or thousand")
-    parser.add_argument("--limit", type=int, help="only so many tiles of each split")
-    parser.add_argument("--engine", default="onnx", help="engine that runs bundles (default onnx)")
+    parser.add_argument(
+        "--split",
+        default="test",
+        choices=["test", "thousand"],
+        help="splits of the benchmark: with defects and without",
+    )
+    parser.add_argument(
+        "--limit", type=int, help="tiles of each split, for a quick look (default: all)"
+    )
+    parser.add_argument("--engine", default="onnx", help="engine that runs bundles")
     parser.add_argument("--detector", type=Path, help="weights of the detector (default: shipped)")
     parser.add_argument("--jobs", type=int, help="processes that judge (default: usable CPUs)")
     parser.add_argument(
         "--cache",
         type=Path,
         default=Path("out/evaluation-cache"),
-        help="folder that keeps measurements (default out/evaluation-cache)",
+        help="folder that keeps measurements",
     )
     add_vgg16(parser)
     parser.add_argument("--json", action="store_true", help="print one row a method as JSON")
@@ -74,52 +122,57 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from semsr.evaluate import (
-        bundle_method,
-        make_judge,
-        parse_bundles,
-        parse_seeds,
-        pictures_methods,
-    )
-    from service.engines.cpu import available_cpus
-    from service.settings import DEFAULT_BUNDLE
-    from training.evaluation.benchmark import is_benchmark
-    from training.evaluation.real_tiles import has_real_tiles
-    from training.evaluation.report import rows, write_report, write_targets
-    from training.evaluation.run import Options, evaluate
-    from training.evaluation.targets import missed
+    need_development("evaluate")
+    checked = check_arguments(options)
+    from semsr.progress import progress
+    from training.progress import shown_by
 
-    benchmark = options.data if options.data is not None and is_benchmark(options.data) else None
-    real = options.real or (None if benchmark == options.data else options.data)
-    if real is None and os.environ.get("SEMSR_DATA"):
-        real = Path(os.environ["SEMSR_DATA"])
-    if real is not None and not has_real_tiles(real):
-        raise UsageError(f"{real} is no benchmark and holds no real tiles (sem/starter_x4)")
-    if benchmark is None and real is None:
-        raise UsageError("nothing to evaluate on: give --data DIR (semsr simulate writes one)")
-    named = parse_bundles(options.bundle)
-    if options.seeds:
-        named += parse_seeds(options.seeds)
-    finished = pictures_methods(options.images)
-    if not named and not finished:
-        named = parse_bundles([os.environ.get("SEMSR_BUNDLE", str(DEFAULT_BUNDLE))])
-    methods = [bundle_method(item, role="candidate", engine=options.engine) for item in named]
-    methods += finished
-    methods += [
-        bundle_method(item, role="baseline", engine=options.engine)
-        for item in parse_bundles(options.baseline)
-    ]
+    with progress("loading PyTorch"):
+        from training.evaluation.report import rows, write_own, write_report, write_targets
+        from training.evaluation.targets import missed
+    with shown_by(progress):
+        report = _evaluate(options, checked)
+    page = write_report(report, options.report)
+    if options.json:
+        print_rows(rows(report), "", as_json=True)
+    else:
+        write_targets(report.targets, file=sys.stdout)
+        if report.own is not None:
+            write_own(report.own, file=sys.stdout)
+    sys.stderr.write(f"report: {page}\n")
+    return EXIT_FAILED if missed(report.targets) else 0
+
+
+def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Report":
+    from semsr.evaluate import bundle_method, load_features, make_judge
+    from service.engines.cpu import available_cpus
+    from training.evaluation.methods import pictures_method
+    from training.evaluation.run import Options, evaluate
+    from training.progress import progress
+
+    methods = []
+    with progress("loading methods and timing one tile") as steps:
+        for item in checked.candidates:
+            steps.say(item.name)
+            methods.append(bundle_method(item, role="candidate", engine=options.engine))
+        for item in checked.baselines:
+            steps.say(item.name)
+            methods.append(bundle_method(item, role="baseline", engine=options.engine))
+        methods += [pictures_method(name, folder) for name, folder in checked.pictures]
+        features = load_features(checked.vgg16)
     judge, judge_version, description = None, "", {}
-    if benchmark is not None:
+    if checked.benchmark is not None:
         judge, judge_version, description = make_judge(
-            detector=options.detector, vgg16=vgg16_path(options.vgg16)
+            detector=options.detector, vgg16=checked.vgg16, features=features
         )
-    report = evaluate(
+    scales = {method.scale for method in methods if method.scale is not None}
+    return evaluate(
         methods,
         Options(
             out=options.report,
-            benchmark=benchmark,
-            data_root=real,
+            benchmark=checked.benchmark,
+            data_root=checked.real,
+            own=_own_tiles(options, checked, scale=max(scales, default=4)),
             split=options.split,
             limit=options.limit,
             jobs=options.jobs or available_cpus(),
@@ -128,11 +181,39 @@ def _run(options: argparse.Namespace) -> int:
         judge=judge,
         judge_version=judge_version,
         detector_description=description,
+        features=features,
     )
-    page = write_report(report, options.report)
-    if options.json:
-        print_rows(rows(report), "", as_json=True)
-    else:
-        write_targets(report.targets, file=sys.stdout)
-    sys.stderr.write(f"report: {page}\n")
-    return EXIT_FAILED if missed(report.targets) else 0
+
+
+def _own_tiles(
+    options: argparse.Namespace, checked: EvaluateArguments, *, scale: int
+) -> "OwnTiles | None":
+    """Read the folders of own pictures, every unusable file named in one error."""
+    if options.lr is None:
+        return None
+    from training.evaluation.own_tiles import MIN_HR_SIDE_PX, MIN_LR_SIDE_PX, OwnTiles
+    from training.images import load_images
+    from training.progress import progress
+
+    rows = options.max_rows
+    with progress("reading images"):
+        lr = load_images(
+            options.lr.resolve(),
+            root=options.lr.resolve(),
+            min_side_px=MIN_LR_SIDE_PX,
+            max_rows_px=rows,
+            window=checked.window,
+        )
+        hr = []
+        if options.hr is not None:
+            hr = load_images(
+                options.hr.resolve(),
+                root=options.hr.resolve(),
+                min_side_px=MIN_HR_SIDE_PX,
+                max_rows_px=None if rows is None else scale * rows,
+                window=checked.window,
+            )
+    chosen = lr[: options.limit]
+    return OwnTiles(
+        lr={image.name: image.pixels for image in chosen}, hr=[image.pixels for image in hr]
+    )

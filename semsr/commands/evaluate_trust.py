@@ -5,27 +5,47 @@ import os
 import sys
 from pathlib import Path
 
-from semsr.commands.options import EXIT_FAILED, Commands, print_rows
+from semsr.commands.checks import (
+    at_least,
+    existing_benchmark,
+    existing_bundle,
+    folder_of_images,
+    need_development,
+    one_of,
+    writable_folder,
+)
+from semsr.commands.options import EXIT_FAILED, Commands, UsageError, add_command, print_rows
 
 
 def add(commands: Commands) -> None:
     """Declare the subcommand."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "evaluate-trust",
         help="measure how often the flags residual and domain-distance are right; write a report",
+        examples=[
+            "semsr evaluate-trust --bundle bundles/mine --data out/benchmark",
+            "semsr evaluate-trust --data out/benchmark --domain DATA/train_lr --limit 20",
+        ],
     )
     parser.add_argument("--bundle", type=Path, help="bundle to judge (default: SEMSR_BUNDLE)")
     parser.add_argument(
         "--data", type=Path, required=True, help="benchmark folder (semsr simulate)"
     )
-    parser.add_argument("--split", default="test", choices=["test", "thousand"])
-    parser.add_argument("--limit", type=int, help="only so many tiles of each split")
+    parser.add_argument(
+        "--split",
+        default="test",
+        choices=["test", "thousand"],
+        help="splits of the benchmark: with defects and without",
+    )
+    parser.add_argument("--limit", type=int, help="tiles of each split (default: all)")
     parser.add_argument(
         "--domain",
         type=Path,
-        help="folder of LR tiles of the training's domain: judged as they are and disturbed",
+        help="folder of LR tiles of the training's domain: judged as they are and disturbed "
+        "(default: none)",
     )
-    parser.add_argument("--engine", default="onnx", help="engine that answers (default onnx)")
+    parser.add_argument("--engine", default="onnx", help="engine that answers")
     parser.add_argument(
         "--report", type=Path, default=Path("out/trust"), help="folder of the report"
     )
@@ -36,22 +56,48 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from semsr.evaluate_trust import evaluate_trust
-    from service.settings import DEFAULT_BUNDLE
-    from training.evaluation.planted_failures import FAILURES
-    from training.evaluation.trust import format_report, write_report
+    need_development("evaluate-trust")
+    bundle = _check(options)
+    from semsr.progress import progress
+    from training.progress import shown_by
 
-    report = evaluate_trust(
-        options.bundle or Path(os.environ.get("SEMSR_BUNDLE", str(DEFAULT_BUNDLE))),
-        options.data,
-        split=options.split,
-        limit=options.limit,
-        domain=options.domain,
-        engine_name=options.engine,
-    )
+    with progress("loading PyTorch"):
+        from semsr.evaluate_trust import evaluate_trust
+        from training.evaluation.planted_failures import FAILURES
+        from training.evaluation.trust import format_report, write_report
+
+    with shown_by(progress):
+        report = evaluate_trust(
+            bundle,
+            options.data,
+            split=options.split,
+            limit=options.limit,
+            domain=options.domain,
+            engine_name=options.engine,
+        )
     write_report(report, options.report)
     rows = [{"figure": "false_alarms", **asdict(report.false_alarms)}]
     rows += [{"figure": f"caught_{name}", **asdict(report.caught(name))} for name in FAILURES]
     print_rows(rows, format_report(report), as_json=options.json)
     sys.stderr.write(f"report: {options.report}\n")
     return 0 if report.is_met else EXIT_FAILED
+
+
+def _check(options: argparse.Namespace) -> Path:
+    """Look at every argument before torch is loaded; returns the bundle."""
+    from export.bundle import load_bundle
+    from service.engines import ENGINES
+    from service.settings import DEFAULT_BUNDLE
+    from training.evaluation.benchmark import SPLITS
+
+    at_least(options.limit, 1, "--limit")
+    one_of(options.engine, list(ENGINES), "--engine")
+    writable_folder(options.report, "--report")
+    existing_benchmark(options.data, SPLITS[options.split], "--data")
+    if options.domain is not None:
+        folder_of_images(options.domain, "--domain")
+    given = options.bundle or Path(os.environ.get("SEMSR_BUNDLE", str(DEFAULT_BUNDLE)))
+    bundle = existing_bundle(given, "--bundle")
+    if load_bundle(bundle).manifest.trust is None:
+        raise UsageError(f"--bundle: {bundle} has no trust record: export it with --domain FOLDER")
+    return bundle

@@ -6,18 +6,53 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from semsr.commands.options import Commands, UsageError, pair, print_rows
+from semsr.commands.checks import (
+    at_least,
+    existing_benchmark,
+    existing_file,
+    folder_of_images,
+    need_development,
+    writable_folder,
+    wrong_use,
+)
+from semsr.commands.options import (
+    Commands,
+    UsageError,
+    add_command,
+    compute_capability,
+    grey_window,
+    pair,
+    print_rows,
+)
 
 
 def add(commands: Commands) -> None:
     """Declare the subcommand."""
-    parser = commands.add_parser("export", help="turn a checkpoint into a bundle")
-    parser.add_argument("checkpoint", type=Path)
+    parser = add_command(
+        commands,
+        "export",
+        help="turn a checkpoint into a bundle, each graph proven against torch",
+        examples=[
+            "semsr export runs/mine/checkpoint.safetensors --out bundles/mine "
+            "--domain DATA/train_lr",
+            "semsr export runs/mine/checkpoint.safetensors --out bundles/mine --overwrite",
+        ],
+    )
+    parser.add_argument("checkpoint", type=Path, help="checkpoint.safetensors of a run")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a bundle that is there already"
+    )
     parser.add_argument("--name", help="model name (default: the folder's)")
     parser.add_argument("--tile", default="240,240", help="LR tile H,W (default 240,240)")
-    parser.add_argument("--max-batch-size", type=int, default=4)
-    parser.add_argument("--window", help="default grey range LO,HI of 16-bit input")
+    parser.add_argument(
+        "--max-batch-size", type=int, default=4, help="largest batch that the service may form"
+    )
+    parser.add_argument(
+        "--window",
+        metavar="LO,HI",
+        help="grey range of 16-bit input where a request gives none (default: 0,65535)",
+    )
     parser.add_argument(
         "--precision",
         nargs="+",
@@ -26,13 +61,15 @@ def add(commands: Commands) -> None:
         help="what the bundle can be run in (default: fp32, which is always there)",
     )
     parser.add_argument(
-        "--calibration", type=Path, help="folder of training LR tiles that set INT8's ranges"
+        "--calibration",
+        type=Path,
+        help="folder of training LR tiles that set INT8's ranges (default: none)",
     )
     parser.add_argument(
         "--benchmark",
         type=Path,
         help="benchmark with the split thousand_defect (semsr simulate): BF16 and INT8 must find "
-        "as many defects there",
+        "as many defects there (default: none)",
     )
     parser.add_argument(
         "--domain",
@@ -47,7 +84,7 @@ def add(commands: Commands) -> None:
         default=[],
         metavar="FOLDER",
         help="folders of further LR tiles without known defects, on which the residual must not "
-        "alarm, one a kind",
+        "alarm, one a kind (default: none)",
     )
     parser.add_argument(
         "--tensorrt",
@@ -55,49 +92,53 @@ def add(commands: Commands) -> None:
         help="also build TensorRT plans of FP32 and FP16 into SEMSR_PLAN_CACHE",
     )
     parser.add_argument(
-        "--compute-capability", metavar="X.Y", help="of the plans' GPU (default: this machine's)"
+        "--compute-capability",
+        metavar="X.Y",
+        help="compute capability of the GPU of --tensorrt (default: this machine's)",
     )
     parser.add_argument("--json", action="store_true", help="print the parity rows as JSON")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    need_development("export")
+    _check(options)
+    from semsr.progress import progress
+    from training.progress import shown_by
+
     # The exporter of torch warns about packages that this project does not use.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    from export.exporter import export_bundle
-    from export.parity import format_rows
-    from service.engines.cpu import available_cpus
+    with progress("loading PyTorch"):
+        from export.exporter import export_bundle
+        from export.parity import format_rows
+        from semsr.export_gates import RecallJudge, load_calibration, load_trust_tiles
+        from service.engines.cpu import available_cpus
 
-    calibration, recall_judge = [], None
-    if options.calibration is not None:
-        from semsr.export_gates import load_calibration
-
-        calibration = load_calibration(options.calibration)
-    if options.benchmark is not None:
-        from semsr.export_gates import RecallJudge
-
-        recall_judge = RecallJudge(options.benchmark)
+    calibration, recall_judge, trust_tiles = [], None, None
     domain = options.domain or options.calibration
-    if options.clean and domain is None:
-        raise UsageError("--clean needs the training's own tiles too: --domain FOLDER")
-    trust_tiles = None
-    if domain is not None:
-        from semsr.export_gates import load_trust_tiles
-
-        trust_tiles = load_trust_tiles(domain, options.clean)
-    result = export_bundle(
-        options.checkpoint,
-        options.out,
-        precisions=options.precision,
-        calibration=calibration,
-        recall_judge=recall_judge,
-        trust_tiles=trust_tiles,
-        name=options.name,
-        tile=pair(options.tile, "--tile"),
-        max_batch_size=options.max_batch_size,
-        window=None if options.window is None else pair(options.window, "--window"),
-        threads=available_cpus(),
-    )
+    with progress("reading images"):
+        if options.calibration is not None:
+            calibration = load_calibration(options.calibration)
+        if options.benchmark is not None:
+            recall_judge = RecallJudge(options.benchmark)
+        if domain is not None:
+            trust_tiles = load_trust_tiles(domain, options.clean)
+    with shown_by(progress):
+        result = export_bundle(
+            options.checkpoint,
+            options.out,
+            precisions=options.precision,
+            calibration=calibration,
+            recall_judge=recall_judge,
+            trust_tiles=trust_tiles,
+            name=options.name,
+            tile=pair(options.tile, "--tile"),
+            max_batch_size=options.max_batch_size,
+            window=None if options.window is None else grey_window(options.window, "--window"),
+            threads=available_cpus(),
+            overwrite=options.overwrite,
+            stage=progress,
+        )
     print_rows(
         [asdict(row) for row in result.parity], format_rows(result.parity), as_json=options.json
     )
@@ -107,3 +148,54 @@ def _run(options: argparse.Namespace) -> int:
 
         build_all_plans(result.bundle, capability=options.compute_capability)
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Look at every argument before torch is loaded."""
+    from export.bundle import BundleError, check_target
+    from training.evaluation.benchmark import SPLITS
+
+    existing_file(options.checkpoint, "the checkpoint")
+    writable_folder(options.out, "--out")
+    with wrong_use(BundleError):
+        check_target(options.out, overwrite=options.overwrite)
+    if min(pair(options.tile, "--tile")) < 1:
+        raise UsageError(f"--tile is {options.tile}; expected two sides of at least 1 px")
+    if options.window is not None:
+        grey_window(options.window, "--window")
+    at_least(options.max_batch_size, 1, "--max-batch-size")
+    named = [("--domain", options.domain), ("--calibration", options.calibration)]
+    for option, folder in [*named, *(("--clean", folder) for folder in options.clean)]:
+        if folder is not None:
+            folder_of_images(folder, option)
+    if options.clean and options.domain is None and options.calibration is None:
+        raise UsageError("--clean needs the training's own tiles too: --domain FOLDER")
+    if "int8" in options.precision and options.calibration is None:
+        raise UsageError("--precision int8 needs training LR tiles: --calibration FOLDER")
+    judged = [name for name in ("bf16", "int8") if name in options.precision]
+    if judged and options.benchmark is None:
+        raise UsageError(
+            f"--precision {' '.join(judged)} must find as many defects as fp32: --benchmark DIR"
+        )
+    if options.benchmark is not None:
+        existing_benchmark(options.benchmark, SPLITS["thousand"][:1], "--benchmark")
+    if options.compute_capability is not None and not options.tensorrt:
+        raise UsageError("--compute-capability is of --tensorrt's plans: give that too")
+    if options.tensorrt:
+        _check_plans(options)
+
+
+def _check_plans(options: argparse.Namespace) -> None:
+    """Find what TensorRT's plans lack before minutes of exporting."""
+    from service.engines import ENGINES, installed_module
+    from service.installation import install_hint
+    from service.settings import Settings
+
+    if installed_module(ENGINES["tensorrt"]) is None:
+        raise UsageError(
+            f"--tensorrt needs TensorRT: on RTX cards {install_hint('rtx')}; on others "
+            f"{install_hint('gpu')}"
+        )
+    if Settings().plan_cache is None:
+        raise UsageError("--tensorrt needs a folder for the plans: set SEMSR_PLAN_CACHE")
+    compute_capability(options.compute_capability, "cuda")

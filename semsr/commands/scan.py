@@ -6,23 +6,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semsr.commands.options import (
+    ENGINES,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     Commands,
     UsageError,
+    add_command,
     print_rows,
 )
 
 if TYPE_CHECKING:
     from semsr.scan_report import ScanReport
-    from service.scans.preparation import ScanRequest
+    from service.scans.options import ScanRequest
     from service.settings import Settings
 
 
 def add(commands: Commands) -> None:
     """Declare the subcommand."""
-    parser = commands.add_parser(
-        "scan", help="super-resolve a whole lot: folder, archive or stack; resumable"
+    parser = add_command(
+        commands,
+        "scan",
+        help="super-resolve a whole lot: folder, archive or stack; resumable",
+        examples=[
+            "semsr scan /data/lot7 /data/lot7-sr",
+            "semsr scan lot7.h5::scan/tiles lot7-sr.zarr --window 0,4095",
+            "semsr scan s3://fab/lot7 s3://fab/lot7-sr --dry-run",
+        ],
     )
     parser.add_argument(
         "source",
@@ -33,15 +42,40 @@ def add(commands: Commands) -> None:
         "sink", metavar="SINK", help="folder, or one stack: .zarr, .h5 or .tif; a path or s3://…"
     )
     parser.add_argument("--bundle", type=Path, help="bundle (default: SEMSR_BUNDLE)")
-    parser.add_argument("--engine", help="default: SEMSR_ENGINE, or what a resumed scan began with")
-    parser.add_argument("--precision", help="default: SEMSR_PRECISION, or the bundle's")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="engine to run it with (default: SEMSR_ENGINE, or what a resumed scan began with)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "fp16", "bf16", "int8"],
+        help="precision to compute in (default: SEMSR_PRECISION, or the bundle's)",
+    )
     parser.add_argument(
         "--format", choices=["png", "tiff", "npy", "jxl"], help="of output files (default: as read)"
     )
-    parser.add_argument("--window", metavar="LO,HI", help="grey range of 16-bit tiles")
-    parser.add_argument("--answer-dtype", choices=["uint8", "uint16"], default="uint8")
-    parser.add_argument("--pixel-size-nm", metavar="X[,Y]", help="where the source does not say it")
-    parser.add_argument("--manifest", choices=["parquet", "csv"], default="parquet")
+    parser.add_argument(
+        "--window",
+        metavar="LO,HI",
+        help="grey range of 16-bit tiles, such as 0,4095 (default: the bundle's)",
+    )
+    parser.add_argument(
+        "--answer-dtype",
+        choices=["uint8", "uint16"],
+        default="uint8",
+        help="depth of the outputs",
+    )
+    parser.add_argument(
+        "--pixel-size-nm",
+        metavar="X[,Y]",
+        help="pixel size of the tiles, nanometres (default: what the source says)",
+    )
+    parser.add_argument(
+        "--manifest",
+        choices=["parquet", "csv"],
+        help="form of the manifest (default: parquet where pyarrow is installed, else csv)",
+    )
     parser.add_argument(
         "--work", type=Path, help="folder of the journal (default: SINK.scan beside a local sink)"
     )
@@ -49,7 +83,7 @@ def add(commands: Commands) -> None:
         "--cluster",
         metavar="ADDRESS",
         help="compute on a Ray cluster (extra ray): ray://HOST:10001; HOST:6379 or auto on one of "
-        "its machines; local: one that is started here",
+        "its machines; local: one that is started here (default: this machine without Ray)",
     )
     parser.add_argument(
         "--worker-cpus",
@@ -70,7 +104,7 @@ def add(commands: Commands) -> None:
         "--patience-s",
         type=float,
         default=60.0,
-        help="how long an object store that does not answer is asked again",
+        help="how long a request to an object store that does not answer is repeated, seconds",
     )
     parser.add_argument("--dry-run", action="store_true", help="list and count, write nothing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -78,8 +112,6 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pydantic import ValidationError
-
     from semsr.scan import dry_run
     from service.logs import configure_logs
     from service.memory import keep_freed_memory
@@ -93,10 +125,7 @@ def _run(options: argparse.Namespace) -> int:
         for name in ("bundle", "engine", "precision")
         if (value := getattr(options, name)) is not None
     }
-    try:
-        settings = Settings(**changes)
-    except ValidationError as error:
-        raise UsageError(str(error)) from error
+    settings = Settings(**changes)
     configure_logs(settings.log_level, settings.log_format)
     request = _request(options)
     work = options.work or work_folder(request.sink)
@@ -104,8 +133,10 @@ def _run(options: argparse.Namespace) -> int:
         row = dry_run(request, settings=settings, work=work)
         text = "\n".join(f"{name}: {value}" for name, value in row.items())
         print_rows([row], text, as_json=options.json)
-        return 0
+        return 0 if row["damage"] is None else EXIT_FAILED
     report = _scan(options, request, settings, work)
+    if options.manifest is None and request.manifest == "csv":
+        sys.stderr.write("the manifest is CSV: one in Parquet needs pyarrow (the extra scan)\n")
     print_rows([report.row()], report.text(), as_json=options.json)
     sys.stdout.flush()
     if report.was_stopped:
@@ -142,7 +173,7 @@ def _scan(
 def _request(options: argparse.Namespace) -> "ScanRequest":
     from service.errors import BadRequest
     from service.metadata import parse_pixel_size
-    from service.scans.preparation import ScanRequest
+    from service.scans.options import ScanRequest, default_form
     from service.scans.sinks import FORMATS
     from service.window import parse_window
 
@@ -155,7 +186,7 @@ def _request(options: argparse.Namespace) -> "ScanRequest":
             answer_dtype=options.answer_dtype,
             answer_type=None if options.format is None else FORMATS[options.format],
             pixel_size=None if size is None else parse_pixel_size(size),
-            manifest=options.manifest,
+            manifest=options.manifest or default_form(),
             patience_s=options.patience_s,
         )
     except BadRequest as error:

@@ -4,35 +4,83 @@ import argparse
 import sys
 from pathlib import Path
 
-from semsr.commands.options import Commands, add_vgg16, data_root, vgg16_path
+from semsr.commands.checks import need_development, writable_folder, wrong_use
+from semsr.commands.options import (
+    Commands,
+    UsageError,
+    add_command,
+    add_vgg16,
+    data_root,
+    vgg16_path,
+)
 
 
 def add(commands: Commands) -> None:
     """Declare the subcommand."""
-    parser = commands.add_parser("train", help="train a generator from a recipe")
+    parser = add_command(
+        commands,
+        "train",
+        help="train a generator from a recipe",
+        examples=[
+            "semsr train f_lsesim_cpu --data DATA --run runs/mine",
+            "semsr train f_lsesim_cpu --data DATA --run runs/mine --resume",
+            "semsr train f_lsesim_cpu --data DATA --set optimization.steps=500",
+        ],
+    )
     parser.add_argument("recipe", help="TOML file, or the name of a shipped recipe")
     parser.add_argument("--data", type=Path, help="data folder (default: SEMSR_DATA)")
     parser.add_argument("--run", type=Path, dest="run_dir", help="run folder (default: runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a recipe entry"
+        "--overwrite", action="store_true", help="replace a run that is in the run folder"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a recipe entry, such as optimization.steps=500; several times for several "
+        "(default: the recipe as it is)",
     )
     add_vgg16(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from training.config import find_recipe
-    from training.trainer import train
+    need_development("train")
+    from training.config import ConfigError, find_recipe
+    from training.preflight import check_run
+    from training.run_dir import RunDirError
 
-    recipe = find_recipe(options.recipe)
-    checkpoint = train(
-        recipe,
-        data_root=data_root(options.data),
-        run_dir=options.run_dir or Path("runs") / recipe.stem,
-        overrides=options.set,
-        resume=options.resume,
-        vgg16=vgg16_path(options.vgg16),
-    )
+    if options.resume and options.overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite replaces it: give one")
+    with wrong_use(FileNotFoundError, ConfigError, RunDirError):
+        recipe = find_recipe(options.recipe)
+        root, vgg16 = data_root(options.data), vgg16_path(options.vgg16)
+        run_dir = writable_folder(options.run_dir or Path("runs") / recipe.stem, "--run")
+        check_run(
+            recipe,
+            data_root=root,
+            run_dir=run_dir,
+            overrides=options.set,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            vgg16=vgg16,
+        )
+    from semsr.progress import progress
+    from training.progress import shown_by
+
+    with progress("loading PyTorch"):
+        from training.trainer import train
+    with shown_by(progress):
+        checkpoint = train(
+            recipe,
+            data_root=root,
+            run_dir=run_dir,
+            overrides=options.set,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            vgg16=vgg16,
+        )
     sys.stdout.write(f"{checkpoint}\n")
     return 0

@@ -1,30 +1,108 @@
-"""`semsr upscale`: image files, without a server."""
+"""`semsr upscale`: image files and folders of them, without a server."""
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
-from semsr.commands.options import EXIT_FAILED, Commands
+from semsr.commands.options import (
+    ENGINES,
+    EXIT_FAILED,
+    Commands,
+    UsageError,
+    add_command,
+    grey_window,
+    print_rows,
+)
 
 
 def add(commands: Commands) -> None:
     """Declare the subcommand."""
-    parser = commands.add_parser("upscale", help="super-resolve image files without a server")
-    parser.add_argument("images", type=Path, nargs="+", help="image files")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--bundle", type=Path, help="bundle (default: SEMSR_BUNDLE)")
-    parser.add_argument(
-        "--engine", help="auto, onnx, openvino, tensorrt, torch or identity (SEMSR_ENGINE)"
+    parser = add_command(
+        commands,
+        "upscale",
+        help="super-resolve image files, or folders of them, without a server",
+        examples=[
+            "semsr upscale samples/0001_iso_lines.png --out out/files",
+            "semsr upscale samples --out out/folder",
+            "semsr upscale wafer7/*.tif --window 0,4095 --out out/wafer7   # 12 bit in 16",
+        ],
     )
+    parser.add_argument(
+        "sources",
+        type=Path,
+        nargs="+",
+        metavar="SOURCE",
+        help="image file, or folder that is searched with its subfolders",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder for the results, NAME_x4.SUFFIX; subfolders of a SOURCE are mirrored in it",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace results that exist already"
+    )
+    parser.add_argument(
+        "--window",
+        metavar="LO,HI",
+        help="grey range of 16-bit images that becomes black to white (default: the bundle's, or "
+        "0,65535)",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="largest image, height x width in pixels (default: SEMSR_MAX_PIXELS)",
+    )
+    parser.add_argument("--bundle", type=Path, help="bundle to run (default: SEMSR_BUNDLE)")
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="engine to run it with (default: SEMSR_ENGINE)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a row for each image as JSON")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from semsr.upscale import upscale_files
+    window = None if options.window is None else grey_window(options.window, "--window")
+    if options.max_pixels is not None and options.max_pixels < 1:
+        raise UsageError(f"--max-pixels is {options.max_pixels}; expected 1 at least")
+    from tqdm import tqdm
 
-    failures = upscale_files(
-        options.images, options.out, bundle=options.bundle, engine=options.engine
-    )
-    for path, reason in failures:
-        sys.stderr.write(f"{path}: {reason}\n")
-    return EXIT_FAILED if failures else 0
+    from semsr.upscale import UpscaledFile, UpscaleError, upscale_files
+
+    def show(row: UpscaledFile) -> None:
+        """Write a line between two states of the bar: results to stdout, problems to stderr."""
+        if row.output is not None and not options.json:
+            height, width = row.shape or (0, 0)
+            tqdm.write(f"{row.output}  {width}x{height}", file=sys.stdout)
+            sys.stdout.flush()
+        if problem := row.error or row.note:
+            tqdm.write(f"{row.source}: {problem}", file=sys.stderr)
+
+    try:
+        rows = upscale_files(
+            options.sources,
+            options.out,
+            bundle=options.bundle,
+            engine=options.engine,
+            window=window,
+            max_pixels=options.max_pixels,
+            overwrite=options.overwrite,
+            on_row=show,
+            on_left_out=_show_left_out,
+        )
+    except UpscaleError as error:
+        raise UsageError(str(error)) from error
+    if options.json:
+        print_rows([row.as_dict() for row in rows], "", as_json=True)
+    failed = sum(row.error is not None for row in rows)
+    if failed:
+        sys.stderr.write(f"semsr upscale: {failed} of {len(rows)} images failed\n")
+    return EXIT_FAILED if failed else 0
+
+
+def _show_left_out(files: Counter[str]) -> None:
+    kinds = ", ".join(f"{count} x {suffix}" for suffix, count in files.most_common())
+    sys.stderr.write(f"left out, since they are not images: {kinds}\n")

@@ -74,5 +74,5 @@ def check_size(height: int, width: int, max_pixels: int) -> None:
     if height * width > max_pixels:
         raise ImageTooLarge(
             f"the image is {height}×{width} pixels (height × width), {height * width} in all; "
-            f"expected at most {max_pixels}"
+            f"expected at most {max_pixels} (SEMSR_MAX_PIXELS)"
         )

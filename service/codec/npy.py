@@ -21,10 +21,11 @@ _SPACE = " \t\f\r\n"  # what Python's own parser, and with it NumPy's reader, ta
 _GAP = f"[{_SPACE}]*+"
 _ENTRY = re.compile(
     rf"{_GAP}'(descr|fortran_order|shape)'{_GAP}:{_GAP}"
-    rf"(?:'([^'\\]{{1,64}})'|(True|False)|\(([0-9, ]{{0,128}})\)){_GAP}(?:,|(?=\}}))",
+    rf"(?:'([^'\\]{{1,64}})'|(True|False)|\(([0-9L, ]{{0,128}})\)){_GAP}(?:,|(?=\}}))",
     re.ASCII,
 )
 _KINDS = {"descr": 2, "fortran_order": 3, "shape": 4}  # the group that holds each key's value
+_COLOUR_CHANNELS = frozenset({3, 4})
 _DTYPES = {"|u1": "u1", "<u1": "u1", ">u1": "u1", "=u1": "u1", "<u2": "<u2", ">u2": ">u2"}
 
 
@@ -127,9 +128,36 @@ def _read_shape(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if parts and not parts[-1]:
         parts.pop()
-    if not all(part.isdecimal() and len(part) <= 18 for part in parts):
+    # Python 2 wrote a long as 60L.
+    digits = [part.removesuffix("L") for part in parts]
+    if not all(number.isdecimal() and len(number) <= 18 for number in digits):
         raise InvalidImage(f"the npy header has the shape ({text}), which cannot be read")
-    return tuple(int(part) for part in parts)
+    return tuple(int(number) for number in digits)
+
+
+def stack_layout(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return N, H and W of a stack of grey tiles, (N, H, W) or (N, 1, H, W).
+
+    A last axis of 3 or 4 is taken for colour: no tile is 3 or 4 pixels wide, and (H, W, 3) read as
+    tiles would be H pictures of one row of pixels each. (N, 1, H, 3) says that it is one.
+
+    Raises:
+        UnsuitableImage: Another shape, or colour.
+    """
+    if len(shape) == 4 and shape[1] == 1:
+        return shape[0], shape[2], shape[3]
+    if len(shape) in {3, 4} and shape[-1] in _COLOUR_CHANNELS:
+        axes = "(H, W, " if len(shape) == 3 else "(N, H, W, "
+        raise UnsuitableImage(
+            f"the array has shape {shape}, which is colour: {axes}{shape[-1]}); expected grey "
+            "tiles (N, H, W). Convert it to grey; tiles that are 3 or 4 pixels wide go as "
+            "(N, 1, H, W)"
+        )
+    if len(shape) != 3:
+        raise UnsuitableImage(
+            f"the array has shape {shape}; expected a stack of grey tiles (N, H, W) or (N, 1, H, W)"
+        )
+    return shape[0], shape[1], shape[2]
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int]:

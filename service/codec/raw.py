@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from service.codec.image import DecodedImage, DecodeOptions, Pixels, check_size, native_rows
-from service.codec.sniffing import sniff
+from service.codec.sniffing import describe_start, sniff, sniff_type
 from service.errors import BadRequest, UnsuitableImage
 from service.metadata import ImageMetadata
 
@@ -46,6 +46,29 @@ def parse_dtype(header: str) -> str:
     return name
 
 
+def shapeless(start: memoryview) -> BadRequest:
+    """Say what is missing, to people who meant to send a file and to those who meant raw pixels.
+
+    Args:
+        start: The body, or how it begins.
+
+    Returns:
+        The error, to be raised.
+    """
+    media_type = sniff_type(start)
+    if media_type is not None:
+        return BadRequest(
+            f"the body {describe_start(start)} and is sent as application/octet-stream; send it "
+            f"with Content-Type: {media_type}"
+        )
+    return BadRequest(
+        f"the body {describe_start(start)} and is sent as application/octet-stream, which stands "
+        "for raw grey pixels and needs the header X-Tile-Shape with height and width in pixels, as "
+        "in 240,240. A file that this service reads is a PNG, TIFF, JPEG, BMP or npy, sent with "
+        "its own Content-Type"
+    )
+
+
 def decode_raw(body: memoryview, options: DecodeOptions) -> DecodedImage:
     """Return a read-only view of the body as (H, W) pixels.
 
@@ -55,10 +78,7 @@ def decode_raw(body: memoryview, options: DecodeOptions) -> DecodedImage:
         ImageTooLarge: More pixels than allowed.
     """
     if options.shape is None:
-        raise BadRequest(
-            "application/octet-stream has no shape of its own; expected the header X-Tile-Shape "
-            "with height and width in pixels, as in 240,240"
-        )
+        raise shapeless(body)
     name = parse_dtype(options.dtype or "uint8")
     height, width = options.shape
     check_size(height, width, options.max_pixels)

@@ -42,6 +42,22 @@ def sniff(body: memoryview) -> str | None:
     return None
 
 
+# Of the files above that this service reads, the type to send them as.
+_MEDIA_TYPES = {
+    "a PNG": "image/png",
+    "a JPEG": "image/jpeg",
+    "a TIFF": "image/tiff",
+    "a BigTIFF": "image/tiff",
+    "an npy array": "application/x-npy",
+    "a BMP": "image/bmp",
+}
+
+
+def sniff_type(body: memoryview) -> str | None:
+    """Return the media type of the readable image that the body begins like, or None."""
+    return _MEDIA_TYPES.get(sniff(body) or "")
+
+
 def describe_start(body: memoryview) -> str:
     """Return a phrase for messages: what the body begins like, or its first bytes."""
     noun = sniff(body)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from export.bundle import PRECISIONS, Bundle, Precision
 from service.engines.protocol import Engine, EngineError, EngineOptions, EngineOutput
+from service.installation import install_hint
 
 __all__ = [
     "ENGINES",
@@ -36,14 +37,14 @@ class EngineSpec:
     Attributes:
         source: `module:name` of what takes a bundle and `EngineOptions` and gives an engine.
         modules: What it needs from the environment: one of these; none needs nothing.
-        hint: How to install that.
+        extras: Extras that bring it, of which one is enough.
         precisions: What it runs on each kind of device.
         is_candidate: Whether `auto` considers it and an export is proven with it.
     """
 
     source: str
     modules: tuple[str, ...]
-    hint: str
+    extras: tuple[str, ...]
     precisions: dict[DeviceKind, tuple[Precision, ...]]
     is_candidate: bool = True
 
@@ -52,7 +53,7 @@ ENGINES: dict[str, EngineSpec] = {
     "identity": EngineSpec(
         source="service.engines.identity_engine:load_identity",
         modules=(),
-        hint="",
+        extras=(),
         precisions={"cpu": PRECISIONS},
         is_candidate=False,
     ),
@@ -61,19 +62,19 @@ ENGINES: dict[str, EngineSpec] = {
     "onnx": EngineSpec(
         source="service.engines.onnx_engine:OnnxEngine",
         modules=("onnxruntime",),
-        hint="it is a base dependency: pip install onnxruntime; on a GPU onnxruntime-gpu instead",
+        extras=("base",),
         precisions={"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp32", "fp16")},
     ),
     "openvino": EngineSpec(
         source="service.engines.openvino_engine:OpenvinoEngine",
         modules=("openvino",),
-        hint="install the extra: pip install 'semsr[openvino]'",
+        extras=("openvino",),
         precisions={"cpu": ("fp32", "bf16", "int8")},
     ),
     "tensorrt": EngineSpec(
         source="service.engines.tensorrt_engine:TensorrtEngine",
         modules=("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
-        hint="on data-centre cards install the extra gpu, on RTX cards the extra rtx",
+        extras=("gpu", "rtx"),
         precisions={"cuda": ("fp32", "fp16")},
     ),
     # The reference, from the bundle's checkpoint and not from a graph; outside this folder, because
@@ -81,7 +82,7 @@ ENGINES: dict[str, EngineSpec] = {
     "torch": EngineSpec(
         source="export.torch_engine:TorchEngine",
         modules=("torch",),
-        hint="install the extra: pip install 'semsr[export]'",
+        extras=("export",),
         precisions={"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")},
         is_candidate=False,
     ),
@@ -149,5 +150,5 @@ def _require(engine: str, spec: EngineSpec) -> None:
         names = " or ".join(repr(name) for name in spec.modules)
         raise EngineError(
             f"engine {engine!r} needs the package {names}, which cannot be imported "
-            f"({failures[0]}); {spec.hint}"
+            f"({failures[0]}); {' or '.join(map(install_hint, spec.extras))}"
         )

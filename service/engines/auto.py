@@ -10,6 +10,8 @@ measured.
 import hashlib
 import importlib.metadata
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -34,6 +36,7 @@ from service.engines import (
 from service.engines.cpu import cpu_model
 from service.engines.cuda import gpu_name
 from service.engines.golden import verify_golden
+from service.process import run_and_end, signal_at_parents_end
 
 FORMAT_VERSION = 1
 # One measurement takes a few seconds; a runtime that hangs must not keep the service from starting.
@@ -115,10 +118,17 @@ def _measure_in_child(name: str, bundle: Bundle, options: EngineOptions) -> floa
         str(bundle.path),
         name,
         json.dumps(asdict(options)),
+        str(os.getpid()),
     ]
     try:
         child = subprocess.run(
-            command, capture_output=True, text=True, timeout=MEASURE_TIMEOUT_S, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=MEASURE_TIMEOUT_S,
+            check=False,
+            # Ctrl-C on a terminal would reach it too, and its engine would lose by that.
+            process_group=0,
         )
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"engine {name!r} took over {MEASURE_TIMEOUT_S:.0f} s") from error
@@ -176,11 +186,17 @@ def _write_choice(path: Path, name: str, speeds: dict[str, float]) -> None:
         return
 
 
-def _main(arguments: list[str]) -> None:
-    path, name, options = arguments
-    speed = measure(name, load_bundle(Path(path)), EngineOptions(**json.loads(options)))
+def _main(arguments: list[str]) -> int:
+    path, name, options, parent = arguments
+    signal_at_parents_end(signal.SIGKILL, parent=int(parent))
+    try:
+        speed = measure(name, load_bundle(Path(path)), EngineOptions(**json.loads(options)))
+    except EngineError as error:
+        sys.stderr.write(f"{error}\n")  # the parent shows the last line
+        return 1
     sys.stdout.write(json.dumps({"tiles_per_s": speed}) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    run_and_end(lambda: _main(sys.argv[1:]))

@@ -14,8 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engines.protocol import EngineError
+from service.installation import install_hint
 
 _MAX_NAME_BYTES = 256
+# What the runtime says without a driver, too: it has found version 0.
+_TOO_OLD = "cudaErrorInsufficientDriver"
+_ABSENT = {_TOO_OLD, "cudaErrorNoDevice", "cudaErrorStubLibrary"}
 
 
 def gpu_name(device: str) -> str:
@@ -50,7 +54,7 @@ class Cuda:
         except ImportError as error:
             raise EngineError(
                 f"engine 'tensorrt' needs the package 'cuda-bindings' ({error}); "
-                "install the extra: gpu or rtx"
+                f"on RTX cards {install_hint('rtx')}; on others {install_hint('gpu')}"
             ) from error
         self._runtime: Any = runtime
         self._index = _index(device)
@@ -144,8 +148,17 @@ class Cuda:
     def _call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 - whatever CUDA gives
         status, *results = getattr(self._runtime, name)(*arguments)
         if int(status) != 0:
-            raise EngineError(f"{name} failed: {status.name}")
+            raise EngineError(_failure(name, str(status.name)))
         return results[0] if results else None
+
+
+def _failure(call: str, status: str) -> str:
+    """Say what a status of CUDA means where it is about the machine, else which call failed."""
+    if status not in _ABSENT:
+        return f"{call} failed: {status}"
+    if status == _TOO_OLD and gpu_name("cuda"):
+        return f"the NVIDIA driver is too old for the installed CUDA packages ({status})"
+    return f"no NVIDIA GPU or driver found ({status})"
 
 
 def _index(device: str) -> int:

@@ -16,6 +16,7 @@ import onnxruntime
 
 from export.bundle import FLAGS, Bundle, Precision
 from service.engines.protocol import EngineError, EngineOptions, EngineOutput
+from service.installation import install_hint
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -93,7 +94,8 @@ def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
         raise EngineError(
             f"engine 'onnx' cannot use {device}: the installed ONNX Runtime "
             f"{onnxruntime.__version__} has {', '.join(installed)}; "
-            "install onnxruntime-gpu in place of onnxruntime (extra: gpu)"
+            "onnxruntime-gpu is needed in place of onnxruntime; "
+            f"{install_hint('gpu')}"
         )
     _, _, number = device.partition(":")
     # TF32 would be another precision than the one that was asked for.

@@ -28,6 +28,7 @@ from typing import Any, cast
 from export.bundle import Bundle, Precision
 from service.engines.buckets import batch_buckets
 from service.engines.protocol import EngineError
+from service.installation import install_hint
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 """NVIDIA's packages with this API, in order: data-centre cards, RTX cards, and the latter's wheels
@@ -83,7 +84,7 @@ def import_tensorrt() -> ModuleType:
             continue
     raise EngineError(
         f"plans need one of the packages {', '.join(MODULES)}, and none can be imported; on "
-        "data-centre cards install the extra gpu, on RTX cards the extra rtx"
+        f"data-centre cards {install_hint('gpu')}; on RTX cards {install_hint('rtx')}"
     )
 
 

@@ -40,6 +40,7 @@ class Child:
         ready: Settled when the first one is, or cannot be.
         heard_s: `time.monotonic()` when it last said something.
         started_s: `time.monotonic()` when it was started.
+        is_known: Set unless a process is being created, whose id is not known yet.
     """
 
     name: str
@@ -54,6 +55,10 @@ class Child:
     reason: str = ""
     heard_s: float = 0.0
     started_s: float = 0.0
+    is_known: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.is_known.set()
 
     @property
     def starting_s(self) -> float:
@@ -91,6 +96,7 @@ class Child:
     async def _run_process(self) -> tuple[int | None, str]:
         """Run one process; returns its exit code, None if there was none, and how it ended."""
         self.started_s = time.monotonic()
+        self.is_known.clear()
         try:
             self.process = await asyncio.create_subprocess_exec(
                 *self.command(),
@@ -104,6 +110,8 @@ class Child:
             self.process = None
             log.error("process_not_started", child=self.name, error=str(error))  # noqa: TRY400
             return None, f"could not be started: {error}"
+        finally:
+            self.is_known.set()
         code = await self.process.wait()
         return code, f"ended with code {code}; its log says why"
 
@@ -122,9 +130,13 @@ async def end_children(children: Sequence[Child], number: int, *, within_s: floa
         number: The signal that asks.
         within_s: Time that they have.
     """
-    running = [c.process for c in children if c.process and c.process.returncode is None]
     for child in children:
         child.is_wanted = False
+    for child in children:
+        # One that is being created now would be left behind.
+        await child.is_known.wait()
+    running = [c.process for c in children if c.process and c.process.returncode is None]
+    for child in children:
         # One that is still starting has nothing to finish and no handler yet.
         child.signal(number if child.is_ready else signal.SIGTERM)
     waits = [asyncio.ensure_future(process.wait()) for process in running]

@@ -21,6 +21,7 @@ from export.bundle import BundleError
 from service.batch_reporter import BatchReporter
 from service.batcher import Batcher
 from service.engines import load_engine
+from service.exit_codes import EXIT_FAILED, EXIT_OK
 from service.loading import BATCH_OVERHEAD_S, LoadedModel, load_model
 from service.logs import configure_logs
 from service.memory import keep_freed_memory
@@ -35,6 +36,7 @@ from service.pool.processes import (
     bound_to_supervisor,
     report_failure,
 )
+from service.process import run_and_end, signal_at_parents_end
 from service.scheduling.costs import BatchCosts
 from service.scheduling.scheduler import Priority
 from service.self_test import start_self_test
@@ -42,8 +44,6 @@ from service.settings import Settings
 
 log = structlog.get_logger()
 
-EXIT_OK = 0
-EXIT_FAILED = 3
 _STATE_PERIOD_S = 0.25
 
 
@@ -211,8 +211,10 @@ def run(config: EngineConfig) -> int:
 
 def main() -> int:
     """Read the argument and run."""
+    # One that is stopped (SIGSTOP) would keep its memory: it goes on, and ends in order.
+    signal_at_parents_end(signal.SIGCONT)
     return run(EngineConfig(**orjson.loads(sys.argv[1])))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_end(main)

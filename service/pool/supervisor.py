@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import orjson
@@ -26,7 +27,10 @@ import structlog
 
 from export.bundle import Bundle, BundleError, load_bundle
 from service.engines.cpu import share_cpus
+from service.exit_codes import EXIT_FAILED, EXIT_FORCED, EXIT_OK
 from service.gpu_metrics import start_gpu_metrics
+from service.listening import url_of
+from service.logs import say_ready
 from service.metrics import Metrics
 from service.pool.arena import (
     BUSY_S,
@@ -42,13 +46,10 @@ from service.pool.child_config import EngineConfig, FrontEndConfig
 from service.pool.children import Child, EnginePlace, LoadError, Model, end_children
 from service.pool.pool_versions import PoolVersions
 from service.pool.processes import Publisher, drop_state
+from service.process import STOP_SIGNALS
 from service.settings import Settings
 
 log = structlog.get_logger()
-
-EXIT_OK = 0
-EXIT_FAILED = 3
-EXIT_FORCED = 5
 
 _WATCH_PERIOD_S = 0.5
 # A process may take so many times as long to start as it may be silent later; a minute at least.
@@ -124,8 +125,9 @@ class Supervisor:
         Returns:
             0 after a graceful stop, 3 after a failure.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._handle_signal, number)
+        for number in STOP_SIGNALS:
+            # Not the loop's own way: it would give up the signals before the process ends.
+            signal.signal(number, self._handle_signal)
         self._acceptor = Acceptor(self._control, self._accept)
         for name, path in self._models.paths.items():
             model = self._start_model(name, path)
@@ -322,9 +324,13 @@ class Supervisor:
         if is_front and "holds" in fields:
             self._models.hear_held(child.name, fields["holds"])
         if is_front and "serving" in fields:
+            was_started = self._is_started
             self._serving.add(child.name)
             if self._is_started:
                 self._tell_fronts()
+            if self._is_started and not was_started:
+                url = url_of(self._listeners[0], is_tls=self._settings.tls_cert is not None)
+                say_ready(url, self._settings.log_format)
 
     @property
     def _is_started(self) -> bool:
@@ -394,15 +400,20 @@ class Supervisor:
 
     # --- the end ---
 
-    def _handle_signal(self, number: int) -> None:
+    def _handle_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals += 1
         if self._signals > 1:
-            # Whoever signals twice wants no more waiting.
+            # Someone who signals twice wants no more waiting.
             for child in self._children():
                 child.signal(signal.SIGKILL)
             os._exit(EXIT_FORCED)
-        self._stop_signal = signal.Signals(number)
-        self._stopping.set()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
+            self._loop.call_soon_threadsafe(self._begin_stop, signal.Signals(number))
+
+    def _begin_stop(self, number: signal.Signals) -> None:
+        if not self._stopping.is_set():
+            self._stop_signal = number
+            self._stopping.set()
 
     def _fail_if_never_ready(self, ready: asyncio.Future[dict[str, Any]]) -> None:
         if not ready.cancelled() and ready.exception() is not None:

@@ -3,17 +3,20 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from service.errors import BadRequest, OutsideRoots, UnsuitableScan
+from service.json_body import JsonBodyError, parse_json
 from service.metadata import parse_pixel_size
 from service.scan_jobs.roots import Roots
+from service.scans.checks import check_apart
 from service.scans.errors import OutsideRootsError, ScanError
 from service.scans.manifest import check_form
-from service.scans.preparation import ScanRequest, check_apart
+from service.scans.options import ScanRequest, default_form
 from service.scans.sinks import FORMATS
 from service.window import parse_window
 
+_SIZE = r"[0-9]{1,15}(\.[0-9]{0,15})?([eE][-+]?[0-9]{1,3})?"
 _Text = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
@@ -26,16 +29,25 @@ class ScanOptionsBody(BaseModel):
         default=None, max_length=64, description="Name of the model; default: the first one."
     )
     format: Literal["png", "tiff", "npy", "jxl"] | None = Field(
-        default=None, description="Of output files; default: as each was read."
+        default=None, description="Type of output files; default: as each was read."
     )
     window: str | None = Field(
-        default=None, max_length=60, description="Grey range lo,hi of 16-bit tiles."
+        default=None,
+        max_length=60,
+        description="Grey range lo,hi of 16-bit tiles, with 0 ≤ lo < hi ≤ 65535.",
+        json_schema_extra={"pattern": r"^\s*[0-9]{1,5}\s*,\s*[0-9]{1,5}\s*$"},
     )
     answer_dtype: Literal["uint8", "uint16"] = "uint8"
     pixel_size_nm: str | None = Field(
-        default=None, max_length=60, description="Where the source does not say it: x or x,y."
+        default=None,
+        max_length=60,
+        description="Pixel size in nm where the source does not say it: x or x,y.",
+        json_schema_extra={"pattern": rf"^\s*{_SIZE}(\s*,\s*{_SIZE})?\s*$"},
     )
-    manifest: Literal["parquet", "csv"] = "parquet"
+    manifest: Literal["parquet", "csv"] = Field(
+        default_factory=default_form,
+        description="Form of the manifest; default: parquet where pyarrow is installed, else csv.",
+    )
     patience_s: Annotated[float, Field(ge=0, le=3600)] = Field(
         default=60.0, description="How long an object store that does not answer is asked again."
     )
@@ -50,12 +62,17 @@ class ScanBody(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: _Text = Field(description="Folder, .tar, .npy, .tif, .h5 or .zarr: a path or URL.")
-    sink: _Text = Field(description="Folder, or one stack: .zarr, .h5 or .tif.")
-    name: str = Field(default="", max_length=200, description="What people call it.")
-    finish_by: AwareDatetime | None = Field(
-        default=None, description="When it is wanted, with its time zone (RFC 3339)."
+    sink: _Text = Field(
+        description="Folder, or one stack: .zarr, .h5 or .tif. Nothing within one (::).",
+        json_schema_extra={"pattern": "^:?([^:]+:)*[^:]*$"},
     )
-    options: ScanOptionsBody = ScanOptionsBody()
+    name: str = Field(default="", max_length=200, description="Name for people.")
+    finish_by: AwareDatetime | None = Field(
+        default=None,
+        description="Time at which it is wanted, with its time zone (RFC 3339), from year 2000 on.",
+        json_schema_extra={"pattern": "^2"},
+    )
+    options: ScanOptionsBody = Field(default_factory=ScanOptionsBody)
 
     @field_validator("finish_by")
     @classmethod
@@ -95,12 +112,9 @@ def read_body(content: bytes) -> ScanBody:
         UnsuitableScan: It is none, or something in it is wrong.
     """
     try:
-        return ScanBody.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        found = "" if isinstance(first["input"], dict | bytes) else f" (found {first['input']!r})"
-        raise UnsuitableScan(f"{where}: {first['msg']}{found[:200]}") from error
+        return parse_json(content, ScanBody)
+    except JsonBodyError as error:
+        raise UnsuitableScan(str(error)) from error
 
 
 def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from service.installation import install_hint
 from service.scans.errors import MissingExtraError
 
 Row = tuple[Any, ...]
@@ -195,7 +196,6 @@ def _load_psycopg() -> ModuleType:
         import psycopg
     except ImportError as error:
         raise MissingExtraError(
-            f"SEMSR_SCAN_DATABASE needs the package psycopg ({error}); install the extra: "
-            "pip install 'semsr[postgres]'"
+            f"SEMSR_SCAN_DATABASE needs the package psycopg ({error}); {install_hint('postgres')}"
         ) from error
     return psycopg

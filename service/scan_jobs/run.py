@@ -110,6 +110,7 @@ class JobRun:
         self._counts: Counts | None = None
         self._before: Counts | None = None
         self._failures: list[tuple[str, str]] = []
+        self._damage: str | None = None
         self._started_s = time.monotonic()
 
     @property
@@ -180,6 +181,8 @@ class JobRun:
         assert counts is not None  # noqa: S101 (it was listed)
         if self._reason is not None and counts.pending:
             return await self._stopped(result)
+        if self._damage is not None:
+            return Ended(State.INCOMPLETE, self._damage, await self._final(result))
         if counts.failed:
             detail = f"{counts.failed} of {counts.total} tiles failed; the manifest says why"
             return Ended(State.INCOMPLETE, detail, await self._final(result))
@@ -206,6 +209,7 @@ class JobRun:
                 )
             )
             self._prepared = prepared
+            self._damage = prepared.damage
             is_lost = False
             try:
                 is_whole = await self._compute(prepared, model)
@@ -221,6 +225,7 @@ class JobRun:
                 if not is_lost and "manifest" not in result and self._writes_manifest():
                     result["manifest"] = await self._try_manifest(prepared)
                 result["lost"], result["skipped"] = prepared.lost, dict(prepared.skipped)
+                result["notes"] = prepared.source.notes
                 await self.progress()
                 async with self._reading:
                     self._prepared = None

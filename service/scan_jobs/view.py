@@ -48,7 +48,8 @@ class ScanInfo(BaseModel):
     late_by_s: float | None
     failures: list[TileFailure] = Field(description="The first ten tiles that failed.")
     result: dict[str, Any] | None = Field(
-        description="How its last run ended: missing, computed, lost, skipped, seconds, manifest."
+        description="How its last run ended: missing, computed, lost, skipped, notes, seconds, "
+        "manifest."
     )
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from service.scans.errors import SourceDamagedError
 from service.scans.facts import Facts
 from service.scans.sources import Listed, SourceImage, TileRef, check_size, indexed_name, split_name
 
@@ -20,12 +21,24 @@ class TileArray(Protocol):
         shape: (H, W).
         dtype: uint8 or uint16, of any byte order.
         stamp: Changes when the array does, as far as that can be seen.
+        notes: See `Source`.
+        damage: What is wrong with the container as a whole, or None.
     """
 
     count: int
     shape: tuple[int, int]
     dtype: np.dtype[np.uint8] | np.dtype[np.uint16]
     stamp: str
+    notes: list[str]
+    damage: str | None
+
+    def check(self) -> None:
+        """Look at what is stored of it, which may take a while; `notes` are whole then.
+
+        Raises:
+            ScanError: Nothing is.
+        """
+        ...
 
     def tile(self, index: int) -> npt.NDArray[np.uint8 | np.uint16]:
         """Read one tile (H, W).
@@ -60,11 +73,13 @@ class ArraySource:
         self.url = url
         self.io_at_once = io_at_once
         self.io_per_thread = 1
+        self.notes = array.notes
         self._name = name
         self._array = array
 
     def listing(self) -> Iterator[Listed]:
         """See `Source`."""
+        self._array.check()
         stem, _ = split_name(self._name)
         height, width = self._array.shape
         size_bytes = height * width * self._array.dtype.itemsize
@@ -77,6 +92,8 @@ class ArraySource:
                 size_bytes,
                 self._array.stamp,
             )
+        if self._array.damage is not None:
+            raise SourceDamagedError(f"{self.url}: {self._array.damage}")
 
     def read(self, tile: TileRef) -> SourceImage:
         """See `Source`; the body is raw pixels."""

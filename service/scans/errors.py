@@ -3,6 +3,7 @@
     ScanError                   the scan cannot start or go on; what is done stays done
     ├── ScanMismatchError       a journal exists, of another scan
     ├── SourceMissingError      there is no such source
+    ├── SourceDamagedError      a container ends early, or goes on after its end
     ├── StoreLostError          a source or sink does not answer, or takes nothing more
     ├── FolderHeldError         another process runs the scan
     ├── MissingExtraError       a package is not installed
@@ -23,6 +24,10 @@ class ScanMismatchError(ScanError):
 
 class SourceMissingError(ScanError):
     """There is no such source: it never was, or it is gone by now."""
+
+
+class SourceDamagedError(ScanError):
+    """A container ends early or goes on after its end; what it holds before has been listed."""
 
 
 class StoreLostError(ScanError):

@@ -1,9 +1,16 @@
 """Packages that only some scans need, imported when one does."""
 
 import importlib
+import importlib.util
 from types import ModuleType
 
+from service.installation import install_hint
 from service.scans.errors import MissingExtraError
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module of an extra can be found; it is not imported."""
+    return importlib.util.find_spec(module) is not None
 
 
 def load_extra(module: str, *, purpose: str, extra: str = "scan") -> ModuleType:
@@ -22,6 +29,5 @@ def load_extra(module: str, *, purpose: str, extra: str = "scan") -> ModuleType:
     except ImportError as error:
         package = module.partition(".")[0]
         raise MissingExtraError(
-            f"{purpose} needs the package {package} ({error}); install the extra: "
-            f"pip install 'semsr[{extra}]'"
+            f"{purpose} needs the package {package} ({error}); {install_hint(extra)}"
         ) from error

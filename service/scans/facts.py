@@ -5,6 +5,7 @@ one-dimensional arrays beside it. All of it is carried to the output; the pixel 
 """
 
 import json
+import math
 from typing import Any, cast
 
 from service.metadata import PixelSize
@@ -20,19 +21,17 @@ IDENTITY = ("stage_unit", "tool", "lot", "wafer", "die")
 PER_TILE = frozenset({PIXEL_SIZE, *STAGE, *IDENTITY})
 
 MAX_SIDECAR_BYTES = 64 * 1024
+# The fact that stands for a sidecar which is too long.
+SIDECAR_LEFT_OUT = "sidecar_left_out"
 
 
 def parse_sidecar(content: bytes, name: str) -> Facts:
     """Read the JSON file of one tile.
 
     Raises:
-        TileError: It is no JSON object, too long or too deep, its pixel size is none, or it holds
-            what is no text (half of a surrogate pair).
+        TileError: It is no JSON object or too deep, its pixel size is none, or it holds what is no
+            text (half of a surrogate pair).
     """
-    if len(content) > MAX_SIDECAR_BYTES:
-        raise TileError(
-            f"{name} has {len(content)} bytes; expected at most {MAX_SIDECAR_BYTES} of JSON"
-        )
     try:
         value = json.loads(content)
         # What cannot be written again is found now, not when its picture is computed.
@@ -44,6 +43,26 @@ def parse_sidecar(content: bytes, name: str) -> Facts:
     facts = cast("Facts", value)
     pixel_size(facts)
     return facts
+
+
+def sidecar_facts(content: bytes, name: str, size_bytes: int) -> Facts:
+    """Read the JSON file of one tile, or say that it is too long for one.
+
+    Programs that mark pictures (LabelMe) write NAME.json beside NAME.png too, with the picture in
+    it: that must not cost the tile.
+
+    Args:
+        content: The file; not looked at where it is too long.
+        name: Its name, for messages.
+        size_bytes: Its length.
+
+    Raises:
+        TileError: See `parse_sidecar`.
+    """
+    if size_bytes > MAX_SIDECAR_BYTES:
+        limit = f"at most {MAX_SIDECAR_BYTES} are read as facts of a tile"
+        return {SIDECAR_LEFT_OUT: f"{name} has {size_bytes} bytes; {limit}"}
+    return parse_sidecar(content, name)
 
 
 def pixel_size(facts: Facts) -> PixelSize | None:
@@ -84,19 +103,28 @@ def to_json(facts: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return an attribute or element of HDF5 or Zarr as a JSON value, or None if it has none."""
+    """Return an attribute or element of HDF5 or Zarr as a JSON value, or None if it has none.
+
+    NaN is how such files say that a number is missing, and JSON knows neither it nor infinity.
+    """
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays
         value = value.tolist()
     if isinstance(value, list):
         numbers = cast("list[Any]", value)
-        return numbers if all(isinstance(item, int | float) for item in numbers) else None
+        return numbers if all(map(_is_number, numbers)) else None
     if isinstance(value, str):
         return text(value)
-    return value if isinstance(value, int | float) else None
+    return value if _is_number(value) else None
 
 
-def text(value: str) -> str:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def text(value: str | bytes) -> str:
     """Return a text that can be written as UTF-8: bytes and halves of pairs that are none as ?."""
+    if isinstance(value, bytes):  # a name in HDF5 that is not UTF-8
+        return value.decode("utf-8", "replace")
     return value.encode("utf-8", "replace").decode()

@@ -14,6 +14,7 @@ from service.scans.journal import Journal
 
 FORMAT_VERSION = 1
 FORMATS = ("parquet", "csv")
+_PARQUET = "a manifest in Parquet (one in CSV needs nothing)"
 
 # Column and type; Arrow's names of types.
 COLUMNS: dict[str, str] = {
@@ -80,12 +81,12 @@ def check_form(form: str) -> None:
         MissingExtraError: Parquet needs pyarrow.
     """
     if form == "parquet":
-        load_extra("pyarrow", purpose="a Parquet manifest (--manifest csv needs nothing)")
+        load_extra("pyarrow", purpose=_PARQUET)
 
 
 def _write_parquet(journal: Journal, path: Path) -> None:
-    arrow = load_extra("pyarrow", purpose="a Parquet manifest (--manifest csv needs nothing)")
-    parquet = load_extra("pyarrow.parquet", purpose="a Parquet manifest")
+    arrow = load_extra("pyarrow", purpose=_PARQUET)
+    parquet = load_extra("pyarrow.parquet", purpose=_PARQUET)
     schema = arrow.schema(
         [(name, getattr(arrow, kind)()) for name, kind in COLUMNS.items()],
         metadata={"semsr_manifest_version": str(FORMAT_VERSION)},

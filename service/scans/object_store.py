@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from service.installation import install_hint
 from service.scans.errors import MissingExtraError, ScanError, StoreLostError, TileError
 from service.scans.extras import load_extra
 from service.scans.stores import FileEntry, safe_name
@@ -53,7 +54,7 @@ class ObjectStore:
         try:
             self._files, self._root = fsspec.core.url_to_fs(self.url, **options)
         except ImportError as error:
-            raise MissingExtraError(f"{url}: {error}; pip install 'semsr[scan]'") from error
+            raise MissingExtraError(f"{url}: {error}; {install_hint('scan')}") from error
         except ValueError as error:
             raise ScanError(f"{url}: {error}") from error
 

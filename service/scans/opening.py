@@ -11,13 +11,15 @@ from typing import Protocol
 from service.negotiation import TYPES_BY_SUFFIX
 from service.scans.array_source import ArraySource
 from service.scans.errors import ScanError, SourceMissingError
+from service.scans.hdf5_array import open_hdf5
 from service.scans.local_store import LocalStore
+from service.scans.npy_stack import open_npy
 from service.scans.object_store import ObjectStore
 from service.scans.sources import FolderSource, Source
 from service.scans.stores import Store
 from service.scans.tar_source import TarSource
 from service.scans.tiff_source import TiffSource
-from service.scans.tile_arrays import open_hdf5, open_npy, open_zarr
+from service.scans.zarr_array import open_zarr
 
 
 class StoreOpener(Protocol):
@@ -64,6 +66,8 @@ def open_source(
     suffix = PurePosixPath(name).suffix.lower()
     store = open_store(path, patience_s=patience_s)
     if suffix == ".zarr":
+        if isinstance(store, LocalStore) and not os.path.exists(store.root):  # noqa: PTH110 (as below)
+            raise SourceMissingError(f"the source {url} does not exist")
         store.check_whole()
         return ArraySource(url, name, open_zarr(path, inner))
     if suffix not in {".npy", ".tif", ".tiff", ".h5", ".hdf5", ".tar"}:
@@ -72,9 +76,7 @@ def open_source(
         if suffix in TYPES_BY_SUFFIX:
             raise ScanError(f"{url} is one image; `semsr upscale` is for that")
         if isinstance(store, LocalStore) and not os.path.isdir(store.root):  # noqa: PTH112 (Path's raises)
-            raise SourceMissingError(
-                f"the source {url} is no folder and no known container of tiles"
-            )
+            raise SourceMissingError(_not_a_source(url, store.root))
         return FolderSource(store)
     folder = path.removesuffix(name).rstrip("/") or ("/" if path.startswith("/") else ".")
     store = open_store(folder, patience_s=patience_s)
@@ -87,3 +89,11 @@ def open_source(
     if suffix in {".tif", ".tiff"}:
         return TiffSource(url, store, name, spool=spool)
     return ArraySource(url, name, open_hdf5(store, name, inner, spool=spool))
+
+
+def _not_a_source(url: str, path: Path) -> str:
+    if not os.path.lexists(path):
+        return f"the source {url} does not exist"
+    if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst", ".zip")):
+        return f"the source {url} is compressed; unpack it to a .tar or a folder"
+    return f"the source {url} is no folder and no known container of tiles"

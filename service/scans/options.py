@@ -1,10 +1,19 @@
-"""How the tiles of a scan are read and written, and how many at once."""
+"""What a scan is to do: source and sink, how tiles are read and written, how many at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from service.metadata import PixelSize
+from service.scans.extras import is_installed
 from service.scheduling.scheduler import Priority
 from service.window import Window
+
+STACK_SUFFIXES = (".zarr", ".h5", ".hdf5", ".tif", ".tiff")
+
+
+def default_form() -> Literal["parquet", "csv"]:
+    """Return the manifest's form where none is asked for: Parquet, or CSV without pyarrow."""
+    return "parquet" if is_installed("pyarrow") else "csv"
 
 
 @dataclass(frozen=True)
@@ -30,3 +39,33 @@ class ScanOptions:
     window: Window | None = None
     answer_dtype: str = "uint8"
     pixel_size: PixelSize | None = None
+
+
+@dataclass(frozen=True)
+class ScanRequest:
+    """What was asked for: a whole scan.
+
+    Attributes:
+        source: Path or URL, see `opening.open_source`.
+        sink: Path or URL of a folder, or of a stack (`STACK_SUFFIXES`).
+        window: Grey range of 16-bit input, or None for the bundle's.
+        answer_dtype: uint8 or uint16.
+        answer_type: Media type of output files, or None for each tile's own.
+        pixel_size: Of the input, where it does not say so itself, or None.
+        manifest: `parquet` or `csv`; by default Parquet where pyarrow is installed.
+        patience_s: For how long an object store that does not answer is asked again.
+    """
+
+    source: str
+    sink: str
+    window: Window | None = None
+    answer_dtype: str = "uint8"
+    answer_type: str | None = None
+    pixel_size: PixelSize | None = None
+    manifest: str = field(default_factory=default_form)
+    patience_s: float = 60.0
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether the tiles go into one stack."""
+        return self.sink.rstrip("/").lower().endswith(STACK_SUFFIXES)

@@ -91,3 +91,17 @@ def copying(path: Path) -> Fill:
             shutil.copyfileobj(source, target, 1 << 20)
 
     return fill
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file that has its name only once it is whole and durable; it replaces what was there.
+
+    A full disk or a signal leaves what was there before, and nothing under a temporary name.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with PartFile(str(path)) as part:
+        part.write(filling(content))
+        part.sync()
+        part.publish()

@@ -1,5 +1,6 @@
 """From what was asked for to a scan that can run: opened, pinned, listed, checked."""
 
+import contextlib
 import heapq
 import os
 from collections import Counter
@@ -12,57 +13,33 @@ from typing import Any, Protocol
 from export.bundle import Bundle
 from service import codec
 from service.errors import ServiceError
-from service.metadata import PixelSize
 from service.scans.array_source import RAW
-from service.scans.errors import ScanError, SourceMissingError, StoreLostError, TileError
+from service.scans.checks import check_apart
+from service.scans.errors import (
+    ScanError,
+    SourceDamagedError,
+    SourceMissingError,
+    StoreLostError,
+    TileError,
+)
+from service.scans.facts import MAX_SIDECAR_BYTES
 from service.scans.journal import Journal
 from service.scans.local_store import LocalStore
 from service.scans.manifest import check_form, write_manifest
 from service.scans.opening import StoreOpener, open_source, open_store
+from service.scans.options import ScanRequest
 from service.scans.sinks import FolderSink, Sink
 from service.scans.sources import Listed, Source, TileRef
 from service.scans.stack_formats import stack_format
 from service.scans.stack_sink import StackSink, TileFormat
 from service.scans.stores import Store
 from service.scans.work_folder import WorkFolder
-from service.window import Window
 
-STACK_SUFFIXES = (".zarr", ".h5", ".hdf5", ".tif", ".tiff")
 # Tiles that are looked at to learn the size of a stack's tiles.
 _MOST_PROBED = 100
 _MAX_PIXELS = 1 << 28
 # The journal's fact that holds the output shape of a stack's tiles.
 STACK_TILE = "stack_tile"
-
-
-@dataclass(frozen=True)
-class ScanRequest:
-    """What was asked for.
-
-    Attributes:
-        source: Path or URL, see `opening.open_source`.
-        sink: Path or URL of a folder, or of a stack (`STACK_SUFFIXES`).
-        window: Grey range of 16-bit input, or None for the bundle's.
-        answer_dtype: uint8 or uint16.
-        answer_type: Media type of output files, or None for each tile's own.
-        pixel_size: Of the input, where it does not say so itself, or None.
-        manifest: `parquet` or `csv`.
-        patience_s: For how long an object store that does not answer is asked again.
-    """
-
-    source: str
-    sink: str
-    window: Window | None = None
-    answer_dtype: str = "uint8"
-    answer_type: str | None = None
-    pixel_size: PixelSize | None = None
-    manifest: str = "parquet"
-    patience_s: float = 60.0
-
-    @property
-    def is_stack(self) -> bool:
-        """Whether the tiles go into one stack."""
-        return self.sink.rstrip("/").lower().endswith(STACK_SUFFIXES)
 
 
 class RunningEngine(Protocol):
@@ -132,6 +109,7 @@ class PreparedScan:
         journal: Pinned; lists every tile.
         skipped: Files of the source that are no tiles, by suffix.
         lost: Outputs that were done and are not there any more; they are done anew.
+        damage: Why the source has not been listed to its end, or None: tiles are missing.
     """
 
     request: ScanRequest
@@ -140,6 +118,7 @@ class PreparedScan:
     journal: Journal
     skipped: Counter[str]
     lost: int
+    damage: str | None = None
 
     def close(self) -> None:
         """Close what is open."""
@@ -208,12 +187,12 @@ def prepare(
         ScanMismatchError: The folder holds the journal of another scan.
         ScanError: The scan cannot run.
     """
-    check_form(request.manifest)
-    check_apart(request.source, sink=request.sink)
-    check_apart(request.source, work_folder=str(work.path))
     source = open_source(
         request.source, spool=work.spool, patience_s=request.patience_s, open_store=open_store
     )
+    check_apart(request.source, sink=request.sink)
+    check_apart(request.source, work_folder=str(work.path))
+    check_form(request.manifest)
     journal = Journal(work.journal_path)
     journal.pin(_pins(request, model))
     if request.is_stack:
@@ -224,10 +203,11 @@ def prepare(
         scale = model.bundle.manifest.scale
         sink = FolderSink(store, scale=scale, answer_type=request.answer_type)
     skipped: Counter[str] = Counter()
-    num_listed = journal.list_tiles(_tiles_of(source, sink, skipped, on_listed))
+    damage: list[str] = []
+    num_listed = journal.list_tiles(_tiles_of(source, sink, skipped, damage, on_listed))
     total = journal.counts().total
     if not total:
-        raise ScanError(f"the source {request.source} holds no tiles{_list_skipped(skipped)}")
+        raise ScanError(damage[0] if damage else no_tiles(request.source, skipped))
     journal.retry_failed()
     lost = 0
     if journal.counts().done and (not isinstance(sink, StackSink) or sink.check(journal)):
@@ -235,7 +215,9 @@ def prepare(
     if not num_listed and journal.counts().pending:
         # As where its file system is not mounted: each tile would fail for itself.
         raise SourceMissingError(f"the source {request.source} is empty; it held {total} tiles")
-    return PreparedScan(request, source, sink, journal, skipped, lost)
+    return PreparedScan(
+        request, source, sink, journal, skipped, lost, damage[0] if damage else None
+    )
 
 
 def _check_outputs(journal: Journal, sink: Sink, *, verify: bool) -> int:
@@ -271,25 +253,6 @@ def pinned_engine(work: WorkFolder) -> str | None:
         journal.close()
 
 
-def check_apart(source: str, **others: str) -> None:
-    """Refuse a sink or work folder within its source: a resume would take outputs for tiles.
-
-    Raises:
-        ScanError: It is.
-    """
-
-    def place(url: str) -> str:
-        scheme, separator, rest = url.partition("::")[0].partition("://")
-        if not separator or scheme == "file":
-            return f"{os.path.realpath(rest or scheme)}/"
-        return f"{url.rstrip('/')}/"
-
-    for name, other in others.items():
-        if place(other).startswith(place(source)):
-            words = name.replace("_", " ")
-            raise ScanError(f"the {words} {other} lies within the source {source}")
-
-
 def _pins(request: ScanRequest, model: ScanModel) -> dict[str, Any]:
     size = request.pixel_size
     return {
@@ -309,21 +272,37 @@ def _pins(request: ScanRequest, model: ScanModel) -> dict[str, Any]:
 
 
 def _tiles_of(
-    source: Source, sink: Sink, skipped: Counter[str], on_listed: Callable[[], None]
+    source: Source,
+    sink: Sink,
+    skipped: Counter[str],
+    damage: list[str],
+    on_listed: Callable[[], None],
 ) -> Iterator[tuple[Listed, str | None]]:
-    for listed in source.listing():
-        on_listed()
-        if listed.is_tile:
-            yield listed, sink.target(listed)
-        elif listed.is_sidecar:
-            yield listed, None
-        else:
-            skipped[listed.suffix or "without suffix"] += 1
+    try:
+        for listed in source.listing():
+            on_listed()
+            if listed.is_tile:
+                yield listed, sink.target(listed)
+                continue
+            if listed.is_sidecar:
+                yield listed, None
+            count_skipped(listed, skipped)
+    except SourceDamagedError as error:
+        damage.append(str(error))  # what was found is computed, and the scan says what is missing
 
 
-def _list_skipped(skipped: Counter[str]) -> str:
+def count_skipped(listed: Listed, skipped: Counter[str]) -> None:
+    """Count what a source lists and a scan leaves out."""
+    if not listed.is_sidecar:
+        skipped[listed.suffix or "without suffix"] += 1
+    elif listed.size_bytes > MAX_SIDECAR_BYTES:
+        skipped[f".json above {MAX_SIDECAR_BYTES} bytes"] += 1
+
+
+def no_tiles(source: str, skipped: Counter[str]) -> str:
+    """Say that a source holds no tiles, and what it holds instead."""
     found = ", ".join(f"{count} x {suffix}" for suffix, count in skipped.most_common())
-    return f"; it has {found}" if found else ""
+    return f"the source {source} holds no tiles{f'; it has {found}' if found else ''}"
 
 
 def _open_stack(
@@ -390,8 +369,12 @@ def open_stack_sink(
 
 def _probe(source: Source, url: str, scale: int) -> tuple[int, int]:
     """Return the output shape of the first tile, in the order of names, that can be read."""
-    listed = (item for item in source.listing() if item.is_tile)
-    for item in heapq.nsmallest(_MOST_PROBED, listed, key=lambda item: item.name):
+
+    def tiles() -> Iterator[Listed]:
+        with contextlib.suppress(SourceDamagedError):  # the listing of the scan says it
+            yield from (item for item in source.listing() if item.is_tile)
+
+    for item in heapq.nsmallest(_MOST_PROBED, tiles(), key=lambda item: item.name):
         try:
             image = source.read(TileRef(item.name, item.stem, item.place, item.size_bytes))
             if image.media_type == RAW and image.shape is not None:

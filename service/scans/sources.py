@@ -7,7 +7,7 @@ from typing import Protocol
 
 from service.negotiation import TYPES_BY_SUFFIX
 from service.scans.errors import StoreLostError, TileError
-from service.scans.facts import MAX_SIDECAR_BYTES, Facts, parse_sidecar
+from service.scans.facts import MAX_SIDECAR_BYTES, Facts, sidecar_facts
 from service.scans.stores import Store
 
 SIDECAR_SUFFIX = ".json"
@@ -90,17 +90,20 @@ class Source(Protocol):
         url: What it was opened by.
         io_at_once: Reads that are worth having under way at once.
         io_per_thread: How many of them one thread takes, rather than each its own.
+        notes: What people should know of it though no tile fails by it; whole after the listing.
     """
 
     url: str
     io_at_once: int
     io_per_thread: int
+    notes: list[str]
 
     def listing(self) -> Iterator[Listed]:
         """List tiles, sidecars and what is neither, in no particular order.
 
         Raises:
             ScanError: The source cannot be listed.
+            SourceDamagedError: It cannot be listed to its end; what was found has been listed.
         """
         ...
 
@@ -125,6 +128,7 @@ class FolderSource:
         self.url = store.url
         self.io_at_once = store.io_at_once
         self.io_per_thread = store.io_per_thread
+        self.notes: list[str] = []
         self._store = store
 
     def listing(self) -> Iterator[Listed]:
@@ -139,9 +143,13 @@ class FolderSource:
         facts: Facts = {}
         if tile.sidecar is not None:
             name, _, size_bytes = tile.sidecar
-            # One byte more than allowed, so that a file that has grown is refused and not cut.
-            length = min(size_bytes, MAX_SIDECAR_BYTES) + 1
-            facts = parse_sidecar(self._store.read(name, length=length), name)
+            content = b""
+            if size_bytes <= MAX_SIDECAR_BYTES:
+                # One byte more than is read, so that a file that has grown is not cut.
+                content = self._store.read(name, length=MAX_SIDECAR_BYTES + 1)
+            if len(content) > MAX_SIDECAR_BYTES and (entry := self._store.find(name)) is not None:
+                size_bytes = entry.size_bytes
+            facts = sidecar_facts(content, name, size_bytes)
         body = self._store.read(tile.name)
         return SourceImage(body, media_type(tile.name), None, None, facts)
 

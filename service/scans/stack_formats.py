@@ -17,6 +17,13 @@ from service.scans.stores import Store
 
 DATASET = "sr"
 _NM_PER_CM = 1e7
+_PACKAGES = {
+    ".zarr": ("zarr", "a Zarr stack"),
+    ".h5": ("h5py", "an HDF5 stack"),
+    ".hdf5": ("h5py", "an HDF5 stack"),
+    ".tif": ("tifffile", "a TIFF stack"),
+    ".tiff": ("tifffile", "a TIFF stack"),
+}
 
 # Writes a file of so many tiles, with attributes; OSError where that fails.
 Fill = Callable[[Path, Iterator[Pixels], int, TileFormat, dict[str, Any]], None]
@@ -200,15 +207,24 @@ def stack_format(store: Store, name: str, tile: TileFormat, *, work: Path) -> St
         MissingExtraError: What it needs is not installed.
     """
     suffix = Path(name).suffix.lower()
+    check_stack(suffix)
     if suffix == ".zarr":
         return ZarrStack(store, name, tile)
-    if suffix in {".h5", ".hdf5"}:
-        load_extra("h5py", purpose="an HDF5 stack")
-        return CopiedStack(store, name, tile, work=work, fill=fill_hdf5)
-    if suffix in {".tif", ".tiff"}:
-        load_extra("tifffile", purpose="a TIFF stack")
-        return CopiedStack(store, name, tile, work=work, fill=fill_tiff)
-    raise ScanError(f"{name} is no stack; expected .zarr, .h5, .hdf5, .tif or .tiff")
+    fill = fill_hdf5 if suffix in {".h5", ".hdf5"} else fill_tiff
+    return CopiedStack(store, name, tile, work=work, fill=fill)
+
+
+def check_stack(suffix: str) -> None:
+    """Make sure that a stack of a suffix can be written.
+
+    Raises:
+        ScanError: It is none of a stack.
+        MissingExtraError: What it needs is not installed.
+    """
+    if suffix not in _PACKAGES:
+        raise ScanError(f"{suffix} is no stack; expected {', '.join(_PACKAGES)}")
+    module, purpose = _PACKAGES[suffix]
+    load_extra(module, purpose=purpose)
 
 
 def _tiles(shards: Iterator[Pixels], count: int) -> Iterator[Pixels]:

@@ -1,11 +1,21 @@
-"""A tar archive of image files as a source: listed once, then read by offset; nothing unpacked."""
+"""A tar archive of image files as a source: listed once, then read by offset; nothing unpacked.
 
-import tarfile
+`service.tar_format` says what an archive holds, as for a batch.
+"""
+
+import contextlib
+import os
+from array import array
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any, cast
+from hashlib import blake2b
+from typing import BinaryIO
 
-from service.scans.errors import ScanError, TileError
-from service.scans.facts import Facts, parse_sidecar
+import numpy as np
+import numpy.typing as npt
+
+from service.scans.errors import ScanError, SourceDamagedError, StoreLostError, TileError
+from service.scans.facts import MAX_SIDECAR_BYTES, Facts, sidecar_facts
 from service.scans.sources import (
     Listed,
     SourceImage,
@@ -17,6 +27,19 @@ from service.scans.sources import (
     split_name,
 )
 from service.scans.stores import Store, printable, safe_name
+from service.tar_format import (
+    REFUSALS,
+    GoTo,
+    Read,
+    Step,
+    TarDamage,
+    TarMember,
+    is_hidden,
+    read_members,
+)
+
+_PIECE_BYTES = 1 << 20
+_HIDDEN = "hidden"
 
 
 class TarSource:
@@ -33,52 +56,146 @@ class TarSource:
         self.url = url
         self.io_at_once = store.io_at_once
         self.io_per_thread = store.io_per_thread
+        self.notes: list[str] = []
         self._store = store
         self._name = name
 
     def listing(self) -> Iterator[Listed]:
-        """See `Source`; two members of one name are refused."""
+        """See `Source`.
+
+        A link, a sparse file or the like that has a tile's name is listed as a tile, so that
+        reading it says what it is.
+
+        Raises:
+            ScanError: It is no tar archive, or two members have one name.
+            SourceDamagedError: It ends early or goes on after its end; all that was found before
+                has been listed.
+        """
         entry = self._store.find(self._name)
         if entry is None:
             raise ScanError(f"{self.url} does not exist")
+        # A million names would fill memory: their hashes do not.
+        hashes = array("Q")
+        damaged: TarDamage | None = None
         try:
-            with (
-                self._store.open(self._name) as file,
-                tarfile.open(fileobj=file, mode="r:") as archive,
-            ):
-                while (member := archive.next()) is not None:
-                    # The archive keeps every member that it has seen: a million would fill memory.
-                    cast("Any", archive).members.clear()
-                    if member.isdir():
-                        continue
-                    name = safe_name(printable(member.name))
-                    stem, suffix = split_name(name)
-                    if not member.isreg() or member.sparse is not None:
-                        suffix = ""  # a link or device: listed as what is no tile
-                    yield Listed(
-                        name,
-                        stem,
-                        suffix,
-                        member.offset_data,
-                        member.size,
-                        f"{entry.stamp}:{member.offset_data}",
-                    )
-        except tarfile.TarError as error:
-            raise ScanError(f"{self.url} is no uncompressed tar archive: {error}") from error
+            for member in self._members():
+                listed = self._listed(member, entry.stamp)
+                if listed.suffix != _HIDDEN:
+                    hashes.append(_hash(listed.name))
+                yield listed
+        except TarDamage as damage:
+            if not damage.at:
+                raise ScanError(f"{self.url} is no uncompressed tar archive: {damage}") from damage
+            damaged = damage
         except TileError as error:
             raise ScanError(f"{self.url}: {error}") from error
+        self._check_names(np.frombuffer(hashes, np.uint64))
+        if damaged is not None:
+            raise SourceDamagedError(f"{self.url}: {damaged}") from damaged
 
     def read(self, tile: TileRef) -> SourceImage:
         """See `Source`."""
         check_size(tile)
+        if tile.place < 0:
+            kind = REFUSALS[-1 - tile.place]
+            raise TileError(f"the member is {kind}; only whole files are read")
         facts: Facts = {}
         if tile.sidecar is not None:
             name, place, size_bytes = tile.sidecar
-            content = read_part(self._store, self._name, start=place, length=size_bytes)
-            facts = parse_sidecar(content, name)
+            content = b""
+            if size_bytes <= MAX_SIDECAR_BYTES:
+                content = read_part(self._store, self._name, start=place, length=size_bytes)
+            facts = sidecar_facts(content, name, size_bytes)
         body = read_part(self._store, self._name, start=tile.place, length=tile.size_bytes)
         check_length(body, tile, self._name)
         return SourceImage(body, media_type(tile.name), None, None, facts)
 
     def close(self) -> None:
         """See `Source`."""
+
+    def _listed(self, member: TarMember, stamp: str) -> Listed:
+        name = safe_name(printable(member.name))
+        stem, suffix = split_name(name)
+        place = member.data_at
+        if is_hidden(name):
+            suffix = _HIDDEN
+        elif member.refusal is not None:
+            place = -1 - REFUSALS.index(member.refusal)
+        return Listed(name, stem, suffix, place, member.size, f"{stamp}:{member.data_at}")
+
+    def _members(self) -> Iterator[TarMember]:
+        """Find the members by seeks."""
+        with self._store.open(self._name) as file:
+            try:
+                size_bytes = file.seek(0, os.SEEK_END)
+                file.seek(0)
+                members = read_members()
+                data = b""
+                while True:
+                    step = members.send(data) if data else next(members, None)
+                    if step is None:
+                        return
+                    data = b""
+                    if isinstance(step, TarMember):
+                        yield step
+                    else:
+                        data = _obey(step, file, size_bytes)
+            except OSError as error:
+                raise StoreLostError(f"{self.url} cannot be read: {error}") from error
+
+    def _check_names(self, hashes: npt.NDArray[np.uint64]) -> None:
+        """Refuse an archive with two members of one name: only one of them could be the tile.
+
+        Raises:
+            ScanError: Two members have one name.
+        """
+        values, counts = np.unique(hashes, return_counts=True)
+        doubled = {int(value) for value in values[counts > 1]}
+        if not doubled:
+            return
+        names: Counter[str] = Counter()
+        with contextlib.suppress(TarDamage):
+            for member in self._members():
+                name = printable(member.name)
+                if not is_hidden(name) and _hash(name) in doubled:
+                    names[name] += 1
+        for name, count in names.items():
+            if count > 1:
+                raise ScanError(
+                    f"{self.url} holds {count} members with the name {name}, as where a file was "
+                    "appended again; unpack it and scan the folder, or write it without them"
+                )
+
+
+def _obey(step: Step, file: BinaryIO, size_bytes: int) -> bytes:
+    """Do what the reader of the format asks for; returns the bytes that it gets.
+
+    Raises:
+        TarDamage: The archive ends before.
+    """
+    at = file.tell()
+    if isinstance(step, GoTo):
+        if step.position > size_bytes:
+            missing = step.position - size_bytes
+            raise TarDamage(
+                f"the tar archive ends after {size_bytes} bytes, {missing} bytes before the end of "
+                f"{step.what}; it has been cut",
+                at,
+            )
+        file.seek(step.position)
+        return b""
+    if not isinstance(step, Read):
+        return file.read(_PIECE_BYTES)
+    data = file.read(step.size)
+    if len(data) == step.size or (step.may_end and not data):
+        return data
+    raise TarDamage(
+        f"the tar archive ends after {at + len(data)} bytes, {step.size - len(data)} bytes before "
+        f"the end of {step.what}; it has been cut",
+        at,
+    )
+
+
+def _hash(name: str) -> int:
+    digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -19,9 +19,9 @@ from service.metadata.imagej import is_imagej
 from service.metadata.ome import is_ome
 from service.metadata.tiff import IMAGE_DESCRIPTION
 from service.scans.errors import ScanError, TileError
+from service.scans.local_copy import local_copy
 from service.scans.sources import Listed, SourceImage, TileRef, indexed_name, split_name
 from service.scans.stores import Store
-from service.scans.tile_arrays import local_copy
 
 _TIFF = "image/tiff"
 _MAX_PAGES = 10_000_000
@@ -47,6 +47,7 @@ class TiffSource:
         self.url = url
         self.io_at_once = 4
         self.io_per_thread = 1
+        self.notes: list[str] = []
         self._name = name
         entry = store.find(name)
         self._stamp = "" if entry is None else entry.stamp

@@ -1,70 +1,101 @@
-"""Arrays of tiles in npy, HDF5 and Zarr (v2 and v3), opened and read one tile at a time."""
+"""Arrays of tiles in HDF5 and Zarr: which of a file's members is meant, and its tiles and facts.
+
+What else lies in the file may be of any kind and in any state: a member that cannot be used is left
+out with its reason, and costs no other one.
+"""
 
 import contextlib
-import hashlib
-import json
-from collections.abc import Generator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from service.codec.npy import MAX_HEADER_BYTES, read_npy_header
-from service.errors import ServiceError
-from service.scans.array_source import TileArray
+from service.codec.npy import stack_layout
+from service.errors import UnsuitableImage
 from service.scans.errors import ScanError, StoreLostError, TileError
-from service.scans.extras import load_extra
 from service.scans.facts import PER_TILE, Facts, plain, text
-from service.scans.object_store import ObjectStore
-from service.scans.sources import read_part
-from service.scans.stores import Store
+from service.scans.stored_chunks import StoredChunks
 
 Pixels = npt.NDArray[np.uint8 | np.uint16]
 PixelDtype = np.dtype[np.uint8] | np.dtype[np.uint16]
 
+CHUNKS_NOT_STORED = "chunks_not_stored"
+"""The fact that counts a tile's chunks that the file does not hold."""
+_SHOWN = 5
 
-class NpyStack:
-    """An npy array in a file, of which one tile at a time is read."""
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store = store
-        self._name = name
-        entry = store.find(name)
-        try:
-            head = store.read(name, length=MAX_HEADER_BYTES + 16)
-            descr, fortran, shape, self._start = read_npy_header(memoryview(head))
-        except (ServiceError, TileError) as error:
-            raise ScanError(f"{store.url}/{name}: {error}") from error
-        if fortran:
-            raise ScanError(f"{store.url}/{name} is in Fortran order; expected C order")
-        self.dtype = _pixel_dtype(descr, name)
-        self.count, self.shape = _layout(shape, name)
-        self.stamp = "" if entry is None else entry.stamp
-        self._tile_bytes = self.shape[0] * self.shape[1] * self.dtype.itemsize
+@dataclass(frozen=True)
+class Members:
+    """What a file of arrays holds.
 
-    def tile(self, index: int) -> Pixels:
-        """See `TileArray`."""
-        start = self._start + index * self._tile_bytes
-        content = read_part(self._store, self._name, start=start, length=self._tile_bytes)
-        if len(content) != self._tile_bytes:
-            raise TileError(f"{self._name} ends within it")
-        return np.frombuffer(content, self.dtype).reshape(self.shape)
+    Attributes:
+        arrays: Those that can be opened, by path.
+        unusable: Path and reason of those that cannot be.
+    """
 
-    def facts(self, index: int) -> Facts:
-        """See `TileArray`: npy has no place for any."""
-        del index
-        return {}
+    arrays: dict[str, Any] = field(default_factory=dict[str, Any])
+    unusable: dict[str, str] = field(default_factory=dict[str, str])
 
-    def close(self) -> None:
-        """See `TileArray`."""
+    def choose(self, inner: str, where: str) -> str:
+        """Return the path of the array that holds the tiles.
+
+        Args:
+            inner: Its path, or empty for the only one that can be tiles.
+            where: The file, for messages.
+
+        Raises:
+            ScanError: There is no such array, it cannot be used, or several can be meant.
+        """
+        inner = inner.strip("/")
+        if inner:
+            if inner in self.unusable:
+                raise ScanError(f"{where}: {inner} cannot be used: {self.unusable[inner]}")
+            if inner not in self.arrays:
+                known = ", ".join(self.arrays) or "none"
+                raise ScanError(f"{where} has no array {inner!r}; it has {known}")
+            return inner
+        refusals = dict(self.unusable)
+        candidates: list[str] = []
+        for name, array in self.arrays.items():
+            reason = _why_not(name, array)
+            if reason is None:
+                candidates.append(name)
+            else:
+                refusals[name] = reason
+        if len(candidates) == 1:
+            return candidates[0]
+        left_out = _listed(f"{name} ({reason})" for name, reason in refusals.items())
+        raise ScanError(
+            f"{where} has {len(candidates)} arrays that can be tiles "
+            f"({', '.join(candidates) or 'none'}); name one: {where}::NAME"
+            + (f". Left out: {left_out}" if left_out and not candidates else "")
+        )
+
+    def beside(self, chosen: str) -> dict[str, Any]:
+        """Return the other arrays of the chosen one's group by their last names."""
+        folder = chosen.rpartition("/")[0]
+        return {
+            name.rpartition("/")[2]: array
+            for name, array in self.arrays.items()
+            if name != chosen and name.rpartition("/")[0] == folder
+        }
 
 
 class LabelledArray:
     """A dataset of HDF5 or an array of Zarr, with its attributes and the arrays beside it."""
 
     def __init__(
-        self, name: str, array: Any, beside: Mapping[str, Any], *, stamp: str, file: Any = None
+        self,
+        name: str,
+        array: Any,
+        beside: Mapping[str, Any],
+        *,
+        stamp: str,
+        find_stored: Callable[[], StoredChunks | None],
+        file: Any = None,
     ) -> None:
         """Take an open array.
 
@@ -73,25 +104,64 @@ class LabelledArray:
             array: (N, H, W) or (N, 1, H, W).
             beside: The arrays of the same group by name.
             stamp: See `TileArray`.
+            find_stored: Finds the chunks that are stored, called once; None where that cannot be
+                found out.
             file: What to close in the end, or None.
+
+        Raises:
+            ScanError: It holds no tiles.
         """
+        self._name = name
         self._array = array
         self._file = file
         self.stamp = stamp
-        self.dtype = _pixel_dtype(str(array.dtype), name)
-        self.count, self.shape = _layout(tuple(array.shape), name)
+        self.dtype = pixel_dtype(array.dtype, name)
+        self.count, self.shape = tile_layout(tuple(array.shape), name)
+        self.notes: list[str] = []
+        self.damage: str | None = None
         self._has_channel = len(array.shape) == 4
-        attributes = {text(key): plain(value) for key, value in dict(array.attrs).items()}
-        self._attributes = {key: value for key, value in attributes.items() if value is not None}
+        self._is_one = len(array.shape) == 2
+        self._attributes = self._read_attributes(array)
         self._per_tile = {
-            key: values
-            for key, values in beside.items()
-            if key in PER_TILE and len(values.shape) > 0 and values.shape[0] == self.count
+            key: values for key, values in beside.items() if self._is_per_tile(key, values)
         }
+        self._find_stored = find_stored
+
+    def check(self) -> None:
+        """See `TileArray`."""
+        stored = self._stored
+        if stored is None or not stored.lacking:
+            return
+        array = self._array
+        fill = array.fillvalue if hasattr(array, "fillvalue") else array.fill_value
+        note = (
+            f"{stored.lacking} of {self.count} tiles have chunks that {self._name} does not store "
+            f"(never written, or lost): they are read as {fill}; {CHUNKS_NOT_STORED} in the "
+            "manifest's metadata says which"
+        )
+        if note not in self.notes:
+            self.notes.append(note)
+
+    @cached_property
+    def _stored(self) -> StoredChunks | None:
+        """The chunks that are stored; None where nobody can tell.
+
+        Raises:
+            ScanError: None is.
+        """
+        stored = self._find_stored()
+        if stored is not None and not stored.by_row:
+            raise ScanError(
+                f"{self._name} stores none of its chunks: it was never written, or its data are "
+                "gone"
+            )
+        return stored
 
     def tile(self, index: int) -> Pixels:
         """See `TileArray`."""
         with _reading():
+            if self._is_one:
+                return np.asarray(self._array[:])
             tile = self._array[index, 0] if self._has_channel else self._array[index]
             return np.asarray(tile)
 
@@ -99,6 +169,8 @@ class LabelledArray:
         """See `TileArray`."""
         with _reading():
             own = {key: plain(values[index]) for key, values in self._per_tile.items()}
+        if self._stored is not None and (missing := self._stored.missing(index)):
+            own[CHUNKS_NOT_STORED] = missing
         return {**self._attributes, **{k: v for k, v in own.items() if v is not None}}
 
     def close(self) -> None:
@@ -106,144 +178,60 @@ class LabelledArray:
         if self._file is not None:
             self._file.close()
 
+    def _read_attributes(self, array: Any) -> Facts:
+        """Read what can be read; one that cannot be is noted."""
+        found: Facts = {}
+        try:
+            keys = list(array.attrs)
+        except Exception as error:  # as below
+            self.notes.append(f"the attributes cannot be read: {reason_of(error)}")
+            return found
+        for key in keys:
+            try:
+                value = plain(array.attrs[key])
+            except Exception as error:  # h5py raises many kinds for types that it does not know
+                self.notes.append(f"the attribute {text(key)} cannot be read: {reason_of(error)}")
+                continue
+            if value is not None:
+                found[text(key)] = value
+            elif key in PER_TILE:
+                self.notes.append(f"the attribute {key} is {array.attrs[key]} and left out")
+        return found
 
-def open_npy(store: Store, name: str) -> TileArray:
-    """Open an npy stack.
+    def _is_per_tile(self, key: str, values: Any) -> bool:
+        """Whether an array holds a value for each tile; one that cannot be read is noted."""
+        if key not in PER_TILE or not values.shape or values.shape[0] != self.count:
+            return False
+        try:
+            if self.count:
+                values[0]
+        except Exception as error:  # as of `_reading`
+            self.notes.append(f"the array {key} beside the tiles is left out: {reason_of(error)}")
+            return False
+        return True
+
+
+def tile_layout(shape: tuple[int, ...], name: str) -> tuple[int, tuple[int, int]]:
+    """Return N and (H, W) of an array; one picture (H, W) is a stack of one.
 
     Raises:
-        ScanError: It is no array of tiles.
+        ScanError: It is no stack of grey tiles.
     """
-    return NpyStack(store, name)
-
-
-def open_hdf5(store: Store, name: str, inner: str, *, spool: Path) -> TileArray:
-    """Open a dataset of an HDF5 file; on an object store, of a copy of it.
-
-    Args:
-        store: Where it lies.
-        name: Its name there.
-        inner: The dataset's path, or empty for the only one that holds tiles.
-        spool: Folder for the copy.
-
-    Raises:
-        ScanError: There is no such dataset, or it holds no tiles.
-    """
-    h5py = load_extra("h5py", purpose=f"the HDF5 file {name}")
-    path = local_copy(store, name, spool)
-    entry = store.find(name)
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ScanError(f"{store.url}/{name} cannot be opened as HDF5: {error}") from error
-    datasets: dict[str, Any] = {}
-
-    def note(found: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            # Their pixels lie in other files, named by this one.
-            if store.is_confined and (item.is_virtual or item.external):
-                raise ScanError(
-                    f"{store.url}/{name}: the dataset {found} lies in other files (virtual or "
-                    "external), which a confined scan does not follow; copy it into one file"
-                )
-            datasets[found] = item
-
-    file.visititems(note)
-    chosen = _choose(datasets, inner, f"{store.url}/{name}")
-    stamp = "" if entry is None else entry.stamp
-    beside = _beside(datasets, chosen)
-    return LabelledArray(name, datasets[chosen], beside, stamp=stamp, file=file)
+        count, height, width = (1, *shape) if len(shape) == 2 else stack_layout(shape)
+    except UnsuitableImage as error:
+        raise ScanError(f"{name}: {error}") from error
+    if min(height, width) < 1:
+        raise ScanError(f"{name} has the shape {shape}; expected tiles of 1 pixel at least")
+    return count, (height, width)
 
 
-def open_zarr(path: str, inner: str) -> TileArray:
-    """Open an array of a Zarr store, local or on an object store.
-
-    Args:
-        path: Path or URL of the store.
-        inner: The array's path within it, or empty for the only one that holds tiles.
+def pixel_dtype(descr: Any, name: str) -> PixelDtype:
+    """Return the type of pixels that a description names.
 
     Raises:
-        ScanError: There is no such array, or it holds no tiles.
+        ScanError: It is neither uint8 nor uint16.
     """
-    zarr = load_extra("zarr", purpose=f"the Zarr store {path}")
-    try:
-        root = zarr.open(path.removeprefix("file://"), mode="r")
-    except ImportError as error:
-        raise ScanError(f"{path}: {error}; pip install 'semsr[scan]'") from error
-    except Exception as error:  # zarr and the stores below it share no base class
-        raise ScanError(f"{path} cannot be opened as Zarr: {error}") from error
-    if isinstance(root, zarr.Array):
-        arrays = {"": root}
-        chosen = inner
-        if inner:
-            raise ScanError(f"{path} is one array; it holds no {inner!r}")
-    else:
-        members = root.members(max_depth=None)
-        arrays = {name: item for name, item in members if isinstance(item, zarr.Array)}
-        chosen = _choose(arrays, inner, path)
-    array = arrays[chosen]
-    metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
-    stamp = hashlib.sha256(metadata.encode()).hexdigest()[:16]
-    return LabelledArray(path, array, _beside(arrays, chosen), stamp=stamp)
-
-
-def local_copy(store: Store, name: str, spool: Path) -> Path:
-    """Return where a file lies on this machine; one of an object store is copied there first.
-
-    Raises:
-        ScanError: It cannot be read.
-    """
-    path = store.local_path(name)
-    if path is not None:
-        return path
-    assert isinstance(store, ObjectStore)  # noqa: S101 (the only other kind)
-    spool.mkdir(parents=True, exist_ok=True)
-    copy = spool / name
-    try:
-        store.download(name, copy)
-    except TileError as error:
-        raise ScanError(f"{store.url}/{name} {error}") from error
-    return copy
-
-
-def _choose(arrays: Mapping[str, Any], inner: str, where: str) -> str:
-    if inner:
-        if inner.strip("/") not in arrays:
-            raise ScanError(f"{where} has no array {inner!r}; it has {', '.join(arrays) or 'none'}")
-        return inner.strip("/")
-    candidates = [
-        name
-        for name, array in arrays.items()
-        if len(array.shape) in {3, 4} and np.dtype(array.dtype).name in {"uint8", "uint16"}
-    ]
-    if len(candidates) != 1:
-        raise ScanError(
-            f"{where} has {len(candidates)} arrays that can be tiles "
-            f"({', '.join(candidates) or 'none'}); name one: {where}::NAME"
-        )
-    return candidates[0]
-
-
-def _beside(arrays: Mapping[str, Any], chosen: str) -> dict[str, Any]:
-    folder = chosen.rpartition("/")[0]
-    return {
-        name.rpartition("/")[2]: array
-        for name, array in arrays.items()
-        if name != chosen and name.rpartition("/")[0] == folder
-    }
-
-
-def _layout(shape: tuple[int, ...], name: str) -> tuple[int, tuple[int, int]]:
-    """Return N and (H, W)."""
-    if len(shape) == 4 and shape[1] == 1:
-        shape = (shape[0], *shape[2:])
-    if len(shape) == 2:
-        shape = (1, *shape)
-    if len(shape) != 3 or min(shape[1:]) < 1:
-        raise ScanError(f"{name} has the shape {shape}; expected (N, H, W) or (N, 1, H, W)")
-    return shape[0], (shape[1], shape[2])
-
-
-def _pixel_dtype(descr: str, name: str) -> PixelDtype:
     try:
         dtype = np.dtype(descr)
     except TypeError as error:
@@ -251,6 +239,30 @@ def _pixel_dtype(descr: str, name: str) -> PixelDtype:
     if dtype.kind != "u" or dtype.itemsize > 2:
         raise ScanError(f"{name} holds {dtype.name}; expected uint8 or uint16")
     return cast("PixelDtype", dtype)
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error says, or its kind where it says nothing, in one line."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}"[:300] if words else type(error).__name__
+
+
+def _why_not(name: str, array: Any) -> str | None:
+    """Return why an array cannot be tiles, or None where it can be."""
+    if len(array.shape) not in {3, 4}:
+        return f"it has the shape {tuple(array.shape)}"
+    try:
+        pixel_dtype(array.dtype, name)
+        tile_layout(tuple(array.shape), name)
+    except ScanError as error:
+        return str(error)
+    return None
+
+
+def _listed(items: Iterable[str]) -> str:
+    found = list(items)
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ", ".join(found[:_SHOWN]) + more
 
 
 @contextlib.contextmanager

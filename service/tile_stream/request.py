@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from service.errors import UnsupportedMediaType
 from service.negotiation import choose_answer, choose_container, parse_media_type
-from service.request import TileRequest, parse_request
+from service.request import MULTIPART, TileRequest, parse_request
 from service.scheduling.scheduler import Priority
 from service.tile_stream.archives import TAR
-from service.tile_stream.spooled_entries import TIFF, ZIP
+from service.tile_stream.spooled_entries import TIFF
 from service.tile_stream.stacks import NPY, RAW
+from service.tile_stream.zip_entries import ZIP
 
 STREAMED_TYPES = (RAW, NPY, TAR)
 SPOOLED_TYPES = (TIFF, ZIP)
@@ -22,8 +23,8 @@ class StreamRequest:
     """The headers of one stream of tiles.
 
     Attributes:
-        media_type: Of the body; one of `STREAM_TYPES`.
-        container: Of the answer.
+        media_type: Media type of the body; one of `STREAM_TYPES`, or that of a form.
+        container: Media type of the answer.
         tile: What is asked for each image; without a deadline.
         timeout_s: Seconds after which an image's answer is useless, from when it has been read.
     """
@@ -53,9 +54,10 @@ def parse_stream_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> StreamRe
     """
     headers = list(raw_headers)
     content_type = dict(headers).get(b"content-type", b"").decode("latin-1")
-    if not content_type or parse_media_type(content_type) not in STREAM_TYPES:
+    readable = (*STREAM_TYPES, MULTIPART)
+    if not content_type or parse_media_type(content_type) not in readable:
         raise UnsupportedMediaType(
-            f"Content-Type is {content_type[:80]!r}; expected one of {', '.join(STREAM_TYPES)}"
+            f"Content-Type is {content_type[:80]!r}; expected one of {', '.join(readable)}"
         )
     tile = parse_request(headers, default_priority=Priority.NIGHTLY)
     container, accept = choose_container(tile.accept)

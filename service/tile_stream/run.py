@@ -22,6 +22,7 @@ from service.metadata import format_pixel_size
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.problems import problem_from
+from service.request import MULTIPART
 from service.settings import Settings
 from service.tile_stream.archives import (
     TAR,
@@ -33,12 +34,14 @@ from service.tile_stream.archives import (
     problem_name,
 )
 from service.tile_stream.entries import Entry
+from service.tile_stream.form import FormUpload
 from service.tile_stream.places import Hold, Window
-from service.tile_stream.request import StreamRequest
-from service.tile_stream.spooled_entries import TIFF, read_tiff, read_zip, spooled
+from service.tile_stream.request import STREAM_TYPES, StreamRequest
+from service.tile_stream.spooled_entries import TIFF, read_tiff, spooled
 from service.tile_stream.stacks import NPY, RAW, read_npy, read_raw
 from service.tile_stream.tar_entries import read_tar
 from service.tile_stream.upload import Receive, TruncatedUpload, Upload
+from service.tile_stream.zip_entries import read_zip
 from service.upscaler import CHEAP_TYPES, Upscaler
 
 log = structlog.get_logger()
@@ -118,11 +121,7 @@ class TileStream:
         self._stopping = stopping
         self._request_id = request_id
         self._path = path
-        self._upload = Upload(
-            receive,
-            idle_timeout_s=settings.batch_idle_timeout_s,
-            piece_timeout_s=settings.body_timeout_s,
-        )
+        self._upload = self._make_upload(receive)
         self._archive: Archive = make_archive(request.container)
         # Bounded, because what is refused holds no places.
         self._queue: asyncio.Queue[_Slot | _End] = asyncio.Queue(_MAX_WAITING)
@@ -133,6 +132,13 @@ class TileStream:
         self.done = 0
         self.failed = 0
         self.ended_by: ServiceError | None = None
+
+    def _make_upload(self, receive: Receive) -> Upload:
+        return Upload(
+            receive,
+            idle_timeout_s=self._settings.batch_idle_timeout_s,
+            piece_timeout_s=self._settings.body_timeout_s,
+        )
 
     async def run(self) -> None:
         """Serve the stream.
@@ -191,6 +197,10 @@ class TileStream:
     async def _entries(self) -> AsyncGenerator[Entry]:
         upload, settings = self._upload, self._settings
         kind, tile = self._request.media_type, self._request.tile
+        if kind == MULTIPART:
+            form = FormUpload(upload, tile.content_type)
+            kind = await form.open(STREAM_TYPES)
+            upload = self._make_upload(form.receive)
         if kind == RAW:
             entries = read_raw(
                 upload, shape=tile.shape, dtype=tile.dtype, max_pixels=settings.max_pixels

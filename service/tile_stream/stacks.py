@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator
 import numpy as np
 
 from service.codec.image import check_size
-from service.codec.npy import npy_dtype, npy_header, read_npy_header
-from service.errors import BadRequest, InvalidImage, UnsuitableImage
+from service.codec.npy import npy_dtype, npy_header, read_npy_header, stack_layout
+from service.codec.raw import shapeless
+from service.errors import InvalidImage, UnsuitableImage
 from service.tile_stream.entries import Entry, Loaded, loaded_bytes
 from service.tile_stream.upload import Upload
 
@@ -15,6 +16,8 @@ NPY, RAW = "application/x-npy", "application/octet-stream"
 _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 _MAX_HEADER_BYTES = 4096
+# Of the files that `service.codec.sniffing` knows.
+_LONGEST_SIGNATURE = 16
 
 
 async def read_raw(
@@ -28,10 +31,7 @@ async def read_raw(
         InvalidImage: The upload is empty, or ends within an image.
     """
     if shape is None:
-        raise BadRequest(
-            "application/octet-stream has no shape of its own; expected the header X-Tile-Shape "
-            "with height and width in pixels of one tile, as in 240,240"
-        )
+        raise shapeless(memoryview(await upload.read_some(_LONGEST_SIGNATURE)))
     check_size(*shape, max_pixels)
     size = shape[0] * shape[1] * (2 if dtype == "uint16" else 1)
 
@@ -66,14 +66,9 @@ async def read_npy(upload: Upload, *, max_pixels: int) -> AsyncGenerator[Entry]:
     # A longer one is refused by `read_npy_header`, from what is here.
     text = await upload.read(text_size, what) if text_size <= _MAX_HEADER_BYTES else b""
     descr, fortran, shape, _ = read_npy_header(memoryview(head + length + text))
-    is_stack = len(shape) == 3 or (len(shape) == 4 and shape[1] == 1)
-    if not is_stack or fortran:
-        order = "Fortran order" if fortran else "C order"
-        raise UnsuitableImage(
-            f"the npy array has shape {shape} in {order}; expected a stack (N, H, W) or "
-            "(N, 1, H, W) in C order"
-        )
-    count, height, width = shape[0], shape[-2], shape[-1]
+    count, height, width = stack_layout(shape)
+    if fortran:
+        raise UnsuitableImage(f"the npy array has shape {shape} in Fortran order; expected C order")
     check_size(height, width, max_pixels)
     image_head = npy_header(descr, (height, width))
     size = height * width * np.dtype(npy_dtype(descr)).itemsize

@@ -18,12 +18,21 @@ __all__ = ["sandbox"]
 
 INSTALLER = ROOT / "deploy" / "airgap" / "install.sh"
 CHECK = Path(__file__).parent
+# Asks whether the extras that the images have can be imported.
+_EXTRAS = """
+import importlib.util, json
+names = ("pyarrow", "zarr", "psycopg", "opentelemetry.sdk")
+print(json.dumps({name: importlib.util.find_spec(name) is not None for name in names}))
+"""
 
 
 def small_archive(folder: Path) -> Path:
     """Lay out what the installer reads first, without wheels."""
     (folder / "PYTHON").write_text("2.7\n", encoding="utf-8")
     (folder / "install.sh").write_bytes(INSTALLER.read_bytes())
+    (folder / "requirements").mkdir()
+    for name in ("base", "scan", "tracing"):
+        (folder / "requirements" / f"{name}.txt").touch()
     sums = [
         f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
         for name in ("PYTHON", "install.sh")
@@ -32,9 +41,13 @@ def small_archive(folder: Path) -> Path:
     return folder
 
 
-def install(folder: Path, *arguments: str, python: str = "") -> subprocess.CompletedProcess[str]:
+def install(
+    folder: Path, *arguments: str, python: str = "", extras: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the installer."""
     environment = {"PATH": os.environ["PATH"], **({"PYTHON": python} if python else {})}
+    if extras is not None:
+        environment["EXTRAS"] = extras
     return subprocess.run(
         ["sh", folder / "install.sh", *arguments],
         env=environment,
@@ -60,6 +73,22 @@ def test_damage_is_found_before_anything_is_installed(tmp_path: Path) -> None:
 
     assert 0 != result.returncode
     assert "PYTHON: FAILED" in result.stdout
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("extra", ["openvino", "base", "../base"])
+def test_an_extra_that_the_archive_lacks_is_refused(tmp_path: Path, extra: str) -> None:
+    """The message has what the archive holds, and the command that makes one with the extra."""
+    result = install(
+        small_archive(tmp_path),
+        str(tmp_path / "new"),
+        python=sys.executable,
+        extras=f"scan {extra}",
+    )
+
+    assert 1 == result.returncode
+    assert f"does not hold the extra {extra}; it holds: scan tracing" in result.stderr
+    assert f"make airgap EXTRAS={extra}" in result.stderr
     assert not (tmp_path / "new").exists()
 
 
@@ -121,6 +150,16 @@ def test_the_archive_installs_and_serves_without_network(tmp_path: Path) -> None
     facts = json.loads(served.stdout)
     bill = json.loads((unpacked / "sbom.cdx.json").read_text(encoding="utf-8"))
 
+    extras = json.loads(
+        run_in_sandbox(
+            ["/opt/semsr/bin/python", "-c", _EXTRAS],
+            binds=binds,
+            environment={"PATH": os.defpath},
+            folder="/",
+        ).stdout
+    )
+
+    assert {"pyarrow": True, "zarr": True, "psycopg": True, "opentelemetry.sdk": True} == extras
     assert (200, 0, 0) == (facts["status"], facts["health_check"], facts["exit_code"])
     assert facts["largest_error"] <= 1
     assert {"semsr", "onnxruntime"} <= {

@@ -1,12 +1,14 @@
 """The bundle format: what is written loads back, and anything else is refused with its reason."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from export.bundle import BundleError, load_bundle, write_bundle
+from export import bundle as bundle_module
+from export.bundle import Bundle, BundleError, load_bundle, write_bundle
 from tests.bundles import bundle_files, manifest_fields
 
 
@@ -42,11 +44,70 @@ def test_same_content_gives_the_same_bytes(bundle_path: Path, tmp_path: Path):
 
 
 def test_replacing_a_bundle_leaves_only_the_new_one(bundle_path: Path):
-    """An existing bundle is replaced as a whole and nothing is left beside it."""
+    """Where it is told to, an existing bundle is replaced whole and nothing is left beside it."""
     write_bundle(
-        bundle_path, files=bundle_files(), manifest_fields={**manifest_fields(), "name": "second"}
+        bundle_path,
+        files=bundle_files(),
+        manifest_fields={**manifest_fields(), "name": "second"},
+        overwrite=True,
     )
     assert load_bundle(bundle_path).manifest.name == "second"
+    assert [path.name for path in bundle_path.parent.iterdir()] == ["bundle"]
+
+
+def test_a_bundle_is_not_replaced_unless_told_to(bundle_path: Path):
+    """A service may have it loaded, and its version stands in its answers."""
+    before = load_bundle(bundle_path).digest
+    with pytest.raises(BundleError, match=r"already holds a bundle.* with --overwrite"):
+        write_bundle(
+            bundle_path,
+            files=bundle_files(),
+            manifest_fields={**manifest_fields(), "name": "second"},
+        )
+    assert load_bundle(bundle_path).digest == before
+    assert [path.name for path in bundle_path.parent.iterdir()] == ["bundle"]
+
+
+def test_a_bundle_that_appears_during_the_export_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two exports to one folder: the one that ends last fails, and harms nothing."""
+    target = tmp_path / "bundle"
+    load = bundle_module.load_bundle
+
+    def other_export_ends(path: Path) -> Bundle:
+        if path != target and not target.exists():
+            shutil.copytree(path, target)
+        return load(path)
+
+    monkeypatch.setattr(bundle_module, "load_bundle", other_export_ends)
+    with pytest.raises(BundleError, match="already holds a bundle"):
+        write_bundle(target, files=bundle_files(), manifest_fields=manifest_fields())
+    assert load(target).manifest.name == manifest_fields()["name"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_replacement_that_fails_leaves_the_old_bundle(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Between the two renames nothing may get lost."""
+    before = load_bundle(bundle_path).digest
+    rename = Path.replace
+
+    def failing_second_rename(source: Path, target: Path) -> Path:
+        if target == bundle_path and "retired" not in source.name:
+            raise OSError(28, "No space left on device")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "replace", failing_second_rename)
+    with pytest.raises(OSError, match="No space"):
+        write_bundle(
+            bundle_path,
+            files=bundle_files(),
+            manifest_fields={**manifest_fields(), "name": "second"},
+            overwrite=True,
+        )
+    assert load_bundle(bundle_path).digest == before
     assert [path.name for path in bundle_path.parent.iterdir()] == ["bundle"]
 
 

@@ -94,6 +94,8 @@ def npy_samples() -> Iterator[Sample]:
             body = _array_file(array, version)
             grey = array.reshape(GREY.shape, order="A").astype(array.dtype.newbyteorder("="))
             yield _npy(f"{name}-v{version[0]}", body, grey)
+    body = _array_file(GREY, (1, 0))
+    yield _npy("python-2", body.replace(b"(19, 27), }  ", b"(19L, 27L), }"), GREY)
     refused = {
         "float": GREY.astype(np.float32),
         "int16": GREY.astype(np.int16),

@@ -174,6 +174,8 @@ def _bmp(body: bytes) -> Grey:
 
 def _npy(body: bytes) -> Grey:
     file = io.BytesIO(body)
+    # NumPy reads the long integers of Python 2 and says that it took time.
+    warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional header")
     array = np.lib.format.read_array(file, allow_pickle=False)
     if file.read():
         raise Refused("bytes follow the array")

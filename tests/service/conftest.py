@@ -34,6 +34,7 @@ class ServedApp:
     def __init__(self, client: TestClient, engine: FakeEngine, app: Application) -> None:
         self.client = client
         self.engine = engine
+        self.api = app.api
         self.lifecycle = app.lifecycle
         self.jobs = app.jobs
 

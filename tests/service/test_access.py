@@ -12,7 +12,16 @@ import pytest
 
 from semsr.client import Client, ServiceError
 from semsr.server_process import ServerStartError, running_server
-from service.access import MAX_CLIENTS, Access, Key, KeyFileError, hash_key, new_key, read_keys
+from service.access import (
+    MAX_CLIENTS,
+    Access,
+    Key,
+    KeyFileError,
+    check_client_name,
+    hash_key,
+    new_key,
+    read_keys,
+)
 from service.errors import OverQuota, Unauthorized
 
 # Signed by itself, for this machine, until 2126.
@@ -88,6 +97,31 @@ class TestKeys:
         )
         key, line = done.stdout.splitlines()
         assert line == f"line-3 {hash_key(key)}"
+
+    @pytest.mark.parametrize("name", ["", " ", "a b", "n" * 65, "näme", "a\n", "#x", "a:b"])
+    def test_a_name_that_a_key_file_cannot_hold_is_refused(self, name: str):
+        """The command makes no line that the reader would refuse or skip."""
+        with pytest.raises(KeyFileError, match="expected 1 to 64 letters"):
+            check_client_name(name)
+
+    @pytest.mark.parametrize("name", ["a", "line-3", "A.b_c", "n" * 64])
+    def test_a_name_that_is_accepted_can_be_read(self, name: str, tmp_path: Path):
+        """The line of every accepted name is one that the reader takes."""
+        check_client_name(name)
+        file = tmp_path / "keys"
+        file.write_text(f"{name} {hash_key('k')}\n")
+        assert [name] == list(read_keys(file))
+
+    def test_the_command_refuses_an_empty_name(self):
+        """No key is made, and the exit code is that of wrong use."""
+        done = subprocess.run(
+            [sys.executable, "-m", "semsr", "api-key", ""],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (2, "") == (done.returncode, done.stdout)
+        assert "the client name is ''" in done.stderr
 
 
 class TestQuota:

@@ -186,22 +186,26 @@ class TestRollback:
         assert served(app) == two
         assert len(bundles.engines) == 2
 
-    def test_requests_under_way_are_answered_by_what_they_began_with(self, start, bundles: Bundles):
-        """Nothing is lost at a switch, to either side."""
+    @pytest.mark.parametrize("path", ["/superresolve", "/superresolve/batch"])
+    def test_requests_under_way_are_answered_by_what_they_began_with(
+        self, start, bundles: Bundles, path: str
+    ):
+        """Nothing is lost at a switch, to either side, and each answer names what computed it."""
         app = start()
+        one, two = bundles.version("one"), bundles.version("two")
         answers = []
         for change in (lambda: load(app, "two"), lambda: roll_back(app)):
             engine = bundles.engines[len(answers)]
             engine.gate.clear()
             engine.batches.clear()
-            answers.append(app.post_in_background("/superresolve", TILE.tobytes(), RAW))
+            answers.append(app.post_in_background(path, TILE.tobytes(), RAW))
             app.until(lambda engine=engine: bool(engine.batches))
             assert change().status_code == 200
         for engine in bundles.engines:
             engine.open_gate()
         versions = [answer.result(30).headers["x-model-version"] for answer in answers]
         assert {answer.result(30).status_code for answer in answers} == {200}
-        assert len(versions) == 2
+        assert [one, two] == versions
 
     def test_without_an_earlier_version_it_is_refused(self, start):
         """With the reason, as a problem of its own."""

@@ -41,6 +41,7 @@ def test_raw_tile_comes_back_enlarged_with_every_header(serve):
     assert headers["x-engine"] == "identity"
     assert headers["x-precision"] == "fp32"
     assert len(headers["x-model-version"]) == 12
+    assert headers["x-scale"] == "4"
     stages = [entry.split(";")[0].strip() for entry in headers["server-timing"].split(",")]
     assert stages == ["recv", "decode", "queue", "infer", "encode", "total"]
 

@@ -357,6 +357,12 @@ def test_image_beyond_what_a_request_may_hold_is_refused_alone(
         ({"content-type": "application/x-npy"}, npy(some_tiles(1)[0]), 422, "a stack"),
         (
             {"content-type": "application/x-npy"},
+            npy(np.zeros((24, 30, 3), np.uint8)),
+            422,
+            "which is colour: (H, W, 3); expected grey tiles",
+        ),
+        (
+            {"content-type": "application/x-npy"},
             npy(np.asfortranarray(some_tiles(3))),
             422,
             "Fortran order",
@@ -410,5 +416,6 @@ def test_the_schema_names_the_types_that_work(serve: Callable[..., ServedApp]) -
     """OpenAPI promises what is read."""
     schema = serve().client.get("/openapi.json").json()
     operation = schema["paths"]["/superresolve/batch"]["post"]
-    assert set(STREAM_TYPES) == set(operation["requestBody"]["content"])
+    read = {*STREAM_TYPES, "multipart/form-data"}
+    assert read == set(operation["requestBody"]["content"])
     assert {"application/x-tar", "multipart/mixed"} == set(operation["responses"]["200"]["content"])

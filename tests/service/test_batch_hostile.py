@@ -124,7 +124,7 @@ def test_what_is_no_file_is_refused_and_the_rest_is_read(serve: Callable[..., Se
             header("block", kind=tarfile.BLKTYPE),
             header("pipe", kind=tarfile.FIFOTYPE),
             bytes(sparse) + bytes(512) + bytes(512),
-            pax(b"29 GNU.sparse.name=hole.npy\n\n") + header("hole.npy", 512) + bytes(512),
+            pax(b"28 GNU.sparse.name=hole.npy\n") + header("GNUSparse.0/x", 512) + bytes(512),
             header("strange.npy", 512, b"Q") + bytes(512),
             GOOD,
             END,
@@ -225,7 +225,7 @@ def test_pax_and_gnu_names_and_sizes_are_used(serve: Callable[..., ServedApp]) -
     by_size = pax(b"12 size=704\n") + header("sized.npy", 0) + padded(body)
     gnu = header("x", len(long) + 1, tarfile.GNUTYPE_LONGNAME) + padded(long.encode() + b"\0")
     link = header("x", 5, tarfile.GNUTYPE_LONGLINK) + padded(b"link\0")
-    everywhere = pax(b"16 comment=hello\n", tarfile.XGLTYPE)
+    everywhere = pax(b"17 comment=hello\n", tarfile.XGLTYPE)
     by_pax = tarfile.TarInfo(f"pax/{long}")
     by_pax.size = len(body)
     content = b"".join(

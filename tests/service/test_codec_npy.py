@@ -148,10 +148,11 @@ GOOD = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2), }"
         "{'shape': (1, 2), 'descr': '|u1', 'fortran_order': False}",
         "{'fortran_order':False,'descr':'<u1','shape':(1,2,)}",
         GOOD + " " * 100 + "\n",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (1L, 2L), }",
     ],
 )
 def test_headers_may_be_written_in_other_ways(header: str) -> None:
-    """Order of keys, spaces and a last comma are free."""
+    """Order of keys, spaces and a last comma are free; Python 2 wrote longs."""
     assert read(with_header(header, b"\1\2")).pixels.tolist() == [[1, 2]]
 
 
@@ -167,6 +168,8 @@ def test_headers_may_be_written_in_other_ways(header: str) -> None:
         GOOD.replace("(1, 2)", "(1, -2)"),
         GOOD.replace("(1, 2)", "(1 2)"),
         GOOD.replace("(1, 2)", "(1,, 2)"),
+        GOOD.replace("(1, 2)", "(L, 2)"),
+        GOOD.replace("(1, 2)", "(1LL, 2)"),
         GOOD.replace("(1, 2)", "(1, " + "9" * 40 + ")"),
         GOOD.replace("False", "__import__('os')"),
         "(" * 4000,

@@ -1,9 +1,12 @@
 """The container's health check against a real service, with and without a certificate."""
 
+import http.server
 import os
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from semsr.server_process import running_server
+from service.health_check import is_alive
 
 # In a row, before a container counts as unhealthy: one check has two seconds.
 RETRIES = 3
@@ -34,6 +38,64 @@ def check(settings: Mapping[str, str]) -> int:
         if code == 0:
             break
     return code
+
+
+class Alive(http.server.BaseHTTPRequestHandler):
+    """Says 200 to /livez."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.send_response(200 if self.path == "/livez" else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the library's name)
+        """Be quiet."""
+
+
+class IPv6Server(http.server.HTTPServer):
+    """Listens on an address of IPv6."""
+
+    address_family = socket.AF_INET6
+
+
+@pytest.mark.parametrize(
+    ("bound", "host"),
+    [
+        ("0.0.0.0", "0.0.0.0"),
+        ("127.0.0.1", None),
+        ("127.0.0.1", ""),
+        ("127.0.0.2", "127.0.0.2"),
+        ("127.0.0.1", "localhost"),
+        ("::", "::"),
+        ("::1", "::1"),
+        ("::1", "[::1]"),
+        ("::", "[::]"),
+    ],
+)
+def test_it_asks_where_the_service_listens(
+    bound: str, host: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever SEMSR_HOST says; 127.0.0.1 is one address of many."""
+    with (IPv6Server if ":" in bound else http.server.HTTPServer)((bound, 0), Alive) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("semsr_port", str(server.server_address[1]))
+        if host is not None:
+            monkeypatch.setenv("SEMSR_HOST", host)
+        alive = is_alive()
+        server.shutdown()
+
+    assert True is alive
+
+
+def test_a_service_on_an_ipv6_address_in_brackets_is_alive() -> None:
+    """Brackets are how URLs write it, and people copy them."""
+    host = {"SEMSR_HOST": "[::1]"}
+    with running_server({**SETTINGS, **host}) as server:
+        code = check({**host, "SEMSR_PORT": str(urlsplit(server.url).port)})
+        assert server.url.startswith("http://[::1]:")
+
+    assert 0 == code
 
 
 @pytest.mark.parametrize("certificate", [{}, CERTIFICATE], ids=["http", "https"])

@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from service.http_protocol import JoinedWrites
+from service.connection import JoinedWrites
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 PICTURE = bytes(100_000)

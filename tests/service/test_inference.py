@@ -80,13 +80,13 @@ class TestParsing:
             ({"name": "x"}, UnsuitableImage, "the input is called 'x'; expected 'lr'"),
             ({"datatype": "FP32"}, UnsuitableImage, "lr is 'FP32'; expected UINT8"),
             ({"shape": [2, 1, 9, 8]}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
-            ({"shape": [2, 1, 8.0, 8]}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
+            ({"shape": [2, 1, 8.5, 8]}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
             ({"shape": [True, 1, 8, 8]}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
             ({"shape": "2,1,8,8"}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
             ({"shape": [0, 1, 8, 8]}, UnsuitableImage, "there is no tile in it"),
             ({"shape": [-1, 1, 8, 8]}, UnsuitableImage, "there is no tile in it"),
             ({"data": [1, 2]}, BadRequest, "has 2 values"),
-            ({"data": [[1], [2, 3]]}, BadRequest, "is no tensor"),
+            ({"data": [[1], [2, 3]]}, BadRequest, "is not a tensor"),
             ({"data": None}, BadRequest, "expected 128 whole numbers"),
             ({"data": [0.5] * 128}, BadRequest, "expected 128 whole numbers"),
             ({"data": [256] * 128}, BadRequest, r"beyond 0\.\.255"),
@@ -146,7 +146,7 @@ class TestParsing:
         ("outputs", "words"),
         [
             ([{"name": "hr"}], "there is no output 'hr'; expected sr or flags"),
-            ([{"name": "sr", "parameters": {"classification": 3}}], "sr is no classification"),
+            ([{"name": "sr", "parameters": {"classification": 3}}], "sr is not a classification"),
             ([{"name": "sr", "parameters": {"binary_data": "yes"}}], "expected true or false"),
             (["sr"], "an output is str"),
             ({}, "outputs is dict"),
@@ -219,7 +219,7 @@ class TestRoutes:
     @pytest.mark.parametrize(
         ("headers", "status", "words"),
         [
-            ({"inference-header-content-length": "x"}, 400, "expected a number"),
+            ({"inference-header-content-length": "x"}, 400, "expected one number of bytes"),
             ({"content-encoding": "gzip"}, 415, "compressed requests are not read"),
             ({}, 400, "Inference-Header-Content-Length is 0"),
         ],
@@ -300,6 +300,12 @@ class TestTritonClient:
             metadata = client.get_model_metadata("identity")
             assert metadata["inputs"][0]["name"] == "lr"
             assert client.get_model_repository_index()[0]["name"] == "identity"
+            config = client.get_model_config("identity")
+            assert (config["max_batch_size"] > 0, config["input"][0]["dims"]) == (
+                True,
+                [1, 240, 240],
+            )
+            assert "model_configuration" in client.get_server_metadata()["extensions"]
             for is_binary in (True, False):
                 tensor = http.InferInput("lr", list(tiles.shape), "UINT8")
                 tensor.set_data_from_numpy(tiles, binary_data=is_binary)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from export.bundle import Bundle, load_bundle
 from service.engines import Engine, EngineError, EngineOptions
@@ -59,3 +60,20 @@ def test_precision_and_threads_come_from_the_settings() -> None:
     assert resolve_engine(bundle, settings(), name="openvino")[0] == "openvino"
     with pytest.raises(EngineError, match="has no int8 graph; it has fp32"):
         resolve_engine(bundle, settings(precision="int8"))
+
+
+@pytest.mark.parametrize(
+    ("speeds", "expected"), [({}, {}), ({"onnx": 9.5}, {"tiles_per_s": {"onnx": 9.5}})]
+)
+def test_the_choice_of_an_engine_names_speeds_if_any_were_measured(
+    speeds: dict[str, float], expected: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is measured where one engine is installed or the choice is remembered."""
+    engine = FakeEngine()
+    engine.name = "identity"
+    monkeypatch.setattr("service.loading.choose_engine", lambda *_, **__: ("onnx", speeds))
+    with capture_logs() as events:
+        load_model(TINY_BUNDLE, settings(engine="auto"), lambda *_: engine)
+    [chosen] = [event for event in events if event["event"] == "engine_chosen"]
+    named = {key: chosen[key] for key in chosen.keys() - {"event", "log_level", "engine"}}
+    assert expected == named

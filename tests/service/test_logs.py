@@ -3,7 +3,9 @@
 import io
 import time
 
-from service.logs import LineBudget, _Unbreakable
+import pytest
+
+from service.logs import Form, LineBudget, _Unbreakable, say_ready
 
 
 def test_lines_beyond_the_budget_are_left_out_and_counted():
@@ -39,3 +41,21 @@ def test_a_closed_log_harms_nobody():
     file.close()
     assert stream.write("x") == 0
     stream.flush()
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("json", ""),
+        ("auto", ""),
+        ("console", "Ready: open http://127.0.0.1:8000/ in a browser; Ctrl-C ends the service\n"),
+    ],
+)
+def test_people_are_told_which_address_to_open(
+    form: Form, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal in a sentence; machines read the event, in their own format."""
+    say_ready("http://127.0.0.1:8000/", form)
+    written = capsys.readouterr()
+    assert expected == written.err
+    assert "serving" in written.out

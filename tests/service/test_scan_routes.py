@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -76,6 +77,33 @@ def hold(app: ServedApp) -> None:
     app.engine.gate.clear()
     while app.engine.started.acquire(blocking=False):
         pass
+
+
+# --- without the extra `scan` ---
+
+
+def test_without_pyarrow_a_scan_writes_its_manifest_as_csv(scans, app, root, monkeypatch):
+    """The body of the docs works after `make install`; what was chosen stands in the options."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    body = {"source": str(root / "lot"), "sink": str(root / "out"), "name": "lot 7"}
+
+    answer = app.client.post("/scans", json=body)
+
+    assert 201 == answer.status_code, answer.text
+    assert (201, "csv") == (answer.status_code, answer.json()["options"]["manifest"])
+    info = scans.wait(answer.json()["id"])
+    assert ("done", f"{root / 'out'}/manifest.csv") == (info["state"], info["result"]["manifest"])
+
+
+def test_parquet_without_pyarrow_is_refused_in_the_words_of_http(scans, root, monkeypatch):
+    """A client of HTTP has no options of a command line."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    answer = scans.post(root / "lot", root / "out", options={"manifest": "parquet"})
+
+    assert 422 == answer.status_code
+    assert "a manifest in Parquet (one in CSV needs nothing)" in answer.json()["detail"]
+    assert "--" not in answer.json()["detail"]
 
 
 # --- a scan's way ---
@@ -544,7 +572,7 @@ def test_a_source_that_is_gone_is_waited_for(app, scans, root):
     app.engine.open_gate()
     wait_for_detail(scans, scan, "is gone")
     scans.do(scan, "resume")
-    wait_for_detail(scans, scan, "is no folder")
+    wait_for_detail(scans, scan, "does not exist")
     (root / "big").mkdir()
     scans.do(scan, "resume")
     info = wait_for_detail(scans, scan, "is empty; it held 300 tiles")
@@ -629,8 +657,10 @@ def test_a_damaged_list_is_told_to_who_asks(start, tmp_path):
 
 def test_a_listing_without_end_can_be_stopped(scans, root):
     """An array may say that it has any number of tiles."""
-    header = npy_header("|u1", (10**12, 24, 24))
-    (root / "endless.npy").write_bytes(header)
+    header = npy_header("|u1", (10**9, 24, 24))
+    with (root / "endless.npy").open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + 10**9 * 24 * 24)  # which takes no room
     scan = scans.start(root / "endless.npy", root / "out")
     scans.wait(scan, "running")
     time.sleep(0.5)

@@ -360,6 +360,25 @@ def run_service(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_the_log_leads_from_the_start_to_the_address(server: ServerProcess) -> None:
+    """What it does at once, then that it listens and does not serve yet, then where it serves."""
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    events = [line["event"] for line in lines]
+    order = ["starting", "listening", "ready", "serving"]
+    assert order == [event for event in events if event in order]
+    assert "loading" in events[: events.index("ready")]
+    by_event = {line["event"]: line for line in lines}
+    assert "starting" == by_event["listening"]["state"]
+    assert f"{server.url}/" == by_event["serving"]["url"]
+
+
+def test_a_folder_for_uploads_that_is_none_ends_the_start(tmp_path: Path) -> None:
+    """Exit code 2, and not a failed request in the night."""
+    done = run_service(SEMSR_SPOOL_DIR=str(tmp_path / "nowhere"), SEMSR_BUNDLE=str(TINY_BUNDLE))
+    assert done.returncode == 2
+    assert "SEMSR_SPOOL_DIR" in done.stderr
+
+
 def test_missing_bundle_ends_with_its_reason() -> None:
     """Exit code 3, and the log says what is not there."""
     done = run_service(SEMSR_BUNDLE="nowhere/at/all")

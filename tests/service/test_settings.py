@@ -1,11 +1,14 @@
 """Settings: bounds, defaults, and variables that nobody reads."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from service.setting_problems import unknown_settings, value_problems
 from service.settings import OTHER_VARIABLES, Settings, unknown_variables
 
 
@@ -72,6 +75,73 @@ def test_mistyped_variables_are_found_and_others_left_alone() -> None:
     assert unknown_variables(environment) == ["SEMSR_MAX_QEUE"]
 
 
+@pytest.mark.parametrize(
+    ("variable", "line"),
+    [
+        ("SEMSR_ENGNE", "SEMSR_ENGNE: unknown setting; did you mean SEMSR_ENGINE?"),
+        ("SEMSR_MAXQUEUE", "SEMSR_MAXQUEUE: unknown setting; did you mean SEMSR_MAX_QUEUE?"),
+        ("semsr_prt", "semsr_prt: unknown setting; did you mean SEMSR_PORT?"),
+        ("SEMSR_XYZZY", "SEMSR_XYZZY: unknown setting; docs/configuration.md lists all settings"),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_the_nearest_one(variable: str, line: str) -> None:
+    """And not with all fifty."""
+    assert [line] == unknown_settings({variable: "x", "SEMSR_PORT": "1"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"engine": "onxx"}, "(found 'onxx'); did you mean onnx?"),
+        ({"mode": "Pool"}, "(found 'Pool'); did you mean pool?"),
+        ({"max_queue": "many"}, "SEMSR_MAX_QUEUE: Input should be a valid integer"),
+        ({"host": "[::1]:8000"}, "SEMSR_HOST: expected an address or a name, without port"),
+        ({"trusted_proxies": "10.0.0.1/8"}, "SEMSR_TRUSTED_PROXIES: 10.0.0.1/8 has host bits set"),
+        ({"trusted_proxies": "*"}, "SEMSR_TRUSTED_PROXIES: '*' does not appear to be an IPv4"),
+        ({"bundle": "a", "bundles": "x=b"}, "SEMSR_BUNDLE and SEMSR_BUNDLES are both set"),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_nearest_right_one(
+    fields: dict[str, str], expected: str
+) -> None:
+    """One line: variable, problem, value, and what was probably meant."""
+    with pytest.raises(ValidationError) as refusal:
+        made(**fields)
+    [line] = value_problems(refusal.value)
+    assert expected in line
+
+
+def test_a_password_is_not_repeated() -> None:
+    """A wrong database URL may hold one."""
+    with pytest.raises(ValidationError) as refusal:
+        made(scan_database="mysql://semsr:hunter2@db")
+    [line] = value_problems(refusal.value)
+    assert line.startswith("SEMSR_SCAN_DATABASE: ")
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("[::1]", "::1"),
+        ("::", "::"),
+        ("[fd00::0:7]", "fd00::7"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("fab", "fab"),
+    ],
+)
+def test_a_host_may_have_the_brackets_of_a_url(host: str, expected: str) -> None:
+    """They are not part of the address."""
+    assert expected == made(host=host).host
+
+
+def test_trusted_proxies_are_addresses_and_networks() -> None:
+    """Nobody by default."""
+    proxies = made(trusted_proxies="10.0.0.7, fd00::/8").trusted_proxies
+    assert ("10.0.0.7/32", "fd00::/8") == proxies
+    assert made().trusted_proxies is None
+
+
 def made(**fields: Any) -> Settings:
     """Settings from text, as the environment gives it."""
     return Settings(**fields)
@@ -105,3 +175,10 @@ def test_the_database_of_scans_is_not_shown():
     """Its URL may hold a password."""
     settings = made(scan_database="postgresql://semsr:hunter2@db/semsr")
     assert "hunter2" not in repr(settings)
+
+
+def test_settings_are_read_before_anything_large_is_imported() -> None:
+    """A wrong one is answered at once, not after the web framework and the runtime."""
+    heavy = {"fastapi", "uvicorn", "onnxruntime", "imagecodecs", "PIL"}
+    code = f"import service.__main__, sys; sys.exit(bool({heavy!r} & set(sys.modules)))"
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode

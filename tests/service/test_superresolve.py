@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 
 from service.app import Application, create_app
-from service.http_protocol import CONNECTION, Connection
+from service.connection import CONNECTION, Connection
 from service.lifecycle import Lifecycle
 from service.local_models import LocalModels
 from service.settings import Settings

@@ -259,7 +259,7 @@ class TestOff:
     ):
         """At the start and before anything is loaded; not asked for, it is none."""
         monkeypatch.setattr(tracing, "_is_installed", lambda package: False)
-        with pytest.raises(TracingError, match=r"pip install 'semsr\[tracing\]'"):
+        with pytest.raises(TracingError, match="make install EXTRAS=tracing"):
             check_tracing(Settings(traces_endpoint="http://127.0.0.1:1/v1/traces"))
         check_tracing(Settings())
 
@@ -280,7 +280,7 @@ class TestOff:
             check=False,
         )
         assert done.returncode == 2
-        assert "semsr[tracing]" in done.stderr
+        assert "make install EXTRAS=tracing" in done.stderr
 
     @pytest.mark.parametrize("value", ["collector:4318", "http://collector:4318", "ftp://a/b"])
     def test_the_whole_address_is_wanted(self, value: str):

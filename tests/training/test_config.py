@@ -1,11 +1,21 @@
 """Recipes: shipped ones load, mistakes are named."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from training.config import RECIPES, ConfigError, Recipe, find_recipe, load_recipe
+from models import GENERATORS
+from training.config import (
+    GENERATOR_NAMES,
+    RECIPES,
+    ConfigError,
+    Recipe,
+    find_recipe,
+    load_recipe,
+)
 from training.degradation_config import DegradationConfig
 
 MINIMAL = 'name = "a"\n[data]\nhr = ["hr/*.png"]\n'
@@ -68,7 +78,14 @@ def test_overrides_win_over_the_file_and_are_typed(recipe_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimization.stepps=7", r"optimization\.stepps: Extra inputs are not permitted"),
+        ("optimization.stepz=7", r"unknown key optimization\.stepz; did you mean steps\?"),
+        ("optimisation.steps=7", r"unknown key optimisation; did you mean optimization\?"),
+        ("steps=7", r"unknown key steps; did you mean optimization\.steps\?"),
+        ("zzz.q=1", r"unknown key zzz; there are name, generator, data"),
+        ("degradation.gian=[1, 2]", r"unknown key degradation\.gian; did you mean gain\?"),
+        ("generator.name=resnet", r"unknown generator 'resnet'; did you mean resnet9\?"),
+        ("method.name=flsesim", r"unknown method 'flsesim'; did you mean f_lsesim\?"),
+        ("method.charbonnier_eps=1", r"method\.name is missing"),
         ("optimization.steps=0", r"optimization\.steps: .*greater than or equal to 1"),
         ("optimization.steps=many", r"optimization\.steps: .*integer"),
         ("degradation.gain=[2, 1]", r"degradation\.gain: .*\[low, high\], got \[2.0, 1.0\]"),
@@ -121,8 +138,49 @@ def test_a_path_wins_over_a_shipped_name(recipe_path: Path) -> None:
 
 def test_unknown_recipe_lists_the_shipped_ones() -> None:
     """A misspelt name is answered with the right ones."""
-    with pytest.raises(FileNotFoundError, match=r"'supervized'.*supervised, tiny"):
+    with pytest.raises(
+        FileNotFoundError, match=r"'supervized'; did you mean supervised\?; .*supervised, tiny"
+    ):
         find_recipe("supervized")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method.self_similarity.weights=1", "self_similarity.weights; did you mean weight?"),
+        ("method.adversarial.discriminator.widths=1", "discriminator.widths; did you mean width?"),
+        ("method.charbonnier_eps=1", "did you mean method.paired.charbonnier_eps?"),
+        ('tools=[{name="a", hr=["x"], lr=["y"], share=0.5, shar=1}]', "shar; did you mean share?"),
+    ],
+)
+def test_unknown_keys_of_nested_sections_are_answered_with_the_nearest(
+    recipe_path: Path, override: str, message: str
+) -> None:
+    """The suggestion comes from the section that the key stands in, at any depth."""
+    overrides = ["method.name=f_lsesim", 'data.lr=["lr"]', override]
+
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_recipe(recipe_path, overrides=overrides)
+
+
+def test_the_docs_name_the_recipe_that_made_the_shipped_model() -> None:
+    """The manifest knows: its recipe is the file that training.md and results.md name."""
+    root = RECIPES.parents[1]
+    manifest = json.loads((root / "bundles" / "default" / "manifest.json").read_text())
+    name = manifest["training"]["recipe"]["name"]
+    [made_by] = [path for path in RECIPES.glob("*.toml") if name == load_recipe(path).name]
+    training = (root / "docs" / "training.md").read_text(encoding="utf-8")
+    results = (root / "docs" / "results.md").read_text(encoding="utf-8")
+
+    said = [line for line in training.splitlines() if "`bundles/default` was trained by" in line]
+    assert [f"| `{made_by.stem}` |"] == [line[: len(made_by.stem) + 6] for line in said]
+    assert f"`bundles/default` is the generator `{manifest['generator']['name']}`" in results
+    assert f"trained by\n`training/recipes/{made_by.name}`" in results
+
+
+def test_the_names_of_generators_are_those_of_the_registry() -> None:
+    """A recipe is checked before torch is loaded, so that the names stand in both places."""
+    assert sorted(GENERATORS) == sorted(GENERATOR_NAMES)
 
 
 def test_a_loaded_recipe_cannot_be_changed(recipe_path: Path) -> None:

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import load_generator
+from models import UnknownGeneratorError, load_generator
 from training.config import ConfigError, OptimizationConfig, Recipe, load_recipe
 from training.datasets import load_training_images
+from training.features import FeatureWeightsError
+from training.images import ImageFileError
 from training.method_config import SupervisedConfig
 from training.methods.inputs import Inputs, KnownTool
 from training.methods.supervised import Supervised
 from training.run_dir import RunDir, RunDirError
 from training.samplers import PairBatch
-from training.trainer import NonFiniteLossError, Trainer, rate_share, train
+from training.trainer import DeviceError, NonFiniteLossError, Trainer, rate_share, train
 
 
 def _stats(run_dir: Path) -> list[dict[str, float]]:
@@ -134,6 +136,124 @@ def test_a_finished_run_is_not_overwritten(
 
     with pytest.raises(RunDirError, match="already holds a run"):
         train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", overrides=overrides)
+
+
+def test_a_run_is_replaced_where_that_is_asked_for(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """Nothing of the old run is left, and nothing that is not a run's is touched."""
+    run_dir = tmp_path / "run"
+    overrides = ["optimization.steps=10", 'data.held_out_sources=["hr/hr_3.png"]']
+    train(tiny_recipe, data_root=data_root, run_dir=run_dir, overrides=overrides)
+    (run_dir / "notes.txt").write_text("mine")
+    old = {path.name for path in run_dir.iterdir()}
+
+    train(
+        tiny_recipe,
+        data_root=data_root,
+        run_dir=run_dir,
+        overrides=["optimization.steps=5"],
+        overwrite=True,
+    )
+
+    assert [5] == [record["step"] for record in _stats(run_dir)]
+    assert 5 == json.loads((run_dir / "config.json").read_text())["optimization"]["steps"]
+    assert ["step_000005.png"] == [path.name for path in (run_dir / "samples").iterdir()]
+    assert old == {path.name for path in run_dir.iterdir()}
+
+
+def test_a_run_that_is_to_be_replaced_is_kept_if_the_new_one_cannot_start(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """Images are read before the old checkpoint goes."""
+    run_dir = tmp_path / "run"
+    train(tiny_recipe, data_root=data_root, run_dir=run_dir, overrides=["optimization.steps=1"])
+    before = (run_dir / "checkpoint.safetensors").read_bytes()
+
+    with pytest.raises(ImageFileError):
+        train(
+            tiny_recipe,
+            data_root=data_root,
+            run_dir=run_dir,
+            overrides=['data.hr=["none"]'],
+            overwrite=True,
+        )
+
+    assert before == (run_dir / "checkpoint.safetensors").read_bytes()
+
+
+def test_a_line_of_statistics_that_a_kill_cut_off_does_not_stop_a_resume(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """Lines are appended, so that the last one may be half; the resumed run writes it again."""
+    run_dir = tmp_path / "run"
+    _run_until(15, tiny_recipe, data_root=data_root, run_dir=run_dir)
+    with (run_dir / "stats.jsonl").open("a") as file:
+        file.write('{"step": 2')
+
+    train(tiny_recipe, data_root=data_root, run_dir=run_dir, resume=True)
+
+    assert [5, 10, 15, 20] == [record["step"] for record in _stats(run_dir)][:4]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_reported_before_anything_is_read(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    """The folder of the data does not even exist: it has not been looked at."""
+    with pytest.raises(DeviceError, match=r"'cuda', but torch finds no GPU.*device=cpu"):
+        train(
+            tiny_recipe,
+            data_root=tmp_path / "none",
+            run_dir=tmp_path / "run",
+            overrides=["optimization.device=cuda"],
+        )
+
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["generator.hyper_parameters.fins=8"], UnknownGeneratorError, "fins"),
+        (
+            ["method.name=f_lsesim", 'data.lr=["lr"]', "degradation=estimate"],
+            FeatureWeightsError,
+            "VGG16",
+        ),
+    ],
+)
+def test_what_the_method_lacks_is_reported_before_anything_is_read(
+    tiny_recipe: Path,
+    tmp_path: Path,
+    overrides: list[str],
+    error: type[Exception],
+    message: str,
+) -> None:
+    """The estimation takes minutes; a network that cannot be built does not wait for it."""
+    with pytest.raises(error, match=message):
+        train(
+            tiny_recipe,
+            data_root=tmp_path / "none",
+            run_dir=tmp_path / "run",
+            overrides=overrides,
+            vgg16=tmp_path / "none.safetensors",
+        )
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_stopped_before_its_first_save_resumes_from_the_start(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """The recipe is written first: the folder of a run that was stopped early is no dead end."""
+    recipe = load_recipe(tiny_recipe)
+    RunDir(tmp_path / "run").start(recipe, resume=False)
+    RunDir(tmp_path / "run").append_stats({"step": 5, "loss": 1.0})
+
+    train(tiny_recipe, data_root=data_root, run_dir=tmp_path / "run", resume=True)
+
+    assert [5, 10, 15, 20] == [record["step"] for record in _stats(tmp_path / "run")]
 
 
 def test_nothing_to_resume_is_an_error(tiny_recipe: Path, data_root: Path, tmp_path: Path) -> None:

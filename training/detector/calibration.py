@@ -13,6 +13,7 @@ from training.detector.detector import Detector
 from training.detector.network import CELL_PX
 from training.detector.peaks import Detection
 from training.detector.tiles import LabelledTile
+from training.progress import tracked
 
 ALARMS_PER_TILE = 0.1
 HIT_PX = 12.0
@@ -78,9 +79,14 @@ def calibrate(
     if not clean or any(tile.cells.any() for tile in clean):
         message = f"calibration needs clean tiles, without defects; got {len(clean)} tiles"
         raise ValueError(message)
-    alarms = [(tile.scene, found.score) for tile in clean for found in detector.find(tile.hr)]
+    alarms = [
+        (tile.scene, found.score)
+        for tile in tracked(clean, "judging clean tiles")
+        for found in detector.find(tile.hr)
+    ]
     scores = [score for _, score in alarms]
-    hits = [hit for tile in with_defects for hit in _hits(detector, tile)]
+    judged = tracked(with_defects, "judging tiles with defects")
+    hits = [hit for tile in judged for hit in _hits(detector, tile)]
     if not hits:
         message = f"calibration needs defects; {len(with_defects)} tiles have none"
         raise ValueError(message)

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from training.progress import progress
 from training.simulator.planting import NoSiteError
 from training.simulator.recipes import draw_recipe
 from training.simulator.tile import any_in_blocks, simulate_tile
+from training.whole_file import write_whole_text
 
 SEED_BASE = 9_000_000_000
 """Simulator seeds from here on belong to the detector; those of benchmarks stay below."""
@@ -143,19 +144,19 @@ def labelled_tiles(plan: TilePlan, cache: Path, *, workers: int = 1) -> list[Lab
     _open_cache(plan, cache)
     paths = [cache / f"{number:05d}.npz" for number in range(plan.count)]
     missing = [number for number, path in enumerate(paths) if not path.is_file()]
-    label = f"simulate {plan.purpose}"
-    with tqdm(total=len(missing), desc=label, unit="tile", disable=None) as bar:
+    label = f"simulating tiles ({plan.purpose})"
+    with progress(label, len(missing), unit="tile") as steps:
         if workers == 1:
             for number in missing:
                 _make(plan, number, paths[number])
-                bar.update()
+                steps.update()
         elif missing:
             # Spawned, because a fork copies the locks of torch's threads as they stand.
             with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
                 plans = [plan] * len(missing)
                 targets = [paths[number] for number in missing]
                 for _ in pool.map(_make, plans, missing, targets, chunksize=4):
-                    bar.update()
+                    steps.update()
     return [_read(path) for path in paths]
 
 
@@ -185,7 +186,7 @@ def _open_cache(plan: TilePlan, cache: Path) -> None:
     about = cache / "tiles.json"
     if not about.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        about.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+        write_whole_text(about, json.dumps(wanted) + "\n")
         return
     found = json.loads(about.read_text(encoding="utf-8"))
     if found != wanted:

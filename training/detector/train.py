@@ -1,4 +1,4 @@
-"""Trains the detector on simulated review tiles: `python -m training.detector.train --out DIR`.
+"""Trains the detector on simulated review tiles (`semsr train-detector`).
 
     out/detector.safetensors   averaged weights, rounded to half precision, with their threshold
     out/stats.jsonl            loss by step
@@ -8,7 +8,6 @@
 The tiles' scenes are drawn from seeds that no benchmark uses; see `tiles`.
 """
 
-import argparse
 import copy
 import logging
 import math
@@ -17,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from training.detector.calibration import calibrate
 from training.detector.crops import CropSampler
@@ -26,7 +24,9 @@ from training.detector.loss import detection_loss
 from training.detector.network import DEFAULT_CHANNELS, DetectorNetwork
 from training.detector.tiles import HR_PX, LabelledTile, TilePlan, labelled_tiles
 from training.detector.weight_file import half_precision, save_detector
+from training.progress import progress
 from training.run_dir import RunDir
+from training.run_state import load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -177,28 +177,29 @@ class DetectorTrainer:
         self.run_dir.path.mkdir(parents=True, exist_ok=True)
         last = self.options.steps if until is None else min(until, self.options.steps)
         losses: list[float] = []
-        with tqdm(total=last, initial=self.step, unit="step", mininterval=2.0) as bar:
+        with progress("training the detector", last, done=self.step) as steps:
             while self.step < last:
                 losses.append(self._train_step())
-                bar.update()
+                steps.update()
                 if self.step % LOG_EVERY_STEPS == 0 or self.step == last:
                     mean = sum(losses) / len(losses)
                     self.run_dir.append_stats({"step": self.step, "loss": mean})
-                    bar.set_postfix(loss=f"{mean:.4f}")
+                    steps.say(f"loss {mean:.4f}")
                     losses.clear()
                 if self.step % SAVE_EVERY_STEPS == 0 or self.step == last:
                     self.save()
 
     def save(self) -> None:
         """Write the state to resume from."""
-        self.run_dir.save_state(
+        save_state(
+            self.run_dir,
             {
                 "step": self.step,
                 "options": _plain(self.options),
                 "network": self.network.state_dict(),
                 "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-            }
+            },
         )
 
     def restore(self) -> None:
@@ -210,7 +211,7 @@ class DetectorTrainer:
         if not self.run_dir.state.is_file():
             message = f"{self.run_dir.path} holds no run to resume"
             raise DetectorTrainingError(message)
-        state = self.run_dir.load_state()
+        state = load_state(self.run_dir)
         if state["options"] != _plain(self.options):
             message = f"{self.run_dir.path} was started with {state['options']}"
             raise DetectorTrainingError(message)
@@ -270,45 +271,3 @@ def learning_rate(step: int, options: DetectorOptions) -> float:
 def _plain(options: DetectorOptions) -> dict[str, object]:
     """Return the options as values that the state file may hold (lists for tuples)."""
     return {**asdict(options), "channels": list(options.channels)}
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and train."""
-    parser = argparse.ArgumentParser(prog="python -m training.detector.train", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, help="simulated tiles; by default OUT/cache")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--tiles", type=int, default=DetectorOptions.tiles)
-    parser.add_argument("--steps", type=int, default=DetectorOptions.steps)
-    parser.add_argument("--batch-size", type=int, default=DetectorOptions.batch_size)
-    parser.add_argument("--crop-px", type=int, default=DetectorOptions.crop_px)
-    parser.add_argument("--learning-rate", type=float, default=DetectorOptions.learning_rate)
-    parser.add_argument("--clean-tiles", type=int, default=200, help="they set the threshold")
-    parser.add_argument("--defect-tiles", type=int, default=150, help="they measure recall")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="processes that simulate")
-    parser.add_argument("--resume", action="store_true")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train_detector(
-        given.out,
-        DetectorOptions(
-            seed=given.seed,
-            tiles=given.tiles,
-            steps=given.steps,
-            batch_size=given.batch_size,
-            crop_px=given.crop_px,
-            learning_rate=given.learning_rate,
-        ),
-        cache=given.cache or given.out / "cache",
-        clean_tiles=given.clean_tiles,
-        defect_tiles=given.defect_tiles,
-        threads=given.threads,
-        workers=given.workers,
-        resume=given.resume,
-    )
-
-
-if __name__ == "__main__":
-    main()

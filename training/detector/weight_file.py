@@ -16,6 +16,7 @@ from safetensors.torch import save as serialize
 
 from training.detector.detector import Detector
 from training.detector.network import DetectorNetwork
+from training.whole_file import whole_file
 
 FORMAT_VERSION = "1"
 KIND = "semsr-detector"
@@ -52,10 +53,8 @@ def save_detector(path: Path, detector: Detector) -> None:
     except (TypeError, ValueError) as error:
         message = f"the detector's threshold or description is not JSON: {error}"
         raise DetectorFileError(message) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(serialize(half_precision(detector.network), metadata=metadata))
-    temporary.replace(path)
+    with whole_file(path, is_durable=True) as part:
+        part.write_bytes(serialize(half_precision(detector.network), metadata=metadata))
 
 
 def load_detector(path: Path | None = None) -> Detector:

@@ -26,6 +26,7 @@ from training.estimation.tone_matching import (
 )
 from training.estimation.trials import NUM_DRAWS, Trials
 from training.noise import NoiseModel, NoiseSamples, fit_noise, measure_noise
+from training.progress import progress
 
 Images = Sequence[NDArray[np.uint8]]
 
@@ -37,8 +38,11 @@ MIN_IMAGES = 2
 MIN_SIDE_PX = 48
 SCANNED_SPOTS = np.array([0.0, 0.2, 0.4, 0.55, 0.7, 0.85, 1.0, 1.25, 1.5])
 SPOT_STEP_PER_SCALE = 0.125
+NUM_NEAR_SPOTS = 5
 LAGS = np.array([0.0, 0.08, 0.16, 0.24])
-"""Trials: first a row of spots, in LR px, then a grid of five spots around the best and of lags."""
+NUM_TRIALS = SCANNED_SPOTS.size + NUM_NEAR_SPOTS * LAGS.size + 2
+"""Trials: a row of spots, in LR px, a grid of spots around the best and of lags, then two more: the
+best place of that grid with and without its spot."""
 
 PARSIMONY = 1.06
 LAG_PARSIMONY = 1.01
@@ -101,12 +105,30 @@ def estimate_degradation(
     rng = np.random.default_rng(seed)
     lr = [_cut(image, MAX_SIDE_PX, multiple=1) for image in _choose(lr, rng)]
     hr = [_cut(image, MAX_SIDE_PX * scale, multiple=scale) for image in _choose(hr, rng)]
-    lr_samples, hr_samples = measure_noise(lr), measure_noise(hr, step_px=max(1, scale // 2))
-    trials = Trials(hr, scale=scale, noise=fit_noise(lr_samples), seed=int(rng.integers(2**31)))
-    target = ImageStatistics.of([image.astype(np.float32) for image in lr])
-    first_px = 0.5 * scale
-    tone, _ = fit_tone(grey_quantiles(trials.coarse(first_px, 0.0)), target.quantiles)
-    spot_px, lag = _fit_edges(trials, target, tone, near_px=_scan_spots(trials, target, tone))
+    with progress("estimating the degradation: noise and greys"):
+        lr_samples, hr_samples = measure_noise(lr), measure_noise(hr, step_px=max(1, scale // 2))
+        trials = Trials(hr, scale=scale, noise=fit_noise(lr_samples), seed=int(rng.integers(2**31)))
+        target = ImageStatistics.of([image.astype(np.float32) for image in lr])
+        tone, _ = fit_tone(grey_quantiles(trials.coarse(0.5 * scale, 0.0)), target.quantiles)
+    with progress("estimating the degradation: spot and lag", NUM_TRIALS, unit="trial") as steps:
+        trials.steps = steps
+        near_px = _scan_spots(trials, target, tone)
+        spot_px, lag = _fit_edges(trials, target, tone, near_px=near_px)
+    with progress("estimating the degradation: tone and lines"):
+        return _finish(trials, target, lr_samples, hr_samples, (spot_px, lag), tone, rng)
+
+
+def _finish(
+    trials: Trials,
+    target: ImageStatistics,
+    lr_samples: NoiseSamples,
+    hr_samples: NoiseSamples,
+    edges: tuple[float, float],
+    tone: ToneCurve,
+    rng: np.random.Generator,
+) -> DegradationEstimate:
+    """Find what is left once the spot and the lag of edges are known."""
+    spot_px, lag = edges
     quantiles = grey_quantiles(trials.coarse(spot_px, lag))
     tone = _simplify_tone(quantiles, target, fit_tone(quantiles, target.quantiles, start=tone)[0])
     point = _point(trials, target, spot_px=spot_px, lag=lag, tone=tone)
@@ -166,7 +188,7 @@ def _fit_edges(
     """
     step_px = SPOT_STEP_PER_SCALE * trials.scale
     first_px = max(near_px - 2 * step_px, 0.0)
-    spots = first_px + step_px * np.arange(5)
+    spots = first_px + step_px * np.arange(NUM_NEAR_SPOTS)
     grid = np.array([(spot, lag) for spot in spots for lag in LAGS])
     misfits = np.array(
         [_misfit(trials, target, tone, spot_px=spot, lag=lag) for spot, lag in grid.tolist()]
@@ -203,10 +225,12 @@ def _misfit(
 ) -> float:
     """Return how far edges along x and y are from those of the LR images, over draws of noise."""
     coarse = trials.coarse(spot_px, lag)
-    return sum(
+    misfit = sum(
         sum(target.edge_distances(trials.finished(coarse, tone, draw=draw)))
         for draw in range(NUM_DRAWS)
     )
+    trials.steps.update()
+    return misfit
 
 
 def _simplify_tone(

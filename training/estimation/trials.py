@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from training.degradation import Degradation, scan
 from training.estimation.tone_matching import ToneCurve
 from training.noise import NoiseModel
+from training.progress import SILENT, Steps
 
 Floats = NDArray[np.float32]
 
@@ -24,6 +25,7 @@ class Trials:
     Attributes:
         scale: HR pixels per LR pixel.
         noise: Noise of the LR images.
+        steps: Progress of the search; each compared set of parameters is one step.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Trials:
         ]
         self.scale = scale
         self.noise = noise
+        self.steps: Steps = SILENT
 
     def coarse(self, spot_px: float, lag: float, *, jitter_px: float = 0.0) -> list[Floats]:
         """Return the images on the LR grid, before tone and noise: (h, w) float32 grey levels."""

@@ -5,6 +5,6 @@ Flow: `benchmark` reads the tiles and their truth -> `methods` renders every til
 `metrology`, `gradients`, `consistency`, `kernel_distance`), in several processes and through a
 `cache` (`measuring`) -> `summary` puts the tiles of a method together, with intervals by
 `bootstrap` -> `targets` judges, `seeds` compares -> `report` writes. `real_tiles` measures real
-images, where less is known. `run` is the entry. The package knows methods only as functions:
-engines, bundles and the command line stay outside.
+images and `own_tiles` a fab's own, where less is known. `run` is the entry. The package knows
+methods only as functions: engines, bundles and the command line stay outside.
 """

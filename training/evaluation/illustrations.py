@@ -8,6 +8,7 @@ from PIL import Image
 from training.evaluation.benchmark import Picture, Tile
 from training.evaluation.measurement import DefectTile, Measured
 from training.evaluation.methods import BICUBIC, TRUE_HR, Method
+from training.evaluation.own_tiles import OwnTiles
 from training.evaluation.pictures import (
     close_up,
     draw_froc,
@@ -16,15 +17,18 @@ from training.evaluation.pictures import (
     repeated,
     side_by_side,
 )
-from training.evaluation.real_tiles import RealPair, RealSets
+from training.evaluation.real_folders import RealPair, RealSets
 from training.evaluation.reference import Reference
 from training.evaluation.report import PictureEntry
 from training.evaluation.summary import EvaluationSet, MethodSummary
+from training.whole_file import whole_file
 
 MAX_TRIPLETS = 4
 MAX_CLOSE_UPS = 12
 GRADIENT_CROP_PX = 320
 REAL_CROP_PX = 480
+MAX_OWN_TILES = 12
+MAX_OWN_HR = 4
 FOLDER = "pictures"
 
 
@@ -97,8 +101,22 @@ def illustrate_real(sets: RealSets, methods: Sequence[Method], *, out: Path) -> 
     return entries
 
 
-def _real_row(methods: Sequence[Method], lr: Picture) -> dict[str, Picture]:
-    row = {"LR": repeated(lr, scale=4)}
+def illustrate_own(
+    own: OwnTiles, methods: Sequence[Method], *, out: Path, scale: int
+) -> list[PictureEntry]:
+    """Draw the middle of the first own tiles by every method, and of the first HR pictures."""
+    entries = []
+    for number, (name, lr) in enumerate(list(own.lr.items())[:MAX_OWN_TILES]):
+        row = _real_row(methods, lr, scale=scale)
+        entries.append(_middles(f"own_{number:02d}", row, out, section="own", title=name))
+    if own.hr:
+        shown = {f"HR {number}": hr for number, hr in enumerate(own.hr[:MAX_OWN_HR], start=1)}
+        entries.append(_middles("own_hr", shown, out, section="own", title="HR of other places"))
+    return entries
+
+
+def _real_row(methods: Sequence[Method], lr: Picture, *, scale: int = 4) -> dict[str, Picture]:
+    row = {"LR": repeated(lr, scale=scale)}
     for method in methods:
         if method.upscale is not None:
             row[method.name] = method.upscale(lr)
@@ -106,11 +124,19 @@ def _real_row(methods: Sequence[Method], lr: Picture) -> dict[str, Picture]:
 
 
 def _real_picture(name: str, pictures: Mapping[str, Picture], out: Path) -> PictureEntry:
-    first = next(iter(pictures.values()))
-    side_px = min(REAL_CROP_PX, *first.shape)
-    y, x = ((side - side_px) // 2 for side in first.shape)
-    cut = {key: item[y : y + side_px, x : x + side_px] for key, item in pictures.items()}
-    return _saved(side_by_side(cut), name, "real", f"{name}: middle of {', '.join(pictures)}", out)
+    return _middles(name, pictures, out, section="real", title=name)
+
+
+def _middles(
+    name: str, pictures: Mapping[str, Picture], out: Path, *, section: str, title: str
+) -> PictureEntry:
+    """Draw the middles of pictures side by side, as large as the smallest allows."""
+    side_px = min(REAL_CROP_PX, *(side for item in pictures.values() for side in item.shape))
+    cut = {}
+    for key, item in pictures.items():
+        y, x = ((side - side_px) // 2 for side in item.shape)
+        cut[key] = item[y : y + side_px, x : x + side_px]
+    return _saved(side_by_side(cut), name, section, f"{title}: middle of {', '.join(cut)}", out)
 
 
 def _triplets(method: Method, tiles: Sequence[Tile], out: Path) -> list[PictureEntry]:
@@ -201,6 +227,6 @@ def _rendered(method: Method, tile: Tile) -> Picture:
 
 def _saved(picture: Image.Image, name: str, section: str, caption: str, out: Path) -> PictureEntry:
     path = out / FOLDER / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    with whole_file(path) as part:
+        picture.save(part)
     return PictureEntry(file=f"{FOLDER}/{name}.png", section=section, caption=caption)

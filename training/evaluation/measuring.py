@@ -15,11 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from training.evaluation.benchmark import Picture, Tile
 from training.evaluation.measurement import Judge, Measured, measure_tile, measured_from
 from training.evaluation.methods import Method
+from training.progress import tracked
+from training.whole_file import write_whole_text
 
 _JUDGING_MODULES = (
     "background",
@@ -64,10 +65,7 @@ class MeasurementCache:
         path = self._path(tiles, method, content)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps([asdict(item) for item in measured]), encoding="utf-8")
-        temporary.replace(path)
+        write_whole_text(path, json.dumps([asdict(item) for item in measured]))
 
     def _path(self, tiles: Sequence[Tile], method: Method, content: str) -> Path | None:
         if method.version is None:
@@ -110,7 +108,7 @@ def measure_split(
     if missing:
         fresh: dict[str, list[Measured]] = {method.name: [] for method in missing}
         results = _judged(tiles, missing, judge, jobs=jobs)
-        for result in tqdm(results, total=len(tiles), desc=tiles[0].split, unit="tile"):
+        for result in tracked(results, f"judging {tiles[0].split}", total=len(tiles)):
             for name, item in result.items():
                 fresh[name].append(item)
         for method in missing:

@@ -1,6 +1,6 @@
 """What is compared: bundles, the built-in baselines, the true HR, and folders of pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,9 @@ class Method:
         role: `candidate` is judged, the first of them by the targets; `baseline` must be beaten.
         render: Makes the (s*h, s*w) uint8 picture of a tile; None for the true HR itself.
         upscale: The same for any LR picture, (h, w) to (s*h, s*w) uint8, where the method can.
+        flagged: As `upscale`, with what the model says of its own answer, such as `residual` over
+            its limit, by the flags' names.
+        scale: s, where it is known.
         group: Methods of one group are seeds of one training.
         gmac: Multiply-adds a tile in 1e9, where they are known.
         ms: Milliseconds a tile at batch 1, where they were measured.
@@ -43,10 +46,24 @@ class Method:
     role: Role
     render: Callable[[Tile], Picture] | None
     upscale: Callable[[Picture], Picture] | None = None
+    flagged: Callable[[Picture], tuple[Picture, Mapping[str, float]]] | None = None
+    scale: int | None = None
     group: str | None = None
     gmac: float | None = None
     ms: float | None = None
     version: str | None = None
+
+    def answer(self, lr: Picture) -> tuple[Picture, Mapping[str, float]]:
+        """Enlarge an LR picture; returns it with the model's flags, none where it has none.
+
+        Raises:
+            MethodError: The method has finished pictures only.
+        """
+        if self.flagged is not None:
+            return self.flagged(lr)
+        if self.upscale is None:
+            raise MethodError(f"{self.name} has finished pictures only and cannot enlarge others")
+        return self.upscale(lr), {}
 
 
 def upscaler_method(
@@ -80,6 +97,7 @@ def upscaler_method(
         role=role,
         render=lambda tile: upscale(tile.lr()),
         upscale=upscale,
+        scale=scale,
         group=group,
         gmac=gmac,
         ms=ms,

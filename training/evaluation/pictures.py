@@ -14,6 +14,7 @@ from training.evaluation.background import LOWEST_FREQUENCY
 from training.evaluation.benchmark import Box, Defect, Picture
 from training.evaluation.detection import Scores, froc_curve
 from training.evaluation.gradients import gradient_magnitude
+from training.whole_file import whole_file
 
 GAP_PX = 8
 MIN_FONT_PX = 15
@@ -159,5 +160,5 @@ def _figure(width_inch: float, height_inch: float) -> Figure:
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"savefig.dpi": 110}):
-        figure.savefig(path, metadata={"Software": None})
+    with mpl.rc_context({"savefig.dpi": 110}), whole_file(path) as part:
+        figure.savefig(part, metadata={"Software": None})

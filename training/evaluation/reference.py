@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from training.evaluation.background import (
     border_spectrum_db,
@@ -20,6 +19,7 @@ from training.evaluation.kernel_distance import (
     kernel_floor,
     picture_features,
 )
+from training.progress import tracked
 from training.quality import noise_sigma
 
 Floats = NDArray[np.float64]
@@ -52,7 +52,7 @@ def measure_reference(tiles: Sequence[HrTile], features: FeatureNetwork | None) 
     """Measure the pictures of `reference_hr`."""
     scenes = [tile.scene for tile in tiles]
     spectra, borders, noises, greys, centre, edge = [], [], [], [], [], []
-    for number, tile in enumerate(tqdm(tiles, desc="reference_hr", unit="tile")):
+    for number, tile in enumerate(tracked(tiles, "measuring reference_hr")):
         picture = read_png(tile.path)
         spectra.append(radial_spectrum_db(picture))
         borders.append(border_spectrum_db(picture))

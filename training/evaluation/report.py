@@ -15,14 +15,32 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training.evaluation.bootstrap import Estimate
 from training.evaluation.figures import BY_KEY, FIGURES, SECTIONS
 from training.evaluation.methods import BICUBIC, Method
+from training.evaluation.own_tiles import LIMIT, OwnReport
 from training.evaluation.real_tiles import RealReport
 from training.evaluation.seeds import SeedSpread
 from training.evaluation.summary import MethodSummary
 from training.evaluation.targets import Target
+from training.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
 KIND = "semsr-evaluation"
 TEMPLATE = "report.html.j2"
+MAX_NAMED = 20
+OWN_COLUMNS = (
+    ("tiles", "tiles", 0),
+    ("consistency", "consistency", 3),
+    ("consistency_worst", "worst", 3),
+    ("residual_share", "residual > 1", 2),
+    ("domain_share", "domain > 1", 2),
+    ("domain_median", "domain, median", 2),
+    ("spectrum_db", "spectrum / dB", 2),
+    ("border_spectrum_db", "border / dB", 2),
+    ("noise_ratio", "noise ratio", 3),
+    ("grey_distance", "grey W1", 2),
+    ("kernel_distance", "kernel distance", 4),
+    ("border_kernel_distance", "border kernel", 4),
+)
+"""Figures of own tiles: key, title, digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +64,7 @@ class Report:
         floors: Figure key to split-half floor.
         targets: Judged.
         seeds: Spreads over seeds.
+        own: The fab's own tiles, where they were given.
         real: Real tiles, where they are at hand.
         pictures: In order.
         notes: What was left out, and why.
@@ -58,6 +77,7 @@ class Report:
     floors: Mapping[str, float] = field(default_factory=dict)
     targets: Sequence[Target] = ()
     seeds: Sequence[SeedSpread] = ()
+    own: OwnReport | None = None
     real: RealReport | None = None
     pictures: Sequence[PictureEntry] = ()
     notes: Sequence[str] = ()
@@ -75,6 +95,7 @@ def document(report: Report) -> dict[str, Any]:
             "methods": [_method(method, report.summaries) for method in report.methods],
             "floors": dict(report.floors),
             "seeds": [asdict(spread) for spread in report.seeds],
+            "own": None if report.own is None else asdict(report.own),
             "real": None if report.real is None else asdict(report.real),
             "pictures": [asdict(picture) for picture in report.pictures],
             "notes": list(report.notes),
@@ -88,10 +109,8 @@ def write_report(report: Report, folder: Path) -> Path:
     Returns:
         The path of the HTML.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     values = document(report)
     text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -101,22 +120,31 @@ def write_report(report: Report, folder: Path) -> Path:
     )
     environment.filters["figure"] = _shown
     html = environment.get_template(TEMPLATE).render(
-        report=values, sections=SECTIONS, figures=FIGURES, by_key=BY_KEY
+        report=values,
+        sections=SECTIONS,
+        figures=FIGURES,
+        by_key=BY_KEY,
+        own_columns=OWN_COLUMNS,
+        standing_out=[] if report.own is None else _finite(standing_out(report.own)),
     )
     path = folder / "index.html"
-    path.write_text(html, encoding="utf-8")
+    write_whole_text(folder / "report.json", text + "\n")
+    write_whole_text(path, html)
     return path
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
     """List one flat row a method, with plain keys, for `--json`."""
+    values = document(report)
+    own = {} if report.own is None else {row["method"]: row for row in values["own"]["figures"]}
     return [
         {
             "method": method["name"],
             "role": method["role"],
             **{key: item["value"] for key, item in method["figures"].items()},
+            **({"own": own[method["name"]]} if method["name"] in own else {}),
         }
-        for method in document(report)["methods"]
+        for method in values["methods"]
     ]
 
 
@@ -128,6 +156,39 @@ def write_targets(targets: Sequence[Target], *, file: TextIO) -> None:
             + (f": {target.measured} (required: {target.required})" if target.required else "")
             + "\n"
         )
+
+
+def write_own(own: OwnReport, *, file: TextIO) -> None:
+    """Write a table of the figures of own tiles for people, and the tiles that stand out."""
+    rows = [["", *(title for _, title, _ in OWN_COLUMNS)]]
+    for figures in own.figures:
+        values = (getattr(figures, key) for key, _, _ in OWN_COLUMNS)
+        digits = (count for _, _, count in OWN_COLUMNS)
+        cells = [_shown(_finite(value), count) for value, count in zip(values, digits, strict=True)]
+        rows.append([figures.method, *cells])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        first, *others = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        file.write("  ".join([first, *others]).rstrip() + "\n")
+    suspicious = standing_out(own)
+    if suspicious:
+        file.write(f"answers beyond a limit of their bundle: {len(suspicious)}\n")
+        for tile in suspicious[:MAX_NAMED]:
+            file.write(
+                f"  {tile['method']}: {tile['name']}: residual {_shown(tile['residual'], 2)}, "
+                f"domain distance {_shown(tile['domain_distance'], 2)}\n"
+            )
+        if len(suspicious) > MAX_NAMED:
+            file.write(f"  and {len(suspicious) - MAX_NAMED} more, see report.json\n")
+
+
+def standing_out(own: OwnReport) -> list[dict[str, Any]]:
+    """List the answers whose residual or domain distance is beyond the limit, the worst first."""
+    found = [
+        (max(tile.residual or 0.0, tile.domain_distance or 0.0), asdict(tile)) for tile in own.tiles
+    ]
+    beyond = [item for item in found if item[0] > LIMIT]
+    return [tile for _, tile in sorted(beyond, key=lambda item: -item[0])]
 
 
 def _method(method: Method, summaries: Mapping[str, MethodSummary]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from training.evaluation.benchmark import SPLITS, Benchmark, Tile, load_benchmark
 from training.evaluation.bootstrap import draw_tiles
-from training.evaluation.illustrations import illustrate, illustrate_real
+from training.evaluation.illustrations import illustrate, illustrate_own, illustrate_real
+from training.evaluation.kernel_distance import FeatureNetwork
 from training.evaluation.measurement import CleanTile, DefectTile, Judge
 from training.evaluation.measuring import MeasurementCache, measure_split
 from training.evaluation.methods import (
@@ -18,25 +19,23 @@ from training.evaluation.methods import (
     check_names,
     matching_table,
 )
-from training.evaluation.real_tiles import (
-    SCALE,
-    RealReport,
-    RealSets,
-    has_real_tiles,
-    load_real_sets,
-    measure_real,
-)
+from training.evaluation.own_tiles import OwnReport, OwnTiles, measure_own
+from training.evaluation.real_folders import SCALE, RealSets, has_real_tiles, load_real_sets
+from training.evaluation.real_tiles import RealReport, measure_real
 from training.evaluation.reference import Reference, measure_reference
 from training.evaluation.report import PictureEntry, Report
 from training.evaluation.seeds import seed_spreads
 from training.evaluation.summary import EvaluationSet, MethodSummary, summarise
 from training.evaluation.targets import judge_targets
+from training.progress import progress
 
 NO_FEATURES = (
     "The kernel distance was left out: no feature network (give its weights by --vgg16 or "
     "SEMSR_VGG16)."
 )
 NO_DETECTOR = "There is no benchmark: the figures of real tiles alone meet or miss no target."
+NO_HR = "No HR pictures were given (--hr): backgrounds were compared with nothing."
+NO_FLAGS = "No method has limits of its own (export --domain): no tile is said to be suspicious."
 
 
 class EvaluationError(ValueError):
@@ -50,7 +49,8 @@ class Options:
     Attributes:
         out: Folder of the report.
         benchmark: Benchmark folder; None for real tiles alone.
-        data_root: Folder above `sem/starter_x4`; None for no real tiles.
+        data_root: Folder above `sem/starter_x4`; None for none of these.
+        own: Pictures of the fab's own tool; None for none.
         split: Key of `benchmark.SPLITS`.
         limit: Use only so many tiles of each split, for a quick look.
         jobs: Processes that judge pictures.
@@ -62,6 +62,7 @@ class Options:
     out: Path
     benchmark: Path | None = None
     data_root: Path | None = None
+    own: OwnTiles | None = None
     split: str = "test"
     limit: int | None = None
     jobs: int = 1
@@ -77,6 +78,7 @@ def evaluate(
     judge: Judge | None,
     judge_version: str = "",
     detector_description: dict[str, Any] | None = None,
+    features: FeatureNetwork | None = None,
 ) -> Report:
     """Measure methods, the built-in baselines and the true HR; draw the pictures.
 
@@ -86,6 +88,7 @@ def evaluate(
         judge: Detector and feature network for the benchmark; real tiles need none.
         judge_version: What identifies their weights, for the cache.
         detector_description: Said in the report.
+        features: Feature network for own tiles; the benchmark takes the judge's.
 
     Returns:
         What `report.write_report` writes; the pictures are already below `options.out`.
@@ -97,20 +100,22 @@ def evaluate(
     """
     if options.split not in SPLITS:
         raise EvaluationError(f"no split {options.split!r}; there are {', '.join(SPLITS)}")
-    if options.benchmark is None and options.data_root is None:
+    if options.benchmark is None and options.data_root is None and options.own is None:
         raise EvaluationError("nothing to evaluate on: neither a benchmark nor real tiles")
     if options.benchmark is not None and judge is None:
         raise EvaluationError("a benchmark needs a detector to judge its pictures")
+    own, own_pictures, own_notes = _own(methods, options, features)
     real, real_pictures = _real(methods, options)
     if options.benchmark is None or judge is None:
         return Report(
             benchmark=None,
             detector=None,
-            methods=_with_builtin(methods, builtin_methods(scale=SCALE, with_truth=False)),
+            methods=_own_rows(methods, options.own),
             summaries={},
+            own=own,
             real=real,
-            pictures=real_pictures,
-            notes=[NO_DETECTOR],
+            pictures=[*own_pictures, *real_pictures],
+            notes=[NO_DETECTOR, *own_notes],
         )
     benchmark = load_benchmark(options.benchmark)
     splits = SPLITS[options.split]
@@ -141,8 +146,10 @@ def evaluate(
         shape=(side_px, side_px),
         threshold=judge.detector.threshold,
     )
-    summaries = _summaries(ordered, tiles, measured[0], measured[1], reference)
-    pictures = illustrate(ordered, tiles, summaries, reference, measured[0], out=options.out)
+    with progress("summing up"):
+        summaries = _summaries(ordered, tiles, measured[0], measured[1], reference)
+    with progress("drawing pictures"):
+        pictures = illustrate(ordered, tiles, summaries, reference, measured[0], out=options.out)
     return Report(
         benchmark=_described(benchmark, options, defect, clean),
         detector={"threshold": judge.detector.threshold, **(detector_description or {})},
@@ -151,9 +158,10 @@ def evaluate(
         floors=reference.floors,
         targets=judge_targets(ordered, summaries),
         seeds=seed_spreads(ordered, summaries),
+        own=own,
         real=real,
-        pictures=[*pictures, *real_pictures],
-        notes=_notes(options, judge),
+        pictures=[*pictures, *own_pictures, *real_pictures],
+        notes=[*_notes(options, judge), *own_notes],
     )
 
 
@@ -185,6 +193,41 @@ def _summaries(
     }
 
 
+def _own(
+    methods: Sequence[Method], options: Options, features: FeatureNetwork | None
+) -> tuple[OwnReport | None, list[PictureEntry], list[str]]:
+    own = options.own
+    if own is None:
+        return None, [], []
+    usable = [method for method in _own_rows(methods, own) if method.upscale is not None]
+    report = measure_own(own, usable, features=features)
+    notes = [] if own.hr else [NO_HR]
+    if own.hr and features is None:
+        notes.append(NO_FEATURES)
+    if all(row.residual is None for row in report.tiles):
+        notes.append(NO_FLAGS)
+    with progress("drawing pictures of own tiles"):
+        pictures = illustrate_own(own, usable, out=options.out, scale=_scale(methods))
+    return report, pictures, notes
+
+
+def _own_rows(methods: Sequence[Method], own: OwnTiles | None) -> list[Method]:
+    """Order the rows of a report without a benchmark."""
+    scale, table = _scale(methods), None
+    if own is not None and own.hr:
+        lr, hr = list(own.lr.values()), own.hr
+        table = lambda: matching_table(lr, hr, scale=scale)  # noqa: E731 - absent without HR
+    return _with_builtin(methods, builtin_methods(scale=scale, table=table, with_truth=False))
+
+
+def _scale(methods: Sequence[Method]) -> int:
+    """Return the one scale of all methods; that of the project's models where none is known."""
+    scales = {method.scale for method in methods if method.scale is not None}
+    if len(scales) > 1:
+        raise EvaluationError(f"methods of one scale are compared, got {sorted(scales)}")
+    return scales.pop() if scales else SCALE
+
+
 def _real(
     methods: Sequence[Method], options: Options
 ) -> tuple[RealReport | None, list[PictureEntry]]:
@@ -198,7 +241,9 @@ def _real(
         builtin_methods(scale=SCALE, table=_real_table(sets), with_truth=False),
     )
     usable = [method for method in ordered if method.upscale is not None]
-    return measure_real(sets, usable), illustrate_real(sets, usable, out=options.out)
+    report = measure_real(sets, usable)
+    with progress("drawing pictures of real tiles"):
+        return report, illustrate_real(sets, usable, out=options.out)
 
 
 def _real_table(sets: RealSets) -> Callable[[], Any] | None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from training.evaluation.planted_failures import FAILURES, FailureKind
+from training.whole_file import whole_file, write_whole_text
 
 FORMAT_VERSION = 1
 KIND = "semsr-trust"
@@ -186,12 +187,12 @@ def format_report(report: TrustReport) -> str:
 
 def write_report(report: TrustReport, out: Path) -> None:
     """Write `trust.md`, `trust.json` and `trust.png` into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "trust.md").write_text(format_report(report), encoding="utf-8")
-    (out / "trust.json").write_text(
-        json.dumps(_document(report), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    write_whole_text(out / "trust.md", format_report(report))
+    write_whole_text(
+        out / "trust.json", json.dumps(_document(report), indent=1, allow_nan=False) + "\n"
     )
-    _draw(report).savefig(out / "trust.png")
+    with whole_file(out / "trust.png") as part:
+        _draw(report).savefig(part)
 
 
 def _document(report: TrustReport) -> dict[str, Any]:

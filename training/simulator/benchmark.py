@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from training.progress import tracked
 from training.simulator.capture import INSPECTION, NEAR_REVIEW, REVIEW
 from training.simulator.pictures import to_uint8, write_png
 from training.simulator.splits import DEFAULT_SPLITS, EDGE_SCENES, SPLITS, Split, render_split_tile
 from training.simulator.tile import LR_PIXEL_NM, SimulatedTile
+from training.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
 KIND = "semsr-benchmark"
@@ -91,9 +92,7 @@ def write_benchmark(
         (out / folder).mkdir(parents=True, exist_ok=True)
     jobs = min(jobs or _usable_cpus(), len(work))
     with _results(work, jobs) as results:
-        for key, entry in tqdm(
-            results, total=len(work), desc="simulate", unit="tile", disable=None
-        ):
+        for key, entry in tracked(results, "simulating tiles", total=len(work)):
             index["tiles"][key] = entry
     index["tiles"] = dict(sorted(index["tiles"].items()))
     (out / INDEX).parent.mkdir(exist_ok=True)
@@ -210,6 +209,4 @@ def _usable_cpus() -> int:
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_whole_text(path, json.dumps(document, indent=1) + "\n")

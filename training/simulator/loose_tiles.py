@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from training.progress import tracked
 from training.simulator.capture import REVIEW, STEADY_INSPECTION
 from training.simulator.pictures import to_uint8, to_uint16, write_png, write_tiff
 from training.simulator.planting import PlantedDefect
@@ -28,6 +28,7 @@ from training.simulator.tile import (
     any_in_blocks,
     simulate_tile,
 )
+from training.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
 
@@ -67,7 +68,7 @@ def simulate_tiles(
         message = f"expected count >= 1 and 0 <= num_tiff <= count, got {count} and {num_tiff}"
         raise ValueError(message)
     entries = []
-    for number in tqdm(range(count), desc="simulate", unit="tile", disable=None):
+    for number in tracked(range(count), "simulating tiles"):
         recipe = RECIPES[number % len(RECIPES)]
         if not with_defects:
             recipe = TileRecipe(recipe.scene)
@@ -95,7 +96,7 @@ def simulate_tiles(
         "modes": {"lr": asdict(STEADY_INSPECTION), "hr": asdict(REVIEW)},
         "tiles": entries,
     }
-    index.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_whole_text(index, json.dumps(document, indent=2) + "\n")
     return index
 
 

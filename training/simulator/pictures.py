@@ -8,6 +8,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from training.whole_file import whole_file
+
 INCH_NM = 25.4e6
 CENTIMETRE_NM = 1e7
 
@@ -31,23 +33,23 @@ def write_png(
     too; `is_small` searches for the smallest file instead, for pictures that are shipped.
     """
     dots_per_inch = INCH_NM / pixel_nm
-    unfinished = path.with_suffix(".part")
     options = {"optimize": True} if is_small else {"compress_type": zlib.Z_RLE}
-    Image.fromarray(picture).save(
-        unfinished, format="PNG", dpi=(dots_per_inch, dots_per_inch), **options
-    )
-    unfinished.replace(path)
+    with whole_file(path) as part:
+        Image.fromarray(picture).save(
+            part, format="PNG", dpi=(dots_per_inch, dots_per_inch), **options
+        )
 
 
 def write_tiff(path: Path, picture: NDArray[np.uint16], pixel_nm: float) -> None:
-    """Write a 16-bit grey TIFF with its pixel size."""
+    """Write a 16-bit grey TIFF with its pixel size, whole or not at all."""
     pixels_per_cm = CENTIMETRE_NM / pixel_nm
-    tifffile.imwrite(
-        path,
-        picture,
-        photometric="minisblack",
-        resolution=(pixels_per_cm, pixels_per_cm),
-        resolutionunit="CENTIMETER",
-        metadata=None,
-        software="semsr simulate",
-    )
+    with whole_file(path) as part:
+        tifffile.imwrite(
+            part,
+            picture,
+            photometric="minisblack",
+            resolution=(pixels_per_cm, pixels_per_cm),
+            resolutionunit="CENTIMETER",
+            metadata=None,
+            software="semsr simulate",
+        )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from semsr.cli import main
 from training.detector import load_detector
 from training.detector.tiles import LabelledTile, TilePlan
 from training.detector.train import (
@@ -14,7 +15,6 @@ from training.detector.train import (
     DetectorTrainer,
     DetectorTrainingError,
     learning_rate,
-    main,
 )
 from training.run_dir import RunDir
 
@@ -64,7 +64,10 @@ def test_resuming_nothing_or_another_run_is_refused(drawn_tile: Draw, tmp_path: 
 
 
 def test_training_finds_bright_squares_from_the_command_line(
-    drawn_tile: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn_tile: Draw,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A short run on drawn tiles lowers the loss, finds nearly all, and its file says so."""
 
@@ -80,10 +83,12 @@ def test_training_finds_bright_squares_from_the_command_line(
     arguments = ["--seed=1", "--tiles=8", "--steps=100", "--batch-size=2", "--crop-px=96"]
     counts = ["--clean-tiles=10", "--defect-tiles=4"]
 
-    main([f"--out={tmp_path}", *arguments, *counts])
+    assert 0 == main(["train-detector", f"--out={tmp_path}", *arguments, *counts])
 
-    with pytest.raises(DetectorTrainingError, match="already holds a run"):
-        main([f"--out={tmp_path}", *arguments, *counts])
+    assert 2 == main(["train-detector", f"--out={tmp_path}", *arguments, *counts])
+    shown = capsys.readouterr().err
+    assert "already holds a run" in shown
+    assert "training the detector: done, 100 of 100 steps" in shown
     stats = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
     assert [50, 100] == [record["step"] for record in stats]
     assert stats[1]["loss"] < 0.5 * stats[0]["loss"]

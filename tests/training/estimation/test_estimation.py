@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tests.training.recording import Recorder
 from training.degradation import degrade
 from training.estimation import DegradationEstimate, estimate_degradation
 from training.estimation.edge_profiles import edge_distance, edge_profiles, match_images
@@ -13,6 +14,7 @@ from training.estimation.line_errors import estimate_jitter, estimate_line_gain
 from training.estimation.tone_matching import ToneCurve, fit_tone, grey_quantiles
 from training.estimation.trials import Trials, plain_degradation
 from training.noise import NoiseModel, estimate_noise
+from training.progress import shown_by
 
 SIDE_PX = 288
 SCALE = 4
@@ -65,13 +67,26 @@ def _float32(image: object) -> NDArray[np.float32]:
 
 HR_IMAGES = [_scene(number, seed=1) for number in range(15)]
 OTHER_IMAGES = [_scene(number, seed=2) for number in range(15)]
+RECORDER = Recorder()
 
 
 @pytest.fixture(scope="module")
 def estimate() -> DegradationEstimate:
     """Estimate the known degradation of other scenes."""
     lr = [_degraded(image, seed=seed, **TRUTH) for seed, image in enumerate(OTHER_IMAGES)]
-    return estimate_degradation(lr, HR_IMAGES, scale=SCALE, seed=0)
+    with shown_by(RECORDER):
+        return estimate_degradation(lr, HR_IMAGES, scale=SCALE, seed=0)
+
+
+def test_every_trial_of_the_search_is_counted(estimate: DegradationEstimate) -> None:
+    """The search takes minutes on large images: its count ends where it said it would."""
+    del estimate
+
+    assert [
+        "estimating the degradation: noise and greys: 0 of None step",
+        "estimating the degradation: spot and lag: 31 of 31 trial",
+        "estimating the degradation: tone and lines: 0 of None step",
+    ] == RECORDER.lines
 
 
 def test_spot_and_lag_are_found(estimate: DegradationEstimate) -> None:

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import torch
+from PIL import Image
 
 from semsr.cli import main
-from semsr.evaluate import NamedBundle, parse_bundles, parse_seeds
+from semsr.evaluate_arguments import NamedBundle, parse_bundles, parse_seeds
 from training.detector import Detector, save_detector
 from training.detector.network import DetectorNetwork
 
@@ -79,6 +82,37 @@ def test_nothing_to_evaluate_on_is_a_usage_error(
     monkeypatch.delenv("SEMSR_DATA", raising=False)
 
     assert 2 == main(["evaluate"])
-    assert "give --data DIR" in capsys.readouterr().err
+    assert "give --lr FOLDER" in capsys.readouterr().err
     assert 2 == main(["evaluate", "--data", str(tmp_path)])
-    assert "is no benchmark and holds no real tiles" in capsys.readouterr().err
+    assert "is not a benchmark" in capsys.readouterr().err
+
+
+def test_own_tiles_of_any_size_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders of a fab's own files: 16 bit through the window, a data bar cut off, exit code 0."""
+    monkeypatch.delenv("SEMSR_VGG16", raising=False)
+    for name, sides, count in (("lr", (70, 64), 2), ("hr", (250, 240), 2)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            pixels = np.random.default_rng(number).integers(0, 4096, sides).astype(np.uint16)
+            tifffile.imwrite(tmp_path / name / f"wafer {number}.tif", pixels)
+
+    arguments = ["evaluate", "--bundle", f"tiny={TINY_BUNDLE}", "--lr", str(tmp_path / "lr")]
+    arguments += ["--hr", str(tmp_path / "hr"), "--window", "0,4095", "--max-rows", "60"]
+    arguments += ["--report", str(tmp_path / "report"), "--json"]
+    assert 0 == main(arguments)
+
+    answer = capsys.readouterr()
+    own = {row["method"]: row.get("own") for row in json.loads(answer.out)}
+    assert {"bicubic", "bicubic + histogram match", "tiny"} == set(own)
+    assert 2 == own["tiny"]["tiles"]
+    assert own["tiny"]["domain_share"] is not None
+    # The window makes 0 to 4095 grey of 0 to 255: without it all would be nearly black.
+    with Image.open(tmp_path / "report" / "pictures" / "own_hr.png") as picture:
+        assert np.asarray(picture.convert("L"))[120:200, 60:200].mean() > 100
+    assert "reading images" in answer.err
+    document = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert ["wafer 0.tif", "wafer 1.tif"] == [
+        tile["name"] for tile in document["own"]["tiles"] if tile["method"] == "tiny"
+    ]

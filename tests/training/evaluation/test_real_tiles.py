@@ -7,7 +7,8 @@ import pytest
 
 from tests.training.evaluation.scenes import film, grey, lines, save, shrunk
 from training.evaluation.methods import builtin_methods, upscaler_method
-from training.evaluation.real_tiles import FOLDER, has_real_tiles, load_real_sets, measure_real
+from training.evaluation.real_folders import FOLDER, has_real_tiles, load_real_sets
+from training.evaluation.real_tiles import measure_real
 
 
 @pytest.fixture

@@ -1,0 +1,57 @@
+"""Errors as people read them: what, which value, what was expected; no class name, no errno."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+# What only the extras train and export bring; everything else that a command imports serves.
+_DEVELOPMENT = {
+    "jinja2",
+    "matplotlib",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "scipy",
+    "skimage",
+    "tifffile",
+    "torch",
+}
+
+
+def error_text(error: BaseException, *, about: Path | None = None) -> str:
+    """Write an error's message.
+
+    Args:
+        error: The error.
+        about: File that the caller names itself, and that an OSError need not name again.
+
+    Returns:
+        One text, never empty; `OSError`s as `PATH: No such file or directory`.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        if names and (about is None or names != [str(about)]):
+            return f"{' -> '.join(names)}: {error.strerror}"
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def last_words() -> Iterator[None]:
+    """End a child process that fails with its error's message as the last line of stderr."""
+    try:
+        yield
+    except Exception as error:
+        sys.stderr.write(f"{' '.join(error_text(error).splitlines())}\n")
+        sys.exit(1)
+
+
+def missing_package(error: ImportError) -> str:
+    """Say which package is missing and how to install it."""
+    from service.installation import install_hint
+
+    package = (error.name or "").partition(".")[0]
+    if package in _DEVELOPMENT:
+        return f"this needs the package {package}, which is not installed; {install_hint('train')}"
+    return f"{error}; {install_hint('base')}"

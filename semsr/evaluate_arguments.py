@@ -1,0 +1,196 @@
+"""What `semsr evaluate` is asked to compare, and on what: checked before torch is loaded."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semsr.commands.checks import (
+    at_least,
+    existing_benchmark,
+    existing_bundle,
+    existing_file,
+    existing_folder,
+    folder_of_images,
+    one_of,
+    writable_folder,
+    wrong_use,
+)
+from semsr.commands.options import UsageError, grey_window, vgg16_path
+
+FULL_WINDOW = (0, 65_535)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedBundle:
+    """One bundle and its row in the report; seeds of one method share a group."""
+
+    name: str
+    path: Path
+    group: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments:
+    """Arguments that were found to be usable.
+
+    Attributes:
+        candidates: Bundles and checkpoints to judge.
+        baselines: Bundles that the first one must beat.
+        pictures: Name and folder of finished pictures.
+        benchmark: Benchmark folder; None for none.
+        real: Folder above the real tiles; None for none.
+        window: 16-bit values of own pictures that become 0 and 255.
+        vgg16: Weights of the feature network; None for none.
+    """
+
+    candidates: list[NamedBundle]
+    baselines: list[NamedBundle]
+    pictures: list[tuple[str, Path]]
+    benchmark: Path | None
+    real: Path | None
+    window: tuple[int, int]
+    vgg16: Path | None
+
+
+def parse_bundles(texts: Sequence[str]) -> list[NamedBundle]:
+    """Read `DIR`, `NAME=DIR` or, for seeds of one method, `NAME=DIR,DIR,…`.
+
+    Raises:
+        ValueError: A name or a folder is empty.
+    """
+    bundles = []
+    for text in texts:
+        name, given, folders = text.rpartition("=")
+        paths = [Path(part) for part in folders.split(",") if part]
+        if not paths or (given and not name):
+            raise ValueError(f"{text!r} names no bundle; expected DIR, NAME=DIR or NAME=DIR,DIR,…")
+        name = name or _name_of(paths[0])
+        if len(paths) == 1:
+            bundles.append(NamedBundle(name=name, path=paths[0]))
+        else:
+            bundles += [
+                NamedBundle(name=f"{name} #{number}", path=path, group=name)
+                for number, path in enumerate(paths, start=1)
+            ]
+    return bundles
+
+
+def parse_seeds(folders: Sequence[Path]) -> list[NamedBundle]:
+    """Declare bundles seeds of one method, named by the first folder.
+
+    Raises:
+        ValueError: There are fewer than two.
+    """
+    if len(folders) < 2:
+        raise ValueError(f"--seeds needs at least two bundles, got {len(folders)}")
+    group = _name_of(folders[0])
+    return [
+        NamedBundle(name=f"{_name_of(folder)} #{number}", path=folder, group=group)
+        for number, folder in enumerate(folders, start=1)
+    ]
+
+
+def parse_pictures(texts: Sequence[str]) -> list[tuple[str, Path]]:
+    """Read `NAME=FOLDER` of finished pictures.
+
+    Raises:
+        ValueError: No name, or no such folder.
+    """
+    named = []
+    for text in texts:
+        name, given, folder = text.partition("=")
+        if not (name and given and folder):
+            raise ValueError(f"{text!r} names no pictures; expected NAME=FOLDER")
+        if not Path(folder).is_dir():
+            raise ValueError(f"{name}: the folder {folder} of finished pictures does not exist")
+        named.append((name, Path(folder)))
+    return named
+
+
+def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
+    """Look at every argument.
+
+    Raises:
+        UsageError: One of them is wrong; the message names it, its value and what was expected.
+    """
+    from service.engines import ENGINES
+    from service.settings import DEFAULT_BUNDLE
+    from training.evaluation.benchmark import SPLITS
+
+    at_least(options.limit, 1, "--limit")
+    at_least(options.jobs, 1, "--jobs")
+    at_least(options.max_rows, 1, "--max-rows")
+    one_of(options.engine, list(ENGINES), "--engine")
+    window = FULL_WINDOW if options.window is None else grey_window(options.window, "--window")
+    vgg16 = vgg16_path(options.vgg16)
+    if vgg16 is not None:
+        existing_file(vgg16, "--vgg16")
+    if options.detector is not None:
+        existing_file(options.detector, "--detector")
+    for folder, name in ((options.report, "--report"), (options.cache, "--cache")):
+        writable_folder(folder, name)
+    benchmark, real = _data(options)
+    if benchmark is not None:
+        existing_benchmark(benchmark, SPLITS[options.split], "--data")
+    with wrong_use(ValueError):
+        candidates = parse_bundles(options.bundle)
+        if options.seeds:
+            candidates += parse_seeds(options.seeds)
+        pictures = parse_pictures(options.images)
+        if not candidates and not pictures:
+            candidates = parse_bundles([os.environ.get("SEMSR_BUNDLE", str(DEFAULT_BUNDLE))])
+        baselines = parse_bundles(options.baseline)
+    for item in (*candidates, *baselines):
+        if not item.path.is_file():  # else a checkpoint
+            existing_bundle(item.path, "--baseline" if item in baselines else "--bundle")
+    return EvaluateArguments(
+        candidates=candidates,
+        baselines=baselines,
+        pictures=pictures,
+        benchmark=benchmark,
+        real=real,
+        window=window,
+        vgg16=vgg16,
+    )
+
+
+def _data(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """Return the benchmark and the folder above the real tiles; own tiles are checked only."""
+    from training.evaluation.benchmark import is_benchmark
+    from training.evaluation.real_folders import FOLDER, has_real_tiles
+
+    if options.hr is not None and options.lr is None:
+        raise UsageError("--hr shows what --lr is compared with: give --lr FOLDER too")
+    for folder, name in ((options.lr, "--lr"), (options.hr, "--hr")):
+        if folder is not None:
+            folder_of_images(folder, name)
+    benchmark, real = options.data, options.real
+    if benchmark is not None:
+        existing_folder(benchmark, "--data")
+        if not is_benchmark(benchmark):
+            if real is not None or not has_real_tiles(benchmark):
+                raise UsageError(
+                    f"--data: {benchmark} is not a benchmark (semsr simulate writes one); for "
+                    "your own tiles give --lr FOLDER, and --hr FOLDER if you have HR images"
+                )
+            benchmark, real = None, benchmark
+    if real is not None and not has_real_tiles(existing_folder(real, "--real")):
+        raise UsageError(f"--real: {real} holds no folder {FOLDER}; your own tiles: --lr FOLDER")
+    if real is None and options.lr is None and os.environ.get("SEMSR_DATA"):
+        root = Path(os.environ["SEMSR_DATA"])
+        # A fab's own training data lie there too: only this layout is judged without being named.
+        real = root if has_real_tiles(root) else None
+    if benchmark is None and real is None and options.lr is None:
+        raise UsageError(
+            "nothing to evaluate on: give --lr FOLDER (your own tiles) or --data DIR (a benchmark, "
+            "which semsr simulate writes)"
+        )
+    return benchmark, real
+
+
+def _name_of(path: Path) -> str:
+    """Name a bundle by its folder, and `runs/x/checkpoint.safetensors` by the run's."""
+    path = path.resolve()
+    return path.parent.name if path.is_file() else path.name

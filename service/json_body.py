@@ -1,0 +1,68 @@
+"""A small JSON body by its pydantic model, and in one sentence what is wrong with it."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+Order = TypeVar("Order", bound=BaseModel)
+
+_MAX_SHOWN = 80
+
+
+class JsonBodyError(ValueError):
+    """A body that its model does not accept; the message names the field, its value, and more."""
+
+
+def parse_json(content: bytes, kind: type[Order]) -> Order:
+    """Read a body exactly as its schema says it: `"5"` is not a number, `1` is not true.
+
+    Args:
+        content: The body.
+        kind: Model of the body.
+
+    Returns:
+        The body.
+
+    Raises:
+        JsonBodyError: It is not JSON, or does not suit the model.
+    """
+    try:
+        return kind.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise JsonBodyError(_explain(error, kind)) from error
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return what may have been meant, else all that is known, as the end of a message."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"expected {', '.join(names)}"
+
+
+def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
+    """Describe the first fault; an unknown field first, since what it misspells is then missing."""
+    found = error.errors(include_url=False)
+    unknown = [one for one in found if one["type"] == "extra_forbidden"]
+    if unknown:
+        *parents, name = unknown[0]["loc"]
+        where = "".join(f"{parent}." for parent in parents)
+        hint = suggestion(str(name), _fields(kind, parents))
+        return f"unknown field {f'{where}{name}'[:_MAX_SHOWN]!r}; {hint}"
+    first = found[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    value = first["input"]
+    shown = "" if isinstance(value, dict | bytes) else f" (found {value!r}"[:_MAX_SHOWN] + ")"
+    return f"{where}: {first['msg']}{shown}"
+
+
+def _fields(kind: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
+    """Return the names of the fields of a model, or of one inside it."""
+    for parent in parents:
+        field = kind.model_fields.get(str(parent))
+        inner = None if field is None else field.annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        kind = inner
+    return list(kind.model_fields)

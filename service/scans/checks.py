@@ -1,0 +1,88 @@
+"""What can be wrong with a scan before it begins: said before an engine is loaded."""
+
+import os
+from pathlib import Path
+
+from service.scans.errors import ScanError
+from service.scans.manifest import check_form
+from service.scans.opening import StoreOpener, open_source, open_store
+from service.scans.options import ScanRequest
+from service.scans.stack_formats import check_stack
+
+# Formats that are copied to this machine before they are read: not twice.
+_COPIED = (".h5", ".hdf5", ".tif", ".tiff")
+
+
+def check_request(
+    request: ScanRequest, *, work: Path, open_store: StoreOpener = open_store
+) -> None:
+    """Make sure that a scan can begin: source first, then sink, then manifest.
+
+    Args:
+        request: What was asked for.
+        work: Folder of the journal, which need not be there.
+        open_store: Opens the stores of source and sink.
+
+    Raises:
+        SourceMissingError: There is no such source.
+        ScanError: Source or sink cannot be used.
+        MissingExtraError: A package that source, sink or manifest need is not installed.
+    """
+    path = request.source.partition("::")[0].rstrip("/").lower()
+    if not ("://" in path and path.endswith(_COPIED)):
+        open_source(
+            request.source,
+            spool=work / "spool",
+            patience_s=request.patience_s,
+            open_store=open_store,
+        ).close()
+    check_apart(request.source, sink=request.sink, work_folder=str(work))
+    check_sink(request, open_store)
+    check_form(request.manifest)
+
+
+def check_sink(request: ScanRequest, open_store: StoreOpener = open_store) -> None:
+    """Make sure that a sink can be written, as far as that can be seen without writing.
+
+    Raises:
+        ScanError: It cannot be.
+        MissingExtraError: A package that it needs is not installed.
+    """
+    url = request.sink.rstrip("/")
+    if request.is_stack:
+        check_stack(Path(url).suffix.lower())
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme != "file":
+        open_store(url, patience_s=request.patience_s)
+        return
+    sink = Path(rest if separator else url or "/")
+    is_file = request.is_stack and sink.suffix.lower() != ".zarr"
+    if os.path.lexists(sink) and is_file == os.path.isdir(sink):  # noqa: PTH112 (Path's raises)
+        wanted, found = ("a file", "a folder") if is_file else ("a folder", "no folder")
+        raise ScanError(f"the sink {request.sink} is {found}; expected {wanted}, or nothing there")
+    place = sink.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not os.path.isdir(place) and place != sink.absolute():  # noqa: PTH112 (as above)
+        raise ScanError(f"the sink {request.sink} cannot be made: {place} is no folder")
+    if not os.access(place, os.W_OK):
+        raise ScanError(f"the sink {request.sink} cannot be written: no permission for {place}")
+
+
+def check_apart(source: str, **others: str) -> None:
+    """Refuse a sink or work folder within its source: a resume would take outputs for tiles.
+
+    Raises:
+        ScanError: It is.
+    """
+
+    def place(url: str) -> str:
+        scheme, separator, rest = url.partition("::")[0].partition("://")
+        if not separator or scheme == "file":
+            return f"{os.path.realpath(rest or scheme)}/"
+        return f"{url.rstrip('/')}/"
+
+    for name, other in others.items():
+        if place(other).startswith(place(source)):
+            words = name.replace("_", " ")
+            raise ScanError(f"the {words} {other} lies within the source {source}")

@@ -1,0 +1,26 @@
+"""A file of a store where libraries can open it by its path."""
+
+from pathlib import Path
+
+from service.scans.errors import ScanError, TileError
+from service.scans.object_store import ObjectStore
+from service.scans.stores import Store
+
+
+def local_copy(store: Store, name: str, spool: Path) -> Path:
+    """Return where a file lies on this machine; one of an object store is copied there first.
+
+    Raises:
+        ScanError: It cannot be read.
+    """
+    path = store.local_path(name)
+    if path is not None:
+        return path
+    assert isinstance(store, ObjectStore)  # noqa: S101 (the only other kind)
+    spool.mkdir(parents=True, exist_ok=True)
+    copy = spool / name
+    try:
+        store.download(name, copy)
+    except TileError as error:
+        raise ScanError(f"{store.url}/{name} {error}") from error
+    return copy
