@@ -6,6 +6,7 @@ sees only IHDR, a palette, tRNS, IDAT and IEND. Text and profile chunks are neve
 and colour profiles are ignored: grey levels are data. Interlaced files and all depths are read.
 """
 
+import logging
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,12 @@ from service.metadata.png import SIZE_CHUNKS, TEXT_CHUNKS, read_png_metadata
 # Encoders write IDAT chunks of 8 KiB and more: 8,192 of them are 64 MiB of compressed image. The
 # bound keeps a body made of millions of empty chunks from holding the interpreter for seconds.
 _MAX_CHUNKS = 8_192
+
+# libpng warns of how imagecodecs asks it for interlaced rows, which come out right: a line in the log
+# for each such tile would say nothing.
+logging.getLogger("imagecodecs").addFilter(
+    lambda record: "Interlace handling should be turned on" not in record.getMessage()
+)
 
 _CHUNK_HEAD = struct.Struct(">I4s")
 _CRC = struct.Struct(">I")
