@@ -2,18 +2,14 @@
 
 A bundle holds `manifest.json`, the ONNX graph, the checkpoint that it was made from, a golden tile
 with its expected output, and a model card. The manifest lists the sha256 of every file; loading
-verifies them all and refuses a mismatch. The format carries a version, and an unknown one is
-refused, not guessed. This module is the contract between `export` and `service`: it imports
-neither torch nor onnx.
+verifies them all and refuses a mismatch (`bundle_writer` writes one). The format carries a version,
+and an unknown one is refused, not guessed. This module is the contract between `export` and
+`service`: it imports neither torch nor onnx.
 """
 
 import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, cast, get_args
@@ -332,103 +328,6 @@ def load_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def write_bundle(
-    path: Path,
-    *,
-    files: Mapping[str, bytes],
-    manifest_fields: Mapping[str, Any],
-    overwrite: bool = False,
-) -> Bundle:
-    """Write a bundle atomically: a folder beside `path` is filled, then renamed.
-
-    Args:
-        path: The folder to write.
-        files: Content by relative POSIX name, without the manifest.
-        manifest_fields: Every field of `Manifest` but `format_version` and `files`.
-        overwrite: Whether a bundle that is there may be replaced.
-
-    Returns:
-        The bundle, loaded back from disk, so that what was written is known to verify.
-
-    Raises:
-        BundleError: The target exists and may not be replaced or is no bundle, or the fields do not
-            validate.
-    """
-    check_target(path, overwrite=overwrite)
-    hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
-    fields = {"format_version": FORMAT_VERSION, **manifest_fields, "files": hashes}
-    try:
-        manifest = Manifest.model_validate(fields)
-    except ValidationError as error:
-        raise BundleError(f"{path}: {_first_problem(error)}") from error
-    for name in files:
-        _check_name(path, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        staging.chmod(0o755)
-        for name, content in files.items():
-            target = staging / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
-        (staging / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
-        load_bundle(staging)
-        # Again: an export takes minutes, in which another one may have ended.
-        check_target(path, overwrite=overwrite)
-        _replace_folder(staging, path)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return load_bundle(path)
-
-
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Check that a bundle can be written to a folder.
-
-    Args:
-        path: Folder of the bundle.
-        overwrite: Whether a bundle that is there may be replaced.
-
-    Raises:
-        BundleError: Something else lies there, or a bundle that may not be replaced.
-    """
-    if not path.exists() or _is_empty_folder(path):
-        return
-    if not (path / MANIFEST_NAME).is_file():
-        raise BundleError(f"{path} exists and is not a bundle; refusing to replace it")
-    if not overwrite:
-        raise BundleError(
-            f"{path} already holds a bundle, which a service may have loaded; choose another "
-            "folder, or replace it with --overwrite"
-        )
-
-
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    """Put `source` at `target`; a folder cannot be renamed over a full one, hence the detour.
-
-    Raises:
-        BundleError: Another process has put something there in the meantime.
-    """
-    if not target.exists() or _is_empty_folder(target):
-        try:
-            source.replace(target)
-        except OSError as error:
-            raise BundleError(f"{target} was written by another process meanwhile") from error
-        return
-    retired = target.with_name(f".{target.name}.retired-{os.getpid()}")
-    target.replace(retired)
-    try:
-        source.replace(target)
-    except OSError:
-        retired.replace(target)
-        raise
-    shutil.rmtree(retired)
-
-
 def _parse_manifest(path: Path, content: bytes) -> Manifest:
     try:
         fields: Any = json.loads(content)
@@ -446,19 +345,20 @@ def _parse_manifest(path: Path, content: bytes) -> Manifest:
     try:
         manifest = Manifest.model_validate(fields)
     except ValidationError as error:
-        raise BundleError(f"{path}: {_first_problem(error)}") from error
+        raise BundleError(f"{path}: {first_problem(error)}") from error
     for name in manifest.files:
-        _check_name(path.parent, name)
+        check_name(path.parent, name)
     return manifest
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """Say where the first problem is, and what was found there."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"]) or "manifest"
     return f"{where}: {problem['msg']} (found {problem['input']!r:.80})"
 
 
-def _check_name(path: Path, name: str) -> None:
+def check_name(path: Path, name: str) -> None:
     """Refuse names that would reach outside the bundle."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or "\\" in name or ".." in parts or name == MANIFEST_NAME:

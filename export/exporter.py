@@ -17,17 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import (
-    FLAGS,
-    TOLERANCES,
-    Bundle,
-    Precision,
-    RecallRecord,
-    check_target,
-    load_bundle,
-    npy_bytes,
-    write_bundle,
-)
+from export.bundle import FLAGS, TOLERANCES, Bundle, Precision, RecallRecord, load_bundle, npy_bytes
+from export.bundle_writer import check_target, write_bundle
 from export.cases import flat, golden_tile, grey_ramp
 from export.fp16 import to_fp16
 from export.int8 import Quantized, judging_tiles, quantize

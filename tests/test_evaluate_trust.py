@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import load_bundle, write_bundle
+from export.bundle import load_bundle
+from export.bundle_writer import write_bundle
 from semsr.cli import main
 from semsr.evaluate_trust import TrustEvaluationError, evaluate_trust, flag_cost
 from tests.bundles import bundle_files, manifest_fields

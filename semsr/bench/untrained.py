@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from export.bundle import FLAGS, Bundle, Precision, npy_bytes, write_bundle
+from export.bundle import FLAGS, Bundle, Precision, npy_bytes
+from export.bundle_writer import write_bundle
 from export.exporter import GRAPHS
 from export.fp16 import to_fp16
 from export.int8 import quantize

@@ -152,7 +152,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Look at every argument before torch is loaded."""
-    from export.bundle import BundleError, check_target
+    from export.bundle import BundleError
+    from export.bundle_writer import check_target
     from training.evaluation.benchmark import SPLITS
 
     existing_file(options.checkpoint, "the checkpoint")

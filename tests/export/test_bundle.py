@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import bundle as bundle_module
-from export.bundle import Bundle, BundleError, load_bundle, write_bundle
+from export import bundle_writer
+from export.bundle import Bundle, BundleError, load_bundle
+from export.bundle_writer import write_bundle
 from tests.bundles import bundle_files, manifest_fields
 
 
@@ -73,14 +74,14 @@ def test_a_bundle_that_appears_during_the_export_is_not_replaced(
 ):
     """Two exports to one folder: the one that ends last fails, and harms nothing."""
     target = tmp_path / "bundle"
-    load = bundle_module.load_bundle
+    load = bundle_writer.load_bundle
 
     def other_export_ends(path: Path) -> Bundle:
         if path != target and not target.exists():
             shutil.copytree(path, target)
         return load(path)
 
-    monkeypatch.setattr(bundle_module, "load_bundle", other_export_ends)
+    monkeypatch.setattr(bundle_writer, "load_bundle", other_export_ends)
     with pytest.raises(BundleError, match="already holds a bundle"):
         write_bundle(target, files=bundle_files(), manifest_fields=manifest_fields())
     assert load(target).manifest.name == manifest_fields()["name"]

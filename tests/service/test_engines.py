@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.bundle import FLAGS, Bundle, BundleError, load_bundle, write_bundle
+from export.bundle import FLAGS, Bundle, BundleError, load_bundle
+from export.bundle_writer import write_bundle
 from service.engines import ENGINES, EngineError, EngineOptions, auto, cuda, load_engine
 from service.engines.cpu import available_cpus
 from service.engines.golden import verify_golden, warm_up

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.bundle import FLAGS, Bundle, load_bundle, write_bundle
+from export.bundle import FLAGS, Bundle, load_bundle
+from export.bundle_writer import write_bundle
 from service.engines import EngineError, EngineOptions, load_engine, tensorrt_engine, tensorrt_plans
 from service.engines.buckets import batch_buckets
 from service.engines.tensorrt_plans import PlanKey, build_plans, read_plan

@@ -24,7 +24,7 @@ from training.estimation.tone_matching import (
     grey_quantiles,
     tone_distance,
 )
-from training.estimation.trials import NUM_DRAWS, Trials
+from training.estimation.trials import NUM_DRAWS, Trials, one_thread
 from training.noise import NoiseModel, NoiseSamples, fit_noise, measure_noise
 from training.progress import progress
 
@@ -82,6 +82,7 @@ class DegradationEstimate:
     evidence: dict[str, dict[str, float]]
 
 
+@one_thread()
 def estimate_degradation(
     lr: Images, hr: Images, *, scale: int, seed: int = 0
 ) -> DegradationEstimate:

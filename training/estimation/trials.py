@@ -1,6 +1,7 @@
 """HR images degraded again and again with the same noise: what `estimation` searches on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -75,6 +76,22 @@ class Trials:
         white = torch.randn((1, 1, side, side), generator=generator)
         degradation = plain_degradation(spot_sigma_px=spot_px, lag_decay=lag)
         return float(scan(white, degradation, scale=self.scale, generator=generator).var())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread within the block.
+
+    Trials are thousands of small convolutions with NumPy between them. More threads gain nothing
+    there, and OpenMP's waiting threads spin: beside other work on the machine, two of them took
+    five times the processor time of one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def plain_degradation(**values: float) -> Degradation:
