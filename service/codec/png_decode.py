@@ -25,8 +25,8 @@ from service.metadata.png import SIZE_CHUNKS, TEXT_CHUNKS, read_png_metadata
 # bound keeps a body made of millions of empty chunks from holding the interpreter for seconds.
 _MAX_CHUNKS = 8_192
 
-# libpng warns of how imagecodecs asks it for interlaced rows, which come out right: a line in the log
-# for each such tile would say nothing.
+# libpng warns of how imagecodecs asks it for interlaced rows, which come out right: a line in the
+# log for each such tile would say nothing.
 logging.getLogger("imagecodecs").addFilter(
     lambda record: "Interlace handling should be turned on" not in record.getMessage()
 )

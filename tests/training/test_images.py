@@ -134,7 +134,7 @@ def test_all_bad_files_are_named_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("window", [(5, 5), (9, 5), (-1, 5), (0, 65536)])
-def test_a_window_that_is_none_is_refused(tmp_path: Path, window: tuple[int, int]) -> None:
+def test_a_malformed_window_is_refused(tmp_path: Path, window: tuple[int, int]) -> None:
     """A window needs two different ends within 16 bits, whatever the depth of the image."""
     with pytest.raises(ValueError, match="low < high"):
         read_grey(_save(tmp_path / "a.png", _noise()), window=window)
