@@ -47,10 +47,10 @@ def fault_between_readers(sample: Sample, body: bytes, folder: Path) -> str | No
         return f"the service's reader raises {type(error).__name__}: {error}"
     if isinstance(found, ServiceError) and not 400 <= found.status < 500:
         return f"the service's reader answers {found.status}: {found}"
-    suffix = _SUFFIXES.get(sample.media_type)
-    if suffix is None:
-        return None  # raw pixels and npy arrays are no files of a training folder
-    path = folder / f"case{suffix}"
+    if sample.media_type == RAW:
+        return None  # pixels whose shape stands in headers: no file says what they are
+    # Of an npy file training asks its first bytes, as of any whose suffix it does not know.
+    path = folder / f"case{_SUFFIXES.get(sample.media_type, '.npy')}"
     path.write_bytes(body)
     try:
         images = read_images(path)
