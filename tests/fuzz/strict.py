@@ -42,6 +42,10 @@ class TooLarge(Exception):  # noqa: N818 -- an outcome, not a fault
     """The header claims more than `MAX_SAMPLES`; nobody was asked."""
 
 
+class Unjudged(Exception):  # noqa: N818 -- an outcome, not a fault
+    """No decoder of others can say what the file holds."""
+
+
 class _Warnings(logging.Handler):
     """Keeps what libraries only log."""
 
@@ -64,13 +68,14 @@ def strict_grey(body: bytes, media_type: str) -> Grey:
     Raises:
         Refused: It errs or warns, or the picture has colour, transparency or another depth.
         TooLarge: The picture would be very large.
+        Unjudged: The picture is one that no decoder of others reads as it is stored.
     """
     try:
         # Warnings and loggers are the process's: one file at a time.
         with _one_at_a_time, warnings.catch_warnings(), _warnings_refuse():
             warnings.simplefilter("error")
             return _READERS[media_type](body)
-    except (Refused, TooLarge):
+    except (Refused, TooLarge, Unjudged):
         raise
     except Exception as error:  # whatever the libraries raise is a refusal
         raise Refused(f"{type(error).__name__}: {error}") from error
@@ -121,10 +126,9 @@ def _tiff(body: bytes) -> Grey:
         try:
             samples = page.asarray()
         except (ValueError, RuntimeError) as error:
-            # Of strips that hold a row or so too much, which libtiff leaves alone.
             if not any(phrase in str(error) for phrase in _SURPLUS):
                 raise
-            return _grey_of_page(page, imagecodecs.tiff_decode(body))
+            return _grey_of_page(page, _samples_by_pillow(body, page))
         try:
             by_libtiff = imagecodecs.tiff_decode(body)
         except imagecodecs.TiffError as error:
@@ -136,6 +140,22 @@ def _tiff(body: bytes) -> Grey:
         if samples.shape != by_libtiff.shape or not np.array_equal(samples, by_libtiff):
             raise Refused("tifffile and libtiff read different samples")
         return _grey_of_page(page, samples)
+
+
+def _samples_by_pillow(body: bytes, page: tifffile.TiffPage) -> NDArray[Any]:
+    """Read strips that hold a row too much by libtiff through Pillow, which leaves the row alone.
+
+    tifffile refuses them, and imagecodecs' way to libtiff was seen to return memory as it found it.
+    """
+    deep = page.bitspersample == 16 and page.samplesperpixel > 1
+    if deep or page.bitspersample not in {8, 16} or 274 in page.tags:
+        raise Unjudged("a kind of TIFF whose samples Pillow does not hand out")
+    with Image.open(io.BytesIO(body), formats=["TIFF"]) as picture:
+        samples = np.asarray(picture)
+    samples = samples.astype(samples.dtype.newbyteorder("="))
+    if page.bitspersample == 8 and page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        samples = np.invert(samples)  # Pillow has inverted them
+    return np.moveaxis(samples, -1, 0) if page.planarconfig == 2 and samples.ndim == 3 else samples
 
 
 def _grey_of_page(page: tifffile.TiffPage, samples: NDArray[Any]) -> Grey:
