@@ -84,6 +84,25 @@ def test_the_engines_import_without_a_web_framework() -> None:
     assert "service.engines.onnx_engine" in imported
 
 
+def test_what_training_shares_with_the_service_imports_without_the_service() -> None:
+    """Image files are read alike by both, so their reader needs no web framework and no engine."""
+    shared = ["service.codec", "service.errors", "service.metadata", "service.window"]
+    imported = import_blocked(
+        [*shared, "training.images"],
+        [
+            "fastapi",
+            "starlette",
+            "uvicorn",
+            "prometheus_client",
+            "onnxruntime",
+            "pydantic",
+            "torch",
+        ],
+    )
+
+    assert {*shared, "service.codec.tiff_decode", "training.images"} <= set(imported)
+
+
 def test_the_command_line_imports_a_folder_only_when_asked() -> None:
     """`semsr --help` needs none of the folders: each subcommand imports its own."""
     imported = import_blocked(["semsr.cli"], ["service", "models", "export", "training", "torch"])

@@ -3,25 +3,45 @@
 The first step of unpaired training: folders or globs of PNG, TIFF, BMP and JPEG files of mixed
 sizes, the LR side apart from the HR side. Every bad file is named in one error, so that a folder is
 mended in one go and no run dies in its third hour.
+
+The bytes are read by the service's own codec and narrowed by its own window, so that a model meets
+in production the greys that it was trained on (docs/adr/0022). This is the only module of training
+that knows the service, and it knows four parts of it that need no web framework.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg"})
-FULL_WINDOW = (0, 65535)
+from service.codec import DecodedImage, decode_images, media_type_of
+from service.codec.sniffing import describe_start
+from service.errors import ServiceError
+from service.window import FULL_RANGE, to_uint8
+
+MEDIA_TYPES = {
+    ".png": "image/png",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".bmp": "image/bmp",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+}
+"""What a file is by its suffix, as a scan takes it."""
+
+IMAGE_SUFFIXES = frozenset(MEDIA_TYPES)
+FULL_WINDOW = FULL_RANGE
 """16-bit values shown as black and white. Fixed, never a tile's own extremes: one bright particle
 would change the grey of everything around it."""
 
-GREY_MODES = frozenset({"L", "LA", "La"})
-COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "RGBa"})
+MAX_PIXELS = 1 << 28
+"""Pixels of the largest image that is read, 16,384 x 16,384: a bound on what a header may claim."""
+
+MAX_IMAGES = 65_536
+"""Images of the longest TIFF that is read."""
+
 MAX_NAMED_FILES = 50
 
 
@@ -31,11 +51,13 @@ class ImageFileError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceImage:
-    """One image file and the source image that it was cut from.
+    """One image and the source image that it was cut from.
 
     Attributes:
-        name: Path relative to the data root.
-        source: Source image, as an index names it, or the file's own `folder/name`.
+        name: Path relative to the data root; of an image among several in one TIFF with its number
+            behind it, `stack.tif[00000002]`, as a scan names it.
+        source: Source image, as an index names it, or the file's own `folder/name`: all images of
+            a file have the same, so that hold-out never parts them.
         pixels: (H, W) uint8.
     """
 
@@ -63,11 +85,12 @@ def load_images(
         window: 16-bit values that become 0 and 255.
 
     Returns:
-        Images sorted by name; the sizes may differ.
+        Images sorted by name; the sizes may differ. A TIFF gives one for each image in it.
 
     Raises:
-        ImageFileError: A pattern matches no file, or files are unreadable, truncated, coloured, of
-            another depth or too small: all of them by name, each with its reason.
+        ImageFileError: A pattern matches no file, or files are unreadable, truncated, coloured,
+            transparent, of another depth or too small: all of them by name, each with its reason.
+        ValueError: The window is empty or beyond 16 bits.
     """
     several = [patterns] if isinstance(patterns, str | Path) else list(patterns)
     problems: list[str] = []
@@ -81,13 +104,21 @@ def load_images(
     for path in sorted(paths, key=lambda path: _name(path, root)):
         name = _name(path, root)
         try:
-            pixels = read_grey(path, max_rows_px=max_rows_px, window=window)
-            _check_size(pixels, min_side_px)
+            found = read_images(path, max_rows_px=max_rows_px, window=window)
+            for pixels in found:
+                _check_size(pixels, min_side_px)
         except ImageFileError as error:
             problems.append(f"{name}: {error}")
             continue
         source = f"{path.parent.name}/{path.name}"
-        images.append(SourceImage(name=name, source=source, pixels=pixels))
+        images += [
+            SourceImage(
+                name=name if len(found) == 1 else f"{name}[{index:08d}]",
+                source=source,
+                pixels=pixels,
+            )
+            for index, pixels in enumerate(found)
+        ]
     if problems:
         more = len(problems) - MAX_NAMED_FILES
         lines = [*problems[:MAX_NAMED_FILES], *([f"and {more} more"] if more > 0 else [])]
@@ -118,69 +149,80 @@ def find_images(pattern: str | Path, *, root: Path) -> list[Path]:
 def read_grey(
     path: Path, *, max_rows_px: int | None = None, window: tuple[int, int] = FULL_WINDOW
 ) -> NDArray[np.uint8]:
-    """Read an image file as one grey channel.
+    """Read a file of one image as one grey channel.
 
     Args:
-        path: An 8-bit or 16-bit grey image, or an 8-bit one that stores grey as RGB(A) or with a
-            palette. A channel of opacity is ignored.
+        path: See `read_images`.
         max_rows_px: Rows used from the top.
-        window: 16-bit values that become 0 and 255; between them linear, beyond them clipped.
+        window: 16-bit values that become 0 and 255.
 
     Returns:
         (H, W) uint8.
 
     Raises:
-        ImageFileError: The file cannot be read, is coloured, or of another depth.
-        ValueError: The window is empty.
+        ImageFileError: As `read_images`; or the file holds several images.
+        ValueError: The window is empty or beyond 16 bits.
+    """
+    images = read_images(path, max_rows_px=max_rows_px, window=window)
+    if len(images) != 1:
+        raise ImageFileError(f"holds {len(images)} images; expected one")
+    return images[0]
+
+
+def read_images(
+    path: Path, *, max_rows_px: int | None = None, window: tuple[int, int] = FULL_WINDOW
+) -> list[NDArray[np.uint8]]:
+    """Read every image of a file as one grey channel, exactly as the service reads it.
+
+    Args:
+        path: A file of one of `MEDIA_TYPES`, or, without such a suffix, of whatever type its first
+            bytes say. What is accepted within each is the service's list (docs/http-api.md).
+        max_rows_px: Rows used from the top; those below may be coloured or transparent.
+        window: 16-bit values that become 0 and 255; between them linear, beyond them clipped.
+
+    Returns:
+        (H, W) uint8 arrays that own their memory, one for each page or plane; at least one.
+
+    Raises:
+        ImageFileError: The file cannot be read, is damaged, coloured, transparent, or of another
+            depth.
+        ValueError: The window is empty or beyond 16 bits.
     """
     low, high = window
-    if not low < high:
-        raise ValueError(f"a window is (low, high) with low < high, got {window}")
+    if not 0 <= low < high <= FULL_WINDOW[1]:
+        raise ValueError(f"window {low},{high}; expected 0 ≤ low < high ≤ {FULL_WINDOW[1]}")
     try:
-        with warnings.catch_warnings():
-            # What Pillow warns of (odd tags, the size of a whole die) is no reason to refuse.
-            warnings.simplefilter("ignore")
-            pixels, mode = _decode(path)
-    except ImageFileError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        # Pillow raises SyntaxError for some broken PNG chunks.
-        raise ImageFileError(f"cannot be read: {_first_line(error)}") from error
-    pixels = pixels[:max_rows_px]
-    return _to_grey(pixels, mode=mode, window=window)
+        body = memoryview(path.read_bytes())
+    except OSError as error:
+        raise ImageFileError(f"cannot be read: {error.strerror or error}") from error
+    try:
+        images = decode_images(
+            body,
+            _media_type(path, body),
+            max_pixels=MAX_PIXELS,
+            max_images=MAX_IMAGES,
+            max_rows=max_rows_px,
+        )
+    except ServiceError as error:
+        raise ImageFileError(error.detail) from error
+    return [_narrowed(image, window) for image in images]
 
 
-def _decode(path: Path) -> tuple[NDArray[Any], str]:
-    """Return the pixels, (H, W) or (H, W, channels), and Pillow's name of their type."""
-    with Image.open(path) as image:
-        num_pages = getattr(image, "n_frames", 1)
-        if num_pages != 1:
-            raise ImageFileError(f"has {num_pages} pages, expected one picture a file")
-        image.load()
-        grey_or_rgb = image if _is_grey(image.mode) else image.convert("RGB")
-        return np.asarray(grey_or_rgb), image.mode
+def _media_type(path: Path, body: memoryview) -> str:
+    """Return what a file is by its suffix, or by its first bytes where the suffix says nothing."""
+    named, found = MEDIA_TYPES.get(path.suffix.lower()), media_type_of(body)
+    if not len(body):
+        raise ImageFileError("cannot be read: the file is empty")
+    if found is None or named not in {None, found}:
+        expected = "one of " + ", ".join(sorted(MEDIA_TYPES)) if named is None else named
+        raise ImageFileError(f"cannot be read: it {describe_start(body)}; expected {expected}")
+    return found
 
 
-def _is_grey(mode: str) -> bool:
-    if mode in GREY_MODES or mode.startswith("I;16"):
-        return True
-    if mode in COLOUR_MODES:
-        return False
-    raise ImageFileError(f"has pixels of type {mode!r}, expected 8-bit or 16-bit grey")
-
-
-def _to_grey(pixels: NDArray[Any], *, mode: str, window: tuple[int, int]) -> NDArray[np.uint8]:
-    if mode.startswith("I;16"):
-        low, high = window
-        share = (pixels.astype(np.float64) - low) / (high - low)
-        return np.rint(255.0 * share.clip(0.0, 1.0)).astype(np.uint8)
-    if pixels.ndim == 2:
-        return pixels.astype(np.uint8)
-    channels = pixels[..., :1] if mode in GREY_MODES else pixels[..., :3]
-    if bool((channels != channels[..., :1]).any()):
-        share = float((channels != channels[..., :1]).any(axis=-1).mean())
-        raise ImageFileError(f"is a colour image ({share:.1%} of its pixels), expected grey")
-    return np.ascontiguousarray(channels[..., 0], dtype=np.uint8)
+def _narrowed(image: DecodedImage, window: tuple[int, int]) -> NDArray[np.uint8]:
+    pixels = to_uint8(image.pixels, window, white_is_zero=image.white_is_zero)
+    # A view of the file would keep all of it in memory, and PyTorch takes no read-only array.
+    return pixels if pixels.flags.owndata and pixels.flags.writeable else pixels.copy()
 
 
 def _check_size(pixels: NDArray[np.uint8], min_side_px: int) -> None:
@@ -197,7 +239,3 @@ def _is_visible_file(path: Path) -> bool:
 
 def _name(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

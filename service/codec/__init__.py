@@ -5,7 +5,7 @@ grey stored as colour into grey; `sniffing` names what a wrong body really is. I
 and the errors of the service, no web framework, no engine.
 """
 
-from service.codec.dispatch import DECODERS, ENCODERS, decode, encode
+from service.codec.dispatch import DECODERS, ENCODERS, decode, decode_images, encode, media_type_of
 from service.codec.image import DecodedImage, Pixels
 from service.codec.raw import parse_dtype, parse_shape
 
@@ -15,7 +15,9 @@ __all__ = [
     "DecodedImage",
     "Pixels",
     "decode",
+    "decode_images",
     "encode",
+    "media_type_of",
     "parse_dtype",
     "parse_shape",
 ]

@@ -19,6 +19,7 @@ _CORE_HEADER_BYTES = 12
 _INFO_HEADER_BYTES = (40, 52, 56, 64, 108, 124)
 _RGB, _BITFIELDS = 0, 3
 _BGRA_MASKS = (0x00FF0000, 0x0000FF00, 0x000000FF)
+_ALPHA_MASK = 0xFF000000
 _COMPRESSIONS = {1: "RLE8", 2: "RLE4", 4: "JPEG", 5: "PNG", 6: "BITFIELDS with alpha"}
 
 
@@ -67,7 +68,7 @@ def decode_bmp(body: memoryview, options: DecodeOptions) -> DecodedImage:
         rows = rows[::-1]
     size = PixelSize.from_density(header.x_per_m, header.y_per_m)
     metadata = ImageMetadata() if size is None else ImageMetadata(size, "bmp")
-    return DecodedImage(_grey(body, header, rows), metadata)
+    return DecodedImage(_grey(body, header, rows[: options.max_rows]), metadata)
 
 
 def _read_header(body: memoryview) -> _Header:
@@ -127,14 +128,18 @@ def _has_alpha(body: memoryview, header_bytes: int) -> bool:
     if header_bytes < 56 or len(body) < 70:
         return False
     (alpha_mask,) = struct.unpack_from("<I", body, 66)
-    return alpha_mask == 0xFF000000
+    if alpha_mask not in {0, _ALPHA_MASK}:
+        raise UnsuitableImage(
+            f"the BMP has the alpha mask {alpha_mask:08x}; expected 0 or ff000000"
+        )
+    return alpha_mask == _ALPHA_MASK
 
 
 def _grey(body: memoryview, header: _Header, rows: npt.NDArray[np.uint8]) -> Pixels:
     if header.bits <= 8:
         return grey_from_palette(_indices(header, rows), _palette(body, header))
     channels = header.bits // 8
-    samples = rows[:, : header.width * channels].reshape(header.height, header.width, channels)
+    samples = rows[:, : header.width * channels].reshape(len(rows), header.width, channels)
     if header.has_alpha and samples[..., 3].any():
         # Writers that know no transparency leave the alpha byte at 0 throughout.
         check_opaque(samples[..., 3])
@@ -145,9 +150,7 @@ def _indices(header: _Header, rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uin
     if header.bits == 1:
         rows = np.unpackbits(rows, axis=1)
     elif header.bits == 4:
-        rows = np.stack((rows >> np.uint8(4), rows & np.uint8(15)), axis=-1).reshape(
-            header.height, -1
-        )
+        rows = np.stack((rows >> np.uint8(4), rows & np.uint8(15)), axis=-1).reshape(len(rows), -1)
     return np.ascontiguousarray(rows[:, : header.width])
 
 

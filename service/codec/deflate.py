@@ -32,7 +32,7 @@ def inflate(packed: bytes | memoryview, expected_bytes: int, what: str) -> bytes
         what: What it is, for messages.
 
     Raises:
-        InvalidImage: Damaged, shorter or longer than expected.
+        InvalidImage: Damaged, shorter or longer than expected, or followed by other bytes.
     """
     if len(packed) * _MAX_RATIO < expected_bytes:
         raise InvalidImage(
@@ -40,13 +40,15 @@ def inflate(packed: bytes | memoryview, expected_bytes: int, what: str) -> bytes
             "its header"
         )
     try:
-        data = inflate_at_most(packed, expected_bytes + 1)
+        data, surplus = _inflated(packed, expected_bytes + 1)
     except InvalidImage as error:
         raise InvalidImage(f"{what} is damaged: {error.detail}") from error
     if len(data) > expected_bytes:
         raise InvalidImage(f"{what} inflates to more than the {expected_bytes} bytes of its header")
     if len(data) < expected_bytes:
         raise InvalidImage(f"{what} inflates to {len(data)} bytes; expected {expected_bytes}")
+    if surplus:
+        raise InvalidImage(f"{what} has {len(surplus)} bytes behind its end")
     return data
 
 
@@ -56,6 +58,11 @@ def inflate_at_most(packed: bytes | memoryview, limit_bytes: int) -> bytes:
     Raises:
         InvalidImage: Damaged, or it ends before its own end.
     """
+    return _inflated(packed, limit_bytes)[0]
+
+
+def _inflated(packed: bytes | memoryview, limit_bytes: int) -> tuple[bytes, bytes]:
+    """Return the first bytes of the inflated stream, and what follows where it has ended."""
     stream = isal_zlib.decompressobj()
     try:
         data = stream.decompress(packed, limit_bytes)
@@ -63,4 +70,4 @@ def inflate_at_most(packed: bytes | memoryview, limit_bytes: int) -> bytes:
         raise InvalidImage(f"{error} (deflate)") from error
     if len(data) < limit_bytes and not stream.eof:
         raise InvalidImage(f"it is truncated after {len(data)} inflated bytes (deflate)")
-    return data
+    return data, stream.unused_data

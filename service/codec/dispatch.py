@@ -15,10 +15,17 @@ from service.codec.png_decode import decode_png
 from service.codec.png_encode import encode_png
 from service.codec.raw import decode_raw, encode_raw
 from service.codec.sniffing import describe_start
-from service.codec.tiff_decode import decode_tiff
+from service.codec.tiff_decode import decode_page, decode_tiff
 from service.codec.tiff_encode import encode_tiff
+from service.codec.tiff_pages import iterate_pages
 from service.codec.zstd_encode import encode_zstd
-from service.errors import InvalidImage, NotAcceptable, ServiceError, UnsupportedMediaType
+from service.errors import (
+    InvalidImage,
+    NotAcceptable,
+    ServiceError,
+    UnsuitableImage,
+    UnsupportedMediaType,
+)
 from service.metadata import ImageMetadata
 
 PNG, TIFF, JPEG, BMP = "image/png", "image/tiff", "image/jpeg", "image/bmp"
@@ -64,6 +71,7 @@ def decode(
     shape: tuple[int, int] | None,
     dtype: str | None,
     max_pixels: int,
+    max_rows: int | None = None,
 ) -> DecodedImage:
     """Decode a request body to grey pixels and metadata.
 
@@ -73,6 +81,7 @@ def decode(
         shape: (H, W) of a raw body; ignored for types that carry their own.
         dtype: `uint8` or `uint16` (little-endian) of a raw body; None means uint8.
         max_pixels: Greatest number of pixels that is decoded.
+        max_rows: Rows returned from the top, or None for all; see `DecodeOptions`.
 
     Returns:
         (H, W) uint8 or uint16, C-contiguous, native byte order. For raw, npy and plain TIFF it is
@@ -90,18 +99,64 @@ def decode(
         raise UnsupportedMediaType(
             f"Content-Type is {media_type[:80]!r}; expected one of {', '.join(DECODERS)}"
         )
-    view = memoryview(body).cast("B")
-    if not len(view):
-        raise InvalidImage(f"the body is empty; expected {media_type}")
-    if not bytes(view[:8]).startswith(_SIGNATURES[media_type]):
-        raise InvalidImage(f"Content-Type is {media_type} but the body {describe_start(view)}")
-    options = DecodeOptions(shape, dtype, max_pixels)
+    view = _checked_start(body, media_type)
+    options = DecodeOptions(shape, dtype, max_pixels, max_rows)
     try:
         return decoder(view, options)
     except ServiceError:
         raise
     except Exception as error:
-        raise InvalidImage(f"the body does not decode as {media_type}: {_reason(error)}") from error
+        raise _undecodable(media_type, error) from error
+
+
+def decode_images(
+    body: bytes | bytearray | memoryview,
+    media_type: str,
+    *,
+    max_pixels: int,
+    max_images: int,
+    max_rows: int | None = None,
+) -> list[DecodedImage]:
+    """Decode every image of a file: the pages and planes of a TIFF, the one image of other types.
+
+    Args:
+        body: The whole file, of a type that carries its own shape.
+        media_type: One of `DECODERS` but for raw pixels.
+        max_pixels: Greatest number of pixels of one image.
+        max_images: Images after which the file is refused.
+        max_rows: Rows returned from the top of each, or None for all; see `DecodeOptions`.
+
+    Returns:
+        At least one image; see `decode`.
+
+    Raises:
+        ServiceError: As `decode`, of whichever image; several images of a TIFF are no error.
+    """
+    if media_type != TIFF:
+        image = decode(
+            body, media_type, shape=None, dtype=None, max_pixels=max_pixels, max_rows=max_rows
+        )
+        return [image]
+    view = _checked_start(body, media_type)
+    options = DecodeOptions(None, None, max_pixels, max_rows)
+    try:
+        images = [decode_page(page, options) for page in iterate_pages(view, most=max_images)]
+    except ServiceError:
+        raise
+    except Exception as error:
+        raise _undecodable(media_type, error) from error
+    if not images:
+        raise UnsuitableImage("the TIFF holds no image of its own, only thumbnails or masks")
+    return images
+
+
+def media_type_of(body: bytes | memoryview) -> str | None:
+    """Return the media type that a body begins like, or None; raw pixels begin with anything."""
+    head = bytes(body[:8])
+    for media_type, signatures in _SIGNATURES.items():
+        if media_type != RAW and head.startswith(signatures):
+            return media_type
+    return None
 
 
 def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | memoryview:
@@ -129,6 +184,20 @@ def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | 
             f"cannot encode {pixels.shape} {pixels.dtype}; expected (H, W) uint8 or 16"
         )
     return encoder(native_rows(pixels), metadata)
+
+
+def _checked_start(body: bytes | bytearray | memoryview, media_type: str) -> memoryview:
+    """Return the body as bytes, which begin as the type does."""
+    view = memoryview(body).cast("B")
+    if not len(view):
+        raise InvalidImage(f"the body is empty; expected {media_type}")
+    if not bytes(view[:8]).startswith(_SIGNATURES[media_type]):
+        raise InvalidImage(f"Content-Type is {media_type} but the body {describe_start(view)}")
+    return view
+
+
+def _undecodable(media_type: str, error: Exception) -> InvalidImage:
+    return InvalidImage(f"the body does not decode as {media_type}: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

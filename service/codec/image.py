@@ -39,11 +39,14 @@ class DecodeOptions:
         shape: (H, W) of a raw body; other formats carry their own.
         dtype: `uint8` or `uint16` of a raw body, or None for uint8.
         max_pixels: Greatest H × W that is decoded.
+        max_rows: Rows returned from the top, or None for all. Those below may be coloured or
+            transparent; damage there is refused all the same.
     """
 
     shape: tuple[int, int] | None
     dtype: str | None
     max_pixels: int
+    max_rows: int | None = None
 
 
 def native_rows(image: npt.NDArray[np.generic]) -> Pixels:

@@ -35,4 +35,4 @@ def decode_jpeg(body: memoryview, options: DecodeOptions) -> DecodedImage:
         raise InvalidImage(f"the JPEG does not decode: {error}") from error
     size = structure.pixel_size
     metadata = ImageMetadata() if size is None else ImageMetadata(size, "jfif")
-    return DecodedImage(grey_from_channels(samples), metadata)
+    return DecodedImage(grey_from_channels(samples[: options.max_rows]), metadata)

@@ -28,6 +28,10 @@ _OTHER_FRAMES = {
     0xCE: "differential", 0xCF: "differential",
 }  # fmt: skip
 _KEPT = frozenset({_DHT, _DQT, _DRI, _APP14, _SOS, *_READ_FRAMES})
+# Reserved markers and those of extensions (JPG, DHP, EXP) stop libjpeg.
+_IN_HEADER = frozenset(
+    {*_READ_FRAMES, *_OTHER_FRAMES, _DHT, _DAC, _SOS, _DQT, _DNL, _DRI, _COM, *range(0xE0, 0xF0)}
+)
 _BETWEEN_SCANS = frozenset({_SOS, _DHT, _DQT, _DRI, _DNL, _COM, *range(0xE0, 0xF0)})
 # A marker after any fill bytes; nobody writes more than a few.
 _MARKER = re.compile(rb"\xff{1,64}[^\xff]")
@@ -157,9 +161,9 @@ def _next_marker(body: memoryview, position: int, *, in_scan: bool) -> tuple[int
 
 def _segment_end(body: memoryview, marker: int, start: int, *, between_scans: bool) -> int:
     """Return where the segment of a marker ends."""
-    allowed = marker in _BETWEEN_SCANS if between_scans else marker >= 0xC0
+    allowed = marker in (_BETWEEN_SCANS if between_scans else _IN_HEADER)
     length = int.from_bytes(body[start + 2 : start + 4], "big")
-    if not allowed or _RST0 <= marker <= _EOI or length < 2:
+    if not allowed or length < 2:
         raise InvalidImage(f"the JPEG is damaged: marker {marker:02x} at byte {start}")
     end = start + 2 + length
     if end > len(body):

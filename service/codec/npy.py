@@ -17,9 +17,11 @@ MAX_HEADER_BYTES = 4096
 
 # One entry of the header's dictionary. Possessive repetitions (*+) never give back what they took,
 # so that a header of spaces costs linear time.
+_SPACE = " \t\f\r\n"  # what Python's own parser, and with it NumPy's reader, takes for space
+_GAP = f"[{_SPACE}]*+"
 _ENTRY = re.compile(
-    r"\s*+'(descr|fortran_order|shape)'\s*+:\s*+"
-    r"(?:'([^'\\]{1,64})'|(True|False)|\(([0-9L, ]{0,128})\))\s*+(?:,|(?=\}))",
+    rf"{_GAP}'(descr|fortran_order|shape)'{_GAP}:{_GAP}"
+    rf"(?:'([^'\\]{{1,64}})'|(True|False)|\(([0-9L, ]{{0,128}})\)){_GAP}(?:,|(?=\}}))",
     re.ASCII,
 )
 _KINDS = {"descr": 2, "fortran_order": 3, "shape": 4}  # the group that holds each key's value
@@ -50,7 +52,7 @@ def decode_npy(body: memoryview, options: DecodeOptions) -> DecodedImage:
     flat = np.frombuffer(body, dtype, height * width, offset)
     image = flat.reshape((height, width), order="F" if fortran else "C")
     # No copy for what is already native, aligned and in rows.
-    return DecodedImage(native_rows(image), ImageMetadata())
+    return DecodedImage(native_rows(image[: options.max_rows]), ImageMetadata())
 
 
 def encode_npy(pixels: Pixels, metadata: ImageMetadata) -> bytes:
@@ -113,7 +115,7 @@ def _read_dictionary(text: str) -> dict[str, str] | None:
             return None
         fields[key] = match[_KINDS[key]]
         position = match.end()
-    is_whole = text.startswith("{") and text[position:].strip() == "}"
+    is_whole = text.startswith("{") and text[position:].strip(_SPACE) == "}"
     return fields if is_whole and len(fields) == len(_KINDS) else None
 
 

@@ -6,6 +6,7 @@ sees only IHDR, a palette, tRNS, IDAT and IEND. Text and profile chunks are neve
 and colour profiles are ignored: grey levels are data. Interlaced files and all depths are read.
 """
 
+import logging
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,12 +25,19 @@ from service.metadata.png import SIZE_CHUNKS, TEXT_CHUNKS, read_png_metadata
 # bound keeps a body made of millions of empty chunks from holding the interpreter for seconds.
 _MAX_CHUNKS = 8_192
 
+# libpng warns of how imagecodecs asks it for interlaced rows, which come out right: a line in the
+# log for each such tile would say nothing.
+logging.getLogger("imagecodecs").addFilter(
+    lambda record: "Interlace handling should be turned on" not in record.getMessage()
+)
+
 _CHUNK_HEAD = struct.Struct(">I4s")
 _CRC = struct.Struct(">I")
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PALETTE = 3
+_GREY_TYPES = frozenset({0, 4})  # which have no palette
 # Adam7: first column, first row, column step, row step of each pass.
 _PASSES = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
@@ -81,15 +89,17 @@ def decode_png(body: memoryview, options: DecodeOptions) -> DecodedImage:
     """
     header = _read_header(body)
     check_size(header.height, header.width, options.max_pixels)
-    chunks = _read_chunks(body)
+    chunks = _read_chunks(body, header.colour_type)
     packed = b"".join(chunks.image)
     inflate(packed, header.image_bytes, "the PNG's image data")
     if header.colour_type == _PALETTE:
-        pixels = _decode_palette(header, chunks, packed)
+        pixels = _decode_palette(header, chunks, packed, options.max_rows)
     else:
         _check_transparency(header, chunks)
         chunks.palette = None  # only a hint for displays here
-        pixels = grey_from_channels(imagecodecs.png_decode(_rebuilt(chunks, packed)))
+        pixels = grey_from_channels(
+            imagecodecs.png_decode(_rebuilt(chunks, packed))[: options.max_rows]
+        )
     return DecodedImage(pixels, read_png_metadata(chunks.ancillary))
 
 
@@ -146,7 +156,7 @@ def _walk(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     raise InvalidImage(f"the PNG has more than {_MAX_CHUNKS} chunks")
 
 
-def _read_chunks(body: memoryview) -> _Chunks:
+def _read_chunks(body: memoryview, colour_type: int) -> _Chunks:
     chunks: _Chunks | None = None
     previous = b""
     for kind, data in _walk(body):
@@ -157,10 +167,15 @@ def _read_chunks(body: memoryview) -> _Chunks:
                 raise InvalidImage("the PNG's IDAT chunks do not follow one another")
             chunks.image.append(data)
         elif kind == b"PLTE":
-            if chunks.palette is not None or chunks.image or len(data) % 3 or not len(data):
+            repeated = chunks.palette is not None or chunks.image
+            if repeated or colour_type in _GREY_TYPES or len(data) % 3 or not len(data):
                 raise InvalidImage(f"the PNG has a misplaced or odd palette of {len(data)} bytes")
             chunks.palette = data
         elif kind == b"tRNS":
+            # libpng keeps the first of several and skips one that stands in the wrong place.
+            early = colour_type == _PALETTE and chunks.palette is None
+            if chunks.transparency is not None or chunks.image or early:
+                raise InvalidImage("the PNG has a second or misplaced tRNS chunk")
             chunks.transparency = data
         elif kind == b"acTL":
             _check_still(data)
@@ -185,14 +200,22 @@ def _check_transparency(header: _Header, chunks: _Chunks) -> None:
     if chunks.transparency is None:
         return
     expected = {0: 2, 2: 6}.get(header.colour_type)
-    if len(chunks.transparency) != expected:
+    if expected is None or len(chunks.transparency) != expected:
         raise InvalidImage(
             f"the PNG has colour type {header.colour_type} and a tRNS chunk of "
             f"{len(chunks.transparency)} bytes; expected {expected or 'none'}"
         )
+    levels = struct.unpack(f">{expected // 2}H", chunks.transparency)
+    if max(levels) >> header.depth:
+        raise InvalidImage(
+            f"the PNG's tRNS chunk names the levels {levels}; {header.depth} bits a sample have "
+            f"{1 << header.depth}"
+        )
 
 
-def _decode_palette(header: _Header, chunks: _Chunks, packed: bytes) -> Pixels:
+def _decode_palette(
+    header: _Header, chunks: _Chunks, packed: bytes, max_rows: int | None
+) -> Pixels:
     """Decode the indices themselves: libpng paints an index beyond the palette black."""
     if chunks.palette is None:
         raise InvalidImage("the PNG has colour type 3 but no palette (PLTE)")
@@ -209,7 +232,7 @@ def _decode_palette(header: _Header, chunks: _Chunks, packed: bytes) -> Pixels:
     identity = np.repeat(np.arange(entries, dtype=np.uint8), 3).tobytes()
     plain = _Chunks(chunks.header, palette=memoryview(identity))
     indices = imagecodecs.png_decode(_rebuilt(plain, packed))
-    return grey_from_palette(np.ascontiguousarray(indices[..., 0]), palette, alpha)
+    return grey_from_palette(np.ascontiguousarray(indices[:max_rows, :, 0]), palette, alpha)
 
 
 def _rebuilt(chunks: _Chunks, packed: bytes) -> bytes:

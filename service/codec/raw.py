@@ -92,6 +92,8 @@ def decode_raw(body: memoryview, options: DecodeOptions) -> DecodedImage:
             f"(X-Tile-Shape, height × width) of {name}{hint}"
         )
     image = np.frombuffer(body, dtype).reshape(height, width)
+    if options.max_rows is not None:
+        image = image[: options.max_rows]
     # Copies only on a big-endian machine, or where the body is a view at an odd address.
     return DecodedImage(native_rows(image), ImageMetadata())
 

@@ -35,9 +35,10 @@ _TILE_WIDTH, _TILE_HEIGHT, _ROWS_PER_STRIP, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 322
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 _CHANNELS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1}
+_UNSIGNED = frozenset({1, 4})  # unsigned integers, and those whose kind is not stated
 _FORMATS = {2: "signed integers", 3: "floating point", 5: "complex integers", 6: "complex floats"}
 _MAX_SAMPLES = 8  # of which more than four are refused in any case
-_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2
+_UNSPECIFIED, _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def decode_page(page: Directory, options: DecodeOptions) -> DecodedImage:
     check_size(height, width, options.max_pixels)
     kind = _read_kind(page)
     layout = _read_layout(page, kind, height, width)
-    pixels = _grey(page, kind, read_samples(page, layout))
+    pixels = _grey(page, kind, read_samples(page, layout)[: options.max_rows])
     # At 16 bits only the window says which value is black: `service.window` inverts then.
     inverted = kind.photometric == _WHITE_IS_ZERO and kind.bits == 16
     return DecodedImage(pixels, _read_metadata(page), white_is_zero=inverted)
@@ -83,13 +84,14 @@ def _read_kind(page: Directory) -> _Kind:
     bits = page.integers(_BITS, _MAX_SAMPLES)
     depths: set[int] = {1} if bits is None else set(bits.tolist())
     formats = page.integers(_SAMPLE_FORMAT, _MAX_SAMPLES)
-    names = [] if formats is None else [_FORMATS.get(int(value)) for value in formats]
-    if any(names):
-        raise UnsuitableImage(
-            f"the TIFF holds {next(name for name in names if name)} of {max(depths)} bits; "
-            "expected unsigned integers of 8 or 16 bits"
-        )
-    photometric = page.integer(_PHOTOMETRIC, _BLACK_IS_ZERO)
+    for value in () if formats is None else formats.tolist():
+        if value not in _UNSIGNED:
+            raise UnsuitableImage(
+                f"the TIFF holds {_FORMATS.get(value, f'samples of format {value}')} of "
+                f"{max(depths)} bits; expected unsigned integers of 8 or 16 bits"
+            )
+    # Without a default: readers that assume one disagree, and read the negative of one another.
+    photometric = page.integer(_PHOTOMETRIC)
     channels = _CHANNELS.get(photometric)
     if channels is None:
         raise UnsuitableImage(
@@ -118,13 +120,15 @@ def _read_layout(page: Directory, kind: _Kind, height: int, width: int) -> Layou
         raise InvalidImage(f"the TIFF has planar configuration {planar}; expected 1 or 2")
     is_tiled = _TILE_WIDTH in page.entries
     rows = page.integer(_ROWS_PER_STRIP, height)
+    if not 0 < rows < 1 << 32:  # 2^32 - 1 says that there is one strip
+        raise InvalidImage(f"the TIFF has {rows} rows in a strip; expected 1 to 2^32 - 1")
     return Layout(
         height=height,
         width=width,
         bits=kind.bits,
         samples=1 if planar == 2 else kind.samples,
         planes=kind.samples if planar == 2 else 1,
-        segment_height=page.integer(_TILE_HEIGHT) if is_tiled else min(rows or height, height),
+        segment_height=page.integer(_TILE_HEIGHT) if is_tiled else min(rows, height),
         segment_width=page.integer(_TILE_WIDTH) if is_tiled else width,
         is_tiled=is_tiled,
         compression=page.integer(_COMPRESSION, 1),
@@ -151,6 +155,8 @@ def _grey(page: Directory, kind: _Kind, samples: npt.NDArray[np.uint8 | np.uint1
 def _check_extra(page: Directory, channel: npt.NDArray[np.uint8 | np.uint16]) -> None:
     """Refuse a channel beside the grey ones that holds anything."""
     meaning = page.integer(_EXTRA_SAMPLES, 0)
+    if meaning not in {_UNSPECIFIED, _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA}:
+        raise InvalidImage(f"the TIFF's extra channel has the meaning {meaning}; expected 0 to 2")
     if meaning in {_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA}:
         check_opaque(channel)
     elif (channel != channel[0, 0]).any():

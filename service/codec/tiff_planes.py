@@ -126,7 +126,7 @@ def _strips(page: Directory) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int6
         return nothing
     offsets = page.integers(_STRIP_OFFSETS, _MAX_STRIPS)
     height, width, samples = page.integer(_HEIGHT), page.integer(_WIDTH), page.integer(_SAMPLES, 1)
-    bits, is_planar = page.integer(_BITS, 1), page.integer(_PLANAR, 1) == 2
+    bits, is_planar = page.first_integer(_BITS, 1), page.integer(_PLANAR, 1) == 2
     rows = min(page.integer(_ROWS_PER_STRIP, height) or height, height)
     row_bytes = (width * (1 if is_planar else samples) * bits + 7) // 8
     per_channel = -(-height // rows) if rows else 0

@@ -27,6 +27,8 @@ _MAX_GROWTH = {1: 1, 5: 4096, 8: 1032, 32946: 1032, 32773: 64, 50000: 32_768}
 
 # One row a strip on the tallest camera image is 16,384 of them; each costs a few microseconds.
 _MAX_SEGMENTS = 16_384
+_HEADER_BYTES = 8
+_PADDING_BYTES = 3
 # Tiles are 64 to 1024 pixels wide in practice. A tile may be larger than a small image, so its own
 # size must be bounded before a buffer is made for it.
 _MAX_TILE_PIXELS = 2048 * 2048
@@ -90,7 +92,7 @@ def read_samples(page: Directory, layout: Layout) -> npt.NDArray[np.uint8 | np.u
     count = layout.down * layout.across * layout.planes
     offsets, lengths = _read_table(page, layout, count)
     _check_growth(layout, sum(lengths))
-    whole = _contiguous_view(page, layout, offsets)
+    whole = _contiguous_view(page, layout, offsets, lengths)
     if whole is not None:
         return whole
     dtype = np.uint16 if layout.bits == 16 else np.uint8
@@ -134,20 +136,31 @@ def _check(layout: Layout) -> None:
         layout.predictor == _HORIZONTAL and layout.bits < 8
     ):
         raise UnsuitableImage(f"the TIFF has predictor {layout.predictor} at {layout.bits} bits")
+    if layout.predictor == _HORIZONTAL and layout.compression == _NONE:
+        raise InvalidImage("the TIFF has predictor 2 without compression; readers disagree on it")
 
 
 def _read_table(page: Directory, layout: Layout, count: int) -> tuple[list[int], list[int]]:
     """Return where each segment begins and how many bytes it has, checked against the file."""
-    offsets = page.integers(_TILE_OFFSETS if layout.is_tiled else _STRIP_OFFSETS, count)
-    lengths = page.integers(_TILE_BYTES if layout.is_tiled else _STRIP_BYTES, count)
-    if lengths is None and offsets is not None and layout.compression == _NONE:
-        # Old writers leave the byte counts out; without compression they follow from the size.
-        lengths = np.maximum(len(page.body) - offsets, 0)
-    if offsets is None or lengths is None or len(offsets) < count or len(lengths) < count:
+    # One more than expected: a table that names other strips was made for another image size.
+    offsets = page.integers(_TILE_OFFSETS if layout.is_tiled else _STRIP_OFFSETS, count + 1)
+    lengths = page.integers(_TILE_BYTES if layout.is_tiled else _STRIP_BYTES, count + 1)
+    if lengths is None and offsets is not None and layout.compression == _NONE and count == 1:
+        # Old writers leave out the byte count of one strip; without compression it follows from the
+        # size.
+        lengths = np.array([layout.height * layout.row_bytes])
+    if offsets is None or lengths is None or not len(offsets) == len(lengths) == count:
         raise InvalidImage(
             f"the TIFF names {0 if offsets is None else len(offsets)} offsets and "
             f"{0 if lengths is None else len(lengths)} byte counts of strips or tiles; expected "
             f"{count}"
+        )
+    start, end = page.span
+    over = (offsets < _HEADER_BYTES) | ((offsets < end) & (offsets + lengths > start))
+    if over.any():
+        raise InvalidImage(
+            f"the TIFF has a strip or tile at byte {int(offsets[over][0])}, over its header or its "
+            "directory"
         )
     beyond = np.flatnonzero(offsets + lengths > len(page.body))
     if len(beyond):
@@ -172,7 +185,7 @@ def _check_growth(layout: Layout, packed_bytes: int) -> None:
 
 
 def _contiguous_view(
-    page: Directory, layout: Layout, offsets: list[int]
+    page: Directory, layout: Layout, offsets: list[int], lengths: list[int]
 ) -> npt.NDArray[np.uint8 | np.uint16] | None:
     """Return the samples as one view where uncompressed strips follow one another, else None."""
     if (
@@ -186,7 +199,7 @@ def _contiguous_view(
     strip_bytes = layout.segment_height * layout.row_bytes
     follow = np.arange(len(offsets)) * strip_bytes + offsets[0]
     total = layout.height * layout.row_bytes
-    if offsets != follow.tolist() or offsets[0] + total > len(page.body):
+    if offsets != follow.tolist() or sum(lengths) != total:
         return None
     return _samples(
         page.body[offsets[0] : offsets[0] + total], layout, page.byte_order, layout.height
@@ -224,19 +237,23 @@ def _unpack(
 ) -> bytes | memoryview:
     """Return at least `expected_bytes` bytes of a segment; no decoder writes much more than that.
 
-    Some writers fill the last strip to its full height, or add a row: that much surplus passes.
+    Some writers fill the last strip to its full height, or add a row, or round the length of what
+    is not compressed up to four bytes: that much surplus passes.
     """
+    limit_bytes = (layout.segment_height + 1) * layout.row_bytes
     if layout.compression == _NONE:
-        data = packed
+        data, padding_bytes = packed, _PADDING_BYTES
     else:
-        limit_bytes = (layout.segment_height + 1) * layout.row_bytes
-        data = _UNPACKERS[layout.compression](packed, limit_bytes + 1)
+        data, padding_bytes = _UNPACKERS[layout.compression](packed, limit_bytes + 1), 0
         if len(data) > limit_bytes:
             raise InvalidImage(
                 f"strip or tile {index} of the TIFF unpacks to more than the {expected_bytes} bytes"
                 " of its header"
             )
-    if len(data) < expected_bytes:
+    surplus = len(data) - expected_bytes
+    # Parts of a row mean that the width is another: the picture would be sheared.
+    is_whole = surplus % layout.row_bytes <= padding_bytes and len(data) <= limit_bytes
+    if surplus < 0 or not is_whole:
         raise InvalidImage(
             f"strip or tile {index} of the TIFF has {len(data)} bytes; expected {expected_bytes}"
         )

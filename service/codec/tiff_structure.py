@@ -47,6 +47,7 @@ class Directory:
         body: The whole file.
         byte_order: `<` or `>`.
         entries: The tags by number; the first of a number wins.
+        span: First byte of the directory itself, and the one behind its last tag.
         tables: Integers that stand in place of a tag's own; of one image among several of a
             directory, where its strips or tiles are.
     """
@@ -54,6 +55,7 @@ class Directory:
     body: memoryview
     byte_order: str
     entries: dict[int, Entry]
+    span: tuple[int, int] = (0, 0)
     tables: Mapping[int, npt.NDArray[np.int64]] = field(
         default_factory=dict[int, npt.NDArray[np.int64]]
     )
@@ -108,7 +110,20 @@ class Directory:
         return numbers.astype(np.int64)
 
     def integer(self, code: int, default: int | None = None) -> int:
-        """Return a tag's first integer.
+        """Return the one integer of a tag.
+
+        Raises:
+            InvalidImage: The tag is absent without a default, unreadable, or has several values:
+                which of them counts, readers disagree about.
+        """
+        number = self.first_integer(code, default)
+        entry = self.entries.get(code)
+        if entry is not None and entry.count != 1:
+            raise InvalidImage(f"the TIFF's tag {code} has {entry.count} values; expected one")
+        return number
+
+    def first_integer(self, code: int, default: int | None = None) -> int:
+        """Return the first integer of a tag that may have several.
 
         Raises:
             InvalidImage: The tag is absent without a default, or unreadable.
@@ -143,8 +158,8 @@ def directory_at(body: memoryview, offset: int) -> Directory:
         InvalidImage: It is damaged.
     """
     byte_order, big = _read_header(body)
-    entries, _ = _read_entries(body, byte_order, offset, big=big)
-    return Directory(body, byte_order, entries)
+    entries, end = _read_entries(body, byte_order, offset, big=big)
+    return Directory(body, byte_order, entries, (offset, end))
 
 
 def walk(body: memoryview, *, most: int) -> Iterator[tuple[int, Directory]]:
@@ -170,10 +185,10 @@ def walk(body: memoryview, *, most: int) -> Iterator[tuple[int, Directory]]:
             raise UnsuitableImage(f"the TIFF holds more than {most} images")
         seen.add(offset)
         entries, end = _read_entries(body, byte_order, offset, big=big)
-        yield offset, Directory(body, byte_order, entries)
-        # A file may end right after its last directory, without the link that says so.
-        has_link = end + struct.calcsize(link) <= len(body)
-        (offset,) = struct.unpack_from(link, body, end) if has_link else (0,)
+        yield offset, Directory(body, byte_order, entries, (offset, end))
+        if end + struct.calcsize(link) > len(body):
+            raise InvalidImage(f"the TIFF is truncated: it ends at byte {len(body)} in a directory")
+        (offset,) = struct.unpack_from(link, body, end)
 
 
 def _read_header(body: memoryview) -> tuple[str, bool]:

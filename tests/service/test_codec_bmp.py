@@ -178,3 +178,12 @@ def test_pixels_cannot_begin_within_the_header() -> None:
 
     with pytest.raises(InvalidImage, match="begin at byte 20"):
         read(bytes(body))
+
+
+def test_an_alpha_mask_of_some_bits_is_refused() -> None:
+    """Alpha takes the fourth byte or nothing; what seven bits of it say cannot be checked."""
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFE000000)
+    body = bitmap(1, 1, 32, bytes(4), compression=3, masks=masks, header_bytes=108)
+
+    with pytest.raises(UnsuitableImage, match="alpha mask fe000000"):
+        read(body)

@@ -181,6 +181,8 @@ FRAME_AT = JPEG.index(b"\xff\xc0")
     [
         (JPEG[:AFTER_SOI] + b"\xff\xd9" + JPEG[AFTER_SOI:], "marker d9"),
         (JPEG[:AFTER_SOI] + b"\xff\xe1\0\x01" + JPEG[AFTER_SOI:], "marker e1"),
+        (JPEG[:AFTER_SOI] + b"\xff\xdf\0\x03x" + JPEG[AFTER_SOI:], "marker df"),
+        (JPEG[:AFTER_SOI] + b"\xff\xf0\0\x03x" + JPEG[AFTER_SOI:], "marker f0"),
         (JPEG[:AFTER_SOI] + b"\xff\xe1\xff\xff" + JPEG[AFTER_SOI:], "needs 65535 bytes"),
         (JPEG[:AFTER_SOI] + b"\xff\xe1\0\x02x" + JPEG[AFTER_SOI:], "no marker at byte 6"),
         (JPEG[:AFTER_SOI] + b"\xff\xfe\0\x02" * 5000 + JPEG[AFTER_SOI:], "more than 4096 segments"),

@@ -175,6 +175,9 @@ def test_headers_may_be_written_in_other_ways(header: str) -> None:
         "(" * 4000,
         "-" * 4000,
         GOOD[:-1] + " " * 4000,
+        GOOD + "\v\n",
+        GOOD + "\xa0\n",
+        GOOD + "\x1f\n",
     ],
 )
 def test_headers_that_are_not_numpys_are_invalid(header: str) -> None:

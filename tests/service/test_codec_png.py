@@ -94,6 +94,14 @@ def test_image_data_may_lie_in_many_chunks() -> None:
     np.testing.assert_array_equal(np.arange(12).reshape(3, 4), pixels)
 
 
+def test_an_interlaced_image_leaves_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is wrong with it: what libpng says of how it is called is not for operators."""
+    pixels = read(png(*image(np.arange(12).reshape(3, 4, 1), adam7=True))).pixels
+
+    assert [] == caplog.records
+    np.testing.assert_array_equal(np.arange(12).reshape(3, 4), pixels)
+
+
 def test_gamma_and_profiles_do_not_change_grey_levels() -> None:
     """Grey levels are data: gAMA, sRGB and a broken ICC profile are ignored."""
     ihdr, idat = image(np.arange(12).reshape(3, 4, 1))

@@ -128,6 +128,18 @@ PALETTE_IHDR, PALETTE_IDAT = image(np.arange(4).reshape(2, 2, 1), colour=PALETTE
             "its tRNS 5",
         ),
         (png(IHDR, chunk(b"tRNS", b"\0"), IDAT), "tRNS chunk of 1 bytes; expected 2"),
+        (png(IHDR, chunk(b"tRNS", b"\1\2"), IDAT), r"levels (258,); 8 bits a sample have 256"),
+        (png(IHDR, *[chunk(b"tRNS", b"\0\x63")] * 2, IDAT), "second or misplaced tRNS"),
+        (png(IHDR, IDAT, chunk(b"tRNS", b"\0\x63")), "second or misplaced tRNS"),
+        (
+            png(PALETTE_IHDR, chunk(b"tRNS", b"\xff"), chunk(b"PLTE", bytes(12)), PALETTE_IDAT),
+            "second or misplaced tRNS",
+        ),
+        (png(IHDR, chunk(b"PLTE", bytes(12)), IDAT), "palette of 12 bytes"),
+        (
+            png(IHDR, chunk(b"IDAT", IDAT[8:-4] + b"more")),
+            "image data has 4 bytes behind its end",
+        ),
         (
             png(
                 *image(np.zeros((2, 2, 2), np.int64) + 255, colour=GREY_ALPHA)[:1],

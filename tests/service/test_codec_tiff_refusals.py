@@ -11,6 +11,8 @@ import pytest
 from service.errors import ImageTooLarge, InvalidImage, UnsuitableImage
 from tests.service.tiff_files import (
     LONG,
+    SHORT,
+    Tags,
     build,
     page_tags,
     read,
@@ -69,6 +71,21 @@ def test_alpha_must_be_opaque_and_unknown_channels_constant() -> None:
 
 
 DATA = bytes(12)
+THREE_STRIPS = {273: (LONG, [-1] * 3), 279: (LONG, [4] * 3)}
+
+
+def without(code: int) -> Tags:
+    """Return the tags of a plain page but one."""
+    return {other: entry for other, entry in page_tags(3, 4).items() if other != code}
+
+
+def directory_last() -> bytes:
+    """Return a TIFF whose directory, with the link to the next one, is the end of the file."""
+    body = build(page_tags(3, 4) | {273: (LONG, [8])})
+    return body[:4] + struct.pack("<I", 8 + len(DATA)) + DATA + body[8:]
+
+
+AT_THE_END = directory_last()
 
 
 @pytest.mark.parametrize(
@@ -97,6 +114,23 @@ DATA = bytes(12)
         (build(page_tags(3, 4, photometric=3), DATA), "colour map has 0 values; expected 768"),
         (build(page_tags(3, 4, compression=8, strip_bytes=4), b"\x78\x9c\0\0"), "deflate"),
         (build(page_tags(3, 4, tile_width=0, tile_height=16), DATA), "of 16×0 pixels"),
+        (build(without(262), DATA), "lacks the tag 262"),
+        (build(page_tags(3, 4, predictor=2), DATA), "predictor 2 without compression"),
+        (build(page_tags(3, 4) | {273: (LONG, [0])}, DATA), "at byte 0, over its header"),
+        (build(page_tags(3, 4) | {273: (LONG, [20])}, DATA), "at byte 20, over its header or"),
+        (build(page_tags(3, 4) | {259: (SHORT, [1, 5])}, DATA), "tag 259 has 2 values"),
+        (build(page_tags(2, 4, rows_per_strip=1) | THREE_STRIPS, DATA), "expected 2"),
+        (build(without(279) | {273: (LONG, [-1] * 3), 278: (LONG, [1])}, DATA), "0 byte counts"),
+        (build(page_tags(3, 4, rows_per_strip=0), DATA), "0 rows in a strip"),
+        (
+            build(page_tags(3, 2, samples=2, extra=9, strip_bytes=12), DATA),
+            "extra channel has the meaning 9",
+        ),
+        (build(page_tags(1, 7, strip_bytes=12), DATA), "has 12 bytes; expected 7"),
+        (build(page_tags(2, 5, compression=32773, strip_bytes=13), b"\x0b" + DATA), "12 bytes"),
+        (build(page_tags(3, 4, format=0), DATA), "samples of format 0"),
+        (AT_THE_END[:-4], "truncated: it ends at byte"),
+        (AT_THE_END[:-1], "truncated: it ends at byte"),
     ],
 )
 def test_broken_structure_is_refused_with_its_reason(body: bytes, reason: str) -> None:
@@ -107,18 +141,23 @@ def test_broken_structure_is_refused_with_its_reason(body: bytes, reason: str) -
     assert reason in caught.value.detail
 
 
-def test_only_the_needed_part_of_a_table_is_read() -> None:
-    """A table of a million offsets for one strip is not converted."""
+def test_a_directory_may_be_the_end_of_the_file() -> None:
+    """Where the link behind it is whole, nothing is missing."""
+    assert read(AT_THE_END).pixels.shape == (3, 4)
+
+
+def test_a_table_of_too_many_strips_is_refused_without_reading_it() -> None:
+    """A million offsets for one strip belong to another image size; they are not converted."""
     tags = page_tags(3, 4) | {273: (LONG, [-1] * 10**6)}
     body = build(tags, DATA)
     tracemalloc.start()
     try:
-        pixels = read(body).pixels
+        with pytest.raises(InvalidImage, match=r"2 offsets and 1 byte counts.*; expected 1"):
+            read(body)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
-    assert pixels.shape == (3, 4)
     assert peak_bytes < 10**5
 
 

@@ -57,14 +57,19 @@ def test_16_bit_is_mapped_by_the_window(tmp_path: Path, byteorder: Literal["<", 
     assert [0, 26, 255, 255] == read_grey(tmp_path / "a.tif", window=(90, 190))[0].tolist()
 
 
-def test_rows_below_the_limit_are_not_read(tmp_path: Path) -> None:
-    """The data bar may be coloured: it is cut off before anything is judged."""
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+def test_rows_below_the_limit_are_not_read(tmp_path: Path, suffix: str) -> None:
+    """The data bar may be coloured: it is cut off before colour is judged, in every format."""
     pixels = np.stack([_noise()] * 3, axis=2)
     pixels[30:, :, 0] ^= 255
-    path = _save(tmp_path / "a.png", pixels)
+    path = _save(tmp_path / f"a{suffix}", pixels)
 
-    assert np.array_equal(pixels[:30, :, 0], read_grey(path, max_rows_px=30))
-    with pytest.raises(ImageFileError, match=r"colour image \(25\.0%"):
+    image = read_grey(path, max_rows_px=30)
+
+    assert np.array_equal(pixels[:30, :, 0], image)
+    with pytest.raises(
+        ImageFileError, match=r"channels differ at 600 of 2400 pixels, within rows 30 to 39"
+    ):
         read_grey(path)
 
 
@@ -100,9 +105,9 @@ def test_all_bad_files_are_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "text.bmp").write_text("no picture")
     (tmp_path / "empty.jpg").touch()
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((40, 60), np.float32))
-    tifffile.imwrite(
-        tmp_path / "pages.tif", np.zeros((3, 40, 60), np.uint8), photometric="minisblack"
-    )
+    clear = Image.fromarray(np.stack([_noise(), 255 - _noise()], axis=2), "LA")
+    clear.save(tmp_path / "clear.png")
+    _save(tmp_path / "a.png", _noise()).rename(tmp_path / "named.jpg")
     whole = _save(tmp_path / "cut.png", _noise()).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
 
@@ -111,23 +116,72 @@ def test_all_bad_files_are_named_at_once(tmp_path: Path) -> None:
 
     expected = {
         "absent/*.png": "no image file matches",
-        "colour.png": "colour image",
-        "cut.png": "cannot be read: ",
-        "empty.jpg": "cannot be read: ",
-        "float.tif": "pixels of type 'F'",
-        "pages.tif": "3 pages",
+        "clear.png": "pixels are not opaque",
+        "colour.png": "the colour channels differ",
+        "cut.png": "the PNG is truncated",
+        "empty.jpg": "the file is empty",
+        "float.tif": "floating point of 32 bits",
+        "named.jpg": "it begins like a PNG; expected image/jpeg",
         "small.png": "60x20 px where used, expected at least 32",
-        "text.bmp": "cannot be read: ",
+        "text.bmp": "it begins with the bytes",
     }
     lines = str(caught.value).splitlines()
-    assert "8 problems among 8 image files" in lines[0]
+    assert "9 problems among 9 image files" in lines[0]
     found = dict(line.strip().split(": ", maxsplit=1) for line in lines[1:])
     assert expected.keys() == found.keys()
     for name, reason in expected.items():
         assert reason in found[name] + " ", name
 
 
-def test_an_empty_window_is_refused(tmp_path: Path) -> None:
-    """A window needs two different ends."""
+@pytest.mark.parametrize("window", [(5, 5), (9, 5), (-1, 5), (0, 65536)])
+def test_a_malformed_window_is_refused(tmp_path: Path, window: tuple[int, int]) -> None:
+    """A window needs two different ends within 16 bits, whatever the depth of the image."""
     with pytest.raises(ValueError, match="low < high"):
-        read_grey(_save(tmp_path / "a.png", _noise()), window=(5, 5))
+        read_grey(_save(tmp_path / "a.png", _noise()), window=window)
+
+
+def test_pixels_own_their_memory(tmp_path: Path) -> None:
+    """PyTorch takes writable arrays, and a view of the file would keep all of it."""
+    tifffile.imwrite(tmp_path / "a.tif", _noise())
+    image = read_grey(tmp_path / "a.tif", max_rows_px=10)
+
+    assert image.flags.writeable
+    assert image.flags.owndata
+
+
+def test_a_file_without_a_known_suffix_is_read_by_its_content(tmp_path: Path) -> None:
+    """A glob may name files of any suffix; what they are stands in their first bytes."""
+    _save(tmp_path / "a.png", _noise()).rename(tmp_path / "a.img")
+    (tmp_path / "b.img").write_bytes(b"text")
+
+    assert np.array_equal(_noise(), read_grey(tmp_path / "a.img"))
+    with pytest.raises(ImageFileError, match=r"expected one of \.bmp"):
+        read_grey(tmp_path / "b.img")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_every_page_of_a_tiff_is_an_image(tmp_path: Path, compression: str | None) -> None:
+    """Pages have numbers behind the file's name, and the file as their common source."""
+    stack = np.stack([_noise(seed=seed) for seed in range(3)])
+    tifffile.imwrite(
+        tmp_path / "stack.tif", stack, photometric="minisblack", compression=compression
+    )
+
+    images = load_images("*.tif", root=tmp_path)
+
+    expected = ["stack.tif[00000000]", "stack.tif[00000001]", "stack.tif[00000002]"]
+    assert expected == [image.name for image in images]
+    assert {f"{tmp_path.name}/stack.tif"} == {image.source for image in images}
+    assert np.array_equal(stack, np.stack([image.pixels for image in images]))
+    with pytest.raises(ImageFileError, match="holds 3 images; expected one"):
+        read_grey(tmp_path / "stack.tif")
+
+
+def test_a_bad_page_names_its_file_once(tmp_path: Path) -> None:
+    """One page that cannot be used makes one problem, and no image of the file is used."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(_noise())
+        writer.write(np.zeros((40, 60), np.float32))
+
+    with pytest.raises(ImageFileError, match=r"^1 problems among 1 .*\n  a\.tif: .*floating point"):
+        load_images("a.tif", root=tmp_path)

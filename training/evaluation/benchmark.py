@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from training.images import ImageFileError, read_grey
 
 FORMAT_VERSION = 1
 KIND = "semsr-benchmark"
@@ -207,16 +208,17 @@ def load_benchmark(path: Path) -> Benchmark:
 
 
 def read_png(path: Path) -> Picture:
-    """Read a picture as one grey channel, (H, W) uint8.
+    """Read a picture as one grey channel, (H, W) uint8, as the service reads it.
 
     Raises:
-        BenchmarkError: There is no such file.
+        BenchmarkError: There is no such file, or it cannot be used.
     """
+    if not path.is_file():
+        raise BenchmarkError(f"the picture {path} is missing")
     try:
-        with Image.open(path) as image:
-            return np.array(image.convert("L"), dtype=np.uint8)
-    except FileNotFoundError as error:
-        raise BenchmarkError(f"the picture {path} is missing") from error
+        return read_grey(path)
+    except ImageFileError as error:
+        raise BenchmarkError(f"the picture {path} cannot be used: {error}") from error
 
 
 def _read_index(path: Path) -> dict[str, Any]:
