@@ -191,9 +191,14 @@ class TestLoading:
 
     def test_without_keys_nobody_may(self, serve):
         """A service that everybody may use is still not everybody's to change."""
-        answer = serve().client.post("/v2/repository/models/identity/unload")
-        assert answer.status_code == 403
-        assert "SEMSR_API_KEYS" in answer.json()["detail"]
+        client, route = serve().client, "/v2/repository/models/identity/unload"
+
+        without = client.post(route)
+        unknown = client.post(route, headers={"Authorization": "Bearer some-key"})
+
+        assert [401, 403] == [without.status_code, unknown.status_code]
+        assert "SEMSR_API_KEYS" in without.json()["detail"]
+        assert "SEMSR_API_KEYS" in unknown.json()["detail"]
 
     @pytest.mark.parametrize(
         "path",
