@@ -157,7 +157,7 @@ def test_the_window_of_a_12_bit_image_can_be_named(
 
     assert 0 == run(tile, "--out", target.parent)
     assert 16 == pixels(target).max()
-    assert "greys end at 4095 of 65535" in capsys.readouterr().err
+    assert "values end at 4095 of 65535" in capsys.readouterr().err
     assert 0 == run(tile, "--out", target.parent, "--window", "0,4095", "--overwrite")
     expected = np.floor(ramp[0].astype(float) * 255 / 4095 + 0.5)
     assert expected.tolist() == pixels(target)[2, 2::4].tolist()
