@@ -5,7 +5,6 @@ The product has no such switch: the methods that record are replaced before the 
 to the file that `RECORDING_FILE` names when the process ends.
 """
 
-import atexit
 import functools
 import json
 import os
@@ -14,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from prometheus_client import Gauge
 
@@ -67,7 +66,14 @@ def _time_calls(path: Path) -> None:
         result = {"calls": calls, "nanoseconds": nanoseconds - calls * empty_ns}
         path.write_text(json.dumps(result), encoding="utf-8")
 
-    atexit.register(write)
+    leave = os._exit
+
+    def write_and_leave(code: int) -> NoReturn:
+        write()
+        leave(code)
+
+    # A process of the service ends by this call and never runs what `atexit` holds.
+    os._exit = write_and_leave
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ from tests.deploy.promql import PROMETHEUS, RULE_FILES
 
 DCGM_SAMPLE = Path(__file__).parent / "dcgm.prom"
 TILE_PX = 24
+# Enough that a scan runs for some seconds: Prometheus, which looks every second, must see one run.
+NUM_SCAN_TILES = 3000
 _START_TIMEOUT_S = 60.0
 
 
@@ -130,7 +132,7 @@ def scans_all_the_time(server: ServerProcess, api_key: str, folder: Path) -> Ite
     """
     lot = folder / "lot"
     lot.mkdir(parents=True)
-    for index in range(500):
+    for index in range(NUM_SCAN_TILES):
         np.save(lot / f"t{index:05d}.npy", np.full((TILE_PX, TILE_PX), index % 256, np.uint8))
     (lot / "bad.npy").write_bytes(b"no array")
     stop = threading.Event()
