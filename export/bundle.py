@@ -303,8 +303,8 @@ def load_bundle(path: Path) -> Bundle:
     """Read a bundle's manifest and verify every file that it lists.
 
     Raises:
-        BundleError: The folder is no bundle, the format version is unknown, the manifest does not
-            validate, or a file is missing or does not match its hash.
+        BundleError: The folder is not a bundle, the format version is unknown, the manifest does
+            not validate, or a file is missing or does not match its hash.
     """
     manifest_path = path / MANIFEST_NAME
     try:

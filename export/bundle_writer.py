@@ -45,8 +45,8 @@ def write_bundle(
         The bundle, loaded back from disk, so that what was written is known to verify.
 
     Raises:
-        BundleError: The target exists and may not be replaced or is no bundle, or the fields do not
-            validate.
+        BundleError: The target exists and may not be replaced or is not a bundle, or the fields
+            do not validate.
     """
     check_target(path, overwrite=overwrite)
     hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}

@@ -35,7 +35,7 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
     loaded until the process ends.
 
     Raises:
-        BundleError: The folder is no bundle, or a damaged one.
+        BundleError: The folder is not a bundle, or a damaged one.
         CheckpointError: The file is no checkpoint.
         EngineError: The engine cannot be loaded.
     """

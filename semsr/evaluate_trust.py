@@ -70,7 +70,7 @@ def evaluate_trust(
         TrustEvaluationError: The bundle has no trust record, or the benchmark's tiles are not those
             that this simulator makes of its seed.
         BenchmarkError: The folder is no benchmark.
-        BundleError: The folder is no bundle.
+        BundleError: The folder is not a bundle.
         EngineError: The engine cannot be loaded.
     """
     bundle = load_bundle(bundle_path)

@@ -57,7 +57,7 @@ def progress(
         unit: Singular noun of a step.
         done: Steps that an earlier run has done.
         stream: Where to; None takes `sys.stderr` as it is at the call.
-        period_s: Time between two lines where the stream is no terminal, seconds.
+        period_s: Time between two lines where the stream is not a terminal, seconds.
     """
     target: TextIO = sys.stderr if stream is None else stream
     view: _Bar | _Lines

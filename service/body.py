@@ -11,7 +11,7 @@ from service.errors import BadRequest, ImageTooLarge, RequestTimeout, Unsuitable
 from service.json_body import JsonBodyError, Order, parse_json
 from service.settings import Settings
 
-# Of what is no picture: orders in JSON.
+# Limit of bodies that are not images: orders in JSON.
 MAX_SMALL_BODY_BYTES = 64 * 1024
 
 

@@ -66,7 +66,7 @@ class TarDamage(Exception):  # noqa: N818 (the archive's, which is the error)
     """The archive cannot be read any further.
 
     Attributes:
-        at: Byte at which it goes wrong; 0 where it is no tar archive at all.
+        at: Byte at which it goes wrong; 0 where it is not a tar archive.
     """
 
     def __init__(self, message: str, at: int) -> None:

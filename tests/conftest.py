@@ -129,7 +129,7 @@ def _missing_data() -> str | None:
     if not folder:
         return f"{DATA_VARIABLE} is not set: no real images"
     if not Path(folder).is_dir():
-        return f"{DATA_VARIABLE} names {folder}, which is no folder"
+        return f"{DATA_VARIABLE} names {folder}, which is not a folder"
     return None
 
 

@@ -168,7 +168,7 @@ def _complete_scan(case: Case) -> None:
 
 
 def _name_scan(case: Case) -> None:
-    """A scan that is there, and has ended: whoever follows it sees its end."""
+    """A scan that is there, and has ended: a client that follows it sees its end."""
     scan = environment("SCAN")
     if scan is not None and not _ID.fullmatch(str(case.path_parameters["scan"])):
         case.path_parameters["scan"] = scan

@@ -111,7 +111,7 @@ def test_an_npy_of_another_length_than_it_says_is_no_whole_lot(
 
 
 def odd_neighbours(file: Any, h5py: Any) -> None:  # noqa: ANN401
-    """Put beside the tiles what h5py cannot open, or what is no picture."""
+    """Put beside the tiles what h5py cannot open, or what is not an image."""
     file["null"] = h5py.Empty("f")
     file["words"] = ["a", "b"]
     file["complex"] = np.zeros((3, 24, 24), np.complex64)
@@ -189,7 +189,7 @@ def test_an_array_beside_the_tiles_that_cannot_be_read_is_noted(tmp_path: Path) 
 
 
 def test_a_dataset_that_was_not_written_to_its_end_says_so(tmp_path: Path) -> None:
-    """The tool stopped after two of three: the third is black, and that is no silence."""
+    """The tool stopped after two of three: the third is black, and the summary says so."""
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "lot.h5", "w") as file:
         file.create_dataset("tiles", (3, 24, 24), "uint8", chunks=(1, 12, 24))[:2] = tiles(2)

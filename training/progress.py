@@ -1,4 +1,4 @@
-"""Progress of training's long loops, shown by whoever runs them.
+"""Progress of training's long loops, shown by the command that runs them.
 
 The loops say what they do and count their steps; a command decides where that is shown
 (`shown_by`), so that nothing here knows terminals or log files. Without it they are silent.

@@ -64,7 +64,7 @@ def check_sink(request: ScanRequest, open_store: StoreOpener = open_store) -> No
     while not os.path.lexists(place):
         place = place.parent
     if not os.path.isdir(place) and place != sink.absolute():  # noqa: PTH112 (as above)
-        raise ScanError(f"the sink {request.sink} cannot be made: {place} is no folder")
+        raise ScanError(f"the sink {request.sink} cannot be made: {place} is not a folder")
     if not os.access(place, os.W_OK):
         raise ScanError(f"the sink {request.sink} cannot be written: no permission for {place}")
 

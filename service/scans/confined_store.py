@@ -179,7 +179,7 @@ class ConfinedStore(LocalStore):
         """Open the root itself; where that fails it is no single name's fault.
 
         Raises:
-            StoreLostError: It is no folder, or a link by now.
+            StoreLostError: It is not a folder, or a link by now.
         """
         try:
             descriptor = os.open(self._anchor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -69,6 +69,6 @@ def open_npy(store: Store, name: str) -> TileArray:
     """Open an npy stack.
 
     Raises:
-        ScanError: It is no array of tiles.
+        ScanError: It is not an array of tiles.
     """
     return NpyStack(store, name)

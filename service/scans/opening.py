@@ -96,4 +96,4 @@ def _not_a_source(url: str, path: Path) -> str:
         return f"the source {url} does not exist"
     if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst", ".zip")):
         return f"the source {url} is compressed; unpack it to a .tar or a folder"
-    return f"the source {url} is no folder and no known container of tiles"
+    return f"the source {url} is neither a folder nor a known container of tiles"

@@ -28,7 +28,7 @@ class ScanOptions:
         priority: Class of the tiles.
         window: Grey range of 16-bit input, or None for the bundle's.
         answer_dtype: uint8 or uint16.
-        pixel_size: Of the input, where it does not say so itself, or None.
+        pixel_size: Pixel size of the input, where it does not state one itself, or None.
     """
 
     scale: int
@@ -51,7 +51,7 @@ class ScanRequest:
         window: Grey range of 16-bit input, or None for the bundle's.
         answer_dtype: uint8 or uint16.
         answer_type: Media type of output files, or None for each tile's own.
-        pixel_size: Of the input, where it does not say so itself, or None.
+        pixel_size: Pixel size of the input, where it does not state one itself, or None.
         manifest: `parquet` or `csv`; by default Parquet where pyarrow is installed.
         patience_s: For how long an object store that does not answer is asked again.
     """

@@ -222,7 +222,7 @@ def check_stack(suffix: str) -> None:
         MissingExtraError: What it needs is not installed.
     """
     if suffix not in _PACKAGES:
-        raise ScanError(f"{suffix} is no stack; expected {', '.join(_PACKAGES)}")
+        raise ScanError(f"{suffix} is not a stack; expected {', '.join(_PACKAGES)}")
     module, purpose = _PACKAGES[suffix]
     load_extra(module, purpose=purpose)
 

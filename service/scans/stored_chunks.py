@@ -18,7 +18,7 @@ class StoredChunks:
 
         Args:
             rows: For each stored chunk its index along the first axis.
-            shape: Of the array, (H, W) or (N, ..., H, W).
+            shape: Shape of the array, (H, W) or (N, ..., H, W).
             chunks: Shape of a chunk.
         """
         if len(shape) == 2:

@@ -67,7 +67,7 @@ class TarSource:
         reading it says what it is.
 
         Raises:
-            ScanError: It is no tar archive, or two members have one name.
+            ScanError: It is not a tar archive, or two members have one name.
             SourceDamagedError: It ends early or goes on after its end; all that was found before
                 has been listed.
         """
@@ -85,7 +85,8 @@ class TarSource:
                 yield listed
         except TarDamage as damage:
             if not damage.at:
-                raise ScanError(f"{self.url} is no uncompressed tar archive: {damage}") from damage
+                reason = f"{self.url} is not an uncompressed tar archive: {damage}"
+                raise ScanError(reason) from damage
             damaged = damage
         except TileError as error:
             raise ScanError(f"{self.url}: {error}") from error

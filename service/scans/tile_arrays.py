@@ -215,7 +215,7 @@ def tile_layout(shape: tuple[int, ...], name: str) -> tuple[int, tuple[int, int]
     """Return N and (H, W) of an array; one picture (H, W) is a stack of one.
 
     Raises:
-        ScanError: It is no stack of grey tiles.
+        ScanError: It is not a stack of grey tiles.
     """
     try:
         count, height, width = (1, *shape) if len(shape) == 2 else stack_layout(shape)

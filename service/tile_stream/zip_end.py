@@ -96,7 +96,7 @@ def find_end(file: IO[bytes], size: int) -> int:
     if last_end and last_end < used:
         raise InvalidImage(f"{used - last_end} bytes follow the end of the zip archive")
     raise InvalidImage(
-        "the body is no zip archive that can be read: it has no end record; it may have been cut"
+        "the body is not a readable zip archive: it has no end record; it may have been cut"
     )
 
 

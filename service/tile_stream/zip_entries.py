@@ -57,7 +57,7 @@ async def read_zip(file: IO[bytes], *, max_entry_bytes: int) -> AsyncGenerator[E
         max_entry_bytes: Entries that are larger, unpacked, are refused, whatever they claim.
 
     Raises:
-        InvalidImage: It is no zip archive, is joined with something else, or its entries overlap.
+        InvalidImage: Not a zip archive, joined with something else, or with overlapping entries.
         UnsuitableImage: Its directory is too large.
     """
     for member in await in_thread(_open_zip, file):
@@ -83,7 +83,7 @@ def _open_zip(file: IO[bytes]) -> list[_Member]:
     try:
         archive = zipfile.ZipFile(ArchiveView(file, end_at + END.size))
     except (zipfile.BadZipFile, *_DAMAGE) as error:
-        raise InvalidImage(f"the body is no zip archive that can be read: {error}") from error
+        raise InvalidImage(f"the body is not a readable zip archive: {error}") from error
     infos = archive.infolist()
     before = archive.start_dir - directory_at
     if directory_at != IN_ZIP64 and before:

@@ -15,7 +15,7 @@ from tests.fuzz.structure import parts_of
 
 # Whole files that others read and that we refuse on purpose.
 _MORE_THAN_WE_READ = {
-    "png/animated": "an animation is no tile",
+    "png/animated": "an animation is not a tile",
     "tiff/jpeg": "JPEG inside TIFF is not read",
     "tiff/group4": "a fax compression is not read",
     "tiff/fill-order-2": "reversed bits are not read",

@@ -1,4 +1,4 @@
-"""Progress of training's loops: shown by whoever runs them, silent else."""
+"""Progress of training's loops: shown by the command that runs them, silent otherwise."""
 
 from pathlib import Path
 

@@ -246,7 +246,7 @@ def test_what_the_method_lacks_is_reported_before_anything_is_read(
 def test_a_run_that_was_stopped_before_its_first_save_resumes_from_the_start(
     tiny_recipe: Path, data_root: Path, tmp_path: Path
 ) -> None:
-    """The recipe is written first: the folder of a run that was stopped early is no dead end."""
+    """The recipe is written first: the folder of a run that was stopped early is not a dead end."""
     recipe = load_recipe(tiny_recipe)
     RunDir(tmp_path / "run").start(recipe, resume=False)
     RunDir(tmp_path / "run").append_stats({"step": 5, "loss": 1.0})
