@@ -171,13 +171,14 @@ def test_a_full_disk_ends_the_scan_and_loses_nothing(
 
     assert report.ended_by is not None
     assert "No space left on device" in report.ended_by or "full" in report.ended_by
-    assert 0 < report.counts.done < 200
+    # A journal beside the outputs may find no space either: then less is recorded than was written.
+    assert (0 if work == "beside" else 1) <= report.counts.done < 200
     assert 0 == report.counts.failed
     found = {name: content for name, content in outputs(sink).items() if name.endswith(".npy")}
     for name, content in found.items():
         tile = numbered_tile(int(name[1:6]))
         assert content == _npy(enlarged(tile)), name
-    assert report.counts.done <= len(found)
+    assert max(1, report.counts.done) <= len(found)
 
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
     report = scan(tmp_path / "lot", sink, work=folder)
