@@ -119,6 +119,9 @@ def _read_layout(page: Directory, kind: _Kind, height: int, width: int) -> Layou
     if planar not in {1, 2}:
         raise InvalidImage(f"the TIFF has planar configuration {planar}; expected 1 or 2")
     is_tiled = _TILE_WIDTH in page.entries
+    if is_tiled != (_TILE_HEIGHT in page.entries):
+        # libtiff takes such a file for tiled, others for one of strips.
+        raise InvalidImage("the TIFF has one side of its tiles only; expected both or neither")
     rows = page.integer(_ROWS_PER_STRIP, height)
     if not 0 < rows < 1 << 32:  # 2^32 - 1 says that there is one strip
         raise InvalidImage(f"the TIFF has {rows} rows in a strip; expected 1 to 2^32 - 1")

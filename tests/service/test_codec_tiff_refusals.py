@@ -141,6 +141,15 @@ def test_broken_structure_is_refused_with_its_reason(body: bytes, reason: str) -
     assert reason in caught.value.detail
 
 
+@pytest.mark.parametrize("side", ["tile_width", "tile_height"])
+def test_one_side_of_tiles_is_refused(side: str) -> None:
+    """Readers do not agree whether such a file has tiles or strips."""
+    body = build(page_tags(16, 16, **{side: 16}), bytes(256))
+
+    with pytest.raises(InvalidImage, match="one side of its tiles"):
+        read(body)
+
+
 def test_a_directory_may_be_the_end_of_the_file() -> None:
     """Where the link behind it is whole, nothing is missing."""
     assert read(AT_THE_END).pixels.shape == (3, 4)
