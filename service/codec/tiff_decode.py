@@ -8,6 +8,7 @@ JPEG's. Every strip is decoded into a buffer of the size that the header implies
 grow.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ from service.metadata.tiff import (
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _SAMPLES, _PLANAR, _PREDICTOR, _COLOUR_MAP = 277, 284, 317, 320
+_NO_UNIT, _INCH = 1, 2
 _TILE_WIDTH, _TILE_HEIGHT, _ROWS_PER_STRIP, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 322, 323, 278, 338, 339
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
@@ -183,9 +185,10 @@ def _read_palette(page: Directory, bits: int) -> npt.NDArray[np.uint8]:
 
 def _read_metadata(page: Directory) -> ImageMetadata:
     texts = {code: page.text(code) for code in TEXT_TAGS if code in page.entries}
-    resolution = Resolution(
-        page.rational(X_RESOLUTION), page.rational(Y_RESOLUTION), page.integer(RESOLUTION_UNIT, 2)
-    )
+    unit = _NO_UNIT
+    with contextlib.suppress(InvalidImage):  # a damaged unit leaves the pixels beyond doubt
+        unit = page.integer(RESOLUTION_UNIT, _INCH)
+    resolution = Resolution(page.rational(X_RESOLUTION), page.rational(Y_RESOLUTION), unit)
     return read_tiff_metadata(
         {code: text for code, text in texts.items() if text is not None}, resolution
     )

@@ -99,17 +99,18 @@ def _images(body: memoryview, *, most: int) -> Iterator[tuple[int, Directory, in
 
 
 def _directories(body: memoryview, *, most: int) -> Iterator[tuple[int, Directory, bool]]:
-    """Yield the directories of images, and whether each is the only one.
+    """Yield the directories of images, and whether each is the file's only directory.
 
-    One is looked ahead only where it matters, so that damage further on costs no image before it.
+    A thumbnail or a mask counts too: a program that writes them has read the images one by one, and
+    copied a description that states several. One directory is looked ahead only where it matters,
+    so that damage further on costs no image before it.
     """
-    pages = ((offset, page) for offset, page in walk(body, most=most) if page.is_image)
-    first = next(pages, None)
-    if first is None:
-        return
-    second = next(pages, None) if images_stated(first[1]) else None
-    yield *first, second is None
-    if second is not None:
-        yield *second, False
-    for offset, page in pages:
-        yield offset, page, False
+    directories = walk(body, most=most)
+    is_first = True
+    for offset, page in directories:
+        if page.is_image:
+            following = next(directories, None) if is_first and images_stated(page) else None
+            yield offset, page, is_first and following is None
+            if following is not None and following[1].is_image:
+                yield *following, False
+        is_first = False

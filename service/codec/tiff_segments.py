@@ -238,7 +238,8 @@ def _unpack(
     """Return at least `expected_bytes` bytes of a segment; no decoder writes much more than that.
 
     Some writers fill the last strip to its full height, or add a row, or round the length of what
-    is not compressed up to four bytes: that much surplus passes.
+    is not compressed up to four bytes or to a sector: surplus that cannot mean another width
+    passes.
     """
     limit_bytes = (layout.segment_height + 1) * layout.row_bytes
     if layout.compression == _NONE:
@@ -251,9 +252,11 @@ def _unpack(
                 " of its header"
             )
     surplus = len(data) - expected_bytes
-    # Parts of a row mean that the width is another: the picture would be sheared.
+    # Parts of a row mean that the width is another, and the picture would be sheared; but another
+    # width is a byte more in each row at least.
+    is_padding = layout.compression == _NONE and surplus < expected_bytes // layout.row_bytes
     is_whole = surplus % layout.row_bytes <= padding_bytes and len(data) <= limit_bytes
-    if surplus < 0 or not is_whole:
+    if surplus < 0 or not (is_whole or is_padding):
         raise InvalidImage(
             f"strip or tile {index} of the TIFF has {len(data)} bytes; expected {expected_bytes}"
         )

@@ -251,3 +251,20 @@ def test_big_endian_host_files_match_little_endian_ones(rng: np.random.Generator
         found = read(build(page_tags(3, 4), pixels.tobytes(), order=order)).pixels
 
         np.testing.assert_array_equal(pixels, found)
+
+
+def test_strip_rounded_up_to_a_sector_is_read() -> None:
+    """A surplus of fewer bytes than rows cannot mean another width."""
+    pixels = np.arange(97 * 30, dtype=np.uint32).astype(np.uint8).reshape(97, 30)
+    body = build(page_tags(97, 30, strip_bytes=97 * 30 + 93), pixels.tobytes() + bytes(93))
+
+    np.testing.assert_array_equal(pixels, read(body).pixels)
+
+
+def test_damaged_resolution_unit_costs_the_size_and_not_the_image() -> None:
+    """The pixels are not in doubt."""
+    tags = page_tags(4, 4) | {296: (LONG, [2, 2])}
+    image = read(build(tags, bytes(16)))
+
+    assert (4, 4) == image.pixels.shape
+    assert image.metadata.pixel_size is None

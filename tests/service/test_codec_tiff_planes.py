@@ -138,6 +138,19 @@ def test_description_copied_from_a_stack_does_not_make_one(compression: str | No
     np.testing.assert_array_equal(STACK[0], read(buffer.getvalue()).pixels)
 
 
+@pytest.mark.parametrize("thumbnails", [1, 5])
+def test_copied_description_beside_thumbnails_makes_no_stack(thumbnails: int) -> None:
+    """The bytes of thumbnails behind the image are not further planes of it."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        description = "ImageJ=1.54f\nimages=2\nslices=2\n"
+        file.write(STACK[0], description=description, metadata=None)
+        for _ in range(thumbnails):
+            file.write(np.ascontiguousarray(STACK[0][::2]), subfiletype=1, metadata=None)
+
+    np.testing.assert_array_equal(STACK[0], read(buffer.getvalue()).pixels)
+
+
 def test_more_images_than_allowed_are_refused_before_any_is_read() -> None:
     """A description cannot make endless work of a small file."""
     tags = page_tags(1, 1) | {33629: (LONG, [0] * 200)}
