@@ -80,6 +80,17 @@ class Start:
                     found.append(int(entry.name))
         return found
 
+    def drops(self, number: signal.Signals) -> bool:
+        """Send a signal; whether the service serves in spite of it."""
+        self.process.send_signal(number)
+        deadline_s = time.monotonic() + PATIENCE_S
+        while self.process.poll() is None:
+            if "serving" in self.events():
+                return True
+            assert time.monotonic() < deadline_s, self.log.read_text()
+            time.sleep(0.01)
+        return False
+
     def until(self, is_so: Callable[[], bool]) -> None:
         """Wait for something."""
         deadline_s = time.monotonic() + PATIENCE_S
@@ -91,7 +102,8 @@ class Start:
     def end(self, *signals: signal.Signals) -> int:
         """Send signals and wait for the end; nothing of it may be left. Returns the exit code."""
         for number in signals:
-            self.process.send_signal(number)
+            if self.process.poll() is None:
+                self.process.send_signal(number)
         code = self.process.wait(PATIENCE_S)
         deadline_s = time.monotonic() + PATIENCE_S
         while left := self.relatives():
@@ -171,6 +183,10 @@ def test_starts_killed_at_random_moments_end_as_documented(
         time.sleep(chance.uniform(0, load_s))
         stop = chance.choice(STOPS)
         had_handlers = service.has_handlers()
+        if not had_handlers and stop == signal.SIGINT and service.drops(stop):
+            # Some of CPython's C code clears any exception, a KeyboardInterrupt of its start too.
+            codes["interpreter", "SIGINT dropped", service.end(stop)] += 1
+            continue
         code = service.end(stop)
         codes["service" if had_handlers else "interpreter", stop.name, code] += 1
         text = service.log.read_text()
