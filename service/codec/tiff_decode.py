@@ -85,6 +85,8 @@ def _read_kind(page: Directory) -> _Kind:
     samples = page.integer(_SAMPLES, 1)
     bits = page.integers(_BITS, _MAX_SAMPLES)
     depths: set[int] = {1} if bits is None else set(bits.tolist())
+    if bits is not None and 1 < len(bits) < samples:
+        raise InvalidImage(f"the TIFF states the bits of {len(bits)} of its {samples} samples")
     formats = page.integers(_SAMPLE_FORMAT, _MAX_SAMPLES)
     for value in () if formats is None else formats.tolist():
         if value not in _UNSIGNED:

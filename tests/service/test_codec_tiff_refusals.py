@@ -141,6 +141,14 @@ def test_broken_structure_is_refused_with_its_reason(body: bytes, reason: str) -
     assert reason in caught.value.detail
 
 
+def test_bits_of_some_samples_only_are_refused() -> None:
+    """libtiff does not read such a file either."""
+    tags = page_tags(2, 2, samples=3, photometric=2, strip_bytes=12) | {258: (SHORT, [8, 8])}
+
+    with pytest.raises(InvalidImage, match="bits of 2 of its 3 samples"):
+        read(build(tags, bytes(12)))
+
+
 @pytest.mark.parametrize("side", ["tile_width", "tile_height"])
 def test_one_side_of_tiles_is_refused(side: str) -> None:
     """Readers do not agree whether such a file has tiles or strips."""
