@@ -142,7 +142,7 @@ def test_broken_structure_is_refused_with_its_reason(body: bytes, reason: str) -
 
 
 def test_bits_of_some_samples_only_are_refused() -> None:
-    """libtiff does not read such a file either."""
+    """Such a file is one that libtiff does not read either."""
     tags = page_tags(2, 2, samples=3, photometric=2, strip_bytes=12) | {258: (SHORT, [8, 8])}
 
     with pytest.raises(InvalidImage, match="bits of 2 of its 3 samples"):
