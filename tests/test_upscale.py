@@ -154,6 +154,17 @@ def test_a_fifo_is_an_error_and_the_others_go_on(
     assert ["a_x4.png"] == files(tmp_path / "out")
 
 
+def test_the_demo_refuses_a_fifo_before_it_starts_a_service(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would wait for a writer that never comes, with the service running."""
+    os.mkfifo(tmp_path / "b.png")
+
+    assert EXIT_FAILED == main(["demo", "--tiles", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert f"semsr demo: {tmp_path}/b.png is not a regular file\n" == capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_results_beside_their_sources_are_not_sources(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
