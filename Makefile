@@ -45,7 +45,9 @@ TOOLS_READY := $(TOOLS)/.ready-$(HERE)
 BILL_READY := $(BILL)/.ready-$(HERE)
 
 # Extras with a lock of their own that belong into .venv: `make install EXTRAS=scan,openvino` adds them
-# to those that are there, and they stay until `make distclean`, also when a lock changes.
+# to those that are there, and they stay until `make distclean`, also when a lock changes or making
+# .venv fails: their names, one a line, are in a file outside it.
+EXTRAS_FILE := .venv-extras
 KNOWN_EXTRAS := openvino postgres rtx scan tracing
 # What the images hold (Dockerfile, SEMSR_EXTRAS), and the archive unless EXTRAS= names others or none.
 IMAGE_EXTRAS := scan postgres tracing
@@ -57,10 +59,14 @@ ifneq ($(UNKNOWN_EXTRAS),)
 $(error unknown extra in EXTRAS: $(UNKNOWN_EXTRAS); the known ones are $(KNOWN_EXTRAS). Ray: \
 make install-ray; training and export: make install-dev; NVIDIA data-centre cards: docs/engines.md)
 endif
-INSTALLED_EXTRAS := $(foreach stamp,$(notdir $(wildcard $(VENV)/.extra-*)),$(word 2,$(subst -, ,$(stamp))))
+# The stamps too: environments that were made before the file was kept have no other list.
+INSTALLED_EXTRAS := $(filter $(KNOWN_EXTRAS),$(sort $(shell cat $(EXTRAS_FILE) 2>/dev/null) \
+	$(foreach stamp,$(notdir $(wildcard $(VENV)/.extra-*)),$(word 2,$(subst -, ,$(stamp))))))
 # The archive's extras are not this machine's.
 VENV_EXTRAS := $(sort $(INSTALLED_EXTRAS) $(if $(filter airgap,$(MAKECMDGOALS)),,$(WANTED_EXTRAS)))
 VENV_EXTRA_STAMPS := $(VENV_EXTRAS:%=$(VENV)/.extra-%-$(HERE))
+# Adds to the file the names that it lacks.
+remember = for extra in $(1); do grep -qsx "$$extra" $(EXTRAS_FILE) || echo "$$extra" >> $(EXTRAS_FILE); done
 
 PIP_INSTALL := -m pip -qq --disable-pip-version-check --no-input install --progress-bar off
 # Exactly the locked files, by hash: nothing resolved, nothing built; bytecode comes at first import.
@@ -190,6 +196,7 @@ install-ray: $(RAY_READY) ## Make .venv-ray: what serves and scans, and Ray for 
 $(VENV_PACKAGES): requirements/base.txt requirements/build.txt
 	@python="$$(PYTHON='$(PYTHON)' requirements/find-python)"
 	echo "Making $(VENV) with $$python: the service, without torch"
+	$(call remember,$(INSTALLED_EXTRAS))
 	rm -rf $(VENV)
 	"$$python" -m venv $(VENV)
 	$(VENV)/bin/python $(PIP_INSTALL) $(LOCKED) -r requirements/base.txt -r requirements/build.txt
@@ -212,10 +219,17 @@ $(RAY_PACKAGES): requirements/ray.txt requirements/build.txt requirements/test.t
 	$(RAY)/bin/python $(PIP_INSTALL) $(LOCKED) -r requirements/ray.txt -r requirements/build.txt -r requirements/test.txt
 	touch $@
 
+# Each after the one before it, also under `make -j`: two installations at a time in one environment
+# can spoil each other's packages.
+$(foreach extra,$(VENV_EXTRAS),\
+	$(eval $(VENV)/.extra-$(extra)-$(HERE): | $(EARLIER_EXTRA))\
+	$(eval EARLIER_EXTRA := $(VENV)/.extra-$(extra)-$(HERE)))
+
 # $* is the extra.
 $(VENV)/.extra-%-$(HERE): requirements/%.txt $(VENV_PACKAGES)
 	@echo "Adding the extra $* to $(VENV)"
 	$(VENV)/bin/python $(PIP_INSTALL) $(LOCKED) -r $<
+	$(call remember,$*)
 	touch $@
 
 $(VENV_READY): $(VENV_PACKAGES) $(VENV_EXTRA_STAMPS) pyproject.toml
@@ -279,4 +293,4 @@ clean: ## Remove what was built, caches and out/ (environments stay)
 
 .PHONY: distclean
 distclean: clean ## Remove the environments too
-	@rm -rf $(VENV) $(DEV) $(RAY) .venv-peers
+	@rm -rf $(VENV) $(DEV) $(RAY) .venv-peers $(EXTRAS_FILE)

@@ -7,6 +7,7 @@ and logs to stderr. Exit codes: 0 done, 1 the job failed, 2 wrong arguments or s
 
 import argparse
 import importlib.metadata
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -58,6 +59,9 @@ _PACKAGES = {"service", "models", "export", "training", "semsr"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code."""
+    # A file name that the terminal's encoding cannot hold must not end a command in the middle.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:

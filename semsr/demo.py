@@ -86,13 +86,16 @@ def find_tiles(folder: Path) -> list[Path]:
     """List the images of a folder by name.
 
     Raises:
-        DemoError: No such folder, or no image in it.
+        DemoError: No such folder, no image in it, or one that is not a regular file.
     """
     if not folder.is_dir():
         raise DemoError(f"{folder} is not a folder")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in TYPES_BY_SUFFIX)
     if not files:
         raise DemoError(f"{folder} holds no image; expected {', '.join(TYPES_BY_SUFFIX)}")
+    for path in files:
+        if not path.is_file():  # reading a FIFO waits until it is written to
+            raise DemoError(f"{path} is not a regular file")
     return files
 
 

@@ -47,6 +47,11 @@ def last_words() -> Iterator[None]:
         sys.exit(1)
 
 
+def printable(name: object) -> str:
+    r"""Write a path or text so that UTF-8 can hold it: bytes of a name that are not read `\xff`."""
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def missing_package(error: ImportError) -> str:
     """Say which package is missing and how to install it."""
     from service.installation import install_hint

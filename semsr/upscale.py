@@ -1,6 +1,7 @@
 """`semsr upscale`: image files through an engine, without a server."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _FOREIGN_FOLDER = "__MACOSX"
 # A 16-bit image that fills less than an eighth of the greys has most likely fewer bits.
 _DARK = 32
 _SHOWN = 3
+_LINK = "link to a folder"
+_EARLIER = "result of an earlier run"
 
 
 class UpscaleError(ValueError):
@@ -71,8 +74,8 @@ class _Found:
 
     Attributes:
         images: File, and the folder below the results that its result belongs to.
-        failures: Files that cannot be images.
-        left_out: Number of other files in folders, by suffix.
+        failures: Files that cannot be images, and folders that cannot be read.
+        left_out: Number of other entries of folders, by suffix or kind.
     """
 
     images: list[tuple[Path, Path]]
@@ -107,7 +110,8 @@ def upscale_files(
         max_pixels: Largest image in pixels; None takes the setting's.
         overwrite: Replace results that exist.
         on_row: Called with each row as soon as it is known, between two images.
-        on_left_out: Called with the files of folders that are not images, by suffix, if any.
+        on_left_out: Called with the number of entries left out, by suffix or kind, if any: files
+            that are not images, links to folders, results of earlier runs.
 
     Returns:
         A row for each image.
@@ -119,8 +123,6 @@ def upscale_files(
     """
     settings = Settings()
     found = _find(sources, out)
-    if found.left_out and on_left_out:
-        on_left_out(found.left_out)
     rows: list[UpscaledFile] = []
 
     def add(row: UpscaledFile) -> None:
@@ -128,12 +130,14 @@ def upscale_files(
         if on_row:
             on_row(row)
 
+    loaded = load_bundle(bundle or settings.bundle) if found.images else None
+    targets = _targets(found, out, loaded.manifest.scale) if loaded else {}
+    if on_left_out and (left_out := +found.left_out):  # without those of which there are none
+        on_left_out(left_out)
     for row in found.failures:
         add(row)
-    if not found.images:
+    if loaded is None:
         return rows
-    loaded = load_bundle(bundle or settings.bundle)
-    targets = _targets(found.images, out, loaded.manifest.scale)
     if not overwrite:
         _check_free(targets)
     with progress("upscale", len(targets), unit="image") as steps:
@@ -156,11 +160,14 @@ def _find(sources: Sequence[Path], out: Path) -> _Found:
     found = _Found([], [], Counter())
     for source in sources:
         if source.is_dir():
-            before = len(found.images)
+            before = len(found.images) + len(found.failures)
+            links = found.left_out[_LINK]
             _search(source, out.resolve(), found)
-            if len(found.images) == before:
+            if len(found.images) + len(found.failures) == before:
+                links = found.left_out[_LINK] - links
+                more = f"; {links} x {_LINK}, which is not followed" if links else ""
                 raise UpscaleError(
-                    f"{source} holds no image; expected {', '.join(TYPES_BY_SUFFIX)}"
+                    f"{source} holds no image; expected {', '.join(TYPES_BY_SUFFIX)}{more}"
                 )
         elif not source.exists():
             found.failures.append(UpscaledFile(source, error="no such file"))
@@ -174,13 +181,21 @@ def _find(sources: Sequence[Path], out: Path) -> _Found:
 
 def _search(folder: Path, out: Path, found: _Found) -> None:
     """Find the images below a folder, but for hidden ones and results of earlier runs."""
-    for name, folders, files in os.walk(folder):
+
+    def fail(error: OSError) -> None:
+        row = UpscaledFile(Path(error.filename), error=f"cannot be read: {error.strerror}")
+        found.failures.append(row)
+
+    for name, folders, files in os.walk(folder, onerror=fail):
         here = Path(name)
-        folders[:] = sorted(
+        visible = sorted(
             sub
             for sub in folders
             if not sub.startswith(".") and sub != _FOREIGN_FOLDER and (here / sub).resolve() != out
         )
+        # A link can lead back to a folder above it: none is followed.
+        folders[:] = [sub for sub in visible if not (here / sub).is_symlink()]
+        found.left_out[_LINK] += len(visible) - len(folders)
         for file in sorted(files):
             path = here / file
             if file.startswith("."):
@@ -191,17 +206,30 @@ def _search(folder: Path, out: Path, found: _Found) -> None:
                 found.left_out[path.suffix or "without suffix"] += 1
 
 
-def _targets(images: Sequence[tuple[Path, Path]], out: Path, scale: int) -> dict[Path, Path]:
-    """Name every result, and refuse names that meet: nothing is overwritten unseen."""
+def _targets(found: _Found, out: Path, scale: int) -> dict[Path, Path]:
+    """Name every result, and refuse names that meet: nothing is overwritten unseen.
+
+    An image that has the name of another one's result is the result of an earlier run.
+    """
     sources: dict[Path, Path] = {}
-    for path, below in images:
+    for path, below in found.images:
         answer = _answer_type(path.suffix.lower())
         suffix = path.suffix if answer == TYPES_BY_SUFFIX.get(path.suffix.lower()) else ".png"
         target = out / below / f"{path.stem}_x{scale}{suffix}"
         if target in sources:
             raise UpscaleError(f"{sources[target]} and {path} would both become {target}")
         sources[target] = path
-    return {source: target for target, source in sources.items()}
+    results = {_place(target) for target in sources}
+    targets = {
+        source: target for target, source in sources.items() if _place(source) not in results
+    }
+    found.left_out[_EARLIER] += len(sources) - len(targets)
+    return targets
+
+
+def _place(path: Path) -> Path:
+    """Return the one path of a directory entry; a link in its place is not followed."""
+    return path.parent.resolve() / path.name
 
 
 def _check_free(targets: dict[Path, Path]) -> None:
@@ -228,6 +256,8 @@ def _upscale_file(
 ) -> UpscaledFile:
     media_type = TYPES_BY_SUFFIX[path.suffix.lower()]
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a FIFO waits until it is written to
+            return UpscaledFile(path, error="not a regular file")
         body = path.read_bytes()
         image = codec.decode(body, media_type, shape=None, dtype=None, max_pixels=max_pixels)
         lr = to_uint8(image.pixels, window or FULL_RANGE, white_is_zero=image.white_is_zero)

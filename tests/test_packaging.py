@@ -316,6 +316,75 @@ def test_an_extra_comes_back_when_a_lock_changes(checkout: Path) -> None:
     assert plan.index("rm -rf .venv") < plan.index("-r requirements/scan.txt")
 
 
+# In place of Python: `-m venv` makes a folder with a copy of itself, and `-m pip` notes when it
+# starts and ends, or fails while a file `broken` is there.
+FAKE_PYTHON = """#!/bin/sh
+case "$2" in
+venv) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+pip) for last in "$@"; do :; done
+    echo "start $last" >> pip.log
+    test ! -e broken || exit 1
+    sleep 0.1
+    echo "end $last" >> pip.log ;;
+esac
+"""
+
+
+@pytest.fixture
+def fake_checkout(checkout: Path) -> Path:
+    """A checkout whose environments are made by `FAKE_PYTHON`, and none of which stands."""
+    shutil.rmtree(checkout / ".venv")
+    python = checkout / "python"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    (checkout / "requirements" / "find-python").write_text(f"#!/bin/sh\necho {python}\n")
+    return checkout
+
+
+def make(folder: Path, *arguments: str) -> tuple[int, list[str]]:
+    """Run make; returns its exit code and what the fake pip noted."""
+    log = folder / "pip.log"
+    log.unlink(missing_ok=True)
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        ["make", "-C", folder, *arguments], capture_output=True, check=False, env=environment
+    )
+    return done.returncode, log.read_text().splitlines() if log.exists() else []
+
+
+def test_extras_are_installed_one_after_another(fake_checkout: Path) -> None:
+    """Two pips at a time in one environment spoil it: also `make -j` starts the next at the end."""
+    code, noted = make(fake_checkout, "-j", "4", "install", "EXTRAS=tracing,scan,openvino")
+
+    locks = [f"requirements/{name}.txt" for name in ("build", "openvino", "scan", "tracing")]
+    expected = [f"{what} {lock}" for lock in [*locks, "."] for what in ("start", "end")]
+    assert (0, expected) == (code, noted)
+    assert "openvino\nscan\ntracing\n" == (fake_checkout / ".venv-extras").read_text()
+
+
+@pytest.mark.parametrize("is_known_by_stamps_alone", [False, True])
+def test_a_failed_rebuild_keeps_the_list_of_extras(
+    fake_checkout: Path, is_known_by_stamps_alone: bool
+) -> None:
+    """A lock changes, pip fails: the next make still installs them; distclean forgets them."""
+    make(fake_checkout, "install", "EXTRAS=scan,tracing")
+    if is_known_by_stamps_alone:  # an environment of before the list was kept
+        (fake_checkout / ".venv-extras").unlink()
+    newer = time.time() + 10
+    os.utime(fake_checkout / "requirements" / "base.txt", (newer, newer))
+    (fake_checkout / "broken").touch()
+
+    assert (2, ["start requirements/build.txt"]) == make(fake_checkout, "install")
+    (fake_checkout / "broken").unlink()
+    code, noted = make(fake_checkout, "install", "EXTRAS=openvino")
+
+    assert 0 == code
+    for extra in ("openvino", "scan", "tracing"):
+        assert f"end requirements/{extra}.txt" in noted
+    make(fake_checkout, "distclean")
+    assert not (fake_checkout / ".venv-extras").exists()
+
+
 def test_the_archive_does_not_change_this_machine(checkout: Path) -> None:
     """Extras that it is asked for go into it, and not into .venv."""
     plan = make_plan(checkout, "airgap", "EXTRAS=openvino,scan")

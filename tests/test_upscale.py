@@ -1,6 +1,7 @@
 """`semsr upscale`: whole files or none, nothing overwritten unseen, every bad file named."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +109,94 @@ def test_folders_are_searched_and_mirrored(
     assert [str(lot / "sr/a_x4.png"), str(lot / "sr/deep/a_x4.png")] == [
         row["output"] for row in rows
     ]
-    assert "1 x .txt" in captured.err
+    assert "left out: 1 x .txt\n" in captured.err
+
+
+def test_folders_that_are_not_searched_are_named_or_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unreadable folder is an error with its name, a link to a folder is left out and said."""
+    lot = tmp_path / "lot"
+    write_tile(lot / "a.png")
+    write_tile(lot / "locked" / "b.png")
+    write_tile(tmp_path / "other" / "c.png")
+    (lot / "linked").symlink_to(tmp_path / "other")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "linked").symlink_to(tmp_path / "other")
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:  # root may read everything, so permissions do not do
+        if str(path) == str(lot / "locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    code = run(lot, "--out", tmp_path / "out")
+    error = capsys.readouterr().err
+
+    assert EXIT_FAILED == code
+    assert f"{lot}/locked: cannot be read: Permission denied\n" in error
+    assert "left out: 1 x link to a folder\n" in error
+    assert ["a_x4.png"] == files(tmp_path / "out")
+    assert EXIT_USAGE == run(tmp_path / "links", "--out", tmp_path / "out")
+    assert "1 x link to a folder, which is not followed" in capsys.readouterr().err
+
+
+def test_a_fifo_is_an_error_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading it would wait for a writer that never comes."""
+    write_tile(tmp_path / "lot" / "a.png")
+    os.mkfifo(tmp_path / "lot" / "b.png")
+
+    assert EXIT_FAILED == run(tmp_path / "lot", "--out", tmp_path / "out")
+    assert f"{tmp_path}/lot/b.png: not a regular file\n" in capsys.readouterr().err
+    assert ["a_x4.png"] == files(tmp_path / "out")
+
+
+def test_the_demo_refuses_a_fifo_before_it_starts_a_service(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would wait for a writer that never comes, with the service running."""
+    os.mkfifo(tmp_path / "b.png")
+
+    assert EXIT_FAILED == main(["demo", "--tiles", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert f"semsr demo: {tmp_path}/b.png is not a regular file\n" == capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_beside_their_sources_are_not_sources(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second run into the source folder writes the same files, and says what it left out."""
+    write_tile(tmp_path / "a.png")
+    write_tile(tmp_path / "deep" / "b.png")
+    write_tile(tmp_path / "own_x4.png")  # the user's: there is no own.png
+
+    for _ in range(2):
+        assert 0 == run(tmp_path, "--out", tmp_path, "--overwrite")
+    results = ["a_x4.png", "deep/b_x4.png", "own_x4_x4.png"]
+    assert sorted([*results, "a.png", "deep/b.png", "own_x4.png"]) == files(tmp_path)
+    assert "left out: 3 x result of an earlier run\n" in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_utf8_stops_nothing(tmp_path: Path) -> None:
+    """Its bytes are written with backslashes on a strict stdout; every image is done."""
+    lot, out = tmp_path / "lot", tmp_path / "out"
+    write_tile(lot / "a.png")
+    write_tile(lot / "z.png")
+    (lot / "m.png").write_bytes((lot / "a.png").read_bytes())
+    (lot / "m.png").rename(lot / os.fsdecode(b"b\xff.png"))
+    done = subprocess.run(
+        [sys.executable, "-m", "semsr.cli", "upscale", str(lot), "--out", str(out), *ENGINE],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+
+    expected = [f"{out}/{name}_x4.png  96x96" for name in ("a", r"b\xff", "z")]
+    assert (0, expected) == (done.returncode, done.stdout.decode().splitlines())
+    assert sorted(["a_x4.png", os.fsdecode(b"b\xff_x4.png"), "z_x4.png"]) == files(out)
 
 
 def test_results_are_replaced_only_when_wanted(
@@ -206,3 +294,8 @@ def test_arguments_are_checked_before_the_engine_is_loaded(
     assert "holds no image" in capsys.readouterr().err
     assert EXIT_FAILED == run(tmp_path / "missing.png", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    assert EXIT_USAGE == run(tile, "--out", tile)
+    assert f"--out: {tile} is a file, expected a folder" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    assert EXIT_USAGE == run(tile, "--out", tmp_path / "new" / "out")
+    assert f"--out: {tmp_path} cannot be written to: permission" in capsys.readouterr().err

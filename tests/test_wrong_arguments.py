@@ -107,6 +107,9 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         (["train-detector", "--out", str(folder / "empty"), "--seed", "1", "--resume"], "no run"),
         (["train-detector", "--out", str(folder / "new"), "--seed", "1", "--crop-px", "50"],
          "expected a multiple of 32"),
+        (["demo", "--out", str(TINY_BUNDLE / "manifest.json" / "new")], "manifest.json is a file"),
+        (["bench", "engine", "--no-peak", "--plot", str(folder / "data")], "is a folder, expected"),
+        (["bench", "schedule", "--cost-ms", "1=5", "--plot", str(folder / "data")], "is a folder"),
     ]  # fmt: skip
 
 

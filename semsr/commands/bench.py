@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
+from semsr.commands.checks import writable_file
 from semsr.commands.options import ENGINES, Commands, UsageError, add_command, group_of, print_rows
 
 _SERVICE = "the service beside its engine alone and beside nginx"
@@ -270,6 +271,8 @@ def _check_positive(options: argparse.Namespace, *names: str) -> None:
 
 def _check_packages(options: argparse.Namespace) -> None:
     """Find out before the measurement, not after it, that a picture or the peak cannot be had."""
+    if options.plot is not None:
+        writable_file(options.plot, "--plot")
     from service.installation import install_hint
 
     needs = {"--plot": "matplotlib"} if options.plot is not None else {}

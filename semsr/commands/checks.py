@@ -6,6 +6,7 @@ minutes: what the user can get wrong is looked at first. Nothing here imports to
 
 import difflib
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,12 +63,23 @@ def existing_folder(path: Path, option: str) -> Path:
 
 
 def writable_folder(path: Path, option: str) -> Path:
-    """Return the path of a folder that is there or can be made: nothing but folders leads to it."""
+    """Return the path of a folder that is there or can be made, and can be written to."""
     for part in (path, *path.parents):
-        if part.exists():
+        if os.path.lexists(part):
             if not part.is_dir():
-                raise UsageError(f"{option}: {part} is a file, expected a folder")
+                kind = "a file" if part.exists() else "a link that leads nowhere"
+                raise UsageError(f"{option}: {part} is {kind}, expected a folder")
+            if not os.access(part, os.W_OK | os.X_OK):
+                raise UsageError(f"{option}: {part} cannot be written to: permission denied")
             break
+    return path
+
+
+def writable_file(path: Path, option: str) -> Path:
+    """Return the path of a file that is there or can be made."""
+    writable_folder(path.parent, option)
+    if path.is_dir():
+        raise UsageError(f"{option}: {path} is a folder, expected a file")
     return path
 
 

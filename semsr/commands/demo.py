@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from semsr.commands.checks import writable_folder
 from semsr.commands.options import EXIT_FAILED, Commands, add_command, print_rows
 
 
@@ -24,6 +25,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    writable_folder(options.out, "--out")
     from service.settings import Settings
 
     # What is wrong with the settings is said at once, not by the service that the demo starts.

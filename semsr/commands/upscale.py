@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from semsr.commands.checks import writable_folder
 from semsr.commands.options import (
     ENGINES,
     EXIT_FAILED,
@@ -68,18 +69,20 @@ def _run(options: argparse.Namespace) -> int:
     window = None if options.window is None else grey_window(options.window, "--window")
     if options.max_pixels is not None and options.max_pixels < 1:
         raise UsageError(f"--max-pixels is {options.max_pixels}; expected 1 at least")
+    writable_folder(options.out, "--out")
     from tqdm import tqdm
 
+    from semsr.error_text import printable
     from semsr.upscale import UpscaledFile, UpscaleError, upscale_files
 
     def show(row: UpscaledFile) -> None:
         """Write a line between two states of the bar: results to stdout, problems to stderr."""
         if row.output is not None and not options.json:
             height, width = row.shape or (0, 0)
-            tqdm.write(f"{row.output}  {width}x{height}", file=sys.stdout)
+            tqdm.write(f"{printable(row.output)}  {width}x{height}", file=sys.stdout)
             sys.stdout.flush()
         if problem := row.error or row.note:
-            tqdm.write(f"{row.source}: {problem}", file=sys.stderr)
+            tqdm.write(printable(f"{row.source}: {problem}"), file=sys.stderr)
 
     try:
         rows = upscale_files(
@@ -103,6 +106,6 @@ def _run(options: argparse.Namespace) -> int:
     return EXIT_FAILED if failed else 0
 
 
-def _show_left_out(files: Counter[str]) -> None:
-    kinds = ", ".join(f"{count} x {suffix}" for suffix, count in files.most_common())
-    sys.stderr.write(f"left out, since they are not images: {kinds}\n")
+def _show_left_out(entries: Counter[str]) -> None:
+    kinds = ", ".join(f"{count} x {kind}" for kind, count in entries.most_common())
+    sys.stderr.write(f"left out: {kinds}\n")

@@ -84,8 +84,11 @@ class Report:
 
 
 def document(report: Report) -> dict[str, Any]:
-    """Put a report into JSON-compatible values; what is not a finite number becomes null."""
-    return _finite(
+    r"""Put a report into JSON-compatible values.
+
+    What is not a finite number becomes null; bytes of file names that are not UTF-8 read `\xff`.
+    """
+    return _plain(
         {
             "format_version": FORMAT_VERSION,
             "kind": KIND,
@@ -125,7 +128,7 @@ def write_report(report: Report, folder: Path) -> Path:
         figures=FIGURES,
         by_key=BY_KEY,
         own_columns=OWN_COLUMNS,
-        standing_out=[] if report.own is None else _finite(standing_out(report.own)),
+        standing_out=[] if report.own is None else _plain(standing_out(report.own)),
     )
     path = folder / "index.html"
     write_whole_text(folder / "report.json", text + "\n")
@@ -164,13 +167,13 @@ def write_own(own: OwnReport, *, file: TextIO) -> None:
     for figures in own.figures:
         values = (getattr(figures, key) for key, _, _ in OWN_COLUMNS)
         digits = (count for _, _, count in OWN_COLUMNS)
-        cells = [_shown(_finite(value), count) for value, count in zip(values, digits, strict=True)]
-        rows.append([figures.method, *cells])
+        cells = [_shown(_plain(value), count) for value, count in zip(values, digits, strict=True)]
+        rows.append([_plain(figures.method), *cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         first, *others = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         file.write("  ".join([first, *others]).rstrip() + "\n")
-    suspicious = standing_out(own)
+    suspicious = _plain(standing_out(own))
     if suspicious:
         file.write(f"answers beyond a limit of their bundle: {len(suspicious)}\n")
         for tile in suspicious[:MAX_NAMED]:
@@ -224,11 +227,13 @@ def _shown(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [_plain(item) for item in value]
     return value

@@ -1,5 +1,8 @@
 """A fab's own tiles: figures that need no truth."""
 
+import io
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -88,6 +91,26 @@ def test_the_report_shows_own_tiles(own: OwnTiles, tmp_path: Path) -> None:
     assert ["bicubic", "nearest"] == [row["method"] for row in rows(report)]
     assert 3 == rows(report)[1]["own"]["tiles"]
     assert 3 == document(report)["own"]["lr_tiles"]
+
+
+def test_a_name_that_is_not_utf8_costs_no_report(own: OwnTiles, tmp_path: Path) -> None:
+    """Its bytes are written with backslashes, in JSON, HTML and table."""
+    name = os.fsdecode(b"tile_\xff.tif")
+    pixels = list(own.lr.values())
+    renamed = OwnTiles(lr={"tile_0.tif": pixels[0], name: pixels[1]}, hr=own.hr)
+    report = evaluate([oracle(renamed)], Options(out=tmp_path, own=renamed), judge=None)
+
+    page = write_report(report, tmp_path).read_text(encoding="utf-8")
+    saved = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    table = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    assert report.own is not None
+    write_own(report.own, file=table)
+
+    shown = r"tile_\xff.tif"
+    assert shown in page
+    assert shown in {tile["name"] for tile in saved["own"]["tiles"]}
+    table.seek(0)
+    assert shown in table.read()
 
 
 def test_the_table_for_people_names_what_stands_out(
