@@ -95,7 +95,7 @@ def decode_png(body: memoryview, options: DecodeOptions) -> DecodedImage:
     if header.colour_type == _PALETTE:
         pixels = _decode_palette(header, chunks, packed, options.max_rows)
     else:
-        _check_transparency(header, chunks)
+        chunks.transparency = _transparency(header, chunks)
         chunks.palette = None  # only a hint for displays here
         pixels = grey_from_channels(
             imagecodecs.png_decode(_rebuilt(chunks, packed))[: options.max_rows]
@@ -195,22 +195,21 @@ def _check_still(animation: memoryview) -> None:
         raise UnsuitableImage(f"the PNG is animated, with {frames} frames; expected one image")
 
 
-def _check_transparency(header: _Header, chunks: _Chunks) -> None:
-    """Refuse a tRNS chunk that libpng would skip with a warning."""
+def _transparency(header: _Header, chunks: _Chunks) -> memoryview | None:
+    """Return the level of a tRNS chunk in the depth's bits; refuse what libpng would skip.
+
+    The format has decoders ignore higher bits; libpng does, but with a warning.
+    """
     if chunks.transparency is None:
-        return
+        return None
     expected = {0: 2, 2: 6}.get(header.colour_type)
     if expected is None or len(chunks.transparency) != expected:
         raise InvalidImage(
             f"the PNG has colour type {header.colour_type} and a tRNS chunk of "
             f"{len(chunks.transparency)} bytes; expected {expected or 'none'}"
         )
-    levels = struct.unpack(f">{expected // 2}H", chunks.transparency)
-    if max(levels) >> header.depth:
-        raise InvalidImage(
-            f"the PNG's tRNS chunk names the levels {levels}; {header.depth} bits a sample have "
-            f"{1 << header.depth}"
-        )
+    levels = np.frombuffer(chunks.transparency, ">u2") & ((1 << header.depth) - 1)
+    return memoryview(levels.astype(">u2").tobytes())
 
 
 def _decode_palette(

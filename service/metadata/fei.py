@@ -34,7 +34,8 @@ _ELEMENT = re.compile(
     rb"(?P<value>[^<>]{0,200})</(?P=key)[ \t\r\n]{0,8}>"
 )
 _UNIT = re.compile(rb"[ \t\r\n]unit[ \t\r\n]{0,8}=[ \t\r\n]{0,8}[\"'](?P<unit>[^\"'<>]{1,16})[\"']")
-_TESCAN = re.compile(rb"(?P<key>PixelSizeX|PixelSizeY)=(?P<value>[^\r\n\0]*)")
+# Whatever is not printable ASCII ends the value: a binary record goes on behind it.
+_TESCAN = re.compile(rb"(?P<key>PixelSizeX|PixelSizeY)=(?P<value>[\t -~]*)")
 
 
 def read_fei(text: bytes) -> PixelSize | None:

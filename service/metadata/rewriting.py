@@ -166,13 +166,14 @@ def without_sizes(text: bytes) -> bytes:
 def rewritten(text: bytes, rewrite: Callable[[bytes], bytes]) -> bytes:
     """Return a text rewritten as UTF-8 or Latin-1, in the encoding that it has.
 
-    UTF-16, which some tools write, is decoded for the time; a text that has NULs all the same is of
-    no encoding known here, and dropped.
+    UTF-16, which some tools write, is decoded for the time, and dropped where it has NULs all the
+    same. Any other text ends at its first NUL, as in C: tools write fixed buffers, and what stands
+    behind the NUL is left over from before.
     """
-    body = text.rstrip(b"\0")
     encoding = _utf16(text)
     if encoding is None:
-        return b"" if b"\0" in body else rewrite(text)
+        body, _, rest = text.partition(b"\0")
+        return rewrite(body + b"\0" if rest.strip(b"\0") else text)
     try:
         shown = text[: len(text) // 2 * 2].decode(encoding)
         if "\0" in shown.rstrip("\0"):

@@ -2,10 +2,13 @@
 
 A pixel size is taken from the first of: Zeiss, FEI, FEI XML, TESCAN, OME-XML, ImageJ, then the
 resolution tags. Vendor tags win because tools overwrite resolution tags with 72 or 96 dpi; what a
-resolution tag says counts only where it is finer than any print (`PRINT_PIXEL_NM`). Written: the
-resolution from the pixel size, and the carried texts. Of a PNG's texts, those with a TIFF tag.
+resolution tag says counts only where it is finer than any print (`PRINT_PIXEL_NM`), and where no
+vendor tag states a size that is not understood. Written: the resolution from the pixel size, and
+the carried texts. Of a PNG's texts, those with a TIFF tag.
 """
 
+import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ IMAGE_DESCRIPTION = 270
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 SOFTWARE, DATE_TIME, ARTIST, COPYRIGHT = 305, 306, 315, 33432
 ZEISS, FEI_SFEG, FEI_HELIOS, FEI_XML, TESCAN = 34118, 34680, 34682, 34683, 50431
+_VENDORS = frozenset({ZEISS, FEI_SFEG, FEI_HELIOS, FEI_XML, TESCAN})
 
 # DocumentName, ImageDescription, Make, Model, PageName, Software, DateTime, Artist, HostComputer,
 # Copyright, and the vendor texts that can be rewritten. All else is left out.
@@ -35,6 +39,13 @@ TEXT_TAGS = _CARRIED | {TESCAN}
 
 # What states a pixel size, but for TESCAN's, whose text lies in a binary record.
 _STATING = frozenset({IMAGE_DESCRIPTION, ZEISS, FEI_SFEG, FEI_HELIOS, FEI_XML})
+# An instrument's own pixel size, from its first digit that is not 0, whether understood or not.
+_VENDORS_SIZE = re.compile(
+    rb"(?:AP_(?:IMAGE_)?PIXEL_SIZE[ \t]{0,8}\r?\n[^=\r\n]{0,80}="
+    rb"|(?:PixelWidth|PixelSizeX)[ \t]{0,8}=|<pixelWidth[^<>]{0,200}>)[^\r\n<1-9]{0,80}"
+    rb"(?P<digits>[1-9][0-9.,]{0,24})"
+)
+_SAME_DIGITS = 0.002  # half a per cent, in powers of ten
 
 _NONE, _INCH, _CENTIMETRE = 1, 2, 3
 _PER_M = {_INCH: 1 / 0.0254, _CENTIMETRE: 100.0}
@@ -94,6 +105,8 @@ def read_tiff_metadata(
         if code in _STATING or code == TESCAN
     }
     source, size = _find_pixel_size(shown, resolution)
+    if source == "tiff-resolution" and size is not None and _vendor_differs(texts, size):
+        source, size = None, None
     return ImageMetadata(
         pixel_size=size,
         pixel_size_source=source,
@@ -151,6 +164,21 @@ def _find_pixel_size(
     if per_m is not None:
         size = PixelSize.from_density(resolution.x * per_m, resolution.y * per_m)
     return (None, None) if size is None else ("tiff-resolution", size)
+
+
+def _vendor_differs(texts: Mapping[int, TiffText], size: PixelSize) -> bool:
+    """Whether a vendor tag states, in a way not understood, another pixel size than this one.
+
+    With the same digits it is this one: 1,125 is not known to be 1.125 or 1125, but to be no 100.
+    """
+    for code in sorted(_VENDORS & texts.keys()):
+        # Without the NULs of UTF-16, and with what stands behind the end of a text.
+        for match in _VENDORS_SIZE.finditer(texts[code].value.replace(b"\0", b"")):
+            digits = int(re.sub(rb"[.,]", b"", match["digits"]))
+            tens = math.log10(size.x_nm / digits)
+            if abs(tens - round(tens)) > _SAME_DIGITS:
+                return True
+    return False
 
 
 def _resolution_values(size: PixelSize, unit_nm: float, unit: int) -> list[TiffValue]:

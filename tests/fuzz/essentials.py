@@ -5,6 +5,7 @@ decoder stumbles over them. Then it gets this copy, and must find the same pixel
 """
 
 import struct
+import zlib
 
 # What stands in a TIFF's directory about its pixels; every other tag goes.
 _PIXEL_TAGS = frozenset(
@@ -32,15 +33,32 @@ def essential(body: bytes, media_type: str) -> bytes:
 
 
 def _png(body: bytes) -> bytes:
-    """Take out ancillary chunks but for tRNS; their names begin with a small letter."""
+    """Take out ancillary chunks but for tRNS; their names begin with a small letter.
+
+    libpng ignores the bits of a tRNS level beyond the depth but warns of them: they are cleared.
+    """
     kept, at = [body[:8]], 8
     while at + 12 <= len(body):
         length, kind = struct.unpack_from(">I4s", body, at)
         end = at + 12 + length
-        if kind == b"tRNS" or not kind[:1].islower():
+        if kind == b"tRNS" and body[25] in {0, 2}:
+            kept.append(_in_depth(body[at:end], body[24]))
+        elif kind == b"tRNS" or not kind[:1].islower():
             kept.append(body[at:end])
         at = end
     return b"".join([*kept, body[at:]])
+
+
+def _in_depth(chunk: bytes, depth: int) -> bytes:
+    """Return a tRNS chunk with its levels in the depth's bits; as it is where it is damaged."""
+    named, (crc,) = chunk[4:-4], struct.unpack(">I", chunk[-4:])
+    if zlib.crc32(named) != crc or len(named) % 2:
+        return chunk
+    levels = struct.unpack(f">{len(named) // 2 - 2}H", named[4:])
+    cleared = named[:4] + b"".join(
+        struct.pack(">H", level & ((1 << depth) - 1)) for level in levels
+    )
+    return chunk[:4] + cleared + struct.pack(">I", zlib.crc32(cleared))
 
 
 def _jpeg(body: bytes) -> bytes:

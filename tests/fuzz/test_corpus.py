@@ -1,5 +1,6 @@
 """The corpus itself: what is valid is read as it was written, by us and by the strict decoders."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,22 @@ def test_strict_decoders_judge_the_corpus_as_it_was_written(sample: Sample) -> N
     if not sample.refused:
         copy = essential(sample.body, sample.media_type)
         assert np.array_equal(grey, strict_grey(copy, sample.media_type))
+
+
+def test_transparent_level_with_bits_beyond_the_depth_is_no_fault(tmp_path: Path) -> None:
+    """The format has decoders ignore them; libpng warns, which damage to a tRNS chunk can bring."""
+    sample = next(sample for sample in CORPUS if sample.name == "png/trns-unused")
+    at = sample.body.index(b"tRNS")
+    chunk = b"tRNS\xab" + sample.body[at + 5 : at + 6]
+    body = sample.body[:at] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + sample.body[at + 10 :]
+
+    with pytest.raises(Refused, match="out-of-range"):
+        strict_grey(body, sample.media_type)
+    found = served(sample, body)
+    assert not isinstance(found, ServiceError), found
+    np.testing.assert_array_equal(sample.grey, found)
+    assert fault_between_readers(sample, body, tmp_path) is None
+    assert fault_before_strict(sample, body) is None
 
 
 @pytest.mark.parametrize("sample", CORPUS, ids=lambda sample: sample.name)

@@ -159,6 +159,70 @@ def test_odd_phys_chunks_are_unknown(data: bytes) -> None:
     assert read(png_with(chunk(b"pHYs", data)), PNG).pixel_size is None
 
 
+@pytest.mark.parametrize(
+    "rest", [b"", b"\0\x05\x12abc", b"\0Image Pixel Size = 9 nm\0", b"\0\xff\0"]
+)
+@pytest.mark.parametrize(
+    ("code", "text", "source"),
+    [(34118, ZEISS, "zeiss"), (34682, FEI, "fei"), (34683, PHENOM, "fei")],
+)
+def test_vendor_text_ends_at_its_first_nul(
+    code: int, text: bytes, source: str, rest: bytes
+) -> None:
+    """Tools write C strings in fixed buffers: what stands behind is neither read nor carried."""
+    resolution = {"resolution": (100_000, 100_000), "resolutionunit": 3}
+    metadata = read(tiff_with(code, text + b"\0" + rest, kind="B", **resolution), TIFF)
+
+    assert metadata.pixel_size is not None
+    assert (source, 4) == (metadata.pixel_size_source, metadata.pixel_size.x_nm)
+    kept = {item.code: item.value for item in metadata.scaled(4).tiff_texts}[code]
+    assert kept.index(b"\0") == len(kept) - 1
+    assert metadata.scaled(4).pixel_size == read(tiff_with(code, kept, kind="B"), TIFF).pixel_size
+
+
+def test_imagej_description_ends_at_its_first_nul() -> None:
+    """The unit counts, which gives the resolution tags their meaning."""
+    text = b"ImageJ=1.11a\nunit=micron\n\0unit=nm\nrest\0"
+    body = tiff_with(270, text, resolution=(250, 200), resolutionunit=1)
+
+    assert PixelSize(4, 5) == read(body, TIFF).pixel_size
+    kept = {item.code: item.value for item in read(body, TIFF).scaled(4).tiff_texts}[270]
+    assert b"ImageJ=1.11a\nunit=micron\n\0" == kept
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\x01\x02", b"\0", b"\r\n", b"\x80\n"])
+def test_tescan_value_ends_at_whatever_is_no_text(end: bytes) -> None:
+    """A binary record goes on behind its text, with any byte."""
+    body = tiff_with(50431, b"\1\2PixelSizeX=4e-9\nPixelSizeY=5e-9" + end, kind="B")
+
+    assert PixelSize(4, 5) == read(body, TIFF).pixel_size
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (34118, b"AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 4 furlong\r\n", None),
+        (34118, b"1\r\nX\0Y\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 4 nm\r\n", None),
+        (34118, b"AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 4,125 nm\r\n", None),
+        (34682, b"[Scan]\nPixelWidth=4e-9 m\n", None),
+        (34683, b"<pixelWidth>4</pixelWidth>", None),
+        (50431, b"PixelSizeX=4e-9?\n", None),
+        # The same digits, a size that no tool has measured, and none at all.
+        (34118, b"AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 10,000 nm\r\n", PixelSize(10, 10)),
+        (34682, b"[Scan]\nPixelWidth=0.0\n", PixelSize(10, 10)),
+        (34682, b"[Scan]\nPixelWidth=\nPixelHeight=\n", PixelSize(10, 10)),
+        (34682, b"[Scan]\nDwelltime=4e-9\n", PixelSize(10, 10)),
+    ],
+)
+def test_resolution_is_not_taken_against_a_vendor_text_that_is_not_understood(
+    code: int, text: bytes, expected: PixelSize | None
+) -> None:
+    """Unknown rather than wrong: the instrument states another number than the resolution tags."""
+    body = tiff_with(code, text, kind="B", resolution=(1e6, 1e6), resolutionunit=3)
+
+    assert expected == read(body, TIFF).pixel_size
+
+
 def test_vendor_wins_over_ome_over_resolution() -> None:
     """Tools overwrite resolution tags; the instrument's own text is the truth."""
     ome = b"<OME><Image><Pixels PhysicalSizeX='0.006' PhysicalSizeY='0.006'/></Image></OME>"
