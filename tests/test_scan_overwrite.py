@@ -13,7 +13,7 @@ import zarr
 from semsr.cli import main
 from semsr.scan_dry_run import dry_run
 from service.scans.errors import ScanError
-from service.scans.journal import count_done
+from service.scans.journal import Journal, count_done
 from service.scans.options import ScanRequest
 from service.scans.work_folder import WorkFolder
 from tests.scans import TINY_BUNDLE, enlarged, scan, settings, write_lot
@@ -121,6 +121,23 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
 
     assert (3, 3) == (row["tiles"], row["done"])
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_tiles_are_counted_while_their_scan_runs(tmp_path: Path) -> None:
+    """What is in SQLite's log only, as after a kill, counts too."""
+    write_lot(tmp_path / "lot", 3)
+    scan(tmp_path / "lot", tmp_path / "out")
+    path = tmp_path / "out.scan" / "journal.sqlite"
+    journal = Journal(path)
+    try:
+        journal.forget(1)
+        before = (path.stat().st_mtime_ns, path.read_bytes())
+
+        assert 2 == count_done(path)
+        assert before == (path.stat().st_mtime_ns, path.read_bytes())
+    finally:
+        journal.close()
+    assert 0 == count_done(tmp_path / "no journal.sqlite")
 
 
 # --- stacks that exist ---
