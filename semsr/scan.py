@@ -3,39 +3,31 @@
 import asyncio
 import signal
 import sys
-import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
-from export.bundle import load_bundle
 from semsr.engine_room import EngineRoom
+from semsr.interrupts import sigterm_interrupts
 from semsr.progress import progress
 from semsr.scan_report import ScanReport
 from service.engines import load_engine
 from service.engines.cpu import available_cpus
 from service.loading import EngineLoader, LoadedModel, load_model
-from service.scans.checks import check_request
-from service.scans.errors import ScanError, SourceDamagedError
-from service.scans.journal import Journal
-from service.scans.opening import open_source
+from service.scans.checks import check_new_stack, check_request
+from service.scans.errors import ScanError
 from service.scans.options import ScanOptions, ScanRequest
 from service.scans.preparation import (
     PreparedScan,
     ScanModel,
-    count_skipped,
-    mirrored_name,
-    no_tiles,
+    owns_stack,
     pinned_engine,
     prepare,
 )
 from service.scans.rows import Counts
 from service.scans.scan import Scan
-from service.scans.sources import Listed
 from service.scans.work_folder import WorkFolder
 from service.scheduling.scheduler import Priority
 from service.settings import Settings
@@ -49,6 +41,7 @@ def run_scan(
     settings: Settings,
     work: Path,
     resume: bool = True,
+    overwrite: bool = False,
     verify: bool = False,
     engine_loader: EngineLoader = load_engine,
 ) -> ScanReport:
@@ -59,6 +52,7 @@ def run_scan(
         settings: Bundle, engine and the rest, as for the service.
         work: Folder of the journal.
         resume: Go on where an earlier run stopped; False begins anew.
+        overwrite: Replace a stack that the scan of `work` has not written.
         verify: Read every output of earlier runs and compare its hash.
         engine_loader: Loads an engine by name; tests give their own.
 
@@ -68,90 +62,73 @@ def run_scan(
         service.engines.EngineError: The engine cannot be loaded.
     """
     check_request(request, work=work)
-    with WorkFolder(work) as folder:
-        if not resume:
-            folder.forget()
-        if settings.engine == "auto" and (engine := pinned_engine(folder)) is not None:
+    with sigterm_interrupts(), WorkFolder(work) as folder:
+        overwrite = check_overwrite(request, folder, resume=resume, overwrite=overwrite)
+        if resume and settings.engine == "auto" and (engine := pinned_engine(folder)) is not None:
             settings = settings.model_copy(update={"engine": engine})
         with progress(f"loading the engine {settings.engine}"):
             model = load_model(settings.bundle, settings, engine_loader)
         try:
-            prepared = list_scan(request, model, folder, verify=verify)
+            if not resume:
+                folder.forget()
+            prepared = list_scan(request, model, folder, verify=verify, overwrite=overwrite)
+
+            def compute(show: Callable[[Counts], None]) -> bool:
+                # The loop leaves SIGTERM with the system's handler, and the sink is not finished.
+                with sigterm_interrupts():
+                    return uvloop.run(_scan(prepared, model, settings, show))
+
             try:
-                return run_prepared(
-                    prepared,
-                    work,
-                    lambda show: uvloop.run(_scan(prepared, model, settings, show)),
-                )
+                return run_prepared(prepared, work, compute)
             finally:
                 prepared.close()
         finally:
             model.engine.close()
 
 
-def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str, Any]:
-    """List a source and say what a scan would do, writing nothing.
+def check_overwrite(
+    request: ScanRequest, folder: WorkFolder, *, resume: bool, overwrite: bool
+) -> bool:
+    """Refuse a stack that is there and that the scan of the folder has not written.
+
+    Args:
+        request: What was asked for.
+        folder: Held by this process; nothing in it is forgotten yet.
+        resume: Go on where an earlier run stopped.
+        overwrite: Replace such a stack.
+
+    Returns:
+        Whether a stack that is there may be replaced: also the folder's own, to begin anew.
 
     Raises:
-        ScanError: The scan could not start.
-        export.bundle.BundleError: The bundle cannot be read.
+        ScanError: There is one, or the journal to resume is damaged.
     """
-    check_request(request, work=work)
-    manifest = load_bundle(settings.bundle).manifest
-    skipped: Counter[str] = Counter()
-    size_bytes = 0
-    damage: str | None = None
-    with tempfile.TemporaryDirectory(prefix="semsr-scan-") as folder:
-        source = open_source(
-            request.source, spool=Path(folder) / "spool", patience_s=request.patience_s
-        )
-        journal = Journal(Path(folder) / "journal.sqlite")
-
-        def tiles() -> Iterator[tuple[Listed, str | None]]:
-            nonlocal size_bytes, damage
-            try:
-                for listed in source.listing():
-                    steps.update()
-                    if listed.is_tile:
-                        size_bytes += listed.size_bytes
-                        yield listed, mirrored_name(request, listed, manifest.scale)
-                    else:
-                        count_skipped(listed, skipped)
-            except SourceDamagedError as error:
-                damage = str(error)
-
-        with progress(f"listing {request.source}", unit="file") as steps:
-            journal.list_tiles(tiles())
-        total = journal.counts().total
-        journal.close()
-        source.close()
-    if not total:
-        raise ScanError(damage or no_tiles(request.source, skipped))
-    done = 0
-    if (work / "journal.sqlite").exists():
-        known = Journal(work / "journal.sqlite")
-        done = known.counts().done
-        known.close()
-    return {
-        "source": request.source,
-        "sink": request.sink,
-        "tiles": total,
-        "input_bytes": size_bytes,
-        "done": done,
-        "skipped": dict(skipped),
-        "damage": damage,
-        "notes": source.notes,
-        "model": manifest.name,
-        "scale": manifest.scale,
-    }
+    if overwrite or not request.is_stack:
+        return overwrite
+    try:
+        is_own = owns_stack(folder, request.sink)
+    except ScanError:
+        if resume:
+            raise
+        is_own = False
+    if not is_own:
+        check_new_stack(request, advice="give --overwrite to replace it")
+    return is_own and not resume
 
 
 def list_scan(
-    request: ScanRequest, model: ScanModel, folder: WorkFolder, *, verify: bool
+    request: ScanRequest,
+    model: ScanModel,
+    folder: WorkFolder,
+    *,
+    verify: bool,
+    overwrite: bool = False,
 ) -> PreparedScan:
     """Prepare a scan, see `preparation.prepare`, and show how far its listing is."""
     with progress(f"listing {request.source}", unit="file") as steps:
-        return prepare(request, model, folder, verify=verify, on_listed=steps.update)
+        return prepare(
+            request, model, folder, verify=verify, overwrite=overwrite, on_listed=steps.update
+        )
 
 
 def run_prepared(

@@ -52,10 +52,11 @@ def scan(source: object, sink: object, **options: Any) -> ScanReport:
     Args:
         source: Path or URL.
         sink: Path or URL.
-        options: `resume`, `verify`, `work`, `settings` and `engine_loader` as `run_scan`,
-            `cluster` and `worker_cpus` as `run_cluster_scan`, or those of a `ScanRequest`.
+        options: `resume`, `overwrite`, `verify`, `work`, `settings` and `engine_loader`
+            as `run_scan`, `cluster` and `worker_cpus` as `run_cluster_scan`, or those of a
+            `ScanRequest`.
     """
-    names = ("resume", "verify", "engine_loader", "cluster", "worker_cpus")
+    names = ("resume", "overwrite", "verify", "engine_loader", "cluster", "worker_cpus")
     own = {name: options.pop(name) for name in names if name in options}
     work = options.pop("work", None) or Path(f"{sink}.scan")
     chosen = options.pop("settings", None) or settings()

@@ -24,8 +24,9 @@ from semsr.cluster.worker import (
     find_engine,
     take_sample,
 )
+from semsr.interrupts import sigterm_interrupts
 from semsr.progress import progress
-from semsr.scan import list_scan, run_prepared
+from semsr.scan import check_overwrite, list_scan, run_prepared
 from semsr.scan_report import ScanReport
 from service.engines import load_engine
 from service.loading import EngineLoader
@@ -59,6 +60,7 @@ def run_cluster_scan(
     cluster: str,
     worker_cpus: int | None = None,
     resume: bool = True,
+    overwrite: bool = False,
     verify: bool = False,
     engine_loader: EngineLoader = load_engine,
 ) -> ScanReport:
@@ -71,6 +73,7 @@ def run_cluster_scan(
         cluster: See `connection.connected`.
         worker_cpus: CPUs of each worker, or None to decide it by what the machines have.
         resume: Go on where an earlier run stopped; False begins anew.
+        overwrite: Replace a stack that the scan of `work` has not written.
         verify: Read every output of earlier runs and compare its hash.
         engine_loader: Loads an engine by name, on the workers; tests give their own.
 
@@ -82,10 +85,9 @@ def run_cluster_scan(
     check_request(request, work=work)
     settings = settings.model_copy(update={"bundle": settings.bundle.absolute()})
     bundle = load_bundle(settings.bundle)
-    with WorkFolder(work) as folder, connected(cluster) as ray:
-        if not resume:
-            folder.forget()
-        if settings.engine == "auto" and (engine := pinned_engine(folder)) is not None:
+    with sigterm_interrupts(), WorkFolder(work) as folder, connected(cluster) as ray:
+        overwrite = check_overwrite(request, folder, resume=resume, overwrite=overwrite)
+        if resume and settings.engine == "auto" and (engine := pinned_engine(folder)) is not None:
             settings = settings.model_copy(update={"engine": engine})
         size = worker_size(ray.nodes(), settings, worker_cpus)
         model = _worker_model(settings, engine_loader, size.cpus)
@@ -100,7 +102,9 @@ def run_cluster_scan(
         name = "identity" if found.name == "identity" else bundle.manifest.name
         label = EngineLabel(found.name, found.precision)
         model_there = LabelledModel(name, bundle, label, found.max_batch_size)
-        prepared = list_scan(request, model_there, folder, verify=verify)
+        if not resume:
+            folder.forget()
+        prepared = list_scan(request, model_there, folder, verify=verify, overwrite=overwrite)
         # From here on every worker must have what the first one has.
         pinned = {**model.settings, "engine": found.name, "precision": found.precision}
         pinned["max_batch_size"] = found.max_batch_size

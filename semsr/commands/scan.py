@@ -98,6 +98,11 @@ def add(commands: Commands) -> None:
         help="go on where an earlier run stopped (default), or forget it",
     )
     parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a stack (.zarr, .h5, .tif) that exists and that this scan has not written",
+    )
+    parser.add_argument(
         "--verify", action="store_true", help="compare the hash of every output of earlier runs"
     )
     parser.add_argument(
@@ -112,7 +117,15 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from semsr.scan import dry_run
+    from semsr.interrupts import sigterm_interrupts
+
+    # From the beginning on: imports, listing and the engine's loading take their time too.
+    with sigterm_interrupts():
+        return _run_interruptible(options)
+
+
+def _run_interruptible(options: argparse.Namespace) -> int:
+    from semsr.scan_dry_run import dry_run
     from service.logs import configure_logs
     from service.memory import keep_freed_memory
     from service.scans.preparation import work_folder
@@ -155,7 +168,12 @@ def _scan(
         from semsr.scan import run_scan
 
         return run_scan(
-            request, settings=settings, work=work, resume=options.resume, verify=options.verify
+            request,
+            settings=settings,
+            work=work,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            verify=options.verify,
         )
     from semsr.cluster.scan import run_cluster_scan
 
@@ -166,6 +184,7 @@ def _scan(
         cluster=options.cluster,
         worker_cpus=options.worker_cpus,
         resume=options.resume,
+        overwrite=options.overwrite,
         verify=options.verify,
     )
 

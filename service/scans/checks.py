@@ -37,6 +37,7 @@ def check_request(
             open_store=open_store,
         ).close()
     check_apart(request.source, sink=request.sink, work_folder=str(work))
+    check_outside(str(work), source=request.source, sink=request.sink)
     check_sink(request, open_store)
     check_form(request.manifest)
 
@@ -58,7 +59,7 @@ def check_sink(request: ScanRequest, open_store: StoreOpener = open_store) -> No
     sink = Path(rest if separator else url or "/")
     is_file = request.is_stack and sink.suffix.lower() != ".zarr"
     if os.path.lexists(sink) and is_file == os.path.isdir(sink):  # noqa: PTH112 (Path's raises)
-        wanted, found = ("a file", "a folder") if is_file else ("a folder", "no folder")
+        wanted, found = ("a file", "a folder") if is_file else ("a folder", "not a folder")
         raise ScanError(f"the sink {request.sink} is {found}; expected {wanted}, or nothing there")
     place = sink.absolute()
     while not os.path.lexists(place):
@@ -69,20 +70,62 @@ def check_sink(request: ScanRequest, open_store: StoreOpener = open_store) -> No
         raise ScanError(f"the sink {request.sink} cannot be written: no permission for {place}")
 
 
+def check_new_stack(
+    request: ScanRequest, open_store: StoreOpener = open_store, *, advice: str = "remove it"
+) -> None:
+    """Refuse a stack that is there already, before a scan that has not written it replaces it.
+
+    Args:
+        request: What was asked for; a folder as sink is not looked at.
+        open_store: Opens the store of the sink.
+        advice: What to do, for the message.
+
+    Raises:
+        ScanError: There is one.
+    """
+    if not request.is_stack:
+        return
+    url = request.sink.rstrip("/")
+    if url.lower().endswith(".zarr"):
+        found = next(iter(open_store(url, patience_s=request.patience_s).walk()), None)
+    else:
+        folder, _, name = url.rpartition("/")
+        folder = folder or ("/" if url.startswith("/") else ".")
+        found = open_store(folder, patience_s=request.patience_s).find(name)
+    if found is not None:
+        raise ScanError(
+            f"the sink {request.sink} exists already, and this scan has not written it; "
+            f"{advice}, or write into another sink"
+        )
+
+
 def check_apart(source: str, **others: str) -> None:
     """Refuse a sink or work folder within its source: a resume would take outputs for tiles.
 
     Raises:
         ScanError: It is.
     """
-
-    def place(url: str) -> str:
-        scheme, separator, rest = url.partition("::")[0].partition("://")
-        if not separator or scheme == "file":
-            return f"{os.path.realpath(rest or scheme)}/"
-        return f"{url.rstrip('/')}/"
-
     for name, other in others.items():
-        if place(other).startswith(place(source)):
+        if _place(other).startswith(_place(source)):
             words = name.replace("_", " ")
             raise ScanError(f"the {words} {other} lies within the source {source}")
+
+
+def check_outside(work_folder: str, **others: str) -> None:
+    """Refuse a source or sink within the work folder, where a scan that begins anew removes files.
+
+    Raises:
+        ScanError: It is.
+    """
+    for name, other in others.items():
+        if _place(other).startswith(_place(work_folder)):
+            raise ScanError(f"the {name} {other} lies within the work folder {work_folder}")
+
+
+def _place(url: str) -> str:
+    """Return a path without links, or a URL, such that what lies within begins with it."""
+    scheme, separator, rest = url.partition("::")[0].partition("://")
+    if not separator or scheme == "file":
+        path = os.path.realpath(rest or scheme)
+        return path if path == "/" else f"{path}/"
+    return f"{url.rstrip('/')}/"

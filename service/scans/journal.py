@@ -5,6 +5,7 @@ rows `pending`, and they are computed again. The file says which format it has a
 belongs to (`pins`); another scan is refused.
 """
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -311,6 +312,32 @@ class Journal:
 
     def _transaction(self) -> "_Transaction":
         return _Transaction(self.path, self._database, self._lock)
+
+
+def count_done(path: Path) -> int:
+    """Count the tiles that are done by a journal, which is opened for reading only.
+
+    Returns:
+        The number; 0 where there is no journal, or an empty one.
+
+    Raises:
+        ScanError: The file is no journal, or is damaged.
+    """
+    if not path.exists():
+        return 0
+    # Without a log of writes that are not in the file yet, even SQLite's index of it is not made.
+    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
+        ) as database:
+            [(version,)] = database.execute("PRAGMA user_version")
+            if version == 0:
+                return 0
+            [(count,)] = database.execute("SELECT count(*) FROM tiles WHERE status = 'done'")
+    except sqlite3.Error as error:
+        raise _failure(path, error) from error
+    return count
 
 
 def _failure(path: Path, error: sqlite3.Error) -> ScanError:

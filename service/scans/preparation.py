@@ -14,7 +14,7 @@ from export.bundle import Bundle
 from service import codec
 from service.errors import ServiceError
 from service.scans.array_source import RAW
-from service.scans.checks import check_apart
+from service.scans.checks import check_apart, check_new_stack, check_outside
 from service.scans.errors import (
     ScanError,
     SourceDamagedError,
@@ -154,10 +154,19 @@ def work_folder(sink: str) -> Path:
     """Return where a scan into a sink keeps its journal unless told otherwise.
 
     Beside a local sink; for an object store in the user's state folder, under a name of its own.
+
+    Raises:
+        ScanError: The sink is the root of all folders.
     """
     scheme, separator, rest = sink.rstrip("/").partition("://")
     if not separator or scheme == "file":
-        path = Path(rest or scheme)
+        path = Path(rest or scheme or "/")
+        if path.name in {"", ".."}:
+            path = path.resolve()  # of `.` and `..` the path alone has no name
+        if not path.name:
+            raise ScanError(
+                f"the sink {sink} has no folder beside it for the work folder: name one"
+            )
         return path.with_name(f"{path.name}.scan")
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "semsr" / "scans" / sha256(sink.encode()).hexdigest()[:16]
@@ -169,6 +178,7 @@ def prepare(
     work: WorkFolder,
     *,
     verify: bool = False,
+    overwrite: bool = False,
     open_store: StoreOpener = open_store,
     on_listed: Callable[[], None] = lambda: None,
 ) -> PreparedScan:
@@ -179,6 +189,7 @@ def prepare(
         model: What runs it.
         work: Its folder, held by this process.
         verify: Read every output that is done and compare its hash.
+        overwrite: Replace a stack that this scan has not written.
         open_store: Opens the stores of source and sink.
         on_listed: Called for everything that the source lists; what it raises ends the listing.
 
@@ -192,11 +203,14 @@ def prepare(
     )
     check_apart(request.source, sink=request.sink)
     check_apart(request.source, work_folder=str(work.path))
+    check_outside(str(work.path), source=request.source, sink=request.sink)
     check_form(request.manifest)
     journal = Journal(work.journal_path)
     journal.pin(_pins(request, model))
     if request.is_stack:
-        sink: Sink = _open_stack(request, model, source, journal, work, open_store)
+        sink: Sink = _open_stack(
+            request, model, source, journal, work, overwrite=overwrite, open_store=open_store
+        )
     else:
         store = open_store(request.sink, patience_s=request.patience_s)
         store.remove_parts()
@@ -251,6 +265,18 @@ def pinned_engine(work: WorkFolder) -> str | None:
         return journal.fact("engine")
     finally:
         journal.close()
+
+
+def owns_stack(work: WorkFolder, sink: str) -> bool:
+    """Return whether the scan of a work folder has begun to write a stack."""
+    if not work.journal_path.exists():
+        return False
+    journal = Journal(work.journal_path)
+    try:
+        pins = journal.pins()
+    finally:
+        journal.close()
+    return pins.get("sink") == sink and STACK_TILE in pins
 
 
 def _pins(request: ScanRequest, model: ScanModel) -> dict[str, Any]:
@@ -311,12 +337,16 @@ def _open_stack(
     source: Source,
     journal: Journal,
     work: WorkFolder,
+    *,
+    overwrite: bool,
     open_store: StoreOpener,
 ) -> StackSink:
     pinned = journal.fact(STACK_TILE)
-    if pinned is None:
+    is_new = pinned is None
+    if is_new:
+        if not overwrite:
+            check_new_stack(request, open_store)
         pinned = _probe(source, request.source, model.bundle.manifest.scale)
-        journal.set_fact(STACK_TILE, pinned)
     attributes: dict[str, Any] = {
         "scale": model.bundle.manifest.scale,
         "model": model.name,
@@ -328,6 +358,11 @@ def _open_stack(
         request, pinned, work, attributes=attributes, open_store=open_store
     )
     shards.remove_parts()
+    if is_new:
+        # Shards of another stack would be read as this one's. From the noted shape on, what is
+        # there is this scan's own.
+        sink.clear()
+        journal.set_fact(STACK_TILE, pinned)
     return sink
 
 

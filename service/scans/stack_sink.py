@@ -114,6 +114,12 @@ class StackSink:
         self._tile = tile
         self._attributes = attributes
 
+    def clear(self) -> None:
+        """Remove all shards, and of a stack that consists of them everything: metadata first."""
+        names = [entry.name for entry in self._shards.walk() if not entry.name.endswith("/")]
+        for name in sorted(names, key=lambda name: (not name.endswith("zarr.json"), name)):
+            self._shards.remove(name)
+
     def target(self, listed: Listed) -> None:
         """See `Sink`."""
         del listed

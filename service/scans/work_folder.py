@@ -7,9 +7,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.scans.errors import FolderHeldError, StoreLostError
+from service.scans.errors import FolderHeldError, ScanError, StoreLostError
 
 _JOURNAL = "journal.sqlite"
+_LOCK = "lock"
+# What a scan writes here beside folders; the journal last, so that a kill leaves it.
+_OWN_FILES = (
+    "manifest.csv",
+    "manifest.parquet",
+    f"{_JOURNAL}-journal",
+    f"{_JOURNAL}-shm",
+    f"{_JOURNAL}-wal",
+    _JOURNAL,
+)
 
 
 class WorkFolder:
@@ -35,23 +45,25 @@ class WorkFolder:
         return self.path / "shards"
 
     def forget(self) -> None:
-        """Remove everything but the lock: the scan begins anew."""
-        for path in self.path.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "lock":
-                path.unlink()
+        """Remove what a scan keeps here, and nothing else: the scan begins anew."""
+        for folder in (self.shards, self.spool):
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder)
+        for name in _OWN_FILES:
+            (self.path / name).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         """Make the folder and take the lock.
 
         Raises:
             FolderHeldError: Another process holds it.
+            ScanError: The folder holds files and is not that of a scan.
             StoreLostError: The folder cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            self._check_own()
+            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise StoreLostError(f"cannot use the folder {self.path}: {error.strerror}") from error
         try:
@@ -60,6 +72,18 @@ class WorkFolder:
             os.close(self._lock)
             raise FolderHeldError(f"another process runs the scan of {self.path}") from error
         return self
+
+    def _check_own(self) -> None:
+        """Refuse a folder of something else: what a scan removes here could be its data."""
+        lock = self.path / _LOCK
+        if self.journal_path.is_file() or (lock.is_file() and lock.stat().st_size == 0):
+            return
+        found = sorted(path.name for path in self.path.iterdir())
+        if found:
+            raise ScanError(
+                f"the work folder {self.path} holds {found[0]!r} and no journal of a scan; "
+                "expected an empty folder, a new one, or that of an earlier run"
+            )
 
     def __exit__(
         self,

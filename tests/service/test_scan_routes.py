@@ -186,6 +186,22 @@ def test_options_say_how_tiles_are_read_and_written(scans, root):
     assert (root / "out.tif").stat().st_size > TILES * 96 * 96
 
 
+@pytest.mark.parametrize("name", ["out.tif", "out.zarr"])
+def test_a_stack_that_exists_is_not_replaced(scans, root, name):
+    """The scan fails and says why, in words that a client of HTTP can follow."""
+    first = scans.wait(scans.start(root / "lot", root / name))
+    assert "done" == first["state"], first
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+    info = scans.wait(scans.start(root / "lot", root / name, name="again"))
+
+    assert "failed" == info["state"], info
+    assert f"{name} exists already, and this scan has not written it; remove it" in info["detail"]
+    assert "--" not in info["detail"]
+    after = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    assert before == after
+
+
 # --- pause, resume, delete ---
 
 

@@ -1,0 +1,27 @@
+"""SIGTERM before and after the part of a command that handles it by itself."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Generator
+from typing import NoReturn
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Generator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does; set back what was there in the end.
+
+    Only the main thread can set handlers: in another one this changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,70 @@
+"""`semsr scan --dry-run`: what a scan would do, without writing into its work folder or sink."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from export.bundle import load_bundle
+from semsr.progress import progress
+from service.scans.checks import check_request
+from service.scans.errors import ScanError, SourceDamagedError
+from service.scans.journal import Journal, count_done
+from service.scans.opening import open_source
+from service.scans.options import ScanRequest
+from service.scans.preparation import count_skipped, mirrored_name, no_tiles
+from service.scans.sources import Listed
+from service.settings import Settings
+
+
+def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str, Any]:
+    """List a source and say what a scan would do, writing nothing.
+
+    Raises:
+        ScanError: The scan could not start.
+        export.bundle.BundleError: The bundle cannot be read.
+    """
+    check_request(request, work=work)
+    manifest = load_bundle(settings.bundle).manifest
+    skipped: Counter[str] = Counter()
+    size_bytes = 0
+    damage: str | None = None
+    with tempfile.TemporaryDirectory(prefix="semsr-scan-") as folder:
+        source = open_source(
+            request.source, spool=Path(folder) / "spool", patience_s=request.patience_s
+        )
+        journal = Journal(Path(folder) / "journal.sqlite")
+
+        def tiles() -> Iterator[tuple[Listed, str | None]]:
+            nonlocal size_bytes, damage
+            try:
+                for listed in source.listing():
+                    steps.update()
+                    if listed.is_tile:
+                        size_bytes += listed.size_bytes
+                        yield listed, mirrored_name(request, listed, manifest.scale)
+                    else:
+                        count_skipped(listed, skipped)
+            except SourceDamagedError as error:
+                damage = str(error)
+
+        with progress(f"listing {request.source}", unit="file") as steps:
+            journal.list_tiles(tiles())
+        total = journal.counts().total
+        journal.close()
+        source.close()
+    if not total:
+        raise ScanError(damage or no_tiles(request.source, skipped))
+    return {
+        "source": request.source,
+        "sink": request.sink,
+        "tiles": total,
+        "input_bytes": size_bytes,
+        "done": count_done(work / "journal.sqlite"),
+        "skipped": dict(skipped),
+        "damage": damage,
+        "notes": source.notes,
+        "model": manifest.name,
+        "scale": manifest.scale,
+    }
