@@ -107,6 +107,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         (["train-detector", "--out", str(folder / "empty"), "--seed", "1", "--resume"], "no run"),
         (["train-detector", "--out", str(folder / "new"), "--seed", "1", "--crop-px", "50"],
          "expected a multiple of 32"),
+        (["train-detector", "--out", str(folder / "new"), "--seed", "1", "--crop-px", "992"],
+         "up to 960"),
     ]  # fmt: skip
 
 
