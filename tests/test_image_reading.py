@@ -16,8 +16,11 @@ from export.bundle import load_bundle
 from export.trust import TrustTiles
 from models import build_generator, save_generator
 from semsr.cli import main
+from semsr.commands import evaluate
+from semsr.evaluate_arguments import EvaluateArguments, NamedBundle, check_arguments
 from semsr.export_gates import load_calibration, load_trust_tiles
 from semsr.image_reading import FULL_WINDOW, ImageReading, reading_of_training, window_of_model
+from service.settings import DEFAULT_BUNDLE
 
 TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
 TWELVE_BITS = ImageReading(window=(0, 4095), max_rows_px=24)
@@ -103,9 +106,6 @@ def test_a_malformed_recipe_is_refused(data: dict[str, Any]) -> None:
 
 def test_own_tiles_are_read_by_the_first_bundles_window(tmp_path: Path) -> None:
     """`evaluate --lr` judges the greys that the service would hand to the model."""
-    from semsr.commands.evaluate import _own_tiles
-    from semsr.evaluate_arguments import EvaluateArguments, NamedBundle
-
     bundle = tmp_path / "bundle"
     shutil.copytree(TINY_BUNDLE, bundle)
     manifest = json.loads((bundle / "manifest.json").read_text())
@@ -124,7 +124,17 @@ def test_own_tiles_are_read_by_the_first_bundles_window(tmp_path: Path) -> None:
     )
     options = argparse.Namespace(lr=big, hr=None, max_rows=None, limit=None)
 
-    own = _own_tiles(options, checked, scale=4)
+    own = evaluate._own_tiles(options, checked, scale=4)
 
     assert own is not None
     assert [128] == [int(tile.max()) for tile in own.lr.values()]
+
+
+def test_an_empty_variable_names_no_bundle(tiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`SEMSR_BUNDLE= semsr evaluate` judges the default bundle, as the service would serve it."""
+    monkeypatch.setenv("SEMSR_BUNDLE", "")
+    parser = argparse.ArgumentParser()
+    evaluate.add(parser.add_subparsers())
+    options = parser.parse_args(["evaluate", "--lr", str(tiles)])
+
+    assert [DEFAULT_BUNDLE] == [item.path for item in check_arguments(options).candidates]
