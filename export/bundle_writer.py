@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def write_bundle(
     """Write a bundle atomically: a folder beside `path` is filled, then renamed.
 
     Args:
-        path: The folder to write.
+        path: The folder to write; of a symbolic link, the folder that it points to.
         files: Content by relative POSIX name, without the manifest.
         manifest_fields: Every field of `Manifest` but `format_version` and `files`.
         overwrite: Whether a bundle that is there may be replaced.
@@ -48,6 +49,7 @@ def write_bundle(
         BundleError: The target exists and may not be replaced or is not a bundle, or the fields
             do not validate.
     """
+    path = path.resolve()  # a link stays, and is filled beside what it points to
     check_target(path, overwrite=overwrite)
     hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
     fields = {"format_version": FORMAT_VERSION, **manifest_fields, "files": hashes}
@@ -68,9 +70,11 @@ def write_bundle(
         text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
         (staging / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
         load_bundle(staging)
+        _flush(staging)
         # Again: an export takes minutes, in which another one may have ended.
         check_target(path, overwrite=overwrite)
         _replace_folder(staging, path)
+        _flush_names(path.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return load_bundle(path)
@@ -114,10 +118,36 @@ def _replace_folder(source: Path, target: Path) -> None:
             raise BundleError(f"{target} was written by another process meanwhile") from error
         return
     retired = target.with_name(f".{target.name}.retired-{os.getpid()}")
-    target.replace(retired)
     try:
+        target.replace(retired)
         source.replace(target)
-    except OSError:
-        retired.replace(target)
+    except BaseException:  # Ctrl-C as well
+        if retired.exists() and not target.exists():
+            retired.replace(target)
         raise
-    shutil.rmtree(retired)
+    # The new bundle is in its place: a leftover is no reason to report a failure.
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Wait until the disk has a folder with all that lies in it."""
+    for entry in folder.rglob("*"):
+        if entry.is_dir():
+            _flush_names(entry)
+        else:
+            _flush_one(entry)
+    _flush_names(folder)
+
+
+def _flush_names(folder: Path) -> None:
+    """Do so for a folder's names, where its file system can: not all network ones do."""
+    with suppress(OSError):
+        _flush_one(folder)
+
+
+def _flush_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -19,8 +19,6 @@ from semsr.commands.checks import (
 )
 from semsr.commands.options import UsageError, grey_window, vgg16_path
 
-FULL_WINDOW = (0, 65_535)
-
 
 @dataclass(frozen=True, kw_only=True)
 class NamedBundle:
@@ -41,7 +39,7 @@ class EvaluateArguments:
         pictures: Name and folder of finished pictures.
         benchmark: Benchmark folder; None for none.
         real: Folder above the real tiles; None for none.
-        window: 16-bit values of own pictures that become 0 and 255.
+        window: 16-bit values of own pictures that become 0 and 255; None for the first bundle's.
         vgg16: Weights of the feature network; None for none.
     """
 
@@ -50,7 +48,7 @@ class EvaluateArguments:
     pictures: list[tuple[str, Path]]
     benchmark: Path | None
     real: Path | None
-    window: tuple[int, int]
+    window: tuple[int, int] | None
     vgg16: Path | None
 
 
@@ -123,7 +121,7 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
     at_least(options.jobs, 1, "--jobs")
     at_least(options.max_rows, 1, "--max-rows")
     one_of(options.engine, list(ENGINES), "--engine")
-    window = FULL_WINDOW if options.window is None else grey_window(options.window, "--window")
+    window = None if options.window is None else grey_window(options.window, "--window")
     vgg16 = vgg16_path(options.vgg16)
     if vgg16 is not None:
         existing_file(vgg16, "--vgg16")
@@ -140,7 +138,7 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
             candidates += parse_seeds(options.seeds)
         pictures = parse_pictures(options.images)
         if not candidates and not pictures:
-            candidates = parse_bundles([os.environ.get("SEMSR_BUNDLE", str(DEFAULT_BUNDLE))])
+            candidates = parse_bundles([os.environ.get("SEMSR_BUNDLE") or str(DEFAULT_BUNDLE)])
         baselines = parse_bundles(options.baseline)
     for item in (*candidates, *baselines):
         if not item.path.is_file():  # else a checkpoint

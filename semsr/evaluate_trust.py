@@ -7,6 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from export.bundle import FLAGS, Bundle, load_bundle
 from export.quality_flags import QualityFlags
 from export.trust_record import NoiseRecord, TrustRecord
 from semsr.export_gates import load_calibration
+from semsr.image_reading import reading_of_training
 from service.engines import Engine, EngineOptions, load_engine
 from service.engines.cpu import available_cpus
 from training.evaluation.benchmark import SPLITS, load_benchmark
@@ -63,7 +65,8 @@ def evaluate_trust(
             bundle's limits.
         split: `test` or `thousand`.
         limit: Only so many tiles of each split; None for all.
-        domain: Folder of tiles of the training's domain, which are also disturbed; or None.
+        domain: Folder of tiles of the training's domain, which are also disturbed; or None. Files
+            are read by the bundle's window, and as many rows as training used.
         engine_name: Engine that answers.
 
     Raises:
@@ -113,7 +116,10 @@ def evaluate_trust(
         )
         domains = {f"{clean_split}, all scenes": clean[:, DOMAIN].tolist()}
         if domain is not None:
-            domains |= _domains(engine, load_calibration(domain), trust.noise)
+            reading = replace(
+                reading_of_training(bundle.manifest.training), window=bundle.manifest.window
+            )
+            domains |= _domains(engine, load_calibration(domain, reading), trust.noise)
     finally:
         engine.close()
     with progress("timing the flags"):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from export.bundle import Bundle, Precision, RecallRecord
 from export.trust import TrustTiles
+from semsr.image_reading import FULL_WINDOW, ImageReading
 from service.engines import Engine, EngineError, EngineOptions, installed_engines, load_engine
 from service.engines.cpu import available_cpus
 from training.detector import load_detector
@@ -20,32 +21,43 @@ from training.progress import tracked
 SPLIT = SPLITS["thousand"][0]
 
 
-def load_calibration(folder: Path) -> list[NDArray[np.uint8]]:
+def load_calibration(folder: Path, reading: ImageReading) -> list[NDArray[np.uint8]]:
     """Load training LR tiles, in order of their names.
+
+    Args:
+        folder: Image files.
+        reading: How the model's training read its images.
 
     Raises:
         ImageFileError: The folder holds none, or unusable ones: all of them by name.
     """
-    return [image.pixels for image in load_images(folder.resolve(), root=folder.resolve())]
+    images = load_images(
+        folder.resolve(),
+        root=folder.resolve(),
+        max_rows_px=reading.max_rows_px,
+        window=reading.window or FULL_WINDOW,
+    )
+    return [image.pixels for image in images]
 
 
-def load_trust_tiles(domain: Path, clean: Sequence[Path]) -> TrustTiles:
+def load_trust_tiles(domain: Path, clean: Sequence[Path], reading: ImageReading) -> TrustTiles:
     """Load the tiles that trust is measured by, and measure the noise of the domain's.
 
     Args:
         domain: Folder of LR tiles as the training's.
         clean: Folders of further tiles without known defects, one a kind.
+        reading: How the model's training read its images.
 
     Raises:
         ImageFileError: A folder holds none, or unusable ones: all of them by name.
     """
-    tiles = load_calibration(domain)
+    tiles = load_calibration(domain, reading)
     noise = estimate_noise(tiles)
     return TrustTiles(
         noise_base=noise.base,
         noise_slope=noise.slope,
         domain=tiles,
-        clean=[load_calibration(folder) for folder in clean],
+        clean=[load_calibration(folder, reading) for folder in clean],
     )
 
 

@@ -5,12 +5,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from export.bundle import load_bundle
 from export.bundle_writer import write_bundle
 from semsr.cli import main
 from semsr.evaluate_trust import TrustEvaluationError, evaluate_trust, flag_cost
+from semsr.export_gates import load_calibration
+from semsr.image_reading import ImageReading
 from tests.bundles import bundle_files, manifest_fields
 from training.simulator.benchmark import write_benchmark
 from training.simulator.splits import SPLITS
@@ -32,18 +36,32 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command_judges_a_bundle_and_says_whether_it_is_good_enough(
-    benchmark: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    benchmark: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Random weights catch nothing in particular: the rows, the files and exit code 1."""
-    report = tmp_path / "report"
+    report, bundle = tmp_path / "report", tmp_path / "bundle"
+    shutil.copytree(TINY_BUNDLE, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, "window": [0, 4095]}))
+    windows: list[tuple[int, int] | None] = []
+
+    def recording(folder: Path, reading: ImageReading) -> list[NDArray[np.uint8]]:
+        windows.append(reading.window)
+        return load_calibration(folder, reading)
+
+    monkeypatch.setattr("semsr.evaluate_trust.load_calibration", recording)
 
     code = main(
         [
-            "evaluate-trust", "--bundle", str(TINY_BUNDLE), "--data", str(benchmark),
+            "evaluate-trust", "--bundle", str(bundle), "--data", str(benchmark),
             "--domain", str(benchmark / "test_clean" / "lr"), "--report", str(report), "--json",
         ]
     )  # fmt: skip
 
+    assert [(0, 4095)] == windows  # the domain's tiles are read as they would be served
     rows = {row["figure"]: row for row in json.loads(capsys.readouterr().out)}
     assert {"false_alarms", "caught_erased", "caught_invented"} == set(rows)
     document = json.loads((report / "trust.json").read_text())
@@ -53,7 +71,7 @@ def test_the_command_judges_a_bundle_and_says_whether_it_is_good_enough(
     planted = [item["failure"] for item in document["failures"]]
     assert {planted.count("erased"), planted.count("invented")} <= {0, 3}
     assert DOMAIN_SETS == len(document["domains"])
-    assert f"# Trust flags of tiny {load_bundle(TINY_BUNDLE).version}" in (
+    assert f"# Trust flags of tiny {load_bundle(bundle).version}" in (
         report / "trust.md"
     ).read_text(encoding="utf-8")
 

@@ -340,9 +340,9 @@ def test_16_bit_stacks(tmp_path: Path) -> None:
         ("lot.npy", b"no array", "begins|version"),
         ("lot.tif", b"II*\0 is all that there is", "cannot be read as TIFF"),
         ("lot.h5", b"no HDF5", "cannot be opened as HDF5"),
-        ("lot.tar", b"no tar" * 200, "no uncompressed tar"),
+        ("lot.tar", b"no tar" * 200, "not an uncompressed tar"),
         ("lot.png", b"", "is one image"),
-        ("lot.txt", b"", "no folder and no known container"),
+        ("lot.txt", b"", "neither a folder nor a known container"),
     ],
 )
 def test_a_container_that_cannot_be_read_is_refused(

@@ -110,6 +110,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         (["demo", "--out", str(TINY_BUNDLE / "manifest.json" / "new")], "manifest.json is a file"),
         (["bench", "engine", "--no-peak", "--plot", str(folder / "data")], "is a folder, expected"),
         (["bench", "schedule", "--cost-ms", "1=5", "--plot", str(folder / "data")], "is a folder"),
+        (["train-detector", "--out", str(folder / "new"), "--seed", "1", "--crop-px", "992"],
+         "up to 960"),
     ]  # fmt: skip
 
 

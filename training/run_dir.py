@@ -9,6 +9,7 @@
   tools, where the recipe asks for an estimate.
 - `checkpoint.safetensors`: averaged weights of the last save; usable while the run goes on.
 - `state.pt`: everything to resume: weights, average, optimiser, step; see `training.run_state`.
+- `.replaced/`: the run that `--overwrite` replaces, until the new run's first save.
 
 Every file is written whole or not at all, but for the lines that are appended to `stats.jsonl`.
 No torch here, so that a command can refuse a folder before it loads anything.
@@ -38,6 +39,8 @@ class RunDir:
         self.checkpoint = path / "checkpoint.safetensors"
         self.state = path / "state.pt"
         self.curves = path / "curves.png"
+        self.replaced = path / ".replaced"
+        self._has_set_aside = False
 
     def sample(self, step: int) -> Path:
         """Path of the sample picture of a step."""
@@ -63,7 +66,7 @@ class RunDir:
         if self.path.exists() and not self.path.is_dir():
             raise RunDirError(f"{self.path} is a file, expected a folder for the run")
         if not resume:
-            if self.config.exists() and not overwrite:
+            if (self.config.exists() or self.replaced.exists()) and not overwrite:
                 raise RunDirError(
                     f"{self.path} already holds a run; go on with --resume, replace it with "
                     "--overwrite or choose another folder"
@@ -81,17 +84,19 @@ class RunDir:
         Args:
             recipe: As for `check`.
             resume: As for `check`.
-            overwrite: Remove what an earlier run wrote here; other files stay.
+            overwrite: Set aside what an earlier run wrote here, until `drop_replaced` or
+                `put_back`; other files stay.
 
         Raises:
             RunDirError: As `check`.
             ConfigError: As `check`.
         """
         self.check(recipe, resume=resume, overwrite=overwrite)
+        self._finish_interrupted(resume=resume)
         if resume:
             return
         if self.config.exists():
-            self._remove()
+            self._set_aside()
         write_whole_text(self.config, recipe.model_dump_json(indent=2) + "\n")
 
     def append_stats(self, record: Mapping[str, Any]) -> None:
@@ -114,11 +119,63 @@ class RunDir:
         if self.stats.is_file():
             write_whole_text(self.stats, "".join(lines))
 
-    def _remove(self) -> None:
-        """Remove a run; its recipe goes last, so that a folder without one holds no run."""
-        shutil.rmtree(self.path / "samples", ignore_errors=True)
-        files = [self.state, self.checkpoint, self.stats, self.curves]
+    def drop_replaced(self) -> None:
+        """Remove the run that this one replaces: after the first save, which can be resumed."""
+        self._has_set_aside = False
+        if self.replaced.exists():
+            # Renamed first: a removal that a kill cuts short must not look like a run to put back.
+            dropped = self.replaced.with_name(".dropped")
+            shutil.rmtree(dropped, ignore_errors=True)
+            self.replaced.replace(dropped)
+            shutil.rmtree(dropped, ignore_errors=True)
+
+    def put_back(self) -> None:
+        """Put the replaced run back in the place of this one, which failed before its first save.
+
+        Without effect where this object's `start` replaced none, or after `drop_replaced`.
+        """
+        if self._has_set_aside:
+            self._put_back()
+            self._has_set_aside = False
+
+    def _finish_interrupted(self, *, resume: bool) -> None:
+        """Put back or remove what a killed run left in `.replaced`."""
+        shutil.rmtree(self.replaced.with_name(".dropped"), ignore_errors=True)
+        if not self.replaced.exists():
+            return
+        is_whole = (self.replaced / self.config.name).exists()
+        if is_whole and self.state.exists():
+            self.drop_replaced()
+        elif not (is_whole and resume):
+            self._put_back()
+
+    def _set_aside(self) -> None:
+        """Move a run into `.replaced`; its recipe goes last, so that one there means all of it."""
+        self._has_set_aside = True
+        self.replaced.mkdir(exist_ok=True)
+        for file in self._written():
+            file.replace(self.replaced / file.name)
+
+    def _put_back(self) -> None:
+        """Move a run back from `.replaced`, first removing the one in its place.
+
+        The recipe goes first: without it, `.replaced` is a part of the run that lies here.
+        """
+        config = self.replaced / self.config.name
+        if config.exists():
+            for file in self._written():
+                if file.is_dir():
+                    shutil.rmtree(file)
+                else:
+                    file.unlink()
+            config.replace(self.config)
+        for file in list(self.replaced.iterdir()):
+            file.replace(self.path / file.name)
+        self.replaced.rmdir()
+
+    def _written(self) -> list[Path]:
+        """Return what a run wrote here and is there, its recipe last."""
+        files = [self.path / "samples", self.state, self.checkpoint, self.stats, self.curves]
         files += self.path.glob("degradation*.json")
         files += self.path.glob("events.out.tfevents.*")
-        for file in [*files, self.config]:
-            file.unlink(missing_ok=True)
+        return [file for file in [*files, self.config] if file.exists()]

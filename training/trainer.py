@@ -63,7 +63,8 @@ def train(
         overrides: `section.key=value`, applied over the file.
         resume: Continue the run in `run_dir` from its last saved state, or from the start if it was
             stopped before its first save. The result is that of a run without the stop.
-        overwrite: Replace a run that is in `run_dir`, once all that is read was found usable.
+        overwrite: Replace a run that is in `run_dir`; it is put back where this one stops before
+            its first save.
         vgg16: Weights of the feature network, for methods that compare structure by its features;
             None asks torchvision.
 
@@ -87,22 +88,26 @@ def train(
         held_out = load_held_out_tiles(recipe.data, data_root=data_root)
     options = recipe.optimization
     torch.set_num_threads(options.threads)
-    folder.start(recipe, resume=resume, overwrite=overwrite)
-    inputs = Inputs(
-        recipe=recipe,
-        tools=[_known(tool, recipe=recipe, folder=folder) for tool in tools],
-        held_out=held_out,
-        data_root=data_root,
-        vgg16=vgg16,
-        device=torch.device(options.device),
-    )
-    torch.manual_seed(options.seed)
-    with progress("preparing the method"):
-        method = build_method(inputs)
-    trainer = Trainer(method, recipe=recipe, run_dir=folder)
-    if resume:
-        trainer.restore()  # or start again, where nothing was saved yet
-    trainer.run()
+    try:
+        folder.start(recipe, resume=resume, overwrite=overwrite)
+        inputs = Inputs(
+            recipe=recipe,
+            tools=[_known(tool, recipe=recipe, folder=folder) for tool in tools],
+            held_out=held_out,
+            data_root=data_root,
+            vgg16=vgg16,
+            device=torch.device(options.device),
+        )
+        torch.manual_seed(options.seed)
+        with progress("preparing the method"):
+            method = build_method(inputs)
+        trainer = Trainer(method, recipe=recipe, run_dir=folder)
+        if resume:
+            trainer.restore()  # or start again, where nothing was saved yet
+        trainer.run()
+    except BaseException:  # Ctrl-C as well
+        folder.put_back()
+        raise
     return folder.checkpoint
 
 
@@ -162,17 +167,16 @@ class Trainer:
         training = {**self.description, "steps_done": self.step}
         save_generator(self.run_dir.checkpoint, self.average, training=training)
         method = self.method
-        save_state(
-            self.run_dir,
-            {
-                "step": self.step,
-                "generator": method.generator.state_dict(),
-                "average": self.average.state_dict(),
-                "modules": {name: m.state_dict() for name, m in method.modules().items()},
-                "optimizers": {p.name: p.optimizer.state_dict() for p in method.phases},
-                "extra": method.extra_state(),
-            },
-        )
+        state = {
+            "step": self.step,
+            "generator": method.generator.state_dict(),
+            "average": self.average.state_dict(),
+            "modules": {name: m.state_dict() for name, m in method.modules().items()},
+            "optimizers": {p.name: p.optimizer.state_dict() for p in method.phases},
+            "extra": method.extra_state(),
+        }
+        save_state(self.run_dir, state)
+        self.run_dir.drop_replaced()
 
     def restore(self) -> None:
         """Continue from the last saved state of the run folder, or from the start without one."""

@@ -86,7 +86,7 @@ def add(commands: Commands) -> None:
         "--window",
         metavar="LO,HI",
         help="grey range of 16-bit images of --lr and --hr that becomes black to white (default: "
-        "0,65535)",
+        "the first bundle's)",
     )
     parser.add_argument(
         "--max-rows",
@@ -191,18 +191,22 @@ def _own_tiles(
     """Read the folders of own pictures, every unusable file named in one error."""
     if options.lr is None:
         return None
+    from semsr.image_reading import FULL_WINDOW, window_of_model
     from training.evaluation.own_tiles import MIN_HR_SIDE_PX, MIN_LR_SIDE_PX, OwnTiles
     from training.images import load_images
     from training.progress import progress
 
-    rows = options.max_rows
+    rows, window = options.max_rows, checked.window
+    if window is None:
+        models = [*checked.candidates, *checked.baselines]
+        window = window_of_model(models[0].path) if models else FULL_WINDOW
     with progress("reading images"):
         lr = load_images(
             options.lr.resolve(),
             root=options.lr.resolve(),
             min_side_px=MIN_LR_SIDE_PX,
             max_rows_px=rows,
-            window=checked.window,
+            window=window,
         )
         hr = []
         if options.hr is not None:
@@ -211,7 +215,7 @@ def _own_tiles(
                 root=options.hr.resolve(),
                 min_side_px=MIN_HR_SIDE_PX,
                 max_rows_px=None if rows is None else scale * rows,
-                window=checked.window,
+                window=window,
             )
     chosen = lr[: options.limit]
     return OwnTiles(

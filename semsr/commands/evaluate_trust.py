@@ -96,7 +96,7 @@ def _check(options: argparse.Namespace) -> Path:
     existing_benchmark(options.data, SPLITS[options.split], "--data")
     if options.domain is not None:
         folder_of_images(options.domain, "--domain")
-    given = options.bundle or Path(os.environ.get("SEMSR_BUNDLE", str(DEFAULT_BUNDLE)))
+    given = options.bundle or Path(os.environ.get("SEMSR_BUNDLE") or str(DEFAULT_BUNDLE))
     bundle = existing_bundle(given, "--bundle")
     if load_bundle(bundle).manifest.trust is None:
         raise UsageError(f"--bundle: {bundle} has no trust record: export it with --domain FOLDER")

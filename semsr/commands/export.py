@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from semsr.commands.checks import (
@@ -51,7 +51,8 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--window",
         metavar="LO,HI",
-        help="grey range of 16-bit input where a request gives none (default: 0,65535)",
+        help="grey range of 16-bit input where a request gives none, and of the tiles that are "
+        "read here (default: data.window of the checkpoint's recipe)",
     )
     parser.add_argument(
         "--precision",
@@ -112,17 +113,21 @@ def _run(options: argparse.Namespace) -> int:
         from export.exporter import export_bundle
         from export.parity import format_rows
         from semsr.export_gates import RecallJudge, load_calibration, load_trust_tiles
+        from semsr.image_reading import reading_of_checkpoint
         from service.engines.cpu import available_cpus
 
     calibration, recall_judge, trust_tiles = [], None, None
     domain = options.domain or options.calibration
+    reading = reading_of_checkpoint(options.checkpoint)
+    if options.window is not None:
+        reading = replace(reading, window=grey_window(options.window, "--window"))
     with progress("reading images"):
         if options.calibration is not None:
-            calibration = load_calibration(options.calibration)
+            calibration = load_calibration(options.calibration, reading)
         if options.benchmark is not None:
             recall_judge = RecallJudge(options.benchmark)
         if domain is not None:
-            trust_tiles = load_trust_tiles(domain, options.clean)
+            trust_tiles = load_trust_tiles(domain, options.clean, reading)
     with shown_by(progress):
         result = export_bundle(
             options.checkpoint,
@@ -134,7 +139,7 @@ def _run(options: argparse.Namespace) -> int:
             name=options.name,
             tile=pair(options.tile, "--tile"),
             max_batch_size=options.max_batch_size,
-            window=None if options.window is None else grey_window(options.window, "--window"),
+            window=reading.window,
             threads=available_cpus(),
             overwrite=options.overwrite,
             stage=progress,

@@ -9,6 +9,7 @@ from semsr.commands.checks import at_least, need_development, writable_folder
 from semsr.commands.options import Commands, UsageError, add_command
 
 CROP_MULTIPLE_PX = 32
+MAX_CROP_PX = 960
 
 
 def add(commands: Commands) -> None:
@@ -31,7 +32,10 @@ def add(commands: Commands) -> None:
     parser.add_argument("--steps", type=int, default=2000, help="optimiser steps")
     parser.add_argument("--batch-size", type=int, default=6, help="crops a step")
     parser.add_argument(
-        "--crop-px", type=int, default=384, help="side of a crop in HR pixels, a multiple of 32"
+        "--crop-px",
+        type=int,
+        default=384,
+        help="side of a crop in HR pixels, a multiple of 32, up to 960",
     )
     parser.add_argument(
         "--learning-rate", type=float, default=2e-3, help="Adam's rate after the warm-up"
@@ -94,9 +98,10 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("tiles", "steps", "batch_size", "clean_tiles", "defect_tiles", "threads"):
         at_least(getattr(options, name), 1, f"--{name.replace('_', '-')}")
     at_least(options.workers, 1, "--workers")
-    if options.crop_px < 1 or options.crop_px % CROP_MULTIPLE_PX:
+    if not 1 <= options.crop_px <= MAX_CROP_PX or options.crop_px % CROP_MULTIPLE_PX:
         raise UsageError(
-            f"--crop-px is {options.crop_px}, expected a multiple of {CROP_MULTIPLE_PX}"
+            f"--crop-px is {options.crop_px}, expected a multiple of {CROP_MULTIPLE_PX} up to "
+            f"{MAX_CROP_PX}, the side of a simulated HR tile"
         )
     if not options.learning_rate > 0:
         raise UsageError(f"--learning-rate is {options.learning_rate}, expected more than 0")

@@ -4,6 +4,7 @@ A file without compression whose strips follow one another (what SEM tools write
 of the body; everything else is decoded strip by strip into its place.
 """
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -264,7 +265,23 @@ def _unpack(
 
 
 def _lzw(packed: memoryview, limit_bytes: int) -> bytes:
-    return bytes(imagecodecs.lzw_decode(bytes(packed), out=limit_bytes))
+    data = bytes(imagecodecs.lzw_decode(bytes(packed), out=limit_bytes))
+    # That decoder goes on after a code that is not in its table yet; libtiff does not.
+    if data != imagecodecs.tiff_decode(_lzw_file(packed, len(data))).tobytes():
+        raise InvalidImage("a strip or tile of the TIFF is damaged LZW data")
+    return data
+
+
+def _lzw_file(packed: memoryview, unpacked_bytes: int) -> bytes:
+    """Return a TIFF of one row that holds an LZW strip."""
+    values = [
+        (256, unpacked_bytes), (257, 1), (258, 8), (259, 5), (262, 1), (273, 8), (277, 1),
+        (278, 1), (279, len(packed)),
+    ]  # fmt: skip
+    padded = bytes(packed) + bytes(-len(packed) % 2)
+    entries = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in values)
+    directory = struct.pack("<H", len(values)) + entries + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(padded)) + padded + directory
 
 
 def _packbits(packed: memoryview, limit_bytes: int) -> bytes:

@@ -88,8 +88,9 @@ def test_a_bundle_that_appears_during_the_export_is_not_replaced(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_replacement_that_fails_leaves_the_old_bundle(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ):
     """Between the two renames nothing may get lost."""
     before = load_bundle(bundle_path).digest
@@ -97,11 +98,11 @@ def test_a_replacement_that_fails_leaves_the_old_bundle(
 
     def failing_second_rename(source: Path, target: Path) -> Path:
         if target == bundle_path and "retired" not in source.name:
-            raise OSError(28, "No space left on device")
+            raise error
         return rename(source, target)
 
     monkeypatch.setattr(Path, "replace", failing_second_rename)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(type(error)):
         write_bundle(
             bundle_path,
             files=bundle_files(),
@@ -110,6 +111,23 @@ def test_a_replacement_that_fails_leaves_the_old_bundle(
         )
     assert load_bundle(bundle_path).digest == before
     assert [path.name for path in bundle_path.parent.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_through_a_link_the_folder_that_it_points_to_is_written(tmp_path: Path, is_there: bool):
+    """The service's path may be a link to this week's bundle: it stays one."""
+    link, folder = tmp_path / "links" / "current", tmp_path / "bundles" / "week"
+    link.parent.mkdir()
+    link.symlink_to(folder)
+    if is_there:
+        write_bundle(folder, files=bundle_files(), manifest_fields=manifest_fields())
+
+    fields = {**manifest_fields(), "name": "second"}
+    write_bundle(link, files=bundle_files(), manifest_fields=fields, overwrite=is_there)
+
+    assert link.is_symlink()
+    assert load_bundle(folder).manifest.name == "second"
+    assert ["week"] == [path.name for path in folder.parent.iterdir()]
 
 
 def test_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path):

@@ -543,7 +543,7 @@ def test_a_link_to_itself_is_no_source(scans, root):
     """Refused as any place where nothing is."""
     (root / "loop").symlink_to(root / "loop")
     info = scans.wait(scans.start(root / "loop", root / "out"))
-    assert ("failed", True) == (info["state"], "is not a folder" in info["detail"])
+    assert ("failed", True) == (info["state"], "neither a folder nor" in info["detail"])
 
 
 def test_an_unknown_model_fails_with_the_reason(scans, root):

@@ -256,6 +256,77 @@ def test_a_run_that_was_stopped_before_its_first_save_resumes_from_the_start(
     assert [5, 10, 15, 20] == [record["step"] for record in _stats(tmp_path / "run")]
 
 
+def _snapshot(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("place", ["build_method", "Trainer.run"])
+def test_a_replaced_run_is_put_back_where_the_new_one_stops_before_its_first_save(
+    tiny_recipe: Path,
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    error: type[BaseException],
+) -> None:
+    """A finished run gives way only to one that can be resumed, on Ctrl-C as well."""
+    run_dir = tmp_path / "run"
+    train(tiny_recipe, data_root=data_root, run_dir=run_dir, overrides=["optimization.steps=1"])
+    before = _snapshot(run_dir)
+
+    def stop(*_: object) -> None:
+        (run_dir / "stats.jsonl").write_text("of the new run\n")
+        raise error
+
+    monkeypatch.setattr(f"training.trainer.{place}", stop)
+    with pytest.raises(error):
+        train(tiny_recipe, data_root=data_root, run_dir=run_dir, overwrite=True)
+
+    assert before == _snapshot(run_dir)
+    assert not (run_dir / ".replaced").exists()
+
+
+@pytest.mark.parametrize("moved", ["part", "all"])
+def test_a_run_that_a_kill_left_set_aside_is_refused_and_replaced_by_overwrite(
+    tiny_recipe: Path, tmp_path: Path, moved: str
+) -> None:
+    """SIGKILL during the replacement loses nothing of the old run, and leads to no dead end."""
+    recipe, path = load_recipe(tiny_recipe), tmp_path / "run"
+    RunDir(path).start(recipe, resume=False)
+    (path / "checkpoint.safetensors").write_bytes(b"old")
+    before = _snapshot(path)
+    if moved == "all":
+        RunDir(path).start(recipe, resume=False, overwrite=True)
+    else:
+        (path / ".replaced").mkdir()
+        (path / "checkpoint.safetensors").rename(path / ".replaced" / "checkpoint.safetensors")
+
+    with pytest.raises(RunDirError, match="already holds a run"):
+        RunDir(path).start(recipe, resume=False)
+    folder = RunDir(path)
+    folder.start(recipe, resume=False, overwrite=True)
+    assert b"old" == (folder.replaced / "checkpoint.safetensors").read_bytes()
+    assert not folder.checkpoint.exists()
+    folder.put_back()
+
+    assert before == _snapshot(path)
+
+
+def test_a_replaced_run_is_removed_after_the_first_save(
+    tiny_recipe: Path, data_root: Path, tmp_path: Path
+) -> None:
+    """The new run's folder holds the new run alone."""
+    run_dir = tmp_path / "run"
+    options = ["optimization.steps=1"]
+    train(tiny_recipe, data_root=data_root, run_dir=run_dir, overrides=options)
+    before = sorted(path.name for path in run_dir.iterdir())
+    train(tiny_recipe, data_root=data_root, run_dir=run_dir, overrides=options, overwrite=True)
+
+    assert before == sorted(path.name for path in run_dir.iterdir())
+
+
 def test_nothing_to_resume_is_an_error(tiny_recipe: Path, data_root: Path, tmp_path: Path) -> None:
     """Resuming an empty folder must not quietly start anew."""
     with pytest.raises(RunDirError, match="holds no run to resume"):
