@@ -137,7 +137,8 @@ test: ## Everything CI runs: format, lint, types, tests, the service without tor
 	@# What each prints comes in one piece, every test's result last. The service's tests run where
 	@# torch is absent; then in the development environment those that could not run there.
 	$(MAKE) -j 2 --output-sync=target install install-dev
-	$(MAKE) -j 3 --output-sync=target lint types test-service
+	$(MAKE) -j 2 --output-sync=target lint types
+	$(MAKE) test-service
 	$(MAKE) test-all PYTEST_ARGS="--passed-in=$(PASSED) $(PYTEST_ARGS)"
 
 .PHONY: lint

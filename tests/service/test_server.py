@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -195,8 +196,14 @@ def test_every_request_is_one_json_line_without_image_bytes(server: ServerProces
         f"{server.url}/superresolve", content=content, headers={"content-type": "image/png"},
         trust_env=False, timeout=60,
     )  # fmt: skip
-    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
-    [line] = [line for line in lines if line.get("request_id") == "log-me"]
+    deadline_s = time.monotonic() + 60.0
+    found: list[dict[str, Any]] = []
+    while not found:  # the line is written after the answer
+        assert time.monotonic() < deadline_s
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+        found = [line for line in lines if line.get("request_id") == "log-me"]
+        time.sleep(0.01)
+    [line] = found
     assert line["event"] == "request_finished"
     assert line["status"] == 200
     assert line["tiles"] == 1
