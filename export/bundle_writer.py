@@ -125,7 +125,7 @@ def _replace_folder(source: Path, target: Path) -> None:
         if retired.exists() and not target.exists():
             retired.replace(target)
         raise
-    # The new bundle is in its place: a leftover is no reason to report a failure.
+    # The new bundle is in its place: a leftover is not a failure.
     shutil.rmtree(retired, ignore_errors=True)
 
 

@@ -106,7 +106,7 @@ def export_bundle(
             precision needs is not given; or one finds fewer defects than it may.
         export.int8.QuantizationError: INT8 cannot reach its PSNR.
         export.trust.TrustError: There are too few `trust_tiles`.
-        models.CheckpointError: The file is no checkpoint of ours.
+        models.CheckpointError: The file is not a semsr checkpoint.
         export.parity.ParityError: A graph does not give what torch gives.
         service.engines.EngineError: No engine can run a precision here, so that it is not proven.
         export.bundle.BundleError: The folder is taken, or cannot be written.

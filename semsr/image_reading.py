@@ -55,7 +55,7 @@ def reading_of_checkpoint(path: Path) -> ImageReading:
     """Return how the training of a checkpoint read its images.
 
     Raises:
-        CheckpointError: The file is no checkpoint of ours.
+        CheckpointError: The file is not a semsr checkpoint.
         ValueError: The recipe in it is malformed.
     """
     return reading_of_training(load_generator(path)[1].training)
@@ -66,7 +66,7 @@ def window_of_model(path: Path) -> tuple[int, int]:
 
     Raises:
         BundleError: The folder is not a bundle.
-        CheckpointError: The file is no checkpoint of ours.
+        CheckpointError: The file is not a semsr checkpoint.
         ValueError: The recipe in the checkpoint is malformed.
     """
     if path.is_file():

@@ -98,7 +98,7 @@ def check_overwrite(
         overwrite: Replace such a stack.
 
     Returns:
-        Whether a stack that is there may be replaced: also the folder's own, to begin anew.
+        Whether a stack that is there may be replaced: also the folder's own, to start from scratch.
 
     Raises:
         ScanError: There is one, or the journal to resume is damaged.
