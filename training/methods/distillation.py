@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from models import Generator, build_generator, load_generator
-from models.grain_sr import GrainSR
+from models.grain_head import GrainGenerator
 from training.config import ConfigError
 from training.losses.pixel import charbonnier
 from training.method import Method, Phase
@@ -41,9 +41,9 @@ class Distillation(Method):
         self.config = config
         teacher, self.teacher_info = load_generator(inputs.data_root / Path(config.teacher))
         student = build_generator(network.name, network.hyper_parameters)
-        if not (isinstance(teacher, GrainSR) and isinstance(student, GrainSR)):
+        if not (isinstance(teacher, GrainGenerator) and isinstance(student, GrainGenerator)):
             raise ConfigError(
-                "distillation needs two generators of kind grain_sr, got "
+                "distillation needs two generators that give structure and grain apart, got "
                 f"{self.teacher_info.generator!r} as teacher and {network.name!r} as student"
             )
         if teacher.scale != student.scale:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models import Generator, build_generator
 from models.blocks import BicubicUpsample
-from models.grain_sr import GrainSR
+from models.grain_head import GrainGenerator
 from training.config import ConfigError
 from training.discriminators import PatchDiscriminator
 from training.features import load_vgg16
@@ -73,7 +73,7 @@ class FLSeSim(Method):
         self.config = config
         self.seed = options.seed
         self.generator = build_generator(network.name, network.hyper_parameters).to(device)
-        if isinstance(self.generator, GrainSR):
+        if isinstance(self.generator, GrainGenerator):
             noise = estimate_noise([image.pixels for image in inputs.hr])
             self.generator.limit_grain(base=noise.base, slope=noise.slope)
         scale = self.generator.scale

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 
 from models import Generator
-from models.grain_sr import GrainSR
+from models.grain_head import GrainGenerator
 from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.pixel import charbonnier
 from training.losses.texture import flatness, local_energy
@@ -17,7 +17,7 @@ LOW_PASS_SIGMA_PX = 2.0
 
 def has_parts(generator: Generator) -> bool:
     """Say whether a generator gives structure and grain apart."""
-    return isinstance(generator, GrainSR)
+    return isinstance(generator, GrainGenerator)
 
 
 def forward_parts(
@@ -30,7 +30,7 @@ def forward_parts(
     """
     if not has_parts(generator):
         return generator(lr), None
-    structure, grain, _ = cast("GrainSR", generator).parts(lr)
+    structure, grain, _ = cast("GrainGenerator", generator).parts(lr)
     return structure + grain, structure
 
 
