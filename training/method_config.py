@@ -5,7 +5,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Side = Annotated[float, Field(ge=2)]
 Count = Annotated[int, Field(ge=0)]
@@ -224,13 +224,30 @@ class FLSeSimConfig(_Section):
 
 
 class DistillationConfig(_Section):
-    """A smaller generator learns the structure and the grain of a larger one."""
+    """A generator learns the mean structure and the mean amount of grain of its teachers."""
 
     name: Literal["distillation"]
-    teacher: str = Field(description="checkpoint of the teacher, relative to the data root or /")
-    structure_weight: Weight = Field(default=20.0, description="Charbonnier to its structure")
-    amplitude_weight: Weight = Field(default=5.0, description="L1 to its grain's amplitude")
+    teachers: list[str] = Field(
+        min_length=1,
+        description="checkpoints, relative to the data root or /; grain is coloured as the first's",
+    )
+    structure_weight: Weight = Field(default=20.0, description="Charbonnier to their structure")
+    amplitude_weight: Weight = Field(default=5.0, description="L1 to their grain's amplitude")
+    disagreement: float = Field(
+        default=0.02,
+        gt=0,
+        description="deviation of the teachers, [0, 1] grey, at which a pixel weighs half",
+    )
+    truth_weight: Weight = Field(
+        default=0.0,
+        description="of the pseudo-pairs' own terms, whose weights are those of paired",
+    )
     paired: PairedConfig = Field(default_factory=PairedConfig)
+
+    @field_validator("teachers", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, teachers: object) -> object:
+        return [teachers] if isinstance(teachers, str) else teachers
 
 
 MethodConfig = Annotated[

@@ -436,30 +436,6 @@ def test_self_similarity_needs_the_real_weights(
         assert bool(learned) == ("metric" in last)
 
 
-def test_distillation_brings_the_student_to_the_teacher(
-    recipe: Path, unpaired_root: Path, tmp_path: Path
-) -> None:
-    """A smaller network comes closer to what the larger one gives."""
-    teacher = train(recipe, data_root=unpaired_root, run_dir=tmp_path / "teacher")
-    text = RECIPE[: RECIPE.index("[method]")] + (
-        f'[method]\nname = "distillation"\nteacher = "{teacher}"\n'
-        + RECIPE[RECIPE.index("[degradation]") :]
-    )
-    student_recipe = tmp_path / "student.toml"
-    student_recipe.write_text(text)
-    overrides = ["generator.hyper_parameters.channels=4", "optimization.steps=60"]
-
-    path = train(
-        student_recipe, data_root=unpaired_root, run_dir=tmp_path / "student", overrides=overrides
-    )
-
-    stats = stats_of(tmp_path / "student")
-    assert stats[-1]["structure"] < 0.8 * stats[0]["structure"]
-    student, info = load_generator(path)
-    assert 4 == student.hyper_parameters["channels"]
-    assert "tiny-unpaired" == info.training["teacher"]["name"]
-
-
 def test_a_method_that_needs_lr_images_says_so(recipe: Path) -> None:
     """The recipe is refused before any image is read."""
     with pytest.raises(ConfigError, match=r"data\.lr is empty, but method needs LR images"):
