@@ -29,8 +29,10 @@ class SelfSimilarityConfig(_Section):
     """FSeSim, and LSeSim where `learned` is set (Zheng et al. 2021)."""
 
     weight: Weight = Field(default=2.0, description="of the loss in the generator's phase")
-    form: Literal["paper", "normalised_l1"] = Field(
-        default="normalised_l1", description="official form, or normalised features and L1"
+    form: Literal["paper", "paper_l1", "normalised_l1", "normalised_l1_maps"] = Field(
+        default="normalised_l1",
+        description="official features or normalised ones; their maps' cosines, or (paper_l1, "
+        "normalised_l1_maps) the maps themselves",
     )
     taps: tuple[Literal["relu3_1", "relu4_1", "relu4_3"], ...] = Field(
         default=("relu3_1", "relu4_1", "relu4_3"), min_length=1, description="VGG16 layers"
@@ -50,6 +52,9 @@ class SelfSimilarityConfig(_Section):
     )
     learned: Literal["official", "augmented_only"] | None = Field(
         default=None, description="train heads on the features; which positives they see"
+    )
+    learned_init: Literal["kaiming", "normal"] = Field(
+        default="kaiming", description="weights of fresh heads; normal: as published"
     )
     learned_learning_rate: float = Field(default=1e-4, gt=0, description="of the heads")
     learned_warm_up_share: Share = Field(
@@ -214,6 +219,11 @@ class FLSeSimConfig(_Section):
     """Unpaired translation with a spatially-correlative loss, and what makes it safe."""
 
     name: Literal["f_lsesim"]
+    flips: Literal["vertical", "horizontal"] = Field(
+        default="vertical",
+        description="of unpaired crops: up and down, since a scan has a direction, or left and "
+        "right, as published; pseudo-pairs are turned any way before they are degraded",
+    )
     self_similarity: SelfSimilarityConfig = Field(default_factory=SelfSimilarityConfig)
     adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)
     consistency: ConsistencyConfig = Field(default_factory=ConsistencyConfig)

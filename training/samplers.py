@@ -5,6 +5,7 @@ So a run that is resumed at a step sees exactly what it would have seen without 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from training.visibility import CoarseScan
 # LR pixels around a crop that the degradation sees and that are then cut away, so that the crop's
 # border is degraded from real neighbours: the spot reaches 2 LR px, the lag below 8 but faintly.
 MARGIN_PX = 4
+
+
+Flips = Literal["vertical", "horizontal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,28 +209,37 @@ class PlainSampler:
         crop_px: c, in the images' own pixels.
         batch_size: N.
         seed: Of everything drawn.
+        flips: "vertical" flips up and down only: left and right are the scan's before and after.
+            "horizontal" flips left and right only, as most published training does.
     """
 
     def __init__(
-        self, images: Sequence[SourceImage], *, crop_px: int, batch_size: int, seed: int
+        self,
+        images: Sequence[SourceImage],
+        *,
+        crop_px: int,
+        batch_size: int,
+        seed: int,
+        flips: Flips = "vertical",
     ) -> None:
         _check_sizes(images, crop_px)
+        self.flips: Flips = flips
         self.images = list(images)
         self.crop_px = crop_px
         self.batch_size = batch_size
         self.seed = seed
 
     def batch(self, step: int) -> torch.Tensor:
-        """Return (N, 1, c, c) float32 in [0, 1].
-
-        Crops are flipped up and down only: left and right are the scan's before and after.
-        """
+        """Return (N, 1, c, c) float32 in [0, 1]."""
         rng = np.random.default_rng((self.seed, step, 1))
         crops = [
             _draw_crop(self.images[int(rng.integers(len(self.images)))].pixels, self.crop_px, rng)
             for _ in range(self.batch_size)
         ]
-        turned = [crop[::-1] if rng.integers(2) else crop for crop in crops]
+        flip = (
+            (slice(None, None, -1),) if self.flips == "vertical" else (..., slice(None, None, -1))
+        )
+        turned = [crop[flip] if rng.integers(2) else crop for crop in crops]
         return torch.from_numpy(np.stack(turned))[:, None].float() / 255.0
 
 

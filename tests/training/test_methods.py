@@ -393,6 +393,7 @@ def test_patched_copies_join_the_images_of_both_domains(recipe: Path, unpaired_r
 
     method = FLSeSim(inputs, config)
 
+    assert method.pairs is not None
     assert 3 * len(inputs.hr) == len(method.pairs.samplers[0].images)
     assert 3 * len(inputs.lr) == len(method.lr.images)
     plain = FLSeSim(inputs_of(recipe, unpaired_root), config.model_copy(deep=True))
@@ -499,6 +500,58 @@ def test_statistics_compare_with_plain_hr_crops(recipe: Path, unpaired_root: Pat
             bool((rows == crop[0]).all(axis=-1).any() or (rows == crop[-1]).all(axis=-1).any())
             for rows in windows
         )
+
+
+@pytest.mark.parametrize("flips", ["vertical", "horizontal"])
+def test_without_pairs_both_domains_are_flipped_alike(
+    recipe: Path, unpaired_root: Path, flips: str
+) -> None:
+    """Published: left and right. HR crops are then plain cuts, which never lie on their side."""
+    overrides = ["method.paired.share=0", "method.statistics.histogram_weight=0"]
+    inputs = inputs_of(recipe, unpaired_root, *overrides, f"method.flips={flips}")
+    for image in (*inputs.hr, *inputs.lr):
+        rows, columns = np.mgrid[: image.pixels.shape[0], : image.pixels.shape[1]]
+        image.pixels[...] = rows + columns // 2
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+
+    seen = {"lr": set(), "hr": set()}
+    for step in range(8):
+        method.prepare(step)
+        for domain, crops in (("lr", method._lr), ("hr", method._real())):
+            for crop in crops[:, 0]:
+                down, right = float(crop[-1, 0] - crop[0, 0]), float(crop[0, -1] - crop[0, 0])
+                assert abs(down) > abs(right)
+                seen[domain].add((down > 0, right > 0))
+
+    turns = {(False, True)} if flips == "vertical" else {(True, False)}
+    assert {(True, True)} | turns == seen["lr"] == seen["hr"]
+
+
+def test_a_surrogate_needs_pairs_to_learn_from(recipe: Path, unpaired_root: Path) -> None:
+    """Defects are planted in them alone."""
+    overrides = ["method.paired.share=0", "method.surrogate.silence_weight=1.0"]
+
+    with pytest.raises(
+        ConfigError, match=r"learns on pseudo-pairs, but method\.paired\.share is 0"
+    ):
+        build_method(inputs_of(recipe, unpaired_root, *overrides))
+
+
+def test_the_cpu_recipe_is_the_other_one_at_a_smaller_size() -> None:
+    """Terms, weights, network and data are equal; only what a step costs differs."""
+    full, small = (
+        load_recipe(find_recipe(name)).model_dump() for name in ("f_lsesim", "f_lsesim_cpu")
+    )
+    for recipe in (full, small):
+        del recipe["name"], recipe["optimization"]
+        del recipe["method"]["self_similarity"]["images_per_step"]
+        del recipe["method"]["self_similarity"]["interval"]
+        del recipe["method"]["adversarial"]["images_per_step"]
+        del recipe["method"]["adversarial"]["discriminator"]["width"]
+
+    assert full == small
 
 
 def test_without_statistics_no_plain_crops_are_drawn(recipe: Path, unpaired_root: Path) -> None:

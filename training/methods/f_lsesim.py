@@ -56,10 +56,13 @@ from training.methods.paired_terms import forward_parts, has_parts, paired_terms
 from training.methods.surrogate import SurrogatePhase
 from training.noise import estimate_noise
 from training.provenance import describe_training
-from training.samplers import PlainSampler
+from training.samplers import PairBatch, PlainSampler
 
-# What the draws of one step are for; see `training.method.step_seed`.
+PLAIN_HR_SEED = 7_000_003
+"""Between the seeds of plain LR and HR crops: their places must have nothing in common."""
+
 FOR_QUERIES, FOR_STATISTICS, FOR_METRIC, FOR_POOL = range(4)
+"""What the draws of one step are for; see `training.method.step_seed`."""
 
 
 class FLSeSim(Method):
@@ -77,6 +80,10 @@ class FLSeSim(Method):
             noise = estimate_noise([image.pixels for image in inputs.hr])
             self.generator.limit_grain(base=noise.base, slope=noise.slope)
         scale = self.generator.scale
+        if config.surrogate.is_used and not config.paired.share:
+            raise ConfigError(
+                "method.surrogate learns on pseudo-pairs, but method.paired.share is 0"
+            )
         if config.adversarial.reaches != "all" and not has_parts(self.generator):
             raise ConfigError(
                 f"method.adversarial.reaches is {config.adversarial.reaches!r}, but the generator "
@@ -106,6 +113,7 @@ class FLSeSim(Method):
                     num_queries=similarity.queries,
                     window_px=similarity.window_px,
                     positives=similarity.learned,
+                    init=similarity.learned_init,
                 ).to(device)
         self.pool = ImagePool(
             generator=step_generator(self.seed, 0, FOR_POOL), capacity=config.adversarial.pool_size
@@ -124,27 +132,35 @@ class FLSeSim(Method):
             )
 
         hr, lr = with_copies(inputs.hr), with_copies(inputs.lr, scale)
-        # The HR side of these crops is also what the discriminator takes for real: it then knows
-        # planted structure as legitimate. Without pairs they are HR crops and nothing else.
-        self.pairs = pair_sampler(
-            inputs,
-            scale=scale,
-            batch_size=num_paired or options.batch_size,
-            added=config.paired if num_paired else None,
-            change=with_copies,
-        )
         self.num_paired = num_paired
         self.num_unpaired = options.batch_size - num_paired
+        # The HR side of these crops is also what the discriminator takes for real: it then knows
+        # planted structure as legitimate.
+        self.pairs = (
+            pair_sampler(
+                inputs, scale=scale, batch_size=num_paired, added=config.paired, change=with_copies
+            )
+            if num_paired
+            else None
+        )
         self.lr = PlainSampler(
-            lr, crop_px=options.crop_px, batch_size=self.num_unpaired, seed=self.seed
+            lr,
+            crop_px=options.crop_px,
+            batch_size=self.num_unpaired,
+            seed=self.seed,
+            flips=config.flips,
         )
         # Statistics compare like with like: crops of real LR images with plain HR crops, neither
-        # chosen by contrast nor planted in.
+        # chosen by contrast nor planted in. Without pairs the discriminator's are these too.
         self.plain_hr = (
             PlainSampler(
-                hr, crop_px=scale * options.crop_px, batch_size=self.num_unpaired, seed=self.seed
+                hr,
+                crop_px=scale * options.crop_px,
+                batch_size=self.num_unpaired,
+                seed=self.seed + PLAIN_HR_SEED,
+                flips=config.flips,
             )
-            if self.num_unpaired and _uses_statistics(config.statistics)
+            if self.num_unpaired and (not num_paired or _uses_statistics(config.statistics))
             else None
         )
         self.surrogate = (
@@ -154,6 +170,8 @@ class FLSeSim(Method):
             if config.surrogate.is_used
             else None
         )
+        self._pairs: PairBatch | None = None
+        self._plain_hr: torch.Tensor | None = None
         self._measure = held_out_psnr(inputs, scale=scale)
         self._sample_crops = first_crops(inputs)
         self._step = 0
@@ -163,8 +181,9 @@ class FLSeSim(Method):
         """Draw the batch and run the generator once; every phase uses that one output."""
         device = self.inputs.device
         self._step = step
-        self._pairs = self.pairs.batch(step).to(device)
-        parts = [self._pairs.lr] if self.num_paired else []
+        self._plain_hr = None if self.plain_hr is None else self.plain_hr.batch(step).to(device)
+        self._pairs = None if self.pairs is None else self.pairs.batch(step).to(device)
+        parts = [] if self._pairs is None else [self._pairs.lr]
         parts += [self.lr.batch(step).to(device)] if self.num_unpaired else []
         self._lr = torch.cat(parts)
         self._sr, self._structure = forward_parts(self.generator, self._lr)
@@ -193,7 +212,7 @@ class FLSeSim(Method):
             hr_images=self.inputs.hr,
             lr_images=self.inputs.lr,
             held_out=self.inputs.held_out,
-            tools=self.inputs.tools if self.num_paired else (),
+            tools=self.inputs.tools if self.pairs is not None else (),
             lr_crops=domain_crops(self.inputs),
         )
 
@@ -235,8 +254,7 @@ class FLSeSim(Method):
                 )
             )
         if self.surrogate is not None:
-            surrogate = self.surrogate
-            phases.append(surrogate.phase(lambda: self._pairs))
+            phases.append(self.surrogate.phase(self._known_pairs))
         phases.append(
             Phase(
                 name="generator",
@@ -250,7 +268,7 @@ class FLSeSim(Method):
     def _metric_terms(self) -> Mapping[str, torch.Tensor]:
         if self.metric is None or not self.num_unpaired:
             return {}
-        others = self._pairs.hr
+        others = self._real()
         source, fake = self._unpaired(self._source()), self._unpaired(self._picture())
         count = min(len(source), len(others))
         loss = self.metric.metric_loss(
@@ -284,7 +302,7 @@ class FLSeSim(Method):
 
     def _generator_terms(self) -> Mapping[str, torch.Tensor]:
         terms: dict[str, torch.Tensor] = {}
-        if self.num_paired:
+        if self._pairs is not None:
             num = self.num_paired
             structure = None if self._structure is None else self._structure[:num]
             terms |= paired_terms(
@@ -294,7 +312,7 @@ class FLSeSim(Method):
         terms |= self._consistency_terms()
         terms |= self._adversarial_term(terms)
         terms |= self._statistics_terms()
-        if self.surrogate is not None:
+        if self.surrogate is not None and self._pairs is not None:
             terms |= self.surrogate.terms(
                 self._step, self._pairs, self._sr[: self.num_paired], self._unpaired(self._sr)
             )
@@ -360,10 +378,9 @@ class FLSeSim(Method):
         if not self._ramp(config.start_share):
             return {}
         draws = step_generator(self.seed, self._step, FOR_STATISTICS)
-        real, fake = self._pairs.hr, self._sr
-        if self.plain_hr is not None:
-            real = self.plain_hr.batch(self._step).to(self.inputs.device)
-            fake = self._unpaired(self._sr)
+        real, fake = self._real(), self._sr
+        if self._plain_hr is not None:
+            real, fake = self._plain_hr, self._unpaired(self._sr)
         terms = {}
         if config.spectral_weight:
             distance = log_psd_difference(fake, real, generator=draws)
@@ -390,6 +407,11 @@ class FLSeSim(Method):
         """The LR crops enlarged: the structure to keep."""
         return self.enlarge(self._lr).clamp(0, 1)
 
+    def _known_pairs(self) -> PairBatch:
+        if self._pairs is None:
+            raise RuntimeError("a batch without pseudo-pairs")
+        return self._pairs
+
     def _unpaired(self, batch: torch.Tensor) -> torch.Tensor:
         return batch[self.num_paired :]
 
@@ -407,9 +429,18 @@ class FLSeSim(Method):
             sr = sr - structure + structure.detach()
         elif structure is not None and adversarial.reaches == "structure":
             sr = structure + (sr - structure).detach()
+        real = self._real()
         limit = adversarial.images_per_step or len(sr)
-        count = min(limit, len(sr), len(self._pairs.hr))
-        return self._pairs.hr[:count], sr[-count:]
+        count = min(limit, len(sr), len(real))
+        return real[:count], sr[-count:]
+
+    def _real(self) -> torch.Tensor:
+        """HR crops of the step: those of the pairs, with what was planted there, or plain ones."""
+        if self._pairs is not None:
+            return self._pairs.hr
+        if self._plain_hr is None:
+            raise RuntimeError("a batch without HR crops")
+        return self._plain_hr
 
     def _ramp(self, start_share: float, ramp_share: float = 0.0) -> float:
         steps = self.inputs.recipe.optimization.steps
