@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Generator, build_generator, load_generator
+from models import Generator, load_generator
 from models.grain_sr import GrainSR
 from training.config import ConfigError
 from training.losses.pixel import charbonnier
@@ -24,6 +24,7 @@ from training.methods.inputs import (
     Inputs,
     domain_crops,
     first_crops,
+    new_generator,
     pair_sampler,
     sample_picture,
 )
@@ -40,7 +41,7 @@ class Distillation(Method):
         self.inputs = inputs
         self.config = config
         teacher, self.teacher_info = load_generator(inputs.data_root / Path(config.teacher))
-        student = build_generator(network.name, network.hyper_parameters)
+        student = new_generator(inputs)
         if not (isinstance(teacher, GrainSR) and isinstance(student, GrainSR)):
             raise ConfigError(
                 "distillation needs two generators of kind grain_sr, got "
@@ -49,7 +50,7 @@ class Distillation(Method):
         if teacher.scale != student.scale:
             raise ConfigError(f"the teacher's scale is {teacher.scale}, the student's is not")
         self.teacher = teacher.to(inputs.device).requires_grad_(requires_grad=False).eval()
-        self.generator = self.student = student.to(inputs.device)
+        self.generator = self.student = student
         # The spectrum of the grain is the teacher's; only how much there is where must be learned.
         self.student.head.load_state_dict(self.teacher.head.state_dict())
         self.student.head.requires_grad_(requires_grad=False)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Generator, build_generator
+from models import Generator
 from models.blocks import BicubicUpsample
 from models.grain_sr import GrainSR
 from training.discriminators import PatchDiscriminator
@@ -47,6 +47,7 @@ from training.methods.inputs import (
     domain_crops,
     first_crops,
     held_out_psnr,
+    new_generator,
     pair_sampler,
     patched_copies,
     sample_picture,
@@ -66,12 +67,11 @@ class FLSeSim(Method):
 
     def __init__(self, inputs: Inputs, config: FLSeSimConfig) -> None:
         options = inputs.recipe.optimization
-        network = inputs.recipe.generator
         device = inputs.device
         self.inputs = inputs
         self.config = config
         self.seed = options.seed
-        self.generator = build_generator(network.name, network.hyper_parameters).to(device)
+        self.generator = new_generator(inputs)
         if isinstance(self.generator, GrainSR):
             noise = estimate_noise([image.pixels for image in inputs.hr])
             self.generator.limit_grain(base=noise.base, slope=noise.slope)
