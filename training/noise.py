@@ -20,10 +20,10 @@ MEDIAN_PER_SIGMA = 0.6744897501960817
 FLAT_SHARE = 0.5
 """Share of the pixels that counts as flat: those of least gradient after smoothing."""
 
-BIN_GREY = 4.0
 MAX_IMAGES = 48
 """Images that the noise is measured on; hundreds take minutes and gigabytes."""
 
+BIN_GREY = 4.0
 MIN_BIN_PX = 400
 CLIP_SIGMAS = 3.0
 """Bins nearer than this to black or white are left out: clipping has eaten part of their noise."""
