@@ -12,6 +12,9 @@ Count = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 """Part of a run. In shares, not in steps: a shorter run keeps its phases."""
+PlantableKind = Literal[
+    "bridge", "break", "particle", "stain", "fallen_bar", "edge_bump", "random_region"
+]
 
 
 class _Section(BaseModel):
@@ -163,11 +166,26 @@ class AddedStructureConfig(_Section):
     planted: tuple[Count, Count] = Field(
         default=(0, 3), description="defects a crop, least and most"
     )
+    kinds: tuple[PlantableKind, ...] = Field(
+        default=("bridge", "break", "particle", "stain"),
+        min_length=1,
+        description="kinds of defects; the benchmark's rows plant these four alone",
+    )
     min_detectability: float = Field(
         default=8.0,
         ge=0,
         description="least d' in the LR image of what is planted or pasted; fainter structure "
         "teaches to see noise",
+    )
+    max_detectability: float = Field(
+        default=80.0, gt=0, description="greatest d' that is drawn, see faint_share"
+    )
+    faint_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the defects and patches whose contrast is lowered to a d' drawn "
+        "log-uniformly from the least to the greatest; 0: all stay as drawn",
     )
     patch_share: float = Field(
         default=0.25, ge=0, le=1, description="share of crops with a foreign patch pasted in"
@@ -182,6 +200,15 @@ class AddedStructureConfig(_Section):
     own_patch_share: float = Field(
         default=0.0, ge=0, le=1, description="share of them cut out of the HR images themselves"
     )
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> Self:
+        if self.faint_share and self.max_detectability < self.min_detectability:
+            raise ValueError(
+                f"max_detectability is {self.max_detectability}, expected at least "
+                f"min_detectability, {self.min_detectability}"
+            )
+        return self
 
 
 class PairedConfig(AddedStructureConfig):

@@ -22,6 +22,7 @@ def check_run(
     resume: bool = False,
     overwrite: bool = False,
     vgg16: Path | None = None,
+    start_from: Path | None = None,
 ) -> Recipe:
     """Check the arguments of `training.trainer.train`.
 
@@ -29,12 +30,14 @@ def check_run(
         The recipe.
 
     Raises:
-        FileNotFoundError: There is no such recipe.
+        FileNotFoundError: There is no such recipe or checkpoint to start from.
         ConfigError: The recipe is wrong, or files that it needs are not there: all of them.
         RunDirError: The run's folder is taken, or holds nothing to resume.
     """
     recipe = load_recipe(recipe_path, overrides=overrides)
-    RunDir(run_dir).check(recipe, resume=resume, overwrite=overwrite)
+    if start_from is not None and not start_from.is_file():
+        raise FileNotFoundError(f"no checkpoint at {start_from}")
+    RunDir(run_dir).check(recipe, resume=resume, overwrite=overwrite, start_from=start_from)
     missing = [*_missing_images(recipe, data_root), *_missing_files(recipe, data_root, vgg16)]
     if missing:
         raise ConfigError("\n  ".join([f"{recipe_path.name} under {data_root}:", *missing]))

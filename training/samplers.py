@@ -19,7 +19,7 @@ from training.degradation_config import DegradationConfig
 from training.images import SourceImage
 from training.method_config import AddedStructureConfig
 from training.noise import estimate_noise
-from training.visibility import CoarseScan
+from training.visibility import CoarseScan, VisibilityRule
 
 # LR pixels around a crop that the degradation sees and that are then cut away, so that the crop's
 # border is degraded from real neighbours: the spot reaches 2 LR px, the lag below 8 but faintly.
@@ -92,7 +92,11 @@ class CropSampler:
         self.crop_candidates = crop_candidates
         self.seed = seed
         self.added = added
-        self._scan = CoarseScan(degradation=degradation, scale=scale)
+        self._rule = (
+            _visibility_rule(added, CoarseScan(degradation=degradation, scale=scale))
+            if added
+            else None
+        )
         pixels = [image.pixels for image in images]
         # Added structure gets the grain of the images, measured once over all of them.
         self._noise = estimate_noise(pixels) if added else None
@@ -145,8 +149,7 @@ class CropSampler:
                 noise=self._noise,
                 sides_px=added.patch_sides_px,
                 is_rounded=added.rounded_patches,
-                scan=self._scan,
-                min_detectability=added.min_detectability,
+                rule=self._rule,
             )
         least, most = added.planted
         count = int(rng.integers(least, most + 1)) if most else 0
@@ -155,9 +158,9 @@ class CropSampler:
                 crop,
                 rng,
                 count=count,
+                kinds=added.kinds,
                 noise=self._noise,
-                scan=self._scan,
-                min_detectability=added.min_detectability,
+                rule=self._rule,
             )
             planted = number > 0
         return crop, planted, foreign
@@ -241,6 +244,15 @@ class PlainSampler:
         )
         turned = [crop[flip] if rng.integers(2) else crop for crop in crops]
         return torch.from_numpy(np.stack(turned))[:, None].float() / 255.0
+
+
+def _visibility_rule(added: AddedStructureConfig, scan: CoarseScan) -> VisibilityRule:
+    return VisibilityRule(
+        scan=scan,
+        least=added.min_detectability,
+        most=added.max_detectability,
+        drawn_share=added.faint_share,
+    )
 
 
 def _patch_source(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Generator, build_generator, load_generator
+from models import Generator, load_generator
 from models.grain_head import GrainGenerator
 from training.config import ConfigError
 from training.losses.pixel import charbonnier
@@ -27,6 +27,7 @@ from training.methods.inputs import (
     Inputs,
     domain_crops,
     first_crops,
+    new_generator,
     pair_sampler,
     sample_picture,
 )
@@ -43,12 +44,12 @@ class Distillation(Method):
         network = inputs.recipe.generator
         self.inputs = inputs
         self.config = config
-        student = build_generator(network.name, network.hyper_parameters)
+        student = new_generator(inputs)
         if not isinstance(student, GrainGenerator):
             raise ConfigError(
                 f"distillation needs a generator of structure and grain apart, got {network.name!r}"
             )
-        self.generator = self.student = student.to(inputs.device)
+        self.generator = self.student = student
         self.teachers: list[GrainGenerator] = []
         self.teacher_trainings: list[Mapping[str, Any]] = []
         for path in config.teachers:

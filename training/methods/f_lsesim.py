@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Generator, build_generator
+from models import Generator
 from models.blocks import BicubicUpsample
 from models.grain_head import GrainGenerator
 from training.config import ConfigError
@@ -48,6 +48,7 @@ from training.methods.inputs import (
     domain_crops,
     first_crops,
     held_out_psnr,
+    new_generator,
     pair_sampler,
     patched_copies,
     sample_picture,
@@ -70,12 +71,11 @@ class FLSeSim(Method):
 
     def __init__(self, inputs: Inputs, config: FLSeSimConfig) -> None:
         options = inputs.recipe.optimization
-        network = inputs.recipe.generator
         device = inputs.device
         self.inputs = inputs
         self.config = config
         self.seed = options.seed
-        self.generator = build_generator(network.name, network.hyper_parameters).to(device)
+        self.generator = new_generator(inputs)
         if isinstance(self.generator, GrainGenerator):
             noise = estimate_noise([image.pixels for image in inputs.hr])
             self.generator.limit_grain(base=noise.base, slope=noise.slope)
@@ -87,7 +87,7 @@ class FLSeSim(Method):
         if config.adversarial.reaches != "all" and not has_parts(self.generator):
             raise ConfigError(
                 f"method.adversarial.reaches is {config.adversarial.reaches!r}, but the generator "
-                f"{network.name!r} does not give structure and grain apart"
+                f"{inputs.recipe.generator.name!r} does not give structure and grain apart"
             )
         self.enlarge = BicubicUpsample(scale=scale).to(device)
         self.discriminator = PatchDiscriminator(**config.adversarial.discriminator.model_dump()).to(
