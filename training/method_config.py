@@ -235,6 +235,21 @@ class PairedConfig(AddedStructureConfig):
     defect_weight: Weight = Field(default=2.0, description="extra pixel weight on planted defects")
 
 
+class InputMaskConfig(_Section):
+    """Input masking: the generator must tell part of its input from the surroundings."""
+
+    share: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="LR pixels that it sees as their 3x3 median; half of them in blocks of 2x2",
+    )
+    ramp_share: Share = Field(default=0.2, description="share of the run from none to that")
+    whole_share: Share = Field(
+        default=0.2, description="last share of the run, with the whole input as in use"
+    )
+
+
 class PatchedCopiesConfig(_Section):
     """Copies of the images of both domains with foreign patches in them: the thesis's n1 and n2."""
 
@@ -256,6 +271,7 @@ class FLSeSimConfig(_Section):
     consistency: ConsistencyConfig = Field(default_factory=ConsistencyConfig)
     surrogate: SurrogateConfig = Field(default_factory=SurrogateConfig)
     patched_copies: PatchedCopiesConfig = Field(default_factory=PatchedCopiesConfig)
+    input_mask: InputMaskConfig = Field(default_factory=InputMaskConfig)
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
     paired: PairedConfig = Field(default_factory=PairedConfig)
 
@@ -279,6 +295,7 @@ class DistillationConfig(_Section):
         default=0.0,
         description="of the pseudo-pairs' own terms, whose weights are those of paired",
     )
+    input_mask: InputMaskConfig = Field(default_factory=InputMaskConfig)
     paired: PairedConfig = Field(default_factory=PairedConfig)
 
     @field_validator("teachers", mode="before")

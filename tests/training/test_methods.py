@@ -215,8 +215,9 @@ def test_the_generators_phase_leaves_the_discriminator_alone(
 
     assert ["discriminator", "generator"] == [phase.name for phase in method.phases]
     assert all(p.grad is not None for p in method.generator.parameters())
-    assert all(p.grad is None for p in method.discriminator.parameters())
-    assert all(p.requires_grad for p in method.discriminator.parameters())
+    assert method.adversary is not None
+    weights = list(method.adversary.discriminator.parameters())
+    assert all(p.grad is None and p.requires_grad for p in weights)
 
 
 def test_pixel_and_energy_terms_see_pairs_only(recipe: Path, unpaired_root: Path) -> None:
@@ -277,7 +278,8 @@ def test_the_adversarial_term_changes_what_the_recipe_says(
     method = FLSeSim(inputs, config)
     method.prepare(11)
 
-    _, judged = method._judged()
+    assert method.adversary is not None
+    _, judged = method._judged(method.adversary)
     at_structure, at_grain = gradients_of(method, "gan")
 
     # Their sum is that of the output up to rounding.

@@ -20,29 +20,14 @@ from models import Generator
 from models.blocks import BicubicUpsample
 from models.grain_head import GrainGenerator
 from training.config import ConfigError
-from training.discriminators import PatchDiscriminator
 from training.features import load_vgg16
-from training.image_pool import ImagePool
 from training.images import SourceImage
-from training.losses.consistency import downscale, lr_consistency
-from training.losses.filters import gaussian_taps, separable_blur
-from training.losses.gan import (
-    lsgan_d,
-    lsgan_g,
-    relativistic_d,
-    relativistic_g,
-    zero_centred_penalty,
-)
-from training.losses.gradient_balance import GradientBalance
 from training.losses.learned_correlation import LearnedCorrelation
 from training.losses.spatial_correlation import SpatialCorrelation
-from training.losses.statistics import (
-    histogram_distance,
-    log_psd_difference,
-    sliced_wasserstein,
-)
 from training.method import Method, Phase, ramp, step_generator
 from training.method_config import FLSeSimConfig, StatisticsConfig
+from training.methods.adversary import Adversary
+from training.methods.input_mask import mask_input
 from training.methods.inputs import (
     Inputs,
     domain_crops,
@@ -55,6 +40,7 @@ from training.methods.inputs import (
 )
 from training.methods.paired_terms import forward_parts, has_parts, paired_terms
 from training.methods.surrogate import SurrogatePhase
+from training.methods.unpaired_terms import consistency_terms, statistics_terms
 from training.noise import estimate_noise
 from training.provenance import describe_training
 from training.samplers import PairBatch, PlainSampler
@@ -62,7 +48,7 @@ from training.samplers import PairBatch, PlainSampler
 PLAIN_HR_SEED = 7_000_003
 """Between the seeds of plain LR and HR crops: their places must have nothing in common."""
 
-FOR_QUERIES, FOR_STATISTICS, FOR_METRIC, FOR_POOL = range(4)
+FOR_QUERIES, FOR_STATISTICS, FOR_METRIC = range(3)
 """What the draws of one step are for; see `training.method.step_seed`."""
 
 
@@ -90,8 +76,16 @@ class FLSeSim(Method):
                 f"{inputs.recipe.generator.name!r} does not give structure and grain apart"
             )
         self.enlarge = BicubicUpsample(scale=scale).to(device)
-        self.discriminator = PatchDiscriminator(**config.adversarial.discriminator.model_dump()).to(
-            device
+        self.adversary = (
+            Adversary(
+                config.adversarial,
+                seed=self.seed,
+                steps=options.steps,
+                device=device,
+                betas=options.betas,
+            )
+            if config.adversarial.weight
+            else None
         )
         similarity = config.self_similarity
         self.similarity: SpatialCorrelation | None = None
@@ -115,10 +109,6 @@ class FLSeSim(Method):
                     positives=similarity.learned,
                     init=similarity.learned_init,
                 ).to(device)
-        self.pool = ImagePool(
-            generator=step_generator(self.seed, 0, FOR_POOL), capacity=config.adversarial.pool_size
-        )
-        self.balance = GradientBalance()
         num_paired = round(options.batch_size * config.paired.share)
         copies = config.patched_copies
 
@@ -186,24 +176,33 @@ class FLSeSim(Method):
         parts = [] if self._pairs is None else [self._pairs.lr]
         parts += [self.lr.batch(step).to(device)] if self.num_unpaired else []
         self._lr = torch.cat(parts)
-        self._sr, self._structure = forward_parts(self.generator, self._lr)
+        # What terms compare with is the whole crop.
+        seen = mask_input(
+            self._lr,
+            self.config.input_mask,
+            step=step,
+            steps=self.inputs.recipe.optimization.steps,
+            seed=self.seed,
+        )
+        self._sr, self._structure = forward_parts(self.generator, seen)
 
     def modules(self) -> dict[str, torch.nn.Module]:
-        """Discriminator, and the learned metric and the surrogate where there are any."""
-        others = {"metric": self.metric, "surrogate": self.surrogate and self.surrogate.detector}
-        return {
-            "discriminator": self.discriminator,
-            **{name: module for name, module in others.items() if module is not None},
+        """Discriminator, learned metric and surrogate, where the recipe has them."""
+        modules = {
+            "discriminator": self.adversary and self.adversary.discriminator,
+            "metric": self.metric,
+            "surrogate": self.surrogate and self.surrogate.detector,
         }
+        return {name: module for name, module in modules.items() if module is not None}
 
     def extra_state(self) -> dict[str, Any]:
-        """Return the pool of old fakes and the running balance."""
-        return {"pool": self.pool.state_dict(), "balance": self.balance.state_dict()}
+        """Return the adversary's, where there is one."""
+        return {} if self.adversary is None else self.adversary.state()
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take pool and balance back."""
-        self.pool.load_state_dict(state["pool"], device=self.inputs.device)
-        self.balance.load_state_dict(state["balance"])
+        """Take the adversary's state back."""
+        if self.adversary is not None:
+            self.adversary.load_state(state)
 
     def describe(self) -> dict[str, Any]:
         """Describe the run; the LR statistics are those of real LR crops."""
@@ -227,7 +226,7 @@ class FLSeSim(Method):
     # --- phases ---
 
     def _phases(self) -> tuple[Phase, ...]:
-        options, adversarial = self.inputs.recipe.optimization, self.config.adversarial
+        options = self.inputs.recipe.optimization
         similarity = self.config.self_similarity
 
         def adam(module: torch.nn.Module, rate: float) -> torch.optim.Optimizer:
@@ -244,12 +243,12 @@ class FLSeSim(Method):
                     terms=self._metric_terms,
                 )
             )
-        if adversarial.weight:
+        if self.adversary is not None:
             phases.append(
                 Phase(
                     name="discriminator",
-                    optimizer=adam(self.discriminator, adversarial.learning_rate),
-                    learning_rate=adversarial.learning_rate,
+                    optimizer=self.adversary.optimizer,
+                    learning_rate=self.config.adversarial.learning_rate,
                     terms=self._discriminator_terms,
                 )
             )
@@ -280,25 +279,9 @@ class FLSeSim(Method):
         return {"metric": loss}
 
     def _discriminator_terms(self) -> Mapping[str, torch.Tensor]:
-        adversarial = self.config.adversarial
-        if not self._ramp(adversarial.start_share):
+        if self.adversary is None:
             return {}
-        real, fake = self._judged()
-        fake = self.pool.exchange(fake.detach())
-        penalised = adversarial.penalty_gamma > 0 and self._step % adversarial.penalty_interval == 0
-        if penalised:
-            real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
-        on_real, on_fake = self.discriminator(real), self.discriminator(fake)
-        if adversarial.loss == "lsgan":
-            terms = {"discriminator": lsgan_d(on_real.float(), on_fake.float())}
-        else:
-            terms = {"discriminator": relativistic_d(on_real.float(), on_fake.float())}
-        if penalised:
-            penalty = zero_centred_penalty(on_real, real) + zero_centred_penalty(on_fake, fake)
-            # Lazily computed, so weighted by the interval.
-            factor = 0.5 * adversarial.penalty_gamma * adversarial.penalty_interval
-            terms["penalty"] = factor * penalty
-        return terms
+        return self.adversary.own_terms(self._step, *self._judged(self.adversary))
 
     def _generator_terms(self) -> Mapping[str, torch.Tensor]:
         terms: dict[str, torch.Tensor] = {}
@@ -309,7 +292,9 @@ class FLSeSim(Method):
                 self._sr[:num], structure, self._pairs.hr, self._pairs.mask, self.config.paired
             )
         terms |= self._similarity_term()
-        terms |= self._consistency_terms()
+        terms |= consistency_terms(
+            self._picture(), self._lr, self.config.consistency, scale=self.generator.scale
+        )
         terms |= self._adversarial_term(terms)
         terms |= self._statistics_terms()
         if self.surrogate is not None and self._pairs is not None:
@@ -319,26 +304,13 @@ class FLSeSim(Method):
         return terms
 
     def _adversarial_term(self, structural: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        adversarial = self.config.adversarial
-        weight = adversarial.weight * self._ramp(adversarial.start_share, adversarial.ramp_share)
-        if not weight:
+        if self.adversary is None:
             return {}
-        real, fake = self._judged()
-        # Its own weights need no gradient here; what the last phase left is thrown away anyway.
-        self.discriminator.requires_grad_(requires_grad=False)
-        on_fake = self.discriminator(fake).float()
-        if adversarial.loss == "lsgan":
-            loss = lsgan_g(on_fake)
-        else:
-            with torch.no_grad():
-                on_real = self.discriminator(real).float()
-            loss = relativistic_g(on_real, on_fake)
-        self.discriminator.requires_grad_(requires_grad=True)
-        if adversarial.balanced:
-            # All of these reach the picture's structure; not all of them its grain.
-            total = sum(structural.values(), loss * 0)
-            weight *= self.balance.update(total, loss, self._picture())
-        return {"gan": weight * loss}
+        real, fake = self._judged(self.adversary)
+        # All of these terms reach the picture's structure; not all of them its grain.
+        return self.adversary.term(
+            self._step, real, fake, structural=structural, picture=self._picture()
+        )
 
     def _similarity_term(self) -> dict[str, torch.Tensor]:
         similarity = self.config.self_similarity
@@ -356,42 +328,15 @@ class FLSeSim(Method):
             return {}
         return {"self_similarity": similarity.interval * similarity.weight * loss}
 
-    def _consistency_terms(self) -> dict[str, torch.Tensor]:
-        config = self.config.consistency
-        if not (config.weight or config.worst_weight):
-            return {}
-        coarse, lr = downscale(self._picture(), kernel=None, scale=self.generator.scale), self._lr
-        if config.low_pass_px:
-            # An output that had to correlate with the noise of its input would copy it.
-            taps = gaussian_taps(config.low_pass_px).to(lr.device)
-            coarse, lr = separable_blur(coarse, taps), separable_blur(lr, taps)
-        loss = lr_consistency(
-            coarse, lr, kernel=None, scale=1, worst_share=config.worst_share, eps=config.eps
-        )
-        return {
-            "consistency": config.weight * loss.mean,
-            "consistency_worst": config.worst_weight * loss.worst,
-        }
-
     def _statistics_terms(self) -> dict[str, torch.Tensor]:
         config = self.config.statistics
         if not self._ramp(config.start_share):
             return {}
-        draws = step_generator(self.seed, self._step, FOR_STATISTICS)
         real, fake = self._real(), self._sr
         if self._plain_hr is not None:
             real, fake = self._plain_hr, self._unpaired(self._sr)
-        terms = {}
-        if config.spectral_weight:
-            distance = log_psd_difference(fake, real, generator=draws)
-            terms["spectrum"] = config.spectral_weight * distance
-        if config.sliced_weight:
-            distance = sliced_wasserstein(fake, real, generator=draws)
-            terms["sliced"] = config.sliced_weight * distance
-        if config.histogram_weight:
-            distance = histogram_distance(fake, real, generator=draws)
-            terms["histogram"] = config.histogram_weight * distance
-        return terms
+        draws = step_generator(self.seed, self._step, FOR_STATISTICS)
+        return statistics_terms(fake, real, config, generator=draws)
 
     # --- parts of the batch ---
 
@@ -415,24 +360,9 @@ class FLSeSim(Method):
     def _unpaired(self, batch: torch.Tensor) -> torch.Tensor:
         return batch[self.num_paired :]
 
-    def _judged(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Real and generated crops of equal number for the discriminator.
-
-        It always judges the whole picture: structure without grain is no HR image, and would be
-        known by that alone. What its gradient may change is the recipe's to say. "grain" cannot
-        invent or erase structure, and learns how much grain looks right; "structure" leaves the
-        grain to the energy and statistics terms, and learns what edges look like.
-        """
-        adversarial = self.config.adversarial
-        sr, structure = self._sr, self._structure
-        if structure is not None and adversarial.reaches == "grain":
-            sr = sr - structure + structure.detach()
-        elif structure is not None and adversarial.reaches == "structure":
-            sr = structure + (sr - structure).detach()
-        real = self._real()
-        limit = adversarial.images_per_step or len(sr)
-        count = min(limit, len(sr), len(real))
-        return real[:count], sr[-count:]
+    def _judged(self, adversary: Adversary) -> tuple[torch.Tensor, torch.Tensor]:
+        """Real and generated crops of equal number for the discriminator."""
+        return adversary.judged(self._real(), self._sr, self._structure)
 
     def _real(self) -> torch.Tensor:
         """HR crops of the step: those of the pairs, with what was planted there, or plain ones."""
