@@ -22,8 +22,8 @@ from service.window import FULL_RANGE, to_uint8
 
 _MAX_PIXELS = 2048 * 2048
 _CAPTION_PX = 28
-MIN_SLOPE = 0.05
-"""Of LR against SR: below, the tile has no structure by which to match greys."""
+MIN_CORRELATION = 0.1
+"""Of LR with the SR's area means: below, a tile has no structure by which to match greys."""
 
 STAGES = ("recv", "decode", "queue", "infer", "encode")
 
@@ -190,8 +190,10 @@ def match_greys(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> npt.NDA
     scale = sr.shape[0] // height
     fine = sr.reshape(height, scale, width, scale).mean(axis=(1, 3))
     spread = fine - fine.mean()
-    slope = float((spread * lr).sum() / max(float((spread**2).sum()), 1e-9))
-    gain = 1 / slope if slope > MIN_SLOPE else 1.0
+    common = float((spread * lr).sum())
+    energy = float((spread**2).sum()) * float(((lr - lr.mean()) ** 2).sum())
+    is_fitted = common > MIN_CORRELATION * energy**0.5
+    gain = float((spread**2).sum()) / common if is_fitted else 1.0
     return np.clip(np.rint((lr - lr.mean()) * gain + fine.mean()), 0, 255).astype(np.uint8)
 
 
