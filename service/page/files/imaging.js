@@ -57,7 +57,7 @@ function keys(t) {
 export function fitGreys(sent, sr) {
   const scale = sr.width / sent.width;
   const area = scale * scale;
-  let [sx, sy, sxx, sxy] = [0, 0, 0, 0];
+  let [sx, sy, sxx, sxy, syy] = [0, 0, 0, 0, 0];
   for (let y = 0; y < sent.height; y++) {
     for (let x = 0; x < sent.width; x++) {
       let sum = 0;
@@ -71,13 +71,15 @@ export function fitGreys(sent, sr) {
       sy += coarse;
       sxx += fine * fine;
       sxy += fine * coarse;
+      syy += coarse * coarse;
     }
   }
   const count = sent.grey.length;
-  const slope = (count * sxy - sx * sy) / Math.max(1e-9, count * sxx - sx * sx);
-  // Without structure there is no gain to fit: only the means are brought together.
-  const isFitted = slope > 0.05;
-  const gain = isFitted ? 1 / slope : 1;
+  const common = count * sxy - sx * sy;
+  const ofSr = count * sxx - sx * sx;
+  const ofSent = count * syy - sy * sy;
+  // Without structure in common there is no gain to fit: only the means are brought together.
+  const gain = common > 0.1 * Math.sqrt(ofSr * ofSent) ? ofSr / common : 1;
   return { gain, offset: (sx - gain * sy) / count };
 }
 
