@@ -8,7 +8,7 @@ import pytest
 from training.evaluation.bootstrap import Estimate
 from training.evaluation.comparison import compare_methods
 from training.evaluation.detection import Scores
-from training.evaluation.methods import BICUBIC, MATCHED, TRUE_HR, Method
+from training.evaluation.methods import BICUBIC, MATCHED, TRUE_HR, Method, Role
 from training.evaluation.summary import MethodSummary
 from training.evaluation.tables import write_comparisons, write_targets
 from training.evaluation.targets import Target, judge_targets, missed
@@ -158,7 +158,12 @@ def test_a_cheaper_network_may_be_asked_for() -> None:
 
 def test_other_methods_are_compared_with_the_first_candidate() -> None:
     """Paired differences: what both share cancels, and true HR and bicubic are left out."""
-    names = {"fast": "candidate", "default": "candidate", "old": "baseline", "bicubic": "built-in"}
+    names: dict[str, Role] = {
+        "fast": "candidate",
+        "default": "candidate",
+        "old": "baseline",
+        "bicubic": "built-in",
+    }
     methods = [Method(name=name, role=role, render=None) for name, role in names.items()]
     figures = {"recall_unseen": 0.80, "alarms_per_tile": 0.3}
     summaries = {name: _summary(figures) for name in names}
