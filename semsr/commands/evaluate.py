@@ -256,24 +256,30 @@ def _own_tiles(
         models = [*checked.candidates, *checked.baselines]
         window = window_of_model(models[0].path) if models else FULL_WINDOW
 
-    def read(folder: Path, *, is_hr: bool) -> list[SourceImage]:
+    def read(folder: Path, *, is_hr: bool, min_side_px: int) -> list[SourceImage]:
         return load_images(
             folder.resolve(),
             root=folder.resolve(),
-            min_side_px=MIN_HR_SIDE_PX if is_hr else MIN_LR_SIDE_PX,
+            min_side_px=min_side_px,
             max_rows_px=scale * rows if is_hr and rows is not None else rows,
             window=window,
         )
 
     with progress("reading images"):
-        lr = read(options.lr, is_hr=False)
-        hr = [] if options.hr is None else read(options.hr, is_hr=True)
+        lr = read(options.lr, is_hr=False, min_side_px=MIN_LR_SIDE_PX)
+        hr = []
+        if options.hr is not None:
+            hr = read(options.hr, is_hr=True, min_side_px=MIN_HR_SIDE_PX)
         pairs = []
         if options.pairs is not None:
-            lr_folder, hr_folder = options.pairs
+            # One folder may hold both sides, so that the smaller side's limit holds for all.
+            coarse, fine = (
+                read(folder, is_hr=is_hr, min_side_px=MIN_LR_SIDE_PX)
+                for folder, is_hr in zip(options.pairs, (False, True), strict=True)
+            )
             pairs = pairs_by_name(
-                {image.name: image.pixels for image in read(lr_folder, is_hr=False)},
-                {image.name: image.pixels for image in read(hr_folder, is_hr=True)},
+                {image.name: image.pixels for image in coarse},
+                {image.name: image.pixels for image in fine},
                 scale=scale,
             )
     return OwnTiles(
