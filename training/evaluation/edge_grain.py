@@ -11,6 +11,7 @@ own grey show.
 Source: the project's own definition; the structure tensor is that of Foerstner and Guelch 1987.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,7 @@ NOISE_SIGMAS = 8.0
 BAND_PX = 3
 """Pixels within this of an edge belong to it."""
 
-FLAT_PX = 8
+FLAT_PX = 2
 """Pixels of flats are farther than this from anything of half an edge's gradient."""
 
 MIN_PIXELS = 500
@@ -97,6 +98,13 @@ def edge_grain(image: Grey) -> EdgeGrain:
     if count < MIN_PIXELS or expected / max(count, 1) < MIN_GRAIN_GREY**2:
         return EdgeGrain(ratio=float("nan"), edge_px=count)
     return EdgeGrain(ratio=(energies / expected) ** 0.5, edge_px=count)
+
+
+def mean_edge_grain(pictures: Iterable[Grey]) -> float:
+    """Mean edge grain of the pictures that have edges and flats; NaN where none has."""
+    ratios = np.array([edge_grain(picture).ratio for picture in pictures])
+    found = ratios[np.isfinite(ratios)]
+    return float(found.mean()) if found.size else float("nan")
 
 
 def _areas(pixels: Floats) -> tuple[Mask, Mask, NDArray[np.int64]]:

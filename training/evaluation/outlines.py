@@ -16,7 +16,6 @@ Source: Barrett and Myers 2004, *Foundations of Image Science*, section 13.2.8 (
 Canny 1986 for thinning and linking.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -291,12 +290,3 @@ def _kept(outlines: Outlines, other: Floats) -> Floats:
             value = response[y, x] * np.sign(outlines.contrast[index])
             kept[index] = np.maximum(kept[index], value)
     return kept
-
-
-def total(comparisons: Sequence[OutlineComparison]) -> tuple[float, float, int]:
-    """Sum over pictures: length shown, length lost, number of lost runs."""
-    return (
-        sum(item.shown_px for item in comparisons),
-        sum(item.lost_px for item in comparisons),
-        sum(len(item.lost) for item in comparisons),
-    )
