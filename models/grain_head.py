@@ -25,8 +25,8 @@ texture may come with it, but it must not paint over what is uncertain, as at bl
 class GrainHead(nn.Module):
     """Coloured noise of a given local amplitude, on the LR grid with one channel for each HR phase.
 
-    grain = sum over colours of amplitude * conv3(HashNoise(lr)), amplitude = limit * sigmoid(share),
-    limit = 1.5 * sqrt(base + slope * structure): the noise of a slow scan at that grey. The
+    grain = sum over colours of amplitude * conv3(HashNoise(lr)), where amplitude = limit *
+    sigmoid(share) and limit = 1.5 * sqrt(base + slope * structure): the noise of a slow scan. The
     convolution gives the noise its spectrum over about 12 HR pixels; it starts as an orthogonal
     mixture of the phases, which keeps white noise white and makes its uniform values normal.
     """
