@@ -15,7 +15,7 @@ from training.augmentation.planting import plant_defects
 from training.degradation_config import DegradationConfig
 from training.method_config import AddedStructureConfig
 from training.noise import estimate_noise
-from training.visibility import CoarseScan
+from training.visibility import CoarseScan, VisibilityRule
 
 MAX_DEFECTS = 255
 """Defects in one image: their numbers fit into a byte."""
@@ -55,7 +55,12 @@ class StructureAdder:
         scale: int,
     ) -> None:
         self.added = added
-        self._scan = CoarseScan(degradation=degradation, scale=scale)
+        self._rule = VisibilityRule(
+            scan=CoarseScan(degradation=degradation, scale=scale),
+            least=added.min_detectability,
+            most=added.max_detectability,
+            drawn_share=added.faint_share,
+        )
         self._noise = estimate_noise(images)
         self._patch_source = _patch_source(images, added)
 
@@ -81,8 +86,7 @@ class StructureAdder:
                     noise=self._noise,
                     sides_px=added.patch_sides_px,
                     is_rounded=added.rounded_patches,
-                    scan=self._scan,
-                    min_detectability=added.min_detectability,
+                    rule=self._rule,
                 )
         least, most = added.planted
         count = sum(int(rng.integers(least, most + 1)) for _ in range(crops)) if most else 0
@@ -92,9 +96,9 @@ class StructureAdder:
             image,
             rng,
             count=min(count, MAX_DEFECTS),
+            kinds=added.kinds,
             noise=self._noise,
-            scan=self._scan,
-            min_detectability=added.min_detectability,
+            rule=self._rule,
         )
         return Planted(pixels=image, mask=number > 0, foreign=foreign)
 

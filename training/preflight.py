@@ -64,8 +64,12 @@ def _missing_files(recipe: Recipe, data_root: Path, vgg16: Path | None) -> list[
     index, method = recipe.data.index, recipe.method
     if index is not None and not (data_root / index).is_file():
         missing.append(f"data.index: {index} does not exist")
-    if isinstance(method, DistillationConfig) and not (data_root / method.teacher).is_file():
-        missing.append(f"method.teacher: {method.teacher} does not exist")
+    if isinstance(method, DistillationConfig):
+        missing += [
+            f"method.teachers: {teacher} does not exist"
+            for teacher in method.teachers
+            if not (data_root / teacher).is_file()
+        ]
     if isinstance(method, FLSeSimConfig) and method.self_similarity.weight:
         if vgg16 is not None and not vgg16.is_file():
             missing.append(f"the feature network's weights: {vgg16} does not exist")

@@ -143,7 +143,8 @@ def test_unknown_generator_is_refused(checkpoint: Path) -> None:
     _rewrite(checkpoint, metadata={"generator": "rep_sr_2"})
 
     with pytest.raises(
-        UnknownGeneratorError, match=r"'rep_sr_2'; known ones are: grain_sr, rep_sr, resnet9"
+        UnknownGeneratorError,
+        match=r"'rep_sr_2'; known ones are: grain_sr, grain_unet, rep_sr, resnet9",
     ):
         load_generator(checkpoint)
 

@@ -94,7 +94,7 @@ def test_a_killed_worker_is_named_with_what_it_was_doing() -> None:
         _prefetch(workers=1, noise=Noise(dies_at=2)) as prefetch,
         pytest.raises(WorkerError, match=said),
     ):
-        prefetch.take("noise", 7)
+        prefetch.take("noise", 2)
 
 
 def test_close_ends_the_workers_in_the_middle_of_their_work(

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from models import Generator
 from models.blocks import BicubicUpsample
-from models.grain_sr import GrainSR
+from models.grain_head import GrainGenerator
+from training.config import ConfigError
 from training.discriminators import PatchDiscriminator
 from training.features import load_vgg16
 from training.image_pool import ImagePool
@@ -40,7 +41,7 @@ from training.losses.statistics import (
     log_psd_difference,
     sliced_wasserstein,
 )
-from training.method import Method, Phase, step_generator
+from training.method import Method, Phase, ramp, step_generator
 from training.method_config import FLSeSimConfig, StatisticsConfig
 from training.methods.inputs import (
     Inputs,
@@ -52,7 +53,7 @@ from training.methods.inputs import (
     patched_copies,
     sample_picture,
 )
-from training.methods.paired_terms import forward_parts, paired_terms
+from training.methods.paired_terms import forward_parts, has_parts, paired_terms
 from training.methods.surrogate import SurrogatePhase
 from training.noise import estimate_noise
 from training.provenance import describe_training
@@ -72,10 +73,15 @@ class FLSeSim(Method):
         self.config = config
         self.seed = options.seed
         self.generator = new_generator(inputs)
-        if isinstance(self.generator, GrainSR):
+        if isinstance(self.generator, GrainGenerator):
             noise = estimate_noise([image.pixels for image in inputs.hr])
             self.generator.limit_grain(base=noise.base, slope=noise.slope)
         scale = self.generator.scale
+        if config.adversarial.reaches != "all" and not has_parts(self.generator):
+            raise ConfigError(
+                f"method.adversarial.reaches is {config.adversarial.reaches!r}, but the generator "
+                f"{inputs.recipe.generator.name!r} does not give structure and grain apart"
+            )
         self.enlarge = BicubicUpsample(scale=scale).to(device)
         self.discriminator = PatchDiscriminator(**config.adversarial.discriminator.model_dump()).to(
             device
@@ -142,7 +148,9 @@ class FLSeSim(Method):
             else None
         )
         self.surrogate = (
-            SurrogatePhase(config.surrogate, device=device, betas=options.betas)
+            SurrogatePhase(
+                config.surrogate, steps=options.steps, device=device, betas=options.betas
+            )
             if config.surrogate.is_used
             else None
         )
@@ -243,7 +251,7 @@ class FLSeSim(Method):
         if self.metric is None or not self.num_unpaired:
             return {}
         others = self._pairs.hr
-        source, fake = self._unpaired(self._source()), self._unpaired(self._sr)
+        source, fake = self._unpaired(self._source()), self._unpaired(self._picture())
         count = min(len(source), len(others))
         loss = self.metric.metric_loss(
             source[:count],
@@ -255,7 +263,7 @@ class FLSeSim(Method):
 
     def _discriminator_terms(self) -> Mapping[str, torch.Tensor]:
         adversarial = self.config.adversarial
-        if self._step < adversarial.start_step:
+        if not self._ramp(adversarial.start_share):
             return {}
         real, fake = self._judged()
         fake = self.pool.exchange(fake.detach())
@@ -294,7 +302,7 @@ class FLSeSim(Method):
 
     def _adversarial_term(self, structural: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         adversarial = self.config.adversarial
-        weight = adversarial.weight * self._ramp(adversarial.start_step, adversarial.ramp_steps)
+        weight = adversarial.weight * self._ramp(adversarial.start_share, adversarial.ramp_share)
         if not weight:
             return {}
         real, fake = self._judged()
@@ -310,8 +318,8 @@ class FLSeSim(Method):
         self.discriminator.requires_grad_(requires_grad=True)
         if adversarial.balanced:
             # All of these reach the picture's structure; not all of them its grain.
-            picture = self._sr if self._structure is None else self._structure
-            weight *= self.balance.update(sum(structural.values(), loss * 0), loss, picture)
+            total = sum(structural.values(), loss * 0)
+            weight *= self.balance.update(total, loss, self._picture())
         return {"gan": weight * loss}
 
     def _similarity_term(self) -> dict[str, torch.Tensor]:
@@ -321,10 +329,10 @@ class FLSeSim(Method):
         draws = step_generator(self.seed, self._step, FOR_QUERIES)
         count = similarity.images_per_step or self.num_unpaired or len(self._sr)
         # Unpaired crops come last in the batch: nothing else holds their structure.
-        source, fake = self._source()[-count:], self._sr[-count:]
+        source, fake = self._source()[-count:], self._picture()[-count:]
         if self.similarity is not None:
             loss = self.similarity(source, fake, generator=draws)
-        elif self.metric is not None and self._step >= similarity.learned_warm_up_steps:
+        elif self.metric is not None and self._ramp(similarity.learned_warm_up_share):
             loss = self.metric(source, fake, generator=draws)
         else:
             return {}
@@ -334,8 +342,7 @@ class FLSeSim(Method):
         config = self.config.consistency
         if not (config.weight or config.worst_weight):
             return {}
-        image = self._sr if self._structure is None else self._structure
-        coarse, lr = downscale(image, kernel=None, scale=self.generator.scale), self._lr
+        coarse, lr = downscale(self._picture(), kernel=None, scale=self.generator.scale), self._lr
         if config.low_pass_px:
             # An output that had to correlate with the noise of its input would copy it.
             taps = gaussian_taps(config.low_pass_px).to(lr.device)
@@ -350,7 +357,7 @@ class FLSeSim(Method):
 
     def _statistics_terms(self) -> dict[str, torch.Tensor]:
         config = self.config.statistics
-        if self._step < config.start_step:
+        if not self._ramp(config.start_share):
             return {}
         draws = step_generator(self.seed, self._step, FOR_STATISTICS)
         real, fake = self._pairs.hr, self._sr
@@ -371,6 +378,14 @@ class FLSeSim(Method):
 
     # --- parts of the batch ---
 
+    def _picture(self) -> torch.Tensor:
+        """The output without its grain, where the generator gives it: what structure terms compare.
+
+        Self-similarity would punish wanted grain more than a lost defect: a blob of 8 px erased
+        from simulated HR crops costs 0.2 to 0.9 times what new grain costs.
+        """
+        return self._sr if self._structure is None else self._structure
+
     def _source(self) -> torch.Tensor:
         """The LR crops enlarged: the structure to keep."""
         return self.enlarge(self._lr).clamp(0, 1)
@@ -379,15 +394,26 @@ class FLSeSim(Method):
         return batch[self.num_paired :]
 
     def _judged(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Real and generated crops of equal number for the discriminator."""
-        limit = self.config.adversarial.images_per_step or len(self._sr)
-        count = min(limit, len(self._sr), len(self._pairs.hr))
-        return self._pairs.hr[:count], self._sr[-count:]
+        """Real and generated crops of equal number for the discriminator.
 
-    def _ramp(self, start_step: int, ramp_steps: int) -> float:
-        if self._step < start_step:
-            return 0.0
-        return min(1.0, (self._step - start_step + 1) / max(ramp_steps, 1))
+        It always judges the whole picture: structure without grain is no HR image, and would be
+        known by that alone. What its gradient may change is the recipe's to say. "grain" cannot
+        invent or erase structure, and learns how much grain looks right; "structure" leaves the
+        grain to the energy and statistics terms, and learns what edges look like.
+        """
+        adversarial = self.config.adversarial
+        sr, structure = self._sr, self._structure
+        if structure is not None and adversarial.reaches == "grain":
+            sr = sr - structure + structure.detach()
+        elif structure is not None and adversarial.reaches == "structure":
+            sr = structure + (sr - structure).detach()
+        limit = adversarial.images_per_step or len(sr)
+        count = min(limit, len(sr), len(self._pairs.hr))
+        return self._pairs.hr[:count], sr[-count:]
+
+    def _ramp(self, start_share: float, ramp_share: float = 0.0) -> float:
+        steps = self.inputs.recipe.optimization.steps
+        return ramp(self._step, steps=steps, start_share=start_share, ramp_share=ramp_share)
 
 
 def _uses_statistics(config: StatisticsConfig) -> bool:
