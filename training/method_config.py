@@ -12,7 +12,9 @@ Count = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 """Part of a run. In shares, not in steps: a shorter run keeps its phases."""
-PlantableKind = Literal["bridge", "break", "particle", "stain", "fallen_bar", "edge_bump"]
+PlantableKind = Literal[
+    "bridge", "break", "particle", "stain", "fallen_bar", "edge_bump", "random_region"
+]
 
 
 class _Section(BaseModel):

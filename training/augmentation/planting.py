@@ -5,8 +5,8 @@ Four kinds (`PLANTED_KINDS`) unless a recipe asks for more. Every other kind (mi
 scratches, protrusions, voids, ...) stays unseen by the benchmark's recipes, because the evaluation
 asks whether unseen kinds survive; the further ones are for models that are shipped.
 
-A defect is drawn by its kind (`basic_kinds`, `extended_kinds`), made as faint as a drawn
-detectability asks (`training.visibility`), and gets the image's own noise.
+A defect is drawn by its kind (`basic_kinds`, `extended_kinds`, `random_kinds`), made as faint as a
+drawn detectability asks (`training.visibility`), and gets the image's own noise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,7 @@ from training.augmentation.basic_kinds import BORDER_PX, bridge, broken_line, pa
 from training.augmentation.drawing import Drawing
 from training.augmentation.extended_kinds import edge_bump, fallen_bar
 from training.augmentation.line_shapes import Floats
+from training.augmentation.random_kinds import random_region
 from training.noise import NoiseModel, estimate_noise
 from training.visibility import VisibilityRule
 
@@ -68,6 +69,7 @@ _KINDS: Mapping[str, _Kind] = MappingProxyType(
         "stain": _Kind(stain),
         "fallen_bar": _Kind(fallen_bar, window_px=BAR_WINDOW_PX),
         "edge_bump": _Kind(edge_bump, needs_lines=True),
+        "random_region": _Kind(random_region),
     }
 )
 

@@ -276,7 +276,7 @@ def _described(
         "defect_tiles": len(defect),
         "clean_tiles": len(clean),
         "defects": len(defects),
-        "unseen_defects": sum(item.group == "unseen" for item in defects),
+        "unseen_defects": sum(item.group != "planted" for item in defects),
         "limit": options.limit,
         "draws": options.draws,
     }

@@ -11,6 +11,7 @@ from skimage import measure
 from training.augmentation.drawing import Drawing
 from training.augmentation.extended_kinds import edge_bump
 from training.augmentation.planting import PLANTABLE_KINDS, PLANTED_KINDS, plant_defects
+from training.augmentation.random_kinds import random_outline, random_region
 from training.degradation_config import DegradationConfig
 from training.method_config import AddedStructureConfig, PlantableKind
 from training.noise import NoiseModel
@@ -337,3 +338,37 @@ def test_kinds_beyond_the_four_are_planted_on_request_only() -> None:
 
     assert np.array_equal(named[0], default[0])
     assert np.array_equal(named[1], default[1])
+
+
+def test_random_regions_have_no_shape_of_their_own() -> None:
+    """Outlines are irregular, some have holes or islands, and sizes span what was asked for."""
+    rng = np.random.default_rng(0)
+    regions = [random_outline((144, 144), rng) > 0 for _ in range(60)]
+    areas = np.array([region.sum() for region in regions])
+    parts = [int(np.asarray(measure.label(region)).max()) for region in regions]
+    filled = [np.asarray(ndimage.binary_fill_holes(region)) for region in regions]
+    holes = [bool((full > region).any()) for full, region in zip(filled, regions, strict=True)]
+    hulls = [
+        measure.regionprops(region.astype(int))[0].solidity for region in regions if region.any()
+    ]
+
+    assert 40 > np.quantile(areas, 0.1)
+    assert 1500 < np.quantile(areas, 0.9)
+    assert 2 <= max(parts)
+    assert any(holes)
+    assert 0.9 > float(np.median(hulls))
+
+
+def test_random_regions_change_grey_by_every_edit() -> None:
+    """Fills are flat, tints let the pattern through, moved ones show the window's own greys."""
+    window, rng = 255 * _smooth_lines(side_px=144), np.random.default_rng(0)
+    drawings = [random_region(window, rng) for _ in range(40)]
+    tinted = [drawing for drawing in drawings if not drawing.weight.any()]
+    covering = [drawing for drawing in drawings if drawing.weight.any()]
+    flat = [drawing for drawing in covering if np.ptp(drawing.grey) == 0]
+    moved = [drawing for drawing in covering if np.ptp(drawing.grey) > 0]
+
+    assert min(len(tinted), len(flat), len(moved)) > 5
+    assert all(0.45 < drawing.shade.min() and drawing.shade.max() < 1.55 for drawing in tinted)
+    assert all(window.max() >= drawing.grey.max() for drawing in moved)
+    assert all(window.min() <= drawing.grey.min() for drawing in moved)
