@@ -16,13 +16,9 @@ from numpy.typing import NDArray
 from training.added_structure import Planted, StructureAdder
 from training.config import ConfigError
 from training.degradation import degrade, draw_degradation
-from training.degradation_config import DegradationConfig
+from training.degradation_config import MARGIN_PX, DegradationConfig, crop_side_px
 from training.images import SourceImage
 from training.method_config import AddedStructureConfig
-
-# LR pixels around a crop that the degradation sees and that are then cut away, so that the crop's
-# border is degraded from real neighbours: the spot reaches 2 LR px, the lag below 8 but faintly.
-MARGIN_PX = 4
 
 IS_PLANTED, IS_FOREIGN = 1, 2
 """Bits of a pixel's flags: a planted defect lies there, a foreign patch lies there."""
@@ -102,7 +98,7 @@ class ImageCrops:
     def crop(self, rng: np.random.Generator, *, side_px: int, candidates: int) -> Planted:
         """See `CropSource`."""
         image = self.images[int(rng.integers(len(self.images)))].pixels
-        drawn = [_draw_crop(image, side_px, rng) for _ in range(candidates)]
+        drawn = [draw_crop(image, side_px, rng) for _ in range(candidates)]
         crop = max(drawn, key=np.std) if len(drawn) > 1 else drawn[0]
         crop = np.ascontiguousarray(turned(crop, draw_turn(rng)))
         if self._adder is not None:
@@ -302,7 +298,7 @@ class PlainSampler:
         """Draw the crops of a step, (N, c, c) grey levels."""
         rng = np.random.default_rng((self.seed, step, 1))
         crops = [
-            _draw_crop(self.images[int(rng.integers(len(self.images)))].pixels, self.crop_px, rng)
+            draw_crop(self.images[int(rng.integers(len(self.images)))].pixels, self.crop_px, rng)
             for _ in range(self.batch_size)
         ]
         return np.stack([crop[::-1] if rng.integers(2) else crop for crop in crops])
@@ -310,11 +306,6 @@ class PlainSampler:
     def finish(self, made: NDArray[np.uint8]) -> torch.Tensor:
         """Turn crops into the batch."""
         return _unit_range(made, CPU)
-
-
-def crop_side_px(crop_px: int, scale: int) -> int:
-    """Return the side in HR pixels of what is cut out for a crop, with its margin."""
-    return (crop_px + 2 * MARGIN_PX) * scale
 
 
 def flags_of(planted: Planted) -> NDArray[np.uint8]:
@@ -339,12 +330,13 @@ def _unit_range(grey: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(grey)[:, None].to(device).float() / 255.0
 
 
-def _draw_crop(
+def draw_crop(
     pixels: NDArray[np.uint8], side_px: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    y = int(rng.integers(pixels.shape[0] - side_px + 1))
-    x = int(rng.integers(pixels.shape[1] - side_px + 1))
-    return pixels[y : y + side_px, x : x + side_px]
+    """Cut a square out of (..., H, W) at a random place; a view."""
+    y = int(rng.integers(pixels.shape[-2] - side_px + 1))
+    x = int(rng.integers(pixels.shape[-1] - side_px + 1))
+    return pixels[..., y : y + side_px, x : x + side_px]
 
 
 def _check_sizes(images: Sequence[SourceImage], side_px: int) -> None:
