@@ -59,7 +59,8 @@ class GrainUNet(GrainGenerator):
         blocks: Residual blocks of each level, in the encoder and again in the decoder.
         top_blocks: Residual blocks of the finest level in the decoder, in place of `blocks[0]`.
         scale: Enlargement factor.
-        pad: LR pixels by which the image is mirrored at its border while it is computed.
+        pad: LR pixels by which the image is mirrored at its border while it is computed; twice the
+            pad is a multiple of the coarsest level's pixel.
         smooth_grain: Whether the grain's share of its limit comes from the coarsest level, as one
             channel, or from the tail, as one for each HR phase.
         layer_slopes: Whether the last activation too has one slope; its first weights had one for
@@ -86,6 +87,11 @@ class GrainUNet(GrainGenerator):
         phases = scale * scale
         self.scale, self.pad, self.smooth_grain = scale, pad, smooth_grain
         self.grid_px = 2 ** (len(channels) - 1)
+        if 2 * pad % self.grid_px:
+            raise ValueError(
+                f"expected twice the pad to be a multiple of the grid's {self.grid_px} px, "
+                f"got a pad of {pad}"
+            )
         self.receptive_radius_px = _radius_px(blocks, top_blocks, smooth_grain=smooth_grain)
         self.hyper_parameters: dict[str, Any] = {
             "channels": list(channels),
@@ -124,13 +130,17 @@ class GrainUNet(GrainGenerator):
         """Enlarge to structure, grain and amplitude; see `GrainGenerator.parts`."""
         padded, structure, amplitude = self._phases(lr)
         phases = (structure, self.head(padded, amplitude), amplitude)
-        structure, grain, amplitude = (self._finish(part) for part in phases)
+        structure, grain, amplitude = (self._finish(part, lr) for part in phases)
         return structure, grain, amplitude
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped."""
+        """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped.
+
+        Sides that are no multiple of `grid_px` are mirrored at their end up to one; H and W are at
+        least `grid_px` and more than `pad`.
+        """
         padded, structure, amplitude = self._phases(lr)
-        return self._finish(structure + self.head(padded, amplitude))
+        return self._finish(structure + self.head(padded, amplitude), lr)
 
     def merged(self) -> nn.Module:
         """Return a copy in eval mode, its activations of one slope as LeakyReLU, for export."""
@@ -146,15 +156,14 @@ class GrainUNet(GrainGenerator):
 
         Structure and amplitude have one channel for each HR phase, on the padded image's grid.
         """
-        image = functional.pad(lr, (self.pad,) * 4, mode="reflect")
-        height, width = image.shape[2:]
         # By a fixed width and cut: a padding computed from the size is exported for one size only.
+        # First to the grid, as a service does that mirrors the last tile of a large image.
         grid = self.grid_px
-        features = functional.pad(image, (0, grid - 1, 0, grid - 1), mode="replicate")
+        image = functional.pad(lr, (0, grid - 1, 0, grid - 1), mode="reflect")
         # Of positive numbers: ONNX divides towards zero.
-        rows, columns = ((side + grid - 1) // grid * grid for side in (height, width))
-        features = features[:, :, :rows, :columns]
-        features = self.head_conv((features - GREY_CENTRE) * GREY_GAIN)
+        rows, columns = ((side + grid - 1) // grid * grid for side in lr.shape[2:])
+        image = functional.pad(image[:, :, :rows, :columns], (self.pad,) * 4, mode="reflect")
+        features = self.head_conv((image - GREY_CENTRE) * GREY_GAIN)
         skips: list[torch.Tensor] = []
         for encode, down in zip(self.enc, self.down, strict=False):
             features = encode(features)
@@ -165,7 +174,7 @@ class GrainUNet(GrainGenerator):
         for up, decode, skip in reversed(steps):
             enlarged = functional.interpolate(up(features), scale_factor=2.0, mode="nearest")
             features = decode(skip + enlarged)
-        outputs = self.tail(self.last(features))[:, :, :height, :width]
+        outputs = self.tail(self.last(features))
         count = self.scale * self.scale
         structure = outputs[:, :count] + image
         share = outputs[:, count:]
@@ -175,12 +184,13 @@ class GrainUNet(GrainGenerator):
                 scale_factor=float(self.grid_px),
                 mode="bilinear",
                 align_corners=False,
-            )[:, :, :height, :width]
+            )
         return image, structure, self.head.amplitude(share, structure)
 
-    def _finish(self, phases: torch.Tensor) -> torch.Tensor:
-        """Cut the border off and shuffle the phases into place."""
-        inner = phases[:, :, self.pad : -self.pad, self.pad : -self.pad]
+    def _finish(self, phases: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
+        """Cut what was added around `lr` off and shuffle the phases into place."""
+        (height, width), pad = lr.shape[2:], self.pad
+        inner = phases[:, :, pad : pad + height, pad : pad + width]
         return functional.pixel_shuffle(inner, self.scale)
 
 

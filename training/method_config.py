@@ -32,8 +32,10 @@ class SelfSimilarityConfig(_Section):
     """FSeSim, and LSeSim where `learned` is set (Zheng et al. 2021)."""
 
     weight: Weight = Field(default=2.0, description="of the loss in the generator's phase")
-    form: Literal["paper", "normalised_l1"] = Field(
-        default="normalised_l1", description="official form, or normalised features and L1"
+    form: Literal["paper", "paper_l1", "normalised_l1", "normalised_l1_maps"] = Field(
+        default="normalised_l1",
+        description="official features or normalised ones; their maps' cosines, or (paper_l1, "
+        "normalised_l1_maps) the maps themselves",
     )
     taps: tuple[Literal["relu3_1", "relu4_1", "relu4_3"], ...] = Field(
         default=("relu3_1", "relu4_1", "relu4_3"), min_length=1, description="VGG16 layers"
@@ -53,6 +55,9 @@ class SelfSimilarityConfig(_Section):
     )
     learned: Literal["official", "augmented_only"] | None = Field(
         default=None, description="train heads on the features; which positives they see"
+    )
+    learned_init: Literal["kaiming", "normal"] = Field(
+        default="kaiming", description="weights of fresh heads; normal: as published"
     )
     learned_learning_rate: float = Field(default=1e-4, gt=0, description="of the heads")
     learned_warm_up_share: Share = Field(
@@ -230,6 +235,21 @@ class PairedConfig(AddedStructureConfig):
     defect_weight: Weight = Field(default=2.0, description="extra pixel weight on planted defects")
 
 
+class InputMaskConfig(_Section):
+    """Input masking: the generator must tell part of its input from the surroundings."""
+
+    share: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="LR pixels that it sees as their 3x3 median; half of them in blocks of 2x2",
+    )
+    ramp_share: Share = Field(default=0.2, description="share of the run from none to that")
+    whole_share: Share = Field(
+        default=0.2, description="last share of the run, with the whole input as in use"
+    )
+
+
 class PatchedCopiesConfig(_Section):
     """Copies of the images of both domains with foreign patches in them: the thesis's n1 and n2."""
 
@@ -241,11 +261,17 @@ class FLSeSimConfig(_Section):
     """Unpaired translation with a spatially-correlative loss, and what makes it safe."""
 
     name: Literal["f_lsesim"]
+    flips: Literal["vertical", "horizontal"] = Field(
+        default="vertical",
+        description="of unpaired crops: up and down, since a scan has a direction, or left and "
+        "right, as published; pseudo-pairs are turned any way before they are degraded",
+    )
     self_similarity: SelfSimilarityConfig = Field(default_factory=SelfSimilarityConfig)
     adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)
     consistency: ConsistencyConfig = Field(default_factory=ConsistencyConfig)
     surrogate: SurrogateConfig = Field(default_factory=SurrogateConfig)
     patched_copies: PatchedCopiesConfig = Field(default_factory=PatchedCopiesConfig)
+    input_mask: InputMaskConfig = Field(default_factory=InputMaskConfig)
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
     paired: PairedConfig = Field(default_factory=PairedConfig)
 
@@ -269,6 +295,7 @@ class DistillationConfig(_Section):
         default=0.0,
         description="of the pseudo-pairs' own terms, whose weights are those of paired",
     )
+    input_mask: InputMaskConfig = Field(default_factory=InputMaskConfig)
     paired: PairedConfig = Field(default_factory=PairedConfig)
 
     @field_validator("teachers", mode="before")

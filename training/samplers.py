@@ -7,7 +7,7 @@ process (`training.prefetch`); `finish` turns them into the batch, in the proces
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ IS_PLANTED, IS_FOREIGN = 1, 2
 """Bits of a pixel's flags: a planted defect lies there, a foreign patch lies there."""
 
 CPU = torch.device("cpu")
+Flips = Literal["vertical", "horizontal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,23 +276,29 @@ class PlainSampler:
         images: Each at least as large as a crop.
         crop_px: c, in the images' own pixels.
         batch_size: N.
-        seed: Of everything drawn.
+        seed: Seed of everything drawn.
+        flips: "vertical" flips up and down only: left and right are the scan's before and after.
+            "horizontal" flips left and right only, as most published training does.
     """
 
     def __init__(
-        self, images: Sequence[SourceImage], *, crop_px: int, batch_size: int, seed: int
+        self,
+        images: Sequence[SourceImage],
+        *,
+        crop_px: int,
+        batch_size: int,
+        seed: int,
+        flips: Flips = "vertical",
     ) -> None:
         _check_sizes(images, crop_px)
+        self.flips: Flips = flips
         self.images = list(images)
         self.crop_px = crop_px
         self.batch_size = batch_size
         self.seed = seed
 
     def batch(self, step: int) -> torch.Tensor:
-        """Return (N, 1, c, c) float32 in [0, 1].
-
-        Crops are flipped up and down only: left and right are the scan's before and after.
-        """
+        """Return (N, 1, c, c) float32 in [0, 1]."""
         return self.finish(self.make(step))
 
     def make(self, step: int) -> NDArray[np.uint8]:
@@ -301,7 +308,10 @@ class PlainSampler:
             draw_crop(self.images[int(rng.integers(len(self.images)))].pixels, self.crop_px, rng)
             for _ in range(self.batch_size)
         ]
-        return np.stack([crop[::-1] if rng.integers(2) else crop for crop in crops])
+        flip = (
+            (slice(None, None, -1),) if self.flips == "vertical" else (..., slice(None, None, -1))
+        )
+        return np.stack([crop[flip] if rng.integers(2) else crop for crop in crops])
 
     def finish(self, made: NDArray[np.uint8]) -> torch.Tensor:
         """Turn crops into the batch."""

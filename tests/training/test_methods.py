@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -215,8 +216,9 @@ def test_the_generators_phase_leaves_the_discriminator_alone(
 
     assert ["discriminator", "generator"] == [phase.name for phase in method.phases]
     assert all(p.grad is not None for p in method.generator.parameters())
-    assert all(p.grad is None for p in method.discriminator.parameters())
-    assert all(p.requires_grad for p in method.discriminator.parameters())
+    assert method.adversary is not None
+    weights = list(method.adversary.discriminator.parameters())
+    assert all(p.grad is None and p.requires_grad for p in weights)
 
 
 def test_pixel_and_energy_terms_see_pairs_only(recipe: Path, unpaired_root: Path) -> None:
@@ -277,7 +279,8 @@ def test_the_adversarial_term_changes_what_the_recipe_says(
     method = FLSeSim(inputs, config)
     method.prepare(11)
 
-    _, judged = method._judged()
+    assert method.adversary is not None
+    _, judged = method._judged(method.adversary)
     at_structure, at_grain = gradients_of(method, "gan")
 
     # Their sum is that of the output up to rounding.
@@ -393,12 +396,15 @@ def test_patched_copies_join_the_images_of_both_domains(recipe: Path, unpaired_r
 
     method = FLSeSim(inputs, config)
 
+    assert method.pairs is not None
     assert 3 * len(inputs.hr) == len(method.pairs.samplers[0].images)
-    assert 3 * len(inputs.lr) == len(method.lr.images)
+    assert 3 * len(inputs.lr) == len(method.lr.samplers[0].images)
     plain = FLSeSim(inputs_of(recipe, unpaired_root), config.model_copy(deep=True))
     assert plain.describe()["data"]["image_count"] == method.describe()["data"]["image_count"]
-    assert np.array_equal(inputs.lr[0].pixels, method.lr.images[0].pixels)
-    assert not np.array_equal(inputs.lr[0].pixels, method.lr.images[len(inputs.lr)].pixels)
+    assert np.array_equal(inputs.lr[0].pixels, method.lr.samplers[0].images[0].pixels)
+    assert not np.array_equal(
+        inputs.lr[0].pixels, method.lr.samplers[0].images[len(inputs.lr)].pixels
+    )
 
 
 def test_divergence_names_the_phase(recipe: Path, unpaired_root: Path, tmp_path: Path) -> None:
@@ -499,6 +505,88 @@ def test_statistics_compare_with_plain_hr_crops(recipe: Path, unpaired_root: Pat
             bool((rows == crop[0]).all(axis=-1).any() or (rows == crop[-1]).all(axis=-1).any())
             for rows in windows
         )
+
+
+@pytest.mark.parametrize("flips", ["vertical", "horizontal"])
+def test_without_pairs_both_domains_are_flipped_alike(
+    recipe: Path, unpaired_root: Path, flips: str
+) -> None:
+    """Published: left and right. HR crops are then plain cuts, which never lie on their side."""
+    overrides = ["method.paired.share=0", "method.statistics.histogram_weight=0"]
+    inputs = inputs_of(recipe, unpaired_root, *overrides, f"method.flips={flips}")
+    for image in (*inputs.hr, *inputs.lr):
+        rows, columns = np.mgrid[: image.pixels.shape[0], : image.pixels.shape[1]]
+        image.pixels[...] = rows + columns // 2
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+
+    seen = {"lr": set(), "hr": set()}
+    for step in range(8):
+        method.prepare(step)
+        for domain, crops in (("lr", method._lr), ("hr", method._real())):
+            for crop in crops[:, 0]:
+                down, right = float(crop[-1, 0] - crop[0, 0]), float(crop[0, -1] - crop[0, 0])
+                assert abs(down) > abs(right)
+                seen[domain].add((down > 0, right > 0))
+
+    turns = {(False, True)} if flips == "vertical" else {(True, False)}
+    assert {(True, True)} | turns == seen["lr"] == seen["hr"]
+
+
+def test_a_surrogate_needs_pairs_to_learn_from(recipe: Path, unpaired_root: Path) -> None:
+    """Defects are planted in them alone."""
+    overrides = ["method.paired.share=0", "method.surrogate.silence_weight=1.0"]
+
+    with pytest.raises(
+        ConfigError, match=r"learns on pseudo-pairs, but method\.paired\.share is 0"
+    ):
+        build_method(inputs_of(recipe, unpaired_root, *overrides))
+
+
+def test_the_cpu_recipe_is_the_other_one_at_a_smaller_size() -> None:
+    """Terms, weights, network and data are equal; only what a step costs differs."""
+    full, small = (
+        load_recipe(find_recipe(name)).model_dump() for name in ("f_lsesim", "f_lsesim_cpu")
+    )
+    for recipe in (full, small):
+        del recipe["name"], recipe["optimization"]
+        del recipe["method"]["self_similarity"]["images_per_step"]
+        del recipe["method"]["self_similarity"]["interval"]
+        del recipe["method"]["adversarial"]["images_per_step"]
+        del recipe["method"]["adversarial"]["discriminator"]["width"]
+
+    assert full == small
+
+
+def test_statistics_compare_crops_of_the_same_tool(recipe: Path, unpaired_root: Path) -> None:
+    """By shares, whatever numbers of images the tools have; a tool without LR is left out."""
+    inputs = inputs_of(recipe, unpaired_root)
+    [tool] = inputs.tools
+
+    def tinted(grey: int, share: float, *, count: int = 1, has_lr: bool = True) -> KnownTool:
+        lr, hr = (
+            [replace(image, pixels=np.full_like(image.pixels, grey)) for image in images]
+            for images in (tool.lr if has_lr else (), tool.hr)
+        )
+        return replace(tool, lr=lr, hr=count * hr, share=share)
+
+    tools = [tinted(40, 0.5), tinted(80, 0.25, count=9), tinted(120, 0.25, has_lr=False)]
+    method = build_method(replace(inputs, tools=tools))
+    assert isinstance(method, FLSeSim)
+    assert method.plain_hr is not None
+
+    seen = []
+    for step in range(120):
+        [lr], [hr] = (
+            {round(255 * value) for value in sampler.batch(step).unique().tolist()}
+            for sampler in (method.lr, method.plain_hr)
+        )
+        assert lr == hr
+        seen.append(lr)
+    assert {40, 80} == set(seen)
+    # Two to one: 80 of 120, with a deviation of 5.
+    assert 60 < seen.count(40) < 100
 
 
 def test_without_statistics_no_plain_crops_are_drawn(recipe: Path, unpaired_root: Path) -> None:

@@ -23,6 +23,7 @@ from training.config import ConfigError
 from training.losses.pixel import charbonnier
 from training.method import Method, Phase
 from training.method_config import DistillationConfig
+from training.methods.input_mask import mask_input
 from training.methods.inputs import (
     Inputs,
     domain_crops,
@@ -87,7 +88,7 @@ class Distillation(Method):
                 terms=self._terms,
             ),
         )
-        self._crops = torch.empty(0)
+        self._crops = self._seen = torch.empty(0)
         self._pairs: PairBatch | None = None
         self._sample_crops = first_crops(inputs)
 
@@ -98,6 +99,10 @@ class Distillation(Method):
         parts = [] if self._pairs is None else [self._pairs.lr]
         parts += [self.lr.batch(step).to(device)] if self.lr.batch_size else []
         self._crops = torch.cat(parts)
+        options = self.inputs.recipe.optimization
+        self._seen = mask_input(
+            self._crops, self.config.input_mask, step=step, steps=options.steps, seed=options.seed
+        )
 
     def describe(self) -> dict[str, Any]:
         """Describe the run, and each teacher's own training."""
@@ -121,7 +126,7 @@ class Distillation(Method):
     def _terms(self) -> Mapping[str, torch.Tensor]:
         config, pairs = self.config, self._pairs
         structure, amplitude, weight = self._target()
-        own_structure, own_grain, own_amplitude = self.student.parts(self._crops)
+        own_structure, own_grain, own_amplitude = self.student.parts(self._seen)
         difference = charbonnier(own_structure, structure, weight=weight)
         terms = {
             "structure": config.structure_weight * difference,

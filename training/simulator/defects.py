@@ -89,12 +89,12 @@ DEFECTS: Mapping[str, DefectSpec] = MappingProxyType(
             "unseen", "top", (*LINE_SCENES, "sparse_holes", *FLAT_SCENES), (3, 13), void
         ),
         "residue_web": DefectSpec(
-            "unknown", "space", ("dense_lines", "sram"), (16, 44), residue_web
+            "unknown", "space", ("dense_lines", "sram"), (10, 32), residue_web
         ),
         "pinched_line": DefectSpec(
             "unknown", "line", ("dense_lines", "sram"), (3.5, 12), pinched_line
         ),
-        "merged_holes": DefectSpec("unknown", "web", ("dense_holes",), (6, 22), merged_holes),
+        "merged_holes": DefectSpec("unknown", "web", ("dense_holes",), (4, 16), merged_holes),
         "drying_ring": DefectSpec("unknown", "anywhere", EVERY_SCENE, (7, 24), drying_ring),
         "micro_crack": DefectSpec(
             "unknown", "top", ("iso_lines", "sparse_holes", *FLAT_SCENES), (20, 52), micro_crack

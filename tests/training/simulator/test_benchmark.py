@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semsr.cli import main
+from semsr.commands import simulate
 from semsr.commands.options import EXIT_USAGE
+from training.evaluation.benchmark import SPLITS as JUDGED_SPLITS
 from training.simulator import draw_recipe, simulate_tile, write_benchmark
 from training.simulator.benchmark import BenchmarkError
 from training.simulator.capture import INSPECTION, REVIEW
@@ -43,6 +45,15 @@ def test_splits_are_those_of_the_contract() -> None:
     assert (244, 4) == (SPLITS["x4_244"].tile_px, SPLITS["x4_244"].scale)
     assert (232, 2) == (SPLITS["x2_232"].tile_px, SPLITS["x2_232"].scale)
     assert set(DEFAULT_SPLITS) < set(SPLITS)
+
+
+def test_commands_name_the_splits_that_there_are() -> None:
+    """What `semsr simulate` offers is the whole list, and `semsr evaluate` judges parts of it."""
+    assert DEFAULT_SPLITS == simulate.DEFAULT_SPLITS
+    assert set(SPLITS) == {*simulate.DEFAULT_SPLITS, *simulate.FURTHER_SPLITS}
+    assert set(SPLITS) >= {name for pair in JUDGED_SPLITS.values() for name in pair}
+    defect, clean = JUDGED_SPLITS["unknown"]
+    assert (("unknown",), False) == (SPLITS[defect].groups, SPLITS[clean].has_defects)
 
 
 def test_streams_of_splits_never_meet() -> None:
