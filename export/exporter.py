@@ -17,13 +17,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import FLAGS, TOLERANCES, Bundle, Precision, RecallRecord, load_bundle, npy_bytes
+from export.bundle import (
+    FLAGS,
+    TOLERANCES,
+    Bundle,
+    Precision,
+    RecallRecord,
+    SeamFigures,
+    load_bundle,
+    npy_bytes,
+)
 from export.bundle_writer import check_target, write_bundle
 from export.cases import flat, golden_tile, grey_ramp
 from export.fp16 import to_fp16
 from export.int8 import Quantized, judging_tiles, quantize
 from export.model_card import model_card
 from export.parity import ParityRow, Reference, run_gate, summarise
+from export.seams import measure_halo
 from export.to_onnx import to_onnx
 from export.trust import TrustTiles, make_trust_record
 from export.trust_record import TrustRecord
@@ -115,7 +125,10 @@ def export_bundle(
     check_target(out, overwrite=overwrite)
     _check_needs(wanted, calibration, recall_judge, tile)
     generator, info = load_generator(checkpoint)
-    halo_px = _halo_px(generator, tile)
+    _check_tile(generator, tile)
+    seen: list[npt.NDArray[np.uint8]] = [*calibration, *(trust_tiles.domain if trust_tiles else ())]
+    with stage("measuring how far tiles must overlap"):
+        halo_px, seams = _halo(generator, tile, seen)
     golden_lr = golden_tile(tile)
     reference = Reference(generator)
     trust = None
@@ -138,6 +151,8 @@ def export_bundle(
         "scale": generator.scale,
         "tile": tile,
         "halo_px": halo_px,
+        "grid_px": generator.grid_px,
+        "seams": seams,
         # The merged network is what the graphs compute; branches of training cost nothing there.
         "gmac": count_gmac(generator.merged(), tile=tile),
         "max_batch_size": max_batch_size,
@@ -256,16 +271,30 @@ def _judge_recall(judge: RecallJudge, bundle: Bundle, precision: Precision) -> R
     return record
 
 
-def _halo_px(generator: Generator, tile: tuple[int, int]) -> int:
+def _check_tile(generator: Generator, tile: tuple[int, int]) -> None:
+    """Refuse a tile that does not end on the network's grid: its last pixels would be made up."""
+    grid = generator.grid_px
+    if tile[0] % grid or tile[1] % grid:
+        raise ExportError(
+            f"the tile is {tile[0]}x{tile[1]} px; the network works on a grid of {grid} px, so "
+            f"that both sides must be multiples of {grid}"
+        )
+
+
+def _halo(
+    generator: Generator, tile: tuple[int, int], tiles: Sequence[npt.NDArray[np.uint8]]
+) -> tuple[int, SeamFigures | None]:
     """How far tiles must overlap; a network without a bound can only see whole tiles."""
-    radius = generator.receptive_radius_px
+    radius, seams = generator.receptive_radius_px, None
     if radius is None:
         # Instance norm makes every pixel depend on the whole tile: no halo can hide the seams, and
         # an overlap of a quarter at least keeps them from the worst of the border.
-        return min(tile) // 4
+        return min(tile) // 4, None
+    if generator.grid_px > 1:
+        radius, seams = measure_halo(generator, tile=tile, radius_px=radius, tiles=tiles)
     if 2 * radius >= min(tile):
         raise ExportError(
             f"the network looks {radius} px beyond each pixel, which a tile of "
             f"{tile[0]}x{tile[1]} px has no room for"
         )
-    return radius
+    return radius, seams

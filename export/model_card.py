@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from export.bundle import ParityFigures
+from export.bundle import ParityFigures, SeamFigures
 from export.trust_record import TrustRecord
 
 
@@ -34,7 +34,7 @@ def model_card(fields: Mapping[str, Any]) -> str:
         "|---|---|",
         f"| generator | `{generator['name']}` {_inline(generator['hyper_parameters'])} |",
         f"| scale | {scale} |",
-        f"| halo | {fields['halo_px']} LR px |",
+        f"| halo | {fields['halo_px']} LR px{_seams(fields)} |",
         f"| cost | {fields['gmac']:.1f} GMAC a tile |",
         f"| precision | {fields['precision']} |",
         f"| source checkpoint | sha256 `{fields['source_checkpoint_sha256']}` |",
@@ -66,6 +66,16 @@ def model_card(fields: Mapping[str, Any]) -> str:
 
 def _inline(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _seams(fields: Mapping[str, Any]) -> str:
+    seams: SeamFigures | None = fields.get("seams")
+    if seams is None:
+        return ""
+    return (
+        f", tiles start at multiples of {fields['grid_px']}; measured on {seams.images} images: "
+        f"tiles differ from one whole pass by {seams.max_error} grey levels at most"
+    )
 
 
 def _trust(trust: TrustRecord) -> str:

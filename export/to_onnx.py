@@ -39,9 +39,10 @@ class GreyLevels(nn.Module):
         """
         image = lr.float() / WHITE
         sr = self.network(image).float()
-        clamped = torch.clamp(sr, 0.0, 1.0)
-        flags = self.judge(image, sr, clamped)
-        return torch.round(clamped * WHITE).to(torch.uint8), flags
+        # Without the channel: OpenVINO works through an only channel one value at a time.
+        clamped = torch.clamp(sr[:, 0], 0.0, 1.0)
+        flags = self.judge(image, sr, clamped[:, None])
+        return torch.round(clamped * WHITE).to(torch.uint8)[:, None], flags
 
 
 def to_onnx(

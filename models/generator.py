@@ -16,12 +16,15 @@ class Generator(nn.Module, ABC):
     Attributes:
         scale: Enlargement factor s.
         receptive_radius_px: How far, in LR pixels, an output pixel looks beyond the LR pixel that
-            it lies in; None where it is unbounded, as with instance normalisation.
+            it lies in, at most; None where it is unbounded, as with instance normalisation.
+        grid_px: LR pixels by which an image may be shifted and still be enlarged alike: 1 for
+            convolutions on one grid, the coarsest level's pixel for a U-Net.
         hyper_parameters: The keyword arguments that build the same network again.
     """
 
     scale: int
     receptive_radius_px: int | None
+    grid_px: int = 1
     hyper_parameters: dict[str, Any]
 
     @abstractmethod

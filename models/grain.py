@@ -55,16 +55,17 @@ class HashNoise(nn.Module):
     @torch.no_grad()
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Hash (N, 1, H, W) float32 in [0, 1], meant as the 256 levels k / 255."""
-        grey = torch.round(image.float() * GREY_LEVELS)
+        # Without the channel: OpenVINO works through an only channel one value at a time.
+        grey = torch.round(image.float() * GREY_LEVELS)[:, 0]
         height, width = image.shape[2], image.shape[3]
         # Padded before the cast: torch pads no integers by replication.
         padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate").to(torch.int32)
-        mixed = torch.zeros_like(padded[:, :, 1:-1, 1:-1])
+        mixed = torch.zeros_like(padded[:, 1:-1, 1:-1])
         for row, weights in enumerate(NEIGHBOUR_WEIGHTS):
             for column, weight in enumerate(weights):
-                mixed = mixed + weight * padded[:, :, row : row + height, column : column + width]
+                mixed = mixed + weight * padded[:, row : row + height, column : column + width]
         # Not the bitwise AND that it amounts to: TensorRT has none for integers.
-        mixed = torch.remainder(mixed, MODULUS)
+        mixed = torch.remainder(mixed, MODULUS)[:, None]
         # Half the modulus more: a hash of zero becomes a noise of zero.
         spread = torch.remainder(mixed * self.multipliers + MODULUS // 2, MODULUS)
         return ((spread.float() / MODULUS - 0.5) * math.sqrt(12.0)).to(image.dtype)

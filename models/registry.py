@@ -9,6 +9,7 @@ from typing import Any
 
 from models.generator import Generator
 from models.grain_sr import GrainSR
+from models.grain_unet import GrainUNet
 from models.rep_sr import RepSR
 from models.resnet9 import ResNet9
 
@@ -35,7 +36,12 @@ class GeneratorSpec:
 GENERATORS: dict[str, GeneratorSpec] = {
     "grain_sr": GeneratorSpec(
         build=GrainSR,
-        summary="rep_sr that gives structure and grain apart; the one that ships",
+        summary="rep_sr that gives structure and grain apart",
+        scales=(2, 4),
+    ),
+    "grain_unet": GeneratorSpec(
+        build=GrainUNet,
+        summary="U-Net on the LR grid with a wide view, structure and grain apart; it ships",
         scales=(2, 4),
     ),
     "rep_sr": GeneratorSpec(

@@ -50,7 +50,9 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
 
     def flagged(lr: Picture) -> tuple[Picture, dict[str, float]]:
         # As the service does it, so that pictures of any size are judged as they are served.
-        plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
+        plan = tiling.plan(
+            *lr.shape, tile=manifest.tile, halo_px=manifest.halo_px, grid_px=manifest.grid_px
+        )
         outputs = [loaded.run(np.ascontiguousarray(tile)[None, None]) for tile in plan.split(lr)]
         quality = of_tiles([output.flags[0] for output in outputs])
         quality.check()

@@ -286,7 +286,9 @@ def _upscale_file(
 def _super_resolve(
     lr: npt.NDArray[np.uint8], engine: Engine, manifest: Manifest
 ) -> npt.NDArray[np.uint8]:
-    plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
+    plan = tiling.plan(
+        *lr.shape, tile=manifest.tile, halo_px=manifest.halo_px, grid_px=manifest.grid_px
+    )
     outputs = [engine.run(np.ascontiguousarray(tile)[None, None]) for tile in plan.split(lr)]
     of_tiles([output.flags[0] for output in outputs]).check()
     return plan.merge([output.sr[0, 0] for output in outputs], scale=manifest.scale)

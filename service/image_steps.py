@@ -137,7 +137,12 @@ class ImageSteps:
             image = replace(image, metadata=metadata)
         window = self._window(request)
         lr = to_uint8(image.pixels, window, white_is_zero=image.white_is_zero)
-        plan = tiling.plan(*lr.shape, tile=self._manifest.tile, halo_px=self._manifest.halo_px)
+        plan = tiling.plan(
+            *lr.shape,
+            tile=self._manifest.tile,
+            halo_px=self._manifest.halo_px,
+            grid_px=self._manifest.grid_px,
+        )
         # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
         stretch = window if image.pixels.dtype == np.uint16 else FULL_RANGE
         return Prepared(

@@ -1,9 +1,11 @@
 """Images of any size cut into tiles of one size, and the upscaled tiles put together again.
 
 Engines run one shape. A smaller image is padded by reflection and the result cropped; a larger one
-is cut into windows that overlap by a halo of at least the network's receptive radius, of which each
-contributes only what no inner cut can have touched: results are cropped, never blended, so the
-answer is what one large pass would have given. Pure NumPy; knows no engine.
+is cut into windows that overlap by the model's halo on both sides of a cut, of which each
+contributes only what no inner cut shows in: results are cropped, never blended, so the answer is
+what one large pass would have given. A network of several levels answers a shifted image
+differently, so that windows start at multiples of its coarsest pixel, the grid; the last one may
+reach beyond the image, which is then padded too. Pure NumPy; knows no engine.
 """
 
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ class Span:
     Attributes:
         start: Where the window begins; it is one tile long.
         keep_from: First position that is taken from this window.
-        keep_to: One past the last.
+        keep_to: One past the last; at most the image's length.
     """
 
     start: int
@@ -73,8 +75,8 @@ class TilePlan:
             image: (H, W) as planned, any type.
 
         Returns:
-            (tile height, tile width) each, same type, mostly views that are not contiguous; for an
-            image of exactly one tile the image itself.
+            (tile height, tile width) each, same type, mostly views that are not contiguous, of the
+            image or of a padded copy; for an image of exactly one tile the image itself.
 
         Raises:
             ValueError: The image is not the one that was planned for.
@@ -86,10 +88,12 @@ class TilePlan:
         if self.is_single:
             return [image]
         height, width = self.tile
-        missing = [(0, max(0, height - self.height)), (0, max(0, width - self.width))]
-        if missing[0][1] or missing[1][1]:
+        # Windows rise, so that the last one reaches farthest.
+        rows = self.rows[-1].start + height - self.height
+        columns = self.columns[-1].start + width - self.width
+        if rows or columns:
             # NumPy reflects as often as needed, and replicates an axis of one pixel.
-            image = np.pad(image, missing, mode="reflect")
+            image = np.pad(image, ((0, rows), (0, columns)), mode="reflect")
         return [
             image[row.start : row.start + height, column.start : column.start + width]
             for row in self.rows
@@ -122,7 +126,7 @@ class TilePlan:
 
 # Images of one size come again and again; a plan is a few hundred numbers at most.
 @lru_cache(maxsize=64)
-def plan(height: int, width: int, *, tile: tuple[int, int], halo_px: int) -> TilePlan:
+def plan(height: int, width: int, *, tile: tuple[int, int], halo_px: int, grid_px: int) -> TilePlan:
     """Return the fewest windows that cover an image.
 
     Windows are spread evenly and meet in the middle of their overlap, so that every pixel kept is
@@ -132,21 +136,24 @@ def plan(height: int, width: int, *, tile: tuple[int, int], halo_px: int) -> Til
         height: Rows of the image.
         width: Columns of the image.
         tile: (height, width) of the windows.
-        halo_px: How far an output pixel looks, in input pixels: the receptive radius.
+        halo_px: Input pixels beyond which a cut shows no longer.
+        grid_px: Input pixels of which windows start at a multiple.
 
     Raises:
         UnsuitableImage: The image exceeds the tile, and the tile is too small for two halos: this
             model takes images of one tile at most.
-        ValueError: The image is empty or the halo negative.
+        ValueError: The image is empty, the halo negative, or there is no grid.
     """
-    if height < 1 or width < 1 or halo_px < 0:
-        raise ValueError(f"cannot tile {height}×{width} pixels with a halo of {halo_px}")
+    if height < 1 or width < 1 or halo_px < 0 or grid_px < 1:
+        raise ValueError(
+            f"cannot tile {height}×{width} pixels with a halo of {halo_px} on a grid of {grid_px}"
+        )
     return TilePlan(
         height,
         width,
         tile,
-        _spans(height, tile[0], halo_px),
-        _spans(width, tile[1], halo_px),
+        _spans(height, tile[0], halo_px, grid_px),
+        _spans(width, tile[1], halo_px, grid_px),
     )
 
 
@@ -189,18 +196,20 @@ class Canvas:
         ]
 
 
-def _spans(length: int, tile: int, halo_px: int) -> tuple[Span, ...]:
+def _spans(length: int, tile: int, halo_px: int, grid_px: int) -> tuple[Span, ...]:
     """Return the fewest windows of one axis."""
     if length <= tile:
         return (Span(0, 0, length),)
-    step = tile - 2 * halo_px
-    if step < 1:
+    steps = (tile - 2 * halo_px) // grid_px
+    if steps < 1:
         raise UnsuitableImage(
             f"the image is {length} pixels high or wide; expected at most {tile}, because the "
             f"model looks {halo_px} pixels far, so that larger images cannot be cut into its tiles"
         )
-    count = 1 + -(-(length - tile) // step)
-    starts = [index * (length - tile) // (count - 1) for index in range(count)]
+    # In steps of the grid: the last window's start, which is rounded up.
+    last = -(-(length - tile) // grid_px)
+    count = 1 + -(-last // steps)
+    starts = [index * last // (count - 1) * grid_px for index in range(count)]
     cuts = [(earlier + tile + later) // 2 for earlier, later in pairwise(starts)]
     edges = [0, *cuts, length]
     return tuple(

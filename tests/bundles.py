@@ -39,6 +39,7 @@ def manifest_fields(*, tile_px: int = TILE_PX, **changes: object) -> dict[str, A
         "scale": SCALE,
         "tile": (tile_px, tile_px),
         "halo_px": 1,
+        "grid_px": 1,
         "gmac": 0.001,
         "max_batch_size": 4,
         "precision": "fp32",

@@ -16,7 +16,7 @@ from training.degradation_config import DegradationConfig
 from training.method_config import MethodConfig, SupervisedConfig
 
 RECIPES = Path(__file__).parent / "recipes"
-GENERATOR_NAMES = ("grain_sr", "rep_sr", "resnet9")
+GENERATOR_NAMES = ("grain_sr", "grain_unet", "rep_sr", "resnet9")
 """Keys of `models.GENERATORS`; here as well, since a recipe is checked before torch is loaded."""
 
 

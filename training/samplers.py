@@ -5,6 +5,7 @@ So a run that is resumed at a step sees exactly what it would have seen without 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,11 +19,14 @@ from training.degradation_config import DegradationConfig
 from training.images import SourceImage
 from training.method_config import AddedStructureConfig
 from training.noise import estimate_noise
-from training.visibility import CoarseScan
+from training.visibility import CoarseScan, VisibilityRule
 
 # LR pixels around a crop that the degradation sees and that are then cut away, so that the crop's
 # border is degraded from real neighbours: the spot reaches 2 LR px, the lag below 8 but faintly.
 MARGIN_PX = 4
+
+
+Flips = Literal["vertical", "horizontal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,11 @@ class CropSampler:
         self.crop_candidates = crop_candidates
         self.seed = seed
         self.added = added
-        self._scan = CoarseScan(degradation=degradation, scale=scale)
+        self._rule = (
+            _visibility_rule(added, CoarseScan(degradation=degradation, scale=scale))
+            if added
+            else None
+        )
         pixels = [image.pixels for image in images]
         # Added structure gets the grain of the images, measured once over all of them.
         self._noise = estimate_noise(pixels) if added else None
@@ -141,8 +149,7 @@ class CropSampler:
                 noise=self._noise,
                 sides_px=added.patch_sides_px,
                 is_rounded=added.rounded_patches,
-                scan=self._scan,
-                min_detectability=added.min_detectability,
+                rule=self._rule,
             )
         least, most = added.planted
         count = int(rng.integers(least, most + 1)) if most else 0
@@ -151,9 +158,9 @@ class CropSampler:
                 crop,
                 rng,
                 count=count,
+                kinds=added.kinds,
                 noise=self._noise,
-                scan=self._scan,
-                min_detectability=added.min_detectability,
+                rule=self._rule,
             )
             planted = number > 0
         return crop, planted, foreign
@@ -205,29 +212,47 @@ class PlainSampler:
         crop_px: c, in the images' own pixels.
         batch_size: N.
         seed: Of everything drawn.
+        flips: "vertical" flips up and down only: left and right are the scan's before and after.
+            "horizontal" flips left and right only, as most published training does.
     """
 
     def __init__(
-        self, images: Sequence[SourceImage], *, crop_px: int, batch_size: int, seed: int
+        self,
+        images: Sequence[SourceImage],
+        *,
+        crop_px: int,
+        batch_size: int,
+        seed: int,
+        flips: Flips = "vertical",
     ) -> None:
         _check_sizes(images, crop_px)
+        self.flips: Flips = flips
         self.images = list(images)
         self.crop_px = crop_px
         self.batch_size = batch_size
         self.seed = seed
 
     def batch(self, step: int) -> torch.Tensor:
-        """Return (N, 1, c, c) float32 in [0, 1].
-
-        Crops are flipped up and down only: left and right are the scan's before and after.
-        """
+        """Return (N, 1, c, c) float32 in [0, 1]."""
         rng = np.random.default_rng((self.seed, step, 1))
         crops = [
             _draw_crop(self.images[int(rng.integers(len(self.images)))].pixels, self.crop_px, rng)
             for _ in range(self.batch_size)
         ]
-        turned = [crop[::-1] if rng.integers(2) else crop for crop in crops]
+        flip = (
+            (slice(None, None, -1),) if self.flips == "vertical" else (..., slice(None, None, -1))
+        )
+        turned = [crop[flip] if rng.integers(2) else crop for crop in crops]
         return torch.from_numpy(np.stack(turned))[:, None].float() / 255.0
+
+
+def _visibility_rule(added: AddedStructureConfig, scan: CoarseScan) -> VisibilityRule:
+    return VisibilityRule(
+        scan=scan,
+        least=added.min_detectability,
+        most=added.max_detectability,
+        drawn_share=added.faint_share,
+    )
 
 
 def _patch_source(

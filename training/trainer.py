@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from training.methods.inputs import Inputs, KnownTool
 from training.progress import progress
 from training.run_dir import RunDir
 from training.run_state import load_state, save_state
+from training.warm_start import WarmStart, load_warm_start
 from training.whole_file import write_whole_text
 
 NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
@@ -53,6 +54,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     vgg16: Path | None = None,
+    start_from: Path | None = None,
 ) -> Path:
     """Train the generator of a recipe.
 
@@ -67,12 +69,15 @@ def train(
             its first save.
         vgg16: Weights of the feature network, for methods that compare structure by its features;
             None asks torchvision.
+        start_from: Checkpoint whose weights the generator starts from; None for fresh ones. The
+            run folder keeps a copy, from which a resumed run starts where nothing was saved yet.
 
     Returns:
         Path of `checkpoint.safetensors`: the averaged weights after the last step.
 
     Raises:
-        ConfigError: The recipe is wrong or does not fit the data.
+        ConfigError: The recipe is wrong, or does not fit the data or the weights to start from.
+        CheckpointError: `start_from` is not a checkpoint of ours.
         DeviceError: The recipe's device is not in this machine.
         UnknownGeneratorError: The generator does not take its hyper-parameters.
         ImageFileError: Image files cannot be used; all of them are named.
@@ -82,14 +87,18 @@ def train(
     """
     recipe = load_recipe(recipe_path, overrides=overrides)
     folder = RunDir(run_dir)
-    _check(recipe, folder, resume=resume, overwrite=overwrite, vgg16=vgg16)
+    folder.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from)
+    _check(recipe, vgg16=vgg16)
+    if start_from is not None:
+        load_warm_start(start_from, generator=recipe.generator)  # refused before images are read
     with progress("reading images"):
         tools = load_tools(recipe, data_root=data_root)
         held_out = load_held_out_tiles(recipe.data, data_root=data_root)
     options = recipe.optimization
     torch.set_num_threads(options.threads)
     try:
-        folder.start(recipe, resume=resume, overwrite=overwrite)
+        folder.start(recipe, resume=resume, overwrite=overwrite, start_from=start_from)
+        start = _warm_start(recipe, folder)
         inputs = Inputs(
             recipe=recipe,
             tools=[_known(tool, recipe=recipe, folder=folder) for tool in tools],
@@ -97,11 +106,13 @@ def train(
             data_root=data_root,
             vgg16=vgg16,
             device=torch.device(options.device),
+            start=start,
         )
         torch.manual_seed(options.seed)
         with progress("preparing the method"):
             method = build_method(inputs)
-        trainer = Trainer(method, recipe=recipe, run_dir=folder)
+        origin = {} if start is None else {"started_from": start.source}
+        trainer = Trainer(method, recipe=recipe, run_dir=folder, origin=origin)
         if resume:
             trainer.restore()  # or start again, where nothing was saved yet
         trainer.run()
@@ -112,9 +123,23 @@ def train(
 
 
 class Trainer:
-    """One run: a method, the average of its generator, and the step counter."""
+    """One run: a method, the average of its generator, and the step counter.
 
-    def __init__(self, method: Method, *, recipe: Recipe, run_dir: RunDir) -> None:
+    Args:
+        method: Networks, batches and losses.
+        recipe: Resolved recipe.
+        run_dir: Folder of the run.
+        origin: Further entries of the checkpoint's training description.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        *,
+        recipe: Recipe,
+        run_dir: RunDir,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         self.method = method
         self.recipe = recipe
         self.run_dir = run_dir
@@ -122,7 +147,7 @@ class Trainer:
         self.step = 0
         self.mixed = _is_mixed(recipe.optimization)
         precision = "bf16" if self.mixed else "fp32"
-        self.description = {**method.describe(), "precision": precision}
+        self.description = {**method.describe(), "precision": precision, **(origin or {})}
 
     def run(self) -> None:
         """Train from the current step to the recipe's last one, saving on the way.
@@ -262,11 +287,8 @@ def _is_mixed(options: OptimizationConfig) -> bool:
     return any(torch.cpu.get_capabilities().get(name, False) for name in NATIVE_BF16)
 
 
-def _check(
-    recipe: Recipe, folder: RunDir, *, resume: bool, overwrite: bool, vgg16: Path | None
-) -> None:
+def _check(recipe: Recipe, *, vgg16: Path | None) -> None:
     """Refuse at once what would fail after minutes of reading and estimating."""
-    folder.check(recipe, resume=resume, overwrite=overwrite)
     if recipe.optimization.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
             "optimization.device is 'cuda', but torch finds no GPU on this machine; train on the "
@@ -277,6 +299,16 @@ def _check(
     if isinstance(method, FLSeSimConfig) and method.self_similarity.weight:
         with progress("checking the feature network"):
             load_vgg16(vgg16, taps=method.self_similarity.taps)
+
+
+def _warm_start(recipe: Recipe, folder: RunDir) -> WarmStart | None:
+    """Load what the run in a folder starts from; None where from fresh weights."""
+    facts = folder.read_start()
+    if facts is None:
+        return None
+    return load_warm_start(
+        folder.start_weights, generator=recipe.generator, file_name=facts["file"]
+    )
 
 
 def _scale(recipe: Recipe) -> int:

@@ -141,7 +141,9 @@ def _core_times(bundle: Path, name: str, lot: Path) -> tuple[dict[str, float], f
         lr = to_uint8(
             image.pixels, manifest.window or FULL_RANGE, white_is_zero=image.white_is_zero
         )
-        plan = tiling.plan(*lr.shape, tile=manifest.tile, halo_px=manifest.halo_px)
+        plan = tiling.plan(
+            *lr.shape, tile=manifest.tile, halo_px=manifest.halo_px, grid_px=manifest.grid_px
+        )
         return image, plan, plan.split(lr)
 
     decoded = [decode(*body) for body in bodies]

@@ -96,6 +96,7 @@ def _write(
             "scale": generator.scale,
             "tile": tile,
             "halo_px": generator.receptive_radius_px or 0,
+            "grid_px": generator.grid_px,
             "gmac": count_gmac(generator.merged(), tile=tile),
             "max_batch_size": max_batch_size,
             "precision": "fp32",

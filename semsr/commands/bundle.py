@@ -81,7 +81,8 @@ def _show(options: argparse.Namespace) -> int:
         [
             f"{manifest.name} {bundle.version}: every file matches its sha256",
             f"  generator  {manifest.generator.name} {manifest.generator.hyper_parameters}",
-            f"  tile       {height}x{width}, scale {manifest.scale}, halo {manifest.halo_px} px",
+            f"  tile       {height}x{width}, scale {manifest.scale}, halo {manifest.halo_px} px, "
+            f"grid {manifest.grid_px} px",
             f"  precision  {manifest.precision} (graphs: {', '.join(manifest.graphs)})",
             f"  batch      up to {manifest.max_batch_size}",
             f"  trust      {_trust(manifest.trust)}",

@@ -113,8 +113,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--split",
         default="test",
-        choices=["test", "thousand"],
-        help="splits of the benchmark: with defects and without",
+        choices=["test", "thousand", "unknown"],
+        help="splits of the benchmark, with defects and without; unknown: of kinds that no "
+        "training draws",
     )
     parser.add_argument(
         "--limit", type=int, help="tiles of each split, for a quick look (default: all)"

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from semsr.commands.checks import need_development, writable_folder, wrong_use
+from semsr.commands.checks import existing_file, need_development, writable_folder, wrong_use
 from semsr.commands.options import (
     Commands,
     UsageError,
@@ -25,6 +25,8 @@ def add(commands: Commands) -> None:
             "semsr train f_lsesim_cpu --data DATA --run runs/mine",
             "semsr train f_lsesim_cpu --data DATA --run runs/mine --resume",
             "semsr train f_lsesim_cpu --data DATA --set optimization.steps=500",
+            "semsr train f_lsesim_cpu --data DATA --from runs/mine/checkpoint.safetensors --run "
+            "runs/longer",
         ],
     )
     parser.add_argument("recipe", help="TOML file, or the name of a shipped recipe")
@@ -33,6 +35,14 @@ def add(commands: Commands) -> None:
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a run that is in the run folder"
+    )
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="start_from",
+        metavar="CHECKPOINT",
+        help="start from the weights of a checkpoint with the recipe's generator; not needed again "
+        "by --resume (default: fresh weights)",
     )
     parser.add_argument(
         "--set",
@@ -58,6 +68,8 @@ def _run(options: argparse.Namespace) -> int:
         recipe = find_recipe(options.recipe)
         root, vgg16 = data_root(options.data), vgg16_path(options.vgg16)
         run_dir = writable_folder(options.run_dir or Path("runs") / recipe.stem, "--run")
+        if options.start_from is not None:
+            existing_file(options.start_from, "--from")
         check_run(
             recipe,
             data_root=root,
@@ -66,6 +78,7 @@ def _run(options: argparse.Namespace) -> int:
             resume=options.resume,
             overwrite=options.overwrite,
             vgg16=vgg16,
+            start_from=options.start_from,
         )
     from semsr.progress import progress
     from training.progress import shown_by
@@ -81,6 +94,7 @@ def _run(options: argparse.Namespace) -> int:
             resume=options.resume,
             overwrite=options.overwrite,
             vgg16=vgg16,
+            start_from=options.start_from,
         )
     sys.stdout.write(f"{checkpoint}\n")
     return 0

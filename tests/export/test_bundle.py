@@ -22,10 +22,10 @@ def bundle_path(tmp_path: Path) -> Path:
 
 
 def edit_manifest(path: Path, **changes: object) -> None:
-    """Overwrite fields of a bundle's manifest."""
+    """Overwrite fields of a bundle's manifest; an ellipsis removes one."""
     file = path / "manifest.json"
-    fields = json.loads(file.read_text())
-    file.write_text(json.dumps({**fields, **changes}))
+    fields = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({key: v for key, v in fields.items() if v is not ...}))
 
 
 def test_written_bundle_loads_back(bundle_path: Path):
@@ -166,7 +166,7 @@ def test_missing_file_is_refused_by_name(bundle_path: Path):
         load_bundle(bundle_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, 4, "3", None, True])
+@pytest.mark.parametrize("version", [0, 2, 5, "4", None, True])
 def test_unknown_format_version_is_refused(bundle_path: Path, version: object):
     """Another format version is refused, not guessed."""
     edit_manifest(bundle_path, format_version=version)
@@ -174,10 +174,34 @@ def test_unknown_format_version_is_refused(bundle_path: Path, version: object):
         load_bundle(bundle_path)
 
 
+def test_version_3_is_read_as_a_network_on_one_grid(bundle_path: Path):
+    """Bundles from before the grid keep serving."""
+    edit_manifest(bundle_path, format_version=3, grid_px=..., seams=...)
+
+    manifest = load_bundle(bundle_path).manifest
+
+    assert (1, None) == (manifest.grid_px, manifest.seams)
+
+
+def test_grid_needs_version_4(bundle_path: Path):
+    """Software of version 3 would cut tiles off the grid, so that it must refuse the bundle."""
+    edit_manifest(bundle_path, format_version=3)
+    with pytest.raises(BundleError, match="grid_px and seams are fields of version 4"):
+        load_bundle(bundle_path)
+
+
+def test_version_4_without_a_grid_is_refused(bundle_path: Path):
+    """Nothing is guessed."""
+    edit_manifest(bundle_path, grid_px=...)
+    with pytest.raises(BundleError, match="grid_px is missing"):
+        load_bundle(bundle_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"scale": 0}, "scale"),
+        ({"grid_px": 0}, "grid_px"),
         ({"tile": [240]}, "tile"),
         ({"window": [300, 100]}, "window: .*0 <= lo < hi"),
         ({"name": "line\nbreak"}, "name"),

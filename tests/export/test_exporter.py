@@ -85,6 +85,7 @@ def test_bundle_holds_what_the_service_needs(checkpoint: Path, tmp_path: Path):
     result = export_bundle(checkpoint, tmp_path / "fine", tile=TILE, window=(100, 4000))
     manifest = load_bundle(tmp_path / "fine").manifest
     assert (manifest.name, manifest.scale, manifest.halo_px) == ("fine", 4, 4)
+    assert (manifest.grid_px, manifest.seams) == (1, None)
     assert manifest.window == (100, 4000)
     assert manifest.lr_domain is not None
     assert manifest.lr_domain.mean == 72.0

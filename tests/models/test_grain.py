@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from models.grain import GREY_LEVELS, MODULUS, MULTIPLIERS, NEIGHBOUR_WEIGHTS, HashNoise
-from models.grain_sr import LIMIT_MARGIN, START_AMPLITUDE, GrainSR
+from models.grain_head import LIMIT_MARGIN, START_AMPLITUDE
+from models.grain_sr import GrainSR
 
 
 def noisy(*, sigma_grey: float, side_px: int = 160, seed: int = 0) -> torch.Tensor:

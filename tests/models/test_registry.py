@@ -18,7 +18,8 @@ def test_names_map_to_their_networks() -> None:
 def test_unknown_name_lists_the_known_ones() -> None:
     """A misspelt name is answered with the right ones."""
     with pytest.raises(
-        UnknownGeneratorError, match=r"'repsr'; known ones are: grain_sr, rep_sr, resnet9"
+        UnknownGeneratorError,
+        match=r"'repsr'; known ones are: grain_sr, grain_unet, rep_sr, resnet9",
     ):
         build_generator("repsr", {})
 

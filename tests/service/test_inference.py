@@ -15,7 +15,7 @@ from service.scheduling.scheduler import Priority
 from tests.bundles import manifest_fields
 
 TILE = np.random.default_rng(3).integers(0, 256, (24, 24), dtype=np.uint8)
-MANIFEST = Manifest.model_validate({**manifest_fields(tile_px=8), "format_version": 3, "files": {}})
+MANIFEST = Manifest.model_validate({**manifest_fields(tile_px=8), "format_version": 4, "files": {}})
 TILES = np.arange(128, dtype=np.uint8).reshape(2, 1, 8, 8)
 
 

@@ -34,7 +34,7 @@ def describe(
         "defect_tiles": len(defect),
         "clean_tiles": len(clean),
         "defects": len(defects),
-        "unseen_defects": sum(item.group == "unseen" for item in defects),
+        "unseen_defects": sum(item.group != "planted" for item in defects),
         "limit": limit,
         "draws": draws,
     }

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Generator
+from models import Generator, build_generator
 from training.augmentation.patches import augment_with_patches, natural_source
 from training.baselines import bicubic
 from training.config import Recipe
@@ -19,6 +19,7 @@ from training.method_config import AddedStructureConfig
 from training.noise import estimate_noise
 from training.quality import psnr
 from training.samplers import CropSampler, PlainSampler, ToolSampler
+from training.warm_start import WarmStart
 
 GAP_PX = 4
 NUM_SAMPLES = 3
@@ -44,6 +45,7 @@ class Inputs:
         data_root: Folder that the recipe's paths are relative to.
         vgg16: File of the feature network's weights; None asks torchvision.
         device: Where the networks run.
+        start: Weights that the generator starts from; None for fresh ones.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class Inputs:
     data_root: Path
     vgg16: Path | None
     device: torch.device
+    start: WarmStart | None = None
 
     @property
     def hr(self) -> list[SourceImage]:
@@ -67,6 +70,18 @@ class Inputs:
     def degradation(self) -> DegradationConfig:
         """Ranges of the first tool."""
         return self.tools[0].degradation
+
+
+def new_generator(inputs: Inputs) -> Generator:
+    """Build the recipe's generator: fresh from the global seed, or from the weights to start from.
+
+    On the run's device. A bound or a head that the run sets itself is set afterwards.
+    """
+    network = inputs.recipe.generator
+    generator = build_generator(network.name, network.hyper_parameters)
+    if inputs.start is not None:
+        inputs.start.apply_to(generator)
+    return generator.to(inputs.device)
 
 
 def pair_sampler(

@@ -5,10 +5,10 @@ from typing import cast
 import torch
 
 from models import Generator
-from models.grain_sr import GrainSR
+from models.grain_head import GrainGenerator
 from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.pixel import charbonnier
-from training.losses.texture import local_energy
+from training.losses.texture import flatness, local_energy
 from training.method_config import PairedConfig
 
 LOW_PASS_SIGMA_PX = 2.0
@@ -17,7 +17,7 @@ LOW_PASS_SIGMA_PX = 2.0
 
 def has_parts(generator: Generator) -> bool:
     """Say whether a generator gives structure and grain apart."""
-    return isinstance(generator, GrainSR)
+    return isinstance(generator, GrainGenerator)
 
 
 def forward_parts(
@@ -30,7 +30,7 @@ def forward_parts(
     """
     if not has_parts(generator):
         return generator(lr), None
-    structure, grain, _ = cast("GrainSR", generator).parts(lr)
+    structure, grain, _ = cast("GrainGenerator", generator).parts(lr)
     return structure + grain, structure
 
 
@@ -51,7 +51,8 @@ def paired_terms(
       mottle that is left of the input's noise, and faint defects that are levelled. Errors of tone,
       which no input tells, are left out by the band.
     - `energy`: local strength of the texture. Where the structure is known apart it gets no
-      gradient: it must not grow edges to make up for missing grain.
+      gradient: it must not grow edges to make up for missing grain. It looks where the HR image is
+      flat (`energy_half_gradient`): grain must not make up for missing edges either.
 
     Args:
         sr: (N, 1, H, W) generated.
@@ -77,5 +78,7 @@ def paired_terms(
         terms["smooth"] = config.smooth_weight * charbonnier(fine, coarse, eps=eps, weight=weight)
     if config.energy_weight:
         textured = sr if structure is None else sr - structure + structure.detach()
-        terms["energy"] = config.energy_weight * local_energy(textured, hr)
+        half = config.energy_half_gradient
+        flat = flatness(hr, half_gradient=half) if half else None
+        terms["energy"] = config.energy_weight * local_energy(textured, hr, weight=flat)
     return terms

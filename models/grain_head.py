@@ -1,0 +1,89 @@
+"""Grain apart from structure: the head that makes it, and the base of the generators that have one.
+
+Structure is what the coarse image tells; grain is what a fine image has besides, and what no coarse
+image can tell: shot noise and the finest texture. A network that must give both with one output
+either leaves the grain out or learns to copy the coarse image's noise; with a head of its own it
+says how much grain there is, and `HashNoise` supplies it.
+"""
+
+from abc import abstractmethod
+
+import torch
+from torch import nn
+
+from models.generator import Generator
+from models.grain import HashNoise
+
+START_AMPLITUDE = 3.0 / 255.0
+"""Grain of an untrained network, in units of [0, 1]: about that of a slow scan."""
+
+LIMIT_MARGIN = 1.5
+"""The grain's greatest amplitude as a multiple of the noise that HR images have at that grey: some
+texture may come with it, but it must not paint over what is uncertain, as at blurred edges."""
+
+
+class GrainHead(nn.Module):
+    """Coloured noise of a given local amplitude, on the LR grid with one channel for each HR phase.
+
+    grain = amplitude * conv3(HashNoise(lr)), amplitude = limit * sigmoid(share), limit = 1.5 *
+    sqrt(base + slope * structure): the noise of a slow scan at that grey. The convolution gives the
+    noise its spectrum over about 12 HR pixels; it starts as an orthogonal mixture of the phases,
+    which keeps white noise white and makes its uniform values normal.
+    """
+
+    def __init__(self, *, phases: int) -> None:
+        super().__init__()
+        self.noise = HashNoise(channels=phases)
+        self.colour = nn.Conv2d(phases, phases, 3, padding=1, bias=False)
+        nn.init.zeros_(self.colour.weight)
+        generator = torch.Generator().manual_seed(phases)
+        with torch.no_grad():
+            mixture, _ = torch.linalg.qr(torch.randn(phases, phases, generator=generator))
+            self.colour.weight[:, :, 1, 1] = mixture
+        self.register_buffer("noise_variance", torch.tensor([START_AMPLITUDE**2, 0.0]))
+        self.noise_variance: torch.Tensor
+
+    def forward(self, lr: torch.Tensor, amplitude: torch.Tensor) -> torch.Tensor:
+        """(N, 1, H, W) in [0, 1] and the amplitude, (N, phases, H, W), to the grain, the same."""
+        return amplitude * self.colour(self.noise(lr))
+
+    def amplitude(self, share: torch.Tensor, structure: torch.Tensor) -> torch.Tensor:
+        """Return the amplitude, (N, phases, H, W) in units of [0, 1].
+
+        Args:
+            share: (N, phases, H, W) of the limit, before the sigmoid.
+            structure: The same shape, grey in [0, 1]. It gets no gradient from here.
+        """
+        base, slope = self.noise_variance
+        limit = LIMIT_MARGIN * torch.sqrt(base + slope * structure.detach().clamp(min=0.0))
+        return limit * torch.sigmoid(share)
+
+
+class GrainGenerator(Generator):
+    """A generator that gives structure and grain apart.
+
+    Attributes:
+        head: Makes the grain.
+
+    Source: structure and noise apart as in Wolf et al. 2021 and in the stochastic detail of
+    StyleGAN (Karras et al. 2019); noise by hashing the input is our own.
+    """
+
+    head: GrainHead
+
+    @abstractmethod
+    def parts(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Enlarge, and return structure, grain and the grain's amplitude apart.
+
+        Args:
+            lr: (N, 1, H, W) float32 in [0, 1].
+
+        Returns:
+            Three of (N, 1, s*H, s*W) float32: `forward` is structure plus grain; the amplitude is
+            positive, the grain's local standard deviation where the colour is white.
+        """
+
+    def limit_grain(self, *, base: float, slope: float) -> None:
+        """Set the noise that bounds the grain: variance base + slope * grey, in grey levels."""
+        with torch.no_grad():
+            self.head.noise_variance.copy_(torch.tensor([base / 255.0**2, slope / 255.0]))
