@@ -160,3 +160,12 @@ class Manifest(BaseModel):
     parity: dict[Precision, ParityFigures]
     quantization: QuantizationRecord | None = None
     recall: dict[Precision, RecallRecord] = {}
+
+    @property
+    def proven_precisions(self) -> list[Precision]:
+        """What passed the export's gates, the most exact first, and the default one."""
+        return [
+            name
+            for name in PRECISIONS
+            if name in self.graphs and (name in self.parity or name == self.precision)
+        ]

@@ -64,8 +64,9 @@ def run_scan(
     check_request(request, work=work)
     with sigterm_interrupts(), WorkFolder(work) as folder:
         overwrite = check_overwrite(request, folder, resume=resume, overwrite=overwrite)
-        if resume and settings.engine == "auto" and (engine := pinned_engine(folder)) is not None:
-            settings = settings.model_copy(update={"engine": engine})
+        if resume and settings.engine == "auto":
+            named = {} if settings.precision is None else {"precision": settings.precision}
+            settings = settings.model_copy(update={**pinned_engine(folder), **named})
         with progress(f"loading the engine {settings.engine}"):
             model = load_model(settings.bundle, settings, engine_loader)
         try:

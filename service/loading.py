@@ -1,12 +1,12 @@
 """From settings to an engine that may serve: verified, chosen, proven on its golden tile, warm."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
-from export.bundle import Bundle, load_bundle
+from export.bundle import Bundle, Precision, load_bundle
 from service.daemon_thread import in_daemon_thread
 from service.engines import Engine, EngineError, EngineOptions
 from service.engines.auto import choose_engine
@@ -55,13 +55,17 @@ def resolve_engine(
 ) -> tuple[str, EngineOptions, dict[str, float]]:
     """Decide which engine runs a bundle and how.
 
+    Where the settings name no precision, `auto` chooses it with the engine; an engine that is named
+    runs in the bundle's own.
+
     Args:
         bundle: The verified bundle.
         settings: Engine, precision, threads and the cache of `auto`.
         name: Engine asked for in place of the setting's.
 
     Returns:
-        The engine's name (never `auto`), its options, and what `auto` measured, if anything.
+        The engine's name (never `auto`), its options, and tiles per second by engine and precision
+        if `auto` measured any.
 
     Raises:
         EngineError: The bundle lacks the precision, or `auto` finds nothing that runs.
@@ -81,8 +85,11 @@ def resolve_engine(
         )
     if name != "auto":
         return name, options, {}
-    chosen, speeds = choose_engine(bundle, options, cache_dir=settings.cache_dir)
-    return chosen, options, speeds
+    precisions: list[Precision] = bundle.manifest.proven_precisions
+    if settings.precision is not None:
+        precisions = [settings.precision]
+    choice = choose_engine(bundle, options, precisions=precisions, cache_dir=settings.cache_dir)
+    return choice.engine, replace(options, precision=choice.precision), choice.tiles_per_s
 
 
 def load_model(
@@ -111,7 +118,7 @@ def load_model(
     if settings.engine == "auto":
         # Speeds are there if engines were measured: not where one is installed or was remembered.
         measured = {"tiles_per_s": speeds} if speeds else {}
-        log.info("engine_chosen", engine=name, **measured)
+        log.info("engine_chosen", engine=name, precision=options.precision, **measured)
     engine = engine_loader(name, bundle, options)
     verify_golden(engine, bundle)
     if known_batch_s is not None:

@@ -121,7 +121,7 @@ class Settings(BaseSettings):
             "Runtime: onnx, openvino (extra), tensorrt (GPU; extra gpu or rtx, and plans, see "
             "SEMSR_PLAN_CACHE), torch (extra export; the reference), identity (nearest neighbour, "
             "to measure the service itself), or auto, which measures those of the first three that "
-            "are installed once and remembers the fastest."
+            "are installed once, in each precision, and remembers the fastest."
         ),
     )
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?)$")] = Field(
@@ -137,7 +137,13 @@ class Settings(BaseSettings):
         "batches side by side.",
     )
     precision: Precision | None = Field(
-        default=None, description="Execution precision; unset takes the one that the bundle names."
+        default=None,
+        description=(
+            "Execution precision; unset takes the fastest of those that passed the bundle's export "
+            "gates if SEMSR_ENGINE is auto, chosen and remembered with the engine, and the "
+            "bundle's own (fp32) if an engine is named. Replicas on different processors may "
+            "choose differently: name it for them."
+        ),
     )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None,

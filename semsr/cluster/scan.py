@@ -87,8 +87,9 @@ def run_cluster_scan(
     bundle = load_bundle(settings.bundle)
     with sigterm_interrupts(), WorkFolder(work) as folder, connected(cluster) as ray:
         overwrite = check_overwrite(request, folder, resume=resume, overwrite=overwrite)
-        if resume and settings.engine == "auto" and (engine := pinned_engine(folder)) is not None:
-            settings = settings.model_copy(update={"engine": engine})
+        if resume and settings.engine == "auto":
+            named = {} if settings.precision is None else {"precision": settings.precision}
+            settings = settings.model_copy(update={**pinned_engine(folder), **named})
         size = worker_size(ray.nodes(), settings, worker_cpus)
         model = _worker_model(settings, engine_loader, size.cpus)
         with progress("loading the engine on the cluster"):

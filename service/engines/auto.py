@@ -1,29 +1,35 @@
-"""`SEMSR_ENGINE=auto`: measure the engines once on this machine and remember the fastest.
+"""`SEMSR_ENGINE=auto`: measure engines and precisions once on this machine, remember the fastest.
 
-Only engines of the bundle's precision whose runtime is installed compete. Each is measured in a
-child process, so that the serving process never loads a runtime that it does not use and never
+Engines whose runtime is installed compete, in each precision that may be chosen. Each is measured
+in a child process, so that the serving process never loads a runtime that it does not use and never
 carries another runtime's threads. The choice is remembered by bundle, processor, GPU, core count
-and runtime versions; a restart finds it and measures nothing. With one candidate nothing is
-measured.
+and runtime versions; a restart finds it and measures nothing, and processes that start together
+wait for the first one's choice. With one candidate nothing is measured.
+
+Answers of two precisions differ by a grey level here and there, so that a choice must not change
+with the machine's load: a reduced precision has to be faster by `MIN_GAIN`, and where nothing can
+be remembered the precision is not chosen.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from export.bundle import Bundle, load_bundle
+from export.bundle import PRECISIONS, Bundle, Precision, load_bundle
 from service.engines import (
     ENGINES,
     EngineError,
@@ -38,62 +44,139 @@ from service.engines.cuda import gpu_name
 from service.engines.golden import verify_golden
 from service.process import run_and_end, signal_at_parents_end
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # One measurement takes a few seconds; a runtime that hangs must not keep the service from starting.
 MEASURE_TIMEOUT_S = 120.0
 MEASURE_SECONDS = 1.5
 
+MIN_GAIN = 1.2
+"""Factor by which a precision must be faster than a more exact one to be chosen in its place."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs a bundle.
+
+    Attributes:
+        engine: Engine name.
+        precision: Execution precision.
+        tiles_per_s: Measured speeds, by engine and precision (`onnx fp32`); empty if nothing was.
+    """
+
+    engine: str
+    precision: Precision
+    tiles_per_s: dict[str, float]
+
+
+Candidate = tuple[str, Precision]
+
 
 def choose_engine(
-    bundle: Bundle, options: EngineOptions, *, cache_dir: Path | None
-) -> tuple[str, dict[str, float]]:
-    """Name the fastest installed engine for this bundle on this machine.
+    bundle: Bundle,
+    options: EngineOptions,
+    *,
+    precisions: Sequence[Precision],
+    cache_dir: Path | None,
+) -> Choice:
+    """Choose the fastest installed engine and precision for this bundle on this machine.
 
     Args:
         bundle: The verified bundle.
-        options: Precision and threads that the service will use.
+        options: Threads, device and so on that the service will use; its precision is taken where
+            no choice can be remembered.
+        precisions: What may be chosen.
         cache_dir: Where choices are remembered; None measures every time.
-
-    Returns:
-        The engine's name, and tiles per second by engine (empty if nothing was measured).
 
     Raises:
         EngineError: No engine is installed, or none could be measured.
     """
-    candidates = installed_engines(options.precision, options.device)
-    if not candidates:
-        known = ", ".join(name for name, spec in ENGINES.items() if spec.is_candidate)
-        raise EngineError(
-            f"no engine that runs {options.precision} on {options.device} is installed; "
-            f"the engines are {known}"
-        )
-    if len(candidates) == 1:
-        return candidates[0], {}
-    remembered = cache_dir and cache_dir / f"engine-{_key(bundle, options, candidates)}.json"
-    if remembered:
-        choice = _read_choice(remembered, candidates)
-        if choice is not None:
-            return choice, {}
-    speeds: dict[str, float] = {}
+    candidates = _candidates(precisions, options.device)
+    with _memory(cache_dir, _key(bundle, options, candidates)) as memory:
+        if memory is None:
+            candidates = _candidates([options.precision], options.device)
+        if not candidates:
+            known = ", ".join(name for name, spec in ENGINES.items() if spec.is_candidate)
+            raise EngineError(
+                f"no engine that runs {' or '.join(precisions)} on {options.device} is installed; "
+                f"the engines are {known}"
+            )
+        if len(candidates) == 1:
+            return Choice(*candidates[0], {})
+        remembered = memory and _read_choice(memory, candidates)
+        if remembered:
+            return remembered
+        speeds = _measure_all(candidates, bundle, options)
+        engine, precision = _best(speeds)
+        named = {" ".join(candidate): speed for candidate, speed in speeds.items()}
+        choice = Choice(engine, precision, named)
+        if memory:
+            _write_choice(memory, choice)
+        return choice
+
+
+def _candidates(precisions: Sequence[Precision], device: str) -> list[Candidate]:
+    """List engines and precisions, those of the most exact precision first."""
+    wanted: list[Precision] = [name for name in PRECISIONS if name in precisions]
+    if device == "cpu" and wanted != ["fp16"]:
+        # On a CPU an FP16 graph is computed in FP32 between casts: right, and never the fastest.
+        wanted = [name for name in wanted if name != "fp16"]
+    return [
+        (name, precision) for precision in wanted for name in installed_engines(precision, device)
+    ]
+
+
+def _measure_all(
+    candidates: Sequence[Candidate], bundle: Bundle, options: EngineOptions
+) -> dict[Candidate, float]:
+    """Return tiles per second of those that could be measured, in their order."""
+    speeds: dict[Candidate, float] = {}
     failures: list[str] = []
-    for name in candidates:
+    for name, precision in candidates:
         try:
-            speeds[name] = _measure_in_child(name, bundle, options)
+            speed = _measure_in_child(name, bundle, replace(options, precision=precision))
         except EngineError as error:
             failures.append(str(error))
+        else:
+            speeds[name, precision] = speed
     if not speeds:
         raise EngineError("no engine could be measured: " + "; ".join(failures))
-    best = max(speeds, key=lambda name: speeds[name])
-    if remembered:
-        _write_choice(remembered, best, speeds)
-    return best, speeds
+    return speeds
+
+
+def _best(speeds: dict[Candidate, float]) -> Candidate:
+    """Return the fastest candidate, a less exact one only where it is faster by `MIN_GAIN`."""
+    best: Candidate | None = None
+    for candidate, speed in speeds.items():
+        needed = 0.0
+        if best is not None:
+            needed = speeds[best] * (1.0 if best[1] == candidate[1] else MIN_GAIN)
+        if best is None or speed > needed:
+            best = candidate
+    if best is None:
+        raise ValueError("expected at least one speed")
+    return best
+
+
+@contextlib.contextmanager
+def _memory(cache_dir: Path | None, key: str) -> Generator[Path | None]:
+    """Give the file of a choice, locked against other processes; None where none can be written."""
+    with contextlib.ExitStack() as stack:
+        path: Path | None = None
+        if cache_dir is not None:
+            with contextlib.suppress(OSError):
+                cache_dir.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((cache_dir / f"engine-{key}.lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+                path = cache_dir / f"engine-{key}.json"
+        yield path
 
 
 def measure(name: str, bundle: Bundle, options: EngineOptions) -> float:
     """Measure one engine in this process, one tile at a time.
 
     Returns:
-        Tiles per second, from the median time of a call.
+        Tiles per second, from the lower quartile of the times of a call: what the machine's other
+        load adds is not the engine's.
     """
     engine = load_engine(name, bundle, options)
     # A fast engine that computes something else must lose here, not at every start.
@@ -107,7 +190,7 @@ def measure(name: str, bundle: Bundle, options: EngineOptions) -> float:
         start_s = time.perf_counter()
         engine.run(lr)
         times_s.append(time.perf_counter() - start_s)
-    return 1 / statistics.median(times_s)
+    return 1 / sorted(times_s)[len(times_s) // 4]
 
 
 def _measure_in_child(name: str, bundle: Bundle, options: EngineOptions) -> float:
@@ -139,9 +222,10 @@ def _measure_in_child(name: str, bundle: Bundle, options: EngineOptions) -> floa
     return float(json.loads(lines[-1])["tiles_per_s"])
 
 
-def _key(bundle: Bundle, options: EngineOptions, candidates: list[str]) -> str:
+def _key(bundle: Bundle, options: EngineOptions, candidates: Sequence[Candidate]) -> str:
     versions = [
-        f"{name}={_version(installed_module(ENGINES[name]) or name)}" for name in candidates
+        f"{name} {precision}={_version(installed_module(ENGINES[name]) or name)}"
+        for name, precision in candidates
     ]
     gpu = "" if device_kind(options.device) == "cpu" else gpu_name(options.device)
     parts = [bundle.digest, cpu_model(), gpu, json.dumps(asdict(options)), *versions]
@@ -157,7 +241,7 @@ def _version(module: str) -> str:
         return ",".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
 
 
-def _read_choice(path: Path, candidates: list[str]) -> str | None:
+def _read_choice(path: Path, candidates: Sequence[Candidate]) -> Choice | None:
     """Read a remembered choice; anything unreadable or unknown means measuring again."""
     try:
         choice: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -168,15 +252,14 @@ def _read_choice(path: Path, candidates: list[str]) -> str | None:
     fields = cast("dict[str, Any]", choice)
     if fields.get("format_version") != FORMAT_VERSION:
         return None
-    name = fields.get("engine")
-    return name if name in candidates else None
+    found = (fields.get("engine"), fields.get("precision"))
+    return next((Choice(*known, {}) for known in candidates if known == found), None)
 
 
-def _write_choice(path: Path, name: str, speeds: dict[str, float]) -> None:
+def _write_choice(path: Path, choice: Choice) -> None:
     """Remember a choice; a cache that cannot be written only costs the next start some seconds."""
-    content = {"format_version": FORMAT_VERSION, "engine": name, "tiles_per_s": speeds}
+    content = {"format_version": FORMAT_VERSION, **asdict(choice)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
         ) as file:

@@ -19,6 +19,7 @@ class EngineConfig:
         device: Where the engine computes.
         cpus: Cores that it may use, or None for all.
         engine: Engine that its predecessor chose, or None to choose.
+        precision: Precision that its predecessor chose, or None to choose.
         batch_s: Seconds by batch size, if its predecessor measured them.
         digest: Of its predecessor's bundle: another one at its place is refused.
     """
@@ -34,6 +35,7 @@ class EngineConfig:
     device: str
     cpus: list[int] | None = None
     engine: str | None = None
+    precision: str | None = None
     batch_s: dict[str, float] | None = None
     digest: str | None = None
 

@@ -183,6 +183,8 @@ def run(config: EngineConfig) -> int:
     changes: dict[str, Any] = {"device": config.device}
     if config.engine is not None:
         changes["engine"] = config.engine
+    if config.precision is not None:
+        changes["precision"] = config.precision
     settings = Settings(**changes)
     configure_logs(settings.log_level, settings.log_format, process=config.name)
     known = None

@@ -57,7 +57,7 @@ _START_FACTOR, _MIN_START_S = 10.0, 60.0
 # Partitions beyond those in use: the one of a front end that has died rests for a while.
 _SPARE_PARTITIONS = 2
 # What an engine process is told of its predecessor: the same bundle, chosen and measured before.
-_KEPT_FACTS = ("engine", "batch_s", "digest")
+_KEPT_FACTS = ("engine", "precision", "batch_s", "digest")
 
 
 class Supervisor:

@@ -256,15 +256,16 @@ def mirrored_name(request: ScanRequest, listed: Listed, scale: int) -> str | Non
     return FolderSink.name(listed, scale=scale, answer_type=request.answer_type)
 
 
-def pinned_engine(work: WorkFolder) -> str | None:
-    """Return the engine that a scan began with, or None for a new one."""
+def pinned_engine(work: WorkFolder) -> dict[str, str]:
+    """Return engine and precision that a scan began with, as settings; empty for a new one."""
     if not work.journal_path.exists():
-        return None
+        return {}
     journal = Journal(work.journal_path)
     try:
-        return journal.fact("engine")
+        pins = {name: journal.fact(name) for name in ("engine", "precision")}
     finally:
         journal.close()
+    return {name: value for name, value in pins.items() if value is not None}
 
 
 def owns_stack(work: WorkFolder, sink: str) -> bool:

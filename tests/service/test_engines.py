@@ -5,6 +5,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.bundle import FLAGS, Bundle, BundleError, load_bundle
+from export.bundle import FLAGS, Bundle, BundleError, Precision, load_bundle
 from export.bundle_writer import write_bundle
 from service.engines import ENGINES, EngineError, EngineOptions, auto, cuda, load_engine
 from service.engines.cpu import available_cpus
@@ -194,77 +196,162 @@ class TestAuto:
     @pytest.fixture
     def speeds(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         """Pretend that both runtimes are installed and run at these speeds."""
-        speeds = {"onnx": 1.0, "openvino": 2.0}
+        speeds = {
+            "onnx fp32": 1.0,
+            "openvino fp32": 2.0,
+            "openvino bf16": 2.0,
+            "onnx int8": 2.0,
+            "openvino int8": 2.0,
+        }
         self.measured: list[str] = []
 
-        def measure(name: str, *_: object) -> float:
-            self.measured.append(name)
-            if speeds[name] < 0:
-                raise EngineError(f"{name} fails")
-            return speeds[name]
+        def measure(name: str, _bundle: Bundle, options: EngineOptions) -> float:
+            measured = f"{name} {options.precision}"
+            self.measured.append(measured)
+            if speeds[measured] < 0:
+                raise EngineError(f"{measured} fails")
+            return speeds[measured]
 
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
         monkeypatch.setattr(auto.importlib.metadata, "version", lambda name: "1.0")
         monkeypatch.setattr(auto, "_measure_in_child", measure)
         return speeds
 
+    def choose(
+        self,
+        bundle: Bundle,
+        cache_dir: Path | None,
+        *,
+        options: EngineOptions = OPTIONS,
+        precisions: Sequence[Precision] = ("fp32",),
+    ) -> str:
+        """Return engine and precision of the choice."""
+        choice = auto.choose_engine(bundle, options, precisions=precisions, cache_dir=cache_dir)
+        return f"{choice.engine} {choice.precision}"
+
     def test_fastest_is_chosen_and_remembered(self, bundle, speeds, tmp_path: Path):
         """The second start reads the choice and measures nothing."""
-        assert auto.choose_engine(bundle, OPTIONS, cache_dir=tmp_path)[0] == "openvino"
-        assert self.measured == ["onnx", "openvino"]
-        speeds["onnx"] = 100.0
-        assert auto.choose_engine(bundle, OPTIONS, cache_dir=tmp_path) == ("openvino", {})
-        assert self.measured == ["onnx", "openvino"]
+        assert self.choose(bundle, tmp_path) == "openvino fp32"
+        assert self.measured == ["onnx fp32", "openvino fp32"]
+        speeds["onnx fp32"] = 100.0
+        remembered = auto.choose_engine(bundle, OPTIONS, precisions=["fp32"], cache_dir=tmp_path)
+        assert remembered == auto.Choice("openvino", "fp32", {})
+        assert self.measured == ["onnx fp32", "openvino fp32"]
+
+    @pytest.mark.parametrize(
+        ("faster", "expected"),
+        [
+            ({}, "openvino fp32"),
+            ({"openvino bf16": 2.3}, "openvino fp32"),
+            ({"openvino bf16": 4.0}, "openvino bf16"),
+            ({"openvino bf16": 4.0, "openvino int8": 4.5}, "openvino bf16"),
+            ({"openvino bf16": 4.0, "onnx int8": 6.0}, "onnx int8"),
+            ({"openvino bf16": 2.3, "onnx int8": 2.5, "openvino int8": 2.6}, "openvino int8"),
+            ({"onnx fp32": 9.0, "openvino bf16": 10.0}, "onnx fp32"),
+        ],
+    )
+    def test_reduced_precision_must_be_faster_by_a_fifth(
+        self, bundle, speeds, tmp_path: Path, faster: dict[str, float], expected: str
+    ):
+        """The most exact one stands until another is clearly faster: noise must not decide."""
+        speeds.update(faster)
+        assert self.choose(bundle, tmp_path, precisions=["fp32", "bf16", "int8"]) == expected
+        assert self.choose(bundle, tmp_path, precisions=["fp32", "bf16", "int8"]) == expected
+        assert len(self.measured) == 5
+
+    def test_fp16_is_not_measured_on_a_cpu(self, bundle, speeds, tmp_path: Path):
+        """It would be computed in FP32 between casts; asked for by name it is taken."""
+        assert self.choose(bundle, tmp_path, precisions=["fp32", "fp16"]) == "openvino fp32"
+        assert self.choose(bundle, tmp_path, precisions=["fp16"]) == "onnx fp16"
+        assert self.measured == ["onnx fp32", "openvino fp32"]
+
+    def test_precision_is_not_chosen_where_nothing_is_remembered(
+        self, bundle, speeds, tmp_path: Path
+    ):
+        """Today's answers and tomorrow's would differ by the machine's load at the start."""
+        speeds["openvino bf16"] = 9.0
+        blocked = tmp_path / "file"
+        blocked.write_text("not a folder")
+        for cache_dir in (None, blocked):
+            assert self.choose(bundle, cache_dir, precisions=["fp32", "bf16"]) == "openvino fp32"
+
+    def test_processes_that_start_together_choose_alike(
+        self, bundle, speeds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The later one waits for the first one's choice; each would measure something else."""
+        started, finish = threading.Event(), threading.Event()
+        measure = auto._measure_in_child
+
+        def slow(name: str, bundle: Bundle, options: EngineOptions) -> float:
+            started.set()
+            assert finish.wait(30)
+            return measure(name, bundle, options)
+
+        monkeypatch.setattr(auto, "_measure_in_child", slow)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(self.choose, bundle, tmp_path)
+            assert started.wait(30)
+            second = pool.submit(self.choose, bundle, tmp_path)
+            finish.set()
+            assert [first.result(30), second.result(30)] == ["openvino fp32"] * 2
+        assert self.measured == ["onnx fp32", "openvino fp32"]
 
     def test_other_thread_count_measures_again(self, bundle, speeds, tmp_path: Path):
         """A choice holds for the conditions it was made under."""
-        auto.choose_engine(bundle, OPTIONS, cache_dir=tmp_path)
-        auto.choose_engine(bundle, EngineOptions("fp32", threads=2), cache_dir=tmp_path)
+        self.choose(bundle, tmp_path)
+        self.choose(bundle, tmp_path, options=EngineOptions("fp32", threads=2))
         assert len(self.measured) == 4
 
     def test_another_gpu_measures_again(
         self, bundle, speeds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         """A cache that moves to another machine, or a card that is exchanged, is noticed."""
-        speeds["tensorrt"] = 3.0
+        speeds["tensorrt fp32"] = 3.0
         options = EngineOptions("fp32", threads=1, device="cuda")
         for gpu, expected in (("L4", "tensorrt"), ("H100", "onnx"), ("L4", "tensorrt")):
             monkeypatch.setattr(auto, "gpu_name", lambda _device, gpu=gpu: gpu)
-            assert auto.choose_engine(bundle, options, cache_dir=tmp_path)[0] == expected
-            speeds["onnx"] = 9.0
-        assert self.measured == ["onnx", "tensorrt"] * 2
+            assert self.choose(bundle, tmp_path, options=options) == f"{expected} fp32"
+            speeds["onnx fp32"] = 9.0
+        assert self.measured == ["onnx fp32", "tensorrt fp32"] * 2
 
     def test_engine_that_fails_is_not_chosen(self, bundle, speeds, tmp_path: Path):
         """A runtime that cannot run the bundle loses; if all fail, the reasons are given."""
-        speeds["openvino"] = -1
-        assert auto.choose_engine(bundle, OPTIONS, cache_dir=None)[0] == "onnx"
-        speeds["onnx"] = -1
-        with pytest.raises(EngineError, match="onnx fails; openvino fails"):
-            auto.choose_engine(bundle, OPTIONS, cache_dir=None)
+        speeds["openvino fp32"] = -1
+        assert self.choose(bundle, None) == "onnx fp32"
+        speeds["onnx fp32"] = -1
+        with pytest.raises(EngineError, match="onnx fp32 fails; openvino fp32 fails"):
+            self.choose(bundle, None)
 
     @pytest.mark.parametrize(
         "content",
-        ["", "{", "[]", '{"format_version": 2, "engine": "onnx"}', '{"format_version": 1}'],
+        [
+            "",
+            "{",
+            "[]",
+            '{"format_version": 1, "engine": "onnx"}',
+            '{"format_version": 2, "engine": "onnx"}',
+            '{"format_version": 2, "engine": "onnx", "precision": "int8"}',
+        ],
     )
     def test_unreadable_memory_measures_again(self, bundle, speeds, tmp_path: Path, content: str):
         """A damaged or unknown cache file costs a measurement, never a start."""
-        auto.choose_engine(bundle, OPTIONS, cache_dir=tmp_path)
-        [file] = tmp_path.iterdir()
+        self.choose(bundle, tmp_path)
+        [file] = tmp_path.glob("*.json")
         assert json.loads(file.read_text())["engine"] == "openvino"
         file.write_text(content)
-        assert auto.choose_engine(bundle, OPTIONS, cache_dir=tmp_path)[0] == "openvino"
+        assert self.choose(bundle, tmp_path) == "openvino fp32"
         assert len(self.measured) == 4
 
     def test_unwritable_cache_is_no_error(self, bundle, speeds, tmp_path: Path):
         """A read-only root file system costs a measurement at each start, nothing more."""
         blocked = tmp_path / "file"
         blocked.write_text("not a folder")
-        assert auto.choose_engine(bundle, OPTIONS, cache_dir=blocked)[0] == "openvino"
+        assert self.choose(bundle, blocked) == "openvino fp32"
 
     def test_one_candidate_is_not_measured(self, bundle, monkeypatch: pytest.MonkeyPatch):
         """With the base install alone there is nothing to compare."""
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "onnxruntime" or None)
-        assert auto.choose_engine(bundle, OPTIONS, cache_dir=None) == ("onnx", {})
+        assert self.choose(bundle, None) == "onnx fp32"
 
 
 class FakeDriver:

@@ -1,12 +1,14 @@
 """What must be true of an engine before it may serve."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from export.bundle import Bundle, load_bundle
+from export.bundle import Bundle, Precision, load_bundle
 from service.engines import Engine, EngineError, EngineOptions
+from service.engines.auto import Choice
 from service.loading import load_model, resolve_engine
 from service.settings import Settings
 from tests.fakes import FakeEngine
@@ -63,7 +65,7 @@ def test_precision_and_threads_come_from_the_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("speeds", "expected"), [({}, {}), ({"onnx": 9.5}, {"tiles_per_s": {"onnx": 9.5}})]
+    ("speeds", "expected"), [({}, {}), ({"onnx fp32": 9.5}, {"tiles_per_s": {"onnx fp32": 9.5}})]
 )
 def test_the_choice_of_an_engine_names_speeds_if_any_were_measured(
     speeds: dict[str, float], expected: dict[str, object], monkeypatch: pytest.MonkeyPatch
@@ -71,9 +73,43 @@ def test_the_choice_of_an_engine_names_speeds_if_any_were_measured(
     """Nothing is measured where one engine is installed or the choice is remembered."""
     engine = FakeEngine()
     engine.name = "identity"
-    monkeypatch.setattr("service.loading.choose_engine", lambda *_, **__: ("onnx", speeds))
+    choice = Choice("onnx", "fp32", speeds)
+    monkeypatch.setattr("service.loading.choose_engine", lambda *_, **__: choice)
     with capture_logs() as events:
         load_model(TINY_BUNDLE, settings(engine="auto"), lambda *_: engine)
     [chosen] = [event for event in events if event["event"] == "engine_chosen"]
-    named = {key: chosen[key] for key in chosen.keys() - {"event", "log_level", "engine"}}
-    assert expected == named
+    named = {key: chosen[key] for key in chosen.keys() - {"event", "log_level"}}
+    assert {"engine": "onnx", "precision": "fp32", **expected} == named
+
+
+@pytest.mark.parametrize(
+    ("changes", "offered", "chosen"),
+    [
+        ({"engine": "auto"}, ["fp32", "bf16"], "bf16"),
+        ({"engine": "auto", "precision": "fp32"}, ["fp32"], "fp32"),
+        ({"engine": "openvino"}, None, "fp32"),
+    ],
+)
+def test_precision_is_chosen_with_the_engine_unless_either_is_named(
+    changes: dict[str, object],
+    offered: list[str] | None,
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only what passed the export's gates may be chosen: INT8 has a graph here and no parity."""
+    bundle = load_bundle(TINY_BUNDLE)
+    graphs = dict.fromkeys(("fp32", "bf16", "int8"), "model.onnx")
+    parity = dict.fromkeys(("fp32", "bf16"), bundle.manifest.parity["fp32"])
+    manifest = bundle.manifest.model_copy(update={"graphs": graphs, "parity": parity})
+    asked: list[list[Precision]] = []
+
+    def choose(*_: object, precisions: list[Precision], **__: object) -> Choice:
+        asked.append(precisions)
+        return Choice("openvino", precisions[-1], {})
+
+    monkeypatch.setattr("service.loading.choose_engine", choose)
+
+    name, options, _ = resolve_engine(replace(bundle, manifest=manifest), settings(**changes))
+
+    assert ("openvino", chosen) == (name, options.precision)
+    assert ([] if offered is None else [offered]) == asked

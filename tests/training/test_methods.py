@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -397,11 +398,13 @@ def test_patched_copies_join_the_images_of_both_domains(recipe: Path, unpaired_r
 
     assert method.pairs is not None
     assert 3 * len(inputs.hr) == len(method.pairs.samplers[0].images)
-    assert 3 * len(inputs.lr) == len(method.lr.images)
+    assert 3 * len(inputs.lr) == len(method.lr.samplers[0].images)
     plain = FLSeSim(inputs_of(recipe, unpaired_root), config.model_copy(deep=True))
     assert plain.describe()["data"]["image_count"] == method.describe()["data"]["image_count"]
-    assert np.array_equal(inputs.lr[0].pixels, method.lr.images[0].pixels)
-    assert not np.array_equal(inputs.lr[0].pixels, method.lr.images[len(inputs.lr)].pixels)
+    assert np.array_equal(inputs.lr[0].pixels, method.lr.samplers[0].images[0].pixels)
+    assert not np.array_equal(
+        inputs.lr[0].pixels, method.lr.samplers[0].images[len(inputs.lr)].pixels
+    )
 
 
 def test_divergence_names_the_phase(recipe: Path, unpaired_root: Path, tmp_path: Path) -> None:
@@ -554,6 +557,36 @@ def test_the_cpu_recipe_is_the_other_one_at_a_smaller_size() -> None:
         del recipe["method"]["adversarial"]["discriminator"]["width"]
 
     assert full == small
+
+
+def test_statistics_compare_crops_of_the_same_tool(recipe: Path, unpaired_root: Path) -> None:
+    """By shares, whatever numbers of images the tools have; a tool without LR is left out."""
+    inputs = inputs_of(recipe, unpaired_root)
+    [tool] = inputs.tools
+
+    def tinted(grey: int, share: float, *, count: int = 1, has_lr: bool = True) -> KnownTool:
+        lr, hr = (
+            [replace(image, pixels=np.full_like(image.pixels, grey)) for image in images]
+            for images in (tool.lr if has_lr else (), tool.hr)
+        )
+        return replace(tool, lr=lr, hr=count * hr, share=share)
+
+    tools = [tinted(40, 0.5), tinted(80, 0.25, count=9), tinted(120, 0.25, has_lr=False)]
+    method = build_method(replace(inputs, tools=tools))
+    assert isinstance(method, FLSeSim)
+    assert method.plain_hr is not None
+
+    seen = []
+    for step in range(120):
+        [lr], [hr] = (
+            {round(255 * value) for value in sampler.batch(step).unique().tolist()}
+            for sampler in (method.lr, method.plain_hr)
+        )
+        assert lr == hr
+        seen.append(lr)
+    assert {40, 80} == set(seen)
+    # Two to one: 80 of 120, with a deviation of 5.
+    assert 60 < seen.count(40) < 100
 
 
 def test_without_statistics_no_plain_crops_are_drawn(recipe: Path, unpaired_root: Path) -> None:

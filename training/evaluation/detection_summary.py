@@ -32,7 +32,7 @@ def detection_figures(
     """Compute the figures of section `detection` of one method."""
     defects = [item for tile in test.defect for item in tile.defects]
     groups = [item.group for item in defects]
-    unseen = where(groups, "unseen")
+    unseen = ~where(groups, "planted")  # the kinds of the split `unknown` too
     subsets = {
         "recall": np.ones(len(defects), dtype=bool),
         "recall_unseen": unseen,

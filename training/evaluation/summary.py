@@ -90,7 +90,7 @@ def _defects(
     test: EvaluationSet, defect: Sequence[DefectTile], tiles: NDArray[np.int64]
 ) -> dict[str, Estimate]:
     groups = [item.group for tile in test.defect for item in tile.defects]
-    unseen = where(groups, "unseen")
+    unseen = ~where(groups, "planted")
     ratios = np.array([value for tile in defect for value in tile.contrast_ratios], dtype=float)
     correlations = np.array([value for tile in defect for value in tile.correlations], dtype=float)
     if correlations.size == 0:

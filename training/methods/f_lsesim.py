@@ -29,7 +29,9 @@ from training.method_config import FLSeSimConfig, StatisticsConfig
 from training.methods.adversary import Adversary
 from training.methods.input_mask import mask_input
 from training.methods.inputs import (
+    TOOL_SEEDS,
     Inputs,
+    KnownTool,
     domain_crops,
     first_crops,
     held_out_psnr,
@@ -40,6 +42,7 @@ from training.methods.inputs import (
 )
 from training.methods.paired_terms import forward_parts, has_parts, paired_terms
 from training.methods.surrogate import SurrogatePhase
+from training.methods.unpaired_crops import OneToolSampler
 from training.methods.unpaired_terms import consistency_terms, statistics_terms
 from training.noise import estimate_noise
 from training.provenance import describe_training
@@ -121,7 +124,6 @@ class FLSeSim(Method):
                 seed=self.seed,
             )
 
-        hr, lr = with_copies(inputs.hr), with_copies(inputs.lr, scale)
         self.num_paired = num_paired
         self.num_unpaired = options.batch_size - num_paired
         # The HR side of these crops is also what the discriminator takes for real: it then knows
@@ -133,22 +135,15 @@ class FLSeSim(Method):
             if num_paired
             else None
         )
-        self.lr = PlainSampler(
-            lr,
-            crop_px=options.crop_px,
-            batch_size=self.num_unpaired,
-            seed=self.seed,
-            flips=config.flips,
-        )
-        # Statistics compare like with like: crops of real LR images with plain HR crops, neither
-        # chosen by contrast nor planted in. Without pairs the discriminator's are these too.
+        self.lr = self._plain([with_copies(tool.lr, scale) for tool in self._seen_tools()])
+        # Statistics compare like with like: crops of real LR images with plain HR crops of the same
+        # tool, neither chosen by contrast nor planted in. Without pairs the discriminator's are
+        # these too.
         self.plain_hr = (
-            PlainSampler(
-                hr,
+            self._plain(
+                [with_copies(tool.hr) for tool in self._seen_tools()],
                 crop_px=scale * options.crop_px,
-                batch_size=self.num_unpaired,
                 seed=self.seed + PLAIN_HR_SEED,
-                flips=config.flips,
             )
             if self.num_unpaired and (not num_paired or _uses_statistics(config.statistics))
             else None
@@ -222,6 +217,32 @@ class FLSeSim(Method):
     def sample(self, average: Generator) -> NDArray[np.uint8]:
         """Bicubic and SR of the same real LR crops each time."""
         return sample_picture(average, self._sample_crops)
+
+    def _seen_tools(self) -> list[KnownTool]:
+        """Tools with real LR images; another is seen in pseudo-pairs alone."""
+        return [tool for tool in self.inputs.tools if tool.lr]
+
+    def _plain(
+        self,
+        images: Sequence[Sequence[SourceImage]],
+        *,
+        crop_px: int | None = None,
+        seed: int | None = None,
+    ) -> OneToolSampler:
+        """Sample unpaired crops; of LR size and with the run's seed unless others are given."""
+        seed = self.seed if seed is None else seed
+        samplers = [
+            PlainSampler(
+                of_tool,
+                crop_px=crop_px or self.inputs.recipe.optimization.crop_px,
+                batch_size=self.num_unpaired,
+                seed=seed + TOOL_SEEDS * number,
+                flips=self.config.flips,
+            )
+            for number, of_tool in enumerate(images)
+        ]
+        shares = [tool.share for tool in self._seen_tools()]
+        return OneToolSampler(samplers, shares, seed=self.seed)
 
     # --- phases ---
 
