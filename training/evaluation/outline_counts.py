@@ -23,15 +23,15 @@ MAX_PLACES = 50
 
 @dataclass(frozen=True, kw_only=True)
 class OutlinePlace:
-    """One place that an outline was lost at; pixels of the LR tile.
+    """One place that an outline was lost or invented at; pixels of the LR tile.
 
     Attributes:
         image: Name of the tile.
         x_px: Column of the middle of the lost run.
         y_px: Row of it.
         length_px: Length of the run.
-        detectability: d' of the run in the LR tile.
-        kept_share: Contrast in the answer over that in the tile, sign kept.
+        detectability: d' of the run in the picture that shows it.
+        kept_share: Contrast in the other picture over that, sign kept.
     """
 
     image: str
@@ -61,6 +61,7 @@ class OutlineCounts:
         reference_lost: Number of runs of these that the answers lack.
         reference_lost_px: Their length.
         places: Lost runs, the most visible first, at most `MAX_PLACES`.
+        invented_places: Invented runs in the same way.
     """
 
     set: str
@@ -76,6 +77,7 @@ class OutlineCounts:
     reference_lost: int | None
     reference_lost_px: float | None
     places: tuple[OutlinePlace, ...]
+    invented_places: tuple[OutlinePlace, ...]
 
 
 def count_outlines(
@@ -99,6 +101,7 @@ def count_outlines(
     invented: list[OutlineComparison] = []
     referred: list[OutlineComparison] = []
     places: list[OutlinePlace] = []
+    others: list[OutlinePlace] = []
     for image, tile in lr.items():
         seen = area_mean(answers[image], tile.shape)
         shown = _shown(tile.tobytes(), tile.shape)
@@ -107,11 +110,13 @@ def count_outlines(
         lost.append(missing)
         invented.append(added)
         places += [_place(image, item) for item in missing.lost]
+        others += [_place(image, item) for item in added.lost]
         if references is not None:
             truth = as_seen(area_mean(references[image], tile.shape), shown.grey)
             outlines = find_outlines(truth, shown.noise)
             referred.append(compare_outlines(outlines, as_seen(seen, truth)))
-    places.sort(key=lambda item: -item.detectability)
+    for found in (places, others):
+        found.sort(key=lambda item: -item.detectability)
     return OutlineCounts(
         set=name,
         method=method,
@@ -126,6 +131,7 @@ def count_outlines(
         reference_lost=_runs(referred) if referred else None,
         reference_lost_px=_length(referred) if referred else None,
         places=tuple(places[:MAX_PLACES]),
+        invented_places=tuple(others[:MAX_PLACES]),
     )
 
 

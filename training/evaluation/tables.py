@@ -7,6 +7,8 @@ from typing import Any, TextIO
 
 from training.evaluation.comparison import Comparison
 from training.evaluation.figures import BY_KEY
+from training.evaluation.methods import BICUBIC
+from training.evaluation.outline_counts import OutlineCounts
 from training.evaluation.own_tiles import LIMIT, OwnReport
 from training.evaluation.real_tiles import RealReport
 from training.evaluation.summary import MethodSummary
@@ -127,17 +129,26 @@ def write_real(real: RealReport, *, file: TextIO) -> None:
             _write_table(rows, ("set", "method"), columns, file=file)
     for key, value in real.floors.items():
         file.write(f"HR itself: {key}: {shown(plain(value), 2)}\n")
+    _write_places(real.outlines, "lost", file=file)
+    _write_places(real.outlines, "invented", file=file)
+
+
+def _write_places(outlines: Sequence[OutlineCounts], what: str, *, file: TextIO) -> None:
     places = [
-        (row, place) for row in real.outlines if row.method != "bicubic" for place in row.places
+        (row, place)
+        for row in outlines
+        if not row.method.startswith(BICUBIC)
+        for place in (row.places if what == "lost" else row.invented_places)
     ]
+    places.sort(key=lambda item: -item[1].detectability)
     for row, place in places[:MAX_NAMED]:
         file.write(
-            f"  {row.method}: {row.set}/{place.image}: outline lost at x {place.x_px}, "
+            f"  {row.method}: {row.set}/{place.image}: outline {what} at x {place.x_px}, "
             f"y {place.y_px} (LR px): {place.length_px:.0f} px, d' {place.detectability:.1f}, "
-            f"{place.kept_share:.0%} kept\n"
+            f"{place.kept_share:.0%} of it in the other picture\n"
         )
     if len(places) > MAX_NAMED:
-        file.write(f"  and {len(places) - MAX_NAMED} more, see report.json\n")
+        file.write(f"  and {len(places) - MAX_NAMED} more {what}, see report.json\n")
 
 
 def write_comparisons(comparisons: Sequence[Comparison], *, file: TextIO) -> None:
