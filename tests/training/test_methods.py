@@ -14,7 +14,7 @@ from PIL import Image
 
 from models import load_generator
 from models.grain_sr import GrainSR
-from training import trainer
+from training import preparation
 from training.config import ConfigError, find_recipe, load_recipe
 from training.datasets import load_lr_images, load_training_images
 from training.degradation_config import DegradationConfig
@@ -144,7 +144,7 @@ def test_several_tools_are_estimated_and_described_apart(
     recipe.write_text(RECIPE + tool)
     run = tmp_path / "run"
     found = SimpleNamespace(config=DegradationConfig(gain=(1.1, 1.2)))
-    monkeypatch.setattr(trainer, "estimate_degradation", lambda *_, **__: found)
+    monkeypatch.setattr(preparation, "estimate_degradation", lambda *_, **__: found)
 
     path = train(recipe, data_root=unpaired_root, run_dir=run, overrides=["optimization.steps=2"])
 
