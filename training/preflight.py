@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.bank_format import bank_content, check_bank
 from training.config import ConfigError, Recipe, load_recipe
 from training.images import find_images
 from training.method_config import DistillationConfig, FLSeSimConfig
@@ -23,6 +24,7 @@ def check_run(
     overwrite: bool = False,
     vgg16: Path | None = None,
     start_from: Path | None = None,
+    bank: Path | None = None,
 ) -> Recipe:
     """Check the arguments of `training.trainer.train`.
 
@@ -32,12 +34,16 @@ def check_run(
     Raises:
         FileNotFoundError: There is no such recipe or checkpoint to start from.
         ConfigError: The recipe is wrong, or files that it needs are not there: all of them.
+        BankError: The folder of the bank holds something else, or another recipe's bank.
         RunDirError: The run's folder is taken, or holds nothing to resume.
     """
     recipe = load_recipe(recipe_path, overrides=overrides)
     if start_from is not None and not start_from.is_file():
         raise FileNotFoundError(f"no checkpoint at {start_from}")
-    RunDir(run_dir).check(recipe, resume=resume, overwrite=overwrite, start_from=start_from)
+    folder = RunDir(run_dir)
+    folder.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from, bank=bank)
+    if bank is not None:
+        check_bank(bank, bank_content(recipe))
     missing = [*_missing_images(recipe, data_root), *_missing_files(recipe, data_root, vgg16)]
     if missing:
         raise ConfigError("\n  ".join([f"{recipe_path.name} under {data_root}:", *missing]))

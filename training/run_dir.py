@@ -10,6 +10,7 @@
 - `checkpoint.safetensors`: averaged weights of the last save; usable while the run goes on.
 - `start.safetensors`, `start.json`: a copy of the checkpoint that `--from` named, so that the run
   can be resumed without it; its name and digest.
+- `bank.json`: folder and digest of the bank (`--bank`) that the run draws from.
 - `state.pt`: everything to resume: weights, average, optimiser, step; see `training.run_state`.
 - `.replaced/`: the run that `--overwrite` replaces, until the new run's first save.
 
@@ -44,6 +45,7 @@ class RunDir:
         self.curves = path / "curves.png"
         self.start_weights = path / "start.safetensors"
         self.start_facts = path / "start.json"
+        self.bank_facts = path / "bank.json"
         self.replaced = path / ".replaced"
         self._has_set_aside = False
 
@@ -62,6 +64,7 @@ class RunDir:
         resume: bool,
         overwrite: bool = False,
         start_from: Path | None = None,
+        bank: Path | None = None,
     ) -> None:
         """Check that a run can be started or resumed here, and change nothing.
 
@@ -71,6 +74,8 @@ class RunDir:
             overwrite: Whether a run that is there may be replaced.
             start_from: Checkpoint that the run starts from. A resumed run keeps its own; given
                 again, it must be the same file.
+            bank: Folder of the bank that the run draws from. A resumed run keeps its own; given
+                again, it must hold the same bank (`keep_bank`).
 
         Raises:
             RunDirError: A new run would overwrite one, there is no run to resume, or the path is
@@ -93,6 +98,10 @@ class RunDir:
             raise ConfigError(f"the recipe differs from the one {self.path} was started with")
         if start_from is not None:
             self._check_start(start_from)
+        if bank is not None and self.read_bank() is None:
+            raise ConfigError(
+                f"{self.path} was started without a bank, not with {bank}; resume it without --bank"
+            )
 
     def _check_start(self, start_from: Path) -> None:
         """Refuse to resume a run from weights that it was not started from."""
@@ -114,6 +123,31 @@ class RunDir:
             return None
         return json.loads(self.start_facts.read_text(encoding="utf-8"))
 
+    def read_bank(self) -> dict[str, str] | None:
+        """Read what bank the run draws from: `folder`, and `sha256` once known; None for none."""
+        if not self.bank_facts.is_file():
+            return None
+        return json.loads(self.bank_facts.read_text(encoding="utf-8"))
+
+    def keep_bank(self, folder: Path, sha256: str) -> None:
+        """Write down which bank the run draws from, or check that it is still that one.
+
+        Args:
+            folder: Folder of the bank, wherever it lies now.
+            sha256: Digest of the bank.
+
+        Raises:
+            ConfigError: The run was started with another bank.
+        """
+        known = (self.read_bank() or {}).get("sha256", sha256)
+        if known != sha256:
+            raise ConfigError(
+                f"{self.path} was started with a bank of sha256 {known}, but {folder} holds "
+                f"{sha256}; a resumed run needs the same one"
+            )
+        facts = {"folder": str(folder.resolve()), "sha256": sha256}
+        write_whole_text(self.bank_facts, json.dumps(facts, indent=2) + "\n")
+
     def start(
         self,
         recipe: Recipe,
@@ -121,6 +155,7 @@ class RunDir:
         resume: bool,
         overwrite: bool = False,
         start_from: Path | None = None,
+        bank: Path | None = None,
     ) -> None:
         """Create the folder and write the recipe, or check that a run can be resumed here.
 
@@ -130,13 +165,14 @@ class RunDir:
             overwrite: Set aside what an earlier run wrote here, until `drop_replaced` or
                 `put_back`; other files stay.
             start_from: Checkpoint to start from; it is copied into the folder.
+            bank: Folder of the bank to draw from.
 
         Raises:
             FileNotFoundError: There is no such checkpoint.
             RunDirError: As `check`.
             ConfigError: As `check`.
         """
-        self.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from)
+        self.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from, bank=bank)
         self._finish_interrupted(resume=resume)
         if resume:
             return
@@ -144,8 +180,11 @@ class RunDir:
         weights = None if start_from is None else start_from.read_bytes()
         if self.config.exists():
             self._set_aside()
-        self.start_facts.unlink(missing_ok=True)  # of a start that was killed
-        self.start_weights.unlink(missing_ok=True)
+        for left_over in (self.start_facts, self.start_weights, self.bank_facts):
+            left_over.unlink(missing_ok=True)  # of a start that was killed
+        if bank is not None:
+            facts = {"folder": str(bank.resolve())}
+            write_whole_text(self.bank_facts, json.dumps(facts, indent=2) + "\n")
         if start_from is not None and weights is not None:
             with whole_file(self.start_weights, is_durable=True) as part:
                 part.write_bytes(weights)
@@ -230,7 +269,7 @@ class RunDir:
     def _written(self) -> list[Path]:
         """Return what a run wrote here and is there, its recipe last."""
         files = [self.path / "samples", self.state, self.checkpoint, self.stats, self.curves]
-        files += [self.start_facts, self.start_weights]
+        files += [self.start_facts, self.start_weights, self.bank_facts]
         files += self.path.glob("degradation*.json")
         files += self.path.glob("events.out.tfevents.*")
         return [file for file in [*files, self.config] if file.exists()]

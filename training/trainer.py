@@ -6,7 +6,6 @@ loop knows no loss and no network; a method (`training.method`) knows no schedul
 """
 
 import copy
-import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,29 +15,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import build_generator, save_generator
+from models import save_generator
+from training.bank import content_of
+from training.bank_format import check_bank
 from training.config import OptimizationConfig, Recipe, load_recipe
 from training.curves import EventWriter, draw_curves, write_picture
-from training.datasets import ToolImages, load_held_out_tiles, load_tools
-from training.degradation_config import DegradationConfig
-from training.estimation import estimate_degradation
-from training.features import load_vgg16
+from training.datasets import load_held_out_tiles, load_tools
 from training.method import Method, Phase
-from training.method_config import FLSeSimConfig
 from training.methods import build_method
-from training.methods.inputs import Inputs, KnownTool
+from training.methods.inputs import Inputs
+from training.preparation import (
+    bank_of,
+    check_machine,
+    known_tool,
+    warm_start_of,
+)
 from training.progress import progress
 from training.run_dir import RunDir
 from training.run_state import load_state, save_state
-from training.warm_start import WarmStart, load_warm_start
-from training.whole_file import write_whole_text
+from training.warm_start import load_warm_start
 
 NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 """Names that torch has for processors that compute in bfloat16: x86 by vectors or tiles, Arm."""
-
-
-class DeviceError(RuntimeError):
-    """A device that a recipe asks for and this machine does not have."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -55,6 +53,7 @@ def train(
     overwrite: bool = False,
     vgg16: Path | None = None,
     start_from: Path | None = None,
+    bank: Path | None = None,
 ) -> Path:
     """Train the generator of a recipe.
 
@@ -71,12 +70,16 @@ def train(
             None asks torchvision.
         start_from: Checkpoint whose weights the generator starts from; None for fresh ones. The
             run folder keeps a copy, from which a resumed run starts where nothing was saved yet.
+        bank: Folder of a bank of planted HR images (`training.bank`) to draw crops from; it is made
+            first where absent or empty. A resumed run keeps its own.
 
     Returns:
         Path of `checkpoint.safetensors`: the averaged weights after the last step.
 
     Raises:
         ConfigError: The recipe is wrong, or does not fit the data or the weights to start from.
+        BankError: The bank is damaged, or another recipe's.
+        WorkerError: A worker process failed at a bank image or a batch, or died.
         CheckpointError: `start_from` is not a checkpoint of ours.
         DeviceError: The recipe's device is not in this machine.
         UnknownGeneratorError: The generator does not take its hyper-parameters.
@@ -87,31 +90,38 @@ def train(
     """
     recipe = load_recipe(recipe_path, overrides=overrides)
     folder = RunDir(run_dir)
-    folder.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from)
-    _check(recipe, vgg16=vgg16)
+    folder.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from, bank=bank)
+    check_machine(recipe, vgg16=vgg16)
     if start_from is not None:
         load_warm_start(start_from, generator=recipe.generator)  # refused before images are read
     with progress("reading images"):
         tools = load_tools(recipe, data_root=data_root)
         held_out = load_held_out_tiles(recipe.data, data_root=data_root)
+    if bank is not None:
+        check_bank(bank, content_of(recipe, tools))  # refused before a run gives way
     options = recipe.optimization
     torch.set_num_threads(options.threads)
     try:
-        folder.start(recipe, resume=resume, overwrite=overwrite, start_from=start_from)
-        start = _warm_start(recipe, folder)
+        folder.start(recipe, resume=resume, overwrite=overwrite, start_from=start_from, bank=bank)
+        start = warm_start_of(recipe, folder)
+        known = [known_tool(tool, recipe=recipe, folder=folder) for tool in tools]
+        opened = bank_of(recipe, tools, known, folder=folder, given=bank)
         inputs = Inputs(
             recipe=recipe,
-            tools=[_known(tool, recipe=recipe, folder=folder) for tool in tools],
+            tools=known,
             held_out=held_out,
             data_root=data_root,
             vgg16=vgg16,
             device=torch.device(options.device),
+            bank=opened,
             start=start,
         )
         torch.manual_seed(options.seed)
         with progress("preparing the method"):
             method = build_method(inputs)
-        origin = {} if start is None else {"started_from": start.source}
+        origin: dict[str, Any] = {} if start is None else {"started_from": start.source}
+        if opened is not None:
+            origin["bank"] = opened.describe()
         trainer = Trainer(method, recipe=recipe, run_dir=folder, origin=origin)
         if resume:
             trainer.restore()  # or start again, where nothing was saved yet
@@ -285,50 +295,3 @@ def _is_mixed(options: OptimizationConfig) -> bool:
     if options.device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(torch.cpu.get_capabilities().get(name, False) for name in NATIVE_BF16)
-
-
-def _check(recipe: Recipe, *, vgg16: Path | None) -> None:
-    """Refuse at once what would fail after minutes of reading and estimating."""
-    if recipe.optimization.device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(
-            "optimization.device is 'cuda', but torch finds no GPU on this machine; train on the "
-            "CPU by --set optimization.device=cpu, or run it where there is one"
-        )
-    build_generator(recipe.generator.name, recipe.generator.hyper_parameters)
-    method = recipe.method
-    if isinstance(method, FLSeSimConfig) and method.self_similarity.weight:
-        with progress("checking the feature network"):
-            load_vgg16(vgg16, taps=method.self_similarity.taps)
-
-
-def _warm_start(recipe: Recipe, folder: RunDir) -> WarmStart | None:
-    """Load what the run in a folder starts from; None where from fresh weights."""
-    facts = folder.read_start()
-    if facts is None:
-        return None
-    return load_warm_start(
-        folder.start_weights, generator=recipe.generator, file_name=facts["file"]
-    )
-
-
-def _scale(recipe: Recipe) -> int:
-    return int(recipe.generator.hyper_parameters.get("scale", 4))
-
-
-def _known(tool: ToolImages, *, recipe: Recipe, folder: RunDir) -> KnownTool:
-    """Find a tool's degradation where it is to be estimated; a run estimates once."""
-    fields = {field.name: getattr(tool, field.name) for field in dataclasses.fields(tool)}
-    if tool.degradation != "estimate":
-        return KnownTool(**fields)
-    file = folder.degradation_of(tool.name)
-    if file.is_file():
-        found = DegradationConfig.model_validate_json(file.read_text(encoding="utf-8"))
-        return KnownTool(**{**fields, "degradation": found})
-    estimate = estimate_degradation(
-        [image.pixels for image in tool.lr],
-        [image.pixels for image in tool.hr],
-        scale=_scale(recipe),
-        seed=recipe.optimization.seed,
-    )
-    write_whole_text(file, estimate.config.model_dump_json(indent=2) + "\n")
-    return KnownTool(**{**fields, "degradation": estimate.config})

@@ -45,6 +45,13 @@ def add(commands: Commands) -> None:
         "by --resume (default: fresh weights)",
     )
     parser.add_argument(
+        "--bank",
+        type=Path,
+        metavar="DIR",
+        help="draw crops from a bank of HR images that are planted once, in place of planting each "
+        "crop; made first where DIR is absent or empty (default: none)",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -58,18 +65,21 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     need_development("train")
+    from training.bank_format import BankError
     from training.config import ConfigError, find_recipe
     from training.preflight import check_run
     from training.run_dir import RunDirError
 
     if options.resume and options.overwrite:
         raise UsageError("--resume goes on with a run and --overwrite replaces it: give one")
-    with wrong_use(FileNotFoundError, ConfigError, RunDirError):
+    with wrong_use(FileNotFoundError, BankError, ConfigError, RunDirError):
         recipe = find_recipe(options.recipe)
         root, vgg16 = data_root(options.data), vgg16_path(options.vgg16)
         run_dir = writable_folder(options.run_dir or Path("runs") / recipe.stem, "--run")
         if options.start_from is not None:
             existing_file(options.start_from, "--from")
+        if options.bank is not None:
+            writable_folder(options.bank, "--bank")
         check_run(
             recipe,
             data_root=root,
@@ -79,6 +89,7 @@ def _run(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             vgg16=vgg16,
             start_from=options.start_from,
+            bank=options.bank,
         )
     from semsr.progress import progress
     from training.progress import shown_by
@@ -95,6 +106,7 @@ def _run(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             vgg16=vgg16,
             start_from=options.start_from,
+            bank=options.bank,
         )
     sys.stdout.write(f"{checkpoint}\n")
     return 0

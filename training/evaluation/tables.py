@@ -1,7 +1,7 @@
 """Tables for people, on the terminal and in the HTML: their columns, how a figure is written."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -11,6 +11,7 @@ from training.evaluation.methods import BICUBIC
 from training.evaluation.outline_counts import OutlineCounts
 from training.evaluation.own_tiles import LIMIT, OwnReport
 from training.evaluation.real_tiles import RealReport
+from training.evaluation.summary import MethodSummary
 from training.evaluation.targets import Target
 
 MAX_NAMED = 20
@@ -161,6 +162,18 @@ def write_comparisons(comparisons: Sequence[Comparison], *, file: TextIO) -> Non
         )
 
 
+def write_kinds(summaries: Mapping[str, MethodSummary], *, file: TextIO) -> None:
+    """Write the recall of each method by kind of defect, and how many defects there are."""
+    found = {name: row.recall_by_kind for name, row in summaries.items() if row.recall_by_kind}
+    kinds = next(iter(found.values()), {})
+    if not kinds:
+        return
+    rows = [["recall by kind", *(f"{kind} ({count})" for kind, (_, count) in kinds.items())]]
+    for name, row in found.items():
+        rows.append([plain(name), *(shown(recall, 2) for recall, _ in row.values())])
+    _write_rows(rows, file=file)
+
+
 def _write_table(
     items: Sequence[Any], names: Sequence[str], columns: Columns, *, file: TextIO
 ) -> None:
@@ -169,6 +182,10 @@ def _write_table(
     for item in items:
         cells = [shown(plain(getattr(item, key)), digits) for key, _, digits in columns]
         rows.append([*(plain(getattr(item, name)) for name in names), *cells])
+    _write_rows(rows, file=file)
+
+
+def _write_rows(rows: Sequence[Sequence[str]], *, file: TextIO) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]

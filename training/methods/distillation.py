@@ -60,6 +60,11 @@ class Distillation(Method):
                     f"a teacher of structure and grain apart at scale {student.scale} is needed, "
                     f"got {info.generator!r} at scale {teacher.scale} in {path}"
                 )
+            if teacher.head.colours != student.head.colours:
+                raise ConfigError(
+                    f"the student's grain has {student.head.colours} colours, the teacher's in "
+                    f"{path} has {teacher.head.colours}"
+                )
             teacher = teacher.to(inputs.device).requires_grad_(requires_grad=False).eval()
             self.teachers.append(teacher)
             self.teacher_trainings.append(info.training)
@@ -143,18 +148,23 @@ class Distillation(Method):
 
     @torch.no_grad()
     def _target(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return structure, amplitude and the structure's weights, three of (N, 1, s*H, s*W)."""
+        """Return structure, amplitude and the structure's weights; see `GrainGenerator.parts`."""
         taught = [teacher.parts(self._crops) for teacher in self.teachers]
         structures = torch.stack([structure.float() for structure, _, _ in taught])
         # An amplitude is what its own head's colour is multiplied by: in the first one's units.
         amplitudes = torch.stack(
-            [gain * part.float() for gain, (_, _, part) in zip(self._gains, taught, strict=True)]
+            [
+                gain.to(part.device)[:, None, None] * part.float()
+                for gain, (_, _, part) in zip(self._gains, taught, strict=True)
+            ]
         )
         variance = structures.var(0, correction=0)
         weight = 1 / (1 + variance / self.config.disagreement**2)
         return structures.mean(0), amplitudes.mean(0), weight
 
 
-def _colour_gain(generator: GrainGenerator) -> float:
-    """Return the deviation of a head's grain at amplitude 1, the mean over phases."""
-    return float(generator.head.colour.weight.square().sum((1, 2, 3)).mean().sqrt())
+def _colour_gain(generator: GrainGenerator) -> torch.Tensor:
+    """Return the deviation of each colour's grain at amplitude 1, (colours,), means over phases."""
+    head = generator.head
+    variances = head.colour.weight.detach().square().sum((1, 2, 3))
+    return variances.view(head.colours, head.phases).mean(1).sqrt()

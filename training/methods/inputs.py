@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models import Generator, build_generator
 from training.augmentation.patches import augment_with_patches, natural_source
+from training.bank import Bank
 from training.baselines import bicubic
 from training.config import Recipe
 from training.datasets import ToolImages, degraded_pairs
@@ -45,6 +46,7 @@ class Inputs:
         data_root: Folder that the recipe's paths are relative to.
         vgg16: File of the feature network's weights; None asks torchvision.
         device: Where the networks run.
+        bank: Bank that crops are drawn from in place of the HR images; None for none.
         start: Weights that the generator starts from; None for fresh ones.
     """
 
@@ -54,6 +56,7 @@ class Inputs:
     data_root: Path
     vgg16: Path | None
     device: torch.device
+    bank: Bank | None = None
     start: WarmStart | None = None
 
     @property
@@ -112,6 +115,8 @@ def pair_sampler(
             seed=options.seed + TOOL_SEEDS * number,
             crop_candidates=options.crop_candidates,
             added=added,
+            source=inputs.bank.crops(tool.name) if inputs.bank and added else None,
+            degrade_on=inputs.device if options.degrade_on_device else None,
         )
         for number, tool in enumerate(inputs.tools)
     ]
