@@ -114,7 +114,7 @@ def test_a_faint_bar_across_strong_lines_is_caught() -> None:
     """Strong edges mask it in the tile, not in the difference between tile and answer."""
     lines = np.tile(np.where(np.arange(SIDE_PX) % 24 < 8, 100.0, 0.0), (SIDE_PX, 1))
     bar = np.zeros((SIDE_PX, SIDE_PX))
-    bar[46:50, 10:80] = 6.0
+    bar[46:50, 10:80] = 12.0
     bar[lines > 0] = 0.0
     lr = _grey(BACKGROUND_GREY + lines + bar + _noise(4))
 
