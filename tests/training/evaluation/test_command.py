@@ -72,8 +72,12 @@ def test_a_bundle_is_judged_and_the_exit_code_tells(
     assert any("quick look" in note for note in document["notes"])
     assert 1 == main(arguments)
     lines = capsys.readouterr().out.splitlines()
-    assert len(document["targets"]) == len(lines)
-    assert any(line.startswith("missed") for line in lines)
+    count = len(document["targets"])
+    assert [target["status"] for target in document["targets"]] == [
+        line.split("  ")[0] for line in lines[:count]
+    ]
+    # Recall by kind follows: a header and one row a method.
+    assert 1 + len(rows) == len(lines[count:])
 
 
 def test_nothing_to_evaluate_on_is_a_usage_error(
