@@ -171,6 +171,7 @@ def _run(options: argparse.Namespace) -> int:
         from training.evaluation.report import rows, write_report
         from training.evaluation.tables import (
             write_comparisons,
+            write_kinds,
             write_own,
             write_real,
             write_targets,
@@ -184,6 +185,7 @@ def _run(options: argparse.Namespace) -> int:
     else:
         write_targets(report.targets, file=sys.stdout)
         write_comparisons(report.comparisons, file=sys.stdout)
+        write_kinds(report.summaries, file=sys.stdout)
         if report.real is not None:
             write_real(report.real, file=sys.stdout)
         if report.own is not None:

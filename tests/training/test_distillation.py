@@ -158,6 +158,32 @@ def test_amplitudes_are_compared_in_the_first_teachers_units(
     torch.testing.assert_close(method._target()[1], alone._target()[1])
 
 
+def test_grain_of_several_colours_is_the_first_teachers_alone(
+    recipe: Path, unpaired_root: Path, tmp_path: Path
+) -> None:
+    """Two heads' colours do not correspond; the structure is the mean of all teachers."""
+    mixed = save_teacher(
+        tmp_path / "mixed.safetensors", "grain_unet", smooth_grain=True, grain_colours=2
+    )
+    plain = save_teacher(tmp_path / "plain.safetensors", "grain_sr", offset=0.1)
+    recipe.write_text(
+        RECIPE.replace("smooth_grain = true", "smooth_grain = true, grain_colours = 2")
+    )
+
+    method, alone = (
+        distillation(recipe, unpaired_root, *teachers) for teachers in ([mixed, plain], [mixed])
+    )
+    for each in (method, alone):
+        each.prepare(0)
+    (structure, amplitude, _), (first, expected, _) = method._target(), alone._target()
+
+    assert (4, 2, 64, 64) == tuple(amplitude.shape)
+    assert torch.equal(expected, amplitude)
+    assert 0.03 < float((structure - first).mean()) < 0.07
+    with pytest.raises(ConfigError, match=r"grain has 2 colours, .* has 1"):
+        distillation(recipe, unpaired_root, plain, mixed)
+
+
 def test_the_truth_of_pseudo_pairs_may_teach_as_well(
     recipe: Path, unpaired_root: Path, tmp_path: Path
 ) -> None:

@@ -292,6 +292,28 @@ def test_the_adversarial_term_changes_what_the_recipe_says(
     assert (structure, grain) == (at_structure > floor, at_grain > floor)
 
 
+def test_a_balanced_adversary_pulls_at_the_structure_by_its_weight(
+    recipe: Path, unpaired_root: Path
+) -> None:
+    """Weight 0.5 is half the gradient of the structure terms, whatever the losses' scales are."""
+    overrides = ["method.adversarial.balanced=true", "method.adversarial.discriminator.norm=none"]
+    inputs = inputs_of(recipe, unpaired_root, *overrides, "method.adversarial.start_share=0")
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+    method.prepare(8)
+
+    terms = dict(method.phases[-1].terms())
+    adversarial = terms.pop("gan")
+    del terms["histogram"]  # a matter of look, not of structure
+    norms = [
+        torch.autograd.grad(loss, method._picture(), retain_graph=True)[0].norm()
+        for loss in (adversarial, sum(terms.values(), torch.zeros(())))
+    ]
+
+    assert pytest.approx(0.5, rel=1e-3) == float(norms[0] / norms[1])
+
+
 def test_balance_needs_an_adversary_that_reaches_the_structure(recipe: Path) -> None:
     """It compares gradients there."""
     overrides = ["method.adversarial.balanced=true", "method.adversarial.reaches=grain"]

@@ -2,7 +2,7 @@
 
 One PNG a tile, made to be looked at pair by pair at full zoom. Each picture is brought to the greys
 of the LR tile by one gain and one offset, so that tone does not hide what differs; boxes mark
-outlines that the first candidate lost.
+outlines that the first candidate lost (red) or invented (blue).
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,11 @@ from training.progress import tracked
 from training.whole_file import whole_file
 
 LR_CAPTION = "LR, bicubic"
+MARKS = {"lost": "unseen", "invented": "planted"}
+"""Colours of boxes, as those of groups of defects: lost red, invented blue."""
+
 BOX_HALF_PX = 6
-"""Half the side of a box around a lost outline, in LR pixels."""
+"""Half the side of a box around an outline, in LR pixels."""
 
 
 def draw_real_sheets(
@@ -38,14 +41,15 @@ def draw_real_sheets(
         lonely = [(label, name, lr, None) for label, group in alone for name, lr in group.items()]
         for label, name, lr, hr in tracked([*tiles, *lonely], "drawing sheets", unit="sheet"):
             of_set = f"{sets.name}: {label}" if sets.name else label
-            lost = [
-                (place.x_px, place.y_px)
+            marks = [
+                (place.x_px, place.y_px, group)
                 for row in report.outlines
                 if candidates and (row.set, row.method) == (of_set, candidates[0].name)
-                for place in row.places
+                for group, places in (("lost", row.places), ("invented", row.invented_places))
+                for place in places
                 if place.image == name
             ]
-            _draw(folder / f"{start}{label}_{name}.png", lr, candidates, hr=hr, lost=lost)
+            _draw(folder / f"{start}{label}_{name}.png", lr, candidates, hr=hr, marks=marks)
 
 
 def draw_own_sheets(own: OwnTiles, methods: Sequence[Method], *, folder: Path) -> None:
@@ -63,7 +67,7 @@ def _draw(
     methods: Sequence[Method],
     *,
     hr: Picture | None = None,
-    lost: Sequence[tuple[int, int]] = (),
+    marks: Sequence[tuple[int, int, str]] = (),
 ) -> None:
     answers = {method.name: method.answer(lr)[0] for method in methods}
     others = answers if hr is None else answers | {"HR": hr}
@@ -73,8 +77,11 @@ def _draw(
     enlarged = bicubic(lr, scale=scale)
     row = {LR_CAPTION: _grey(enlarged)}
     row |= {name: _grey(fit_gain_offset(other, enlarged)) for name, other in others.items()}
-    boxes = [_box(x * scale, y * scale, BOX_HALF_PX * scale, enlarged.shape) for x, y in lost]
-    sheet = side_by_side(row, boxes=[(box, "lost") for box in boxes])
+    boxes = [
+        (_box(x * scale, y * scale, BOX_HALF_PX * scale, enlarged.shape), MARKS[group])
+        for x, y, group in marks
+    ]
+    sheet = side_by_side(row, boxes=boxes)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part:
         sheet.save(part, format="PNG", compress_level=1)

@@ -166,7 +166,7 @@ def _triplets(method: Method, tiles: Sequence[Tile], out: Path) -> list[PictureE
             boxes=[(defect.box_hr_px, defect.group) for defect in tile.defects],
         )
         kinds = ", ".join(defect.kind for defect in tile.defects)
-        colours = "red: unseen kinds, blue: planted, yellow: unknown"
+        colours = "red: unseen kinds, blue: planted, orange: unknown"
         caption = f"{tile.key}, {tile.scene}: {kinds}. Boxes, {colours}."
         entries.append(_saved(picture, f"tile_{tile.name}", "defects", caption, out))
     return entries

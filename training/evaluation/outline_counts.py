@@ -5,33 +5,31 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.evaluation.benchmark import Picture
 from training.evaluation.coarse_view import area_mean, as_seen
-from training.evaluation.outlines import (
+from training.evaluation.outline_comparison import (
     Outline,
     OutlineComparison,
-    Outlines,
+    Shown,
     compare_outlines,
-    find_outlines,
 )
-from training.noise import NoiseModel, estimate_noise
+from training.noise import estimate_noise
 
 MAX_PLACES = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutlinePlace:
-    """One place that an outline was lost at; pixels of the LR tile.
+    """One place that an outline was lost or invented at; pixels of the LR tile.
 
     Attributes:
         image: Name of the tile.
         x_px: Column of the middle of the lost run.
         y_px: Row of it.
         length_px: Length of the run.
-        detectability: d' of the run in the LR tile.
-        kept_share: Contrast in the answer over that in the tile, sign kept.
+        detectability: d' of the run in the picture that shows it.
+        kept_share: Contrast in the other picture over that, sign kept.
     """
 
     image: str
@@ -61,6 +59,7 @@ class OutlineCounts:
         reference_lost: Number of runs of these that the answers lack.
         reference_lost_px: Their length.
         places: Lost runs, the most visible first, at most `MAX_PLACES`.
+        invented_places: Invented runs in the same way.
     """
 
     set: str
@@ -76,6 +75,7 @@ class OutlineCounts:
     reference_lost: int | None
     reference_lost_px: float | None
     places: tuple[OutlinePlace, ...]
+    invented_places: tuple[OutlinePlace, ...]
 
 
 def count_outlines(
@@ -99,19 +99,22 @@ def count_outlines(
     invented: list[OutlineComparison] = []
     referred: list[OutlineComparison] = []
     places: list[OutlinePlace] = []
+    others: list[OutlinePlace] = []
     for image, tile in lr.items():
         seen = area_mean(answers[image], tile.shape)
         shown = _shown(tile.tobytes(), tile.shape)
-        missing = compare_outlines(shown.outlines, as_seen(seen, shown.grey))
-        added = compare_outlines(find_outlines(as_seen(seen, shown.grey), shown.noise), shown.grey)
+        expected = as_seen(seen, shown.grey)
+        missing = compare_outlines(shown, expected)
+        added = compare_outlines(Shown(expected, shown.noise), shown.grey)
         lost.append(missing)
         invented.append(added)
         places += [_place(image, item) for item in missing.lost]
+        others += [_place(image, item) for item in added.lost]
         if references is not None:
             truth = as_seen(area_mean(references[image], tile.shape), shown.grey)
-            outlines = find_outlines(truth, shown.noise)
-            referred.append(compare_outlines(outlines, as_seen(seen, truth)))
-    places.sort(key=lambda item: -item.detectability)
+            referred.append(compare_outlines(Shown(truth, shown.noise), as_seen(seen, truth)))
+    for found in (places, others):
+        found.sort(key=lambda item: -item.detectability)
     return OutlineCounts(
         set=name,
         method=method,
@@ -126,24 +129,15 @@ def count_outlines(
         reference_lost=_runs(referred) if referred else None,
         reference_lost_px=_length(referred) if referred else None,
         places=tuple(places[:MAX_PLACES]),
+        invented_places=tuple(others[:MAX_PLACES]),
     )
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What an LR tile shows: its greys, its noise, its outlines."""
-
-    grey: NDArray[np.float64]
-    noise: NoiseModel
-    outlines: Outlines
-
-
 @lru_cache(maxsize=64)
-def _shown(pixels: bytes, shape: tuple[int, int]) -> _Shown:
+def _shown(pixels: bytes, shape: tuple[int, int]) -> Shown:
     """Measure a tile once for all methods."""
     tile = np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
-    grey, noise = tile.astype(np.float64), estimate_noise([tile])
-    return _Shown(grey, noise, find_outlines(grey, noise))
+    return Shown(tile.astype(np.float64), estimate_noise([tile]))
 
 
 def _place(image: str, item: Outline) -> OutlinePlace:

@@ -67,13 +67,16 @@ def find_real_folders(root: Path, *, indexed: bool = False) -> list[Path]:
         found = [folder for folder in level if _is_real_folder(folder, indexed=indexed)]
         if found:
             return found
-        level = [
-            child
-            for folder in level
-            for child in sorted(folder.iterdir())
-            if child.is_dir() and not child.is_symlink()
-        ]
+        level = [child for folder in level for child in _folders_in(folder)]
     return []
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    except PermissionError:
+        # A neighbour that this user may not read holds nothing for this user.
+        return []
 
 
 def load_real_sets(folder: Path, *, name: str = "") -> RealSets:

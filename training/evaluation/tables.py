@@ -1,14 +1,17 @@
 """Tables for people, on the terminal and in the HTML: their columns, how a figure is written."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
 from training.evaluation.comparison import Comparison
 from training.evaluation.figures import BY_KEY
+from training.evaluation.methods import BICUBIC
+from training.evaluation.outline_counts import OutlineCounts
 from training.evaluation.own_tiles import LIMIT, OwnReport
 from training.evaluation.real_tiles import RealReport
+from training.evaluation.summary import MethodSummary
 from training.evaluation.targets import Target
 
 MAX_NAMED = 20
@@ -126,17 +129,26 @@ def write_real(real: RealReport, *, file: TextIO) -> None:
             _write_table(rows, ("set", "method"), columns, file=file)
     for key, value in real.floors.items():
         file.write(f"HR itself: {key}: {shown(plain(value), 2)}\n")
+    _write_places(real.outlines, "lost", file=file)
+    _write_places(real.outlines, "invented", file=file)
+
+
+def _write_places(outlines: Sequence[OutlineCounts], what: str, *, file: TextIO) -> None:
     places = [
-        (row, place) for row in real.outlines if row.method != "bicubic" for place in row.places
+        (row, place)
+        for row in outlines
+        if not row.method.startswith(BICUBIC)
+        for place in (row.places if what == "lost" else row.invented_places)
     ]
+    places.sort(key=lambda item: -item[1].detectability)
     for row, place in places[:MAX_NAMED]:
         file.write(
-            f"  {row.method}: {row.set}/{place.image}: outline lost at x {place.x_px}, "
+            f"  {row.method}: {row.set}/{place.image}: outline {what} at x {place.x_px}, "
             f"y {place.y_px} (LR px): {place.length_px:.0f} px, d' {place.detectability:.1f}, "
-            f"{place.kept_share:.0%} kept\n"
+            f"{place.kept_share:.0%} of it in the other picture\n"
         )
     if len(places) > MAX_NAMED:
-        file.write(f"  and {len(places) - MAX_NAMED} more, see report.json\n")
+        file.write(f"  and {len(places) - MAX_NAMED} more {what}, see report.json\n")
 
 
 def write_comparisons(comparisons: Sequence[Comparison], *, file: TextIO) -> None:
@@ -150,6 +162,18 @@ def write_comparisons(comparisons: Sequence[Comparison], *, file: TextIO) -> Non
         )
 
 
+def write_kinds(summaries: Mapping[str, MethodSummary], *, file: TextIO) -> None:
+    """Write the recall of each method by kind of defect, and how many defects there are."""
+    found = {name: row.recall_by_kind for name, row in summaries.items() if row.recall_by_kind}
+    kinds = next(iter(found.values()), {})
+    if not kinds:
+        return
+    rows = [["recall by kind", *(f"{kind} ({count})" for kind, (_, count) in kinds.items())]]
+    for name, row in found.items():
+        rows.append([plain(name), *(shown(recall, 2) for recall, _ in row.values())])
+    _write_rows(rows, file=file)
+
+
 def _write_table(
     items: Sequence[Any], names: Sequence[str], columns: Columns, *, file: TextIO
 ) -> None:
@@ -158,6 +182,10 @@ def _write_table(
     for item in items:
         cells = [shown(plain(getattr(item, key)), digits) for key, _, digits in columns]
         rows.append([*(plain(getattr(item, name)) for name in names), *cells])
+    _write_rows(rows, file=file)
+
+
+def _write_rows(rows: Sequence[Sequence[str]], *, file: TextIO) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]

@@ -3,7 +3,8 @@
 The target is the mean of the teachers, structure and amplitude apart: errors that differ from
 teacher to teacher average out, and where teachers disagree the student is pulled less. Grain is
 learned by its amplitude, not by its pixels: all hash the same image, so that equal amplitudes and
-colours give equal grain.
+colours give equal grain. Where heads mix several colours, the first teacher alone says how much of
+each there is.
 
 Source: output distillation of Hinton et al. 2015; for super-resolution Gao et al. 2018; the mean of
 several as in You et al. 2017.
@@ -65,9 +66,19 @@ class Distillation(Method):
             self.teacher_trainings.append(info.training)
         # The grain's spectrum is the first teacher's; only how much there is where must be learned.
         first = self.teachers[0].head
+        if first.colours != student.head.colours:
+            raise ConfigError(
+                f"the student's grain has {student.head.colours} colours, the first teacher's in "
+                f"{config.teachers[0]} has {first.colours}"
+            )
         self.student.head.load_state_dict(first.state_dict())
         self.student.head.requires_grad_(requires_grad=False)
-        self._gains = [_colour_gain(t) / _colour_gain(self.teachers[0]) for t in self.teachers]
+        # Colour for colour, amplitudes of different heads compare only where there is one of each.
+        self._grain_teachers = [
+            teacher
+            for number, teacher in enumerate(self.teachers)
+            if number == 0 or teacher.head.colours == first.colours == 1
+        ]
         num_paired = round(options.batch_size * config.paired.share)
         self.pairs = pair_sampler(
             inputs, scale=student.scale, batch_size=num_paired, added=config.paired
@@ -144,18 +155,25 @@ class Distillation(Method):
 
     @torch.no_grad()
     def _target(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return structure, amplitude and the structure's weights, three of (N, 1, s*H, s*W)."""
+        """Return structure, amplitude and the structure's weights; see `GrainGenerator.parts`."""
         taught = [teacher.parts(self._crops) for teacher in self.teachers]
         structures = torch.stack([structure.float() for structure, _, _ in taught])
         # An amplitude is what its own head's colour is multiplied by: in the first one's units.
+        unit = _colour_gain(self.teachers[0])
         amplitudes = torch.stack(
-            [gain * part.float() for gain, (_, _, part) in zip(self._gains, taught, strict=True)]
+            [
+                (_colour_gain(teacher) / unit)[:, None, None] * amplitude.float()
+                for teacher, (_, _, amplitude) in zip(self.teachers, taught, strict=True)
+                if teacher in self._grain_teachers
+            ]
         )
         variance = structures.var(0, correction=0)
         weight = 1 / (1 + variance / self.config.disagreement**2)
         return structures.mean(0), amplitudes.mean(0), weight
 
 
-def _colour_gain(generator: GrainGenerator) -> float:
-    """Return the deviation of a head's grain at amplitude 1, the mean over phases."""
-    return float(generator.head.colour.weight.square().sum((1, 2, 3)).mean().sqrt())
+def _colour_gain(generator: GrainGenerator) -> torch.Tensor:
+    """Return the deviation of each colour's grain at amplitude 1, (colours,), means over phases."""
+    head = generator.head
+    variances = head.colour.weight.detach().square().sum((1, 2, 3))
+    return variances.view(head.colours, head.phases).mean(1).sqrt()

@@ -1,5 +1,6 @@
 """Real tiles, here made by hand in the real folders' layout."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from training.evaluation.methods import builtin_methods, upscaler_method
 from training.evaluation.real_folders import find_real_folders, load_real_sets, pairs_by_name
 from training.evaluation.real_targets import judge_real
 from training.evaluation.real_tiles import measure_real
+from training.evaluation.tables import write_real
 
 
 @pytest.fixture
@@ -100,6 +102,12 @@ def test_an_answer_that_wipes_a_defect_loses_its_outline(data_root: Path) -> Non
     assert "def_00" == row.places[0].image
     assert 20 < row.places[0].x_px < 44
     assert 20 < row.places[0].y_px < 44
+    assert () == row.invented_places
+    file = io.StringIO()
+    write_real(report, file=file)
+    worst = next(line for line in file.getvalue().splitlines() if "outline lost at x" in line)
+    assert worst.startswith("  blank: ")
+    assert " 0% of it in the other picture" in worst
     status = {target.name: target.status for target in judge_real([method], report)}
     assert "missed" == status["real_defects: outlines of d' ≥ 11 lost"]
 

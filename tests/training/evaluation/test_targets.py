@@ -1,6 +1,7 @@
 """Targets: on either side of every limit, and where their figures are missing."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from training.evaluation.comparison import compare_methods
 from training.evaluation.detection import Scores
 from training.evaluation.methods import BICUBIC, MATCHED, TRUE_HR, Method, Role
 from training.evaluation.summary import MethodSummary
-from training.evaluation.tables import write_comparisons, write_targets
+from training.evaluation.tables import write_comparisons, write_kinds, write_targets
 from training.evaluation.targets import Target, judge_targets, missed
 
 SCORES = Scores(
@@ -144,6 +145,24 @@ def test_targets_are_written_one_a_line() -> None:
     assert 16 == len(lines)
     [line] = [line for line in lines if line.startswith("missed")]
     assert "mine: background spectrum distance: 3.000 [2.990, 3.010] dB (required: ≤ 1 dB)" in line
+
+
+def test_recall_is_written_by_kind_of_defect() -> None:
+    """One row a method, one column a kind with its number of defects; nothing without defects."""
+    rows = {
+        name: replace(_summary({}), recall_by_kind={"drying_ring": (recall, 88), "void": (1.0, 2)})
+        for name, recall in (("mine", 0.75), (TRUE_HR, 1.0))
+    }
+    file, empty = io.StringIO(), io.StringIO()
+
+    write_kinds(rows, file=file)
+    write_kinds({"mine": _summary({})}, file=empty)
+
+    head, mine, truth = (line.split("  ") for line in file.getvalue().splitlines())
+    assert ["recall by kind", "drying_ring (88)", "void (2)"] == head
+    assert ["mine", "0.75", "1.00"] == [cell.strip() for cell in mine if cell.strip()]
+    assert [TRUE_HR, "1.00", "1.00"] == [cell.strip() for cell in truth if cell.strip()]
+    assert "" == empty.getvalue()
 
 
 def test_a_cheaper_network_may_be_asked_for() -> None:
