@@ -73,7 +73,7 @@ def _half_nodes(model: onnx.ModelProto) -> set[str]:
     return body | {
         node.name
         for node in model.graph.node
-        if node.op_type == "PRelu" and node.input[0] in outputs
+        if node.op_type in {"PRelu", "LeakyRelu"} and node.input[0] in outputs
     }
 
 

@@ -33,8 +33,7 @@ from export.bundle import psnr_db
 Tile = npt.NDArray[np.uint8]
 
 MIN_CHANNELS = 16
-"""A convolution of the body keeps its number of channels and has more than this; the grain's colour
-does not."""
+"""A convolution of the body takes and gives more channels than this; the grain's colour not."""
 
 MIN_TILES = 4
 """Half of the calibration tiles set the ranges, the other half judge."""
@@ -133,15 +132,24 @@ def judging_tiles(tiles: Sequence[Tile]) -> Sequence[Tile]:
 
 
 def body_convolutions(model: onnx.ModelProto) -> list[str]:
-    """Name the convolutions of the body, in order: between the first and the last, C to C."""
+    """Name the convolutions of the body, in order: between many channels, before the last such one.
+
+    The last one makes grey levels, where eight bits would be seen.
+    """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    names = []
-    for node in model.graph.node:
+    names: list[str] = []
+    # What a later convolution of many channels is made from; nodes are in the order of computation.
+    used_later: set[str] = set()
+    for node in reversed(model.graph.node):
+        is_used = not used_later.isdisjoint(node.output)
         if node.op_type == "Conv":
             outputs, inputs = shapes[node.input[1]][:2]
-            if outputs == inputs > MIN_CHANNELS:
+            if is_used and min(outputs, inputs) > MIN_CHANNELS:
                 names.append(node.name)
-    return names
+            is_used = is_used or inputs > MIN_CHANNELS
+        if is_used:
+            used_later.update(node.input)
+    return names[::-1]
 
 
 class _Reader(CalibrationDataReader):

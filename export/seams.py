@@ -1,7 +1,7 @@
 """How far tiles must overlap: the network's exact view, or less where its cuts are not seen so far.
 
-What an output pixel looks at is bounded, but the far end of a wide view hardly counts: a U-Net of
-four levels may look 69 px far, and of a cut nothing is left in grey levels long before that. So a
+What an output pixel looks at is bounded, but the far end of a wide view counts little: a U-Net of
+four levels may look 69 px far, and of a cut less than a grey level is left before that. So a
 network that works on several grids is measured. Windows are computed alone and compared with one
 pass over the whole image; the halo is the distance from a cut beyond which nothing differs by more
 than `MAX_SEAM` on any of the images, one step of the grid more, and never more than the exact view.

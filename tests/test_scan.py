@@ -321,10 +321,10 @@ def test_a_resume_with_something_else_is_refused(
     assert scan(tmp_path / "lot", tmp_path / "out", resume=False, **change).is_complete
 
 
-def test_auto_resumes_with_the_engine_that_began(tmp_path: Path) -> None:
+def test_auto_resumes_with_the_engine_and_precision_that_began(tmp_path: Path) -> None:
     """What is fastest today must not split a scan."""
     write_lot(tmp_path / "lot", 3)
-    scan(tmp_path / "lot", tmp_path / "out")
+    scan(tmp_path / "lot", tmp_path / "out", settings=settings(precision="int8"))
 
     report = scan(tmp_path / "lot", tmp_path / "out", settings=settings(engine="auto"))
 

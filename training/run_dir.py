@@ -2,8 +2,9 @@
 
 - `config.json`: the resolved recipe.
 - `stats.jsonl`: one JSON object a line: step, every loss term, `loss` (the generator's sum),
-  `rate_share` (of the learning rates' peaks), seconds since the start or the last resume, and now
-  and then figures on held-out tiles. `curves.png`: the same, drawn.
+  `rate_share` (of the learning rates' peaks), seconds since the start or the last resume,
+  `data_share` (of the time: steps that waited for their batches), and now and then figures on
+  held-out tiles. `curves.png`: the same, drawn.
 - `samples/`: pictures of fixed crops on the way.
 - `degradation.json`, `degradation-TOOL.json`: the estimated ranges of the first and of further
   tools, where the recipe asks for an estimate.
@@ -93,8 +94,8 @@ class RunDir:
             return
         if not self.config.is_file():
             raise RunDirError(f"{self.path} holds no run to resume")
-        expected = json.loads(recipe.model_dump_json())
-        if json.loads(self.config.read_text(encoding="utf-8")) != expected:
+        found = json.loads(self.config.read_text(encoding="utf-8"))
+        if _what_of(found) != _what_of(json.loads(recipe.model_dump_json())):
             raise ConfigError(f"the recipe differs from the one {self.path} was started with")
         if start_from is not None:
             self._check_start(start_from)
@@ -273,6 +274,13 @@ class RunDir:
         files += self.path.glob("degradation*.json")
         files += self.path.glob("events.out.tfevents.*")
         return [file for file in [*files, self.config] if file.exists()]
+
+
+def _what_of(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's JSON without what changes how fast a run goes, but no bit of it."""
+    options = {**recipe.get("optimization", {})}
+    options.pop("loader_workers", None)
+    return {**recipe, "optimization": options}
 
 
 def _sha256(content: bytes) -> str:

@@ -21,6 +21,7 @@ from training.bank_format import check_bank
 from training.config import OptimizationConfig, Recipe, load_recipe
 from training.curves import EventWriter, draw_curves, write_picture
 from training.datasets import load_held_out_tiles, load_tools
+from training.feed import Feed
 from training.method import Method, Phase
 from training.methods import build_method
 from training.methods.inputs import Inputs
@@ -113,6 +114,7 @@ def train(
             data_root=data_root,
             vgg16=vgg16,
             device=torch.device(options.device),
+            feed=Feed(workers=options.loader_workers),
             bank=opened,
             start=start,
         )
@@ -122,7 +124,7 @@ def train(
         origin: dict[str, Any] = {} if start is None else {"started_from": start.source}
         if opened is not None:
             origin["bank"] = opened.describe()
-        trainer = Trainer(method, recipe=recipe, run_dir=folder, origin=origin)
+        trainer = Trainer(method, recipe=recipe, run_dir=folder, feed=inputs.feed, origin=origin)
         if resume:
             trainer.restore()  # or start again, where nothing was saved yet
         trainer.run()
@@ -139,6 +141,7 @@ class Trainer:
         method: Networks, batches and losses.
         recipe: Resolved recipe.
         run_dir: Folder of the run.
+        feed: Feed that the method draws its batches from.
         origin: Further entries of the checkpoint's training description.
     """
 
@@ -148,11 +151,13 @@ class Trainer:
         *,
         recipe: Recipe,
         run_dir: RunDir,
+        feed: Feed | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.method = method
         self.recipe = recipe
         self.run_dir = run_dir
+        self.feed = feed or Feed()
         self.average = copy.deepcopy(method.generator).requires_grad_(requires_grad=False).eval()
         self.step = 0
         self.mixed = _is_mixed(recipe.optimization)
@@ -170,8 +175,10 @@ class Trainer:
         seen: dict[str, list[float]] = {}
         with (
             EventWriter(self.run_dir.path if report.tensorboard else None) as events,
+            self.feed.running(self.step, options.steps),
             progress("training", options.steps, done=self.step) as steps,
         ):
+            noted_s = time.monotonic()
             while self.step < options.steps:
                 for name, value in self._train_step().items():
                     seen.setdefault(name, []).append(value)
@@ -183,6 +190,7 @@ class Trainer:
                         **{name: float(np.mean(values)) for name, values in seen.items()},
                         "rate_share": rate_share(self.step, options),
                         "elapsed_s": round(time.monotonic() - started, 1),
+                        "data_share": round(self._data_share(time.monotonic() - noted_s), 3),
                     }
                     seen.clear()
                     if self.step % report.validate_every_steps == 0 or last:
@@ -196,6 +204,13 @@ class Trainer:
                     draw_curves(self.run_dir.read_stats(), path=self.run_dir.curves)
                 if self.step % report.checkpoint_every_steps == 0 or last:
                     self.save()
+                if not seen:
+                    noted_s = time.monotonic()
+
+    def _data_share(self, elapsed_s: float) -> float:
+        """Return the share of a time for which its steps waited for their batches."""
+        share, self.feed.seconds = self.feed.seconds / max(elapsed_s, 1e-9), 0.0
+        return share
 
     def save(self) -> None:
         """Write the averaged weights as a checkpoint, then the state to resume from."""
@@ -234,6 +249,7 @@ class Trainer:
         options = self.recipe.optimization
         share = rate_share(self.step, options)
         values: dict[str, float] = {}
+        self.feed.begin(self.step)
         with torch.autocast(options.device, dtype=torch.bfloat16, enabled=self.mixed):
             self.method.prepare(self.step)
         for phase in self.method.phases:
@@ -246,6 +262,7 @@ class Trainer:
                 self._take_step(phase, loss, share=share)
                 values |= {name: float(term.detach()) for name, term in terms.items()}
                 values["loss"] = float(loss.detach())
+        self.feed.end()
         self.step += 1
         self._update_average()
         return values

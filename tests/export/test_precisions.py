@@ -2,11 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 
 from export import exporter, parity
 from export.bundle import Bundle, Precision, RecallRecord
@@ -121,6 +123,54 @@ def test_int8_reaches_its_psnr_and_says_how(graph: bytes):
             assert is_quantized == (node.name in made.quantized)
     again = quantize(graph, scan_tiles(), extremes=[golden_tile(TILE)[0, 0]], min_psnr_db=45.0)
     assert again == made
+
+
+def convolution(name: str, source: str, inputs: int, outputs: int) -> tuple[Any, Any]:
+    """A 1x1 convolution without weights to speak of, and its weights."""
+    zeros = np.zeros((outputs, inputs, 1, 1), np.float32)
+    weight = numpy_helper.from_array(zeros, f"{name}.w")
+    return helper.make_node("Conv", [source, weight.name], [name], name=name), weight
+
+
+def test_body_reaches_from_the_first_convolution_to_the_last():
+    """Those between a U-Net's levels are of it; grain, its share and what makes grey are not."""
+    nodes, weights = zip(
+        convolution("head", "lr", 1, 32),
+        convolution("down", "head", 32, 48),
+        convolution("up", "down", 48, 32),
+        convolution("tail", "up", 32, 32),
+        convolution("share", "down", 48, 1),
+        convolution("colour", "noise", 16, 16),
+        strict=True,
+    )
+    graph = helper.make_graph(nodes, "unet", [], [], weights)
+
+    assert ["down", "up"] == body_convolutions(helper.make_model(graph))
+
+
+def test_fp16_runs_the_activation_between_two_convolutions_in_half_precision():
+    """Two casts bound a block with its LeakyRelu, so that a runtime can fuse them."""
+    (head, *convolutions), weights = zip(
+        convolution("head", "lr", 1, 32),
+        convolution("a", "head", 32, 32),
+        convolution("b", "act", 32, 32),
+        convolution("tail", "b", 32, 16),
+        strict=True,
+    )
+    act = helper.make_node("LeakyRelu", ["a"], ["act"], name="act", alpha=0.1)
+    a, b, tail = convolutions
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, channels, 4, 4])
+        for name, channels in (("lr", 1), ("tail", 16))
+    ]
+    graph = helper.make_graph([head, a, act, b, tail], "block", ends[:1], ends[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+    half = onnx.load_from_string(to_fp16(model.SerializeToString()))
+
+    assert ["Conv", "Cast", "Conv", "LeakyRelu", "Conv", "Cast", "Conv"] == [
+        node.op_type for node in half.graph.node
+    ]
 
 
 def test_int8_gives_back_what_costs_most(graph: bytes):

@@ -49,3 +49,19 @@ class Gated:
         while not (self.folder / "go").exists():
             time.sleep(0.01)
         return number
+
+
+@dataclass(kw_only=True)
+class NoiseSampler:
+    """A sampler of noise that says in which process the first half of a batch was made."""
+
+    noise: Noise
+    batch_size: int = 1
+
+    def make(self, step: int) -> tuple[NDArray[np.float64], int]:
+        """Return noise and the process id."""
+        return self.noise(step), os.getpid()
+
+    def finish(self, made: tuple[NDArray[np.float64], int]) -> tuple[NDArray[np.float64], int]:
+        """Return it."""
+        return made

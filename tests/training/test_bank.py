@@ -296,6 +296,7 @@ def test_a_folder_with_other_files_is_refused(
         _open(tmp_path / "photos", recipe, tools)
 
 
+@pytest.mark.slow
 def test_worker_processes_make_the_same_bank(
     recipe_path: Path, unpaired_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -272,3 +272,29 @@ def test_each_tool_degrades_its_own_crops() -> None:
     assert 800 == len(pairs)
     assert 0.7 < sum(hr == 40 for hr, _ in pairs) / 800 < 0.8
     assert torch.equal(batches[7].hr, both.batch(7).hr)
+
+
+def test_degrading_in_the_training_process_changes_no_bit_on_the_cpu(data_root: Path) -> None:
+    """What a worker would return is small: grey levels and flags, degraded when it is used."""
+    image = SourceImage(name="a", source="a", pixels=read_grey(data_root / "hr" / "hr_0.png"))
+
+    def sampler(degrade_on: torch.device | None) -> CropSampler:
+        return CropSampler(
+            [image],
+            degradation=DegradationConfig(line_jitter_px=(0.1, 0.2), line_gain_sigma=(0, 0.02)),
+            scale=4,
+            crop_px=16,
+            batch_size=3,
+            seed=1,
+            added=AddedStructureConfig(planted=(1, 1), patch_share=1.0, min_detectability=0.0),
+            degrade_on=degrade_on,
+        )
+
+    there, here = sampler(torch.device("cpu")), sampler(None)
+    made = there.make(4)
+
+    assert made.lr is None
+    assert {np.dtype(np.uint8)} == {made.hr.dtype, made.flags.dtype}
+    for name in ("lr", "hr", "mask", "foreign"):
+        actual = getattr(there.finish(made), name)
+        assert torch.equal(getattr(here.batch(4), name), actual), name

@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.evaluation.benchmark import Picture
 from training.evaluation.coarse_view import area_mean, as_seen
-from training.evaluation.outlines import (
+from training.evaluation.outline_comparison import (
     Outline,
     OutlineComparison,
-    Outlines,
+    Shown,
     compare_outlines,
-    find_outlines,
 )
-from training.noise import NoiseModel, estimate_noise
+from training.noise import estimate_noise
 
 MAX_PLACES = 50
 
@@ -105,16 +103,16 @@ def count_outlines(
     for image, tile in lr.items():
         seen = area_mean(answers[image], tile.shape)
         shown = _shown(tile.tobytes(), tile.shape)
-        missing = compare_outlines(shown.outlines, as_seen(seen, shown.grey))
-        added = compare_outlines(find_outlines(as_seen(seen, shown.grey), shown.noise), shown.grey)
+        expected = as_seen(seen, shown.grey)
+        missing = compare_outlines(shown, expected)
+        added = compare_outlines(Shown(expected, shown.noise), shown.grey)
         lost.append(missing)
         invented.append(added)
         places += [_place(image, item) for item in missing.lost]
         others += [_place(image, item) for item in added.lost]
         if references is not None:
             truth = as_seen(area_mean(references[image], tile.shape), shown.grey)
-            outlines = find_outlines(truth, shown.noise)
-            referred.append(compare_outlines(outlines, as_seen(seen, truth)))
+            referred.append(compare_outlines(Shown(truth, shown.noise), as_seen(seen, truth)))
     for found in (places, others):
         found.sort(key=lambda item: -item.detectability)
     return OutlineCounts(
@@ -135,21 +133,11 @@ def count_outlines(
     )
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What an LR tile shows: its greys, its noise, its outlines."""
-
-    grey: NDArray[np.float64]
-    noise: NoiseModel
-    outlines: Outlines
-
-
 @lru_cache(maxsize=64)
-def _shown(pixels: bytes, shape: tuple[int, int]) -> _Shown:
+def _shown(pixels: bytes, shape: tuple[int, int]) -> Shown:
     """Measure a tile once for all methods."""
     tile = np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
-    grey, noise = tile.astype(np.float64), estimate_noise([tile])
-    return _Shown(grey, noise, find_outlines(grey, noise))
+    return Shown(tile.astype(np.float64), estimate_noise([tile]))
 
 
 def _place(image: str, item: Outline) -> OutlinePlace:

@@ -1,16 +1,9 @@
-"""Are outlines that one picture shows missing in another? Edges and lines, by what can be seen.
+"""The outlines of a picture on the LR grid: chains of pixels where something can be seen.
 
-An outline is a chain of pixels on the LR grid where a matched filter sees a step or a line that no
-noise makes. Its detectability is d' = contrast x sqrt(pixels) / noise of all its pixels together,
-as in `training.visibility`: an outline of low contrast that is long counts as one that is short and
-strong. The other picture, brought to the sharpness and the tone of the first, must have the same
-signed contrast at the same place, at least half of it; runs of pixels where it has not are lost.
-
-    shown: LR tile             other: SR averaged to LR pixels   -> outlines lost
-    shown: SR averaged         other: LR tile                    -> outlines invented
-
-What the LR tile alone shows may be an error of the fast scan (charging, streaks), which an answer
-leaves out with good reason: compare with what the same count says of true HR, where there is one.
+A pixel belongs to an outline where a matched filter sees a step or a line that no noise makes. A
+chain's detectability is d' = contrast x sqrt(pixels) / noise of all its pixels together, as in
+`training.visibility`: an outline of low contrast that is long counts as one that is short and
+strong. `outline_comparison` says which of them another picture lacks.
 
 Source: Barrett and Myers 2004, *Foundations of Image Science*, section 13.2.8 (matched filter);
 Canny 1986 for thinning and linking.
@@ -22,23 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from training.evaluation.coarse_view import as_seen
 from training.evaluation.outline_filters import ANGLES, FilteredImage, filter_bank
-from training.noise import NoiseModel, estimate_noise
+from training.noise import NoiseModel
 
 MIN_DETECTABILITY = 11.0
 """Least d' of an outline that an answer must keep."""
 
-MIN_KEPT_SHARE = 0.5
 MIN_RESPONSE = 4.2
 """Deviations of the noise from which on a matched filter's response belongs to an outline. White
 noise reaches it at a few pixels a tile; chains of these stay far below `MIN_DETECTABILITY`."""
 
 MIN_PEAK = 5.5
 """Deviations that at least one pixel of a chain must reach: a tile of noise has 5.3 at most."""
-
-SHIFT_PX = 1
-"""An outline may lie this far off, across its direction."""
 
 MARGIN_PX = 3
 RIDGE_PX = 2
@@ -61,43 +49,6 @@ MIN_NOISE_GREY = 0.5
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outline:
-    """One run of an outline that the other picture lacks; pixels of the LR grid.
-
-    Attributes:
-        x_px: Column of its middle.
-        y_px: Row of its middle.
-        length_px: Length of the run.
-        detectability: d' of the run in the picture that shows it.
-        kept_share: Contrast in the other picture over that in the first, sign kept.
-    """
-
-    x_px: int
-    y_px: int
-    length_px: float
-    detectability: float
-    kept_share: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutlineComparison:
-    """What of one picture's outlines another one keeps.
-
-    Attributes:
-        shown_px: Length of all outlines of d' of at least `MIN_DETECTABILITY`.
-        lost: Runs of at least that d' which the other picture lacks, the most visible first.
-    """
-
-    shown_px: float
-    lost: tuple[Outline, ...]
-
-    @property
-    def lost_px(self) -> float:
-        """Return the length of all lost runs together."""
-        return sum(item.length_px for item in self.lost)
 
 
 @dataclass(frozen=True)
@@ -125,16 +76,18 @@ class Outlines:
     shape: tuple[int, int]
 
 
-def find_outlines(image: Floats, noise: NoiseModel) -> Outlines:
+def find_outlines(image: Floats, noise: NoiseModel, *, grey: Floats | None = None) -> Outlines:
     """Find every pixel of an outline.
 
     Args:
         image: (H, W) grey levels on the LR grid.
         noise: Noise by which contrasts are judged.
+        grey: Picture whose greys decide how much noise there is; the image itself if None.
     """
     bank = filter_bank()
     variance = np.maximum(
-        noise.variance(ndimage.gaussian_filter(image, 1.5)), MIN_NOISE_GREY**2
+        noise.variance(ndimage.gaussian_filter(image if grey is None else grey, 1.5)),
+        MIN_NOISE_GREY**2,
     ).astype(np.float32)
     filtered = FilteredImage(image)
     strongest = np.zeros(image.shape, dtype=np.float32)
@@ -171,56 +124,6 @@ def find_outlines(image: Floats, noise: NoiseModel) -> Outlines:
     )
 
 
-def compare_outlines(outlines: Outlines, other: Floats) -> OutlineComparison:
-    """Say which outlines of one picture another one lacks.
-
-    Args:
-        outlines: From `find_outlines`.
-        other: (H, W) the other picture, from `as_seen`.
-    """
-    everything = np.ones(outlines.rows.shape, dtype=bool)
-    label = _labels(outlines, everything)
-    counts = np.zeros(outlines.rows.shape, dtype=bool)
-    for run in _runs(label):
-        counts[run] = _is_visible(outlines, run)
-    kept = _kept(outlines, other)
-    lost_label = _labels(outlines, counts & (kept < MIN_KEPT_SHARE * np.abs(outlines.contrast)))
-    lost = []
-    for run in _runs(lost_label):
-        if not _is_visible(outlines, run):
-            continue
-        middle = run[run.size // 2]
-        weight = np.abs(outlines.contrast[run])
-        lost.append(
-            Outline(
-                x_px=int(outlines.columns[middle]),
-                y_px=int(outlines.rows[middle]),
-                length_px=float(outlines.length_px[run].sum()),
-                detectability=float(outlines.visibility[run].sum()) ** 0.5,
-                kept_share=float(kept[run].sum() / weight.sum()),
-            )
-        )
-    lost.sort(key=lambda item: -item.detectability)
-    return OutlineComparison(shown_px=float(outlines.length_px[counts].sum()), lost=tuple(lost))
-
-
-def lost_and_invented(
-    lr: NDArray[np.uint8], seen: Floats
-) -> tuple[OutlineComparison, OutlineComparison]:
-    """Compare an LR tile with what an answer shows on the LR grid, both ways.
-
-    Args:
-        lr: (h, w) uint8.
-        seen: (h, w) grey levels, `area_mean` of the answer.
-    """
-    shown, noise = lr.astype(np.float64), estimate_noise([lr])
-    expected = as_seen(seen, shown)
-    return (
-        compare_outlines(find_outlines(shown, noise), expected),
-        compare_outlines(find_outlines(expected, noise), shown),
-    )
-
-
 def _ridge(strength: Floats32, angle: NDArray[np.int64]) -> Mask:
     """Keep pixels that no neighbour exceeds which lies across their direction, within 45 degrees.
 
@@ -243,7 +146,7 @@ def _ridge(strength: Floats32, angle: NDArray[np.int64]) -> Mask:
     return ridge
 
 
-def _labels(outlines: Outlines, chosen: Mask) -> NDArray[np.int64]:
+def chain_labels(outlines: Outlines, chosen: Mask) -> NDArray[np.int64]:
     """Number the chains of chosen pixels from 1; 0 for the others."""
     mask = np.zeros(outlines.shape, dtype=bool)
     mask[outlines.rows[chosen], outlines.columns[chosen]] = True
@@ -256,7 +159,7 @@ def _labels(outlines: Outlines, chosen: Mask) -> NDArray[np.int64]:
     return np.where(chosen, found, 0)
 
 
-def _runs(label: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def chains(label: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """List the pixels of each numbered chain."""
     order = np.argsort(label, kind="stable")
     order = order[label[order] > 0]
@@ -264,29 +167,9 @@ def _runs(label: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return [run for run in np.split(order, borders) if run.size]
 
 
-def _is_visible(outlines: Outlines, run: NDArray[np.int64]) -> bool:
+def is_visible(outlines: Outlines, run: NDArray[np.int64]) -> bool:
+    """Say whether a chain reaches `MIN_DETECTABILITY`, and `MIN_PEAK` somewhere."""
     return bool(
         outlines.visibility[run].sum() >= MIN_DETECTABILITY**2
         and outlines.response[run].max() >= MIN_PEAK
     )
-
-
-def _kept(outlines: Outlines, other: Floats) -> Floats:
-    """Measure, pixel by pixel, the contrast that the other picture has, in the sense of the first.
-
-    The largest within `SHIFT_PX` across the outline's direction.
-    """
-    bank = filter_bank()
-    filtered = FilteredImage(other)
-    kept = np.full(outlines.rows.shape, -np.inf)
-    for number in np.unique(outlines.template).tolist():
-        kernel = bank[number]
-        response = filtered.response(kernel)
-        index = np.flatnonzero(outlines.template == number)
-        across = np.pi * kernel.angle / ANGLES + np.pi / 2
-        for shift in range(-SHIFT_PX, SHIFT_PX + 1):
-            y = outlines.rows[index] + shift * round(np.sin(across))
-            x = outlines.columns[index] + shift * round(np.cos(across))
-            value = response[y, x] * np.sign(outlines.contrast[index])
-            kept[index] = np.maximum(kept[index], value)
-    return kept

@@ -83,12 +83,13 @@ class Distillation(Method):
         self.pairs = pair_sampler(
             inputs, scale=student.scale, batch_size=num_paired, added=config.paired
         )
-        self.lr = PlainSampler(
+        plain = PlainSampler(
             inputs.lr,
             crop_px=options.crop_px,
             batch_size=options.batch_size - num_paired,
             seed=options.seed,
         )
+        self.lr = inputs.feed.add("lr", plain)
         trained = [p for p in self.student.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=options.learning_rate, betas=options.betas)
         self.phases = (

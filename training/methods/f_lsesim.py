@@ -21,6 +21,7 @@ from models.blocks import BicubicUpsample
 from models.grain_head import GrainGenerator
 from training.config import ConfigError
 from training.features import load_vgg16
+from training.feed import Fed
 from training.images import SourceImage
 from training.losses.learned_correlation import LearnedCorrelation
 from training.losses.spatial_correlation import SpatialCorrelation
@@ -135,12 +136,13 @@ class FLSeSim(Method):
             if num_paired
             else None
         )
-        self.lr = self._plain([with_copies(tool.lr, scale) for tool in self._seen_tools()])
+        self.lr = self._plain("lr", [with_copies(tool.lr, scale) for tool in self._seen_tools()])
         # Statistics compare like with like: crops of real LR images with plain HR crops of the same
         # tool, neither chosen by contrast nor planted in. Without pairs the discriminator's are
         # these too.
         self.plain_hr = (
             self._plain(
+                "hr",
                 [with_copies(tool.hr) for tool in self._seen_tools()],
                 crop_px=scale * options.crop_px,
                 seed=self.seed + PLAIN_HR_SEED,
@@ -224,11 +226,12 @@ class FLSeSim(Method):
 
     def _plain(
         self,
+        name: str,
         images: Sequence[Sequence[SourceImage]],
         *,
         crop_px: int | None = None,
         seed: int | None = None,
-    ) -> OneToolSampler:
+    ) -> Fed[torch.Tensor]:
         """Sample unpaired crops; of LR size and with the run's seed unless others are given."""
         seed = self.seed if seed is None else seed
         samplers = [
@@ -242,7 +245,8 @@ class FLSeSim(Method):
             for number, of_tool in enumerate(images)
         ]
         shares = [tool.share for tool in self._seen_tools()]
-        return OneToolSampler(samplers, shares, seed=self.seed)
+        sampler = OneToolSampler(samplers, shares, seed=self.seed)
+        return self.inputs.feed.add(name, sampler)
 
     # --- phases ---
 

@@ -1,7 +1,7 @@
 """What every method is built from: the recipe, the images and the degradation, loaded once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ from training.baselines import bicubic
 from training.config import Recipe
 from training.datasets import ToolImages, degraded_pairs
 from training.degradation_config import DegradationConfig
+from training.feed import Fed, Feed
 from training.images import SourceImage
 from training.method_config import AddedStructureConfig
 from training.noise import estimate_noise
 from training.quality import psnr
-from training.samplers import CropSampler, PlainSampler, ToolSampler
+from training.samplers import CropSampler, PairBatch, PlainSampler, ToolSampler
 from training.warm_start import WarmStart
 
 GAP_PX = 4
@@ -46,6 +47,7 @@ class Inputs:
         data_root: Folder that the recipe's paths are relative to.
         vgg16: File of the feature network's weights; None asks torchvision.
         device: Where the networks run.
+        feed: Where batches are made.
         bank: Bank that crops are drawn from in place of the HR images; None for none.
         start: Weights that the generator starts from; None for fresh ones.
     """
@@ -56,6 +58,7 @@ class Inputs:
     data_root: Path
     vgg16: Path | None
     device: torch.device
+    feed: Feed = field(default_factory=Feed)
     bank: Bank | None = None
     start: WarmStart | None = None
 
@@ -94,7 +97,7 @@ def pair_sampler(
     batch_size: int,
     added: AddedStructureConfig | None = None,
     change: Callable[[Sequence[SourceImage]], Sequence[SourceImage]] = lambda images: images,
-) -> ToolSampler:
+) -> Fed[PairBatch]:
     """Make the sampler of a run's pseudo-pairs.
 
     Args:
@@ -120,7 +123,8 @@ def pair_sampler(
         )
         for number, tool in enumerate(inputs.tools)
     ]
-    return ToolSampler(samplers, [tool.share for tool in inputs.tools], seed=options.seed)
+    sampler = ToolSampler(samplers, [tool.share for tool in inputs.tools], seed=options.seed)
+    return inputs.feed.add("pairs", sampler)
 
 
 def held_out_psnr(inputs: Inputs, *, scale: int) -> Callable[[Generator], dict[str, float]]:

@@ -55,7 +55,10 @@ class Supervised(Method):
     def describe(self) -> dict[str, Any]:
         """Describe the run; the LR statistics are those of the first batches."""
         crops = np.concatenate(
-            [255.0 * self.sampler.batch(step).lr[:, 0].numpy() for step in range(DOMAIN_BATCHES)]
+            [
+                255.0 * self.sampler.batch(step).lr[:, 0].cpu().numpy()
+                for step in range(DOMAIN_BATCHES)
+            ]
         )
         return describe_training(
             self.inputs.recipe,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from training.samplers import PlainSampler
 
@@ -35,4 +36,12 @@ class OneToolSampler:
 
     def batch(self, step: int) -> torch.Tensor:
         """Return (N, 1, c, c) float32 in [0, 1]; see `PlainSampler.batch`."""
-        return self.samplers[self.tool(step)].batch(step)
+        return self.finish(self.make(step))
+
+    def make(self, step: int) -> NDArray[np.uint8]:
+        """Draw the crops of a step, (N, c, c) grey levels."""
+        return self.samplers[self.tool(step)].make(step)
+
+    def finish(self, made: NDArray[np.uint8]) -> torch.Tensor:
+        """Turn crops into the batch."""
+        return self.samplers[0].finish(made)

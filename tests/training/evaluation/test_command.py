@@ -72,8 +72,10 @@ def test_a_bundle_is_judged_and_the_exit_code_tells(
     assert any("quick look" in note for note in document["notes"])
     assert 1 == main(arguments)
     lines = capsys.readouterr().out.splitlines()
-    assert len(document["targets"]) == len(lines)
+    # One line a target, then a table of recall by kind: its head and every method.
+    assert len(document["targets"]) + 1 + len(rows) == len(lines)
     assert any(line.startswith("missed") for line in lines)
+    assert lines[len(document["targets"])].startswith("recall by kind  ")
 
 
 def test_nothing_to_evaluate_on_is_a_usage_error(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.evaluation.coarse_view import area_mean
-from training.evaluation.outlines import lost_and_invented
+from training.evaluation.outline_comparison import lost_and_invented
 
 SIDE_PX = 96
 SIGMA_GREY = 5.0
@@ -108,6 +108,22 @@ def test_a_sharper_answer_of_another_tone_invents_nothing() -> None:
 
     assert ((), ()) == (lost.lost, invented.lost)
     assert lost.shown_px > 6 * SIDE_PX
+
+
+def test_a_faint_bar_across_strong_lines_is_caught() -> None:
+    """Strong edges mask it in the tile, not in the difference between tile and answer."""
+    lines = np.tile(np.where(np.arange(SIDE_PX) % 24 < 8, 100.0, 0.0), (SIDE_PX, 1))
+    bar = np.zeros((SIDE_PX, SIDE_PX))
+    bar[46:50, 10:80] = 12.0
+    bar[lines > 0] = 0.0
+    lr = _grey(BACKGROUND_GREY + lines + bar + _noise(4))
+
+    erased, _ = lost_and_invented(lr, BACKGROUND_GREY + lines)
+    kept, invented = lost_and_invented(lr, BACKGROUND_GREY + lines + bar)
+
+    assert 1 <= len(erased.lost)
+    assert all(abs(item.y_px - 48) <= 4 for item in erased.lost)
+    assert ((), ()) == (kept.lost, invented.lost)
 
 
 def test_an_ill_fitting_picture_is_refused() -> None:
