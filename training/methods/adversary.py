@@ -82,7 +82,9 @@ class Adversary:
         elif structure is not None and reaches == "structure":
             sr = structure + (sr - structure).detach()
         count = min(self.config.images_per_step or len(sr), len(sr), len(real))
-        return real[:count], sr[-count:]
+        # Evenly from all of the batch, in which one tool's crops follow the other's.
+        spread = torch.arange(count, device=real.device) * len(real) // count
+        return real[spread], sr[-count:]
 
     def own_terms(
         self, step: int, real: torch.Tensor, fake: torch.Tensor
