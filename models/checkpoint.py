@@ -21,6 +21,8 @@ from models.generator import Generator
 from models.registry import GENERATORS, build_generator
 
 FORMAT_VERSION = "1"
+HALF_PRECISION = (torch.float16, torch.bfloat16)
+"""Types in which weights may be stored; both are subsets of float32."""
 
 
 class CheckpointError(ValueError):
@@ -88,10 +90,12 @@ def save_generator(path: Path, generator: Generator, *, training: Mapping[str, A
 def load_generator(path: Path) -> tuple[Generator, CheckpointInfo]:
     """Rebuild the generator that a checkpoint holds, on the CPU and in eval mode.
 
+    Weights that are stored in half precision (float16 or bfloat16) become float32, without a loss.
+
     Raises:
         FileNotFoundError: There is no such file.
         CheckpointError: Not safetensors, another format version, missing or malformed metadata, or
-            tensors that are missing, unexpected or of another shape than the network's.
+            tensors that are missing, unexpected or of another shape or type than the network's.
         UnknownGeneratorError: The named generator is not in the registry.
     """
     if not path.is_file():
@@ -104,7 +108,9 @@ def load_generator(path: Path) -> tuple[Generator, CheckpointInfo]:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
     info = _read_info(path, metadata)
     generator = build_generator(info.generator, info.hyper_parameters)
-    _check_tensors(path, expected=generator.state_dict(), found=tensors)
+    expected = generator.state_dict()
+    tensors = {name: _widened(tensor, expected.get(name)) for name, tensor in tensors.items()}
+    _check_tensors(path, expected=expected, found=tensors)
     generator.load_state_dict(tensors)
     generator.eval()
     return generator, info
@@ -138,6 +144,13 @@ def _read_object(path: Path, key: str, text: str) -> dict[str, Any]:
             f"{path}: metadata {key!r} must be a JSON object, got {type(value).__name__}"
         )
     return value
+
+
+def _widened(tensor: torch.Tensor, expected: torch.Tensor | None) -> torch.Tensor:
+    """Convert half precision to the float32 that the network computes in; leave all else."""
+    if expected is None or expected.dtype != torch.float32 or tensor.dtype not in HALF_PRECISION:
+        return tensor
+    return tensor.float()
 
 
 def _check_tensors(

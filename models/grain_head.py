@@ -25,38 +25,61 @@ texture may come with it, but it must not paint over what is uncertain, as at bl
 class GrainHead(nn.Module):
     """Coloured noise of a given local amplitude, on the LR grid with one channel for each HR phase.
 
-    grain = amplitude * conv3(HashNoise(lr)), amplitude = limit * sigmoid(share), limit = 1.5 *
-    sqrt(base + slope * structure): the noise of a slow scan at that grey. The convolution gives the
-    noise its spectrum over about 12 HR pixels; it starts as an orthogonal mixture of the phases,
-    which keeps white noise white and makes its uniform values normal.
+    grain = sum over colours of amplitude * conv3(HashNoise(lr)), where amplitude = limit *
+    sigmoid(share) and limit = 1.5 * sqrt(base + slope * structure): the noise of a slow scan. The
+    convolution gives the noise its spectrum over about 12 HR pixels; it starts as an orthogonal
+    mixture of the phases, which keeps white noise white and makes its uniform values normal.
     """
 
-    def __init__(self, *, phases: int) -> None:
+    def __init__(self, *, phases: int, colours: int = 1) -> None:
+        """Make the head.
+
+        Args:
+            phases: HR pixels of an LR pixel, s*s.
+            colours: Spectra that are mixed, each by an amplitude of its own: tools differ in the
+                grain of their fine scans, and one network may have learned several.
+        """
         super().__init__()
+        self.phases, self.colours = phases, colours
         self.noise = HashNoise(channels=phases)
-        self.colour = nn.Conv2d(phases, phases, 3, padding=1, bias=False)
+        self.colour = nn.Conv2d(phases, colours * phases, 3, padding=1, bias=False)
         nn.init.zeros_(self.colour.weight)
         generator = torch.Generator().manual_seed(phases)
         with torch.no_grad():
-            mixture, _ = torch.linalg.qr(torch.randn(phases, phases, generator=generator))
-            self.colour.weight[:, :, 1, 1] = mixture
+            for number in range(colours):
+                mixture, _ = torch.linalg.qr(torch.randn(phases, phases, generator=generator))
+                part = slice(number * phases, (number + 1) * phases)
+                self.colour.weight[part, :, 1, 1] = mixture
         self.register_buffer("noise_variance", torch.tensor([START_AMPLITUDE**2, 0.0]))
         self.noise_variance: torch.Tensor
 
     def forward(self, lr: torch.Tensor, amplitude: torch.Tensor) -> torch.Tensor:
-        """(N, 1, H, W) in [0, 1] and the amplitude, (N, phases, H, W), to the grain, the same."""
-        return amplitude * self.colour(self.noise(lr))
-
-    def amplitude(self, share: torch.Tensor, structure: torch.Tensor) -> torch.Tensor:
-        """Return the amplitude, (N, phases, H, W) in units of [0, 1].
+        """Make the grain, (N, phases, H, W).
 
         Args:
-            share: (N, phases, H, W) of the limit, before the sigmoid.
-            structure: The same shape, grey in [0, 1]. It gets no gradient from here.
+            lr: (N, 1, H, W) in [0, 1].
+            amplitude: (N, colours * phases, H, W), colour by colour.
+        """
+        grain = amplitude * self.colour(self.noise(lr))
+        if self.colours == 1:
+            return grain
+        total, *others = grain.split(self.phases, dim=1)
+        for other in others:
+            total = total + other
+        return total
+
+    def amplitude(self, share: torch.Tensor, structure: torch.Tensor) -> torch.Tensor:
+        """Return the amplitudes, (N, colours * phases, H, W) in units of [0, 1].
+
+        Args:
+            share: Part of the limit, before the sigmoid: (N, colours * phases, H, W), or one
+                channel a colour, (N, colours, H, W).
+            structure: (N, phases, H, W), grey in [0, 1]. It gets no gradient from here.
         """
         base, slope = self.noise_variance
         limit = LIMIT_MARGIN * torch.sqrt(base + slope * structure.detach().clamp(min=0.0))
-        return limit * torch.sigmoid(share)
+        parts = torch.sigmoid(share).chunk(self.colours, dim=1)
+        return torch.cat([limit * part for part in parts], dim=1)
 
 
 class GrainGenerator(Generator):
@@ -79,8 +102,9 @@ class GrainGenerator(Generator):
             lr: (N, 1, H, W) float32 in [0, 1].
 
         Returns:
-            Three of (N, 1, s*H, s*W) float32: `forward` is structure plus grain; the amplitude is
-            positive, the grain's local standard deviation where the colour is white.
+            Three of float32: structure and grain, (N, 1, s*H, s*W), whose sum is what `forward`
+            gives, and the amplitude, (N, colours, s*H, s*W), positive: the local standard deviation
+            of each colour's grain where the colour is white.
         """
 
     def limit_grain(self, *, base: float, slope: float) -> None:

@@ -65,6 +65,7 @@ class GrainUNet(GrainGenerator):
             channel, or from the tail, as one for each HR phase.
         layer_slopes: Whether the last activation too has one slope; its first weights had one for
             each channel.
+        grain_colours: Spectra of grain that are mixed, see `GrainHead`.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class GrainUNet(GrainGenerator):
         pad: int = 8,
         smooth_grain: bool = False,
         layer_slopes: bool = False,
+        grain_colours: int = 1,
     ) -> None:
         super().__init__()
         if len(channels) < 2 or len(blocks) != len(channels):
@@ -101,6 +103,7 @@ class GrainUNet(GrainGenerator):
             "pad": pad,
             **({"smooth_grain": True} if smooth_grain else {}),
             **({"layer_slopes": True} if layer_slopes else {}),
+            **({"grain_colours": grain_colours} if grain_colours != 1 else {}),
         }
         levels = range(len(channels) - 1)
         self.head_conv = nn.Conv2d(1, channels[0], 3, padding=1)
@@ -113,15 +116,16 @@ class GrainUNet(GrainGenerator):
             _blocks(channels[i], blocks[i] if i else top_blocks) for i in levels
         )
         self.last = nn.PReLU(1 if layer_slopes else channels[0], init=SLOPE)
-        self.tail = nn.Conv2d(channels[0], phases if smooth_grain else 2 * phases, 3, padding=1)
-        self.head = GrainHead(phases=phases)
+        outputs = phases if smooth_grain else (1 + grain_colours) * phases
+        self.tail = nn.Conv2d(channels[0], outputs, 3, padding=1)
+        self.head = GrainHead(phases=phases, colours=grain_colours)
         # Grain as strong as the noise to begin with.
         start = float(torch.logit(torch.tensor(1.0 / LIMIT_MARGIN)))
         nn.init.normal_(self.tail.weight, std=1e-3)
         _fill_bias(self.tail, 0.0, until=phases)
         _fill_bias(self.tail, start, since=phases)
         if smooth_grain:
-            self.grain_share = nn.Conv2d(channels[-1], 1, 1)
+            self.grain_share = nn.Conv2d(channels[-1], grain_colours, 1)
             with torch.no_grad():
                 self.grain_share.weight.mul_(0.1)
             _fill_bias(self.grain_share, start)

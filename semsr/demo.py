@@ -22,6 +22,9 @@ from service.window import FULL_RANGE, to_uint8
 
 _MAX_PIXELS = 2048 * 2048
 _CAPTION_PX = 28
+MIN_CORRELATION = 0.1
+"""Of LR with the SR's area means: below, a tile has no structure by which to match greys."""
+
 STAGES = ("recv", "decode", "queue", "infer", "encode")
 
 
@@ -149,9 +152,13 @@ def _stem(path: Path) -> str:
 
 
 def comparison(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> Image.Image:
-    """Put LR (pixels repeated), bicubic and SR side by side, at the SR's size, with captions."""
+    """Put LR (pixels repeated), bicubic and SR side by side, at the SR's size, with captions.
+
+    LR and bicubic are shown in the SR's greys: the scans differ in tone, and only the structure is
+    to be compared.
+    """
     height, width = sr.shape
-    lr_image = Image.fromarray(lr)
+    lr_image = Image.fromarray(match_greys(lr, sr))
     panels = [
         ("LR", lr_image.resize((width, height), Image.Resampling.NEAREST)),
         ("bicubic", lr_image.resize((width, height), Image.Resampling.BICUBIC)),
@@ -164,6 +171,30 @@ def comparison(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> Image.Im
         canvas.paste(panel, (left, _CAPTION_PX))
         draw.text((left + 6, 4), caption, fill=0, font_size=18)
     return canvas
+
+
+def match_greys(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Give an LR tile the greys of its SR, by gain and offset.
+
+    The gain is fitted as LR against the SR's area means: noise in the regressor would flatten the
+    line. Without structure only the means are brought together.
+
+    Args:
+        lr: (H, W) as sent.
+        sr: (s*H, s*W), its answer.
+
+    Returns:
+        (H, W) uint8.
+    """
+    height, width = lr.shape
+    scale = sr.shape[0] // height
+    fine = sr.reshape(height, scale, width, scale).mean(axis=(1, 3))
+    spread = fine - fine.mean()
+    common = float((spread * lr).sum())
+    energy = float((spread**2).sum()) * float(((lr - lr.mean()) ** 2).sum())
+    is_fitted = common > MIN_CORRELATION * energy**0.5
+    gain = float((spread**2).sum()) / common if is_fitted else 1.0
+    return np.clip(np.rint((lr - lr.mean()) * gain + fine.mean()), 0, 255).astype(np.uint8)
 
 
 def _read_lr(body: bytes, media_type: str) -> npt.NDArray[np.uint8]:

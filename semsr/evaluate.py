@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from export.bundle import load_bundle
 from semsr.evaluate_arguments import NamedBundle
+from semsr.own_detector import OnnxDetector
 from service import tiling
 from service.engines import EngineOptions, load_engine
 from service.engines.cpu import available_cpus
@@ -88,20 +89,39 @@ def load_features(vgg16: Path | None) -> FeatureNetwork | None:
     return None if vgg16 is None else load_vgg16(vgg16, taps=tuple(TAPS))
 
 
+def load_own_detector(path: Path | None, threshold: float) -> OnnxDetector | None:
+    """Load a fab's own detector; None without a file.
+
+    Raises:
+        OwnDetectorError: The file does not keep the contract of `own_detector`.
+    """
+    if path is None:
+        return None
+    detector = OnnxDetector(path, threshold=threshold)
+    detector.check()
+    return detector
+
+
 def make_judge(
-    *, detector: Path | None, vgg16: Path | None, features: FeatureNetwork | None
+    *, detector: Path | OnnxDetector | None, vgg16: Path | None, features: FeatureNetwork | None
 ) -> tuple[Judge, str, dict[str, Any]]:
     """Load what judges pictures of a benchmark.
 
     Args:
-        detector: Weights of the detector; None for the shipped one.
+        detector: Weights of the detector, or a loaded one; None for the shipped one.
         vgg16: Weights of the feature network, which name it in the cache; None for none.
         features: The feature network, from `load_features`.
 
     Returns:
         The judge, what identifies its weights, and what the detector says about itself.
     """
-    loaded = load_detector(detector)
-    files = [detector or SHIPPED, *([] if vgg16 is None else [vgg16])]
+    if isinstance(detector, OnnxDetector):
+        loaded, file = detector, detector.path
+        description = {"file": str(detector.path.name)}
+        known = f"{detector.threshold} "
+    else:
+        loaded, file, known = load_detector(detector), detector or SHIPPED, ""
+        description = loaded.description
+    files = [file, *([] if vgg16 is None else [vgg16])]
     version = " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
-    return Judge(detector=loaded, features=features), version, loaded.description
+    return Judge(detector=loaded, features=features), known + version, description

@@ -38,7 +38,8 @@ class EvaluateArguments:
         baselines: Bundles that the first one must beat.
         pictures: Name and folder of finished pictures.
         benchmark: Benchmark folder; None for none.
-        real: Folder above the real tiles; None for none.
+        real: Name in the report and folder of real tiles; the only folder may have no name.
+        own_detector: The fab's own detector, an ONNX file; None for none.
         window: 16-bit values of own pictures that become 0 and 255; None for the first bundle's.
         vgg16: Weights of the feature network; None for none.
     """
@@ -47,7 +48,8 @@ class EvaluateArguments:
     baselines: list[NamedBundle]
     pictures: list[tuple[str, Path]]
     benchmark: Path | None
-    real: Path | None
+    real: list[tuple[str, Path]]
+    own_detector: Path | None
     window: tuple[int, int] | None
     vgg16: Path | None
 
@@ -125,10 +127,22 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
     vgg16 = vgg16_path(options.vgg16)
     if vgg16 is not None:
         existing_file(vgg16, "--vgg16")
+    own_detector = None
     if options.detector is not None:
         existing_file(options.detector, "--detector")
+        if options.detector.suffix.lower() == ".onnx":
+            own_detector = options.detector
+    if not 0 < options.detector_threshold < 1:
+        raise UsageError(
+            f"--detector-threshold is {options.detector_threshold}, expected a score between 0 "
+            "and 1"
+        )
+    if not options.max_gmac > 0:
+        raise UsageError(f"--max-gmac is {options.max_gmac}, expected more than 0")
     for folder, name in ((options.report, "--report"), (options.cache, "--cache")):
         writable_folder(folder, name)
+    if options.pictures is not None:
+        writable_folder(options.pictures, "--pictures")
     benchmark, real = _data(options)
     if benchmark is not None:
         existing_benchmark(benchmark, SPLITS[options.split], "--data")
@@ -149,43 +163,78 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
         pictures=pictures,
         benchmark=benchmark,
         real=real,
+        own_detector=own_detector,
         window=window,
         vgg16=vgg16,
     )
 
 
-def _data(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
-    """Return the benchmark and the folder above the real tiles; own tiles are checked only."""
+def _data(options: argparse.Namespace) -> tuple[Path | None, list[tuple[str, Path]]]:
+    """Return the benchmark and the folders of real tiles; own tiles are checked only."""
     from training.evaluation.benchmark import is_benchmark
-    from training.evaluation.real_folders import FOLDER, has_real_tiles
+    from training.evaluation.real_folders import find_real_folders
 
-    if options.hr is not None and options.lr is None:
-        raise UsageError("--hr shows what --lr is compared with: give --lr FOLDER too")
-    for folder, name in ((options.lr, "--lr"), (options.hr, "--hr")):
-        if folder is not None:
-            folder_of_images(folder, name)
-    benchmark, real = options.data, options.real
+    _check_own(options)
+    benchmark: Path | None = options.data
+    given = parse_real(options.real)
     if benchmark is not None:
         existing_folder(benchmark, "--data")
         if not is_benchmark(benchmark):
-            if real is not None or not has_real_tiles(benchmark):
+            if given or not find_real_folders(benchmark):
                 raise UsageError(
                     f"--data: {benchmark} is not a benchmark (semsr simulate writes one); for "
                     "your own tiles give --lr FOLDER, and --hr FOLDER if you have HR images"
                 )
-            benchmark, real = None, benchmark
-    if real is not None and not has_real_tiles(existing_folder(real, "--real")):
-        raise UsageError(f"--real: {real} holds no folder {FOLDER}; your own tiles: --lr FOLDER")
-    if real is None and options.lr is None and os.environ.get("SEMSR_DATA"):
+            benchmark, given = None, [("", benchmark)]
+    real: list[tuple[str, Path]] = []
+    for name, root in given:
+        found = find_real_folders(existing_folder(root, "--real"))
+        if not found:
+            raise UsageError(
+                f"--real: {root} holds no folder of real tiles (test_real_pairs, test_defect_hr "
+                "or test_defect_lr_real_noref); your own tiles: --lr FOLDER"
+            )
+        real += [(name if name and len(found) == 1 else folder.name, folder) for folder in found]
+    if not given and options.lr is None and os.environ.get("SEMSR_DATA"):
         root = Path(os.environ["SEMSR_DATA"])
-        # A fab's own training data lie there too: only this layout is judged without being named.
-        real = root if has_real_tiles(root) else None
-    if benchmark is None and real is None and options.lr is None:
+        # A fab's own training data lie there too: only what an index names is judged unasked.
+        found = find_real_folders(root, indexed=True) if root.is_dir() else []
+        real = [(folder.name, folder) for folder in found]
+    if len(real) == 1 and not (given and given[0][0]):
+        real = [("", real[0][1])]
+    names = [name for name, _ in real]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UsageError(f"--real: two folders are called {twice[0]!r}: name them, NAME=DIR")
+    if benchmark is None and not real and options.lr is None:
         raise UsageError(
             "nothing to evaluate on: give --lr FOLDER (your own tiles) or --data DIR (a benchmark, "
             "which semsr simulate writes)"
         )
     return benchmark, real
+
+
+def parse_real(texts: Sequence[str]) -> list[tuple[str, Path]]:
+    """Read `DIR` or `NAME=DIR` of real tiles; the name is empty where none is given."""
+    named = []
+    for text in texts:
+        name, given, folder = text.rpartition("=")
+        if not folder or (given and not name):
+            raise UsageError(f"--real: {text!r} names no folder; expected DIR or NAME=DIR")
+        named.append((name, Path(folder)))
+    return named
+
+
+def _check_own(options: argparse.Namespace) -> None:
+    if options.lr is None:
+        for folder, name in ((options.hr, "--hr"), (options.pairs, "--pairs")):
+            if folder is not None:
+                raise UsageError(f"{name} is judged beside --lr: give --lr FOLDER too")
+    for folder, name in ((options.lr, "--lr"), (options.hr, "--hr")):
+        if folder is not None:
+            folder_of_images(folder, name)
+    for folder in options.pairs or ():
+        folder_of_images(folder, "--pairs")
 
 
 def _name_of(path: Path) -> str:

@@ -6,6 +6,7 @@ the SR is known.
 
 import base64
 import io
+import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,11 @@ from tests.browser import find_chromium, running_browser
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "0005_dense_lines_bridge.png"
+SAMPLES = {
+    "Bridge": "0005_dense_lines_bridge",
+    "Line break": "0006_iso_lines_break",
+    "Missing hole": "0003_sparse_holes_missing_hole",
+}
 TIFF = ROOT / "samples" / "0000_dense_lines.tif"
 SETTINGS = {"SEMSR_ENGINE": "identity", "SEMSR_BUNDLE": str(ROOT / "bundles" / "default")}
 WIDE = (1280, 800)
@@ -260,15 +266,63 @@ def test_the_boundary_moves_by_keyboard(server, visit) -> None:
     take_sample(page)
     slider = page.get_by_role("slider", name="Boundary")
     slider.focus()
-    middle = pixels(page)
+    start = int(slider.input_value())
+    before = pixels(page)
     for _ in range(30):
         page.keyboard.press("ArrowRight")
-    assert "530" == slider.input_value()
+    assert str(start + 30) == slider.input_value()
     moved = pixels(page)
-    changed = np.flatnonzero((middle != moved).any(axis=0))
-    width = middle.shape[1]
-    assert abs(changed.min() - 0.50 * width) <= 4
-    assert abs(changed.max() - 0.53 * width) <= 4
+    changed = np.flatnonzero((before != moved).any(axis=0))
+    width = before.shape[1]
+    assert abs(changed.min() - 0.001 * start * width) <= 4
+    assert abs(changed.max() - 0.001 * (start + 30) * width) <= 4
+
+
+def test_a_sample_opens_with_the_boundary_in_its_defect(server, visit) -> None:
+    """Of every sample's defect the first view shows one part as sent and one as answered."""
+    index = json.loads((ROOT / "samples" / "index.json").read_text(encoding="utf-8"))
+    boxes = {tile["name"]: [d["box_hr_px"] for d in tile["defects"]] for tile in index["tiles"]}
+    for label, name in SAMPLES.items():
+        page = visit(server)
+        take_sample(page, label)
+        page.wait_for_function("() => document.getElementById('wipe').value !== '500'")
+        height, width = pixels(page).shape
+        side = min(height, width)
+        share = int(page.get_by_role("slider", name="Boundary").input_value()) / 1000
+        x = (share * width - (width - side) / 2) / side * 960
+        assert boxes[name][0]["left"] < x < boxes[name][0]["right"], name
+
+
+def test_matched_greys_are_those_of_the_answer(server, visit) -> None:
+    """Gain and offset are found again, noise or not; without structure only the mean is moved."""
+    page = visit(server)
+    fits = page.evaluate(
+        """async () => {
+          const { fitGreys, regrey } = await import("/page/imaging.js");
+          const side = 40, scale = 4;
+          const fine = new Uint8Array((side * scale) ** 2).map((_, i) => 40 + 60 * ((i >> 4) % 2));
+          const sr = { width: side * scale, height: side * scale, grey: fine };
+          const coarse = (gain, offset, noise) => {
+            const grey = new Uint8Array(side * side);
+            for (let i = 0; i < grey.length; i++) {
+              const at = 4 * Math.floor(i / side) * sr.width + 4 * (i % side);
+              grey[i] = Math.round(gain * fine[at] + offset + noise * (((i * 7919) % 13) / 6 - 1));
+            }
+            return { width: side, height: side, grey };
+          };
+          const flat = { width: side, height: side, grey: new Uint8Array(side * side).fill(90) };
+          return [
+            fitGreys(coarse(1.5, 10, 0), sr), fitGreys(coarse(1.5, 10, 12), sr), fitGreys(flat, sr),
+            regrey(coarse(1.5, 10, 0), fitGreys(coarse(1.5, 10, 0), sr)).grey[0], fine[0],
+          ];
+        }"""
+    )
+    clean, noisy, flat, shown, true = fits
+    assert abs(clean["gain"] - 1 / 1.5) < 0.01
+    assert abs(clean["offset"] + 10 / 1.5) < 0.7
+    assert abs(noisy["gain"] - 1 / 1.5) < 0.05
+    assert 1 == flat["gain"]
+    assert abs(shown - true) <= 1
 
 
 def test_both_pictures_move_together(server, visit) -> None:

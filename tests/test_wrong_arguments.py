@@ -67,6 +67,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         (["train", "tiny", *data, "--run", str(folder / "run")], "already holds a run"),
         (["train", "tiny", *data, "--run", str(folder / "empty"), "--resume"], "no run to resume"),
         (["train", "tiny", *data, "--resume", "--overwrite"], "give one"),
+        (["train", "tiny", *data, "--from", str(folder / "point.safetensors")], "does not exist"),
+        (["train", "tiny", *data, "--from", str(folder)], "is a folder, expected a file"),
         (["train", "tiny", *data, "--stes", "3"], "unrecognized arguments: --stes"),
         (
             ["train", "f_lsesim", *data, "--set", 'data.hr=["hr"]', "--set", 'data.lr=["lr"]',

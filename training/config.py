@@ -109,6 +109,22 @@ class OptimizationConfig(_Section):
     ema_decay: float = Field(default=0.999, ge=0, lt=1, description="weight averaging a step")
     seed: int = Field(default=0, ge=0, description="weights, crops and degradations")
     threads: int = Field(default=2, ge=1, description="torch threads on the CPU")
+    loader_workers: int = Field(
+        default=0,
+        ge=0,
+        description="processes that make batches ahead, to the same bits in the same order; 0: the "
+        "training process makes each batch when it needs it",
+    )
+    degrade_on_device: bool = Field(
+        default=False,
+        description="degrade HR crops where the network runs; on a GPU with other noise bits",
+    )
+    bank_images: int = Field(
+        default=300, ge=1, description="HR images of a bank (--bank), about 1.8 MB each"
+    )
+    bank_seed: int = Field(
+        default=0, ge=0, description="seed of a bank's content; runs of several seeds may share it"
+    )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="where the network runs")
     precision: Literal["fp32", "bf16", "auto"] = Field(
         default="fp32",
@@ -148,6 +164,11 @@ class Recipe(_Section):
     )
     optimization: OptimizationConfig = Field(default_factory=OptimizationConfig)
     run: RunConfig = Field(default_factory=RunConfig)
+
+    @property
+    def scale(self) -> int:
+        """Enlargement of the generator."""
+        return int(self.generator.hyper_parameters.get("scale", 4))
 
     @model_validator(mode="after")
     def _sources_are_disjoint(self) -> Self:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from training.whole_file import whole_file
 
-NOT_CURVES = frozenset({"step", "elapsed_s"})
+NOT_CURVES = frozenset({"step", "elapsed_s", "data_share"})
 COLUMNS = 3
 
 # No display is needed to draw into a file.

@@ -21,6 +21,21 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 ShareRange = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
 
 
+MARGIN_PX = 4
+"""LR pixels around a crop that the degradation sees and that are then cut away, so that the crop's
+border is degraded from real neighbours: the spot reaches 2 LR px, the lag below 8 but faintly."""
+
+
+def crop_side_px(crop_px: int, scale: int) -> int:
+    """Return the side in HR pixels of what is cut out for a crop, with its margin.
+
+    Args:
+        crop_px: Side of the crop in LR pixels.
+        scale: s.
+    """
+    return (crop_px + 2 * MARGIN_PX) * scale
+
+
 class DegradationConfig(BaseModel):
     """Ranges from which each crop's HR-to-LR degradation is drawn, uniformly and independently."""
 

@@ -86,6 +86,21 @@ def step_seed(seed: int, step: int, purpose: int) -> int:
     return int(np.random.SeedSequence((seed, step, purpose)).generate_state(1, np.uint64)[0] >> 1)
 
 
+def ramp(step: int, *, steps: int, start_share: float, ramp_share: float = 0.0) -> float:
+    """Return the factor of a term that sets in during a run: 0, then a straight line to 1.
+
+    Args:
+        step: From 0.
+        steps: Length of the run.
+        start_share: Share of the run without the term.
+        ramp_share: Share of the run that the line takes.
+    """
+    start = round(start_share * steps)
+    if step < start:
+        return 0.0
+    return min(1.0, (step - start + 1) / max(round(ramp_share * steps), 1))
+
+
 def step_generator(seed: int, step: int, purpose: int) -> torch.Generator:
     """Return a torch generator on the CPU, seeded by `step_seed`."""
     return torch.Generator().manual_seed(step_seed(seed, step, purpose))

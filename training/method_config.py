@@ -3,13 +3,18 @@
 `name` picks the method; the fields of the others are then errors, like any unknown key.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Side = Annotated[float, Field(ge=2)]
 Count = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+"""Part of a run. In shares, not in steps: a shorter run keeps its phases."""
+PlantableKind = Literal[
+    "bridge", "break", "particle", "stain", "fallen_bar", "edge_bump", "random_region"
+]
 
 
 class _Section(BaseModel):
@@ -27,8 +32,10 @@ class SelfSimilarityConfig(_Section):
     """FSeSim, and LSeSim where `learned` is set (Zheng et al. 2021)."""
 
     weight: Weight = Field(default=2.0, description="of the loss in the generator's phase")
-    form: Literal["paper", "normalised_l1"] = Field(
-        default="normalised_l1", description="official form, or normalised features and L1"
+    form: Literal["paper", "paper_l1", "normalised_l1", "normalised_l1_maps"] = Field(
+        default="normalised_l1",
+        description="official features or normalised ones; their maps' cosines, or (paper_l1, "
+        "normalised_l1_maps) the maps themselves",
     )
     taps: tuple[Literal["relu3_1", "relu4_1", "relu4_3"], ...] = Field(
         default=("relu3_1", "relu4_1", "relu4_3"), min_length=1, description="VGG16 layers"
@@ -49,9 +56,12 @@ class SelfSimilarityConfig(_Section):
     learned: Literal["official", "augmented_only"] | None = Field(
         default=None, description="train heads on the features; which positives they see"
     )
+    learned_init: Literal["kaiming", "normal"] = Field(
+        default="kaiming", description="weights of fresh heads; normal: as published"
+    )
     learned_learning_rate: float = Field(default=1e-4, gt=0, description="of the heads")
-    learned_warm_up_steps: int = Field(
-        default=0, ge=0, description="steps before the generator hears of the heads"
+    learned_warm_up_share: Share = Field(
+        default=0.0, description="share of the run before the generator hears of the heads"
     )
 
 
@@ -71,18 +81,31 @@ class AdversarialConfig(_Section):
     loss: Literal["lsgan", "relativistic"] = Field(default="lsgan")
     discriminator: DiscriminatorConfig = Field(default_factory=DiscriminatorConfig)
     learning_rate: float = Field(default=2e-4, gt=0, description="of the discriminator")
-    start_step: int = Field(default=0, ge=0, description="the first step with this term")
-    ramp_steps: int = Field(default=0, ge=0, description="steps from weight 0 to full weight")
+    start_share: Share = Field(default=0.0, description="share of the run without this term")
+    ramp_share: Share = Field(
+        default=0.0, description="share of the run from weight 0 to full weight"
+    )
+    reaches: Literal["all", "structure", "grain"] = Field(
+        default="all",
+        description="what its gradient changes; the discriminator always judges the whole image",
+    )
     pool_size: int = Field(default=0, ge=0, description="old fakes kept for the discriminator")
     balanced: bool = Field(
         default=False,
-        description="scale the term so that it pulls as hard as the structure terms, times weight",
+        description="scale the term so that it pulls at the structure as hard as the structure "
+        "terms, times weight",
     )
     penalty_gamma: Weight = Field(default=0.0, description="R1 and R2 (relativistic loss)")
     penalty_interval: int = Field(default=4, ge=1, description="steps from penalty to penalty")
     images_per_step: int | None = Field(
         default=None, ge=1, description="crops of the batch that it sees; absent: all"
     )
+
+    @model_validator(mode="after")
+    def _is_balanced_where_it_reaches(self) -> Self:
+        if self.balanced and self.reaches == "grain":
+            raise ValueError("balanced compares gradients at the structure, which 'grain' stops")
+        return self
 
 
 class ConsistencyConfig(_Section):
@@ -115,10 +138,12 @@ class SurrogateConfig(_Section):
     )
     channels: int = Field(default=32, ge=2, description="of its layers")
     learning_rate: float = Field(default=2e-3, gt=0, description="of the detector")
-    start_step: int = Field(
-        default=500, ge=0, description="steps before the generator hears of the detector"
+    start_share: Share = Field(
+        default=0.15, description="share of the run before the generator hears of the detector"
     )
-    ramp_steps: int = Field(default=500, ge=0, description="steps from weight 0 to full weight")
+    ramp_share: Share = Field(
+        default=0.15, description="share of the run from weight 0 to full weight"
+    )
 
     @property
     def is_used(self) -> bool:
@@ -132,7 +157,7 @@ class StatisticsConfig(_Section):
     spectral_weight: Weight = Field(default=0.0, description="log radial power spectrum")
     sliced_weight: Weight = Field(default=0.0, description="sliced Wasserstein on 5x5 patches")
     histogram_weight: Weight = Field(default=0.0, description="sorted grey levels")
-    start_step: int = Field(default=0, ge=0, description="the first step with these terms")
+    start_share: Share = Field(default=0.0, description="share of the run without these terms")
 
 
 class AddedStructureConfig(_Section):
@@ -141,11 +166,26 @@ class AddedStructureConfig(_Section):
     planted: tuple[Count, Count] = Field(
         default=(0, 3), description="defects a crop, least and most"
     )
+    kinds: tuple[PlantableKind, ...] = Field(
+        default=("bridge", "break", "particle", "stain"),
+        min_length=1,
+        description="kinds of defects; the benchmark's rows plant these four alone",
+    )
     min_detectability: float = Field(
         default=8.0,
         ge=0,
         description="least d' in the LR image of what is planted or pasted; fainter structure "
         "teaches to see noise",
+    )
+    max_detectability: float = Field(
+        default=80.0, gt=0, description="greatest d' that is drawn, see faint_share"
+    )
+    faint_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the defects and patches whose contrast is lowered to a d' drawn "
+        "log-uniformly from the least to the greatest; 0: all stay as drawn",
     )
     patch_share: float = Field(
         default=0.25, ge=0, le=1, description="share of crops with a foreign patch pasted in"
@@ -160,6 +200,15 @@ class AddedStructureConfig(_Section):
     own_patch_share: float = Field(
         default=0.0, ge=0, le=1, description="share of them cut out of the HR images themselves"
     )
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> Self:
+        if self.faint_share and self.max_detectability < self.min_detectability:
+            raise ValueError(
+                f"max_detectability is {self.max_detectability}, expected at least "
+                f"min_detectability, {self.min_detectability}"
+            )
+        return self
 
 
 class PairedConfig(AddedStructureConfig):
@@ -177,7 +226,28 @@ class PairedConfig(AddedStructureConfig):
         default=3.0, gt=0, description="of the band's finer low-pass, HR px; its coarser one: 4x"
     )
     energy_weight: Weight = Field(default=5.0, description="local energy of the grain")
+    energy_half_gradient: float = Field(
+        default=0.012,
+        ge=0,
+        description="gradient of HR, [0, 1] grey per px, at which a pixel's energy counts half: "
+        "grain is learned where HR is flat; 0: everywhere alike",
+    )
     defect_weight: Weight = Field(default=2.0, description="extra pixel weight on planted defects")
+
+
+class InputMaskConfig(_Section):
+    """Input masking: the generator must tell part of its input from the surroundings."""
+
+    share: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="LR pixels that it sees as their 3x3 median; half of them in blocks of 2x2",
+    )
+    ramp_share: Share = Field(default=0.2, description="share of the run from none to that")
+    whole_share: Share = Field(
+        default=0.2, description="last share of the run, with the whole input as in use"
+    )
 
 
 class PatchedCopiesConfig(_Section):
@@ -191,23 +261,47 @@ class FLSeSimConfig(_Section):
     """Unpaired translation with a spatially-correlative loss, and what makes it safe."""
 
     name: Literal["f_lsesim"]
+    flips: Literal["vertical", "horizontal"] = Field(
+        default="vertical",
+        description="of unpaired crops: up and down, since a scan has a direction, or left and "
+        "right, as published; pseudo-pairs are turned any way before they are degraded",
+    )
     self_similarity: SelfSimilarityConfig = Field(default_factory=SelfSimilarityConfig)
     adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)
     consistency: ConsistencyConfig = Field(default_factory=ConsistencyConfig)
     surrogate: SurrogateConfig = Field(default_factory=SurrogateConfig)
     patched_copies: PatchedCopiesConfig = Field(default_factory=PatchedCopiesConfig)
+    input_mask: InputMaskConfig = Field(default_factory=InputMaskConfig)
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
     paired: PairedConfig = Field(default_factory=PairedConfig)
 
 
 class DistillationConfig(_Section):
-    """A smaller generator learns the structure and the grain of a larger one."""
+    """A generator learns the mean structure and the mean amount of grain of its teachers."""
 
     name: Literal["distillation"]
-    teacher: str = Field(description="checkpoint of the teacher, relative to the data root or /")
-    structure_weight: Weight = Field(default=20.0, description="Charbonnier to its structure")
-    amplitude_weight: Weight = Field(default=5.0, description="L1 to its grain's amplitude")
+    teachers: list[str] = Field(
+        min_length=1,
+        description="checkpoints, relative to the data root or /; grain is coloured as the first's",
+    )
+    structure_weight: Weight = Field(default=20.0, description="Charbonnier to their structure")
+    amplitude_weight: Weight = Field(default=5.0, description="L1 to their grain's amplitude")
+    disagreement: float = Field(
+        default=0.02,
+        gt=0,
+        description="deviation of the teachers, [0, 1] grey, at which a pixel weighs half",
+    )
+    truth_weight: Weight = Field(
+        default=0.0,
+        description="of the pseudo-pairs' own terms, whose weights are those of paired",
+    )
+    input_mask: InputMaskConfig = Field(default_factory=InputMaskConfig)
     paired: PairedConfig = Field(default_factory=PairedConfig)
+
+    @field_validator("teachers", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, teachers: object) -> object:
+        return [teachers] if isinstance(teachers, str) else teachers
 
 
 MethodConfig = Annotated[

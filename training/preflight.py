@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.bank_format import bank_content, check_bank
 from training.config import ConfigError, Recipe, load_recipe
 from training.images import find_images
 from training.method_config import DistillationConfig, FLSeSimConfig
@@ -22,6 +23,8 @@ def check_run(
     resume: bool = False,
     overwrite: bool = False,
     vgg16: Path | None = None,
+    start_from: Path | None = None,
+    bank: Path | None = None,
 ) -> Recipe:
     """Check the arguments of `training.trainer.train`.
 
@@ -29,12 +32,18 @@ def check_run(
         The recipe.
 
     Raises:
-        FileNotFoundError: There is no such recipe.
+        FileNotFoundError: There is no such recipe or checkpoint to start from.
         ConfigError: The recipe is wrong, or files that it needs are not there: all of them.
+        BankError: The folder of the bank holds something else, or another recipe's bank.
         RunDirError: The run's folder is taken, or holds nothing to resume.
     """
     recipe = load_recipe(recipe_path, overrides=overrides)
-    RunDir(run_dir).check(recipe, resume=resume, overwrite=overwrite)
+    if start_from is not None and not start_from.is_file():
+        raise FileNotFoundError(f"no checkpoint at {start_from}")
+    folder = RunDir(run_dir)
+    folder.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from, bank=bank)
+    if bank is not None:
+        check_bank(bank, bank_content(recipe))
     missing = [*_missing_images(recipe, data_root), *_missing_files(recipe, data_root, vgg16)]
     if missing:
         raise ConfigError("\n  ".join([f"{recipe_path.name} under {data_root}:", *missing]))
@@ -61,8 +70,12 @@ def _missing_files(recipe: Recipe, data_root: Path, vgg16: Path | None) -> list[
     index, method = recipe.data.index, recipe.method
     if index is not None and not (data_root / index).is_file():
         missing.append(f"data.index: {index} does not exist")
-    if isinstance(method, DistillationConfig) and not (data_root / method.teacher).is_file():
-        missing.append(f"method.teacher: {method.teacher} does not exist")
+    if isinstance(method, DistillationConfig):
+        missing += [
+            f"method.teachers: {teacher} does not exist"
+            for teacher in method.teachers
+            if not (data_root / teacher).is_file()
+        ]
     if isinstance(method, FLSeSimConfig) and method.self_similarity.weight:
         if vgg16 is not None and not vgg16.is_file():
             missing.append(f"the feature network's weights: {vgg16} does not exist")

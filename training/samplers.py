@@ -1,28 +1,30 @@
 """Batches of crops; each is a function of the seed and the step alone.
 
-So a run that is resumed at a step sees exactly what it would have seen without the stop.
+So a run that is resumed at a step sees exactly what it would have seen without the stop. Each
+sampler has two halves: `make` draws what a step needs into small arrays, here or in a worker
+process (`training.prefetch`); `finish` turns them into the batch, in the process that trains.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.augmentation.patches import PatchSource, natural_source, paste_patches
-from training.augmentation.planting import plant_defects
+from training.added_structure import Planted, StructureAdder
 from training.config import ConfigError
 from training.degradation import degrade, draw_degradation
-from training.degradation_config import DegradationConfig
+from training.degradation_config import MARGIN_PX, DegradationConfig, crop_side_px
 from training.images import SourceImage
 from training.method_config import AddedStructureConfig
-from training.noise import estimate_noise
-from training.visibility import CoarseScan
 
-# LR pixels around a crop that the degradation sees and that are then cut away, so that the crop's
-# border is degraded from real neighbours: the spot reaches 2 LR px, the lag below 8 but faintly.
-MARGIN_PX = 4
+IS_PLANTED, IS_FOREIGN = 1, 2
+"""Bits of a pixel's flags: a planted defect lies there, a foreign patch lies there."""
+
+CPU = torch.device("cpu")
+Flips = Literal["vertical", "horizontal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,63 @@ class PairBatch:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MadePairs:
+    """What `CropSampler.make` draws, a quarter of a batch's size.
+
+    Attributes:
+        hr: (N, S, S) uint8 grey levels, with the margin where they are not degraded yet.
+        flags: (N, S, S) uint8: `IS_PLANTED`, `IS_FOREIGN`.
+        lr: (N, c, c) uint8 grey levels; None where `finish` degrades.
+        seed: Seed of the degradation.
+    """
+
+    hr: NDArray[np.uint8]
+    flags: NDArray[np.uint8]
+    lr: NDArray[np.uint8] | None
+    seed: int
+
+
+class CropSource(Protocol):
+    """Where crops come from, with what was added to them."""
+
+    def crop(self, rng: np.random.Generator, *, side_px: int, candidates: int) -> Planted:
+        """Return a crop of that side, turned and flipped at random.
+
+        Args:
+            rng: Source of all draws.
+            side_px: Side of the crop in HR pixels.
+            candidates: Crops drawn, all from one image; the one of most contrast is used.
+        """
+        ...
+
+
+class ImageCrops:
+    """Crops cut out of images; structure is added afterwards, to each crop its own.
+
+    Args:
+        images: HR images.
+        adder: Adds structure; None adds nothing.
+    """
+
+    def __init__(self, images: Sequence[SourceImage], *, adder: StructureAdder | None) -> None:
+        self.images = list(images)
+        self._adder = adder
+
+    def crop(self, rng: np.random.Generator, *, side_px: int, candidates: int) -> Planted:
+        """See `CropSource`."""
+        image = self.images[int(rng.integers(len(self.images)))].pixels
+        drawn = [draw_crop(image, side_px, rng) for _ in range(candidates)]
+        crop = max(drawn, key=np.std) if len(drawn) > 1 else drawn[0]
+        crop = np.ascontiguousarray(turned(crop, draw_turn(rng)))
+        if self._adder is not None:
+            return self._adder.add(crop, rng)
+        nothing = np.zeros(crop.shape, dtype=np.bool_)
+        return Planted(pixels=crop, mask=nothing, foreign=nothing)
+
+
 class CropSampler:
-    """Draws HR crops, adds structure that the images lack, and degrades them to pairs.
+    """Draws HR crops, with structure that the images lack, and degrades them to pairs.
 
     Args:
         images: HR images, each larger than a crop with its margin.
@@ -60,11 +117,14 @@ class CropSampler:
         scale: s.
         crop_px: c, LR pixels.
         batch_size: N.
-        seed: Of everything drawn.
+        seed: Seed of everything drawn.
         crop_candidates: Crops drawn for each one used, all from one image: the one of most
             contrast. Most of a wafer image is flat, and edges are what there is to learn; but
             images of little contrast, such as granular metal, come as often as any.
         added: Defects and foreign patches that are added to the crops; None adds nothing.
+        source: Where crops come from in place of the images, with their structure in them.
+        degrade_on: Device on which `finish` degrades; None degrades in `make`, on the CPU. On the
+            CPU both give the same bits; a GPU has random numbers of its own.
     """
 
     def __init__(
@@ -78,21 +138,26 @@ class CropSampler:
         seed: int,
         crop_candidates: int = 1,
         added: AddedStructureConfig | None = None,
+        source: CropSource | None = None,
+        degrade_on: torch.device | None = None,
     ) -> None:
-        self.side_px = (crop_px + 2 * MARGIN_PX) * scale
+        self.side_px = crop_side_px(crop_px, scale)
         _check_sizes(images, self.side_px)
-        self.images = list(images)
         self.degradation = degradation
         self.scale = scale
         self.batch_size = batch_size
         self.crop_candidates = crop_candidates
         self.seed = seed
-        self.added = added
-        self._scan = CoarseScan(degradation=degradation, scale=scale)
-        pixels = [image.pixels for image in images]
-        # Added structure gets the grain of the images, measured once over all of them.
-        self._noise = estimate_noise(pixels) if added else None
-        self._patch_source = _patch_source(pixels, added) if added else None
+        self.degrade_on = degrade_on
+        if source is None:
+            pixels = [image.pixels for image in images]
+            adder = (
+                StructureAdder(pixels, added=added, degradation=degradation, scale=scale)
+                if added
+                else None
+            )
+            source = ImageCrops(images, adder=adder)
+        self.source = source
 
     def batch(self, step: int, *, count: int | None = None) -> PairBatch:
         """Return the pairs of a step: `batch_size` of them, or `count`.
@@ -100,63 +165,57 @@ class CropSampler:
         Each crop is drawn uniformly from an image drawn uniformly, and turned and flipped at random
         before it is degraded: the pattern may lie any way, the scan may not.
         """
+        return self.finish(self.make(step, count=count))
+
+    def make(self, step: int, *, count: int | None = None) -> MadePairs:
+        """Draw the crops of a step, and degrade them unless that is left to `finish`."""
         count = self.batch_size if count is None else count
         rng = np.random.default_rng((self.seed, step))
-        crops = [self._crop(rng) for _ in range(count)]
-        hr, mask, foreign = (
-            torch.from_numpy(np.stack(parts))[:, None].float() for parts in zip(*crops, strict=True)
-        )
-        hr = hr / 255.0
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        drawn = draw_degradation(self.degradation, count=count, generator=generator)
-        lr = degrade(hr, drawn, scale=self.scale, generator=generator)
-        inner_lr = slice(MARGIN_PX, -MARGIN_PX)
-        inner_hr = slice(MARGIN_PX * self.scale, -MARGIN_PX * self.scale)
-        return PairBatch(
-            lr=lr[:, :, inner_lr, inner_lr].contiguous(),
-            hr=hr[:, :, inner_hr, inner_hr].contiguous(),
-            mask=mask[:, :, inner_hr, inner_hr].contiguous(),
-            foreign=foreign[:, :, inner_hr, inner_hr].contiguous(),
+        crops = [
+            self.source.crop(rng, side_px=self.side_px, candidates=self.crop_candidates)
+            for _ in range(count)
+        ]
+        hr = np.stack([crop.pixels for crop in crops])
+        flags = np.stack([flags_of(crop) for crop in crops])
+        seed = int(rng.integers(2**62))
+        if self.degrade_on is not None:
+            return MadePairs(hr=hr, flags=flags, lr=None, seed=seed)
+        lr = self._degraded(torch.from_numpy(hr)[:, None].float() / 255.0, seed)
+        inner = (slice(None), *[slice(MARGIN_PX * self.scale, -MARGIN_PX * self.scale)] * 2)
+        return MadePairs(
+            # Copies: views would bring their margins along to another process.
+            hr=np.ascontiguousarray(hr[inner]),
+            flags=np.ascontiguousarray(flags[inner]),
+            lr=(lr[:, 0] * 255.0).round().byte().numpy(),
+            seed=seed,
         )
 
-    def _crop(
-        self, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return a crop, where a defect was planted in it, and where a foreign patch lies."""
-        image = self.images[int(rng.integers(len(self.images)))].pixels
-        candidates = [_draw_crop(image, self.side_px, rng) for _ in range(self.crop_candidates)]
-        crop = max(candidates, key=np.std) if len(candidates) > 1 else candidates[0]
-        crop = np.rot90(crop, int(rng.integers(4)))
-        crop = np.ascontiguousarray(crop[:, ::-1] if rng.integers(2) else crop)
-        foreign = planted = np.zeros(crop.shape, dtype=np.bool_)
-        added = self.added
-        if added is None:
-            return crop, planted, foreign
-        if self._patch_source is not None and rng.random() < added.patch_share:
-            crop, foreign = paste_patches(
-                crop,
-                rng,
-                count=added.patches,
-                source=self._patch_source,
-                noise=self._noise,
-                sides_px=added.patch_sides_px,
-                is_rounded=added.rounded_patches,
-                scan=self._scan,
-                min_detectability=added.min_detectability,
-            )
-        least, most = added.planted
-        count = int(rng.integers(least, most + 1)) if most else 0
-        if count:
-            crop, number = plant_defects(
-                crop,
-                rng,
-                count=count,
-                noise=self._noise,
-                scan=self._scan,
-                min_detectability=added.min_detectability,
-            )
-            planted = number > 0
-        return crop, planted, foreign
+    def finish(self, made: MadePairs) -> PairBatch:
+        """Turn crops into a batch, on the device that degrades them, or on the CPU."""
+        device = self.degrade_on or CPU
+        hr = _unit_range(made.hr, device)
+        flags = torch.from_numpy(made.flags)[:, None].to(device)
+        if made.lr is not None:
+            lr = _unit_range(made.lr, device)
+        else:
+            lr = self._degraded(hr, made.seed)
+            inner = (..., *[slice(MARGIN_PX * self.scale, -MARGIN_PX * self.scale)] * 2)
+            hr, flags = hr[inner].contiguous(), flags[inner]
+        return PairBatch(
+            lr=lr,
+            hr=hr,
+            mask=((flags & IS_PLANTED) > 0).float(),
+            foreign=((flags & IS_FOREIGN) > 0).float(),
+        )
+
+    def _degraded(self, hr: torch.Tensor, seed: int) -> torch.Tensor:
+        """Degrade (N, 1, S, S) with its margin to (N, 1, c, c) without."""
+        generator = torch.Generator().manual_seed(seed)
+        drawn = draw_degradation(self.degradation, count=len(hr), generator=generator)
+        if hr.device.type != "cpu":
+            generator = torch.Generator(hr.device).manual_seed(seed)
+        lr = degrade(hr, drawn, scale=self.scale, generator=generator)
+        return lr[..., MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX].contiguous()
 
 
 class ToolSampler:
@@ -167,7 +226,7 @@ class ToolSampler:
     Args:
         samplers: One for each tool, all of one batch size and crop.
         shares: Of the pairs, one for each; their sum is 1.
-        seed: Of the draw.
+        seed: Seed of the draw.
     """
 
     def __init__(
@@ -180,15 +239,28 @@ class ToolSampler:
 
     def batch(self, step: int) -> PairBatch:
         """Return the pairs of a step."""
+        return self.finish(self.make(step))
+
+    def make(self, step: int) -> list[MadePairs | None]:
+        """Draw each tool's part of a step; None for a tool that has none in it."""
         if len(self.samplers) == 1:
-            return self.samplers[0].batch(step)
+            return [self.samplers[0].make(step)]
         rng = np.random.default_rng((self.seed, step, 2))
         counts = rng.multinomial(self.batch_size, self.shares)
-        parts = [
-            sampler.batch(step, count=int(count))
+        return [
+            sampler.make(step, count=int(count)) if count else None
             for sampler, count in zip(self.samplers, counts, strict=True)
-            if count
         ]
+
+    def finish(self, made: Sequence[MadePairs | None]) -> PairBatch:
+        """Turn each tool's crops into pairs, and join them."""
+        parts = [
+            sampler.finish(part)
+            for sampler, part in zip(self.samplers, made, strict=True)
+            if part is not None
+        ]
+        if len(parts) == 1:
+            return parts[0]
         return PairBatch(
             lr=torch.cat([part.lr for part in parts]),
             hr=torch.cat([part.hr for part in parts]),
@@ -204,49 +276,77 @@ class PlainSampler:
         images: Each at least as large as a crop.
         crop_px: c, in the images' own pixels.
         batch_size: N.
-        seed: Of everything drawn.
+        seed: Seed of everything drawn.
+        flips: "vertical" flips up and down only: left and right are the scan's before and after.
+            "horizontal" flips left and right only, as most published training does.
     """
 
     def __init__(
-        self, images: Sequence[SourceImage], *, crop_px: int, batch_size: int, seed: int
+        self,
+        images: Sequence[SourceImage],
+        *,
+        crop_px: int,
+        batch_size: int,
+        seed: int,
+        flips: Flips = "vertical",
     ) -> None:
         _check_sizes(images, crop_px)
+        self.flips: Flips = flips
         self.images = list(images)
         self.crop_px = crop_px
         self.batch_size = batch_size
         self.seed = seed
 
     def batch(self, step: int) -> torch.Tensor:
-        """Return (N, 1, c, c) float32 in [0, 1].
+        """Return (N, 1, c, c) float32 in [0, 1]."""
+        return self.finish(self.make(step))
 
-        Crops are flipped up and down only: left and right are the scan's before and after.
-        """
+    def make(self, step: int) -> NDArray[np.uint8]:
+        """Draw the crops of a step, (N, c, c) grey levels."""
         rng = np.random.default_rng((self.seed, step, 1))
         crops = [
-            _draw_crop(self.images[int(rng.integers(len(self.images)))].pixels, self.crop_px, rng)
+            draw_crop(self.images[int(rng.integers(len(self.images)))].pixels, self.crop_px, rng)
             for _ in range(self.batch_size)
         ]
-        turned = [crop[::-1] if rng.integers(2) else crop for crop in crops]
-        return torch.from_numpy(np.stack(turned))[:, None].float() / 255.0
+        flip = (
+            (slice(None, None, -1),) if self.flips == "vertical" else (..., slice(None, None, -1))
+        )
+        return np.stack([crop[flip] if rng.integers(2) else crop for crop in crops])
+
+    def finish(self, made: NDArray[np.uint8]) -> torch.Tensor:
+        """Turn crops into the batch."""
+        return _unit_range(made, CPU)
 
 
-def _patch_source(
-    images: Sequence[NDArray[np.uint8]], added: AddedStructureConfig
-) -> PatchSource | None:
-    if not added.patch_share:
-        return None
-    source = natural_source()
-    if not added.own_patch_share:
-        return source
-    return source.with_own(images, share=added.own_patch_share)
+def flags_of(planted: Planted) -> NDArray[np.uint8]:
+    """Return both masks as (H, W) uint8 flags."""
+    return (IS_PLANTED * planted.mask + IS_FOREIGN * planted.foreign).astype(np.uint8)
 
 
-def _draw_crop(
+def draw_turn(rng: np.random.Generator) -> tuple[int, bool]:
+    """Draw quarter turns, and whether to flip left and right afterwards."""
+    return int(rng.integers(4)), bool(rng.integers(2))
+
+
+def turned(image: NDArray[np.uint8], turn: tuple[int, bool]) -> NDArray[np.uint8]:
+    """Turn and flip (..., H, W) as drawn; a view."""
+    quarters, is_flipped = turn
+    image = np.rot90(image, quarters, axes=(-2, -1))
+    return image[..., ::-1] if is_flipped else image
+
+
+def _unit_range(grey: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """Return (N, H, W) grey levels as (N, 1, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(grey)[:, None].to(device).float() / 255.0
+
+
+def draw_crop(
     pixels: NDArray[np.uint8], side_px: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    y = int(rng.integers(pixels.shape[0] - side_px + 1))
-    x = int(rng.integers(pixels.shape[1] - side_px + 1))
-    return pixels[y : y + side_px, x : x + side_px]
+    """Cut a square out of (..., H, W) at a random place; a view."""
+    y = int(rng.integers(pixels.shape[-2] - side_px + 1))
+    x = int(rng.integers(pixels.shape[-1] - side_px + 1))
+    return pixels[..., y : y + side_px, x : x + side_px]
 
 
 def _check_sizes(images: Sequence[SourceImage], side_px: int) -> None:

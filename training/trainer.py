@@ -6,38 +6,38 @@ loop knows no loss and no network; a method (`training.method`) knows no schedul
 """
 
 import copy
-import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from models import build_generator, save_generator
+from models import save_generator
+from training.bank import content_of
+from training.bank_format import check_bank
 from training.config import OptimizationConfig, Recipe, load_recipe
 from training.curves import EventWriter, draw_curves, write_picture
-from training.datasets import ToolImages, load_held_out_tiles, load_tools
-from training.degradation_config import DegradationConfig
-from training.estimation import estimate_degradation
-from training.features import load_vgg16
+from training.datasets import load_held_out_tiles, load_tools
+from training.feed import Feed
 from training.method import Method, Phase
-from training.method_config import FLSeSimConfig
 from training.methods import build_method
-from training.methods.inputs import Inputs, KnownTool
+from training.methods.inputs import Inputs
+from training.preparation import (
+    bank_of,
+    check_machine,
+    known_tool,
+    warm_start_of,
+)
 from training.progress import progress
 from training.run_dir import RunDir
 from training.run_state import load_state, save_state
-from training.whole_file import write_whole_text
+from training.warm_start import load_warm_start
 
 NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 """Names that torch has for processors that compute in bfloat16: x86 by vectors or tiles, Arm."""
-
-
-class DeviceError(RuntimeError):
-    """A device that a recipe asks for and this machine does not have."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -53,6 +53,8 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     vgg16: Path | None = None,
+    start_from: Path | None = None,
+    bank: Path | None = None,
 ) -> Path:
     """Train the generator of a recipe.
 
@@ -67,12 +69,19 @@ def train(
             its first save.
         vgg16: Weights of the feature network, for methods that compare structure by its features;
             None asks torchvision.
+        start_from: Checkpoint whose weights the generator starts from; None for fresh ones. The
+            run folder keeps a copy, from which a resumed run starts where nothing was saved yet.
+        bank: Folder of a bank of planted HR images (`training.bank`) to draw crops from; it is made
+            first where absent or empty. A resumed run keeps its own.
 
     Returns:
         Path of `checkpoint.safetensors`: the averaged weights after the last step.
 
     Raises:
-        ConfigError: The recipe is wrong or does not fit the data.
+        ConfigError: The recipe is wrong, or does not fit the data or the weights to start from.
+        BankError: The bank is damaged, or another recipe's.
+        WorkerError: A worker process failed at a bank image or a batch, or died.
+        CheckpointError: `start_from` is not a checkpoint of ours.
         DeviceError: The recipe's device is not in this machine.
         UnknownGeneratorError: The generator does not take its hyper-parameters.
         ImageFileError: Image files cannot be used; all of them are named.
@@ -82,26 +91,40 @@ def train(
     """
     recipe = load_recipe(recipe_path, overrides=overrides)
     folder = RunDir(run_dir)
-    _check(recipe, folder, resume=resume, overwrite=overwrite, vgg16=vgg16)
+    folder.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from, bank=bank)
+    check_machine(recipe, vgg16=vgg16)
+    if start_from is not None:
+        load_warm_start(start_from, generator=recipe.generator)  # refused before images are read
     with progress("reading images"):
         tools = load_tools(recipe, data_root=data_root)
         held_out = load_held_out_tiles(recipe.data, data_root=data_root)
+    if bank is not None:
+        check_bank(bank, content_of(recipe, tools))  # refused before a run gives way
     options = recipe.optimization
     torch.set_num_threads(options.threads)
     try:
-        folder.start(recipe, resume=resume, overwrite=overwrite)
+        folder.start(recipe, resume=resume, overwrite=overwrite, start_from=start_from, bank=bank)
+        start = warm_start_of(recipe, folder)
+        known = [known_tool(tool, recipe=recipe, folder=folder) for tool in tools]
+        opened = bank_of(recipe, tools, known, folder=folder, given=bank)
         inputs = Inputs(
             recipe=recipe,
-            tools=[_known(tool, recipe=recipe, folder=folder) for tool in tools],
+            tools=known,
             held_out=held_out,
             data_root=data_root,
             vgg16=vgg16,
             device=torch.device(options.device),
+            feed=Feed(workers=options.loader_workers),
+            bank=opened,
+            start=start,
         )
         torch.manual_seed(options.seed)
         with progress("preparing the method"):
             method = build_method(inputs)
-        trainer = Trainer(method, recipe=recipe, run_dir=folder)
+        origin: dict[str, Any] = {} if start is None else {"started_from": start.source}
+        if opened is not None:
+            origin["bank"] = opened.describe()
+        trainer = Trainer(method, recipe=recipe, run_dir=folder, feed=inputs.feed, origin=origin)
         if resume:
             trainer.restore()  # or start again, where nothing was saved yet
         trainer.run()
@@ -112,17 +135,34 @@ def train(
 
 
 class Trainer:
-    """One run: a method, the average of its generator, and the step counter."""
+    """One run: a method, the average of its generator, and the step counter.
 
-    def __init__(self, method: Method, *, recipe: Recipe, run_dir: RunDir) -> None:
+    Args:
+        method: Networks, batches and losses.
+        recipe: Resolved recipe.
+        run_dir: Folder of the run.
+        feed: Feed that the method draws its batches from.
+        origin: Further entries of the checkpoint's training description.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        *,
+        recipe: Recipe,
+        run_dir: RunDir,
+        feed: Feed | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         self.method = method
         self.recipe = recipe
         self.run_dir = run_dir
+        self.feed = feed or Feed()
         self.average = copy.deepcopy(method.generator).requires_grad_(requires_grad=False).eval()
         self.step = 0
         self.mixed = _is_mixed(recipe.optimization)
         precision = "bf16" if self.mixed else "fp32"
-        self.description = {**method.describe(), "precision": precision}
+        self.description = {**method.describe(), "precision": precision, **(origin or {})}
 
     def run(self) -> None:
         """Train from the current step to the recipe's last one, saving on the way.
@@ -135,8 +175,10 @@ class Trainer:
         seen: dict[str, list[float]] = {}
         with (
             EventWriter(self.run_dir.path if report.tensorboard else None) as events,
+            self.feed.running(self.step, options.steps),
             progress("training", options.steps, done=self.step) as steps,
         ):
+            noted_s = time.monotonic()
             while self.step < options.steps:
                 for name, value in self._train_step().items():
                     seen.setdefault(name, []).append(value)
@@ -148,6 +190,7 @@ class Trainer:
                         **{name: float(np.mean(values)) for name, values in seen.items()},
                         "rate_share": rate_share(self.step, options),
                         "elapsed_s": round(time.monotonic() - started, 1),
+                        "data_share": round(self._data_share(time.monotonic() - noted_s), 3),
                     }
                     seen.clear()
                     if self.step % report.validate_every_steps == 0 or last:
@@ -161,6 +204,13 @@ class Trainer:
                     draw_curves(self.run_dir.read_stats(), path=self.run_dir.curves)
                 if self.step % report.checkpoint_every_steps == 0 or last:
                     self.save()
+                if not seen:
+                    noted_s = time.monotonic()
+
+    def _data_share(self, elapsed_s: float) -> float:
+        """Return the share of a time for which its steps waited for their batches."""
+        share, self.feed.seconds = self.feed.seconds / max(elapsed_s, 1e-9), 0.0
+        return share
 
     def save(self) -> None:
         """Write the averaged weights as a checkpoint, then the state to resume from."""
@@ -199,6 +249,7 @@ class Trainer:
         options = self.recipe.optimization
         share = rate_share(self.step, options)
         values: dict[str, float] = {}
+        self.feed.begin(self.step)
         with torch.autocast(options.device, dtype=torch.bfloat16, enabled=self.mixed):
             self.method.prepare(self.step)
         for phase in self.method.phases:
@@ -211,6 +262,7 @@ class Trainer:
                 self._take_step(phase, loss, share=share)
                 values |= {name: float(term.detach()) for name, term in terms.items()}
                 values["loss"] = float(loss.detach())
+        self.feed.end()
         self.step += 1
         self._update_average()
         return values
@@ -260,43 +312,3 @@ def _is_mixed(options: OptimizationConfig) -> bool:
     if options.device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(torch.cpu.get_capabilities().get(name, False) for name in NATIVE_BF16)
-
-
-def _check(
-    recipe: Recipe, folder: RunDir, *, resume: bool, overwrite: bool, vgg16: Path | None
-) -> None:
-    """Refuse at once what would fail after minutes of reading and estimating."""
-    folder.check(recipe, resume=resume, overwrite=overwrite)
-    if recipe.optimization.device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(
-            "optimization.device is 'cuda', but torch finds no GPU on this machine; train on the "
-            "CPU by --set optimization.device=cpu, or run it where there is one"
-        )
-    build_generator(recipe.generator.name, recipe.generator.hyper_parameters)
-    method = recipe.method
-    if isinstance(method, FLSeSimConfig) and method.self_similarity.weight:
-        with progress("checking the feature network"):
-            load_vgg16(vgg16, taps=method.self_similarity.taps)
-
-
-def _scale(recipe: Recipe) -> int:
-    return int(recipe.generator.hyper_parameters.get("scale", 4))
-
-
-def _known(tool: ToolImages, *, recipe: Recipe, folder: RunDir) -> KnownTool:
-    """Find a tool's degradation where it is to be estimated; a run estimates once."""
-    fields = {field.name: getattr(tool, field.name) for field in dataclasses.fields(tool)}
-    if tool.degradation != "estimate":
-        return KnownTool(**fields)
-    file = folder.degradation_of(tool.name)
-    if file.is_file():
-        found = DegradationConfig.model_validate_json(file.read_text(encoding="utf-8"))
-        return KnownTool(**{**fields, "degradation": found})
-    estimate = estimate_degradation(
-        [image.pixels for image in tool.lr],
-        [image.pixels for image in tool.hr],
-        scale=_scale(recipe),
-        seed=recipe.optimization.seed,
-    )
-    write_whole_text(file, estimate.config.model_dump_json(indent=2) + "\n")
-    return KnownTool(**{**fields, "degradation": estimate.config})

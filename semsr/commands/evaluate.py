@@ -29,6 +29,7 @@ def add(commands: Commands) -> None:
         examples=[
             "semsr evaluate --bundle bundles/mine --data out/benchmark",
             "semsr evaluate --bundle bundles/mine --lr DATA/train_lr --hr DATA/train_hr",
+            "semsr evaluate --bundle bundles/mine --lr FAST --pairs LR HR --detector our.onnx",
             "semsr evaluate --bundle bundles/mine --baseline bundles/default --data out/benchmark",
         ],
     )
@@ -77,10 +78,21 @@ def add(commands: Commands) -> None:
         help="your own HR images of other places of the same kinds, for --lr (default: none)",
     )
     data.add_argument(
-        "--real",
+        "--pairs",
         type=Path,
-        help="folder above the real tiles in sem/starter_x4 (default: SEMSR_DATA, if they are "
-        "there and --lr is not given)",
+        nargs=2,
+        metavar=("LR_FOLDER", "HR_FOLDER"),
+        help="your own aligned pairs, of equal names but for _lr and _hr at their ends, HR the "
+        "scale times as large, for --lr (default: none)",
+    )
+    data.add_argument(
+        "--real",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="real tiles in the layout of docs/evaluation.md, in DIR or at most two levels below; "
+        "several times for several (default: those that an index.csv below SEMSR_DATA names, if "
+        "--lr is not given)",
     )
     parser.add_argument(
         "--window",
@@ -101,14 +113,42 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--split",
         default="test",
-        choices=["test", "thousand"],
-        help="splits of the benchmark: with defects and without",
+        choices=["test", "thousand", "unknown"],
+        help="splits of the benchmark, with defects and without; unknown: of kinds that no "
+        "training draws",
     )
     parser.add_argument(
         "--limit", type=int, help="tiles of each split, for a quick look (default: all)"
     )
     parser.add_argument("--engine", default="onnx", help="engine that runs bundles")
-    parser.add_argument("--detector", type=Path, help="weights of the detector (default: shipped)")
+    parser.add_argument(
+        "--detector",
+        type=Path,
+        metavar="FILE",
+        help="weights of semsr train-detector, or your own detector as ONNX, which judges own "
+        "tiles too (default: shipped)",
+    )
+    parser.add_argument(
+        "--detector-threshold",
+        type=float,
+        default=0.5,
+        metavar="SCORE",
+        help="score from which on a detection of your own detector is an alarm, 0 to 1",
+    )
+    parser.add_argument(
+        "--max-gmac",
+        type=float,
+        default=15.0,
+        metavar="N",
+        help="multiply-adds a tile that the first candidate may cost, in 1e9",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="folder for a full-size sheet of every real and own tile: LR, methods, HR at equal "
+        "greys (default: none)",
+    )
     parser.add_argument("--jobs", type=int, help="processes that judge (default: usable CPUs)")
     parser.add_argument(
         "--cache",
@@ -128,7 +168,14 @@ def _run(options: argparse.Namespace) -> int:
     from training.progress import shown_by
 
     with progress("loading PyTorch"):
-        from training.evaluation.report import rows, write_own, write_report, write_targets
+        from training.evaluation.report import rows, write_report
+        from training.evaluation.tables import (
+            write_comparisons,
+            write_kinds,
+            write_own,
+            write_real,
+            write_targets,
+        )
         from training.evaluation.targets import missed
     with shown_by(progress):
         report = _evaluate(options, checked)
@@ -137,6 +184,10 @@ def _run(options: argparse.Namespace) -> int:
         print_rows(rows(report), "", as_json=True)
     else:
         write_targets(report.targets, file=sys.stdout)
+        write_comparisons(report.comparisons, file=sys.stdout)
+        write_kinds(report.summaries, file=sys.stdout)
+        if report.real is not None:
+            write_real(report.real, file=sys.stdout)
         if report.own is not None:
             write_own(report.own, file=sys.stdout)
     sys.stderr.write(f"report: {page}\n")
@@ -144,7 +195,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Report":
-    from semsr.evaluate import bundle_method, load_features, make_judge
+    from semsr.evaluate import bundle_method, load_features, load_own_detector, make_judge
     from service.engines.cpu import available_cpus
     from training.evaluation.methods import pictures_method
     from training.evaluation.run import Options, evaluate
@@ -160,10 +211,13 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
             methods.append(bundle_method(item, role="baseline", engine=options.engine))
         methods += [pictures_method(name, folder) for name, folder in checked.pictures]
         features = load_features(checked.vgg16)
+    own_detector = load_own_detector(checked.own_detector, options.detector_threshold)
     judge, judge_version, description = None, "", {}
     if checked.benchmark is not None:
         judge, judge_version, description = make_judge(
-            detector=options.detector, vgg16=checked.vgg16, features=features
+            detector=options.detector if own_detector is None else own_detector,
+            vgg16=checked.vgg16,
+            features=features,
         )
     scales = {method.scale for method in methods if method.scale is not None}
     return evaluate(
@@ -171,7 +225,9 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
         Options(
             out=options.report,
             benchmark=checked.benchmark,
-            data_root=checked.real,
+            real=checked.real,
+            sheets=options.pictures,
+            max_gmac=options.max_gmac,
             own=_own_tiles(options, checked, scale=max(scales, default=4)),
             split=options.split,
             limit=options.limit,
@@ -182,6 +238,7 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
         judge_version=judge_version,
         detector_description=description,
         features=features,
+        own_detector=own_detector,
     )
 
 
@@ -193,31 +250,43 @@ def _own_tiles(
         return None
     from semsr.image_reading import FULL_WINDOW, window_of_model
     from training.evaluation.own_tiles import MIN_HR_SIDE_PX, MIN_LR_SIDE_PX, OwnTiles
-    from training.images import load_images
+    from training.evaluation.real_folders import pairs_by_name
+    from training.images import SourceImage, load_images
     from training.progress import progress
 
     rows, window = options.max_rows, checked.window
     if window is None:
         models = [*checked.candidates, *checked.baselines]
         window = window_of_model(models[0].path) if models else FULL_WINDOW
-    with progress("reading images"):
-        lr = load_images(
-            options.lr.resolve(),
-            root=options.lr.resolve(),
-            min_side_px=MIN_LR_SIDE_PX,
-            max_rows_px=rows,
+
+    def read(folder: Path, *, is_hr: bool, min_side_px: int) -> list[SourceImage]:
+        return load_images(
+            folder.resolve(),
+            root=folder.resolve(),
+            min_side_px=min_side_px,
+            max_rows_px=scale * rows if is_hr and rows is not None else rows,
             window=window,
         )
+
+    with progress("reading images"):
+        lr = read(options.lr, is_hr=False, min_side_px=MIN_LR_SIDE_PX)
         hr = []
         if options.hr is not None:
-            hr = load_images(
-                options.hr.resolve(),
-                root=options.hr.resolve(),
-                min_side_px=MIN_HR_SIDE_PX,
-                max_rows_px=None if rows is None else scale * rows,
-                window=window,
+            hr = read(options.hr, is_hr=True, min_side_px=MIN_HR_SIDE_PX)
+        pairs = []
+        if options.pairs is not None:
+            # One folder may hold both sides, so that the smaller side's limit holds for all.
+            coarse, fine = (
+                read(folder, is_hr=is_hr, min_side_px=MIN_LR_SIDE_PX)
+                for folder, is_hr in zip(options.pairs, (False, True), strict=True)
             )
-    chosen = lr[: options.limit]
+            pairs = pairs_by_name(
+                {image.name: image.pixels for image in coarse},
+                {image.name: image.pixels for image in fine},
+                scale=scale,
+            )
     return OwnTiles(
-        lr={image.name: image.pixels for image in chosen}, hr=[image.pixels for image in hr]
+        lr={image.name: image.pixels for image in lr[: options.limit]},
+        hr=[image.pixels for image in hr],
+        pairs=pairs[: options.limit],
     )

@@ -9,7 +9,7 @@ from semsr.commands.checks import at_least, need_development, one_of, writable_f
 from semsr.commands.options import Commands, UsageError, add_command
 
 DEFAULT_SPLITS = ("train_lr", "train_hr", "reference_hr", "test_defect", "test_clean")
-FURTHER_SPLITS = ("thousand_defect", "thousand_clean", "x4_244", "x2_232")
+FURTHER_SPLITS = ("thousand_defect", "thousand_clean", "unknown_defect", "x4_244", "x2_232")
 """As in `training.simulator.splits`, which takes a second to import."""
 
 MIN_TILE_PX = 48
@@ -25,6 +25,7 @@ def add(commands: Commands) -> None:
         examples=[
             "semsr simulate --out out/benchmark --seed 11",
             "semsr simulate --out out/benchmark --seed 11 --splits thousand_defect,thousand_clean",
+            "semsr simulate --out out/benchmark --seed 11 --splits unknown_defect",
             "semsr simulate --out out/tiles --seed 7 --tiles 8 --truth",
         ],
     )

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from semsr.commands.checks import need_development, writable_folder, wrong_use
+from semsr.commands.checks import existing_file, need_development, writable_folder, wrong_use
 from semsr.commands.options import (
     Commands,
     UsageError,
@@ -25,6 +25,8 @@ def add(commands: Commands) -> None:
             "semsr train f_lsesim_cpu --data DATA --run runs/mine",
             "semsr train f_lsesim_cpu --data DATA --run runs/mine --resume",
             "semsr train f_lsesim_cpu --data DATA --set optimization.steps=500",
+            "semsr train f_lsesim_cpu --data DATA --from runs/mine/checkpoint.safetensors --run "
+            "runs/longer",
         ],
     )
     parser.add_argument("recipe", help="TOML file, or the name of a shipped recipe")
@@ -33,6 +35,21 @@ def add(commands: Commands) -> None:
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a run that is in the run folder"
+    )
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="start_from",
+        metavar="CHECKPOINT",
+        help="start from the weights of a checkpoint with the recipe's generator; not needed again "
+        "by --resume (default: fresh weights)",
+    )
+    parser.add_argument(
+        "--bank",
+        type=Path,
+        metavar="DIR",
+        help="draw crops from a bank of HR images that are planted once, in place of planting each "
+        "crop; made first where DIR is absent or empty (default: none)",
     )
     parser.add_argument(
         "--set",
@@ -48,16 +65,21 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     need_development("train")
+    from training.bank_format import BankError
     from training.config import ConfigError, find_recipe
     from training.preflight import check_run
     from training.run_dir import RunDirError
 
     if options.resume and options.overwrite:
         raise UsageError("--resume goes on with a run and --overwrite replaces it: give one")
-    with wrong_use(FileNotFoundError, ConfigError, RunDirError):
+    with wrong_use(FileNotFoundError, BankError, ConfigError, RunDirError):
         recipe = find_recipe(options.recipe)
         root, vgg16 = data_root(options.data), vgg16_path(options.vgg16)
         run_dir = writable_folder(options.run_dir or Path("runs") / recipe.stem, "--run")
+        if options.start_from is not None:
+            existing_file(options.start_from, "--from")
+        if options.bank is not None:
+            writable_folder(options.bank, "--bank")
         check_run(
             recipe,
             data_root=root,
@@ -66,6 +88,8 @@ def _run(options: argparse.Namespace) -> int:
             resume=options.resume,
             overwrite=options.overwrite,
             vgg16=vgg16,
+            start_from=options.start_from,
+            bank=options.bank,
         )
     from semsr.progress import progress
     from training.progress import shown_by
@@ -81,6 +105,8 @@ def _run(options: argparse.Namespace) -> int:
             resume=options.resume,
             overwrite=options.overwrite,
             vgg16=vgg16,
+            start_from=options.start_from,
+            bank=options.bank,
         )
     sys.stdout.write(f"{checkpoint}\n")
     return 0

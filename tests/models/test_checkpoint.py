@@ -109,7 +109,8 @@ def test_wrong_metadata_is_refused(
         ({"tail.bias": None}, r"missing tensors \['tail.bias'\], unexpected \[\]"),
         ({"spare": torch.zeros(1)}, r"missing tensors \[\], unexpected \['spare'\]"),
         ({"tail.bias": torch.zeros(3)}, r"'tail.bias' is \(3,\).*needs \(16,\)"),
-        ({"tail.bias": torch.zeros(16).half()}, r"torch.float16, the network needs .*float32"),
+        ({"tail.bias": torch.zeros(16).double()}, r"torch.float64, the network needs .*float32"),
+        ({"tail.bias": torch.zeros(16).int()}, r"torch.int32, the network needs .*float32"),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(
@@ -120,6 +121,21 @@ def test_tensors_that_do_not_fit_are_refused(
 
     with pytest.raises(CheckpointError, match=message):
         load_generator(checkpoint)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_are_loaded_as_float32(
+    checkpoint: Path, generator: Generator, dtype: torch.dtype
+) -> None:
+    """A file of half the size gives a float32 network with exactly the values that it stores."""
+    stored = {name: tensor.to(dtype) for name, tensor in generator.state_dict().items()}
+    _rewrite(checkpoint, tensors=dict(stored))
+
+    loaded, _ = load_generator(checkpoint)
+
+    for name, tensor in loaded.state_dict().items():
+        assert torch.float32 == tensor.dtype, name
+        assert torch.equal(stored[name].float(), tensor), name
 
 
 def test_unknown_generator_is_refused(checkpoint: Path) -> None:

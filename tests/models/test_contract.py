@@ -16,7 +16,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("rep_sr", {"channels": 8, "num_blocks": 3}),
     ("grain_sr", {"channels": 8, "num_blocks": 3}),
     ("grain_sr", {"channels": 8, "num_blocks": 3, "dilations": [1, 2, 1]}),
-    ("grain_unet", {"channels": [8, 8], "blocks": [1, 1], "pad": 4, "smooth_grain": True}),
+    (
+        "grain_unet",
+        {"channels": [8, 8], "blocks": [1, 1], "pad": 4, "smooth_grain": True, "grain_colours": 2},
+    ),
     (
         "grain_unet",
         {"channels": [8, 8, 8], "blocks": [1, 0, 0], "pad": 4, "layer_slopes": True},

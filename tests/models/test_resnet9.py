@@ -72,3 +72,22 @@ def test_output_stays_within_the_image_range() -> None:
 
     assert 0.0 <= float(sr.min()) < 0.01
     assert 0.99 < float(sr.max()) <= 1.0
+
+
+def test_published_weights_are_xavier_of_a_fiftieth() -> None:
+    """Deviations sqrt(2 / (fan in + fan out)) / 50, no bias; a checkpoint keeps the choice."""
+    network = ResNet9(width=16, num_blocks=1, init="xavier")
+
+    first, last = (network.layers[index] for index in (1, -2))
+    expected = [0.02 * (2 / (49 * (1 + 16))) ** 0.5] * 2
+    found = [float(layer.get_parameter("weight").detach().std()) for layer in (first, last)]
+    assert pytest.approx(expected, rel=0.1) == found
+    assert 0 == float(last.get_parameter("bias").detach().abs().max())
+    assert "xavier" == network.hyper_parameters["init"]
+    assert "init" not in ResNet9(width=4, num_blocks=1).hyper_parameters
+
+
+def test_unknown_initialisation_is_refused() -> None:
+    """No silent default."""
+    with pytest.raises(ValueError, match="init must be 'normal' or 'xavier', got 'he'"):
+        ResNet9(init="he")  # pyright: ignore[reportArgumentType]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,11 @@ from PIL import Image
 
 from models import load_generator
 from models.grain_sr import GrainSR
-from training import trainer
+from training import preparation
 from training.config import ConfigError, find_recipe, load_recipe
 from training.datasets import load_lr_images, load_training_images
 from training.degradation_config import DegradationConfig
-from training.method import step_generator
+from training.method import ramp, step_generator
 from training.method_config import FLSeSimConfig
 from training.methods.build import build_method
 from training.methods.f_lsesim import FLSeSim
@@ -43,8 +44,8 @@ statistics = { histogram_weight = 1.0 }
 weight = 0.5
 learning_rate = 1e-3
 pool_size = 3
-start_step = 4
-ramp_steps = 4
+start_share = 0.34
+ramp_share = 0.34
 discriminator = { width = 4, num_layers = 1 }
 [degradation]
 gain = [1.4, 1.4]
@@ -96,7 +97,10 @@ def inputs_of(recipe: Path, root: Path, *overrides: str, vgg16: Path | None = No
 def stats_of(run: Path) -> list[dict[str, Any]]:
     """Read a run's statistics without what depends on the clock."""
     records = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in record.items() if k != "elapsed_s"} for record in records]
+    return [
+        {k: v for k, v in record.items() if k not in {"elapsed_s", "data_share"}}
+        for record in records
+    ]
 
 
 def test_f_lsesim_trains_and_shows_itself(
@@ -143,7 +147,7 @@ def test_several_tools_are_estimated_and_described_apart(
     recipe.write_text(RECIPE + tool)
     run = tmp_path / "run"
     found = SimpleNamespace(config=DegradationConfig(gain=(1.1, 1.2)))
-    monkeypatch.setattr(trainer, "estimate_degradation", lambda *_, **__: found)
+    monkeypatch.setattr(preparation, "estimate_degradation", lambda *_, **__: found)
 
     path = train(recipe, data_root=unpaired_root, run_dir=run, overrides=["optimization.steps=2"])
 
@@ -204,7 +208,7 @@ def test_the_generators_phase_leaves_the_discriminator_alone(
     recipe: Path, unpaired_root: Path
 ) -> None:
     """Its loss reaches every weight of the generator and none of the discriminator."""
-    inputs = inputs_of(recipe, unpaired_root, "method.adversarial.start_step=0")
+    inputs = inputs_of(recipe, unpaired_root, "method.adversarial.start_share=0")
     config = inputs.recipe.method
     assert isinstance(config, FLSeSimConfig)
     torch.manual_seed(0)
@@ -215,8 +219,9 @@ def test_the_generators_phase_leaves_the_discriminator_alone(
 
     assert ["discriminator", "generator"] == [phase.name for phase in method.phases]
     assert all(p.grad is not None for p in method.generator.parameters())
-    assert all(p.grad is None for p in method.discriminator.parameters())
-    assert all(p.requires_grad for p in method.discriminator.parameters())
+    assert method.adversary is not None
+    weights = list(method.adversary.discriminator.parameters())
+    assert all(p.grad is None and p.requires_grad for p in weights)
 
 
 def test_pixel_and_energy_terms_see_pairs_only(recipe: Path, unpaired_root: Path) -> None:
@@ -232,6 +237,108 @@ def test_pixel_and_energy_terms_see_pairs_only(recipe: Path, unpaired_root: Path
 
     assert float(gradient[:2].abs().max()) > 0
     assert 0 == float(gradient[2:].abs().max())
+
+
+def gradients_of(method: FLSeSim, term: str) -> tuple[float, float]:
+    """Return the largest gradients of a term: at the structure, and at the grain's amplitude.
+
+    The last layer gives the structure by its first 16 channels and the amplitude by the others.
+    """
+    loss = method.phases[-1].terms()[term]
+    tail = method.generator.get_parameter("trunk.tail.weight")
+    (gradient,) = torch.autograd.grad(loss, tail)
+    return float(gradient[:16].abs().max()), float(gradient[16:].abs().max())
+
+
+@pytest.mark.parametrize("learned", [[], ["method.self_similarity.learned=official"]])
+def test_self_similarity_compares_structure_and_not_grain(
+    recipe: Path, unpaired_root: Path, vgg16_path: Path, learned: list[str]
+) -> None:
+    """Wanted grain must not be punished: how much of it there is gets no gradient from FSeSim."""
+    overrides = ["method.self_similarity.weight=1.0", *learned]
+    inputs = inputs_of(recipe, unpaired_root, *overrides, vgg16=vgg16_path)
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+    method.prepare(1)
+
+    at_structure, at_grain = gradients_of(method, "self_similarity")
+
+    assert at_structure > 0
+    assert 0 == at_grain
+
+
+@pytest.mark.parametrize(
+    ("reaches", "structure", "grain"),
+    [("all", True, True), ("structure", True, False), ("grain", False, True)],
+)
+def test_the_adversarial_term_changes_what_the_recipe_says(
+    recipe: Path, unpaired_root: Path, reaches: str, structure: bool, grain: bool
+) -> None:
+    """The discriminator sees the whole image in each case."""
+    inputs = inputs_of(recipe, unpaired_root, f"method.adversarial.reaches={reaches}")
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+    method.prepare(11)
+
+    assert method.adversary is not None
+    _, judged = method._judged(method.adversary)
+    at_structure, at_grain = gradients_of(method, "gan")
+
+    # Their sum is that of the output up to rounding.
+    torch.testing.assert_close(judged, method._sr[-len(judged) :], rtol=0, atol=1e-6)
+    floor = 1e-7 * max(at_structure, at_grain)
+    assert (structure, grain) == (at_structure > floor, at_grain > floor)
+
+
+def test_a_balanced_adversary_pulls_at_the_structure_by_its_weight(
+    recipe: Path, unpaired_root: Path
+) -> None:
+    """Weight 0.5 is half the gradient of the structure terms, whatever the losses' scales are."""
+    overrides = ["method.adversarial.balanced=true", "method.adversarial.discriminator.norm=none"]
+    inputs = inputs_of(recipe, unpaired_root, *overrides, "method.adversarial.start_share=0")
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+    method.prepare(8)
+
+    terms = dict(method.phases[-1].terms())
+    adversarial = terms.pop("gan")
+    del terms["histogram"]  # a matter of look, not of structure
+    norms = [
+        torch.autograd.grad(loss, method._picture(), retain_graph=True)[0].norm()
+        for loss in (adversarial, sum(terms.values(), torch.zeros(())))
+    ]
+
+    assert pytest.approx(0.5, rel=1e-3) == float(norms[0] / norms[1])
+
+
+def test_balance_needs_an_adversary_that_reaches_the_structure(recipe: Path) -> None:
+    """It compares gradients there."""
+    overrides = ["method.adversarial.balanced=true", "method.adversarial.reaches=grain"]
+
+    with pytest.raises(ConfigError, match="balanced compares gradients at the structure"):
+        load_recipe(recipe, overrides=overrides)
+
+
+def test_a_generator_without_parts_refuses_an_adversary_of_one_of_them(
+    recipe: Path, unpaired_root: Path
+) -> None:
+    """Nothing is silently ignored."""
+    overrides = ["generator.name=rep_sr", "method.adversarial.reaches=grain"]
+
+    with pytest.raises(ConfigError, match="'rep_sr' does not give structure and grain apart"):
+        build_method(inputs_of(recipe, unpaired_root, *overrides))
+
+
+def test_terms_set_in_at_their_share_of_any_run() -> None:
+    """0 until their start, then a straight line to 1; a start of 0 is on from the first step."""
+    factors = [ramp(step, steps=10, start_share=0.3, ramp_share=0.4) for step in range(10)]
+
+    assert [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1] == factors
+    assert 1 == ramp(0, steps=10, start_share=0.0)
+    assert [0, 1] == [ramp(step, steps=2743, start_share=0.5) for step in (1371, 1372)]
 
 
 def test_relativistic_loss_with_penalty_and_balance_trains(
@@ -261,8 +368,8 @@ SURROGATE = (
     "method.surrogate.features_weight=1.0",
     "method.surrogate.silence_weight=1.0",
     "method.surrogate.channels=4",
-    "method.surrogate.start_step=4",
-    "method.surrogate.ramp_steps=2",
+    "method.surrogate.start_share=0.34",
+    "method.surrogate.ramp_share=0.17",
 )
 
 
@@ -314,19 +421,22 @@ def test_patched_copies_join_the_images_of_both_domains(recipe: Path, unpaired_r
 
     method = FLSeSim(inputs, config)
 
-    assert 3 * len(inputs.hr) == len(method.pairs.samplers[0].images)
-    assert 3 * len(inputs.lr) == len(method.lr.images)
+    assert method.pairs is not None
+    pairs: Any = method.pairs.sampler
+    images: Any = method.lr.sampler
+    assert 3 * len(inputs.hr) == len(pairs.samplers[0].source.images)
+    assert 3 * len(inputs.lr) == len(images.samplers[0].images)
     plain = FLSeSim(inputs_of(recipe, unpaired_root), config.model_copy(deep=True))
     assert plain.describe()["data"]["image_count"] == method.describe()["data"]["image_count"]
-    assert np.array_equal(inputs.lr[0].pixels, method.lr.images[0].pixels)
-    assert not np.array_equal(inputs.lr[0].pixels, method.lr.images[len(inputs.lr)].pixels)
+    assert np.array_equal(inputs.lr[0].pixels, images.samplers[0].images[0].pixels)
+    assert not np.array_equal(inputs.lr[0].pixels, images.samplers[0].images[len(inputs.lr)].pixels)
 
 
 def test_divergence_names_the_phase(recipe: Path, unpaired_root: Path, tmp_path: Path) -> None:
     """A discriminator that explodes is named, not just a loss that is not a number."""
     overrides = [
         "method.adversarial.learning_rate=1e30",
-        "method.adversarial.start_step=0",
+        "method.adversarial.start_share=0",
         "optimization.warm_up_steps=0",
     ]
 
@@ -355,30 +465,6 @@ def test_self_similarity_needs_the_real_weights(
         last = stats_of(run)[-1]
         assert last["self_similarity"] > 0
         assert bool(learned) == ("metric" in last)
-
-
-def test_distillation_brings_the_student_to_the_teacher(
-    recipe: Path, unpaired_root: Path, tmp_path: Path
-) -> None:
-    """A smaller network comes closer to what the larger one gives."""
-    teacher = train(recipe, data_root=unpaired_root, run_dir=tmp_path / "teacher")
-    text = RECIPE[: RECIPE.index("[method]")] + (
-        f'[method]\nname = "distillation"\nteacher = "{teacher}"\n'
-        + RECIPE[RECIPE.index("[degradation]") :]
-    )
-    student_recipe = tmp_path / "student.toml"
-    student_recipe.write_text(text)
-    overrides = ["generator.hyper_parameters.channels=4", "optimization.steps=60"]
-
-    path = train(
-        student_recipe, data_root=unpaired_root, run_dir=tmp_path / "student", overrides=overrides
-    )
-
-    stats = stats_of(tmp_path / "student")
-    assert stats[-1]["structure"] < 0.8 * stats[0]["structure"]
-    student, info = load_generator(path)
-    assert 4 == student.hyper_parameters["channels"]
-    assert "tiny-unpaired" == info.training["teacher"]["name"]
 
 
 def test_a_method_that_needs_lr_images_says_so(recipe: Path) -> None:
@@ -444,6 +530,88 @@ def test_statistics_compare_with_plain_hr_crops(recipe: Path, unpaired_root: Pat
             bool((rows == crop[0]).all(axis=-1).any() or (rows == crop[-1]).all(axis=-1).any())
             for rows in windows
         )
+
+
+@pytest.mark.parametrize("flips", ["vertical", "horizontal"])
+def test_without_pairs_both_domains_are_flipped_alike(
+    recipe: Path, unpaired_root: Path, flips: str
+) -> None:
+    """Published: left and right. HR crops are then plain cuts, which never lie on their side."""
+    overrides = ["method.paired.share=0", "method.statistics.histogram_weight=0"]
+    inputs = inputs_of(recipe, unpaired_root, *overrides, f"method.flips={flips}")
+    for image in (*inputs.hr, *inputs.lr):
+        rows, columns = np.mgrid[: image.pixels.shape[0], : image.pixels.shape[1]]
+        image.pixels[...] = rows + columns // 2
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+
+    seen = {"lr": set(), "hr": set()}
+    for step in range(8):
+        method.prepare(step)
+        for domain, crops in (("lr", method._lr), ("hr", method._real())):
+            for crop in crops[:, 0]:
+                down, right = float(crop[-1, 0] - crop[0, 0]), float(crop[0, -1] - crop[0, 0])
+                assert abs(down) > abs(right)
+                seen[domain].add((down > 0, right > 0))
+
+    turns = {(False, True)} if flips == "vertical" else {(True, False)}
+    assert {(True, True)} | turns == seen["lr"] == seen["hr"]
+
+
+def test_a_surrogate_needs_pairs_to_learn_from(recipe: Path, unpaired_root: Path) -> None:
+    """Defects are planted in them alone."""
+    overrides = ["method.paired.share=0", "method.surrogate.silence_weight=1.0"]
+
+    with pytest.raises(
+        ConfigError, match=r"learns on pseudo-pairs, but method\.paired\.share is 0"
+    ):
+        build_method(inputs_of(recipe, unpaired_root, *overrides))
+
+
+def test_the_cpu_recipe_is_the_other_one_at_a_smaller_size() -> None:
+    """Terms, weights, network and data are equal; only what a step costs differs."""
+    full, small = (
+        load_recipe(find_recipe(name)).model_dump() for name in ("f_lsesim", "f_lsesim_cpu")
+    )
+    for recipe in (full, small):
+        del recipe["name"], recipe["optimization"]
+        del recipe["method"]["self_similarity"]["images_per_step"]
+        del recipe["method"]["self_similarity"]["interval"]
+        del recipe["method"]["adversarial"]["images_per_step"]
+        del recipe["method"]["adversarial"]["discriminator"]["width"]
+
+    assert full == small
+
+
+def test_statistics_compare_crops_of_the_same_tool(recipe: Path, unpaired_root: Path) -> None:
+    """By shares, whatever numbers of images the tools have; a tool without LR is left out."""
+    inputs = inputs_of(recipe, unpaired_root)
+    [tool] = inputs.tools
+
+    def tinted(grey: int, share: float, *, count: int = 1, has_lr: bool = True) -> KnownTool:
+        lr, hr = (
+            [replace(image, pixels=np.full_like(image.pixels, grey)) for image in images]
+            for images in (tool.lr if has_lr else (), tool.hr)
+        )
+        return replace(tool, lr=lr, hr=count * hr, share=share)
+
+    tools = [tinted(40, 0.5), tinted(80, 0.25, count=9), tinted(120, 0.25, has_lr=False)]
+    method = build_method(replace(inputs, tools=tools))
+    assert isinstance(method, FLSeSim)
+    assert method.plain_hr is not None
+
+    seen = []
+    for step in range(120):
+        [lr], [hr] = (
+            {round(255 * value) for value in sampler.batch(step).unique().tolist()}
+            for sampler in (method.lr, method.plain_hr)
+        )
+        assert lr == hr
+        seen.append(lr)
+    assert {40, 80} == set(seen)
+    # Two to one: 80 of 120, with a deviation of 5.
+    assert 60 < seen.count(40) < 100
 
 
 def test_without_statistics_no_plain_crops_are_drawn(recipe: Path, unpaired_root: Path) -> None:

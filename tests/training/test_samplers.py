@@ -11,6 +11,7 @@ from training.degradation_config import DegradationConfig
 from training.images import SourceImage, read_grey
 from training.method_config import AddedStructureConfig
 from training.samplers import CropSampler, PlainSampler, ToolSampler
+from training.visibility import CoarseScan
 
 NEUTRAL = DegradationConfig(
     spot_sigma_px=(0, 0), lag_decay=(0, 0), noise_var_base=(0, 0), noise_var_slope=(0, 0)
@@ -143,6 +144,50 @@ def test_planted_structure_is_in_both_images_and_in_the_mask(data_root: Path) ->
     assert 0 == float(draw((0, 0)).batch(0).mask.max())
 
 
+def test_added_structure_is_as_faint_as_was_drawn() -> None:
+    """With d' drawn from one value, the crops' changes have it; kinds are those of the recipe."""
+    grey = np.full((128, 128), 60, dtype=np.uint8)
+    image = SourceImage(name="film", source="film", pixels=grey)
+    degradation = NEUTRAL.model_copy(update={"noise_var_base": (25.0, 25.0)})
+    batch = CropSampler(
+        [image],
+        degradation=degradation,
+        scale=4,
+        crop_px=20,
+        batch_size=16,
+        seed=0,
+        added=AddedStructureConfig(
+            planted=(1, 1),
+            kinds=("stain",),
+            patch_share=0.0,
+            min_detectability=9.0,
+            max_detectability=9.0,
+            faint_share=1.0,
+        ),
+    ).batch(0)
+
+    scan = CoarseScan(degradation=degradation, scale=4)
+    before = np.full(batch.hr.shape[2:], 60.0)
+    reached = [
+        scan.detectability(before, 255 * hr[0].numpy().astype(float))
+        for hr, mask in zip(batch.hr, batch.mask, strict=True)
+        # Where the margin, which is cut away, holds nothing of it.
+        if mask.any()
+        and not (mask[0, :8].any() or mask[0, -8:].any())
+        and not (mask[0, :, :8].any() or mask[0, :, -8:].any())
+    ]
+
+    assert len(reached) > 3
+    # Grey levels are whole numbers in the image.
+    assert 9.0 == pytest.approx(float(np.median(reached)), rel=0.1)
+
+
+def test_detectability_that_cannot_be_drawn_is_refused() -> None:
+    """The greatest d' is not below the least where one is drawn."""
+    with pytest.raises(ValueError, match=r"max_detectability is 5\.0, expected at least"):
+        AddedStructureConfig(min_detectability=8.0, max_detectability=5.0, faint_share=0.5)
+
+
 def test_own_patches_show_the_images_where_they_do_not_belong() -> None:
     """A crop of the blank image gets stripes, which only the other image has."""
     y, _ = np.mgrid[:96, :96]
@@ -227,3 +272,29 @@ def test_each_tool_degrades_its_own_crops() -> None:
     assert 800 == len(pairs)
     assert 0.7 < sum(hr == 40 for hr, _ in pairs) / 800 < 0.8
     assert torch.equal(batches[7].hr, both.batch(7).hr)
+
+
+def test_degrading_in_the_training_process_changes_no_bit_on_the_cpu(data_root: Path) -> None:
+    """What a worker would return is small: grey levels and flags, degraded when it is used."""
+    image = SourceImage(name="a", source="a", pixels=read_grey(data_root / "hr" / "hr_0.png"))
+
+    def sampler(degrade_on: torch.device | None) -> CropSampler:
+        return CropSampler(
+            [image],
+            degradation=DegradationConfig(line_jitter_px=(0.1, 0.2), line_gain_sigma=(0, 0.02)),
+            scale=4,
+            crop_px=16,
+            batch_size=3,
+            seed=1,
+            added=AddedStructureConfig(planted=(1, 1), patch_share=1.0, min_detectability=0.0),
+            degrade_on=degrade_on,
+        )
+
+    there, here = sampler(torch.device("cpu")), sampler(None)
+    made = there.make(4)
+
+    assert made.lr is None
+    assert {np.dtype(np.uint8)} == {made.hr.dtype, made.flags.dtype}
+    for name in ("lr", "hr", "mask", "foreign"):
+        actual = getattr(there.finish(made), name)
+        assert torch.equal(getattr(here.batch(4), name), actual), name

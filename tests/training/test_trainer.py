@@ -15,9 +15,10 @@ from training.images import ImageFileError
 from training.method_config import SupervisedConfig
 from training.methods.inputs import Inputs, KnownTool
 from training.methods.supervised import Supervised
+from training.preparation import DeviceError
 from training.run_dir import RunDir, RunDirError
 from training.samplers import PairBatch
-from training.trainer import DeviceError, NonFiniteLossError, Trainer, rate_share, train
+from training.trainer import NonFiniteLossError, Trainer, rate_share, train
 
 
 def _stats(run_dir: Path) -> list[dict[str, float]]:

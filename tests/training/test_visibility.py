@@ -6,7 +6,7 @@ import pytest
 from training.augmentation.planting import plant_defects
 from training.degradation_config import DegradationConfig
 from training.noise import NoiseModel
-from training.visibility import CoarseScan
+from training.visibility import CoarseScan, VisibilityRule
 
 PLAIN = DegradationConfig(
     spot_sigma_px=(0, 0), noise_var_base=(25, 25), noise_var_slope=(0, 0), gain=(1, 1)
@@ -59,8 +59,7 @@ def test_nothing_is_planted_that_the_scan_cannot_show() -> None:
                 count=1,
                 kinds=["stain", "particle"],
                 noise=silent,
-                scan=scan,
-                min_detectability=least,
+                rule=VisibilityRule(scan=scan, least=least),
             )
             if mask.any():
                 values.append(scan.detectability(255 * film, 255 * image))
@@ -81,9 +80,74 @@ def test_a_film_that_shows_nothing_gets_nothing() -> None:
         rng,
         count=3,
         noise=NoiseModel(base=0.0, slope=0.0),
-        scan=CoarseScan(degradation=PLAIN, scale=4),
-        min_detectability=1e6,
+        rule=VisibilityRule(scan=CoarseScan(degradation=PLAIN, scale=4), least=1e6),
     )
 
     assert not mask.any()
     np.testing.assert_array_equal(film, image)
+
+
+def test_a_change_is_faded_to_the_wanted_detectability() -> None:
+    """The share of it has the wanted d', also under a tone that is not linear."""
+    scan = CoarseScan(
+        degradation=PLAIN.model_copy(update={"gamma": (0.6, 0.6), "noise_var_slope": (0.5, 0.5)}),
+        scale=4,
+    )
+    rule = VisibilityRule(scan=scan, least=8.0)
+    before = np.full((96, 96), 20.0, dtype=np.float32)
+    after = before.copy()
+    after[20:60, 12:80] += 120
+
+    for wanted in (8.0, 25.0, 80.0):
+        share = rule.fading(before, after, wanted)
+        assert share is not None
+        reached = scan.detectability(before, before + np.float32(share) * (after - before))
+        assert pytest.approx(wanted, rel=0.02) == reached
+
+
+def test_nothing_is_made_stronger() -> None:
+    """What is fainter than the wanted d' stays as it is; what is fainter than the least goes."""
+    scan = CoarseScan(degradation=PLAIN, scale=4)
+    before = np.full((96, 96), 60.0, dtype=np.float32)
+    after = before.copy()
+    after[24:36, 40:52] += 20  # d' = 12
+
+    assert 1.0 == VisibilityRule(scan=scan, least=8.0).fading(before, after, 40.0)
+    assert 1.0 == VisibilityRule(scan=scan, least=8.0).fading(before, after, None)
+    assert VisibilityRule(scan=scan, least=13.0).fading(before, after, None) is None
+
+
+def test_what_has_a_size_for_its_strength_is_drawn_smaller() -> None:
+    """The strength is found for a drawing that is not linear in it."""
+    scan = CoarseScan(degradation=PLAIN, scale=4)
+    before = np.full((96, 96), 60.0, dtype=np.float32)
+
+    def draw(strength: float) -> np.ndarray:
+        after = before.copy()
+        after[:, : round(80 * strength)] += 10
+        return after
+
+    strength = VisibilityRule(scan=scan, least=8.0).strength(before, draw, 30.0)
+
+    assert strength is not None
+    assert pytest.approx(30.0, rel=0.1) == scan.detectability(before, draw(strength))
+
+
+def test_detectability_is_drawn_log_uniformly_for_a_share() -> None:
+    """Each octave is as frequent as the next; without a share nothing is drawn from the source."""
+    scan = CoarseScan(degradation=PLAIN, scale=4)
+    rng = np.random.default_rng(0)
+
+    drawn = [
+        VisibilityRule(scan=scan, least=8.0, most=72.0, drawn_share=0.7).draw(rng)
+        for _ in range(3000)
+    ]
+    values = np.array([value for value in drawn if value is not None])
+    state = rng.bit_generator.state
+    nothing = VisibilityRule(scan=scan, least=8.0).draw(rng)
+
+    assert 0.7 == pytest.approx(values.size / len(drawn), abs=0.03)
+    assert 8.0 <= values.min()
+    assert 72.0 >= values.max()
+    assert 24.0 == pytest.approx(float(np.median(values)), rel=0.06)
+    assert (None, state) == (nothing, rng.bit_generator.state)

@@ -9,6 +9,9 @@ Floats = NDArray[np.float32]
 CORNER_PX = 5.0
 """Rounding where outlines meet."""
 
+EDGE_SIGMA_PX = 1.3
+"""Blur of a drawn outline: the spot of a review scan."""
+
 ROUGHNESS_PX = (0.3, 1.0)
 """Standard deviation of an outline, about that of etched edges at 1 nm a pixel."""
 

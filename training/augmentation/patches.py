@@ -10,9 +10,8 @@ degradation); or paste into the images of both domains independently (unpaired t
 ones as area means. For unpaired training every image gets `num_copies` augmented copies beside it.
 
 Source: S. Chakraborty, *Super-Resolution of SEM Images*, MTech thesis, IIT Madras 2022 (natural
-patches, their number and the number of copies); A. B. Lee, D. Mumford, J. Huang, *Occlusion models
-for natural images*, IJCV 41 (2001), for dead leaves; C.-L. Li et al., *CutPaste*, CVPR 2021, for
-patches of the training images themselves.
+patches, their number and the number of copies); C.-L. Li et al., *CutPaste*, CVPR 2021, for patches
+of the training images themselves.
 """
 
 from collections.abc import Sequence
@@ -24,11 +23,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import fft, ndimage
+from scipy import ndimage
 
-from training.augmentation.outlines import blob, inside
+from training.augmentation.outlines import EDGE_SIGMA_PX, blob, inside
+from training.augmentation.synthetic_pictures import dead_leaves, pink_noise
 from training.noise import NoiseModel
-from training.visibility import CoarseScan
+from training.visibility import VisibilityRule
 
 Floats = NDArray[np.float32]
 
@@ -58,10 +58,6 @@ CONTRAST = (0.4, 1.0)
 """Contrast of a patch as a share of the image's own range."""
 
 RANGE_QUANTILES = (0.02, 0.98)
-LEAF_RADII_PX = (2.0, 60.0)
-EDGE_SIGMA_PX = 1.3
-"""Blur of a rounded outline: the spot of a review scan."""
-
 MASK_WEIGHT = 0.02
 """A rounded outline ends where less than this share of a pixel's grey is the patch's."""
 
@@ -162,8 +158,7 @@ def paste_patches(
     noise: NoiseModel | None = None,
     sides_px: tuple[float, float] = SIDES_PX,
     is_rounded: bool = False,
-    scan: CoarseScan | None = None,
-    min_detectability: float = 0.0,
+    rule: VisibilityRule | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Paste patches at random places of an image.
 
@@ -179,9 +174,8 @@ def paste_patches(
         sides_px: Least and greatest side in HR pixels.
         is_rounded: Cut each patch out along a random rounded outline, soft as the image's edges,
             rather than as a rectangle. HR images only.
-        scan: How the image will be scanned; None asks nothing of it.
-        min_detectability: Least d' in that scan of what is pasted, see `training.visibility`;
-            fainter patches are left out.
+        rule: How visible what is pasted must be in the scan to come: fainter patches are left
+            out, others weakened to a drawn detectability; None asks nothing of it.
 
     Returns:
         A copy with the patches in it, and where they are, both (H, W); outside, nothing changes.
@@ -218,8 +212,13 @@ def paste_patches(
             weight = inside(outline, EDGE_SIGMA_PX)
             weight[weight <= MASK_WEIGHT] = 0
             grey = (1 - weight) * pasted[box] + weight * grey
-        if scan and scan.detectability(pasted[box].astype(np.float32), grey) < min_detectability:
-            continue
+        if rule is not None:
+            share = _visible_share(pasted, box, grey, rule, rule.draw(rng))
+            if share is None:
+                continue
+            if share < 1:
+                weight = share * weight
+                grey = pasted[box] + share * (grey - pasted[box])
         if noise is not None:
             # What is covered has lost its grain; the patch brings as much of its own.
             variance = noise.variance(grey) * (1 - (1 - weight) ** 2)
@@ -227,6 +226,29 @@ def paste_patches(
         pasted[box] = np.rint(grey).clip(0, 255).astype(np.uint8)
         mask[box] |= weight > 0
     return pasted, mask
+
+
+def _visible_share(
+    image: NDArray[np.uint8],
+    box: tuple[slice, slice],
+    grey: Floats,
+    rule: VisibilityRule,
+    wanted: float | None,
+) -> float | None:
+    """Return the share of a patch that has the wanted d'; None where the whole shows too little."""
+    if rule.drawn_share == 0:
+        return rule.fading(image[box].astype(np.float32), grey, wanted)
+    # With its surroundings, which the spot mixes with it, and on the grid of LR pixels.
+    scale = rule.scan.scale
+    rows, columns = (
+        slice(max(side.start - 2 * scale, 0) // scale * scale, side.stop + 3 * scale)
+        for side in box
+    )
+    before = image[rows, columns].astype(np.float32)
+    after = before.copy()
+    top, left = box[0].start - rows.start, box[1].start - columns.start
+    after[top : top + grey.shape[0], left : left + grey.shape[1]] = grey
+    return rule.fading(before, after, wanted)
 
 
 def augment_with_patches(
@@ -249,33 +271,6 @@ def augment_with_patches(
         for image in images
     ]
     return [*images, *copies]
-
-
-def dead_leaves(side_px: int, rng: np.random.Generator) -> Floats:
-    """Draw overlapping discs with radii of density r^-3, (side_px, side_px) float32 in [0, 255]."""
-    low, high = LEAF_RADII_PX
-    axis = np.arange(side_px, dtype=np.float32)
-    picture = np.full((side_px, side_px), rng.uniform(0, 255), dtype=np.float32)
-    # Enough that most of the first ground is covered.
-    count = int(40 + 0.02 * side_px**2)
-    radii = (low**-2 - rng.uniform(size=count) * (low**-2 - high**-2)) ** -0.5
-    places = rng.uniform(-high / 4, side_px + high / 4, (count, 2))
-    for radius, (x, y), grey in zip(radii, places, rng.uniform(0, 255, count), strict=True):
-        rows = slice(max(int(y - radius), 0), max(int(y + radius) + 2, 0))
-        columns = slice(max(int(x - radius), 0), max(int(x + radius) + 2, 0))
-        inside = (axis[rows, None] - y) ** 2 + (axis[None, columns] - x) ** 2 < radius**2
-        picture[rows, columns][inside] = grey
-    return np.asarray(ndimage.gaussian_filter(picture, 0.7), dtype=np.float32)
-
-
-def pink_noise(side_px: int, rng: np.random.Generator) -> Floats:
-    """Draw Gaussian noise whose amplitude falls as 1/f, (side_px, side_px) float32 in [0, 255]."""
-    frequency = np.hypot(fft.fftfreq(side_px)[:, None], fft.rfftfreq(side_px)[None, :])
-    frequency[0, 0] = np.inf
-    white = np.asarray(fft.rfft2(rng.standard_normal((side_px, side_px))))
-    picture = np.asarray(fft.irfft2(white / frequency, s=(side_px, side_px)))
-    picture = 127.5 + 50.0 * picture / picture.std()
-    return picture.clip(0.0, 255.0).astype(np.float32)
 
 
 def _range(image: NDArray[np.uint8]) -> tuple[float, float]:

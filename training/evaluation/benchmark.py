@@ -24,6 +24,7 @@ Box = tuple[int, int, int, int]
 SPLITS = {
     "test": ("test_defect", "test_clean"),
     "thousand": ("thousand_defect", "thousand_clean"),
+    "unknown": ("unknown_defect", "test_clean"),
 }
 """What `--split` may name: the split with defects, and the one without."""
 
@@ -39,7 +40,8 @@ class Defect:
     Attributes:
         number: Its value in the tile's mask, from 1.
         kind: Such as `bridge`.
-        group: `planted` (training may plant this kind) or `unseen`.
+        group: `planted` (any training may plant this kind), `unseen` (none of the benchmark's rows
+            does) or `unknown` (no training does).
         box_hr_px: left, top, right, bottom in HR pixels, half-open.
         size_hr_px: Extent in HR pixels.
         contrast_to_noise: Mean difference that it makes over the deviation of review noise.

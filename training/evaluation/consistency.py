@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.evaluation.benchmark import Picture
+from training.evaluation.coarse_view import area_mean
 from training.quality import local_correlation
 
 LOW_PASS_SIGMA_PX = 0.7
@@ -38,11 +39,7 @@ def lr_consistency(image: Picture, lr: Picture) -> LrConsistency:
     Raises:
         ValueError: The sides are no multiple of the LR sides.
     """
-    height, width = lr.shape
-    scale = image.shape[0] // height
-    if image.shape != (scale * height, scale * width):
-        raise ValueError(f"the picture is {image.shape}, no multiple of the LR tile {lr.shape}")
-    seen = image.reshape(height, scale, width, scale).mean(axis=(1, 3), dtype=np.float64)
+    seen = area_mean(image, lr.shape)
     local, deviation = local_correlation(
         seen, lr, window_sigma_px=WINDOW_SIGMA_PX, low_pass_sigma_px=LOW_PASS_SIGMA_PX
     )

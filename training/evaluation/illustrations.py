@@ -85,19 +85,23 @@ def illustrate(
     return entries + _gradient_maps(methods, tiles.clean, out)
 
 
-def illustrate_real(sets: RealSets, methods: Sequence[Method], *, out: Path) -> list[PictureEntry]:
+def illustrate_real(
+    folders: Sequence[RealSets], methods: Sequence[Method], *, out: Path
+) -> list[PictureEntry]:
     """Draw the real pairs, the real defects and the LR tiles without reference."""
     entries = []
-    groups: tuple[tuple[str, Sequence[RealPair]], ...] = (
-        ("pair", sets.pairs),
-        ("defect", sets.defects),
-    )
-    for label, pairs in groups:
-        for pair in pairs:
-            pictures = _real_row(methods, pair.lr) | {"HR": pair.hr}
-            entries.append(_real_picture(f"real_{label}_{pair.name}", pictures, out))
-    for number, lr in enumerate(sets.lone_lr):
-        entries.append(_real_picture(f"real_lone_{number:02d}", _real_row(methods, lr), out))
+    for sets in folders:
+        start = f"real_{sets.name}_" if sets.name else "real_"
+        groups: tuple[tuple[str, Sequence[RealPair]], ...] = (
+            ("pair", sets.pairs),
+            ("defect", sets.defects),
+        )
+        for label, pairs in groups:
+            for pair in pairs:
+                pictures = _real_row(methods, pair.lr) | {"HR": pair.hr}
+                entries.append(_real_picture(f"{start}{label}_{pair.name}", pictures, out))
+        for name, lr in sets.lone_lr.items():
+            entries.append(_real_picture(f"{start}lone_{name}", _real_row(methods, lr), out))
     return entries
 
 
@@ -109,6 +113,11 @@ def illustrate_own(
     for number, (name, lr) in enumerate(list(own.lr.items())[:MAX_OWN_TILES]):
         row = _real_row(methods, lr, scale=scale)
         entries.append(_middles(f"own_{number:02d}", row, out, section="own", title=name))
+    for number, pair in enumerate(own.pairs[:MAX_OWN_TILES]):
+        row = _real_row(methods, pair.lr, scale=scale) | {"HR": pair.hr}
+        entries.append(
+            _middles(f"own_pair_{number:02d}", row, out, section="own", title=f"pair {pair.name}")
+        )
     if own.hr:
         shown = {f"HR {number}": hr for number, hr in enumerate(own.hr[:MAX_OWN_HR], start=1)}
         entries.append(_middles("own_hr", shown, out, section="own", title="HR of other places"))
@@ -157,7 +166,8 @@ def _triplets(method: Method, tiles: Sequence[Tile], out: Path) -> list[PictureE
             boxes=[(defect.box_hr_px, defect.group) for defect in tile.defects],
         )
         kinds = ", ".join(defect.kind for defect in tile.defects)
-        caption = f"{tile.key}, {tile.scene}: {kinds}. Red boxes: unseen kinds, blue: planted."
+        colours = "red: unseen kinds, blue: planted, orange: unknown"
+        caption = f"{tile.key}, {tile.scene}: {kinds}. Boxes, {colours}."
         entries.append(_saved(picture, f"tile_{tile.name}", "defects", caption, out))
     return entries
 

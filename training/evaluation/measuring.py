@@ -29,6 +29,8 @@ _JUDGING_MODULES = (
     "gradients",
     "kernel_distance",
     "measurement",
+    "coarse_view",
+    "edge_grain",
     "methods",
     "metrology",
     "structure",

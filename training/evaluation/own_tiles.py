@@ -5,28 +5,26 @@ No truth is known, so that nothing here says whether a defect is found. What can
 - LR alone: does the picture still show the tile (`consistency`), and what the model itself says of
   its answer (residual and distance from the training's domain, each over the bundle's limit);
 - with HR: do backgrounds look alike (spectrum, noise, greys, kernel distance). The HR pictures must
-  show the same kinds of places at the same magnification as the output, or the distances say that.
+  show the same kinds of places at the same magnification as the output, or the distances say that;
+- with pairs of one field, see `own_pairs`; with the fab's own detector, how often it alarms.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from training.evaluation import background
 from training.evaluation.benchmark import Picture
 from training.evaluation.consistency import lr_consistency
-from training.evaluation.kernel_distance import (
-    FeatureNetwork,
-    PictureFeatures,
-    kernel_distance,
-    kernel_floor,
-    picture_features,
-)
+from training.evaluation.detection import DetectorLike
+from training.evaluation.edge_grain import edge_grain, mean_edge_grain
+from training.evaluation.kernel_distance import FeatureNetwork
 from training.evaluation.methods import Method
+from training.evaluation.outline_counts import count_outlines
+from training.evaluation.own_pairs import OwnPairFigures, measure_own_pairs
+from training.evaluation.real_folders import RealPair
+from training.evaluation.set_look import SetLook, set_distances
 from training.progress import tracked
-from training.quality import noise_sigma
 
 MIN_LR_SIDE_PX = 48
 MIN_HR_SIDE_PX = 96
@@ -34,8 +32,6 @@ MIN_HR_SIDE_PX = 96
 
 LIMIT = 1.0
 """Flags are given over the bundle's limits."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +41,12 @@ class OwnTiles:
     Attributes:
         lr: Name to (h, w) uint8, any sizes.
         hr: (H, W) uint8 of other places; empty where there are none.
+        pairs: LR and HR pictures of one field; empty where there are none.
     """
 
     lr: Mapping[str, Picture]
     hr: Sequence[Picture] = ()
+    pairs: Sequence[RealPair] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +61,11 @@ class OwnTile:
         consistency_worst: 1 % quantile of the same.
         residual: Flag of the model over its limit; None where it has none.
         domain_distance: The same.
+        edge_grain: See `edge_grain`; NaN where there are no edges or no flats.
+        outlines_lost: Outlines of the tile that the answer lacks, see `outlines`.
+        outlines_lost_px: Their length in LR pixels.
+        outlines_invented: Outlines of the answer that the tile does not show.
+        detections: What the fab's own detector finds in the answer; None without one.
     """
 
     name: str
@@ -71,6 +74,11 @@ class OwnTile:
     consistency_worst: float
     residual: float | None
     domain_distance: float | None
+    edge_grain: float
+    outlines_lost: int
+    outlines_lost_px: float
+    outlines_invented: int
+    detections: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +97,11 @@ class OwnFigures:
         border_spectrum_db: The same along the border.
         noise_ratio: Mean white-noise deviation over that of HR.
         grey_distance: Wasserstein distance of the grey histograms, grey levels.
+        edge_grain: Mean grain along edges over that of flats.
+        outlines_lost: Number of outlines that the tiles show and the answers lack.
+        outlines_lost_px: Their length in LR pixels.
+        outlines_invented: Number of outlines that the answers show and the tiles do not.
+        detections_per_tile: Detections of the fab's own detector; None without one.
         kernel_distance: Distance of VGG16 features, see `kernel_distance`.
         border_kernel_distance: The same of the outer 16 px.
     """
@@ -104,6 +117,11 @@ class OwnFigures:
     border_spectrum_db: float | None
     noise_ratio: float | None
     grey_distance: float | None
+    edge_grain: float
+    outlines_lost: int
+    outlines_lost_px: float
+    outlines_invented: int
+    detections_per_tile: float | None
     kernel_distance: float | None
     border_kernel_distance: float | None
 
@@ -117,18 +135,25 @@ class OwnReport:
         hr_pictures: Number of HR pictures.
         figures: One row a method.
         tiles: One row a tile and method.
-        floors: Key of a figure to what two random halves of the HR pictures differ by.
+        pairs: One row a method, where there are pairs.
+        floors: Key of a figure to what HR itself shows: two random halves of the HR pictures
+            against each other, their edge grain, their detections a tile.
     """
 
     lr_tiles: int
     hr_pictures: int
     figures: tuple[OwnFigures, ...]
     tiles: tuple[OwnTile, ...]
+    pairs: tuple[OwnPairFigures, ...]
     floors: dict[str, float]
 
 
 def measure_own(
-    own: OwnTiles, methods: Sequence[Method], *, features: FeatureNetwork | None = None
+    own: OwnTiles,
+    methods: Sequence[Method],
+    *,
+    features: FeatureNetwork | None = None,
+    detector: DetectorLike | None = None,
 ) -> OwnReport:
     """Measure every method that can enlarge any picture.
 
@@ -136,13 +161,14 @@ def measure_own(
         own: The pictures.
         methods: Those without `upscale` are left out.
         features: Network of the kernel distance; None leaves it out.
+        detector: The fab's own; None leaves its figures out.
     """
-    reference = _Look.of("measuring HR", own.hr, features) if own.hr else None
+    reference = SetLook.of("measuring HR", own.hr, features) if own.hr else None
     figures: list[OwnFigures] = []
     tiles: list[OwnTile] = []
     for method in methods:
         if method.upscale is not None:
-            rows, look = _measure(own, method, reference, features)
+            rows, look = _measure(own, method, reference, features, detector)
             tiles += rows
             figures.append(_figures(method, rows, look, reference))
     return OwnReport(
@@ -150,62 +176,36 @@ def measure_own(
         hr_pictures=len(own.hr),
         figures=tuple(figures),
         tiles=tuple(tiles),
-        floors={} if reference is None else reference.floors(),
+        pairs=tuple(measure_own_pairs(own.pairs, methods, detector=detector)),
+        floors={} if reference is None else {**reference.floors(), **_of_hr(own.hr, detector)},
     )
 
 
-class _Look:
-    """What a set of pictures looks like; filled one by one, so that none of them is kept."""
+def _of_hr(pictures: Sequence[Picture], detector: DetectorLike | None) -> dict[str, float]:
+    found = {"edge_grain": mean_edge_grain(pictures)}
+    if detector is not None:
+        counts = [_detections(detector, picture) for picture in pictures]
+        found["detections_per_tile"] = float(np.mean(counts))
+    return {key: value for key, value in found.items() if np.isfinite(value)}
 
-    def __init__(self, features: FeatureNetwork | None) -> None:
-        self._network = features
-        self.spectra: list[Floats] = []
-        self.borders: list[Floats] = []
-        self.noises: list[float] = []
-        self.greys = np.zeros(256)
-        self.features: list[PictureFeatures] = []
 
-    @classmethod
-    def of(cls, what: str, pictures: Sequence[Picture], features: FeatureNetwork | None) -> "_Look":
-        look = cls(features)
-        for picture in tracked(pictures, what, unit="picture"):
-            look.add(picture)
-        return look
-
-    def add(self, picture: Picture) -> None:
-        if self._network is not None:
-            number = len(self.spectra)
-            self.features.append(picture_features(picture, self._network, number=number))
-        self.spectra.append(background.radial_spectrum_db(picture))
-        self.borders.append(background.border_spectrum_db(picture))
-        self.noises.append(noise_sigma(picture))
-        self.greys += np.bincount(picture.ravel(), minlength=256)
-
-    def floors(self) -> dict[str, float]:
-        if len(self.spectra) < 2:
-            return {}
-        same = ["all"] * len(self.spectra)
-        found = {
-            "spectrum_db": background.split_half_floor(np.array(self.spectra), same),
-            "border_spectrum_db": background.split_half_floor(np.array(self.borders), same),
-        }
-        if self.features:
-            found["kernel_distance"] = kernel_floor(_rows(self, "centre"))
-            found["border_kernel_distance"] = kernel_floor(_rows(self, "border"))
-        return found
+def _detections(detector: DetectorLike, picture: Picture) -> int:
+    return sum(item.score >= detector.threshold for item in detector.find(picture))
 
 
 def _measure(
     own: OwnTiles,
     method: Method,
-    reference: _Look | None,
+    reference: SetLook | None,
     features: FeatureNetwork | None,
-) -> tuple[list[OwnTile], _Look]:
+    detector: DetectorLike | None,
+) -> tuple[list[OwnTile], SetLook]:
     rows = []
-    look = _Look(features)
+    look = SetLook(features)
     for name, lr in tracked(own.lr.items(), f"judging {method.name}", total=len(own.lr)):
         sr, flags = method.answer(lr)
         seen = lr_consistency(sr, lr)
+        outlines = count_outlines("own", method.name, {name: lr}, {name: sr})
         rows.append(
             OwnTile(
                 name=name,
@@ -214,6 +214,11 @@ def _measure(
                 consistency_worst=seen.worst,
                 residual=flags.get("residual"),
                 domain_distance=flags.get("domain_distance"),
+                edge_grain=edge_grain(sr).ratio,
+                outlines_lost=outlines.lost,
+                outlines_lost_px=outlines.lost_px,
+                outlines_invented=outlines.invented,
+                detections=None if detector is None else _detections(detector, sr),
             )
         )
         if reference is not None:
@@ -222,11 +227,13 @@ def _measure(
 
 
 def _figures(
-    method: Method, rows: Sequence[OwnTile], look: _Look, reference: _Look | None
+    method: Method, rows: Sequence[OwnTile], look: SetLook, reference: SetLook | None
 ) -> OwnFigures:
     structured = [row for row in rows if np.isfinite(row.consistency)]
     residuals = [row.residual for row in rows if row.residual is not None]
     domains = [row.domain_distance for row in rows if row.domain_distance is not None]
+    grains = [row.edge_grain for row in rows if np.isfinite(row.edge_grain)]
+    detections = [row.detections for row in rows if row.detections is not None]
     return OwnFigures(
         method=method.name,
         tiles=len(rows),
@@ -235,35 +242,13 @@ def _figures(
         residual_share=_share_above(residuals),
         domain_share=_share_above(domains),
         domain_median=float(np.median(domains)) if domains else None,
-        **_distances(look, reference),
+        edge_grain=float(np.mean(grains)) if grains else float("nan"),
+        outlines_lost=sum(row.outlines_lost for row in rows),
+        outlines_lost_px=sum(row.outlines_lost_px for row in rows),
+        outlines_invented=sum(row.outlines_invented for row in rows),
+        detections_per_tile=float(np.mean(detections)) if detections else None,
+        **set_distances(look, reference),
     )
-
-
-def _distances(look: _Look, reference: _Look | None) -> dict[str, float | None]:
-    names = ("spectrum_db", "border_spectrum_db", "noise_ratio", "grey_distance")
-    found: dict[str, float | None] = dict.fromkeys(
-        (*names, "kernel_distance", "border_kernel_distance")
-    )
-    if reference is None:
-        return found
-    for name, ours, theirs in (
-        ("spectrum_db", look.spectra, reference.spectra),
-        ("border_spectrum_db", look.borders, reference.borders),
-    ):
-        distance = background.log_spectral_distance(np.mean(ours, axis=0), np.mean(theirs, axis=0))
-        found[name] = float(distance)
-    # A picture without any noise at all is a drawing; a ratio to it says nothing.
-    theirs_sigma = float(np.mean(reference.noises))
-    found["noise_ratio"] = float(np.mean(look.noises)) / theirs_sigma if theirs_sigma else None
-    found["grey_distance"] = background.histogram_distance(look.greys, reference.greys)
-    if min(len(look.features), len(reference.features)) >= 2:
-        for name, part in (("kernel_distance", "centre"), ("border_kernel_distance", "border")):
-            found[name] = kernel_distance(_rows(look, part), _rows(reference, part))
-    return found
-
-
-def _rows(look: _Look, part: str) -> Floats:
-    return np.array([getattr(item, part) for item in look.features])
 
 
 def _share_above(values: Sequence[float]) -> float | None:

@@ -19,7 +19,7 @@ from training.whole_file import whole_file
 GAP_PX = 8
 MIN_FONT_PX = 15
 CLOSE_UP_PX = 128
-BOX_COLOURS = {"planted": (64, 160, 255), "unseen": (255, 80, 64)}
+BOX_COLOURS = {"planted": (64, 160, 255), "unseen": (255, 80, 64), "unknown": (255, 176, 32)}
 MAX_GRADIENT = 0.15
 
 Floats = NDArray[np.float64]

@@ -3,22 +3,24 @@
 What the sets of pictures are is said in `real_folders`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from training.baselines import fit_gain_offset, fit_gaussian
 from training.evaluation import background
 from training.evaluation.benchmark import Picture
 from training.evaluation.consistency import lr_consistency
+from training.evaluation.edge_grain import mean_edge_grain
 from training.evaluation.methods import Method
+from training.evaluation.outline_counts import OutlineCounts, count_outlines
+from training.evaluation.pair_structure import pair_structure
 from training.evaluation.real_folders import RealPair, RealSets
 from training.progress import tracked
-from training.quality import Grey, local_correlation, noise_sigma, psnr, ssim
+from training.quality import noise_sigma
 
-STRUCTURE_DEVIATION_GREY = 5.0
-"""Local deviation of the low-passed reference from which on there is structure to compare."""
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class RealStructure:
     every method, and for a second PSNR also the best Gaussian blur.
 
     Attributes:
-        set: `real_pairs` or `real_defects`.
+        set: `real_pairs` or `real_defects`, after the folder's name where there are several.
         method: Name.
         images: Number of pairs.
         psnr_db: After gain and offset.
@@ -56,117 +58,167 @@ class RealBackground:
     """One method's pictures of LR tiles of one run against HR of the other.
 
     Attributes:
+        set: `background`, after the folder's name where there are several.
         method: Name.
         images: Number of LR tiles.
         spectrum_db: See `background.log_spectral_distance`, of the sets' mean spectra.
         border_spectrum_db: The same along the border.
         noise_ratio: Mean white-noise deviation over that of HR.
         grey_distance: W1 of grey histograms, in grey levels.
+        edge_grain: Grain along edges over that of flats, see `edge_grain`; mean over the tiles
+            that have both, NaN where none has.
         lone_consistency: LR consistency on real LR tiles with defects and without reference.
     """
 
+    set: str
     method: str
     images: int
     spectrum_db: float
     border_spectrum_db: float
     noise_ratio: float
     grey_distance: float
+    edge_grain: float
     lone_consistency: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class RealReport:
-    """Everything measured on real tiles; the floors are of random halves of `train_hr`."""
+    """Everything measured on real tiles.
+
+    Attributes:
+        structure: One row a set of pairs and method.
+        background: One row a folder with LR and HR, and method.
+        outlines: One row a set and method.
+        floors: Figure of the background, after the folder's name where there are several, to what
+            HR itself shows: random halves of it against each other, or its own edge grain.
+    """
 
     structure: tuple[RealStructure, ...]
     background: tuple[RealBackground, ...]
+    outlines: tuple[OutlineCounts, ...]
     floors: dict[str, float]
 
 
-def measure_real(sets: RealSets, methods: Sequence[Method]) -> RealReport:
+def measure_real(folders: Sequence[RealSets], methods: Sequence[Method]) -> RealReport:
     """Measure every method that can enlarge any picture.
 
     Args:
-        sets: From `load_real_sets`.
+        folders: From `load_real_sets`.
         methods: Those without `upscale` are left out.
     """
-    structure, backgrounds = [], []
-    spectra = np.array([background.radial_spectrum_db(hr) for hr in sets.background_hr])
-    borders = np.array([background.border_spectrum_db(hr) for hr in sets.background_hr])
-    same = ["all"] * len(spectra)
-    for method in tracked(methods, "judging real tiles", unit="method"):
-        for name, pairs in (("real_pairs", sets.pairs), ("real_defects", sets.defects)):
-            if pairs and method.upscale is not None:
-                structure.append(_structure(name, method, pairs))
-        if sets.background_lr and sets.background_hr and method.upscale is not None:
-            backgrounds.append(_background(method, sets, spectra.mean(0), borders.mean(0)))
-    floors = {}
-    if len(spectra) >= 2:
-        floors = {
-            "spectrum_db": background.split_half_floor(spectra, same),
-            "border_spectrum_db": background.split_half_floor(borders, same),
-        }
+    structure: list[RealStructure] = []
+    backgrounds: list[RealBackground] = []
+    outlines: list[OutlineCounts] = []
+    floors: dict[str, float] = {}
+    usable = [method for method in methods if method.upscale is not None]
+    for sets in folders:
+        reference = _Reference.of(sets.background_hr) if sets.background_hr else None
+        if reference is not None:
+            floors |= {_label(sets, key): value for key, value in reference.floors().items()}
+        for method in tracked(usable, "judging real tiles", unit="method"):
+            for name, pairs in (("real_pairs", sets.pairs), ("real_defects", sets.defects)):
+                if pairs:
+                    answers = {pair.name: _upscaled(method, pair.lr) for pair in pairs}
+                    structure.append(_structure(_label(sets, name), method, pairs, answers))
+                    outlines.append(
+                        count_outlines(
+                            _label(sets, name),
+                            method.name,
+                            {pair.name: pair.lr for pair in pairs},
+                            answers,
+                            references={pair.name: pair.hr for pair in pairs},
+                        )
+                    )
+            lone = {name: _upscaled(method, lr) for name, lr in sets.lone_lr.items()}
+            tiles = {name: _upscaled(method, lr) for name, lr in sets.background_lr.items()}
+            for name, lr, answers in (
+                ("without_reference", sets.lone_lr, lone),
+                ("background", sets.background_lr, tiles),
+            ):
+                if lr:
+                    outlines.append(count_outlines(_label(sets, name), method.name, lr, answers))
+            if tiles and reference is not None:
+                backgrounds.append(_background(method, sets, reference, tiles, lone))
     structure.sort(key=lambda row: row.set, reverse=True)
-    return RealReport(structure=tuple(structure), background=tuple(backgrounds), floors=floors)
+    outlines.sort(key=lambda row: row.set)
+    return RealReport(
+        structure=tuple(structure),
+        background=tuple(backgrounds),
+        outlines=tuple(outlines),
+        floors=floors,
+    )
 
 
-def _structure(name: str, method: Method, pairs: Sequence[RealPair]) -> RealStructure:
-    rows = []
-    worst = []
-    for pair in pairs:
-        sr = _upscaled(method, pair.lr)
-        fitted = fit_gain_offset(sr, pair.hr)
-        mean, least = _structure_correlation(sr, pair.hr)
-        worst.append(least)
-        rows.append(
-            (
-                psnr(fitted, pair.hr),
-                psnr(fit_gaussian(sr, pair.hr)[0], pair.hr),
-                ssim(fitted, pair.hr),
-                mean,
-                lr_consistency(sr, pair.lr).mean,
-            )
+class _Reference:
+    """What HR of the other run looks like."""
+
+    def __init__(self, spectra: Floats, borders: Floats, noise: float, grain: float) -> None:
+        self.spectra = spectra
+        self.borders = borders
+        self.noise = noise
+        self.grain = grain
+
+    @classmethod
+    def of(cls, pictures: Sequence[Picture]) -> "_Reference":
+        return cls(
+            np.array([background.radial_spectrum_db(hr) for hr in pictures]),
+            np.array([background.border_spectrum_db(hr) for hr in pictures]),
+            float(np.mean([noise_sigma(hr) for hr in pictures])),
+            mean_edge_grain(pictures),
         )
-    means = np.mean(rows, axis=0)
+
+    def floors(self) -> dict[str, float]:
+        found = {"edge_grain": self.grain}
+        if len(self.spectra) >= 2:
+            same = ["all"] * len(self.spectra)
+            found["spectrum_db"] = background.split_half_floor(self.spectra, same)
+            found["border_spectrum_db"] = background.split_half_floor(self.borders, same)
+        return found
+
+
+def _label(sets: RealSets, name: str) -> str:
+    return f"{sets.name}: {name}" if sets.name else name
+
+
+def _structure(
+    name: str, method: Method, pairs: Sequence[RealPair], answers: Mapping[str, Picture]
+) -> RealStructure:
     return RealStructure(
         set=name,
         method=method.name,
         images=len(pairs),
-        psnr_db=float(means[0]),
-        psnr_gaussian_db=float(means[1]),
-        ssim=float(means[2]),
-        correlation=float(means[3]),
-        correlation_worst=min(worst),
-        lr_consistency=float(means[4]),
+        **pair_structure(pairs, answers),
     )
 
 
-def _structure_correlation(image: Grey, reference: Picture) -> tuple[float, float]:
-    local, deviation = local_correlation(image, reference)
-    structure = local[deviation > STRUCTURE_DEVIATION_GREY]
-    if structure.size == 0:
-        structure = local.ravel()
-    return float(structure.mean()), float(np.quantile(structure, 0.01))
-
-
 def _background(
-    method: Method, sets: RealSets, spectrum: np.ndarray, border: np.ndarray
+    method: Method,
+    sets: RealSets,
+    reference: _Reference,
+    answers: Mapping[str, Picture],
+    lone: Mapping[str, Picture],
 ) -> RealBackground:
-    pictures = [_upscaled(method, lr) for lr in sets.background_lr]
+    pictures = list(answers.values())
     spectra = np.mean([background.radial_spectrum_db(sr) for sr in pictures], axis=0)
     borders = np.mean([background.border_spectrum_db(sr) for sr in pictures], axis=0)
-    noise = np.mean([noise_sigma(sr) for sr in pictures])
-    lone = [lr_consistency(_upscaled(method, lr), lr).mean for lr in sets.lone_lr]
+    noise = float(np.mean([noise_sigma(sr) for sr in pictures]))
+    shown = [lr_consistency(sr, sets.lone_lr[name]).mean for name, sr in lone.items()]
     return RealBackground(
+        set=_label(sets, "background"),
         method=method.name,
         images=len(pictures),
-        spectrum_db=float(background.log_spectral_distance(spectra, spectrum)),
-        border_spectrum_db=float(background.log_spectral_distance(borders, border)),
-        noise_ratio=float(noise / np.mean([noise_sigma(hr) for hr in sets.background_hr])),
+        spectrum_db=float(
+            background.log_spectral_distance(spectra, reference.spectra.mean(axis=0))
+        ),
+        border_spectrum_db=float(
+            background.log_spectral_distance(borders, reference.borders.mean(axis=0))
+        ),
+        noise_ratio=noise / reference.noise if reference.noise else float("nan"),
         grey_distance=background.histogram_distance(
             _histogram(pictures), _histogram(sets.background_hr)
         ),
-        lone_consistency=float(np.nanmean(lone)) if np.isfinite(lone).any() else float("nan"),
+        edge_grain=mean_edge_grain(pictures),
+        lone_consistency=float(np.nanmean(shown)) if np.isfinite(shown).any() else float("nan"),
     )
 
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.benchmark import SPLITS, Benchmark, Tile, load_benchmark
+from training.evaluation.benchmark import SPLITS, load_benchmark
 from training.evaluation.bootstrap import draw_tiles
+from training.evaluation.comparison import compare_methods
+from training.evaluation.contact_sheets import draw_own_sheets, draw_real_sheets
+from training.evaluation.detection import DetectorLike
 from training.evaluation.illustrations import illustrate, illustrate_own, illustrate_real
 from training.evaluation.kernel_distance import FeatureNetwork
 from training.evaluation.measurement import CleanTile, DefectTile, Judge
@@ -19,23 +22,17 @@ from training.evaluation.methods import (
     check_names,
     matching_table,
 )
+from training.evaluation.notes import NO_DETECTOR, NO_FEATURES, NO_FLAGS, NO_HR, describe, notes
 from training.evaluation.own_tiles import OwnReport, OwnTiles, measure_own
-from training.evaluation.real_folders import SCALE, RealSets, has_real_tiles, load_real_sets
+from training.evaluation.real_folders import SCALE, RealSets, load_real_sets
+from training.evaluation.real_targets import judge_real
 from training.evaluation.real_tiles import RealReport, measure_real
 from training.evaluation.reference import Reference, measure_reference
 from training.evaluation.report import PictureEntry, Report
 from training.evaluation.seeds import seed_spreads
 from training.evaluation.summary import EvaluationSet, MethodSummary, summarise
-from training.evaluation.targets import judge_targets
+from training.evaluation.targets import MAX_GMAC, judge_targets
 from training.progress import progress
-
-NO_FEATURES = (
-    "The kernel distance was left out: no feature network (give its weights by --vgg16 or "
-    "SEMSR_VGG16)."
-)
-NO_DETECTOR = "There is no benchmark: the figures of real tiles alone meet or miss no target."
-NO_HR = "No HR pictures were given (--hr): backgrounds were compared with nothing."
-NO_FLAGS = "No method has limits of its own (export --domain): no tile is said to be suspicious."
 
 
 class EvaluationError(ValueError):
@@ -49,8 +46,10 @@ class Options:
     Attributes:
         out: Folder of the report.
         benchmark: Benchmark folder; None for real tiles alone.
-        data_root: Folder above `sem/starter_x4`; None for none of these.
+        real: Name and folder of real tiles, see `real_folders`; the name may be empty.
         own: Pictures of the fab's own tool; None for none.
+        sheets: Folder of full-size contact sheets of real and own tiles; None for none.
+        max_gmac: Multiply-adds a tile that the first candidate may cost, 1e9.
         split: Key of `benchmark.SPLITS`.
         limit: Use only so many tiles of each split, for a quick look.
         jobs: Processes that judge pictures.
@@ -61,8 +60,10 @@ class Options:
 
     out: Path
     benchmark: Path | None = None
-    data_root: Path | None = None
+    real: Sequence[tuple[str, Path]] = ()
     own: OwnTiles | None = None
+    sheets: Path | None = None
+    max_gmac: float = MAX_GMAC
     split: str = "test"
     limit: int | None = None
     jobs: int = 1
@@ -79,6 +80,7 @@ def evaluate(
     judge_version: str = "",
     detector_description: dict[str, Any] | None = None,
     features: FeatureNetwork | None = None,
+    own_detector: DetectorLike | None = None,
 ) -> Report:
     """Measure methods, the built-in baselines and the true HR; draw the pictures.
 
@@ -89,6 +91,7 @@ def evaluate(
         judge_version: What identifies their weights, for the cache.
         detector_description: Said in the report.
         features: Feature network for own tiles; the benchmark takes the judge's.
+        own_detector: The fab's own detector for own tiles; None for none.
 
     Returns:
         What `report.write_report` writes; the pictures are already below `options.out`.
@@ -100,11 +103,11 @@ def evaluate(
     """
     if options.split not in SPLITS:
         raise EvaluationError(f"no split {options.split!r}; there are {', '.join(SPLITS)}")
-    if options.benchmark is None and options.data_root is None and options.own is None:
+    if options.benchmark is None and not options.real and options.own is None:
         raise EvaluationError("nothing to evaluate on: neither a benchmark nor real tiles")
     if options.benchmark is not None and judge is None:
         raise EvaluationError("a benchmark needs a detector to judge its pictures")
-    own, own_pictures, own_notes = _own(methods, options, features)
+    own, own_pictures, own_notes = _own(methods, options, features, own_detector)
     real, real_pictures = _real(methods, options)
     if options.benchmark is None or judge is None:
         return Report(
@@ -112,6 +115,7 @@ def evaluate(
             detector=None,
             methods=_own_rows(methods, options.own),
             summaries={},
+            targets=judge_real(_own_rows(methods, options.own), real),
             own=own,
             real=real,
             pictures=[*own_pictures, *real_pictures],
@@ -151,17 +155,35 @@ def evaluate(
     with progress("drawing pictures"):
         pictures = illustrate(ordered, tiles, summaries, reference, measured[0], out=options.out)
     return Report(
-        benchmark=_described(benchmark, options, defect, clean),
+        benchmark=describe(
+            benchmark,
+            defect,
+            clean,
+            split=options.split,
+            limit=options.limit,
+            draws=options.draws,
+        ),
         detector={"threshold": judge.detector.threshold, **(detector_description or {})},
         methods=ordered,
         summaries=summaries,
         floors=reference.floors,
-        targets=judge_targets(ordered, summaries),
+        targets=[
+            *judge_targets(ordered, summaries, max_gmac=options.max_gmac),
+            *judge_real(ordered, real),
+        ],
+        comparisons=compare_methods(ordered, summaries),
         seeds=seed_spreads(ordered, summaries),
         own=own,
         real=real,
         pictures=[*pictures, *own_pictures, *real_pictures],
-        notes=[*_notes(options, judge), *own_notes],
+        notes=[
+            *notes(
+                limit=options.limit,
+                has_features=judge.features is not None,
+                has_real=bool(options.real),
+            ),
+            *own_notes,
+        ],
     )
 
 
@@ -194,21 +216,26 @@ def _summaries(
 
 
 def _own(
-    methods: Sequence[Method], options: Options, features: FeatureNetwork | None
+    methods: Sequence[Method],
+    options: Options,
+    features: FeatureNetwork | None,
+    detector: DetectorLike | None,
 ) -> tuple[OwnReport | None, list[PictureEntry], list[str]]:
     own = options.own
     if own is None:
         return None, [], []
     usable = [method for method in _own_rows(methods, own) if method.upscale is not None]
-    report = measure_own(own, usable, features=features)
-    notes = [] if own.hr else [NO_HR]
+    report = measure_own(own, usable, features=features, detector=detector)
+    left_out = [] if own.hr else [NO_HR]
     if own.hr and features is None:
-        notes.append(NO_FEATURES)
+        left_out.append(NO_FEATURES)
     if all(row.residual is None for row in report.tiles):
-        notes.append(NO_FLAGS)
+        left_out.append(NO_FLAGS)
     with progress("drawing pictures of own tiles"):
         pictures = illustrate_own(own, usable, out=options.out, scale=_scale(methods))
-    return report, pictures, notes
+    if options.sheets is not None:
+        draw_own_sheets(own, usable, folder=options.sheets)
+    return report, pictures, left_out
 
 
 def _own_rows(methods: Sequence[Method], own: OwnTiles | None) -> list[Method]:
@@ -231,25 +258,26 @@ def _scale(methods: Sequence[Method]) -> int:
 def _real(
     methods: Sequence[Method], options: Options
 ) -> tuple[RealReport | None, list[PictureEntry]]:
-    if options.data_root is None:
+    if not options.real:
         return None, []
-    if not has_real_tiles(options.data_root):
-        raise EvaluationError(f"{options.data_root} holds no real tiles (sem/starter_x4)")
-    sets = load_real_sets(options.data_root)
+    folders = [load_real_sets(folder, name=name) for name, folder in options.real]
     ordered = _with_builtin(
         methods,
-        builtin_methods(scale=SCALE, table=_real_table(sets), with_truth=False),
+        builtin_methods(scale=SCALE, table=_real_table(folders), with_truth=False),
     )
     usable = [method for method in ordered if method.upscale is not None]
-    report = measure_real(sets, usable)
+    report = measure_real(folders, usable)
     with progress("drawing pictures of real tiles"):
-        return report, illustrate_real(sets, usable, out=options.out)
+        entries = illustrate_real(folders, usable, out=options.out)
+    if options.sheets is not None:
+        draw_real_sheets(folders, usable, report, folder=options.sheets)
+    return report, entries
 
 
-def _real_table(sets: RealSets) -> Callable[[], Any] | None:
-    if not (sets.background_lr and sets.background_hr):
-        return None
-    return lambda: matching_table(sets.background_lr, sets.background_hr, scale=SCALE)
+def _real_table(folders: Sequence[RealSets]) -> Callable[[], Any] | None:
+    lr = [picture for sets in folders for picture in sets.background_lr.values()]
+    hr = [picture for sets in folders for picture in sets.background_hr]
+    return (lambda: matching_table(lr, hr, scale=SCALE)) if lr and hr else None
 
 
 def _with_builtin(methods: Sequence[Method], builtin: Sequence[Method]) -> list[Method]:
@@ -261,35 +289,3 @@ def _with_builtin(methods: Sequence[Method], builtin: Sequence[Method]) -> list[
     ordered = [*floor, *named, *others, *truth]
     check_names(ordered)
     return ordered
-
-
-def _described(
-    benchmark: Benchmark, options: Options, defect: Sequence[Tile], clean: Sequence[Tile]
-) -> dict[str, Any]:
-    defects = [item for tile in defect for item in tile.defects]
-    return {
-        "seed": benchmark.seed,
-        "fingerprint": benchmark.fingerprint,
-        "split": options.split,
-        "scale": benchmark.scale,
-        "tile_px": benchmark.tile_px,
-        "defect_tiles": len(defect),
-        "clean_tiles": len(clean),
-        "defects": len(defects),
-        "unseen_defects": sum(item.group == "unseen" for item in defects),
-        "limit": options.limit,
-        "draws": options.draws,
-    }
-
-
-def _notes(options: Options, judge: Judge) -> list[str]:
-    notes = []
-    if options.limit is not None:
-        notes.append(
-            f"A quick look: at most {options.limit} tiles of each split. The targets ask for all."
-        )
-    if judge.features is None:
-        notes.append(NO_FEATURES)
-    if options.data_root is None:
-        notes.append("Real tiles were left out: no data root.")
-    return notes

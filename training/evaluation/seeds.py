@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from training.evaluation.figures import FIGURES, Figure
+from training.evaluation.figure import Figure
+from training.evaluation.figures import FIGURES
 from training.evaluation.methods import BICUBIC, TRUE_HR, Method
 from training.evaluation.summary import MethodSummary
 

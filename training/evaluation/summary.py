@@ -7,9 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation import background
-from training.evaluation.benchmark import Tile
-from training.evaluation.bootstrap import Draws, Estimate, weighted_mean, weighted_median
-from training.evaluation.detection import Scores, froc_area, touches_border
+from training.evaluation.bootstrap import Estimate
+from training.evaluation.detection import Scores
+from training.evaluation.detection_summary import collect_scores, detection_figures
+from training.evaluation.evaluation_set import (
+    EvaluationSet,
+    mean_estimate,
+    median_estimate,
+    where,
+)
 from training.evaluation.gradients import GRADIENT_BINS, GRADIENT_LIMIT, histogram_quantiles
 from training.evaluation.kernel_distance import kernel_distance
 from training.evaluation.measurement import CleanTile, DefectTile
@@ -18,25 +24,6 @@ from training.evaluation.reference import Reference
 CONTRAST_RANGE = (0.8, 1.2)
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSet:
-    """The tiles that all methods are measured on, and how they are drawn again.
-
-    Attributes:
-        defect: Tiles with defects.
-        clean: Tiles without.
-        draws: Bootstrap weights.
-        shape: (H, W) of an HR picture.
-        threshold: The detector's.
-    """
-
-    defect: tuple[Tile, ...]
-    clean: tuple[Tile, ...]
-    draws: Draws
-    shape: tuple[int, int]
-    threshold: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +62,8 @@ def summarise(
     """
     kinds = [item.kind for tile in test.defect for item in tile.defects]
     hits = np.array([score for tile in defect for score in tile.hit_scores])
-    scores = _scores(test, defect, clean)
-    figures = _detection(test, scores, defect, clean)
+    scores = collect_scores(test, defect, clean)
+    figures = detection_figures(test, scores, defect, clean)
     figures |= _defects(test, defect, scores.hit_tiles)
     scenes = [tile.scene for tile in test.clean]
     if clean:
@@ -89,8 +76,8 @@ def summarise(
         figures={key: item for key, item in figures.items() if np.isfinite(item.value)},
         recall_by_kind={
             kind: (
-                float(np.mean(hits[_where(kinds, kind)] >= test.threshold)),
-                int(_where(kinds, kind).sum()),
+                float(np.mean(hits[where(kinds, kind)] >= test.threshold)),
+                int(where(kinds, kind).sum()),
             )
             for kind in sorted(set(kinds))
         },
@@ -99,80 +86,11 @@ def summarise(
     )
 
 
-def _scores(
-    test: EvaluationSet, defect: Sequence[DefectTile], clean: Sequence[CleanTile]
-) -> Scores:
-    counts = [len(tile.hit_scores) for tile in defect]
-    return Scores(
-        hits=np.array([score for tile in defect for score in tile.hit_scores]),
-        hit_tiles=np.repeat(np.arange(len(defect)), counts),
-        alarms=np.array([score for tile in clean for score in tile.alarm_scores]),
-        alarm_tiles=np.repeat(np.arange(len(clean)), [len(tile.alarm_scores) for tile in clean]),
-        num_hit_tiles=len(test.defect),
-        num_alarm_tiles=len(test.clean),
-    )
-
-
-def _detection(
-    test: EvaluationSet, scores: Scores, defect: Sequence[DefectTile], clean: Sequence[CleanTile]
-) -> dict[str, Estimate]:
-    defects = [item for tile in test.defect for item in tile.defects]
-    groups = [item.group for item in defects]
-    unseen = _where(groups, "unseen")
-    subsets = {
-        "recall": np.ones(len(defects), dtype=bool),
-        "recall_unseen": unseen,
-        "recall_planted": _where(groups, "planted"),
-        "recall_border": np.array([touches_border(d, shape=test.shape) for d in defects], bool),
-    }
-    found = (scores.hits >= test.threshold).astype(np.float64)
-    weights = test.draws.defect[:, scores.hit_tiles]
-    figures = {
-        key: _mean(np.where(chosen, found, np.nan), weights)
-        for key, chosen in subsets.items()
-        if chosen.any()
-    }
-    for key, only_border in (("alarms_per_tile", False), ("border_alarms_per_tile", True)):
-        counts = [
-            sum(
-                score >= test.threshold and (is_border or not only_border)
-                for score, is_border in zip(tile.alarm_scores, tile.alarm_is_border, strict=True)
-            )
-            for tile in clean
-        ]
-        figures[key] = _mean(np.array(counts, dtype=np.float64), test.draws.clean)
-    stray = [sum(score >= test.threshold for score in tile.alarm_scores) for tile in defect]
-    figures["stray_alarms_per_tile"] = _mean(np.array(stray, dtype=np.float64), test.draws.defect)
-    if scores.hits.size and clean:
-        figures["recall_at_0.1"] = Estimate(value=scores.recall_at(0.1))
-    figures["froc_area"] = _froc(test, scores)
-    if unseen.any():
-        figures["froc_area_unseen"] = _froc(test, select_hits(scores, unseen))
-    return figures
-
-
-def select_hits(scores: Scores, chosen: NDArray[np.bool_]) -> Scores:
-    """Keep the scores of some defects, and all alarms."""
-    return Scores(
-        hits=scores.hits[chosen],
-        hit_tiles=scores.hit_tiles[chosen],
-        alarms=scores.alarms,
-        alarm_tiles=scores.alarm_tiles,
-        num_hit_tiles=scores.num_hit_tiles,
-        num_alarm_tiles=scores.num_alarm_tiles,
-    )
-
-
-def _froc(test: EvaluationSet, scores: Scores) -> Estimate:
-    samples = froc_area(scores, hit_weights=test.draws.defect, alarm_weights=test.draws.clean)
-    return Estimate(value=float(froc_area(scores)[0]), samples=samples)
-
-
 def _defects(
     test: EvaluationSet, defect: Sequence[DefectTile], tiles: NDArray[np.int64]
 ) -> dict[str, Estimate]:
     groups = [item.group for tile in test.defect for item in tile.defects]
-    unseen = _where(groups, "unseen")
+    unseen = ~where(groups, "planted")
     ratios = np.array([value for tile in defect for value in tile.contrast_ratios], dtype=float)
     correlations = np.array([value for tile in defect for value in tile.correlations], dtype=float)
     if correlations.size == 0:
@@ -180,11 +98,11 @@ def _defects(
     weights = test.draws.defect[:, tiles]
     in_range = (ratios >= CONTRAST_RANGE[0]) & (ratios <= CONTRAST_RANGE[1])
     return {
-        "contrast_ratio": _median(ratios, weights),
-        "contrast_ratio_unseen": _median(np.where(unseen, ratios, np.nan), weights),
-        "contrast_in_range": _mean(np.where(np.isnan(ratios), np.nan, in_range), weights),
-        "correlation": _mean(correlations, weights),
-        "correlation_unseen": _mean(np.where(unseen, correlations, np.nan), weights),
+        "contrast_ratio": median_estimate(ratios, weights),
+        "contrast_ratio_unseen": median_estimate(np.where(unseen, ratios, np.nan), weights),
+        "contrast_in_range": mean_estimate(np.where(np.isnan(ratios), np.nan, in_range), weights),
+        "correlation": mean_estimate(correlations, weights),
+        "correlation_unseen": mean_estimate(np.where(unseen, correlations, np.nan), weights),
         "correlation_min": Estimate(value=float(np.nanmin(correlations))),
     }
 
@@ -208,7 +126,9 @@ def _background(
         tile.noise_sigma / reference.noise_sigma[scene] if scene in reference.noise_sigma else None
         for tile, scene in zip(clean, scenes, strict=True)
     ]
-    figures["noise_ratio"] = _mean(np.array(ratios, dtype=float), test.draws.clean)
+    figures["noise_ratio"] = mean_estimate(np.array(ratios, dtype=float), test.draws.clean)
+    grains = np.array([tile.edge_grain for tile in clean], dtype=float)
+    figures["edge_grain"] = mean_estimate(grains, test.draws.clean)
     greys = [
         background.histogram_distance(
             np.array(
@@ -245,8 +165,8 @@ def _gradients(
         "gradient_q95": Estimate(value=quantiles[1]),
         "gradient_q99": Estimate(value=quantiles[2]),
         "gradient_distance": Estimate(value=bin_width * background.histogram_distance(own, true)),
-        "thinness": _mean(np.array([tile.thinness for tile in clean]), test.draws.clean),
-        "flat_ratio": _mean(np.array(ratios), test.draws.clean),
+        "thinness": mean_estimate(np.array([tile.thinness for tile in clean]), test.draws.clean),
+        "flat_ratio": mean_estimate(np.array(ratios), test.draws.clean),
     }
 
 
@@ -257,14 +177,18 @@ def _edges(test: EvaluationSet, clean: Sequence[CleanTile]) -> dict[str, Estimat
     weights = test.draws.clean[:, [number for number, _ in found]]
     edges = [item for _, item in found]
     return {
-        "edge_placement_px": _median(np.array([item.placement_px for item in edges]), weights),
-        "edge_placement_p95_px": _median(
+        "edge_placement_px": median_estimate(
+            np.array([item.placement_px for item in edges]), weights
+        ),
+        "edge_placement_p95_px": median_estimate(
             np.array([item.placement_p95_px for item in edges]), weights
         ),
-        "shift_px": _mean(np.array([item.shift_px for item in edges]), weights),
-        "cd_bias_px": _mean(np.array([item.cd_bias_px for item in edges]), weights),
-        "roughness_ratio": _median(np.array([item.roughness_ratio for item in edges]), weights),
-        "lost_edges": _mean(np.array([item.lost_share for item in edges]), weights),
+        "shift_px": mean_estimate(np.array([item.shift_px for item in edges]), weights),
+        "cd_bias_px": mean_estimate(np.array([item.cd_bias_px for item in edges]), weights),
+        "roughness_ratio": median_estimate(
+            np.array([item.roughness_ratio for item in edges]), weights
+        ),
+        "lost_edges": mean_estimate(np.array([item.lost_share for item in edges]), weights),
     }
 
 
@@ -277,24 +201,8 @@ def _consistency(
         return {}
     weights = np.concatenate([test.draws.defect, test.draws.clean], axis=1)
     return {
-        "consistency": _mean(np.array([tile.consistency_mean for tile in tiles], float), weights),
+        "consistency": mean_estimate(
+            np.array([tile.consistency_mean for tile in tiles], float), weights
+        ),
         "consistency_worst": Estimate(value=float(np.nanmin(worst))),
     }
-
-
-def _mean(values: Floats, weights: Floats) -> Estimate:
-    ones = np.ones((1, values.size))
-    return Estimate(
-        value=float(weighted_mean(values, ones)[0]), samples=weighted_mean(values, weights)
-    )
-
-
-def _median(values: Floats, weights: Floats) -> Estimate:
-    ones = np.ones((1, values.size))
-    return Estimate(
-        value=float(weighted_median(values, ones)[0]), samples=weighted_median(values, weights)
-    )
-
-
-def _where(names: Sequence[str], wanted: str) -> NDArray[np.bool_]:
-    return np.array([name == wanted for name in names], dtype=bool)

@@ -15,10 +15,13 @@ Status = Literal["passed", "missed", "not applicable"]
 
 MIN_RECALL_SHARE = 0.90
 MAX_EXTRA_ALARMS = 0.2
-MAX_SPECTRUM_DB = 2.0
-MIN_CONTRAST_RATIO, MAX_CONTRAST_RATIO = 0.8, 1.2
-MAX_EDGE_PLACEMENT_PX = 0.5
-MAX_CD_BIAS_PX = 0.5
+MIN_FROC_AREA = 0.90
+MAX_SPECTRUM_DB = 1.0
+MAX_BORDER_SPECTRUM_DB = 0.6
+MIN_CONTRAST_RATIO, MAX_CONTRAST_RATIO = 0.85, 1.15
+MAX_EDGE_PLACEMENT_PX = 0.2
+MAX_CD_BIAS_PX = 0.1
+MIN_ROUGHNESS_RATIO, MAX_ROUGHNESS_RATIO = 0.85, 1.15
 MAX_GMAC = 15.0
 MIN_CEILING_RECALL = 0.95
 MAX_FLOOR_RECALL = 0.75
@@ -44,7 +47,10 @@ class Target:
 
 
 def judge_targets(
-    methods: Sequence[Method], summaries: Mapping[str, MethodSummary]
+    methods: Sequence[Method],
+    summaries: Mapping[str, MethodSummary],
+    *,
+    max_gmac: float = MAX_GMAC,
 ) -> list[Target]:
     """Judge the first candidate and the benchmark.
 
@@ -54,6 +60,7 @@ def judge_targets(
     Args:
         methods: In the report's order.
         summaries: Method name to its figures.
+        max_gmac: Multiply-adds a tile that the candidate may cost, 1e9.
     """
     candidates = [method for method in methods if method.role == "candidate"]
     targets: list[Target] = []
@@ -62,7 +69,7 @@ def judge_targets(
         seeds = [m for m in candidates if m is first or (m.group and m.group == first.group)]
         beaten = [BICUBIC, MATCHED, *(m.name for m in methods if m.role == "baseline")]
         judged = [
-            _judge_method(seed, summaries, [name for name in beaten if name in summaries])
+            _judge_method(seed, summaries, [name for name in beaten if name in summaries], max_gmac)
             for seed in seeds
         ]
         targets += [min(rows, key=lambda row: _ORDER[row.status]) for rows in zip(*judged)]  # noqa: B905 - each list has the same targets
@@ -78,44 +85,57 @@ _ORDER: dict[Status, int] = {"missed": 0, "not applicable": 1, "passed": 2}
 
 
 def _judge_method(
-    method: Method, summaries: Mapping[str, MethodSummary], beaten: Sequence[str]
+    method: Method,
+    summaries: Mapping[str, MethodSummary],
+    beaten: Sequence[str],
+    max_gmac: float,
 ) -> list[Target]:
     figures = summaries[method.name].figures
     truth = summaries[TRUE_HR].figures if TRUE_HR in summaries else {}
     basis = summaries[BICUBIC].figures if BICUBIC in summaries else {}
 
-    def upper(key: str, name: str, limit: float, unit: str = "") -> Target:
-        return _bounded(method.name, name, figures.get(key), None, limit, unit)
+    def bounded(
+        key: str, name: str, low: float | None, high: float | None, unit: str = ""
+    ) -> Target:
+        return _bounded(method.name, name, figures.get(key), low, high, unit)
 
-    targets = [
+    gmac = None if method.gmac is None else Estimate(value=method.gmac)
+    return [
         _recall(method.name, figures, truth),
         _alarms(method.name, figures, truth),
+        bounded("froc_area", "FROC area", MIN_FROC_AREA, None),
         *(
             _froc_above(method.name, figures, name, summaries[name].figures)
             for name in beaten
             if name != method.name
         ),
-        upper("spectrum_db", "background spectrum distance", MAX_SPECTRUM_DB, " dB"),
-        _bounded(
-            method.name,
+        bounded("spectrum_db", "background spectrum distance", None, MAX_SPECTRUM_DB, " dB"),
+        bounded(
+            "border_spectrum_db",
+            "background spectrum distance, outer 16 px",
+            None,
+            MAX_BORDER_SPECTRUM_DB,
+            " dB",
+        ),
+        bounded(
+            "contrast_ratio",
             "defect contrast ratio, median",
-            figures.get("contrast_ratio"),
             MIN_CONTRAST_RATIO,
             MAX_CONTRAST_RATIO,
         ),
         _worst_correlation(method.name, figures, basis),
-        upper("edge_placement_px", "edge placement error, median", MAX_EDGE_PLACEMENT_PX, " px"),
-        _bounded(
-            method.name,
-            "CD bias",
-            figures.get("cd_bias_px"),
-            -MAX_CD_BIAS_PX,
-            MAX_CD_BIAS_PX,
-            " px",
+        bounded(
+            "edge_placement_px", "edge placement error, median", None, MAX_EDGE_PLACEMENT_PX, " px"
         ),
+        bounded("cd_bias_px", "CD bias", -MAX_CD_BIAS_PX, MAX_CD_BIAS_PX, " px"),
+        bounded(
+            "roughness_ratio",
+            "roughness of edges over the true one",
+            MIN_ROUGHNESS_RATIO,
+            MAX_ROUGHNESS_RATIO,
+        ),
+        _bounded(method.name, "GMAC a tile", gmac, None, max_gmac),
     ]
-    gmac = None if method.gmac is None else Estimate(value=method.gmac)
-    return [*targets, _bounded(method.name, "GMAC a tile", gmac, None, MAX_GMAC)]
 
 
 def _judge_benchmark(summaries: Mapping[str, MethodSummary]) -> list[Target]:

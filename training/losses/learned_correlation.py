@@ -26,6 +26,11 @@ from training.losses.spatial_correlation import (
 )
 
 Positives = Literal["official", "augmented_only"]
+HeadInit = Literal["kaiming", "normal"]
+
+PUBLISHED_DEVIATION = 0.02
+"""Deviation of the weights of published heads: similarities start at about 1e-4, where Kaiming's
+start at about 0.1."""
 
 
 def contrastive_loss(
@@ -55,8 +60,9 @@ def contrastive_loss(
     check_same_shape(source_map, target_map)
     check_same_shape(source_map, other_map)
     with torch.autocast(source_map.device.type, enabled=False):
+        exact = torch.promote_types(source_map.dtype, torch.float32)
         source, target, other = (
-            functional.normalize(x.float(), dim=-1) for x in (source_map, target_map, other_map)
+            functional.normalize(x.to(exact), dim=-1) for x in (source_map, target_map, other_map)
         )
         logits = torch.cat(
             [
@@ -110,8 +116,11 @@ class LearnedCorrelation(nn.Module):
             that the learned form needs local windows.
         temperature: See `contrastive_loss`.
         positives: "official" also trains the heads to find the source and the generated image
-            alike, which invites them to agree with the generator; "augmented_only" has the source
-            and its re-toned copy as the only positive pair.
+            alike, which invites them to agree with the generator (the published code has that pair
+            always, and the re-toned copy with its option `--augment`); "augmented_only" has the
+            source and its re-toned copy as the only positive pair.
+        init: Weights of fresh heads: "normal" as published (deviation 0.02), or "kaiming"; biases
+            are 0.
         generator: Source of the initial weights; PyTorch's global one if None.
     """
 
@@ -124,6 +133,7 @@ class LearnedCorrelation(nn.Module):
         window_px: int | None = 128,
         temperature: float = 0.07,
         positives: Positives = "official",
+        init: HeadInit = "kaiming",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -136,7 +146,7 @@ class LearnedCorrelation(nn.Module):
         self.temperature = temperature
         self.positives = positives
         self.heads = nn.ModuleDict(
-            {tap: _head(channels, generator) for tap, channels in features.channels.items()}
+            {tap: _head(channels, init, generator) for tap, channels in features.channels.items()}
         )
 
     @property
@@ -226,12 +236,15 @@ class LearnedCorrelation(nn.Module):
         return self_similarity(projected, queries, form=self.form, window_cells=window)
 
 
-def _head(channels: int, generator: torch.Generator | None) -> nn.Sequential:
+def _head(channels: int, init: HeadInit, generator: torch.Generator | None) -> nn.Sequential:
     narrow = max(32, channels // 4)
     layers = nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.ReLU(), nn.Conv2d(narrow, narrow, 1))
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, generator=generator)
+            if init == "normal":
+                nn.init.normal_(layer.weight, std=PUBLISHED_DEVIATION, generator=generator)
+            else:
+                nn.init.kaiming_normal_(layer.weight, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return layers

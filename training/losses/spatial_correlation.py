@@ -12,7 +12,7 @@ tasks", eq. 1 to 3, and the form its published code gives them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch.nn import functional
@@ -21,7 +21,7 @@ from training.features import Vgg16
 from training.losses.queries import draw_queries, local_contrast_map, rarity_map
 from training.losses.shapes import check_same_shape
 
-Form = Literal["paper", "normalised_l1"]
+Form = Literal["paper", "paper_l1", "normalised_l1", "normalised_l1_maps"]
 Saliency = Literal["rarity", "local_contrast"]
 
 
@@ -30,8 +30,9 @@ def self_similarity(
 ) -> torch.Tensor:
     """Compute the self-similarity map of every query place.
 
-    Features are centred per channel over the map. "paper": q and k are divided by sqrt(C) and
-    S = tanh(q.k / 10). "normalised_l1": q and k have length 1 and S = q.k.
+    Features are centred per channel over the map. "paper", "paper_l1": q and k are divided by
+    sqrt(C) and S = tanh(q.k / 10). "normalised_l1", "normalised_l1_maps": q and k have length 1 and
+    S = q.k.
 
     All keys are compared and the window's gathered: the products cost next to nothing beside the
     feature network, while gathered keys would need C times the memory of their products.
@@ -39,7 +40,7 @@ def self_similarity(
     Args:
         features: (N, C, h, w).
         queries: (Q,) or (N, Q) ids from `draw_queries`.
-        form: How features are scaled and compared.
+        form: Scale of the features, and how maps are compared; see `fsesim`.
         window_cells: Keys are the cells of a square of this side around the query, moved into the
             map at its border; None, or a window no smaller than a side, compares with all of that
             side.
@@ -51,12 +52,10 @@ def self_similarity(
     with torch.autocast(features.device.type, enabled=False):
         exact = features.to(torch.promote_types(features.dtype, torch.float32))
         exact = exact - exact.mean((2, 3), keepdim=True)
-        if form == "paper":
-            exact = exact / channels**0.5
-        elif form == "normalised_l1":
-            exact = functional.normalize(exact, dim=1)
-        else:
-            raise ValueError(f"forms are 'paper' and 'normalised_l1', got {form!r}")
+        if form not in get_args(Form):
+            raise ValueError(f"forms are {', '.join(get_args(Form))}, got {form!r}")
+        is_paper = form in ("paper", "paper_l1")
+        exact = exact / channels**0.5 if is_paper else functional.normalize(exact, dim=1)
         keys = exact.flatten(2)
         ids = queries.to(features.device)
         ids = ids.expand(batch, -1) if ids.ndim == 1 else ids
@@ -65,7 +64,7 @@ def self_similarity(
         if window_cells is not None and window_cells < max(height, width):
             window = _window_ids(ids, height=height, width=width, window_cells=window_cells)
             similarity = similarity.gather(2, window)
-        return torch.tanh(similarity / 10) if form == "paper" else similarity
+        return torch.tanh(similarity / 10) if is_paper else similarity
 
 
 def fsesim(
@@ -78,9 +77,12 @@ def fsesim(
 ) -> torch.Tensor:
     """Compare the self-similarity maps of two images at one tap.
 
-    Per query only the quarter of the keys whose target similarity is highest count; the others are
-    0 in both maps. Their cosine is compared with 1 by smooth L1 ("paper": 0.5 (1 - c)^2, whose
-    gradient fades near agreement) or by L1 ("normalised_l1": 1 - c).
+    Per query only the keys whose target similarity is highest count, int(N / 4) + 1 of N; the
+    others are 0 in both maps. The maps' cosine c is compared with 1 by smooth L1 ("paper":
+    0.5 (1 - c)^2, whose gradient fades near agreement) or by L1 ("normalised_l1": 1 - c). Or the
+    maps themselves, times N / int(N / 4), are compared by smooth L1 ("paper_l1") or by L1
+    ("normalised_l1_maps"), the mean over all keys: the code's L1 mode, which sees how strong a
+    resemblance is, and so contrast and noise.
 
     Args:
         source: (N, C, h, w) features of the image whose structure is kept; gets no gradient.
@@ -93,6 +95,7 @@ def fsesim(
         Scalar, the mean over queries and images: 0 for the same structure.
 
     Source: Zheng et al. 2021, eq. 1 to 3; centring, tanh and the quarter are in its code only.
+    Equal to that code on square maps (tests/training/losses/test_published_numbers.py).
     """
     check_same_shape(source, target)
     source_map = self_similarity(source.detach(), queries, form=form, window_cells=window_cells)
@@ -102,14 +105,20 @@ def fsesim(
 
 def compare_maps(source_map: torch.Tensor, target_map: torch.Tensor, *, form: Form) -> torch.Tensor:
     """Compare self-similarity maps (N, Q, K) as `fsesim` describes; scalar."""
-    quarter = max(1, target_map.shape[-1] // 4)
-    least = target_map.detach().topk(quarter, dim=-1).values[..., -1:]
+    num_keys = target_map.shape[-1]
+    kept = min(num_keys, num_keys // 4 + 1)
+    least = target_map.detach().topk(kept, dim=-1).values[..., -1:]
     counts = target_map.detach() >= least
-    cosine = functional.cosine_similarity(source_map * counts, target_map * counts, dim=-1)
-    agreement = torch.ones_like(cosine)
-    if form == "paper":
-        return functional.smooth_l1_loss(cosine, agreement)
-    return functional.l1_loss(cosine, agreement)
+    source_map, target_map = source_map * counts, target_map * counts
+    if form in ("paper_l1", "normalised_l1_maps"):
+        factor = num_keys / max(1, num_keys // 4)
+        compared, wanted = factor * target_map, factor * source_map
+    else:
+        compared = functional.cosine_similarity(source_map, target_map, dim=-1)
+        wanted = torch.ones_like(compared)
+    if form in ("paper", "paper_l1"):
+        return functional.smooth_l1_loss(compared, wanted)
+    return functional.l1_loss(compared, wanted)
 
 
 def window_in_cells(window_px: int | None, *, stride: int) -> int | None:
@@ -123,7 +132,7 @@ class SpatialCorrelation:
 
     Args:
         features: The network; its taps are averaged.
-        form: See `fsesim`. The paper's depends on the features' scale (tanh), the other does not.
+        form: See `fsesim`. The paper's depend on the features' scale (tanh), the others do not.
         num_queries: Query places for each tap.
         window_px: Side of the key window in image pixels; None is the whole map.
         salient_share: Share of the queries drawn where the source is salient; 0 draws one even set

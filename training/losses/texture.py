@@ -2,19 +2,37 @@
 
 For aligned pairs only. Grain cannot be predicted pixel by pixel, and a pixel loss would remove it;
 its local strength can.
+
+Near edges the difference of strengths says little about grain: where the structure is blurred by
+uncertainty it lacks the edge's own energy, and grain would fill the gap as sand along every line.
+`flatness` gives weights that leave edges out.
 """
 
 import torch
+from torch.nn import functional
 
 from training.losses.filters import gaussian_taps, separable_blur
-from training.losses.shapes import check_same_shape
+from training.losses.shapes import check_grey_batch, check_same_shape
 
 BAND_SIGMAS_PX = (1.0, 2.0, 4.0)
 """Bounds of the bands: the image less its blur by the first, then the blurs' differences."""
 
 
+FLATNESS_SIGMA_PX = 2.0
+"""Blur before the gradient is taken: it leaves edges and removes most of the grain."""
+
+FLATNESS_REACH_PX = 8
+"""Greatest distance along rows and columns at which an edge still counts: two windows' deviations
+of `local_energy`."""
+
+
 def local_energy(
-    sr: torch.Tensor, target: torch.Tensor, *, window_sigma_px: float = 4.0, eps: float = 1e-3
+    sr: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    window_sigma_px: float = 4.0,
+    eps: float = 1e-3,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean absolute difference of the local standard deviations in three bands; scalar.
 
@@ -24,7 +42,11 @@ def local_energy(
         sr: (N, 1, H, W) float32 in [0, 1].
         target: The same shape, aligned.
         window_sigma_px: Deviation of the window in pixels.
-        eps: Of [0, 1] grey; keeps the root's gradient finite where there is no texture.
+        eps: Floor of the deviation, of [0, 1] grey; keeps the root's gradient finite where there is
+            no texture.
+        weight: Factor of each pixel, the same shape, such as `flatness`; None is 1. The mean is
+            over all pixels, whatever their weights: a place pulls equally hard in a crop full of
+            edges and in a flat one.
 
     Source: band energies as in the steerable-pyramid texture model of Portilla and Simoncelli 2000,
     here local and from Gaussian differences.
@@ -40,5 +62,39 @@ def local_energy(
         finer = coarser
         deviation = (separable_blur(band**2, window).clamp(min=0) + eps**2).sqrt()
         of_sr, of_target = deviation.chunk(2)
-        total = total + (of_sr - of_target).abs().mean()
+        difference = (of_sr - of_target).abs()
+        total = total + (difference if weight is None else weight * difference).mean()
     return total / len(BAND_SIGMAS_PX)
+
+
+@torch.no_grad()
+def flatness(images: torch.Tensor, *, half_gradient: float) -> torch.Tensor:
+    """Weigh pixels by how flat their surroundings are: 1 / (1 + (g / half_gradient)^4).
+
+    g is the largest gradient magnitude of the image, blurred by 2 px, within 8 px along rows and
+    columns.
+
+    Args:
+        images: (N, 1, H, W) float32 in [0, 1].
+        half_gradient: Gradient that weighs 1/2, in [0, 1] grey per pixel.
+
+    Returns:
+        (N, 1, H, W) in (0, 1], without gradient: 1 where all is flat, near 0 at edges.
+    """
+    if not half_gradient > 0:
+        raise ValueError(f"flatness needs a gradient above 0, got {half_gradient}")
+    check_grey_batch(images, "images to weigh")
+    taps = gaussian_taps(FLATNESS_SIGMA_PX).to(images.device)
+    smooth = separable_blur(images.float(), taps)
+    padded = functional.pad(smooth, (1, 1, 1, 1), mode="replicate")
+    across = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
+    down = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+    steepest = torch.hypot(across, down)
+    # Rows, then columns: a square window at a tenth of its cost.
+    side = 2 * FLATNESS_REACH_PX + 1
+    for kernel, padding in (
+        ((side, 1), (FLATNESS_REACH_PX, 0)),
+        ((1, side), (0, FLATNESS_REACH_PX)),
+    ):
+        steepest = functional.max_pool2d(steepest, kernel, stride=1, padding=padding)
+    return 1 / (1 + (steepest / half_gradient) ** 4)

@@ -1,9 +1,13 @@
-"""Distillation: a small generator learns the structure and the grain that a larger one gives.
+"""Distillation: a generator learns the structure and the grain that others give.
 
-Grain is learned by its amplitude, not by its pixels: both hash the same image, so that equal
-amplitudes and colours give equal grain.
+The target is the mean of the teachers, structure and amplitude apart: errors that differ from
+teacher to teacher average out, and where teachers disagree the student is pulled less. Grain is
+learned by its amplitude, not by its pixels: all hash the same image, so that equal amplitudes and
+colours give equal grain. Where heads mix several colours, the first teacher alone says how much of
+each there is.
 
-Source: output distillation of Hinton et al. 2015; for super-resolution Gao et al. 2018.
+Source: output distillation of Hinton et al. 2015; for super-resolution Gao et al. 2018; the mean of
+several as in You et al. 2017.
 """
 
 from collections.abc import Mapping
@@ -14,55 +18,78 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Generator, build_generator, load_generator
+from models import Generator, load_generator
 from models.grain_head import GrainGenerator
 from training.config import ConfigError
 from training.losses.pixel import charbonnier
 from training.method import Method, Phase
 from training.method_config import DistillationConfig
+from training.methods.input_mask import mask_input
 from training.methods.inputs import (
     Inputs,
     domain_crops,
     first_crops,
+    new_generator,
     pair_sampler,
     sample_picture,
 )
+from training.methods.paired_terms import paired_terms
 from training.provenance import describe_training
-from training.samplers import PlainSampler
+from training.samplers import PairBatch, PlainSampler
 
 
 class Distillation(Method):
-    """Teacher and student see real LR crops and pseudo-LR crops with planted defects."""
+    """Teachers and student see real LR crops and pseudo-LR crops with planted defects."""
 
     def __init__(self, inputs: Inputs, config: DistillationConfig) -> None:
         options = inputs.recipe.optimization
         network = inputs.recipe.generator
         self.inputs = inputs
         self.config = config
-        teacher, self.teacher_info = load_generator(inputs.data_root / Path(config.teacher))
-        student = build_generator(network.name, network.hyper_parameters)
-        if not (isinstance(teacher, GrainGenerator) and isinstance(student, GrainGenerator)):
+        student = new_generator(inputs)
+        if not isinstance(student, GrainGenerator):
             raise ConfigError(
-                "distillation needs two generators that give structure and grain apart, got "
-                f"{self.teacher_info.generator!r} as teacher and {network.name!r} as student"
+                f"distillation needs a generator of structure and grain apart, got {network.name!r}"
             )
-        if teacher.scale != student.scale:
-            raise ConfigError(f"the teacher's scale is {teacher.scale}, the student's is not")
-        self.teacher = teacher.to(inputs.device).requires_grad_(requires_grad=False).eval()
-        self.generator = self.student = student.to(inputs.device)
-        # The spectrum of the grain is the teacher's; only how much there is where must be learned.
-        self.student.head.load_state_dict(self.teacher.head.state_dict())
+        self.generator = self.student = student
+        self.teachers: list[GrainGenerator] = []
+        self.teacher_trainings: list[Mapping[str, Any]] = []
+        for path in config.teachers:
+            teacher, info = load_generator(inputs.data_root / Path(path))
+            if not isinstance(teacher, GrainGenerator) or teacher.scale != student.scale:
+                raise ConfigError(
+                    f"a teacher of structure and grain apart at scale {student.scale} is needed, "
+                    f"got {info.generator!r} at scale {teacher.scale} in {path}"
+                )
+            teacher = teacher.to(inputs.device).requires_grad_(requires_grad=False).eval()
+            self.teachers.append(teacher)
+            self.teacher_trainings.append(info.training)
+        # The grain's spectrum is the first teacher's; only how much there is where must be learned.
+        first = self.teachers[0].head
+        if first.colours != student.head.colours:
+            raise ConfigError(
+                f"the student's grain has {student.head.colours} colours, the first teacher's in "
+                f"{config.teachers[0]} has {first.colours}"
+            )
+        self.student.head.load_state_dict(first.state_dict())
         self.student.head.requires_grad_(requires_grad=False)
+        # Colour for colour, amplitudes of different heads compare only where there is one of each.
+        self._grain_teachers = [
+            teacher
+            for number, teacher in enumerate(self.teachers)
+            if number == 0 or teacher.head.colours == first.colours == 1
+        ]
         num_paired = round(options.batch_size * config.paired.share)
         self.pairs = pair_sampler(
             inputs, scale=student.scale, batch_size=num_paired, added=config.paired
         )
-        self.lr = PlainSampler(
+        plain = PlainSampler(
             inputs.lr,
             crop_px=options.crop_px,
             batch_size=options.batch_size - num_paired,
             seed=options.seed,
         )
+        self.lr = inputs.feed.add("lr", plain)
         trained = [p for p in self.student.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=options.learning_rate, betas=options.betas)
         self.phases = (
@@ -73,17 +100,24 @@ class Distillation(Method):
                 terms=self._terms,
             ),
         )
-        self._crops = torch.empty(0)
+        self._crops = self._seen = torch.empty(0)
+        self._pairs: PairBatch | None = None
         self._sample_crops = first_crops(inputs)
 
     def prepare(self, step: int) -> None:
-        """Draw the LR crops of a step."""
-        parts = [self.pairs.batch(step).lr] if self.pairs.batch_size else []
-        parts += [self.lr.batch(step)] if self.lr.batch_size else []
-        self._crops = torch.cat(parts).to(self.inputs.device)
+        """Draw the crops of a step: pseudo-pairs first, real LR crops last."""
+        device = self.inputs.device
+        self._pairs = self.pairs.batch(step).to(device) if self.pairs.batch_size else None
+        parts = [] if self._pairs is None else [self._pairs.lr]
+        parts += [self.lr.batch(step).to(device)] if self.lr.batch_size else []
+        self._crops = torch.cat(parts)
+        options = self.inputs.recipe.optimization
+        self._seen = mask_input(
+            self._crops, self.config.input_mask, step=step, steps=options.steps, seed=options.seed
+        )
 
     def describe(self) -> dict[str, Any]:
-        """Describe the run, and the teacher's own training."""
+        """Describe the run, and each teacher's own training."""
         description = describe_training(
             self.inputs.recipe,
             hr_images=self.inputs.hr,
@@ -92,21 +126,54 @@ class Distillation(Method):
             tools=self.inputs.tools,
             lr_crops=domain_crops(self.inputs),
         )
-        return {**description, "teacher": self.teacher_info.training}
+        return {**description, "teachers": self.teacher_trainings}
 
     def sample(self, average: Generator) -> NDArray[np.uint8]:
-        """Bicubic, the student and the teacher on the first LR crops."""
+        """Bicubic, the student and the first teacher on the first LR crops."""
         crops = self._sample_crops
         with torch.no_grad():
-            taught = self.teacher(crops.to(self.inputs.device)).clamp(0, 1)
+            taught = self.teachers[0](crops.to(self.inputs.device)).clamp(0, 1)
         return sample_picture(average, crops, references=taught)
 
     def _terms(self) -> Mapping[str, torch.Tensor]:
-        with torch.no_grad():
-            structure, _, amplitude = self.teacher.parts(self._crops)
-        own_structure, _, own_amplitude = self.student.parts(self._crops)
-        amplitude_error = (own_amplitude - amplitude).abs().mean()
-        return {
-            "structure": self.config.structure_weight * charbonnier(own_structure, structure),
-            "amplitude": self.config.amplitude_weight * amplitude_error,
+        config, pairs = self.config, self._pairs
+        structure, amplitude, weight = self._target()
+        own_structure, own_grain, own_amplitude = self.student.parts(self._seen)
+        difference = charbonnier(own_structure, structure, weight=weight)
+        terms = {
+            "structure": config.structure_weight * difference,
+            "amplitude": config.amplitude_weight * (own_amplitude - amplitude).abs().mean(),
         }
+        if config.truth_weight and pairs is not None:
+            count = len(pairs.lr)
+            known = own_structure[:count]
+            truth = paired_terms(
+                known + own_grain[:count], known, pairs.hr, pairs.mask, config.paired
+            )
+            terms |= {name: config.truth_weight * term for name, term in truth.items()}
+        return terms
+
+    @torch.no_grad()
+    def _target(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return structure, amplitude and the structure's weights; see `GrainGenerator.parts`."""
+        taught = [teacher.parts(self._crops) for teacher in self.teachers]
+        structures = torch.stack([structure.float() for structure, _, _ in taught])
+        # An amplitude is what its own head's colour is multiplied by: in the first one's units.
+        unit = _colour_gain(self.teachers[0])
+        amplitudes = torch.stack(
+            [
+                (_colour_gain(teacher) / unit)[:, None, None] * amplitude.float()
+                for teacher, (_, _, amplitude) in zip(self.teachers, taught, strict=True)
+                if teacher in self._grain_teachers
+            ]
+        )
+        variance = structures.var(0, correction=0)
+        weight = 1 / (1 + variance / self.config.disagreement**2)
+        return structures.mean(0), amplitudes.mean(0), weight
+
+
+def _colour_gain(generator: GrainGenerator) -> torch.Tensor:
+    """Return the deviation of each colour's grain at amplitude 1, (colours,), means over phases."""
+    head = generator.head
+    variances = head.colour.weight.detach().square().sum((1, 2, 3))
+    return variances.view(head.colours, head.phases).mean(1).sqrt()

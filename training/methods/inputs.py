@@ -1,24 +1,27 @@
 """What every method is built from: the recipe, the images and the degradation, loaded once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Generator
+from models import Generator, build_generator
 from training.augmentation.patches import augment_with_patches, natural_source
+from training.bank import Bank
 from training.baselines import bicubic
 from training.config import Recipe
 from training.datasets import ToolImages, degraded_pairs
 from training.degradation_config import DegradationConfig
+from training.feed import Fed, Feed
 from training.images import SourceImage
 from training.method_config import AddedStructureConfig
 from training.noise import estimate_noise
 from training.quality import psnr
-from training.samplers import CropSampler, PlainSampler, ToolSampler
+from training.samplers import CropSampler, PairBatch, PlainSampler, ToolSampler
+from training.warm_start import WarmStart
 
 GAP_PX = 4
 NUM_SAMPLES = 3
@@ -44,6 +47,9 @@ class Inputs:
         data_root: Folder that the recipe's paths are relative to.
         vgg16: File of the feature network's weights; None asks torchvision.
         device: Where the networks run.
+        feed: Where batches are made.
+        bank: Bank that crops are drawn from in place of the HR images; None for none.
+        start: Weights that the generator starts from; None for fresh ones.
     """
 
     recipe: Recipe
@@ -52,6 +58,9 @@ class Inputs:
     data_root: Path
     vgg16: Path | None
     device: torch.device
+    feed: Feed = field(default_factory=Feed)
+    bank: Bank | None = None
+    start: WarmStart | None = None
 
     @property
     def hr(self) -> list[SourceImage]:
@@ -69,6 +78,18 @@ class Inputs:
         return self.tools[0].degradation
 
 
+def new_generator(inputs: Inputs) -> Generator:
+    """Build the recipe's generator: fresh from the global seed, or from the weights to start from.
+
+    On the run's device. A bound or a head that the run sets itself is set afterwards.
+    """
+    network = inputs.recipe.generator
+    generator = build_generator(network.name, network.hyper_parameters)
+    if inputs.start is not None:
+        inputs.start.apply_to(generator)
+    return generator.to(inputs.device)
+
+
 def pair_sampler(
     inputs: Inputs,
     *,
@@ -76,7 +97,7 @@ def pair_sampler(
     batch_size: int,
     added: AddedStructureConfig | None = None,
     change: Callable[[Sequence[SourceImage]], Sequence[SourceImage]] = lambda images: images,
-) -> ToolSampler:
+) -> Fed[PairBatch]:
     """Make the sampler of a run's pseudo-pairs.
 
     Args:
@@ -97,10 +118,13 @@ def pair_sampler(
             seed=options.seed + TOOL_SEEDS * number,
             crop_candidates=options.crop_candidates,
             added=added,
+            source=inputs.bank.crops(tool.name) if inputs.bank and added else None,
+            degrade_on=inputs.device if options.degrade_on_device else None,
         )
         for number, tool in enumerate(inputs.tools)
     ]
-    return ToolSampler(samplers, [tool.share for tool in inputs.tools], seed=options.seed)
+    sampler = ToolSampler(samplers, [tool.share for tool in inputs.tools], seed=options.seed)
+    return inputs.feed.add("pairs", sampler)
 
 
 def held_out_psnr(inputs: Inputs, *, scale: int) -> Callable[[Generator], dict[str, float]]:

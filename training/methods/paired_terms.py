@@ -8,7 +8,7 @@ from models import Generator
 from models.grain_head import GrainGenerator
 from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.pixel import charbonnier
-from training.losses.texture import local_energy
+from training.losses.texture import flatness, local_energy
 from training.method_config import PairedConfig
 
 LOW_PASS_SIGMA_PX = 2.0
@@ -51,7 +51,8 @@ def paired_terms(
       mottle that is left of the input's noise, and faint defects that are levelled. Errors of tone,
       which no input tells, are left out by the band.
     - `energy`: local strength of the texture. Where the structure is known apart it gets no
-      gradient: it must not grow edges to make up for missing grain.
+      gradient: it must not grow edges to make up for missing grain. It looks where the HR image is
+      flat (`energy_half_gradient`): grain must not make up for missing edges either.
 
     Args:
         sr: (N, 1, H, W) generated.
@@ -77,5 +78,7 @@ def paired_terms(
         terms["smooth"] = config.smooth_weight * charbonnier(fine, coarse, eps=eps, weight=weight)
     if config.energy_weight:
         textured = sr if structure is None else sr - structure + structure.detach()
-        terms["energy"] = config.energy_weight * local_energy(textured, hr)
+        half = config.energy_half_gradient
+        flat = flatness(hr, half_gradient=half) if half else None
+        terms["energy"] = config.energy_weight * local_energy(textured, hr, weight=flat)
     return terms

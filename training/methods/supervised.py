@@ -7,11 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Generator, build_generator
+from models import Generator
 from training.losses.pixel import charbonnier
 from training.method import Method, Phase
 from training.method_config import SupervisedConfig
-from training.methods.inputs import Inputs, held_out_psnr, pair_sampler, sample_picture
+from training.methods.inputs import (
+    Inputs,
+    held_out_psnr,
+    new_generator,
+    pair_sampler,
+    sample_picture,
+)
 from training.provenance import describe_training
 
 DOMAIN_BATCHES = 8
@@ -22,10 +28,9 @@ class Supervised(Method):
 
     def __init__(self, inputs: Inputs, config: SupervisedConfig) -> None:
         options = inputs.recipe.optimization
-        network = inputs.recipe.generator
         self.inputs = inputs
         self.config = config
-        self.generator = build_generator(network.name, network.hyper_parameters).to(inputs.device)
+        self.generator = new_generator(inputs)
         self.sampler = pair_sampler(
             inputs, scale=self.generator.scale, batch_size=options.batch_size
         )
@@ -50,7 +55,10 @@ class Supervised(Method):
     def describe(self) -> dict[str, Any]:
         """Describe the run; the LR statistics are those of the first batches."""
         crops = np.concatenate(
-            [255.0 * self.sampler.batch(step).lr[:, 0].numpy() for step in range(DOMAIN_BATCHES)]
+            [
+                255.0 * self.sampler.batch(step).lr[:, 0].cpu().numpy()
+                for step in range(DOMAIN_BATCHES)
+            ]
         )
         return describe_training(
             self.inputs.recipe,

@@ -11,7 +11,7 @@ from training.losses.detection import (
     detection_loss,
     label_cells,
 )
-from training.method import Phase
+from training.method import Phase, ramp
 from training.method_config import SurrogateConfig
 from training.samplers import PairBatch
 from training.surrogate import CELL_PX, SurrogateDetector
@@ -29,9 +29,15 @@ class SurrogatePhase:
     """
 
     def __init__(
-        self, config: SurrogateConfig, *, device: torch.device, betas: tuple[float, float]
+        self,
+        config: SurrogateConfig,
+        *,
+        steps: int,
+        device: torch.device,
+        betas: tuple[float, float],
     ) -> None:
         self.config = config
+        self.steps = steps
         self.detector = SurrogateDetector(channels=config.channels).to(device)
         self._optimizer = torch.optim.Adam(
             self.detector.parameters(), lr=config.learning_rate, betas=betas
@@ -64,9 +70,14 @@ class SurrogatePhase:
             unpaired: (U, 1, H, W), its pictures of real LR crops, which hold no defects.
         """
         config = self.config
-        if step < config.start_step:
+        share = ramp(
+            step,
+            steps=self.steps,
+            start_share=config.start_share,
+            ramp_share=config.ramp_share,
+        )
+        if not share:
             return {}
-        ramp = min(1.0, (step - config.start_step + 1) / max(config.ramp_steps, 1))
         self.detector.requires_grad_(requires_grad=False).eval()
         terms = {}
         if len(paired) and (config.weight or config.features_weight):
@@ -76,14 +87,14 @@ class SurrogatePhase:
             if config.weight:
                 judged = (_inner(part) for part in (logits, wanted, _cells(pairs).known))
                 difference = detection_difference(*judged)
-                terms["verdict"] = ramp * config.weight * difference
+                terms["verdict"] = share * config.weight * difference
             if config.features_weight:
                 made, real = (_inner(part.float()) for part in (features, wanted_features))
                 distance = (made - real).abs().mean() / (real.abs().mean() + 1e-6)
-                terms["verdict_features"] = ramp * config.features_weight * distance
+                terms["verdict_features"] = share * config.features_weight * distance
         if len(unpaired) and config.silence_weight:
             logits, _ = self.detector(unpaired)
-            terms["silence"] = ramp * config.silence_weight * alarm_loss(_inner(logits))
+            terms["silence"] = share * config.silence_weight * alarm_loss(_inner(logits))
         self.detector.requires_grad_(requires_grad=True).train()
         return terms
 

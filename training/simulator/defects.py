@@ -1,8 +1,9 @@
 """Every kind of defect: where it may lie, how large it is, how it is made, and its group.
 
-*Planted* kinds are those that training may plant into its own pictures; *unseen* ones are drawn by
-no recipe, pseudo-pair or augmentation, so that they measure what a model does to a defect that it
-could not learn.
+*Planted* kinds are those that any training may plant into its own pictures; *unseen* ones are drawn
+by no recipe of the benchmark's rows, pseudo-pair or augmentation, so that they measure what a model
+does to a defect that it could not learn. A model that is shipped may have seen both; *unknown*
+kinds are drawn by no training at all and lie in a split of their own.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,9 +23,17 @@ from training.simulator.pattern_defects import (
     void,
 )
 from training.simulator.surface_defects import particle, scratch, stain
+from training.simulator.unknown_defects import (
+    drying_ring,
+    merged_holes,
+    micro_crack,
+    pinched_line,
+    residue_web,
+)
 
-Group = Literal["planted", "unseen"]
-GROUPS: tuple[Group, Group] = ("planted", "unseen")
+Group = Literal["planted", "unseen", "unknown"]
+GROUPS: tuple[Group, ...] = ("planted", "unseen")
+"""The groups of the benchmark's test splits and of whatever names none."""
 
 FLAT_SCENES = ("blank_film", "granular")
 LINE_SCENES = ("dense_lines", "iso_lines", "sram")
@@ -37,9 +46,9 @@ class DefectSpec:
     """One kind of defect.
 
     Attributes:
-        group: Whether training may plant it.
-        site: Where it may lie: a key of `Scene.sites`, or "anywhere", "top" (on the layer) or
-            "edge".
+        group: Which training may draw it.
+        site: Where it may lie: a key of `Scene.sites`, or "anywhere", "top" (on the layer), "edge"
+            or "web" (between two neighbouring holes).
         scenes: Scenes that have such places.
         size_nm: Range of the size that its edit takes: width of a neck or gap, reach of a bulge or
             bite, radius of a particle, stain or void, length of a scratch.
@@ -79,14 +88,25 @@ DEFECTS: Mapping[str, DefectSpec] = MappingProxyType(
         "void": DefectSpec(
             "unseen", "top", (*LINE_SCENES, "sparse_holes", *FLAT_SCENES), (3, 13), void
         ),
+        "residue_web": DefectSpec(
+            "unknown", "space", ("dense_lines", "sram"), (10, 32), residue_web
+        ),
+        "pinched_line": DefectSpec(
+            "unknown", "line", ("dense_lines", "sram"), (3.5, 12), pinched_line
+        ),
+        "merged_holes": DefectSpec("unknown", "web", ("dense_holes",), (4, 16), merged_holes),
+        "drying_ring": DefectSpec("unknown", "anywhere", EVERY_SCENE, (7, 24), drying_ring),
+        "micro_crack": DefectSpec(
+            "unknown", "top", ("iso_lines", "sparse_holes", *FLAT_SCENES), (20, 52), micro_crack
+        ),
     }
 )
 
 
 def fitting_kinds(scene: str, group: Group | None = None) -> tuple[str, ...]:
-    """Return the kinds that a kind of scene takes, of one group or of both."""
+    """Return the kinds that a kind of scene takes, of one group or of all in `GROUPS`."""
     return tuple(
         kind
         for kind, spec in DEFECTS.items()
-        if scene in spec.scenes and group in (None, spec.group)
+        if scene in spec.scenes and spec.group in (GROUPS if group is None else (group,))
     )

@@ -65,7 +65,7 @@ class PlantedDefect:
 
     Attributes:
         kind: Key in `DEFECTS`.
-        group: "planted" or "unseen", see `defects`.
+        group: "planted", "unseen" or "unknown", see `defects`.
         number: Position in the tile's list, from 1; its value in the tile's labels.
         x_nm: Centre of the place, from the tile's left edge.
         y_nm: Centre of the place, from the tile's top edge.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.simulator.defects import DEFECTS, GROUPS, fitting_kinds
+from training.simulator.defects import DEFECTS, GROUPS, Group, fitting_kinds
 from training.simulator.scenes import SCENES
 
 
@@ -43,7 +43,11 @@ RECIPES = (
 
 
 def draw_recipe(
-    rng: np.random.Generator, *, defects: tuple[int, int] = (3, 6), scene: str | None = None
+    rng: np.random.Generator,
+    *,
+    defects: tuple[int, int] = (3, 6),
+    scene: str | None = None,
+    groups: tuple[Group, ...] = GROUPS,
 ) -> TileRecipe:
     """Draw a scene and defects that fit it.
 
@@ -51,9 +55,10 @@ def draw_recipe(
         rng: Source of the draw.
         defects: Least and greatest number of defects, both included.
         scene: Key of `SCENES`; None draws one.
+        groups: Groups of kinds to draw from.
 
     Returns:
-        A recipe whose kinds may give way to others; either group comes with equal chance, and of
+        A recipe whose kinds may give way to others; each group comes with equal chance, and of
         its kinds those that fit, the more often the fewer scenes take them.
 
     Raises:
@@ -69,7 +74,7 @@ def draw_recipe(
     count = int(rng.integers(least, most + 1))
     kinds = []
     for _ in range(count):
-        fitting = fitting_kinds(scene, GROUPS[int(rng.integers(len(GROUPS)))])
+        fitting = fitting_kinds(scene, groups[int(rng.integers(len(groups)))])
         # Kinds that few scenes take are as frequent in all as those that every scene takes.
         weights = np.array([1 / len(DEFECTS[kind].scenes) for kind in fitting])
         kinds.append(str(rng.choice(fitting, p=weights / weights.sum())))
@@ -77,8 +82,13 @@ def draw_recipe(
 
 
 def substitutes(scene: str, kind: str) -> tuple[str, ...]:
-    """Return what may stand in for a kind: others that fit the scene, of its group first."""
+    """Return what may stand in for a kind: others that fit the scene, of its group first.
+
+    Unknown kinds stand in for each other only.
+    """
     group = DEFECTS[kind].group
     alike = [other for other in fitting_kinds(scene, group) if other != kind]
+    if group not in GROUPS:
+        return tuple(alike)
     rest = [other for other in fitting_kinds(scene) if other != kind and other not in alike]
     return (*alike, *rest)

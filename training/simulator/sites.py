@@ -21,6 +21,9 @@ LEAST_ROOM_NM = 9.0
 
 NUM_OFFERED = 256
 
+NEIGHBOUR_SHARE = 1.2
+"""Holes up to this many times the least distance apart are neighbours."""
+
 
 def free_sites(
     scene: Scene,
@@ -73,6 +76,8 @@ def _is_clear(site: Site, taken_nm: Sequence[tuple[float, float]]) -> bool:
 def _offered(scene: Scene, site_kind: str, rng: np.random.Generator) -> Sequence[Site]:
     if site_kind == "edge":
         return _edge_sites(scene, rng)
+    if site_kind == "web":
+        return _web_sites(scene)
     if site_kind not in ("anywhere", "top"):
         return scene.sites.get(site_kind, ())
     canvas = scene.canvas
@@ -108,3 +113,23 @@ def _edge_sites(scene: Scene, rng: np.random.Generator) -> list[Site]:
             )
         )
     return sites
+
+
+def _web_sites(scene: Scene) -> list[Site]:
+    """Return the middles between neighbouring holes; their angle points from hole to hole."""
+    holes = scene.sites.get("hole", ())
+    if len(holes) < 2:
+        return []
+    x, y, width = np.array([(hole.x_nm, hole.y_nm, hole.size_nm) for hole in holes]).T
+    distance = np.hypot(x[:, None] - x, y[:, None] - y)
+    np.fill_diagonal(distance, np.inf)
+    pairs = np.argwhere(np.triu(distance < NEIGHBOUR_SHARE * distance.min()))
+    return [
+        Site(
+            x_nm=float(x[a] + x[b]) / 2,
+            y_nm=float(y[a] + y[b]) / 2,
+            angle_rad=math.atan2(float(y[b] - y[a]), float(x[b] - x[a])),
+            size_nm=float(distance[a, b] - (width[a] + width[b]) / 2),
+        )
+        for a, b in pairs.tolist()
+    ]

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from training.simulator.capture import INSPECTION, NEAR_REVIEW, CaptureMode
+from training.simulator.defects import GROUPS, Group
 from training.simulator.recipes import TileRecipe, draw_recipe
 from training.simulator.scenes import SCENES
 from training.simulator.tile import SimulatedTile, render_tile
@@ -35,6 +36,7 @@ class Split:
         tile_px: Side of an LR tile.
         scale: HR pixels per LR pixel.
         inspection: How LR is scanned.
+        groups: Groups of the kinds of its defects.
     """
 
     stream: int
@@ -44,15 +46,23 @@ class Split:
     tile_px: int = 240
     scale: int = 4
     inspection: CaptureMode = INSPECTION
+    groups: tuple[Group, ...] = GROUPS
 
 
-def _test_split(name: str, *, stream: int, tiles: int, has_defects: bool) -> Split:
+def _test_split(
+    name: str,
+    *,
+    stream: int,
+    tiles: int,
+    has_defects: bool,
+    groups: tuple[Group, ...] = GROUPS,
+) -> Split:
     folders = {"lr": f"{name}/lr", "hr": f"truth/{name}/hr"}
     if has_defects:
         folders["mask"] = f"truth/{name}/mask"
     if name == "test_clean":
         folders["noise_free"] = f"truth/{name}/noise_free"
-    return Split(stream, tiles, folders, has_defects=has_defects)
+    return Split(stream, tiles, folders, has_defects=has_defects, groups=groups)
 
 
 def _near_split(name: str, *, stream: int, tile_px: int, scale: int) -> Split:
@@ -71,6 +81,9 @@ SPLITS: Mapping[str, Split] = MappingProxyType(
         "thousand_clean": _test_split("thousand_clean", stream=7, tiles=500, has_defects=False),
         "x4_244": _near_split("x4_244", stream=8, tile_px=244, scale=4),
         "x2_232": _near_split("x2_232", stream=9, tile_px=232, scale=2),
+        "unknown_defect": _test_split(
+            "unknown_defect", stream=10, tiles=84, has_defects=True, groups=("unknown",)
+        ),
     }
 )
 
@@ -84,7 +97,12 @@ def plan_tile(split: Split, *, seed: int, number: int) -> TileRecipe:
         return TileRecipe(scene)
     count = DEFECTS_PER_TILE[number % len(DEFECTS_PER_TILE)]
     for_recipe = _sequences(split, seed=seed, number=number)[0]
-    return draw_recipe(np.random.default_rng(for_recipe), defects=(count, count), scene=scene)
+    return draw_recipe(
+        np.random.default_rng(for_recipe),
+        defects=(count, count),
+        scene=scene,
+        groups=split.groups,
+    )
 
 
 def render_split_tile(split: Split, *, seed: int, number: int) -> SimulatedTile:

@@ -97,6 +97,7 @@ function release(old) {
   for (const one of old ? [...old.pictures, old.sent] : []) {
     one?.bitmap.close();
     one?.gradientBitmap?.close();
+    one?.matchedBitmap?.close();
   }
 }
 
@@ -116,20 +117,25 @@ function showPictures({ keepView = false } = {}) {
   const [left, right] = compared.pictures;
   const isGradient = chosen("layer") === "gradient";
   const isPixels = chosen("lr") === "pixels";
+  const isMatched = chosen("greys") === "matched";
   const of = (picture) => picture && {
     width: picture.width, height: picture.height, bitmap: isGradient ? picture.gradientBitmap : picture.bitmap,
   };
   const shownLeft = of(left);
-  if (shownLeft && isPixels && !isGradient) shownLeft.bitmap = compared.sent.bitmap;
+  if (shownLeft && !isGradient) {
+    const from = isPixels ? compared.sent : left;
+    shownLeft.bitmap = isMatched ? from.matchedBitmap : from.bitmap;
+  }
   viewer.show(shownLeft, of(right), { keepView });
   const unit = isGradient ? `, white: ${compared.white.toFixed(0)} grey levels / px` : "";
-  const lrName = isGradient ? "LR bicubic, gradient" : isPixels ? "LR pixels" : "LR bicubic";
+  const lrPicture = `${isPixels ? "LR pixels" : "LR bicubic"}${isMatched ? ", greys matched" : ""}`;
+  const lrName = isGradient ? "LR bicubic, gradient" : lrPicture;
   $("tag-left").textContent = left ? lrName : `LR not shown: ${compared.unshown}`;
   $("tag-right").textContent = isGradient ? `SR gradient${unit}` : "SR";
   $("tag-left").hidden = $("tag-right").hidden = false;
   $("wipe").disabled = !left || chosen("layout") === "side";
-  document.querySelectorAll('input[name="layout"], input[name="lr"]').forEach((input) => {
-    input.disabled = !left || (input.name === "lr" && isGradient);
+  document.querySelectorAll('input[name="layout"], input[name="lr"], input[name="greys"]').forEach((input) => {
+    input.disabled = !left || (input.name !== "layout" && isGradient);
   });
 }
 
@@ -252,6 +258,8 @@ for (const button of document.querySelectorAll("[data-sample]")) {
     try {
       const response = await ask(path);
       await look(await response.blob(), path.split("/").pop());
+      // The boundary through the defect: half of it as it was sent, half as it came back.
+      if (compared) setSplit(viewer.shareAt(Number(button.dataset.defectX)));
     } catch (error) {
       showProblem(error, () => button.click());
     }

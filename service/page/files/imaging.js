@@ -52,6 +52,43 @@ function keys(t) {
   return t < 2 ? ((-0.5 * t + 2.5) * t - 4) * t + 2 : 0;
 }
 
+// Gain and offset that give an LR picture the SR's greys: sent * gain + offset. Fitted as
+// LR = a * SR + b on the LR grid, because noise in the regressor would flatten the line.
+export function fitGreys(sent, sr) {
+  const scale = sr.width / sent.width;
+  const area = scale * scale;
+  let [sx, sy, sxx, sxy, syy] = [0, 0, 0, 0, 0];
+  for (let y = 0; y < sent.height; y++) {
+    for (let x = 0; x < sent.width; x++) {
+      let sum = 0;
+      for (let dy = 0; dy < scale; dy++) {
+        const from = (y * scale + dy) * sr.width + x * scale;
+        for (let dx = 0; dx < scale; dx++) sum += sr.grey[from + dx];
+      }
+      const fine = sum / area;
+      const coarse = sent.grey[y * sent.width + x];
+      sx += fine;
+      sy += coarse;
+      sxx += fine * fine;
+      sxy += fine * coarse;
+      syy += coarse * coarse;
+    }
+  }
+  const count = sent.grey.length;
+  const common = count * sxy - sx * sy;
+  const ofSr = count * sxx - sx * sx;
+  const ofSent = count * syy - sy * sy;
+  // Without structure in common there is no gain to fit: only the means are brought together.
+  const gain = common > 0.1 * Math.sqrt(ofSr * ofSent) ? ofSr / common : 1;
+  return { gain, offset: (sx - gain * sy) / count };
+}
+
+// A picture with other greys.
+export function regrey({ width, height, grey }, { gain, offset }) {
+  const levels = Uint8ClampedArray.from({ length: 256 }, (_, level) => level * gain + offset);
+  return { width, height, grey: Uint8Array.from(grey, (level) => levels[level]) };
+}
+
 // Gradient magnitude by Sobel's operator in grey levels a pixel, as Float32Array; edges repeated.
 export function gradient({ width, height, grey }) {
   const magnitude = new Float32Array(width * height);

@@ -43,6 +43,13 @@ export class Viewer {
     this.draw();
   }
 
+  // The share of the canvas' width at which a column of the picture is seen.
+  shareAt(x) {
+    const [pane] = this.#panes();
+    const at = pane.x + pane.w / 2 + (x - this.centre[0]) * this.zoom;
+    return Math.min(1, Math.max(0, at / this.canvas.width));
+  }
+
   setLayout(layout) {
     this.layout = layout;
     if (this.isFitted) this.fit();

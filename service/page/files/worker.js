@@ -1,6 +1,6 @@
 // Decodes and measures pictures beside the page, so that it never stops answering its user.
 
-import { bicubic, gradient, histogram, mean, percentile, toImageData } from "./imaging.js";
+import { bicubic, fitGreys, gradient, histogram, mean, percentile, regrey, toImageData } from "./imaging.js";
 
 // Grey levels as they are in the file: no colour management, no alpha.
 const DECODE = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
@@ -9,7 +9,9 @@ self.addEventListener("message", async ({ data: { id, lr, sr } }) => {
   try {
     const answer = await compare(lr, sr);
     const shown = [...answer.pictures, answer.sent].filter(Boolean);
-    const moved = shown.flatMap((one) => [one.grey.buffer, one.gradient?.buffer, one.bitmap, one.gradientBitmap]);
+    const moved = shown.flatMap((one) => [
+      one.grey.buffer, one.gradient?.buffer, one.bitmap, one.gradientBitmap, one.matchedBitmap,
+    ]);
     self.postMessage({ id, ...answer }, moved.filter(Boolean)); // given away, not copied
   } catch (error) {
     self.postMessage({ id, error: error.message });
@@ -36,10 +38,17 @@ async function compare(lr, sr) {
       meanGradient: mean(gradients[i]),
     }),
   );
+  const shown = (picture) => createImageBitmap(toImageData(picture.grey, picture.width, picture.height));
+  if (isAligned) {
+    const greys = fitGreys(sent, right);
+    pictures[0].matchedBitmap = await shown(regrey(left, greys));
+    sent.matchedBitmap = await shown(regrey(sent, greys));
+    sent.bitmap = await shown(sent);
+  }
   return {
     pictures,
     white,
-    sent: isAligned ? { ...sent, bitmap: await createImageBitmap(toImageData(sent.grey, sent.width, sent.height)) } : null,
+    sent: isAligned ? sent : null,
     isMisaligned: Boolean(sent) && !isAligned,
     histograms: [isAligned ? histogram(sent) : null, histogram(right)],
   };

@@ -11,15 +11,14 @@ from training.augmentation.patches import (
     SIDES_PX,
     PatchSource,
     augment_with_patches,
-    dead_leaves,
     natural_source,
     paste_patches,
-    pink_noise,
     synthetic_source,
 )
+from training.augmentation.synthetic_pictures import dead_leaves, pink_noise
 from training.degradation_config import DegradationConfig
 from training.noise import NoiseModel
-from training.visibility import CoarseScan
+from training.visibility import CoarseScan, VisibilityRule
 
 
 def _image(*, side_px: int = 200, seed: int = 0) -> np.ndarray:
@@ -214,19 +213,49 @@ def test_a_rounded_patch_leaves_its_corners_alone() -> None:
 
 def test_patches_that_a_scan_cannot_show_are_left_out() -> None:
     """With an impossible least detectability nothing is pasted."""
-    scan = CoarseScan(degradation=DegradationConfig(), scale=4)
+    rule = VisibilityRule(scan=CoarseScan(degradation=DegradationConfig(), scale=4), least=1e6)
 
     pasted, mask = paste_patches(
         _image(),
         np.random.default_rng(0),
         count=5,
         source=synthetic_source(),
-        scan=scan,
-        min_detectability=1e6,
+        rule=rule,
     )
 
     assert not mask.any()
     assert np.array_equal(_image(), pasted)
+
+
+@pytest.mark.parametrize("wanted", [10.0, 20.0])
+@pytest.mark.parametrize("is_rounded", [False, True])
+def test_patches_are_as_visible_as_was_drawn(wanted: float, is_rounded: bool) -> None:
+    """Each has the drawn d' in the coarse scan, with its surroundings under the spot."""
+    scan = CoarseScan(
+        degradation=DegradationConfig(noise_var_base=(25, 25), noise_var_slope=(0, 0)), scale=4
+    )
+    # Both bounds are the same: one d' can be drawn.
+    rule = VisibilityRule(scan=scan, least=wanted, most=wanted, drawn_share=1.0)
+    image = _image()
+    rng = np.random.default_rng(0)
+    reached = []
+    for _ in range(12):
+        pasted, mask = paste_patches(
+            image,
+            rng,
+            count=1,
+            source=synthetic_source(),
+            sides_px=(24, 60),
+            is_rounded=is_rounded,
+            rule=rule,
+        )
+        if mask.any():
+            reached.append(scan.detectability(image.astype(float), pasted.astype(float)))
+
+    assert 5 < len(reached)
+    # Grey levels are whole numbers in the image.
+    assert pytest.approx(wanted, rel=0.06) == max(reached)
+    assert pytest.approx(wanted, rel=0.06) == min(reached)
 
 
 @pytest.mark.parametrize(("count", "shrink"), [(-1, 1), (1, 0)])

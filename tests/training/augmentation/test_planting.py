@@ -1,4 +1,6 @@
-"""Planted defects look like the image's own material, and are of four kinds only."""
+"""Planted defects look like the image's own material, of four kinds unless a recipe names more."""
+
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -6,8 +8,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure
 
-from training.augmentation.planting import PLANTED_KINDS, plant_defects
+from training.augmentation.drawing import Drawing
+from training.augmentation.extended_kinds import edge_bump
+from training.augmentation.planting import PLANTABLE_KINDS, PLANTED_KINDS, plant_defects
+from training.augmentation.random_kinds import random_outline, random_region
+from training.degradation_config import DegradationConfig
+from training.method_config import AddedStructureConfig, PlantableKind
 from training.noise import NoiseModel
+from training.visibility import CoarseScan, VisibilityRule
 
 NOISE = NoiseModel(base=0.3, slope=0.26)
 DARK_GREY, BRIGHT_GREY = 25, 90
@@ -37,10 +45,11 @@ def _holes(*, side_px: int = 256) -> NDArray[np.uint8]:
     return np.rint(image).clip(0, 255).astype(np.uint8)
 
 
-def test_exactly_four_kinds_are_planted() -> None:
-    """Every other kind is the evaluation's: to plant one here would void its unseen group."""
-    assert {"bridge", "break", "particle", "stain"} == set(PLANTED_KINDS)
-    assert 4 == len(PLANTED_KINDS)
+def test_exactly_four_kinds_are_planted_unless_more_are_asked_for() -> None:
+    """Every other kind is the evaluation's: to plant one would void its unseen group."""
+    assert ("bridge", "break", "particle", "stain") == PLANTED_KINDS
+    assert PLANTED_KINDS == AddedStructureConfig().kinds
+    assert get_args(PlantableKind) == PLANTABLE_KINDS
 
 
 def test_only_the_surroundings_of_the_mask_change() -> None:
@@ -71,7 +80,7 @@ def test_the_mask_numbers_the_defects() -> None:
     assert 75 > max(sizes)
 
 
-@pytest.mark.parametrize("kind", PLANTED_KINDS)
+@pytest.mark.parametrize("kind", PLANTABLE_KINDS)
 def test_the_same_seed_plants_the_same(kind: str) -> None:
     """Everything is drawn from the generator that is passed in."""
     image = _lines()
@@ -225,3 +234,141 @@ def test_what_cannot_be_planted_is_refused(
     """Errors name the value and what was expected."""
     with pytest.raises(ValueError, match=message):
         plant_defects(image, np.random.default_rng(0), count=count, kinds=kinds)
+
+
+SILENT = NoiseModel(base=0.0, slope=0.0)
+
+
+def _smooth_lines(*, side_px: int = 288) -> NDArray[np.float32]:
+    """Return the lines without noise, in [0, 1]."""
+    phase = np.arange(side_px) % PITCH_PX
+    edge = np.minimum(np.abs(phase - 16), np.abs(phase - 48))
+    row = np.where((phase >= 16) & (phase < 48), BRIGHT_GREY, DARK_GREY) + 50.0 * (edge < 3)
+    clean = ndimage.gaussian_filter1d(row, 1.3, mode="wrap") * np.ones((side_px, 1))
+    return (clean / 255).astype(np.float32)
+
+
+def _scan() -> CoarseScan:
+    degradation = DegradationConfig(
+        spot_sigma_px=(2.5, 2.5), noise_var_base=(9, 9), noise_var_slope=(0.3, 0.3), gain=(1.4, 1.4)
+    )
+    return CoarseScan(degradation=degradation, scale=4)
+
+
+@pytest.mark.parametrize("kind", PLANTABLE_KINDS)
+def test_defects_are_as_visible_as_was_drawn(kind: str) -> None:
+    """No planted change shows more than the drawn d', and most show just that."""
+    image, scan, rng = _smooth_lines(), _scan(), np.random.default_rng(0)
+    reached = []
+    for wanted in (12.0, 20.0):
+        rule = VisibilityRule(scan=scan, least=wanted, most=wanted, drawn_share=1.0)
+        for _ in range(4):
+            planted, mask = plant_defects(
+                image, rng, count=1, kinds=[kind], noise=SILENT, rule=rule
+            )
+            if mask.any():
+                reached.append(scan.detectability(255 * image, 255 * planted) / wanted)
+
+    assert len(reached) > 4
+    # A window that starts between LR pixels, and the spot's reach beyond it, shift d' a little.
+    assert 1.1 > max(reached)
+    assert 0.9 < min(reached)
+
+
+def test_extended_structure_is_planted_at_a_few_grey_levels() -> None:
+    """A long bar that is seen by its area alone: the mean change is below that of other defects."""
+    image, rng = np.full((288, 288), 60 / 255, dtype=np.float32), np.random.default_rng(1)
+    rule = VisibilityRule(scan=_scan(), least=8.0, most=8.0, drawn_share=1.0)
+    changes, areas = [], []
+    for _ in range(8):
+        planted, mask = plant_defects(
+            image, rng, count=1, kinds=["fallen_bar"], noise=SILENT, rule=rule
+        )
+        changes.append(float(255 * np.abs(planted - image)[mask > 0].mean()))
+        areas.append(int((mask > 0).sum()))
+
+    assert 2.5 > float(np.median(changes))
+    assert 2000 < float(np.median(areas))
+
+
+def _bumps(count: int = 12) -> list[tuple[NDArray[np.float32], Drawing]]:
+    """Draw bumps of the lines' edges in windows, in grey levels."""
+    window, rng = 255 * _smooth_lines(side_px=144), np.random.default_rng(2)
+    drawn = [edge_bump(window, rng) for _ in range(count)]
+    return [(window, drawing) for drawing in drawn if drawing is not None]
+
+
+def test_a_bump_moves_a_stretch_of_one_edge_and_keeps_its_profile() -> None:
+    """The change lies within reach of an edge, and no grey appears that lines do not have."""
+    bumps = _bumps()
+    assert 8 < len(bumps)
+    for before, drawing in bumps:
+        after = drawing.on(before)
+        rows, columns = np.nonzero(np.abs(after - before) > 2)
+        assert 32 > np.ptp(columns)
+        assert 130 > np.ptp(rows)
+        assert float(before.max()) + 5 > float(after.max())
+        assert float(before.min()) - 5 < float(after.min())
+        assert drawing.body.any()
+
+
+def test_a_weakened_bump_is_smaller_not_paler() -> None:
+    """At a third of its strength an edge is shifted by a third; the space's middle stays dark."""
+    level = (DARK_GREY + BRIGHT_GREY) / 2
+
+    def area(before: NDArray[np.float32], drawing: Drawing) -> float:
+        # Bright where it was dark, or the reverse: the shift times its length.
+        return float(((drawing.on(before) > level) != (before > level)).sum())
+
+    shares = [
+        area(before, drawing.weakened(1 / 3)) / area(before, drawing)
+        for before, drawing in _bumps()
+    ]
+
+    assert 1 / 3 == pytest.approx(float(np.mean(shares)), abs=0.1)
+
+
+def test_kinds_beyond_the_four_are_planted_on_request_only() -> None:
+    """The default kinds draw as before, whatever else could be planted."""
+    image = _lines()
+    named = plant_defects(
+        image, np.random.default_rng(7), count=3, kinds=list(PLANTED_KINDS), noise=NOISE
+    )
+    default = plant_defects(image, np.random.default_rng(7), count=3, noise=NOISE)
+
+    assert np.array_equal(named[0], default[0])
+    assert np.array_equal(named[1], default[1])
+
+
+def test_random_regions_have_no_shape_of_their_own() -> None:
+    """Outlines are irregular, some have holes or islands, and sizes span what was asked for."""
+    rng = np.random.default_rng(0)
+    regions = [random_outline((144, 144), rng) > 0 for _ in range(60)]
+    areas = np.array([region.sum() for region in regions])
+    parts = [int(np.asarray(measure.label(region)).max()) for region in regions]
+    filled = [np.asarray(ndimage.binary_fill_holes(region)) for region in regions]
+    holes = [bool((full > region).any()) for full, region in zip(filled, regions, strict=True)]
+    hulls = [
+        measure.regionprops(region.astype(int))[0].solidity for region in regions if region.any()
+    ]
+
+    assert 40 > np.quantile(areas, 0.1)
+    assert 1500 < np.quantile(areas, 0.9)
+    assert 2 <= max(parts)
+    assert any(holes)
+    assert 0.9 > float(np.median(hulls))
+
+
+def test_random_regions_change_grey_by_every_edit() -> None:
+    """Fills are flat, tints let the pattern through, moved ones show the window's own greys."""
+    window, rng = 255 * _smooth_lines(side_px=144), np.random.default_rng(0)
+    drawings = [random_region(window, rng) for _ in range(40)]
+    tinted = [drawing for drawing in drawings if not drawing.weight.any()]
+    covering = [drawing for drawing in drawings if drawing.weight.any()]
+    flat = [drawing for drawing in covering if np.ptp(drawing.grey) == 0]
+    moved = [drawing for drawing in covering if np.ptp(drawing.grey) > 0]
+
+    assert min(len(tinted), len(flat), len(moved)) > 5
+    assert all(0.45 < drawing.shade.min() and drawing.shade.max() < 1.55 for drawing in tinted)
+    assert all(window.max() >= drawing.grey.max() for drawing in moved)
+    assert all(window.min() <= drawing.grey.min() for drawing in moved)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from semsr.cli import main
 from semsr.evaluate_arguments import NamedBundle, parse_bundles, parse_seeds
+from tests.training.evaluation.scenes import film, grey, save, shrunk
 from training.detector import Detector, save_detector
 from training.detector.network import DetectorNetwork
 
@@ -71,8 +72,10 @@ def test_a_bundle_is_judged_and_the_exit_code_tells(
     assert any("quick look" in note for note in document["notes"])
     assert 1 == main(arguments)
     lines = capsys.readouterr().out.splitlines()
-    assert len(document["targets"]) == len(lines)
+    # One line a target, then a table of recall by kind: its head and every method.
+    assert len(document["targets"]) + 1 + len(rows) == len(lines)
     assert any(line.startswith("missed") for line in lines)
+    assert lines[len(document["targets"])].startswith("recall by kind  ")
 
 
 def test_nothing_to_evaluate_on_is_a_usage_error(
@@ -116,3 +119,58 @@ def test_own_tiles_of_any_size_are_judged(
     assert ["wafer 0.tif", "wafer 1.tif"] == [
         tile["name"] for tile in document["own"]["tiles"] if tile["method"] == "tiny"
     ]
+
+
+def test_pairs_real_tiles_and_sheets_go_through_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One folder of pairs, a folder in the layout of real tiles, sheets at full size; no truth."""
+    monkeypatch.delenv("SEMSR_VGG16", raising=False)
+    scene = film(blobs=[(128, 128, 80.0)])
+    for folder, ends in (("pairs", ("_lr", "_hr")), ("real/test_real_pairs", ("_lr", "_hr"))):
+        save(tmp_path / folder / f"a{ends[0]}.png", shrunk(scene, seed=1))
+        save(tmp_path / folder / f"a{ends[1]}.png", grey(scene, noise=2.0))
+    save(tmp_path / "lr" / "a.png", shrunk(scene, seed=2))
+    pairs = str(tmp_path / "pairs")
+
+    arguments = ["evaluate", "--bundle", f"tiny={TINY_BUNDLE}", "--lr", str(tmp_path / "lr")]
+    arguments += ["--pairs", pairs, pairs, "--real", f"given={tmp_path / 'real'}"]
+    arguments += ["--report", str(tmp_path / "report"), "--pictures", str(tmp_path / "sheets")]
+    code = main(arguments)
+
+    out = capsys.readouterr().out
+    document = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert int("missed" in {target["status"] for target in document["targets"]}) == code
+    assert {"given: real_pairs"} == {row["set"] for row in document["real"]["outlines"]}
+    assert 1 == document["own"]["pairs"][0]["pairs"]
+    assert "given: real_pairs" in out
+    assert {"given_real_pairs_a.png", "own_0000.png", "own_pair_0000.png"} == {
+        path.name for path in (tmp_path / "sheets").iterdir()
+    }
+    with Image.open(tmp_path / "sheets" / "given_real_pairs_a.png") as sheet:
+        assert sheet.width > 3 * 256
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pairs", "a", "b"], "--pairs is judged beside --lr"),
+        (["--real", "="], "names no folder; expected DIR or NAME=DIR"),
+        (["--real", "."], "holds no folder of real tiles"),
+        (["--detector-threshold", "1.5"], "expected a score between 0 and 1"),
+        (["--max-gmac", "0"], "expected more than 0"),
+    ],
+)
+def test_what_cannot_be_judged_is_a_usage_error(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    """Exit code 2, with the option, its value and what was expected."""
+    monkeypatch.delenv("SEMSR_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    assert 2 == main(["evaluate", *arguments])
+    assert message in capsys.readouterr().err

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from training.evaluation.figures import FIGURES, SECTIONS
+from training.evaluation.figure import SECTIONS
+from training.evaluation.figures import FIGURES
 
 PAGE = Path(__file__).parents[3] / "docs" / "evaluation.md"
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.evaluation.scenes import grey, lines, shrunk
+from tests.training.evaluation.scenes import BlobDetector, film, grey, lines, shrunk
 from training.evaluation.methods import Method, builtin_methods, upscaler_method
+from training.evaluation.notes import NO_DETECTOR, NO_FLAGS, NO_HR
 from training.evaluation.own_tiles import OwnTiles, measure_own
-from training.evaluation.report import document, rows, standing_out, write_own, write_report
-from training.evaluation.run import NO_DETECTOR, NO_FLAGS, NO_HR, Options, evaluate
+from training.evaluation.real_folders import RealPair
+from training.evaluation.report import document, rows, write_report
+from training.evaluation.run import Options, evaluate
+from training.evaluation.tables import standing_out, write_own
 
 Picture = np.ndarray
 
@@ -50,7 +53,13 @@ def test_backgrounds_and_flags_are_measured_without_truth(own: OwnTiles) -> None
     figures = {row.method: row for row in report.figures}
 
     assert (3, 2) == (report.lr_tiles, report.hr_pictures)
-    assert {"spectrum_db", "border_spectrum_db"} == set(report.floors)
+    assert {"spectrum_db", "border_spectrum_db", "edge_grain"} == set(report.floors)
+    assert 1.0 == pytest.approx(figures["oracle"].edge_grain, abs=0.1)
+    assert (0, 0, None) == (
+        figures["oracle"].outlines_lost,
+        figures["oracle"].outlines_invented,
+        figures["oracle"].detections_per_tile,
+    )
     assert figures["oracle"].spectrum_db is not None
     assert figures["bicubic"].spectrum_db is not None
     assert figures["bicubic"].spectrum_db > 8 > figures["oracle"].spectrum_db
@@ -121,8 +130,36 @@ def test_the_table_for_people_names_what_stands_out(
     write_own(measured, file=sys.stdout)
     lines_out = capsys.readouterr().out.splitlines()
 
-    assert lines_out[0].split()[:3] == ["tiles", "consistency", "worst"]
+    assert lines_out[0].split()[:3] == ["method", "tiles", "consistency"]
     assert lines_out[1].startswith("oracle")
     assert "–" in lines_out[1]
     assert "answers beyond a limit of their bundle: 1" == lines_out[2]
     assert "tile_1.tif: residual 1.50, domain distance 0.25" in lines_out[3]
+
+
+def test_pairs_and_an_own_detector_are_judged() -> None:
+    """What the detector finds in HR must be found in the answer; more of it is counted."""
+    scene = film(blobs=[(128, 128, 80.0), (60, 60, 80.0)])
+    blank = film(blobs=[])
+    pair = RealPair(name="a", lr=shrunk(scene, seed=1), hr=grey(scene, noise=2.0))
+    other = RealPair(name="b", lr=shrunk(blank, seed=2), hr=grey(blank, noise=2.0))
+    own = OwnTiles(lr={"a": pair.lr}, hr=[other.hr], pairs=[pair, other])
+    answers = {pair.lr.tobytes(): pair.hr, other.lr.tobytes(): grey(scene, noise=2.0)}
+    wrong = Method(
+        name="wrong",
+        role="candidate",
+        render=None,
+        upscale=lambda lr: answers[lr.tobytes()],
+        scale=4,
+    )
+
+    report = measure_own(own, [wrong], detector=BlobDetector())
+
+    [figures], [row] = report.figures, report.pairs
+    assert 2.0 == figures.detections_per_tile
+    assert 0.0 == report.floors["detections_per_tile"]
+    assert (1.0, 1.0) == (row.found_share, row.extra_per_tile)
+    assert 2 == row.pairs
+    assert 0 == row.reference_lost
+    without = measure_own(own, [wrong])
+    assert (None, None) == (without.pairs[0].found_share, without.figures[0].detections_per_tile)

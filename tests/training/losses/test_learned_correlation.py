@@ -140,6 +140,17 @@ def test_only_heads_are_parameters_and_state(network) -> None:
     assert 8 == len(list(learned.parameters()))
 
 
+def test_heads_may_start_as_published(network) -> None:
+    """Weights of deviation 0.02 and no bias; otherwise Kaiming's for layers before a ReLU."""
+    heads = [metric(network, init=init) for init in ("normal", "kaiming")]
+    first = [learned.get_parameter("heads.relu1_1.0.weight").detach().std() for learned in heads]
+
+    assert pytest.approx([0.02, (2 / 64) ** 0.5], rel=0.1) == [float(value) for value in first]
+    for learned in heads:
+        biases = [value for name, value in learned.named_parameters() if name.endswith("bias")]
+        assert 0 == sum(float(bias.detach().abs().max()) for bias in biases)
+
+
 def test_metric_works_under_autocast(network) -> None:
     """Maps and logits stay float32; only features and heads are rough."""
     learned = metric(network)

@@ -18,6 +18,7 @@ from training.losses.spatial_correlation import (
 )
 
 FORMS = ["paper", "normalised_l1"]
+MAP_FORMS = ["paper_l1", "normalised_l1_maps"]
 
 
 def fresh(seed: int = 0) -> torch.Generator:
@@ -49,16 +50,22 @@ def slow_fsesim(
         for features in (source[image], target[image]):
             flat = features.reshape(5, -1)
             flat = flat - flat.mean(1, keepdims=True)
-            flat = flat / np.sqrt(5) if form == "paper" else flat / np.linalg.norm(flat, axis=0)
+            is_paper = form.startswith("paper")
+            flat = flat / np.sqrt(5) if is_paper else flat / np.linalg.norm(flat, axis=0)
             prepared.append(flat)
         for query in queries[image]:
             keys = slow_window(int(query), window)
             similarities = []
             for flat in prepared:
                 dots = np.array([flat[:, query] @ flat[:, key] for key in keys])
-                similarities.append(np.tanh(dots / 10) if form == "paper" else dots)
-            least = np.sort(similarities[1])[::-1][max(1, len(keys) // 4) - 1]
+                similarities.append(np.tanh(dots / 10) if is_paper else dots)
+            least = np.sort(similarities[1])[::-1][len(keys) // 4]
             a, b = (np.where(similarities[1] >= least, s, 0) for s in similarities)
+            if form in MAP_FORMS:
+                distances = len(keys) / (len(keys) // 4) * np.abs(a - b)
+                squared = np.where(distances < 1, 0.5 * distances**2, distances - 0.5)
+                losses.append(np.mean(squared if is_paper else distances))
+                continue
             distance = 1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
             # Smooth L1 is half the square below 1; a cosine may be negative, and then it is linear.
             smooth = 0.5 * distance**2 if distance < 1 else distance - 0.5
@@ -66,7 +73,7 @@ def slow_fsesim(
     return float(np.mean(losses))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, *MAP_FORMS])
 @pytest.mark.parametrize("window", [None, 3, 4, 8, 20])
 def test_loss_equals_a_slow_version(form, window: int | None) -> None:
     """On a map that is not square, with windows below, between and above its sides."""
@@ -80,7 +87,7 @@ def test_loss_equals_a_slow_version(form, window: int | None) -> None:
         assert float(loss) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, *MAP_FORMS])
 def test_gradient_is_right_and_reaches_only_the_target(form) -> None:
     """Finite differences in float64; the source is what is to be kept."""
     source, target = maps(1).requires_grad_(), maps(1, seed=1).requires_grad_()
@@ -142,7 +149,8 @@ def test_similarity_is_computed_in_float32_under_autocast() -> None:
 
 def test_unknown_forms_and_unequal_maps_are_refused() -> None:
     """No silent default."""
-    with pytest.raises(ValueError, match="forms are 'paper' and 'normalised_l1', got 'cosine'"):
+    message = "forms are paper, paper_l1, normalised_l1, normalised_l1_maps, got 'cosine'"
+    with pytest.raises(ValueError, match=message):
         self_similarity(maps(), torch.arange(3), form="cosine")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="two tensors of one shape"):
         fsesim(maps(2), maps(1), torch.arange(3))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.losses.texture import local_energy
+from training.losses.texture import flatness, local_energy
 
 
 def grain(*, sigma: float, seed: int) -> torch.Tensor:
@@ -52,3 +52,54 @@ def test_other_shapes_are_refused() -> None:
     """Only aligned pairs can be compared."""
     with pytest.raises(ValueError, match="shape"):
         local_energy(torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 40))
+
+
+def step_edge(height: float) -> torch.Tensor:
+    """Draw a vertical edge between columns 47 and 48, (1, 1, 96, 96)."""
+    image = torch.full((1, 1, 96, 96), 0.4)
+    image[..., 48:] += height
+    return image
+
+
+def test_flatness_weighs_edges_by_their_steepest_gradient_within_eight_pixels() -> None:
+    """1 / (1 + (g / half)^4) of a step blurred by 2 px; all of it beyond the blur's reach is 1."""
+    image = step_edge(0.3)
+    # The central difference of a Gaussian's integral at the pixels beside the edge.
+    positions = torch.arange(-40, 41, dtype=torch.float64)
+    taps = torch.exp(-0.5 * (positions[34:47] / 2) ** 2)
+    blurred = torch.nn.functional.conv1d(
+        0.3 * (positions >= 0).double()[None, None], (taps / taps.sum())[None, None]
+    )[0, 0]
+    steepest = float(((blurred[2:] - blurred[:-2]) / 2).max())
+
+    weight = flatness(image, half_gradient=0.012)
+
+    expected = 1 / (1 + (steepest / 0.012) ** 4)
+    assert pytest.approx(expected, rel=1e-4) == float(weight[0, 0, 40, 48 + 8])
+    assert pytest.approx(expected, rel=1e-4) == float(weight[0, 0, 40, 47 - 8])
+    assert 1 == float(weight[0, 0, 40, 20]) == float(weight[0, 0, 40, 76])
+
+
+def test_flatness_looks_past_grain() -> None:
+    """Grain of four grey levels leaves nearly all of the weight, and a faint edge takes it."""
+    assert float(flatness(grain(sigma=4 / 255, seed=0), half_gradient=0.012).mean()) > 0.95
+    assert float(flatness(step_edge(0.1), half_gradient=0.012)[0, 0, 40, 48]) < 0.25
+
+
+def test_weighted_energy_takes_no_grain_for_a_lost_edge() -> None:
+    """A blurred edge asks for energy that it lacks; by flatness that demand is nearly gone."""
+    target = step_edge(0.3)
+    blurred = torch.nn.functional.avg_pool2d(target, (1, 9), stride=1, padding=(0, 4))
+    blurred[..., :4], blurred[..., -4:] = 0.4, 0.7
+    weight = flatness(target, half_gradient=0.012)
+
+    plain, weighted = local_energy(blurred, target), local_energy(blurred, target, weight=weight)
+
+    assert float(weighted) < 0.05 * float(plain)
+    assert torch.equal(plain, local_energy(blurred, target, weight=torch.ones_like(target)))
+
+
+def test_flatness_refuses_a_gradient_of_zero() -> None:
+    """All weights would be zero or not a number."""
+    with pytest.raises(ValueError, match="a gradient above 0, got 0"):
+        flatness(step_edge(0.1), half_gradient=0.0)

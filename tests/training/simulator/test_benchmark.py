@@ -1,5 +1,6 @@
 """The benchmark: plan, folder, truth, repeatability, and folders that hold something else."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semsr.cli import main
+from semsr.commands import simulate
 from semsr.commands.options import EXIT_USAGE
+from training.evaluation.benchmark import SPLITS as JUDGED_SPLITS
 from training.simulator import draw_recipe, simulate_tile, write_benchmark
 from training.simulator.benchmark import BenchmarkError
 from training.simulator.capture import INSPECTION, REVIEW
-from training.simulator.defects import DEFECTS
-from training.simulator.recipes import TileRecipe
+from training.simulator.defects import DEFECTS, GROUPS
+from training.simulator.recipes import TileRecipe, substitutes
 from training.simulator.scenes import SCENES
 from training.simulator.splits import DEFAULT_SPLITS, SPLITS, plan_tile, render_split_tile
 
@@ -37,10 +40,20 @@ def test_splits_are_those_of_the_contract() -> None:
         "test_clean": 200,
         "thousand_defect": 500,
         "thousand_clean": 500,
+        "unknown_defect": 84,
     } == {name: split.tiles for name, split in SPLITS.items() if not name.startswith("x")}
     assert (244, 4) == (SPLITS["x4_244"].tile_px, SPLITS["x4_244"].scale)
     assert (232, 2) == (SPLITS["x2_232"].tile_px, SPLITS["x2_232"].scale)
     assert set(DEFAULT_SPLITS) < set(SPLITS)
+
+
+def test_commands_name_the_splits_that_there_are() -> None:
+    """What `semsr simulate` offers is the whole list, and `semsr evaluate` judges parts of it."""
+    assert DEFAULT_SPLITS == simulate.DEFAULT_SPLITS
+    assert set(SPLITS) == {*simulate.DEFAULT_SPLITS, *simulate.FURTHER_SPLITS}
+    assert set(SPLITS) >= {name for pair in JUDGED_SPLITS.values() for name in pair}
+    defect, clean = JUDGED_SPLITS["unknown"]
+    assert (("unknown",), False) == (SPLITS[defect].groups, SPLITS[clean].has_defects)
 
 
 def test_streams_of_splits_never_meet() -> None:
@@ -61,11 +74,42 @@ def test_test_split_holds_enough_defects_of_both_groups() -> None:
     kinds = [kind for recipe in plan for kind in recipe.defects]
     assert {3, 4, 5, 6} == {len(recipe.defects) for recipe in plan}
     assert len(kinds) >= 250
-    assert set(kinds) == set(DEFECTS)
+    known = {kind for kind, spec in DEFECTS.items() if spec.group in GROUPS}
+    assert known == set(kinds)
     unseen = sum(DEFECTS[kind].group == "unseen" for kind in kinds)
     assert 0.4 < unseen / len(kinds) < 0.6
-    assert min(kinds.count(kind) for kind in DEFECTS) >= 10
+    assert min(kinds.count(kind) for kind in known) >= 10
     assert all(recipe.scene in DEFECTS[kind].scenes for recipe in plan for kind in recipe.defects)
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [("test_defect", "c2c5dd531d07050e"), ("thousand_defect", "81c2bd582e51a203")],
+)
+def test_plans_of_seed_11_stay_as_they_were(name: str, digest: str) -> None:
+    """Kinds that are added to the simulator change no tile of the benchmark that results are of."""
+    plan = [plan_tile(SPLITS[name], seed=11, number=n) for n in range(SPLITS[name].tiles)]
+    text = "\n".join(f"{recipe.scene}:{','.join(recipe.defects)}" for recipe in plan)
+    assert digest == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_unknown_split_holds_forty_of_each_unknown_kind_and_nothing_else() -> None:
+    """Its plan names kinds of that group alone, in every kind of scene."""
+    split = SPLITS["unknown_defect"]
+    plan = [plan_tile(split, seed=11, number=number) for number in range(split.tiles)]
+    kinds = [kind for recipe in plan for kind in recipe.defects]
+    unknown = {kind for kind, spec in DEFECTS.items() if spec.group == "unknown"}
+    assert unknown == set(kinds)
+    assert 40 <= min(kinds.count(kind) for kind in unknown)
+    assert set(SCENES) == {recipe.scene for recipe in plan}
+
+
+def test_unknown_kinds_and_others_never_stand_in_for_each_other() -> None:
+    """A kind without a place gives way to one of the same side: no split gets a stranger."""
+    for kind, spec in DEFECTS.items():
+        for scene in spec.scenes:
+            others = {DEFECTS[other].group for other in substitutes(scene, kind)}
+            assert others <= (set(GROUPS) if spec.group in GROUPS else {"unknown"})
 
 
 def test_both_sides_of_training_have_the_same_scenes_and_no_defects() -> None:
@@ -120,6 +164,7 @@ def test_folder_is_that_of_the_contract(tmp_path: Path) -> None:
         *("train_lr", "train_hr", "reference_hr", "test_defect/lr", "test_clean/lr"),
         *("thousand_defect/lr", "thousand_clean/lr", "x4_244/lr", "x4_244/hr", "x2_232/lr"),
         *("x2_232/hr", "truth/test_defect/hr", "truth/test_defect/mask", "truth/test_clean/hr"),
+        *("unknown_defect/lr", "truth/unknown_defect/hr", "truth/unknown_defect/mask"),
         *("truth/test_clean/noise_free", "truth/thousand_defect/hr", "truth/thousand_defect/mask"),
         "truth/thousand_clean/hr",
     ):

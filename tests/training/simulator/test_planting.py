@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from training.augmentation.planting import PLANTABLE_KINDS
 from training.simulator.capture import REVIEW
 from training.simulator.defects import DEFECTS, EVERY_SCENE, fitting_kinds
 from training.simulator.emission import secondary_electrons
@@ -40,6 +41,14 @@ def test_groups_are_those_of_the_task() -> None:
     }
     assert groups["planted"] == {"bridge", "break", "particle", "stain"}
     assert {"missing_hole", "scratch", "protrusion", "void"} <= groups["unseen"]
+
+
+def test_nothing_that_training_plants_is_of_an_unknown_kind() -> None:
+    """At least three kinds are drawn by no training, not even by one that may plant all it can."""
+    unknown = {kind for kind, spec in DEFECTS.items() if spec.group == "unknown"}
+    assert 3 <= len(unknown)
+    assert set() == unknown & set(PLANTABLE_KINDS)
+    assert set() == unknown & {kind for scene in SCENES for kind in fitting_kinds(scene)}
 
 
 def test_every_scene_takes_kinds_of_both_groups() -> None:
