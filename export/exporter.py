@@ -53,7 +53,7 @@ RECALL_PRECISIONS: tuple[Precision, ...] = ("bf16", "int8")
 """Whose errors are too large for a look at grey levels alone: they must find as many defects."""
 
 MAX_RECALL_LOSS = 0.01
-INT8_MARGIN_DB = 0.5
+INT8_PSNR_DB = (TOLERANCES["int8"].psnr_db or 0.0) + 0.5
 """Above the gate's PSNR: the gate looks at each tile, the search at all of them together."""
 
 RecallJudge = Callable[[Bundle, Precision], RecallRecord]
@@ -87,6 +87,7 @@ def export_bundle(
     window: tuple[int, int] | None = None,
     precisions: Sequence[Precision] = ("fp32",),
     calibration: Sequence[npt.NDArray[np.uint8]] = (),
+    int8_psnr_db: float = INT8_PSNR_DB,
     recall_judge: RecallJudge | None = None,
     trust_tiles: TrustTiles | None = None,
     threads: int = 1,
@@ -104,6 +105,7 @@ def export_bundle(
         window: Default grey range lo, hi of 16-bit input.
         precisions: What the bundle can be run in; `fp32` is always among them, and the default.
         calibration: Training LR tiles, (H, W) uint8, for INT8; at least `export.int8.MIN_TILES`.
+        int8_psnr_db: What INT8 must reach against FP32; more keeps more convolutions in FP32.
         recall_judge: Measures defect recall of a precision beside FP32's, for BF16 and INT8.
         trust_tiles: Tiles without known defects, by which the flags `residual` and
             `domain_distance` are measured; without them the graphs do not judge either.
@@ -137,7 +139,12 @@ def export_bundle(
             trust = make_trust_record(generator, trust_tiles)
     with stage(f"making the graphs ({', '.join(wanted)})"):
         graphs, quantized = _make_graphs(
-            generator, wanted, tile=tile, calibration=calibration, trust=trust
+            generator,
+            wanted,
+            tile=tile,
+            calibration=calibration,
+            int8_psnr_db=int8_psnr_db,
+            trust=trust,
         )
     files = {
         **graphs,
@@ -218,6 +225,7 @@ def _make_graphs(
     *,
     tile: tuple[int, int],
     calibration: Sequence[npt.NDArray[np.uint8]],
+    int8_psnr_db: float,
     trust: TrustRecord | None,
 ) -> tuple[dict[str, bytes], Quantized | None]:
     graph = to_onnx(generator, tile=tile, trust=trust)
@@ -238,7 +246,7 @@ def _make_graphs(
                     flat(tile, 255),
                 )
             ],
-            min_psnr_db=(TOLERANCES["int8"].psnr_db or 0.0) + INT8_MARGIN_DB,
+            min_psnr_db=int8_psnr_db,
         )
         files[GRAPHS["int8"]] = quantized.graph
     return files, quantized

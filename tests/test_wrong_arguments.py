@@ -96,6 +96,7 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         ([*export, "--window", "5,5"], "LO < HI"),
         ([*export, "--max-batch-size", "0"], "expected at least 1"),
         ([*export, "--precision", "int8"], "--calibration FOLDER"),
+        ([*export, "--int8-psnr", "30"], "expected at least 45"),
         ([*export, "--precision", "bf16"], "--benchmark DIR"),
         ([*export, "--precision", "fp61"], "did you mean fp16?"),
         ([*export, "--domain", str(folder / "none")], "does not exist"),

@@ -67,6 +67,13 @@ def add(commands: Commands) -> None:
         help="folder of training LR tiles that set INT8's ranges (default: none)",
     )
     parser.add_argument(
+        "--int8-psnr",
+        type=float,
+        metavar="DB",
+        help="least PSNR of INT8 against FP32 in dB, at least 45 (default: 45.5); where INT8 finds "
+        "too few defects, a higher one keeps more convolutions in FP32",
+    )
+    parser.add_argument(
         "--benchmark",
         type=Path,
         help="benchmark with the split thousand_defect (semsr simulate): BF16 and INT8 must find "
@@ -110,7 +117,7 @@ def _run(options: argparse.Namespace) -> int:
     # The exporter of torch warns about packages that this project does not use.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with progress("loading PyTorch"):
-        from export.exporter import export_bundle
+        from export.exporter import INT8_PSNR_DB, export_bundle
         from export.parity import format_rows
         from semsr.export_gates import RecallJudge, load_calibration, load_trust_tiles
         from semsr.image_reading import reading_of_checkpoint
@@ -134,6 +141,7 @@ def _run(options: argparse.Namespace) -> int:
             options.out,
             precisions=options.precision,
             calibration=calibration,
+            int8_psnr_db=INT8_PSNR_DB if options.int8_psnr is None else options.int8_psnr,
             recall_judge=recall_judge,
             trust_tiles=trust_tiles,
             name=options.name,
@@ -178,6 +186,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--clean needs the training's own tiles too: --domain FOLDER")
     if "int8" in options.precision and options.calibration is None:
         raise UsageError("--precision int8 needs training LR tiles: --calibration FOLDER")
+    if options.int8_psnr is not None and options.int8_psnr < 45:
+        raise UsageError(f"--int8-psnr is {options.int8_psnr:g} dB; expected at least 45")
     judged = [name for name in ("bf16", "int8") if name in options.precision]
     if judged and options.benchmark is None:
         raise UsageError(
