@@ -7,13 +7,17 @@ Contract, the same in docs/evaluation.md:
 - an output `scores`, N float32 in 0 to 1. Further outputs, such as labels, are not read.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+# Its wheels send reports of their use over the network unless this is set before the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime as ort
 
 INPUT_TYPES = ("tensor(float)", "tensor(uint8)")
 

@@ -117,7 +117,7 @@ class OptimizationConfig(_Section):
     )
     degrade_on_device: bool = Field(
         default=False,
-        description="degrade HR crops where the network runs; on a GPU with other noise bits",
+        description="degrade HR crops where the network runs, with the same noise",
     )
     bank_images: int = Field(
         default=300, ge=1, description="HR images of a bank (--bank), about 1.8 MB each"

@@ -209,11 +209,13 @@ class CropSampler:
         )
 
     def _degraded(self, hr: torch.Tensor, seed: int) -> torch.Tensor:
-        """Degrade (N, 1, S, S) with its margin to (N, 1, c, c) without."""
+        """Degrade (N, 1, S, S) with its margin to (N, 1, c, c) without.
+
+        Noise is drawn on the CPU whatever the device: it has the size of the LR crops, and the same
+        seed then gives the same noise everywhere.
+        """
         generator = torch.Generator().manual_seed(seed)
         drawn = draw_degradation(self.degradation, count=len(hr), generator=generator)
-        if hr.device.type != "cpu":
-            generator = torch.Generator(hr.device).manual_seed(seed)
         lr = degrade(hr, drawn, scale=self.scale, generator=generator)
         return lr[..., MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX].contiguous()
 
