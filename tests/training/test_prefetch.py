@@ -145,8 +145,10 @@ time.sleep(600)
 def test_ctrl_c_ends_the_parent_and_the_workers_without_a_word(tmp_path: Path) -> None:
     """A terminal sends SIGINT to all of them: the workers leave the answer to their parent."""
     script = """
+import signal
 from tests.training.makers import Noise
 from training.prefetch import Prefetch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
 with Prefetch({"it": Noise()}, workers=2, first=0, last=4, label=str) as prefetch:
     print(*prefetch.process_ids, flush=True)
     try:
