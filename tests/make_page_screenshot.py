@@ -54,15 +54,12 @@ def _send_tile(url: str) -> None:
 
 
 def _show_the_bridge(page: Page) -> None:
-    """Zoom in around the bridge and let the boundary run through it."""
+    """Zoom in around the bridge: the boundary runs through it from the start."""
     box = page.locator("#canvas").bounding_box()
     assert box is not None
-    at = (box["x"] + 0.376 * box["width"], box["y"] + 0.54 * box["height"])
-    page.mouse.move(*at)
+    share = int(page.get_by_role("slider", name="Boundary").input_value()) / 1000
+    page.mouse.move(box["x"] + share * box["width"], box["y"] + 0.54 * box["height"])
     page.mouse.wheel(0, -330)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
-    page.mouse.up()
 
 
 if __name__ == "__main__":

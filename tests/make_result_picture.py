@@ -21,7 +21,7 @@ from training.simulator.loose_tiles import simulate_tiles
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "images" / "result.png"
 SEED = 4
-DETAILS = ("0007_dense_lines_particle", "0005_dense_lines_bridge", "0003_sparse_holes_missing_hole")
+DETAILS = ("0007_dense_lines_particle", "0005_dense_lines_bridge", "0006_iso_lines_break")
 SIDE_PX = 300
 GAP_PX, CAPTION_PX = 6, 24
 CAPTIONS = ("sent (LR), greys matched", "bicubic, greys matched", "semsr", "true slow scan")
