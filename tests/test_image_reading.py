@@ -118,11 +118,12 @@ def test_own_tiles_are_read_by_the_first_bundles_window(tmp_path: Path) -> None:
         baselines=[],
         pictures=[],
         benchmark=None,
-        real=None,
+        real=[],
+        own_detector=None,
         window=None,
         vgg16=None,
     )
-    options = argparse.Namespace(lr=big, hr=None, max_rows=None, limit=None)
+    options = argparse.Namespace(lr=big, hr=None, pairs=None, max_rows=None, limit=None)
 
     own = evaluate._own_tiles(options, checked, scale=4)
 
