@@ -157,6 +157,9 @@ class StatisticsConfig(_Section):
     spectral_weight: Weight = Field(default=0.0, description="log radial power spectrum")
     sliced_weight: Weight = Field(default=0.0, description="sliced Wasserstein on 5x5 patches")
     histogram_weight: Weight = Field(default=0.0, description="sorted grey levels")
+    flat_grain_weight: Weight = Field(
+        default=0.0, description="grain of flat places at equal greys, in three bands"
+    )
     start_share: Share = Field(default=0.0, description="share of the run without these terms")
 
 

@@ -156,6 +156,15 @@ FIGURES: tuple[Figure, ...] = (
         meaning="deviation of grain along edges over that of flats of the same grey",
     ),
     Figure(
+        key="flat_grain_db",
+        label="grain of flats",
+        section="background",
+        unit="dB",
+        digits=2,
+        better="low",
+        meaning="rms difference of the grain's power in flat places of equal grey, three bands",
+    ),
+    Figure(
         key="grey_distance",
         label="grey histogram W1",
         section="background",

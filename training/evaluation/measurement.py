@@ -15,6 +15,7 @@ from training.evaluation.benchmark import Picture, Tile, read_png
 from training.evaluation.consistency import lr_consistency
 from training.evaluation.detection import DetectorLike, match
 from training.evaluation.edge_grain import edge_grain
+from training.evaluation.flat_grain import flat_power
 from training.evaluation.gradients import flat_area, measure_gradients
 from training.evaluation.kernel_distance import MAX_PICTURES, FeatureNetwork, picture_features
 from training.evaluation.metrology import EdgeFigures, find_true_edges, measure_edges
@@ -70,6 +71,7 @@ class CleanTile:
         noise_sigma: Grey levels, see `quality.noise_sigma`.
         edge_grain: See `edge_grain`; NaN where the tile has no edges or no flats, None beyond the
             first `MAX_GRAIN_TILES` tiles.
+        flat_power: See `flat_grain.flat_power`; None beyond the same tiles.
         gradient_counts: See `gradients.GradientFigures`.
         thinness: The same.
         flat_gradient: The same.
@@ -87,6 +89,7 @@ class CleanTile:
     grey_counts: list[int]
     noise_sigma: float
     edge_grain: float | None
+    flat_power: list[list[float]] | None
     gradient_counts: list[int]
     thinness: float
     flat_gradient: float
@@ -151,6 +154,7 @@ def measure_tile(
             grey_counts=np.bincount(picture.ravel(), minlength=256).tolist(),
             noise_sigma=noise_sigma(picture),
             edge_grain=edge_grain(picture).ratio if number < MAX_GRAIN_TILES else None,
+            flat_power=flat_power(picture).tolist() if number < MAX_GRAIN_TILES else None,
             gradient_counts=gradients.histogram.tolist(),
             thinness=gradients.thinness,
             flat_gradient=gradients.flat_mean,

@@ -31,6 +31,7 @@ _JUDGING_MODULES = (
     "measurement",
     "coarse_view",
     "edge_grain",
+    "flat_grain",
     "methods",
     "metrology",
     "structure",

@@ -98,6 +98,8 @@ class OwnFigures:
         noise_ratio: Mean white-noise deviation over that of HR.
         grey_distance: Wasserstein distance of the grey histograms, grey levels.
         edge_grain: Mean grain along edges over that of flats.
+        flat_grain_db: Difference of the grain of flats from that of HR at equal greys, see
+            `flat_grain`; NaN where no grey is in both.
         outlines_lost: Number of outlines that the tiles show and the answers lack.
         outlines_lost_px: Their length in LR pixels.
         outlines_invented: Number of outlines that the answers show and the tiles do not.
@@ -118,6 +120,7 @@ class OwnFigures:
     noise_ratio: float | None
     grey_distance: float | None
     edge_grain: float
+    flat_grain_db: float | None
     outlines_lost: int
     outlines_lost_px: float
     outlines_invented: int

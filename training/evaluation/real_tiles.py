@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from training.evaluation import background
 from training.evaluation.benchmark import Picture
 from training.evaluation.consistency import lr_consistency
 from training.evaluation.edge_grain import mean_edge_grain
@@ -17,10 +15,8 @@ from training.evaluation.methods import Method
 from training.evaluation.outline_counts import OutlineCounts, count_outlines
 from training.evaluation.pair_structure import pair_structure
 from training.evaluation.real_folders import RealPair, RealSets
+from training.evaluation.set_look import SetLook, set_distances
 from training.progress import tracked
-from training.quality import noise_sigma
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +63,7 @@ class RealBackground:
         grey_distance: W1 of grey histograms, in grey levels.
         edge_grain: Grain along edges over that of flats, see `edge_grain`; mean over the tiles
             that have both, NaN where none has.
+        flat_grain_db: See `flat_grain.flat_grain_db`.
         lone_consistency: LR consistency on real LR tiles with defects and without reference.
     """
 
@@ -78,6 +75,7 @@ class RealBackground:
     noise_ratio: float
     grey_distance: float
     edge_grain: float
+    flat_grain_db: float
     lone_consistency: float
 
 
@@ -112,9 +110,11 @@ def measure_real(folders: Sequence[RealSets], methods: Sequence[Method]) -> Real
     floors: dict[str, float] = {}
     usable = [method for method in methods if method.upscale is not None]
     for sets in folders:
-        reference = _Reference.of(sets.background_hr) if sets.background_hr else None
-        if reference is not None:
-            floors |= {_label(sets, key): value for key, value in reference.floors().items()}
+        reference = None
+        if sets.background_hr:
+            reference = SetLook.of("looking at HR", sets.background_hr, None)
+            found = {"edge_grain": mean_edge_grain(sets.background_hr), **reference.floors()}
+            floors |= {_label(sets, key): value for key, value in found.items()}
         for method in tracked(usable, "judging real tiles", unit="method"):
             for name, pairs in (("real_pairs", sets.pairs), ("real_defects", sets.defects)):
                 if pairs:
@@ -149,33 +149,6 @@ def measure_real(folders: Sequence[RealSets], methods: Sequence[Method]) -> Real
     )
 
 
-class _Reference:
-    """What HR of the other run looks like."""
-
-    def __init__(self, spectra: Floats, borders: Floats, noise: float, grain: float) -> None:
-        self.spectra = spectra
-        self.borders = borders
-        self.noise = noise
-        self.grain = grain
-
-    @classmethod
-    def of(cls, pictures: Sequence[Picture]) -> "_Reference":
-        return cls(
-            np.array([background.radial_spectrum_db(hr) for hr in pictures]),
-            np.array([background.border_spectrum_db(hr) for hr in pictures]),
-            float(np.mean([noise_sigma(hr) for hr in pictures])),
-            mean_edge_grain(pictures),
-        )
-
-    def floors(self) -> dict[str, float]:
-        found = {"edge_grain": self.grain}
-        if len(self.spectra) >= 2:
-            same = ["all"] * len(self.spectra)
-            found["spectrum_db"] = background.split_half_floor(self.spectra, same)
-            found["border_spectrum_db"] = background.split_half_floor(self.borders, same)
-        return found
-
-
 def _label(sets: RealSets, name: str) -> str:
     return f"{sets.name}: {name}" if sets.name else name
 
@@ -194,40 +167,32 @@ def _structure(
 def _background(
     method: Method,
     sets: RealSets,
-    reference: _Reference,
+    reference: SetLook,
     answers: Mapping[str, Picture],
     lone: Mapping[str, Picture],
 ) -> RealBackground:
     pictures = list(answers.values())
-    spectra = np.mean([background.radial_spectrum_db(sr) for sr in pictures], axis=0)
-    borders = np.mean([background.border_spectrum_db(sr) for sr in pictures], axis=0)
-    noise = float(np.mean([noise_sigma(sr) for sr in pictures]))
     shown = [lr_consistency(sr, sets.lone_lr[name]).mean for name, sr in lone.items()]
+    distances = set_distances(SetLook.of(f"looking at {method.name}", pictures, None), reference)
     return RealBackground(
         set=_label(sets, "background"),
         method=method.name,
         images=len(pictures),
-        spectrum_db=float(
-            background.log_spectral_distance(spectra, reference.spectra.mean(axis=0))
-        ),
-        border_spectrum_db=float(
-            background.log_spectral_distance(borders, reference.borders.mean(axis=0))
-        ),
-        noise_ratio=noise / reference.noise if reference.noise else float("nan"),
-        grey_distance=background.histogram_distance(
-            _histogram(pictures), _histogram(sets.background_hr)
-        ),
+        spectrum_db=_number(distances["spectrum_db"]),
+        border_spectrum_db=_number(distances["border_spectrum_db"]),
+        noise_ratio=_number(distances["noise_ratio"]),
+        grey_distance=_number(distances["grey_distance"]),
         edge_grain=mean_edge_grain(pictures),
+        flat_grain_db=_number(distances["flat_grain_db"]),
         lone_consistency=float(np.nanmean(shown)) if np.isfinite(shown).any() else float("nan"),
     )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _upscaled(method: Method, lr: Picture) -> Picture:
     if method.upscale is None:
         raise ValueError(f"{method.name} has finished pictures only and cannot enlarge others")
     return method.upscale(lr)
-
-
-def _histogram(pictures: Sequence[Picture]) -> np.ndarray:
-    counts = [np.bincount(picture.ravel(), minlength=256) for picture in pictures]
-    return np.array(counts, dtype=np.float64).sum(axis=0)

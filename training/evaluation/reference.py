@@ -13,6 +13,7 @@ from training.evaluation.background import (
     split_half_floor,
 )
 from training.evaluation.benchmark import HrTile, read_png
+from training.evaluation.flat_grain import flat_power
 from training.evaluation.kernel_distance import (
     MAX_PICTURES,
     FeatureNetwork,
@@ -34,6 +35,7 @@ class Reference:
         border: The same along the border.
         noise_sigma: Scene kind to mean noise in grey levels.
         grey_counts: Scene kind to (256,) counts.
+        flat_power: Scene kind to the sum of its `flat_grain.flat_power`.
         centre_features: (N, C), None without a feature network.
         border_features: The same of the outer 16 px.
         floors: Key of a figure to what halves of the reference score.
@@ -43,6 +45,7 @@ class Reference:
     border: dict[str, Floats]
     noise_sigma: dict[str, float]
     grey_counts: dict[str, Floats]
+    flat_power: dict[str, Floats]
     centre_features: Floats | None
     border_features: Floats | None
     floors: dict[str, float]
@@ -51,13 +54,14 @@ class Reference:
 def measure_reference(tiles: Sequence[HrTile], features: FeatureNetwork | None) -> Reference:
     """Measure the pictures of `reference_hr`."""
     scenes = [tile.scene for tile in tiles]
-    spectra, borders, noises, greys, centre, edge = [], [], [], [], [], []
+    spectra, borders, noises, greys, flats, centre, edge = [], [], [], [], [], [], []
     for number, tile in enumerate(tracked(tiles, "measuring reference_hr")):
         picture = read_png(tile.path)
         spectra.append(radial_spectrum_db(picture))
         borders.append(border_spectrum_db(picture))
         noises.append(noise_sigma(picture))
         greys.append(np.bincount(picture.ravel(), minlength=256))
+        flats.append(flat_power(picture))
         if features is not None and number < MAX_PICTURES:
             found = picture_features(picture, features, number=number)
             centre.append(found.centre)
@@ -79,6 +83,9 @@ def measure_reference(tiles: Sequence[HrTile], features: FeatureNetwork | None) 
         grey_counts={
             scene: np.array(greys)[member].sum(axis=0).astype(np.float64)
             for scene, member in members.items()
+        },
+        flat_power={
+            scene: np.array(flats)[member].sum(axis=0) for scene, member in members.items()
         },
         centre_features=np.array(centre) if centre else None,
         border_features=np.array(edge) if edge else None,

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from training.evaluation import background
 from training.evaluation.benchmark import Picture
+from training.evaluation.flat_grain import flat_grain_db, flat_power
 from training.evaluation.kernel_distance import (
     FeatureNetwork,
     PictureFeatures,
@@ -29,6 +30,7 @@ class SetLook:
         self.borders: list[Floats] = []
         self.noises: list[float] = []
         self.greys = np.zeros(256)
+        self.flats = np.zeros(())
         self.features: list[PictureFeatures] = []
 
     @classmethod
@@ -50,6 +52,7 @@ class SetLook:
         self.borders.append(background.border_spectrum_db(picture))
         self.noises.append(noise_sigma(picture))
         self.greys += np.bincount(picture.ravel(), minlength=256)
+        self.flats = self.flats + flat_power(picture)
 
     def floors(self) -> dict[str, float]:
         """Return what two random halves of the set differ by; nothing for fewer than two."""
@@ -68,7 +71,7 @@ class SetLook:
 
 def set_distances(look: SetLook, reference: SetLook | None) -> dict[str, float | None]:
     """Measure how far a set looks from the reference; None where there is none to compare with."""
-    names = ("spectrum_db", "border_spectrum_db", "noise_ratio", "grey_distance")
+    names = ("spectrum_db", "border_spectrum_db", "noise_ratio", "grey_distance", "flat_grain_db")
     found: dict[str, float | None] = dict.fromkeys(
         (*names, "kernel_distance", "border_kernel_distance")
     )
@@ -83,6 +86,7 @@ def set_distances(look: SetLook, reference: SetLook | None) -> dict[str, float |
     # A picture without any noise at all is a drawing; a ratio to it says nothing.
     theirs_sigma = float(np.mean(reference.noises))
     found["noise_ratio"] = float(np.mean(look.noises)) / theirs_sigma if theirs_sigma else None
+    found["flat_grain_db"] = float(flat_grain_db(look.flats, reference.flats))
     found["grey_distance"] = background.histogram_distance(look.greys, reference.greys)
     if min(len(look.features), len(reference.features)) >= 2:
         for name, part in (("kernel_distance", "centre"), ("border_kernel_distance", "border")):

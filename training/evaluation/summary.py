@@ -16,6 +16,7 @@ from training.evaluation.evaluation_set import (
     median_estimate,
     where,
 )
+from training.evaluation.flat_grain import grain_by_scene
 from training.evaluation.gradients import GRADIENT_BINS, GRADIENT_LIMIT, histogram_quantiles
 from training.evaluation.kernel_distance import kernel_distance
 from training.evaluation.measurement import CleanTile, DefectTile
@@ -129,6 +130,15 @@ def _background(
     figures["noise_ratio"] = mean_estimate(np.array(ratios, dtype=float), test.draws.clean)
     grains = np.array([tile.edge_grain for tile in clean], dtype=float)
     figures["edge_grain"] = mean_estimate(grains, test.draws.clean)
+    known = np.array([tile.flat_power is not None for tile in clean])
+    powers = np.array([tile.flat_power for tile in clean if tile.flat_power is not None])
+    places = [scene for scene, is_known in zip(scenes, known, strict=True) if is_known]
+    figures["flat_grain_db"] = Estimate(
+        value=float(grain_by_scene(powers, places, reference.flat_power)[0]),
+        samples=grain_by_scene(
+            powers, places, reference.flat_power, weights=test.draws.clean[:, known]
+        ),
+    )
     greys = [
         background.histogram_distance(
             np.array(

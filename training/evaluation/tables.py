@@ -29,6 +29,7 @@ OWN_COLUMNS = (
     ("noise_ratio", "noise ratio", 3),
     ("grey_distance", "grey W1", 2),
     ("edge_grain", "grain at edges", 2),
+    ("flat_grain_db", "grain of flats / dB", 2),
     ("outlines_lost", "outlines lost", 0),
     ("outlines_lost_px", "… px", 0),
     ("outlines_invented", "invented", 0),
@@ -64,6 +65,7 @@ REAL_BACKGROUND_COLUMNS = (
     ("border_spectrum_db", "… outer 16 px / dB", 2),
     ("noise_ratio", "noise ratio", 3),
     ("edge_grain", "grain at edges", 2),
+    ("flat_grain_db", "grain of flats / dB", 2),
     ("grey_distance", "grey W1", 2),
     ("lone_consistency", "LR consistency, no reference", 3),
 )

@@ -357,11 +357,12 @@ class FLSeSim(Method):
         config = self.config.statistics
         if not self._ramp(config.start_share):
             return {}
-        real, fake = self._real(), self._sr
+        real, fake, structure = self._real(), self._sr, self._structure
         if self._plain_hr is not None:
             real, fake = self._plain_hr, self._unpaired(self._sr)
+            structure = None if structure is None else self._unpaired(structure)
         draws = step_generator(self.seed, self._step, FOR_STATISTICS)
-        return statistics_terms(fake, real, config, generator=draws)
+        return statistics_terms(fake, real, config, structure=structure, generator=draws)
 
     # --- parts of the batch ---
 
@@ -403,4 +404,11 @@ class FLSeSim(Method):
 
 
 def _uses_statistics(config: StatisticsConfig) -> bool:
-    return bool(config.spectral_weight or config.sliced_weight or config.histogram_weight)
+    return any(
+        (
+            config.spectral_weight,
+            config.sliced_weight,
+            config.histogram_weight,
+            config.flat_grain_weight,
+        )
+    )

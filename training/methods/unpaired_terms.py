@@ -4,6 +4,7 @@ import torch
 
 from training.losses.consistency import downscale, lr_consistency
 from training.losses.filters import gaussian_taps, separable_blur
+from training.losses.flat_grain import flat_grain_difference
 from training.losses.statistics import (
     histogram_distance,
     log_psd_difference,
@@ -44,6 +45,7 @@ def statistics_terms(
     real: torch.Tensor,
     config: StatisticsConfig,
     *,
+    structure: torch.Tensor | None,
     generator: torch.Generator,
 ) -> dict[str, torch.Tensor]:
     """Return the weighted distances between the distributions of generated and real crops.
@@ -52,6 +54,7 @@ def statistics_terms(
         fake: (N, 1, H, W) generated.
         real: (M, 1, H', W'), HR crops of other places.
         config: Weights.
+        structure: The generated without their grain, or None.
         generator: Source of the draws, on the CPU.
     """
     terms = {}
@@ -64,4 +67,7 @@ def statistics_terms(
     if config.histogram_weight:
         distance = histogram_distance(fake, real, generator=generator)
         terms["histogram"] = config.histogram_weight * distance
+    if config.flat_grain_weight:
+        distance = flat_grain_difference(fake, real, structure=structure)
+        terms["flat_grain"] = config.flat_grain_weight * distance
     return terms

@@ -63,6 +63,8 @@ def test_a_perfect_method_is_perfect_and_bicubic_is_not(data_root: Path) -> None
     backgrounds = {row.method: row for row in report.background}
     assert 0.0 == pytest.approx(backgrounds["oracle"].spectrum_db, abs=1e-9)
     assert 1.0 == pytest.approx(backgrounds["oracle"].noise_ratio)
+    assert 0.0 == pytest.approx(backgrounds["oracle"].flat_grain_db, abs=1e-9)
+    assert backgrounds["bicubic"].flat_grain_db > 3
     assert backgrounds["bicubic"].spectrum_db > 8 > report.floors["spectrum_db"] > 0
     assert 1.0 == pytest.approx(report.floors["edge_grain"], abs=0.1)
     assert report.floors["edge_grain"] == backgrounds["oracle"].edge_grain
