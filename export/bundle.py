@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from export.inline_weights import SharedWeightsError, inline_weights
 from export.manifest import FLAGS as FLAGS
 from export.manifest import FORMAT_VERSION as FORMAT_VERSION
 from export.manifest import PRECISIONS as PRECISIONS
@@ -155,10 +156,11 @@ class Bundle:
         return content
 
     def graph(self, precision: Precision) -> bytes:
-        """Read the ONNX graph of one precision.
+        """Read the ONNX graph of one precision, with all its weights in it.
 
         Raises:
-            BundleError: The bundle has no graph of that precision, or it is damaged.
+            BundleError: The bundle has no graph of that precision, or it or the file that has its
+                weights is damaged.
         """
         name = self.manifest.graphs.get(precision)
         if name is None:
@@ -166,7 +168,10 @@ class Bundle:
                 f"{self.path}: no {precision} graph; the bundle has "
                 f"{', '.join(sorted(self.manifest.graphs))}"
             )
-        return self.read(name)
+        try:
+            return inline_weights(self.read(name), self.read)
+        except SharedWeightsError as error:
+            raise BundleError(f"{self.path}: {name}: {error}") from error
 
     def golden(self) -> Golden:
         """Read the golden tile.

@@ -23,21 +23,22 @@ from export.bundle import (
     Bundle,
     Precision,
     RecallRecord,
-    SeamFigures,
     load_bundle,
     npy_bytes,
 )
 from export.bundle_writer import check_target, write_bundle
 from export.cases import flat, golden_tile, grey_ramp
 from export.fp16 import to_fp16
+from export.half_weights import half_checkpoint, store_half
 from export.int8 import Quantized, judging_tiles, quantize
 from export.model_card import model_card
 from export.parity import ParityRow, Reference, run_gate, summarise
-from export.seams import measure_halo
+from export.preflight import RECALL_PRECISIONS, ExportError, check_needs, check_tile, halo_of
+from export.shared_weights import share_weights
 from export.to_onnx import to_onnx
 from export.trust import TrustTiles, make_trust_record
 from export.trust_record import TrustRecord
-from models import Generator, load_generator
+from models import CheckpointInfo, Generator, load_generator
 from models.cost import count_gmac
 
 GRAPHS: dict[Precision, str] = {
@@ -49,8 +50,7 @@ GRAPHS: dict[Precision, str] = {
 }
 """File of each precision's graph."""
 
-RECALL_PRECISIONS: tuple[Precision, ...] = ("bf16", "int8")
-"""Whose errors are too large for a look at grey levels alone: they must find as many defects."""
+CHECKPOINT = "model.safetensors"
 
 MAX_RECALL_LOSS = 0.01
 INT8_PSNR_DB = (TOLERANCES["int8"].psnr_db or 0.0) + 0.5
@@ -58,10 +58,6 @@ INT8_PSNR_DB = (TOLERANCES["int8"].psnr_db or 0.0) + 0.5
 
 RecallJudge = Callable[[Bundle, Precision], RecallRecord]
 Stage = Callable[[str], AbstractContextManager[object]]
-
-
-class ExportError(Exception):
-    """A checkpoint cannot be exported as asked."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +86,7 @@ def export_bundle(
     int8_psnr_db: float = INT8_PSNR_DB,
     recall_judge: RecallJudge | None = None,
     trust_tiles: TrustTiles | None = None,
+    half_weights: bool = False,
     threads: int = 1,
     overwrite: bool = False,
     stage: Stage = nullcontext,
@@ -109,13 +106,15 @@ def export_bundle(
         recall_judge: Measures defect recall of a precision beside FP32's, for BF16 and INT8.
         trust_tiles: Tiles without known defects, by which the flags `residual` and
             `domain_distance` are measured; without them the graphs do not judge either.
+        half_weights: Whether weights are rounded to FP16 first, and stored so: half the size.
+            Nothing is computed in FP16 for that.
         threads: CPU threads for the parity step.
         overwrite: Whether a bundle in `out` may be replaced.
         stage: Shows what the export does while a context lasts.
 
     Raises:
-        ExportError: The network looks at the whole image, so that tiles could not be cut; what a
-            precision needs is not given; or one finds fewer defects than it may.
+        export.preflight.ExportError: The network looks at the whole image, so that tiles could not
+            be cut; what a precision needs is not given; or one finds fewer defects than it may.
         export.int8.QuantizationError: INT8 cannot reach its PSNR.
         export.trust.TrustError: There are too few `trust_tiles`.
         models.CheckpointError: The file is not a semsr checkpoint.
@@ -125,12 +124,12 @@ def export_bundle(
     """
     wanted: list[Precision] = list(dict.fromkeys(["fp32", *precisions]))
     check_target(out, overwrite=overwrite)
-    _check_needs(wanted, calibration, recall_judge, tile)
-    generator, info = load_generator(checkpoint)
-    _check_tile(generator, tile)
+    check_needs(wanted, calibration, tile=tile, has_judge=recall_judge is not None)
+    generator, info, weights = _load(checkpoint, half_weights=half_weights)
+    check_tile(generator, tile)
     seen: list[npt.NDArray[np.uint8]] = [*calibration, *(trust_tiles.domain if trust_tiles else ())]
     with stage("measuring how far tiles must overlap"):
-        halo_px, seams = _halo(generator, tile, seen)
+        halo_px, seams = halo_of(generator, tile, seen)
     golden_lr = golden_tile(tile)
     reference = Reference(generator)
     trust = None
@@ -147,8 +146,13 @@ def export_bundle(
             trust=trust,
         )
     files = {
-        **graphs,
-        "model.safetensors": checkpoint.read_bytes(),
+        **{
+            name: share_weights(
+                store_half(graph) if half_weights else graph, weights, location=CHECKPOINT
+            )
+            for name, graph in graphs.items()
+        },
+        CHECKPOINT: weights,
         "golden/lr.npy": npy_bytes(golden_lr),
         "golden/sr.npy": npy_bytes(reference(golden_lr)),
     }
@@ -167,7 +171,7 @@ def export_bundle(
         "graphs": {precision: GRAPHS[precision] for precision in wanted},
         "flags": FLAGS,
         "window": window,
-        "source_checkpoint_sha256": hashlib.sha256(files["model.safetensors"]).hexdigest(),
+        "source_checkpoint_sha256": hashlib.sha256(weights).hexdigest(),
         "training": info.training,
         "lr_domain": info.training.get("lr_domain"),
         "trust": trust,
@@ -197,26 +201,19 @@ def export_bundle(
     return ExportResult(bundle=load_bundle(out), parity=rows)
 
 
-def _check_needs(
-    precisions: Sequence[Precision],
-    calibration: Sequence[npt.NDArray[np.uint8]],
-    recall_judge: RecallJudge | None,
-    tile: tuple[int, int],
-) -> None:
-    """Refuse at once what would fail after minutes."""
-    if "int8" in precisions and not calibration:
-        raise ExportError("int8 needs calibration tiles: training LR tiles, never test tiles")
-    sizes = {image.shape for image in calibration}
-    if sizes - {tile}:
-        raise ExportError(
-            f"calibration tiles must be {tile[0]}x{tile[1]} like the bundle's, "
-            f"found {sorted(sizes)}"
-        )
-    unjudged = [precision for precision in RECALL_PRECISIONS if precision in precisions]
-    if unjudged and recall_judge is None:
-        raise ExportError(
-            f"{' and '.join(unjudged)} must find as many defects as fp32: a benchmark is needed"
-        )
+def _load(checkpoint: Path, *, half_weights: bool) -> tuple[Generator, CheckpointInfo, bytes]:
+    """Load the generator that is exported, and give the bytes of its checkpoint."""
+    generator, info = load_generator(checkpoint)
+    if not half_weights:
+        return generator, info, checkpoint.read_bytes()
+    try:
+        weights = half_checkpoint(checkpoint)
+    except ValueError as error:
+        raise ExportError(f"{checkpoint}: {error}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        rounded = Path(folder) / CHECKPOINT
+        rounded.write_bytes(weights)
+        return (*load_generator(rounded), weights)
 
 
 def _make_graphs(
@@ -277,32 +274,3 @@ def _judge_recall(judge: RecallJudge, bundle: Bundle, precision: Precision) -> R
             f"({record.tiles} tiles): more than {MAX_RECALL_LOSS:.0%} lost"
         )
     return record
-
-
-def _check_tile(generator: Generator, tile: tuple[int, int]) -> None:
-    """Refuse a tile that does not end on the network's grid: its last pixels would be made up."""
-    grid = generator.grid_px
-    if tile[0] % grid or tile[1] % grid:
-        raise ExportError(
-            f"the tile is {tile[0]}x{tile[1]} px; the network works on a grid of {grid} px, so "
-            f"that both sides must be multiples of {grid}"
-        )
-
-
-def _halo(
-    generator: Generator, tile: tuple[int, int], tiles: Sequence[npt.NDArray[np.uint8]]
-) -> tuple[int, SeamFigures | None]:
-    """How far tiles must overlap; a network without a bound can only see whole tiles."""
-    radius, seams = generator.receptive_radius_px, None
-    if radius is None:
-        # Instance norm makes every pixel depend on the whole tile: no halo can hide the seams, and
-        # an overlap of a quarter at least keeps them from the worst of the border.
-        return min(tile) // 4, None
-    if generator.grid_px > 1:
-        radius, seams = measure_halo(generator, tile=tile, radius_px=radius, tiles=tiles)
-    if 2 * radius >= min(tile):
-        raise ExportError(
-            f"the network looks {radius} px beyond each pixel, which a tile of "
-            f"{tile[0]}x{tile[1]} px has no room for"
-        )
-    return radius, seams

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from export.trust_record import Sha256, TrustRecord
 
-FORMAT_VERSION = 4
-"""What is written. Version 3 had no `grid_px`: its networks work on one grid. It is still read."""
+FORMAT_VERSION = 5
+"""What is written. Two older ones are still read: in version 4 every graph held its own weights;
+version 3 had no `grid_px` besides, because its networks work on one grid."""
 
-READ_VERSIONS = (3, 4)
+READ_VERSIONS = (3, 4, 5)
 
 FLAGS = (
     "non_finite", "saturated", "consistency", "consistency_worst", "residual", "domain_distance",
@@ -97,7 +98,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[3, 4]
+    format_version: Literal[3, 4, 5]
     # It becomes an HTTP header and a metric label.
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
@@ -148,7 +149,7 @@ class Manifest(BaseModel):
             has_grid = "grid_px" in fields
             if fields.get("format_version") == 3 and (has_grid or "seams" in fields):
                 raise ValueError("grid_px and seams are fields of version 4")
-            if fields.get("format_version") == 4 and not has_grid:
+            if fields.get("format_version") in (4, 5) and not has_grid:
                 raise ValueError("grid_px is missing")
         return fields
 

@@ -62,6 +62,12 @@ def add(commands: Commands) -> None:
         help="what the bundle can be run in (default: fp32, which is always there)",
     )
     parser.add_argument(
+        "--half-weights",
+        action="store_true",
+        help="weights rounded to FP16 before anything is measured, and stored so: half the "
+        "bundle's size; FP32 is computed in FP32 all the same",
+    )
+    parser.add_argument(
         "--calibration",
         type=Path,
         help="folder of training LR tiles that set INT8's ranges (default: none)",
@@ -140,6 +146,7 @@ def _run(options: argparse.Namespace) -> int:
             options.checkpoint,
             options.out,
             precisions=options.precision,
+            half_weights=options.half_weights,
             calibration=calibration,
             int8_psnr_db=INT8_PSNR_DB if options.int8_psnr is None else options.int8_psnr,
             recall_judge=recall_judge,

@@ -9,8 +9,9 @@ import torch
 
 from export.bundle import load_bundle
 from export.cases import golden_tile, standard_cases
-from export.exporter import ExportError, export_bundle
+from export.exporter import export_bundle
 from export.parity import ParityError, Reference, compare, summarise
+from export.preflight import ExportError
 from export.to_onnx import to_onnx
 from models import Generator, build_generator, save_generator
 from service.engines import EngineOptions, load_engine

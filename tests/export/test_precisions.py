@@ -13,10 +13,11 @@ from onnx import helper, numpy_helper
 from export import exporter, parity
 from export.bundle import Bundle, Precision, RecallRecord
 from export.cases import golden_tile
-from export.exporter import ExportError, export_bundle
+from export.exporter import export_bundle
 from export.fp16 import to_fp16
 from export.int8 import QuantizationError, body_convolutions, quantize
 from export.parity import ParityError
+from export.preflight import ExportError
 from export.to_onnx import to_onnx
 from models import Generator, build_generator, save_generator
 from service.engines import EngineError, EngineOptions, load_engine

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from export.bundle import load_bundle
-from export.exporter import ExportError, export_bundle
+from export.exporter import export_bundle
+from export.preflight import ExportError
 from export.seams import MAX_SEAM, measure_halo, seam_images, seen_px
 from export.to_onnx import GreyLevels
 from models import Generator, build_generator, save_generator

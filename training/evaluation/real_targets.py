@@ -11,6 +11,7 @@ from training.evaluation.targets import Target
 MAX_SPECTRUM_DB = 1.5
 MIN_NOISE_RATIO, MAX_NOISE_RATIO = 0.8, 1.25
 MAX_EDGE_GRAIN = 1.3
+MAX_FLAT_GRAIN_DB = 1.0
 MIN_WORST_CORRELATION = 0.86
 MAX_LOST_OUTLINES = 0
 
@@ -30,11 +31,13 @@ def judge_real(methods: Sequence[Method], report: RealReport | None) -> list[Tar
     for row in report.background:
         if row.method == name:
             grain = (None, MAX_EDGE_GRAIN)
+            flats = (None, MAX_FLAT_GRAIN_DB)
             noise = (MIN_NOISE_RATIO, MAX_NOISE_RATIO)
             targets += [
                 _target(name, row.set, "spectrum", row.spectrum_db, (None, MAX_SPECTRUM_DB), " dB"),
                 _target(name, row.set, "noise ratio", row.noise_ratio, noise),
                 _target(name, row.set, "grain at edges over flats'", row.edge_grain, grain),
+                _target(name, row.set, "grain of flats", row.flat_grain_db, flats, " dB"),
             ]
     for row in report.structure:
         if row.method == name and row.set.endswith("real_defects"):

@@ -63,8 +63,6 @@ def test_a_perfect_method_is_perfect_and_bicubic_is_not(data_root: Path) -> None
     backgrounds = {row.method: row for row in report.background}
     assert 0.0 == pytest.approx(backgrounds["oracle"].spectrum_db, abs=1e-9)
     assert 1.0 == pytest.approx(backgrounds["oracle"].noise_ratio)
-    assert 0.0 == pytest.approx(backgrounds["oracle"].flat_grain_db, abs=1e-9)
-    assert backgrounds["bicubic"].flat_grain_db > 3
     assert backgrounds["bicubic"].spectrum_db > 8 > report.floors["spectrum_db"] > 0
     assert 1.0 == pytest.approx(report.floors["edge_grain"], abs=0.1)
     assert report.floors["edge_grain"] == backgrounds["oracle"].edge_grain
@@ -77,7 +75,9 @@ def test_a_perfect_method_is_perfect_and_bicubic_is_not(data_root: Path) -> None
     assert of_oracle.shown_px > 0
     assert outlines["background", "oracle"].reference_lost is None
     targets = {target.name: target.status for target in judge_real(methods, report)}
-    assert 8 == len(targets)
+    assert 9 == len(targets)
+    # Between bars of 16 px nothing is flat.
+    assert "not applicable" == targets.pop("background: grain of flats")
     assert {"passed"} == set(targets.values())
 
 

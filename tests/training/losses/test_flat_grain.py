@@ -70,7 +70,7 @@ def test_structure_decides_the_places_without_a_gradient() -> None:
     loss = flat_grain_difference(
         structure.detach() + grain, scene(bars=2, sigma=0.02, seed=1), structure=structure
     )
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
 
     assert float(loss.detach()) > 1
     assert structure.grad is None

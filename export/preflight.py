@@ -1,0 +1,69 @@
+"""What an export needs, checked before the minutes that it takes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from export.bundle import Precision, SeamFigures
+from export.seams import measure_halo
+from models import Generator
+
+RECALL_PRECISIONS: tuple[Precision, ...] = ("bf16", "int8")
+"""Whose errors are too large for a look at grey levels alone: they must find as many defects."""
+
+
+class ExportError(Exception):
+    """A checkpoint cannot be exported as asked."""
+
+
+def check_needs(
+    precisions: Sequence[Precision],
+    calibration: Sequence[npt.NDArray[np.uint8]],
+    *,
+    has_judge: bool,
+    tile: tuple[int, int],
+) -> None:
+    """Refuse at once what would fail after minutes."""
+    if "int8" in precisions and not calibration:
+        raise ExportError("int8 needs calibration tiles: training LR tiles, never test tiles")
+    sizes = {image.shape for image in calibration}
+    if sizes - {tile}:
+        raise ExportError(
+            f"calibration tiles must be {tile[0]}x{tile[1]} like the bundle's, "
+            f"found {sorted(sizes)}"
+        )
+    unjudged = [precision for precision in RECALL_PRECISIONS if precision in precisions]
+    if unjudged and not has_judge:
+        raise ExportError(
+            f"{' and '.join(unjudged)} must find as many defects as fp32: a benchmark is needed"
+        )
+
+
+def check_tile(generator: Generator, tile: tuple[int, int]) -> None:
+    """Refuse a tile that does not end on the network's grid: its last pixels would be made up."""
+    grid = generator.grid_px
+    if tile[0] % grid or tile[1] % grid:
+        raise ExportError(
+            f"the tile is {tile[0]}x{tile[1]} px; the network works on a grid of {grid} px, so "
+            f"that both sides must be multiples of {grid}"
+        )
+
+
+def halo_of(
+    generator: Generator, tile: tuple[int, int], tiles: Sequence[npt.NDArray[np.uint8]]
+) -> tuple[int, SeamFigures | None]:
+    """How far tiles must overlap; a network without a bound can only see whole tiles."""
+    radius, seams = generator.receptive_radius_px, None
+    if radius is None:
+        # Instance norm makes every pixel depend on the whole tile: no halo can hide the seams, and
+        # an overlap of a quarter at least keeps them from the worst of the border.
+        return min(tile) // 4, None
+    if generator.grid_px > 1:
+        radius, seams = measure_halo(generator, tile=tile, radius_px=radius, tiles=tiles)
+    if 2 * radius >= min(tile):
+        raise ExportError(
+            f"the network looks {radius} px beyond each pixel, which a tile of "
+            f"{tile[0]}x{tile[1]} px has no room for"
+        )
+    return radius, seams
