@@ -10,14 +10,21 @@ Source: principal components of activations as in Zhang et al. 2016, *Accelerati
 Convolutional Networks for Classification and Detection*, section 3.1; here of a residual stream.
 """
 
+import argparse
+import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from models import build_generator
+from models import build_generator, load_generator, save_generator
 from models.grain_unet import GrainUNet, ResidualBlock
+from training.images import ImageFileError, load_images
+
+MAX_IMAGES = 16
+"""Images that components are judged by; more of one kind change little."""
 
 
 @torch.no_grad()
@@ -144,3 +151,39 @@ def _chosen(generator: GrainUNet, moment: torch.Tensor, count: int) -> torch.Ten
     reads = torch.stack([weight.square().sum((0, 2, 3)) for weight in readers]).sum(0)
     kept = (moment.diagonal().float() * reads).topk(count).indices.sort().values
     return torch.eye(moment.shape[0])[kept]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Narrow a checkpoint; says by how many grey levels the structure changed."""
+    parser = argparse.ArgumentParser(prog="python -m training.narrowing", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of a grain_unet")
+    parser.add_argument("--channels", type=int, nargs="+", required=True, help="of each level")
+    parser.add_argument(
+        "--lr", type=Path, nargs="+", required=True, help="folders of LR tiles, one a tool"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    options = parser.parse_args(arguments)
+    generator, info = load_generator(options.checkpoint)
+    if not isinstance(generator, GrainUNet):
+        parser.error(f"{options.checkpoint} holds a {info.generator!r}, expected a 'grain_unet'")
+    share = max(1, MAX_IMAGES // len(options.lr))
+    try:
+        loaded = [load_images(folder.resolve(), root=Path.cwd())[:share] for folder in options.lr]
+        images = [
+            torch.from_numpy(image.pixels).float()[None, None] / 255.0
+            for folder in loaded
+            for image in folder
+        ]
+        narrower = narrow(generator, options.channels, images, layer_slopes=True)
+    except (ImageFileError, ValueError) as error:
+        parser.error(str(error))
+    with torch.no_grad():
+        errors = [(generator.parts(x)[0] - narrower.parts(x)[0]).square().mean() for x in images]
+    change_grey = float(torch.stack(errors).mean().sqrt()) * 255.0
+    save_generator(options.out, narrower, training=info.training)
+    sys.stdout.write(f"{options.out}: structure differs by {change_grey:.2f} grey levels (rms)\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

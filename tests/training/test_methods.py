@@ -475,7 +475,16 @@ def test_a_method_that_needs_lr_images_says_so(recipe: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["default", "f_lsesim", "f_lsesim_cpu", "f_lsesim_paper", "supervised", "fast", "tiny"],
+    [
+        "default",
+        "f_lsesim",
+        "f_lsesim_cpu",
+        "f_lsesim_paper",
+        "supervised",
+        "fast",
+        "default_fast",
+        "tiny",
+    ],
 )
 def test_shipped_recipes_are_valid(name: str) -> None:
     """Every recipe in the package can be read."""

@@ -1,10 +1,15 @@
 """Narrowing keeps the function where it can, and the most of it where it must lose some."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from models import load_generator, save_generator
 from models.grain_unet import GrainUNet
-from training.narrowing import narrow
+from training.narrowing import main, narrow
 
 
 def network(**changes: object) -> GrainUNet:
@@ -66,3 +71,26 @@ def test_more_channels_are_refused() -> None:
     """The message names both."""
     with pytest.raises(ValueError, match=r"channels \[8, 16\] do not fit a network of \[8, 12\]"):
         narrow(network(), (8, 16), tiles())
+
+
+def test_the_command_narrows_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders of LR tiles in, a checkpoint out that says what its training was."""
+    save_generator(tmp_path / "wide.safetensors", network(), training={"steps": 7})
+    (tmp_path / "lr").mkdir()
+    for number, tile in enumerate(tiles()):
+        pixels = (tile[0, 0].numpy() * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "lr" / f"{number}.png")
+    command = [str(tmp_path / "wide.safetensors"), "--lr", str(tmp_path / "lr"), "--out"]
+
+    assert 0 == main([*command, str(tmp_path / "small.safetensors"), "--channels", "4", "6"])
+
+    small, info = load_generator(tmp_path / "small.safetensors")
+    assert [4, 6] == small.hyper_parameters["channels"]
+    assert 7 == info.training["steps"]
+    assert "structure differs by" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*command, str(tmp_path / "other.safetensors"), "--channels", "40", "6"])
+    assert "do not fit" in capsys.readouterr().err
+    assert not (tmp_path / "other.safetensors").exists()
