@@ -127,7 +127,9 @@ def export_bundle(
     check_needs(wanted, calibration, tile=tile, has_judge=recall_judge is not None)
     generator, info, weights = _load(checkpoint, half_weights=half_weights)
     check_tile(generator, tile)
-    seen: list[npt.NDArray[np.uint8]] = [*calibration, *(trust_tiles.domain if trust_tiles else ())]
+    seen: list[npt.NDArray[np.uint8]] = list(calibration)
+    if trust_tiles is not None:
+        seen += [tile for domain in trust_tiles.domains for tile in domain]
     with stage("measuring how far tiles must overlap"):
         halo_px, seams = halo_of(generator, tile, seen)
     golden_lr = golden_tile(tile)

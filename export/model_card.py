@@ -139,11 +139,14 @@ def _seams(fields: Mapping[str, Any]) -> str:
 
 
 def _trust(trust: TrustRecord) -> str:
-    noise, domain = trust.noise, trust.domain
+    noise = trust.noise
+    domains = " and ".join(
+        f"{domain.limit:.3g} by {domain.tiles} tiles" for domain in trust.domains
+    )
     return (
         f"noise variance {noise.base:.3g} + {noise.slope:.3g} grey, residual limit "
         f"{trust.residual_limit:.3g} by {trust.clean_tiles} clean tiles, domain distance limit "
-        f"{domain.limit:.3g} by {domain.tiles} tiles"
+        f"{domains}"
     )
 
 

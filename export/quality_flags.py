@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from export.residual import domain_distance, domain_features, explain, residual_score
+from export.residual import domain_distances, domain_features, explain, residual_score
 from export.trust_record import NOT_JUDGED, TrustRecord
 
 BLOCK_PX = 2
@@ -30,7 +30,8 @@ class QualityFlags(nn.Module):
       structure, whatever its tone; near 0: structure was lost or invented.
     - residual: the most suspicious spot of what the answer does not explain of the tile, over the
       bundle's limit.
-    - domain_distance: how far the tile lies from the training's, over the bundle's limit.
+    - domain_distance: how far the tile lies from the training's, over the bundle's limit; of
+      several tools' tiles, from the nearest.
 
     Everything is computed from area means on the LR grid: at full size the judgement would cost
     more memory traffic than the last layer.
@@ -39,8 +40,9 @@ class QualityFlags(nn.Module):
     (Lewis 1995) with the constants of Wang et al. 2004, eq. 10.
     """
 
-    domain_mean: torch.Tensor
-    domain_precision: torch.Tensor
+    domain_means: torch.Tensor
+    domain_precisions: torch.Tensor
+    domain_limits: torch.Tensor
 
     def __init__(self, *, scale: int, trust: TrustRecord | None) -> None:
         """Take the scale, and what the last two flags are measured by; without it they are -1."""
@@ -48,8 +50,12 @@ class QualityFlags(nn.Module):
         self.scale = scale
         self.trust = trust
         if trust is not None:
-            self.register_buffer("domain_mean", torch.tensor(trust.domain.mean))
-            self.register_buffer("domain_precision", torch.tensor(trust.domain.precision))
+            for name, values in (
+                ("domain_means", [domain.mean for domain in trust.domains]),
+                ("domain_precisions", [domain.precision for domain in trust.domains]),
+                ("domain_limits", [domain.limit for domain in trust.domains]),
+            ):
+                self.register_buffer(name, torch.tensor(values))
 
     def forward(self, lr: torch.Tensor, sr: torch.Tensor, clamped: torch.Tensor) -> torch.Tensor:
         """Judge a batch.
@@ -85,16 +91,16 @@ class QualityFlags(nn.Module):
         if self.trust is None:
             not_judged = torch.full_like(lr[:, 0, 0, 0], NOT_JUDGED)
             return not_judged, not_judged
-        noise, domain = self.trust.noise, self.trust.domain
+        noise = self.trust.noise
         explanation = explain(lr, seen, noise_base=noise.base, noise_slope=noise.slope)
-        away = domain_distance(
+        distances = domain_distances(
             domain_features(lr, explanation),
-            mean=self.domain_mean,
-            precision=self.domain_precision,
+            means=self.domain_means,
+            precisions=self.domain_precisions,
         )
         return (
             residual_score(explanation.residual) / self.trust.residual_limit,
-            away / domain.limit,
+            (distances / self.domain_limits).amin(1),
         )
 
 

@@ -126,20 +126,20 @@ def domain_features(lr: torch.Tensor, explanation: Explanation) -> torch.Tensor:
     return torch.cat(columns, dim=1).flatten(1)
 
 
-def domain_distance(
-    features: torch.Tensor, *, mean: torch.Tensor, precision: torch.Tensor
+def domain_distances(
+    features: torch.Tensor, *, means: torch.Tensor, precisions: torch.Tensor
 ) -> torch.Tensor:
-    """Return the Mahalanobis distance of each tile over the root of K, (N,).
+    """Return the Mahalanobis distance of each tile from each domain over the root of K, (N, D).
 
     Args:
         features: (N, K).
-        mean: (K,), of the training's tiles.
-        precision: (K, K), inverse of their covariance.
+        means: (D, K), of each domain's tiles.
+        precisions: (D, K, K), inverse of their covariance.
     """
-    away = features - mean
+    away = features[:, None] - means
     # No matrix product: autocast and TF32 would take one in fewer bits.
-    squared = (away[:, :, None] * precision * away[:, None, :]).sum((1, 2))
-    return (squared.clamp(min=0.0) / mean.numel()).sqrt()
+    squared = (away[..., None] * precisions * away[:, :, None]).sum((2, 3))
+    return (squared.clamp(min=0.0) / means.shape[1]).sqrt()
 
 
 def _excess(values: torch.Tensor, window: int, *, side_px: int) -> torch.Tensor:

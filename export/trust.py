@@ -45,13 +45,13 @@ class TrustTiles:
     Attributes:
         noise_base: Variance of the training tiles' noise at black, grey levels squared.
         noise_slope: Its growth with grey.
-        domain: LR tiles as the training's, (H, W) uint8.
+        domains: LR tiles as the training's, (H, W) uint8: one sequence a tool.
         clean: Further kinds of tiles that must not alarm, each a sequence.
     """
 
     noise_base: float
     noise_slope: float
-    domain: Sequence[Tile]
+    domains: Sequence[Sequence[Tile]]
     clean: Sequence[Sequence[Tile]] = ()
 
 
@@ -62,38 +62,45 @@ def make_trust_record(generator: Generator, tiles: TrustTiles) -> TrustRecord:
     itself: the largest of their 99 % quantiles, the largest score for fewer than 100 tiles.
 
     Raises:
-        TrustError: There are fewer than `MIN_TILES` tiles of the domain.
+        TrustError: There are fewer than `MIN_TILES` tiles of a domain, or no domain.
     """
-    if len(tiles.domain) < MIN_TILES:
+    least = min((len(domain) for domain in tiles.domains), default=0)
+    if least < MIN_TILES:
         raise TrustError(
-            f"trust needs at least {MIN_TILES} tiles of the training's domain, "
-            f"got {len(tiles.domain)}"
+            f"trust needs at least {MIN_TILES} tiles of each of the training's domains, got {least}"
         )
     noise = NoiseRecord(
         base=_rounded(max(tiles.noise_base, MIN_BASE)), slope=_rounded(tiles.noise_slope)
     )
     judge = _Judge(generator, noise)
-    judged = [judge(tile) for tile in tiles.domain]
-    scores = [[score for score, _ in judged]]
+    judged = [[judge(tile) for tile in domain] for domain in tiles.domains]
+    scores = [[score for score, _ in domain] for domain in judged]
     scores += [[judge(tile)[0] for tile in kind] for kind in tiles.clean if kind]
-    mean, precision, limit = domain_of(np.stack([features for _, features in judged]))
-    digest = hashlib.sha256()
-    for tile in tiles.domain:
-        digest.update(np.ascontiguousarray(tile).tobytes())
     return TrustRecord(
         noise=noise,
         residual_limit=_rounded(
             max(float(np.quantile(kind, CLEAN_SHARE, method="higher")) for kind in scores)
         ),
         clean_tiles=sum(len(kind) for kind in scores),
-        domain=DomainRecord(
-            features=DOMAIN_FEATURES,
-            mean=tuple(_rounded(value) for value in mean),
-            precision=tuple(tuple(_rounded(value) for value in row) for row in precision),
-            limit=_rounded(limit),
-            tiles=len(tiles.domain),
-            tiles_sha256=digest.hexdigest(),
+        domains=tuple(
+            _domain_record(domain, np.stack([features for _, features in found]))
+            for domain, found in zip(tiles.domains, judged, strict=True)
         ),
+    )
+
+
+def _domain_record(tiles: Sequence[Tile], features: Floats) -> DomainRecord:
+    mean, precision, limit = domain_of(features)
+    digest = hashlib.sha256()
+    for tile in tiles:
+        digest.update(np.ascontiguousarray(tile).tobytes())
+    return DomainRecord(
+        features=DOMAIN_FEATURES,
+        mean=tuple(_rounded(value) for value in mean),
+        precision=tuple(tuple(_rounded(value) for value in row) for row in precision),
+        limit=_rounded(limit),
+        tiles=len(tiles),
+        tiles_sha256=digest.hexdigest(),
     )
 
 

@@ -1,6 +1,6 @@
 """What a manifest says of the tiles that its model may be trusted on; read without torch."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -27,7 +27,7 @@ class NoiseRecord(BaseModel):
 
 
 class DomainRecord(BaseModel):
-    """The tiles of the training, by their features, and how far from them a tile may lie."""
+    """One tool's tiles of the training, by their features, and how far from them a tile may lie."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,4 +56,18 @@ class TrustRecord(BaseModel):
     noise: NoiseRecord
     residual_limit: PositiveFloat = Field(description="Score that counts as 1, in deviations.")
     clean_tiles: int = Field(ge=1, description="Tiles without known defects that set the limit.")
-    domain: DomainRecord
+    domains: tuple[DomainRecord, ...] = Field(
+        min_length=1, description="One a tool; a tile's distance is that from the nearest."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_one_domain(cls, fields: object) -> object:
+        """Read what formats 3 and 4 wrote: a single domain."""
+        if not isinstance(fields, dict) or "domain" not in fields:
+            return fields
+        known = dict(cast("dict[str, Any]", fields))
+        if "domains" in known:
+            raise ValueError("domain and domains: expected one of them")
+        known["domains"] = [known.pop("domain")]
+        return known

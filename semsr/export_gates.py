@@ -40,23 +40,25 @@ def load_calibration(folder: Path, reading: ImageReading) -> list[NDArray[np.uin
     return [image.pixels for image in images]
 
 
-def load_trust_tiles(domain: Path, clean: Sequence[Path], reading: ImageReading) -> TrustTiles:
-    """Load the tiles that trust is measured by, and measure the noise of the domain's.
+def load_trust_tiles(
+    domains: Sequence[Path], clean: Sequence[Path], reading: ImageReading
+) -> TrustTiles:
+    """Load the tiles that trust is measured by, and measure the noise of the domains'.
 
     Args:
-        domain: Folder of LR tiles as the training's.
+        domains: Folders of LR tiles as the training's, one a tool.
         clean: Folders of further tiles without known defects, one a kind.
         reading: How the model's training read its images.
 
     Raises:
         ImageFileError: A folder holds none, or unusable ones: all of them by name.
     """
-    tiles = load_calibration(domain, reading)
-    noise = estimate_noise(tiles)
+    tiles = [load_calibration(domain, reading) for domain in domains]
+    noise = estimate_noise([tile for domain in tiles for tile in domain])
     return TrustTiles(
         noise_base=noise.base,
         noise_slope=noise.slope,
-        domain=tiles,
+        domains=tiles,
         clean=[load_calibration(folder, reading) for folder in clean],
     )
 

@@ -27,7 +27,7 @@ def clean_tiles() -> TrustTiles:
         grey = np.where(columns % pitch < pitch // 2, 100.0, 50.0)
         noisy = grey + 5.0 * rng.standard_normal(TILE)
         tiles.append(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
-    return TrustTiles(noise_base=25.0, noise_slope=0.0, domain=tiles)
+    return TrustTiles(noise_base=25.0, noise_slope=0.0, domains=[tiles])
 
 
 def make(out: Path) -> None:

@@ -51,9 +51,9 @@ def tiles(tmp_path: Path) -> Path:
 
 def test_tiles_are_read_by_window_and_rows(tiles: Path) -> None:
     """Calibration, domain and clean tiles alike: the greys of training, no data bar."""
-    trust = load_trust_tiles(tiles, [tiles], TWELVE_BITS)
+    trust = load_trust_tiles([tiles], [tiles], TWELVE_BITS)
 
-    for found in (load_calibration(tiles, TWELVE_BITS), trust.domain, trust.clean[0]):
+    for found in (load_calibration(tiles, TWELVE_BITS), trust.domains[0], trust.clean[0]):
         assert {(24, 24)} == {tile.shape for tile in found}
         assert 100 < np.mean(found) < 150
 
@@ -72,9 +72,11 @@ def test_an_export_takes_the_window_of_the_recipe_unless_one_is_given(
     """The bundle says it, and the trust flags are measured on the greys that will be served."""
     readings: list[ImageReading] = []
 
-    def recording(domain: Path, clean: Sequence[Path], reading: ImageReading) -> TrustTiles:
+    def recording(
+        domains: Sequence[Path], clean: Sequence[Path], reading: ImageReading
+    ) -> TrustTiles:
         readings.append(reading)
-        return load_trust_tiles(domain, clean, reading)
+        return load_trust_tiles(domains, clean, reading)
 
     monkeypatch.setattr("semsr.export_gates.load_trust_tiles", recording)
     out = tmp_path / "bundle"

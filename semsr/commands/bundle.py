@@ -100,9 +100,10 @@ def _show(options: argparse.Namespace) -> int:
 def _trust(trust: "TrustRecord | None") -> str:
     if trust is None:
         return "no limits: residual and domain distance are not judged"
+    tiles = " and ".join(str(domain.tiles) for domain in trust.domains)
     return (
         f"residual limit {trust.residual_limit:g} by {trust.clean_tiles} clean tiles, "
-        f"domain of {trust.domain.tiles} tiles"
+        f"domain of {tiles} tiles"
     )
 
 

@@ -88,8 +88,10 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--domain",
         type=Path,
-        help="folder of training LR tiles without known defects: what the flags residual and "
-        "domain-distance are measured by (default: --calibration; without either there are none)",
+        nargs="+",
+        metavar="FOLDER",
+        help="folders of training LR tiles without known defects, one a tool: limits of the flags "
+        "residual and domain-distance (default: --calibration; without either there are none)",
     )
     parser.add_argument(
         "--clean",
@@ -130,7 +132,7 @@ def _run(options: argparse.Namespace) -> int:
         from service.engines.cpu import available_cpus
 
     calibration, recall_judge, trust_tiles = [], None, None
-    domain = options.domain or options.calibration
+    domains = options.domain or ([options.calibration] if options.calibration else [])
     reading = reading_of_checkpoint(options.checkpoint)
     if options.window is not None:
         reading = replace(reading, window=grey_window(options.window, "--window"))
@@ -139,8 +141,8 @@ def _run(options: argparse.Namespace) -> int:
             calibration = load_calibration(options.calibration, reading)
         if options.benchmark is not None:
             recall_judge = RecallJudge(options.benchmark)
-        if domain is not None:
-            trust_tiles = load_trust_tiles(domain, options.clean, reading)
+        if domains:
+            trust_tiles = load_trust_tiles(domains, options.clean, reading)
     with shown_by(progress):
         result = export_bundle(
             options.checkpoint,
@@ -185,7 +187,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.window is not None:
         grey_window(options.window, "--window")
     at_least(options.max_batch_size, 1, "--max-batch-size")
-    named = [("--domain", options.domain), ("--calibration", options.calibration)]
+    named = [("--calibration", options.calibration)]
+    named += [("--domain", folder) for folder in options.domain or ()]
     for option, folder in [*named, *(("--clean", folder) for folder in options.clean)]:
         if folder is not None:
             folder_of_images(folder, option)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from export.residual import Explanation, domain_distance, domain_features, explain, residual_score
+from export.residual import Explanation, domain_distances, domain_features, explain, residual_score
 
 BASE, SLOPE = 8.6, 0.31
 SIDE = 96
@@ -165,8 +165,12 @@ def test_distance_is_mahalanobis() -> None:
     mean = sample.mean(axis=0)
     expected = [math.sqrt((row - mean) @ precision @ (row - mean) / 4) for row in sample]
 
-    found = domain_distance(
-        torch.from_numpy(sample), mean=torch.from_numpy(mean), precision=torch.from_numpy(precision)
+    found = domain_distances(
+        torch.from_numpy(sample),
+        means=torch.from_numpy(np.stack([mean, mean + 1])),
+        precisions=torch.from_numpy(np.stack([precision, precision])),
     )
 
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+    np.testing.assert_allclose(found[:, 0].numpy(), expected, rtol=1e-9)
+    assert (30, 2) == found.shape
+    assert not np.allclose(found[:, 1].numpy(), expected)
