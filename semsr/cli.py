@@ -54,7 +54,7 @@ COMMANDS = (
 
 
 # Their errors carry messages for people.
-_PACKAGES = {"service", "models", "export", "training", "semsr"}
+_PACKAGES = {"bundle_format", "engines", "models", "export", "training", "service", "semsr"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

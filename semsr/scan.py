@@ -9,12 +9,12 @@ from pathlib import Path
 
 import uvloop
 
+from engines.cpu import available_cpus
+from engines.registry import load_engine
 from semsr.engine_room import EngineRoom
 from semsr.interrupts import sigterm_interrupts
 from semsr.progress import progress
 from semsr.scan_report import ScanReport
-from service.engines import load_engine
-from service.engines.cpu import available_cpus
 from service.loading import EngineLoader, LoadedModel, load_model
 from service.scans.checks import check_new_stack, check_request
 from service.scans.errors import ScanError
@@ -58,8 +58,8 @@ def run_scan(
 
     Raises:
         ScanError: The scan cannot start.
-        export.bundle.BundleError: The bundle cannot be read.
-        service.engines.EngineError: The engine cannot be loaded.
+        bundle_format.bundle.BundleError: The bundle cannot be read.
+        engines.protocol.EngineError: The engine cannot be loaded.
     """
     check_request(request, work=work)
     with sigterm_interrupts(), WorkFolder(work) as folder:

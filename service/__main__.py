@@ -5,7 +5,7 @@
 2  a setting is wrong        5  stopped by a second signal
 """
 
-from service.process import end_on_signals, run_and_end
+from engines.process import end_on_signals, run_and_end
 
 # Before anything that takes time is imported: a signal ends the process with 0 from here on.
 end_on_signals()

@@ -25,8 +25,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import FLAGS
-from service.engines.protocol import Engine, EngineOutput
+from bundle_format.bundle import FLAGS
+from engines.protocol import Engine, EngineOutput
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
 from service.scheduling.costs import BatchCosts
 from service.scheduling.scheduler import Batch, Entry, Priority, Scheduler

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import Manifest
+from bundle_format.bundle import Manifest
 from service import codec, tiling
 from service.codec.dispatch import RAW
 from service.errors import BadRequest

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from export.bundle import Manifest
+from bundle_format.bundle import Manifest
 from service.errors import BadRequest, ImageTooLarge, UnsuitableImage
 from service.scheduling.scheduler import Priority
 

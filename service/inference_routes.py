@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from engines.registry import device_kind
 from service.body import read_order
-from service.engines import device_kind
 from service.errors import NotReady, UnsuitableOrder
 from service.lifecycle import Lifecycle, State
 from service.model_description import model_config, model_metadata

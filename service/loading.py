@@ -6,12 +6,12 @@ from pathlib import Path
 
 import structlog
 
-from export.bundle import Bundle, Precision, load_bundle
+from bundle_format.bundle import Bundle, Precision, load_bundle
+from engines.auto import choose_engine
+from engines.cpu import available_cpus
+from engines.golden import verify_golden, warm_up
+from engines.protocol import Engine, EngineError, EngineOptions
 from service.daemon_thread import in_daemon_thread
-from service.engines import Engine, EngineError, EngineOptions
-from service.engines.auto import choose_engine
-from service.engines.cpu import available_cpus
-from service.engines.golden import verify_golden, warm_up
 from service.errors import Forbidden
 from service.settings import Settings
 
@@ -109,7 +109,7 @@ def load_model(
             that ran before; nothing is measured then.
 
     Raises:
-        export.bundle.BundleError: The bundle is damaged or unknown.
+        bundle_format.bundle.BundleError: The bundle is damaged or unknown.
         EngineError: The engine cannot be had, or fails its golden tile.
     """
     log.info("loading", bundle=str(path), engine=settings.engine)

@@ -11,9 +11,10 @@ from pathlib import Path
 import structlog
 from prometheus_client.metrics_core import Metric
 
+from engines.protocol import Engine
+from engines.registry import load_engine
 from service.batch_reporter import BatchReporter
 from service.batcher import Batcher
-from service.engines import Engine, load_engine
 from service.errors import LoadFailed, NothingKept, UnknownModel
 from service.gpu_metrics import start_gpu_metrics
 from service.lifecycle import Change, Lifecycle, State

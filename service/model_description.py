@@ -8,7 +8,7 @@ optional.
 
 from typing import Any
 
-from export.bundle import FLAGS, Manifest
+from bundle_format.bundle import FLAGS, Manifest
 from service.inference_protocol import DATATYPES, INPUT, OUTPUTS
 
 PLATFORM = "onnx_onnxv1"

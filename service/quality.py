@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import FLAGS, NOT_JUDGED
+from bundle_format.bundle import FLAGS, NOT_JUDGED
 from service.errors import EngineFailed
 
 NON_FINITE, SATURATED, CONSISTENCY, CONSISTENCY_WORST, RESIDUAL, DOMAIN = range(len(FLAGS))
 
 
 class Quality(NamedTuple):
-    """The flags of one image; see `export.bundle.FLAGS`.
+    """The flags of one image; see `bundle_format.bundle.FLAGS`.
 
     Attributes:
         non_finite: Share of LR pixels where the answer is no number.

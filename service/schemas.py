@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from export.bundle import GeneratorInfo, ParityFigures
+from bundle_format.bundle import GeneratorInfo, ParityFigures
 from service.serving import Serving
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import structlog
 
-from export.bundle import Precision
+from bundle_format.bundle import Precision
+from engines.golden import golden_problem
 from service.batcher import Batcher
-from service.engines.golden import golden_problem
 from service.errors import EngineFailed, ServiceError
 from service.loading import LoadedModel
 from service.metrics import Metrics
@@ -50,7 +50,7 @@ class SelfTest:
             on_result: Told after each test what is wrong; None if nothing is.
 
         Raises:
-            export.bundle.BundleError: The golden tile cannot be read any more.
+            bundle_format.bundle.BundleError: The golden tile cannot be read any more.
         """
         self._golden = model.bundle.golden()
         self._precision: Precision = model.engine.precision

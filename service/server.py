@@ -13,13 +13,13 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from engines.process import STOP_SIGNALS
 from service.app import Application
 from service.exit_codes import EXIT_FAILED, EXIT_FORCED, EXIT_OK
 from service.http_protocol import bounded_protocol
 from service.lifecycle import Lifecycle, State
 from service.listening import BACKLOG, url_of
 from service.logs import say_ready
-from service.process import STOP_SIGNALS
 from service.settings import Settings
 
 log = structlog.get_logger()

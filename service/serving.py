@@ -3,9 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from export.bundle import Bundle, Precision
+from bundle_format.bundle import Bundle, Precision
+from engines.cpu import available_cpus
 from service.admission import Places
-from service.engines.cpu import available_cpus
 from service.metrics import Metrics
 from service.settings import Settings
 from service.tile_runner import TileRunner

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from export.bundle import Precision
+from bundle_format.bundle import Precision
 from service.addresses import Host, Networks
 from service.pause_windows import PauseWindows
 

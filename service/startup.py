@@ -6,9 +6,9 @@ import ssl
 
 import structlog
 
+from engines.cpu import available_cpus
 from service.access import KeyFileError, read_keys
 from service.app import create_app
-from service.engines.cpu import available_cpus
 from service.exit_codes import EXIT_ADDRESS, EXIT_CONFIGURATION
 from service.listening import listen
 from service.memory import keep_freed_memory

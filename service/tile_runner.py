@@ -17,7 +17,7 @@ class TileResult(NamedTuple):
 
     Attributes:
         sr: (scale*H, scale*W) uint8; a view into memory that stays taken for as long as it is used.
-        flags: (K,) float32, see `export.bundle.FLAGS`.
+        flags: (K,) float32, see `bundle_format.bundle.FLAGS`.
         queue_s: Seconds between submission and the start of its batch.
         infer_s: Seconds that the engine took for the whole batch.
         batch_size: Tiles in that batch.

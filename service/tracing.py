@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from starlette.types import Scope
 
-from service.installation import install_hint
+from engines.installation import install_hint
 from service.settings import Settings
 from service.stages import BatchTime, Stages
 

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import Manifest
+from bundle_format.bundle import Manifest
 from service import codec, tiling
 from service.admission import Admission, Places, Users
 from service.errors import EngineFailed

@@ -2,7 +2,7 @@
 
 import time
 
-from export.bundle import Bundle
+from bundle_format.bundle import Bundle
 from service.codec import decode, encode
 from service.metadata import ImageMetadata
 

@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
+from engines.cpu import available_cpus
+from engines.registry import load_engine
 from semsr.progress import progress
 from service import codec, tiling
-from service.engines import load_engine
-from service.engines.cpu import available_cpus
 from service.loading import resolve_engine
 from service.negotiation import TYPES_BY_SUFFIX, choose_answer
 from service.scans.local_store import LocalStore

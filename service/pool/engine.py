@@ -17,10 +17,11 @@ import orjson
 import structlog
 import uvloop
 
-from export.bundle import BundleError
+from bundle_format.bundle import BundleError
+from engines.process import run_and_end, signal_at_parents_end
+from engines.registry import load_engine
 from service.batch_reporter import BatchReporter
 from service.batcher import Batcher
-from service.engines import load_engine
 from service.exit_codes import EXIT_FAILED, EXIT_OK
 from service.loading import BATCH_OVERHEAD_S, LoadedModel, load_model
 from service.logs import configure_logs
@@ -36,7 +37,6 @@ from service.pool.processes import (
     bound_to_supervisor,
     report_failure,
 )
-from service.process import run_and_end, signal_at_parents_end
 from service.scheduling.costs import BatchCosts
 from service.scheduling.scheduler import Priority
 from service.self_test import start_self_test

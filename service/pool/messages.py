@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from export.bundle import FLAGS, Precision
+from bundle_format.bundle import FLAGS, Precision
 from service.errors import (
     DeadlineExceeded,
     EngineFailed,

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from prometheus_client.metrics_core import Metric
 
-from export.bundle import Bundle, BundleError, load_bundle
+from bundle_format.bundle import Bundle, BundleError, load_bundle
 from service.errors import LoadFailed, NothingKept, ServiceError, UnknownModel
 from service.lifecycle import Change, Lifecycle
 from service.metrics import Metrics

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from export.bundle import Bundle, BundleError, load_bundle
+from bundle_format.bundle import Bundle, BundleError, load_bundle
 from service.pool.children import LoadError, Model
 from service.versions import Versions
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import structlog
 
+from engines.cpu import available_cpus
 from service.daemon_thread import in_daemon_thread
-from service.engines.cpu import available_cpus
 from service.errors import NotReady, UnknownModel
 from service.lifecycle import Lifecycle
 from service.scan_jobs.body import ScanBody

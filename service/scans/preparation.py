@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
-from export.bundle import Bundle
+from bundle_format.bundle import Bundle
 from service import codec
 from service.errors import ServiceError
 from service.scans.array_source import RAW

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from export.bundle import Bundle
+from bundle_format.bundle import Bundle
+from engines.protocol import Engine, EngineOptions
 from service.app import Application, create_app
-from service.engines import Engine, EngineOptions
 from service.local_models import LocalModels
 from service.settings import Settings
 from tests.fakes import FakeEngine

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.bundle import Bundle, load_bundle
+from bundle_format.bundle import Bundle, load_bundle
+from engines.protocol import Engine, EngineOptions
 from service.access import hash_key
-from service.engines import Engine, EngineOptions
 from tests.fakes import FakeEngine
 from tests.service.conftest import RAW, TINY_BUNDLE, ServedApp
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from starlette.exceptions import HTTPException
 
-from export.bundle import NOT_JUDGED
+from bundle_format.bundle import NOT_JUDGED
+from engines.protocol import Engine, EngineError, EngineOutput
 from service import errors
-from service.engines import Engine, EngineError, EngineOutput
 from service.problems import problem_from
 
 TINY_BUNDLE = Path(__file__).parent.parent / "data" / "tiny_bundle"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.bundle import FLAGS, Manifest
+from bundle_format.bundle import FLAGS, Manifest
 from semsr.server_process import running_server
 from service.errors import BadRequest, ImageTooLarge, ServiceError, UnsuitableImage
 from service.inference_protocol import MAX_JSON_BYTES, make_answer, parse_infer

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from export.bundle import Bundle, Precision, load_bundle
-from service.engines import Engine, EngineError, EngineOptions
-from service.engines.auto import Choice
+from bundle_format.bundle import Bundle, Precision, load_bundle
+from engines.auto import Choice
+from engines.protocol import Engine, EngineError, EngineOptions
 from service.loading import load_model, resolve_engine
 from service.settings import Settings
 from tests.fakes import FakeEngine

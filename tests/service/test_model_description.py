@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from export.bundle import FLAGS
+from bundle_format.bundle import FLAGS
 from tests.service.conftest import ServedApp
 
 TILE = np.random.default_rng(3).integers(0, 256, (24, 24), dtype=np.uint8)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.bundle import Bundle
+from bundle_format.bundle import Bundle
+from engines.protocol import Engine, EngineOptions
 from service.access import hash_key
-from service.engines import Engine, EngineOptions
 from service.settings import Settings
 from tests.fakes import FakeEngine
 from tests.service.conftest import RAW, TINY_BUNDLE, ServedApp

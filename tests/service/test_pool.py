@@ -20,7 +20,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from semsr.server_process import ServerProcess, ServerStartError, running_server
 from service.access import hash_key
 

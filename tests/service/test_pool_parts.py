@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from export.bundle import FLAGS
-from service.engines.cpu import share_cpus
+from bundle_format.bundle import FLAGS
+from engines.cpu import share_cpus
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
 from service.instruments import Counter, Histogram
 from service.pool import channel, messages, snapshots

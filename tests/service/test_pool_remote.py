@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 import pytest
 
-from export.bundle import FLAGS
+from bundle_format.bundle import FLAGS
 from service.batcher import Batcher
 from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
 from service.pool.arena import Arena, Geometry

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.bundle import Bundle, load_bundle
-from export.bundle_writer import write_bundle
+from bundle_format.bundle import Bundle, load_bundle
+from bundle_format.bundle_writer import write_bundle
 from service.batcher import Batcher
 from service.errors import NotReady
 from service.loading import LoadedModel

@@ -16,10 +16,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from service.exit_codes import EXIT_FAULT, EXIT_OK
-
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_EXIT_OK, _EXIT_FAULT = 0, 1  # as in `service.exit_codes`
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -38,7 +37,7 @@ def run_and_end(main: Callable[[], int]) -> NoReturn:
     Args:
         main: The work; gives the exit code. If it raises, the trace is written and the code is 1.
     """
-    code = EXIT_FAULT
+    code = _EXIT_FAULT
     try:
         code = main()
     except Exception:
@@ -73,8 +72,8 @@ def signal_at_parents_end(number: signal.Signals, *, parent: int | None = None) 
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
     if parent is not None and os.getppid() != parent:
-        os._exit(EXIT_OK)
+        os._exit(_EXIT_OK)
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    os._exit(EXIT_OK)
+    os._exit(_EXIT_OK)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from export.bundle import (
+from bundle_format.bundle import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     Bundle,

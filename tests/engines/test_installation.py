@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.installation import CHECKOUT, LOCKED_EXTRAS, install_hint
+from engines.installation import CHECKOUT, LOCKED_EXTRAS, install_hint
 
 
 @pytest.mark.parametrize("extra", LOCKED_EXTRAS)

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.bundle import FLAGS, Bundle, load_bundle
-from export.bundle_writer import write_bundle
-from service.engines import EngineError, EngineOptions, load_engine, tensorrt_engine, tensorrt_plans
-from service.engines.buckets import batch_buckets
-from service.engines.tensorrt_plans import PlanKey, build_plans, read_plan
+from bundle_format.bundle import FLAGS, Bundle, load_bundle
+from bundle_format.bundle_writer import write_bundle
+from engines import tensorrt_engine, tensorrt_plans
+from engines.buckets import batch_buckets
+from engines.protocol import EngineError, EngineOptions
+from engines.registry import load_engine
+from engines.tensorrt_plans import PlanKey, build_plans, read_plan
 from tests.bundles import SCALE, TILE_PX, bundle_files, manifest_fields
-from tests.service.fake_gpu import FakeCuda, FakeTensorrt
+from tests.engines.fake_gpu import FakeCuda, FakeTensorrt
 
 TINY_BUNDLE = Path(__file__).parent.parent / "data" / "tiny_bundle"
 KEY = PlanKey(

@@ -5,9 +5,9 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import TOLERANCES, Bundle, Golden, Precision, psnr_db
-from service.engines.buckets import batch_buckets
-from service.engines.protocol import Engine, EngineError
+from bundle_format.bundle import TOLERANCES, Bundle, Golden, Precision, psnr_db
+from engines.buckets import batch_buckets
+from engines.protocol import Engine, EngineError
 
 
 def verify_golden(engine: Engine, bundle: Bundle) -> int:

@@ -25,10 +25,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from export.bundle import Bundle, Precision
-from service.engines.buckets import batch_buckets
-from service.engines.protocol import EngineError
-from service.installation import install_hint
+from bundle_format.bundle import Bundle, Precision
+from engines.buckets import batch_buckets
+from engines.installation import install_hint
+from engines.protocol import EngineError
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 """NVIDIA's packages with this API, in order: data-centre cards, RTX cards, and the latter's wheels
@@ -94,7 +94,7 @@ def plan_keys(
     """Return the keys of the plans that serve a bundle in a precision, one a bucket.
 
     Raises:
-        export.bundle.BundleError: The bundle has no graph of that precision.
+        bundle_format.bundle.BundleError: The bundle has no graph of that precision.
     """
     graph = hashlib.sha256(bundle.graph(precision)).hexdigest()
     return [
@@ -126,7 +126,7 @@ def build_plans(
 
     Raises:
         EngineError: No TensorRT is installed, or it refuses the graph or the GPU.
-        export.bundle.BundleError: The bundle has no graph of that precision.
+        bundle_format.bundle.BundleError: The bundle has no graph of that precision.
     """
     trt = import_tensorrt()
     graph = bundle.graph(precision)

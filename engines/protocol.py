@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import Precision
+from bundle_format.bundle import Precision
 
 Hint = Literal["latency", "throughput"]
 
@@ -40,7 +40,7 @@ class EngineOutput(NamedTuple):
 
     Attributes:
         sr: (N, 1, scale*H, scale*W) uint8, C-contiguous.
-        flags: (N, K) float32, columns as `export.bundle.FLAGS`.
+        flags: (N, K) float32, columns as `bundle_format.bundle.FLAGS`.
     """
 
     sr: npt.NDArray[np.uint8]

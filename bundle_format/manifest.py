@@ -1,13 +1,13 @@
 """The manifest of a bundle: what its fields are, and which format versions are known.
 
-Read through `export.bundle`; it imports neither torch nor onnx.
+Read through `bundle_format.bundle`.
 """
 
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from export.trust_record import Sha256, TrustRecord
+from bundle_format.trust_record import Sha256, TrustRecord
 
 FORMAT_VERSION = 5
 """What is written. Two older ones are still read: in version 4 every graph held its own weights;

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
-from export.bundle import Bundle, Precision
-from service.engines.protocol import EngineError, EngineOptions, EngineOutput
+from bundle_format.bundle import Bundle, Precision
+from engines.protocol import EngineError, EngineOptions, EngineOutput
 
 # OpenVINO runs an FP32 graph in BF16 by itself where the CPU can; the precision is always set. What
 # an INT8 graph leaves in floating point stays in FP32.
@@ -26,7 +26,7 @@ class OpenvinoEngine:
 
     Raises:
         EngineError: OpenVINO refuses the graph, or the precision is not one that it is run with.
-        export.bundle.BundleError: The bundle has no graph of the precision asked for.
+        bundle_format.bundle.BundleError: The bundle has no graph of the precision asked for.
     """
 
     name = "openvino"

@@ -5,9 +5,9 @@ from types import ModuleType
 
 import pytest
 
+from engines import cuda
+from engines.protocol import EngineError
 from semsr.cli import main
-from service.engines import cuda
-from service.engines.protocol import EngineError
 
 
 class Status(enum.IntEnum):

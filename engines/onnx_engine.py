@@ -14,9 +14,9 @@ import numpy.typing as npt
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
-from export.bundle import FLAGS, Bundle, Precision
-from service.engines.protocol import EngineError, EngineOptions, EngineOutput
-from service.installation import install_hint
+from bundle_format.bundle import FLAGS, Bundle, Precision
+from engines.installation import install_hint
+from engines.protocol import EngineError, EngineOptions, EngineOutput
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -28,7 +28,7 @@ class OnnxEngine:
     Raises:
         EngineError: ONNX Runtime refuses the graph, or it does not have the expected signature, or
             it cannot use the GPU that was asked for.
-        export.bundle.BundleError: The bundle has no graph of the precision asked for.
+        bundle_format.bundle.BundleError: The bundle has no graph of the precision asked for.
     """
 
     name = "onnx"

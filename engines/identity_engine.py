@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import FLAGS, Bundle, Precision
-from service.engines.protocol import EngineOptions, EngineOutput
+from bundle_format.bundle import FLAGS, Bundle, Precision
+from engines.protocol import EngineOptions, EngineOutput
 
 # Multiplying a byte by these repeats it in every byte of the wider word: one vectorised pass
 # instead of a strided copy of single bytes (about ten times faster for a 240x240 tile).

@@ -18,20 +18,20 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from export.inline_weights import SharedWeightsError, inline_weights
-from export.manifest import FLAGS as FLAGS
-from export.manifest import FORMAT_VERSION as FORMAT_VERSION
-from export.manifest import PRECISIONS as PRECISIONS
-from export.manifest import READ_VERSIONS
-from export.manifest import GeneratorInfo as GeneratorInfo
-from export.manifest import Manifest as Manifest
-from export.manifest import ParityFigures as ParityFigures
-from export.manifest import Precision as Precision
-from export.manifest import QuantizationRecord as QuantizationRecord
-from export.manifest import RecallRecord as RecallRecord
-from export.manifest import SeamFigures as SeamFigures
-from export.trust_record import NOT_JUDGED as NOT_JUDGED
-from export.trust_record import TrustRecord as TrustRecord
+from bundle_format.inline_weights import SharedWeightsError, inline_weights
+from bundle_format.manifest import FLAGS as FLAGS
+from bundle_format.manifest import FORMAT_VERSION as FORMAT_VERSION
+from bundle_format.manifest import PRECISIONS as PRECISIONS
+from bundle_format.manifest import READ_VERSIONS
+from bundle_format.manifest import GeneratorInfo as GeneratorInfo
+from bundle_format.manifest import Manifest as Manifest
+from bundle_format.manifest import ParityFigures as ParityFigures
+from bundle_format.manifest import Precision as Precision
+from bundle_format.manifest import QuantizationRecord as QuantizationRecord
+from bundle_format.manifest import RecallRecord as RecallRecord
+from bundle_format.manifest import SeamFigures as SeamFigures
+from bundle_format.trust_record import NOT_JUDGED as NOT_JUDGED
+from bundle_format.trust_record import TrustRecord as TrustRecord
 
 MANIFEST_NAME = "manifest.json"
 # A manifest is a few kilobytes; the limit keeps a wrong file from being read whole.

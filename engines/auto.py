@@ -29,20 +29,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from export.bundle import PRECISIONS, Bundle, Precision, load_bundle
-from service.engines import (
-    ENGINES,
-    EngineError,
-    EngineOptions,
-    device_kind,
-    installed_engines,
-    installed_module,
-    load_engine,
-)
-from service.engines.cpu import cpu_model
-from service.engines.cuda import gpu_name
-from service.engines.golden import verify_golden
-from service.process import run_and_end, signal_at_parents_end
+from bundle_format.bundle import PRECISIONS, Bundle, Precision, load_bundle
+from engines.cpu import cpu_model
+from engines.cuda import gpu_name
+from engines.golden import verify_golden
+from engines.process import run_and_end, signal_at_parents_end
+from engines.protocol import EngineError, EngineOptions
+from engines.registry import ENGINES, device_kind, installed_engines, installed_module, load_engine
 
 FORMAT_VERSION = 2
 # One measurement takes a few seconds; a runtime that hangs must not keep the service from starting.
@@ -197,7 +190,7 @@ def _measure_in_child(name: str, bundle: Bundle, options: EngineOptions) -> floa
     command = [
         sys.executable,
         "-m",
-        "service.engines.auto",
+        "engines.auto",
         str(bundle.path),
         name,
         json.dumps(asdict(options)),

@@ -1,4 +1,4 @@
-"""The engines: one small file per runtime behind one protocol, imported only when chosen.
+"""The engines by name: each is imported only when chosen.
 
 `load_engine` is the only way in. Asking for an engine by name and not getting it is an error,
 never a silent fallback. Nothing here knows HTTP, metrics or torch, so that the exporter's parity
@@ -10,22 +10,9 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
-from export.bundle import PRECISIONS, Bundle, Precision
-from service.engines.protocol import Engine, EngineError, EngineOptions, EngineOutput
-from service.installation import install_hint
-
-__all__ = [
-    "ENGINES",
-    "Engine",
-    "EngineError",
-    "EngineOptions",
-    "EngineOutput",
-    "EngineSpec",
-    "device_kind",
-    "installed_engines",
-    "installed_module",
-    "load_engine",
-]
+from bundle_format.bundle import PRECISIONS, Bundle, Precision
+from engines.installation import install_hint
+from engines.protocol import Engine, EngineError, EngineOptions
 
 DeviceKind = Literal["cpu", "cuda"]
 
@@ -51,7 +38,7 @@ class EngineSpec:
 
 ENGINES: dict[str, EngineSpec] = {
     "identity": EngineSpec(
-        source="service.engines.identity_engine:load_identity",
+        source="engines.identity_engine:load_identity",
         modules=(),
         extras=(),
         precisions={"cpu": PRECISIONS},
@@ -60,25 +47,25 @@ ENGINES: dict[str, EngineSpec] = {
     # On a CPU it computes an FP16 graph in FP32 between casts: right and slow, and what an export
     # is checked with where there is no GPU.
     "onnx": EngineSpec(
-        source="service.engines.onnx_engine:OnnxEngine",
+        source="engines.onnx_engine:OnnxEngine",
         modules=("onnxruntime",),
         extras=("base",),
         precisions={"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp32", "fp16")},
     ),
     "openvino": EngineSpec(
-        source="service.engines.openvino_engine:OpenvinoEngine",
+        source="engines.openvino_engine:OpenvinoEngine",
         modules=("openvino",),
         extras=("openvino",),
         precisions={"cpu": ("fp32", "bf16", "int8")},
     ),
     "tensorrt": EngineSpec(
-        source="service.engines.tensorrt_engine:TensorrtEngine",
+        source="engines.tensorrt_engine:TensorrtEngine",
         modules=("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
         extras=("gpu", "rtx"),
         precisions={"cuda": ("fp32", "fp16")},
     ),
     # The reference, from the bundle's checkpoint and not from a graph; outside this folder, because
-    # nothing else of the service may need torch.
+    # nothing here may need torch.
     "torch": EngineSpec(
         source="export.torch_engine:TorchEngine",
         modules=("torch",),
@@ -114,7 +101,7 @@ def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
     """Load one engine by name.
 
     Args:
-        name: A key of `ENGINES` (`auto` is resolved before, see `service.engines.auto`).
+        name: A key of `ENGINES` (`auto` is resolved before, see `engines.auto`).
         bundle: The verified bundle.
         options: Threads, precision and device.
 

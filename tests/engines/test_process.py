@@ -23,7 +23,7 @@ def test_a_process_ends_with_its_code_whatever_its_threads_do() -> None:
     """What was written before is flushed."""
     code = (
         "import sys, threading\n"
-        "from service.process import end_process\n"
+        "from engines.process import end_process\n"
         "threading.Thread(target=threading.Event().wait).start()\n"
         "sys.stdout.write('last words')\n"
         "end_process(3)\n"
@@ -37,7 +37,7 @@ def test_work_that_raises_ends_with_1_and_its_trace() -> None:
     """Also while a thread goes on, which the interpreter would wait for."""
     code = (
         "import sys, threading\n"
-        "from service.process import run_and_end\n"
+        "from engines.process import run_and_end\n"
         "sys.stderr = sys.stdout\n"
         "threading.Thread(target=threading.Event().wait).start()\n"
         "run_and_end(lambda: int('a fault'))\n"
@@ -53,7 +53,7 @@ def test_a_signal_before_there_is_a_server_is_a_clean_stop(stop: signal.Signals)
     """Nothing is there yet that would have to be finished."""
     code = (
         "import threading\n"
-        "from service.process import end_on_signals\n"
+        "from engines.process import end_on_signals\n"
         "end_on_signals()\n"
         "print('ready', flush=True)\n"
         "threading.Event().wait()\n"
@@ -69,7 +69,7 @@ def test_a_child_ends_with_its_parent_whatever_that_dies_of() -> None:
     """No measurement of an engine goes on after the service."""
     child = (
         "import os, signal, sys, threading\n"
-        "from service.process import signal_at_parents_end\n"
+        "from engines.process import signal_at_parents_end\n"
         "signal_at_parents_end(signal.SIGKILL, parent=int(sys.argv[1]))\n"
         "print(os.getpid(), flush=True)\n"
         "threading.Event().wait()\n"
@@ -92,7 +92,7 @@ def test_a_child_whose_parent_is_gone_already_ends_at_once() -> None:
     """It may die between the start of the child and the child's first statement."""
     code = (
         "import signal\n"
-        "from service.process import signal_at_parents_end\n"
+        "from engines.process import signal_at_parents_end\n"
         f"signal_at_parents_end(signal.SIGKILL, parent={os.getpid() + 1})\n"
         "raise SystemExit(9)\n"
     )

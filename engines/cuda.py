@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.engines.protocol import EngineError
-from service.installation import install_hint
+from engines.installation import install_hint
+from engines.protocol import EngineError
 
 _MAX_NAME_BYTES = 256
 # What the runtime says without a driver, too: it has found version 0.

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import FLAGS, Bundle, Precision
-from service.engines.cuda import Cuda
-from service.engines.protocol import EngineError, EngineOptions, EngineOutput
-from service.engines.tensorrt_plans import import_tensorrt, plan_keys, read_plan
+from bundle_format.bundle import FLAGS, Bundle, Precision
+from engines.cuda import Cuda
+from engines.protocol import EngineError, EngineOptions, EngineOutput
+from engines.tensorrt_plans import import_tensorrt, plan_keys, read_plan
 
 LANES = 2
 """Batches in flight: one is copied while the other is computed."""
@@ -29,7 +29,7 @@ class TensorrtEngine:
 
     Raises:
         EngineError: TensorRT, the GPU or a plan are missing, or the plan does not fit.
-        export.bundle.BundleError: The bundle has no graph of the precision asked for.
+        bundle_format.bundle.BundleError: The bundle has no graph of the precision asked for.
     """
 
     name = "tensorrt"

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import bundle_writer
-from export.bundle import Bundle, BundleError, load_bundle
-from export.bundle_writer import write_bundle
+from bundle_format import bundle_writer
+from bundle_format.bundle import Bundle, BundleError, load_bundle
+from bundle_format.bundle_writer import write_bundle
 from tests.bundles import bundle_files, manifest_fields
 
 

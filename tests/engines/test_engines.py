@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.bundle import FLAGS, Bundle, BundleError, Precision, load_bundle
-from export.bundle_writer import write_bundle
-from service.engines import ENGINES, EngineError, EngineOptions, auto, cuda, load_engine
-from service.engines.cpu import available_cpus
-from service.engines.golden import verify_golden, warm_up
+from bundle_format.bundle import FLAGS, Bundle, BundleError, Precision, load_bundle
+from bundle_format.bundle_writer import write_bundle
+from engines import auto, cuda
+from engines.cpu import available_cpus
+from engines.golden import verify_golden, warm_up
+from engines.protocol import EngineError, EngineOptions
+from engines.registry import ENGINES, load_engine
 from tests.bundles import bundle_files, manifest_fields
 from tests.fakes import FakeEngine
 
@@ -96,7 +98,7 @@ def test_wrong_output_fails_the_golden_tile(bundle: Bundle):
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 5, 8])
 def test_identity_repeats_pixels_at_every_scale(scale: int):
     """The fast paths for powers of two give what plain repetition gives."""
-    from service.engines.identity_engine import IdentityEngine
+    from engines.identity_engine import IdentityEngine
 
     lr = np.random.default_rng(1).integers(0, 256, (2, 1, 5, 7), dtype=np.uint8)
     expected = lr.repeat(scale, axis=2).repeat(scale, axis=3)
@@ -141,7 +143,7 @@ def test_a_device_that_an_engine_does_not_run_on_is_refused(bundle: Bundle):
 def test_onnx_runtime_reports_to_nobody(tmp_path: Path):
     """Its wheels would send reports of their use, and leave a device's id in the user's home."""
     code = (
-        "import service.engines.onnx_engine, onnxruntime, sys; "
+        "import engines.onnx_engine, onnxruntime, sys; "
         "onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
     )
     # Nothing else of the environment: it reports nothing where it takes itself to be under test.
