@@ -18,7 +18,7 @@ from typing import NoReturn
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_EXIT_OK, _EXIT_FAULT = 0, 1  # as in `service.exit_codes`
+_EXIT_OK, _EXIT_FAULT = 0, 1  # as in `service.ground.exit_codes`
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

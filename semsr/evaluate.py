@@ -17,8 +17,8 @@ from engines.protocol import EngineOptions
 from engines.registry import load_engine
 from semsr.evaluate_arguments import NamedBundle
 from semsr.own_detector import OnnxDetector
-from service import tiling
-from service.quality import of_tiles
+from service.images import tiling
+from service.images.quality import of_tiles
 from training.detector import load_detector
 from training.detector.weight_file import SHIPPED
 from training.evaluation.benchmark import Picture

@@ -17,13 +17,13 @@ from engines.registry import load_engine
 from semsr.error_text import error_text
 from semsr.progress import progress
 from semsr.whole_file import write_whole
-from service import codec, tiling
-from service.errors import ImageTooLarge, ServiceError
-from service.loading import resolve_engine
-from service.negotiation import TYPES_BY_SUFFIX, choose_answer
-from service.quality import of_tiles
+from service.ground.errors import ImageTooLarge, ServiceError
+from service.hosting.loading import resolve_engine
+from service.images import codec, tiling
+from service.images.media_types import TYPES_BY_SUFFIX, choose_answer
+from service.images.quality import of_tiles
+from service.images.window import FULL_RANGE, Window, to_uint8
 from service.settings import Settings
-from service.window import FULL_RANGE, Window, to_uint8
 
 # What macOS puts beside files that it packs or copies.
 _FOREIGN_FOLDER = "__MACOSX"

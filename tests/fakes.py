@@ -10,8 +10,8 @@ from bundle_format.bundle import Precision
 from engines.buckets import batch_buckets
 from engines.identity_engine import IdentityEngine
 from engines.protocol import EngineOutput
-from service.scheduling.costs import BatchCosts
-from service.scheduling.scheduler import Priority
+from service.batching.costs import BatchCosts
+from service.ground.priority import Priority
 
 
 class FakeEngine:

@@ -76,7 +76,7 @@ def test_the_service_imports_without_torch() -> None:
         ["torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "scipy"],
     )
 
-    assert {"service.app", "engines.onnx_engine", "bundle_format.bundle"} <= set(imported)
+    assert {"service.http.app", "engines.onnx_engine", "bundle_format.bundle"} <= set(imported)
 
 
 def test_the_engines_import_without_a_web_framework() -> None:
@@ -88,7 +88,12 @@ def test_the_engines_import_without_a_web_framework() -> None:
 
 def test_what_training_shares_with_the_service_imports_without_the_service() -> None:
     """Image files are read alike by both, so their reader needs no web framework and no engine."""
-    shared = ["service.codec", "service.errors", "service.metadata", "service.window"]
+    shared = [
+        "service.images.codec",
+        "service.ground.errors",
+        "service.images.metadata",
+        "service.images.window",
+    ]
     imported = import_blocked(
         [*shared, "training.images"],
         [
@@ -102,7 +107,7 @@ def test_what_training_shares_with_the_service_imports_without_the_service() -> 
         ],
     )
 
-    assert {*shared, "service.codec.tiff_decode", "training.images"} <= set(imported)
+    assert {*shared, "service.images.codec.tiff_decode", "training.images"} <= set(imported)
 
 
 def test_the_command_line_imports_a_folder_only_when_asked() -> None:

@@ -17,7 +17,7 @@ from engines.cpu import available_cpus
 from engines.identity_engine import IdentityEngine
 from engines.protocol import EngineOutput
 from semsr.cli import main
-from service.app import create_app
+from service.http.app import create_app
 from service.scans.errors import ScanError, ScanMismatchError, StoreLostError
 from service.scans.journal import Journal
 from service.scans.local_store import LocalStore

@@ -3,8 +3,8 @@
 import time
 
 from bundle_format.bundle import Bundle
-from service.codec import decode, encode
-from service.metadata import ImageMetadata
+from service.images.codec import decode, encode
+from service.images.metadata import ImageMetadata
 
 PNG = "image/png"
 _LIMIT_PX = 1 << 30

@@ -18,7 +18,7 @@ from bundle_format.bundle import load_bundle
 from engines.registry import load_engine
 from semsr.bench.engine_loop import LoopError
 from semsr.error_text import last_words
-from service.loading import resolve_engine
+from service.hosting.loading import resolve_engine
 from service.settings import Settings
 
 

@@ -29,7 +29,7 @@ from semsr.interrupts import sigterm_interrupts
 from semsr.progress import progress
 from semsr.scan import check_overwrite, list_scan, run_prepared
 from semsr.scan_report import ScanReport
-from service.loading import EngineLoader
+from service.hosting.loading import EngineLoader
 from service.scans.checks import check_request
 from service.scans.errors import ScanError, TileError
 from service.scans.opening import open_store

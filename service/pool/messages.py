@@ -18,14 +18,8 @@ import numpy.typing as npt
 import orjson
 
 from bundle_format.bundle import FLAGS, Precision
-from service.errors import (
-    DeadlineExceeded,
-    EngineFailed,
-    NotReady,
-    QueueFull,
-    ServiceError,
-)
-from service.scheduling.scheduler import Priority
+from service.ground.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull, ServiceError
+from service.ground.priority import Priority
 
 FORMAT_VERSION = 1
 

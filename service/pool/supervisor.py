@@ -28,11 +28,11 @@ import structlog
 from bundle_format.bundle import Bundle, BundleError, load_bundle
 from engines.cpu import share_cpus
 from engines.process import STOP_SIGNALS
-from service.exit_codes import EXIT_FAILED, EXIT_FORCED, EXIT_OK
-from service.gpu_metrics import start_gpu_metrics
-from service.listening import url_of
-from service.logs import say_ready
-from service.metrics import Metrics
+from service.ground.exit_codes import EXIT_FAILED, EXIT_FORCED, EXIT_OK
+from service.ground.listening import url_of
+from service.ground.logs import say_ready
+from service.ground.metrics import Metrics
+from service.hosting.gpu_metrics import start_gpu_metrics
 from service.pool.arena import (
     BUSY_S,
     CONNECTIONS,

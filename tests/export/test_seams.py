@@ -16,7 +16,7 @@ from export.preflight import ExportError
 from export.seams import MAX_SEAM, measure_halo, seam_images, seen_px
 from export.to_onnx import GreyLevels
 from models import Generator, build_generator, save_generator
-from service.tiling import plan
+from service.images.tiling import plan
 
 TILE = (96, 96)
 SIZES = [(110, 97), (96, 192), (97, 61), (240, 131)]

@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 
 from bundle_format.bundle import Bundle
 from engines.protocol import Engine, EngineOptions
-from service.app import Application, create_app
-from service.local_models import LocalModels
+from service.hosting.local_models import LocalModels
+from service.http.app import Application, create_app
 from service.settings import Settings
 from tests.fakes import FakeEngine
 
