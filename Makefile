@@ -154,7 +154,7 @@ types: $(DEV_READY) ## Check types
 
 .PHONY: test-service
 test-service: $(VENV_READY) $(TOOLS_READY) ## Run the service's tests with the serving packages alone (no torch)
-	PYTHONPATH=$(TOOLS) $(VENV)/bin/python -m pytest -n $(TEST_JOBS) -p no:cacheprovider --passed-to=$(PASSED) tests/service
+	PYTHONPATH=$(TOOLS) $(VENV)/bin/python -m pytest -n $(TEST_JOBS) -p no:cacheprovider --passed-to=$(PASSED) tests/bundle_format tests/engines tests/service
 
 .PHONY: test-all
 test-all: $(DEV_READY) ## Run every quick test (PYTEST_ARGS="-k codec" for some)

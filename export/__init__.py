@@ -1,1 +1,1 @@
-"""Checkpoint to bundle. Kept empty of imports: the service reads `export.bundle` without torch."""
+"""Checkpoint to bundle: graphs, the gates that they pass, and what the model card says of them."""

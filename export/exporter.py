@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import (
+from bundle_format.bundle import (
     FLAGS,
     TOLERANCES,
     Bundle,
@@ -26,7 +26,8 @@ from export.bundle import (
     load_bundle,
     npy_bytes,
 )
-from export.bundle_writer import check_target, write_bundle
+from bundle_format.bundle_writer import check_target, write_bundle
+from bundle_format.trust_record import TrustRecord
 from export.cases import flat, golden_tile, grey_ramp
 from export.fp16 import to_fp16
 from export.half_weights import half_checkpoint, store_half
@@ -37,7 +38,6 @@ from export.preflight import RECALL_PRECISIONS, ExportError, check_needs, check_
 from export.shared_weights import share_weights
 from export.to_onnx import to_onnx
 from export.trust import TrustTiles, make_trust_record
-from export.trust_record import TrustRecord
 from models import CheckpointInfo, Generator, load_generator
 from models.cost import count_gmac
 
@@ -119,8 +119,8 @@ def export_bundle(
         export.trust.TrustError: There are too few `trust_tiles`.
         models.CheckpointError: The file is not a semsr checkpoint.
         export.parity.ParityError: A graph does not give what torch gives.
-        service.engines.EngineError: No engine can run a precision here, so that it is not proven.
-        export.bundle.BundleError: The folder is taken, or cannot be written.
+        engines.protocol.EngineError: No engine can run a precision here, so that it is not proven.
+        bundle_format.bundle.BundleError: The folder is taken, or cannot be written.
     """
     wanted: list[Precision] = list(dict.fromkeys(["fp32", *precisions]))
     check_target(out, overwrite=overwrite)

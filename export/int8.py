@@ -28,7 +28,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from export.bundle import psnr_db
+from bundle_format.bundle import psnr_db
 
 Tile = npt.NDArray[np.uint8]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from export.bundle import ParityFigures, SeamFigures
-from export.trust_record import TrustRecord
+from bundle_format.bundle import ParityFigures, SeamFigures
+from bundle_format.trust_record import TrustRecord
 
 METHODS = {
     "f_lsesim": (

@@ -1,8 +1,8 @@
 """The parity gate: an exported graph must give what FP32 torch gives, in grey levels.
 
 Compared on a golden tile, random tiles, batches and sizes other than the bundle's; beyond the
-tolerance of its precision (`export.bundle.TOLERANCES`) the export fails. The graph is run through
-the service's own engines, so what passes here is what is served.
+tolerance of its precision (`bundle_format.bundle.TOLERANCES`) the export fails. The graph is run
+through the service's own engines, so what passes here is what is served.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from export.bundle import TOLERANCES, Bundle, ParityFigures, Precision, psnr_db
+from bundle_format.bundle import TOLERANCES, Bundle, ParityFigures, Precision, psnr_db
+from engines.protocol import Engine, EngineError, EngineOptions
+from engines.registry import installed_engines, load_engine
 from export.cases import Batch, Case, standard_cases
 from export.to_onnx import GreyLevels
 from models import Generator
-from service.engines import Engine, EngineError, EngineOptions, installed_engines, load_engine
 
 # INT8 has the ranges of real tiles: white noise over all greys lies outside them, and is compared
 # but not judged.

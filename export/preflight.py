@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import Precision, SeamFigures
+from bundle_format.bundle import Precision, SeamFigures
 from export.seams import measure_halo
 from models import Generator
 

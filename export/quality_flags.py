@@ -1,4 +1,4 @@
-"""What a graph says of its own answer, beside the answer: the columns of `export.bundle.FLAGS`.
+"""What a graph says of its own answer, beside the answer: `bundle_format.bundle.FLAGS`.
 
 Nothing here knows the truth. A generator that stops making numbers, that saturates, or whose
 picture no longer shows what the tile shows can be seen all the same, tile by tile, and in service.
@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from bundle_format.trust_record import NOT_JUDGED, TrustRecord
 from export.residual import domain_distances, domain_features, explain, residual_score
-from export.trust_record import NOT_JUDGED, TrustRecord
 
 BLOCK_PX = 2
 """Blocks of LR pixels that are compared: their means hold a quarter of the noise's variance."""

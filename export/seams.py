@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from export.bundle import SeamFigures
+from bundle_format.bundle import SeamFigures
 from export.cases import golden_tile
 from export.to_onnx import GreyLevels
 from models import Generator

@@ -1,7 +1,7 @@
 """Weights that a checkpoint holds already are not stored again in the graphs of its bundle.
 
 A graph's initializers whose bytes the checkpoint holds become ONNX's external data: a file, an
-offset and a length. `export.inline_weights` puts them back for engines.
+offset and a length. `bundle_format.inline_weights` puts them back for engines.
 
 Source: ONNX, *External Data*; safetensors, *Format*.
 """

@@ -11,8 +11,8 @@ import onnx
 import torch
 from torch import nn
 
+from bundle_format.trust_record import TrustRecord
 from export.quality_flags import QualityFlags
-from export.trust_record import TrustRecord
 from models import Generator
 
 OPSET = 18

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from export.bundle import FLAGS, Bundle, Precision
+from bundle_format.bundle import FLAGS, Bundle, Precision
+from engines.buckets import batch_buckets
+from engines.protocol import EngineError, EngineOptions, EngineOutput
 from export.to_onnx import GreyLevels
 from models import load_generator
-from service.engines.buckets import batch_buckets
-from service.engines.protocol import EngineError, EngineOptions, EngineOutput
 
 LANES = 2
 """Batches in flight on a GPU: one is copied while the other is computed."""
@@ -34,7 +34,7 @@ class TorchEngine:
     Raises:
         EngineError: There is no such GPU.
         models.CheckpointError: The bundle's checkpoint is no checkpoint of ours.
-        export.bundle.BundleError: The bundle's checkpoint is damaged.
+        bundle_format.bundle.BundleError: The bundle's checkpoint is damaged.
     """
 
     name = "torch"

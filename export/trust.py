@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bundle_format.trust_record import DOMAIN_FEATURES, DomainRecord, NoiseRecord, TrustRecord
 from export.residual import domain_features, explain, residual_score
-from export.trust_record import DOMAIN_FEATURES, DomainRecord, NoiseRecord, TrustRecord
 from models import Generator
 
 Tile = npt.NDArray[np.uint8]

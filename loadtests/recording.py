@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from prometheus_client import Gauge
 
-from service.instruments import Count, Counter, Histogram, Observations
+from service.ground.instruments import Count, Counter, Histogram, Observations
 
 FILE_VARIABLE = "RECORDING_FILE"
 _NUM_EMPTY = 100_000

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from export.bundle import Bundle, load_bundle
+from bundle_format.bundle import Bundle, load_bundle
 from loadtests.open_loop import Stream, http_request
 from semsr.bench.load import LoadResult, run_load
 from semsr.server_process import running_server

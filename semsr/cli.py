@@ -54,7 +54,7 @@ COMMANDS = (
 
 
 # Their errors carry messages for people.
-_PACKAGES = {"service", "models", "export", "training", "semsr"}
+_PACKAGES = {"bundle_format", "engines", "models", "export", "training", "service", "semsr"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +92,7 @@ def _check_variables() -> None:
     """
     if not any(name.upper().startswith("SEMSR_") for name in os.environ):
         return
-    from service.setting_problems import unknown_settings
+    from service.hosting.setting_problems import unknown_settings
 
     if unknown := unknown_settings(os.environ):
         raise UsageError("; ".join(unknown))
@@ -104,7 +104,7 @@ def _setting_problems(error: Exception) -> list[str]:
 
     if not (isinstance(error, ValidationError) and error.title == "Settings"):
         return []
-    from service.setting_problems import value_problems
+    from service.hosting.setting_problems import value_problems
 
     return value_problems(error)
 

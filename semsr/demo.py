@@ -15,10 +15,10 @@ from PIL import Image, ImageDraw
 from semsr.progress import progress
 from semsr.server_process import ServerProcess, running_server
 from semsr.whole_file import write_whole
-from service import codec
-from service.errors import ServiceError
-from service.negotiation import TYPES_BY_SUFFIX
-from service.window import FULL_RANGE, to_uint8
+from service.ground.errors import ServiceError
+from service.images import codec
+from service.images.media_types import TYPES_BY_SUFFIX
+from service.images.window import FULL_RANGE, to_uint8
 
 _MAX_PIXELS = 2048 * 2048
 _CAPTION_PX = 28

@@ -3,16 +3,16 @@
 import asyncio
 import math
 
-from service.admission import Places
-from service.batch_reporter import BatchReporter
-from service.batcher import Batcher
-from service.image_steps import Inferred, Prepared
-from service.loading import BATCH_OVERHEAD_S, LoadedModel
-from service.metrics import Metrics
+from service.batching.admission import Places
+from service.batching.batch_reporter import BatchReporter
+from service.batching.batcher import Batcher
+from service.batching.costs import BatchCosts
+from service.batching.upscaler import Upscaler
+from service.ground.metrics import Metrics
+from service.hosting.loading import BATCH_OVERHEAD_S, LoadedModel
+from service.images.image_steps import Inferred, Prepared
 from service.scans.errors import ScanError
-from service.scheduling.costs import BatchCosts
 from service.settings import Settings
-from service.upscaler import Upscaler
 
 # The scan's own look-ahead bounds what is under way; the batcher's places must not refuse it.
 _PLACES = 100_000

@@ -54,7 +54,7 @@ def printable(name: object) -> str:
 
 def missing_package(error: ImportError) -> str:
     """Say which package is missing and how to install it."""
-    from service.installation import install_hint
+    from engines.installation import install_hint
 
     package = (error.name or "").partition(".")[0]
     if package in _DEVELOPMENT:

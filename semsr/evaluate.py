@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
+from engines.cpu import available_cpus
+from engines.protocol import EngineOptions
+from engines.registry import load_engine
 from semsr.evaluate_arguments import NamedBundle
 from semsr.own_detector import OnnxDetector
-from service import tiling
-from service.engines import EngineOptions, load_engine
-from service.engines.cpu import available_cpus
-from service.quality import of_tiles
+from service.images import tiling
+from service.images.quality import of_tiles
 from training.detector import load_detector
 from training.detector.weight_file import SHIPPED
 from training.evaluation.benchmark import Picture

@@ -115,7 +115,7 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
     Raises:
         UsageError: One of them is wrong; the message names it, its value and what was expected.
     """
-    from service.engines import ENGINES
+    from engines.registry import ENGINES
     from service.settings import DEFAULT_BUNDLE
     from training.evaluation.benchmark import SPLITS
 

@@ -20,13 +20,14 @@ from scipy import ndimage
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
-from export.bundle import FLAGS, Bundle, load_bundle
+from bundle_format.bundle import FLAGS, Bundle, load_bundle
+from bundle_format.trust_record import NoiseRecord, TrustRecord
+from engines.cpu import available_cpus
+from engines.protocol import Engine, EngineOptions
+from engines.registry import load_engine
 from export.quality_flags import QualityFlags
-from export.trust_record import NoiseRecord, TrustRecord
 from semsr.export_gates import load_calibration
 from semsr.image_reading import reading_of_training
-from service.engines import Engine, EngineOptions, load_engine
-from service.engines.cpu import available_cpus
 from training.evaluation.benchmark import SPLITS, load_benchmark
 from training.evaluation.planted_failures import (
     FAILURES,

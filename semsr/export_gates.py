@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export.bundle import Bundle, Precision, RecallRecord
+from bundle_format.bundle import Bundle, Precision, RecallRecord
+from engines.cpu import available_cpus
+from engines.protocol import Engine, EngineError, EngineOptions
+from engines.registry import installed_engines, load_engine
 from export.trust import TrustTiles
 from semsr.image_reading import FULL_WINDOW, ImageReading
-from service.engines import Engine, EngineError, EngineOptions, installed_engines, load_engine
-from service.engines.cpu import available_cpus
 from training.detector import load_detector
 from training.evaluation.benchmark import SPLITS, Tile, load_benchmark
 from training.evaluation.detection import match

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from models import load_generator
 
 FULL_WINDOW = (0, 65_535)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import uvloop
 
+from engines.cpu import available_cpus
+from engines.registry import load_engine
 from semsr.engine_room import EngineRoom
 from semsr.interrupts import sigterm_interrupts
 from semsr.progress import progress
 from semsr.scan_report import ScanReport
-from service.engines import load_engine
-from service.engines.cpu import available_cpus
-from service.loading import EngineLoader, LoadedModel, load_model
+from service.ground.priority import Priority
+from service.hosting.loading import EngineLoader, LoadedModel, load_model
 from service.scans.checks import check_new_stack, check_request
 from service.scans.errors import ScanError
 from service.scans.options import ScanOptions, ScanRequest
@@ -29,7 +30,6 @@ from service.scans.preparation import (
 from service.scans.rows import Counts
 from service.scans.scan import Scan
 from service.scans.work_folder import WorkFolder
-from service.scheduling.scheduler import Priority
 from service.settings import Settings
 
 _SHOWN_FAILURES = 10
@@ -58,8 +58,8 @@ def run_scan(
 
     Raises:
         ScanError: The scan cannot start.
-        export.bundle.BundleError: The bundle cannot be read.
-        service.engines.EngineError: The engine cannot be loaded.
+        bundle_format.bundle.BundleError: The bundle cannot be read.
+        engines.protocol.EngineError: The engine cannot be loaded.
     """
     check_request(request, work=work)
     with sigterm_interrupts(), WorkFolder(work) as folder:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from semsr.progress import progress
 from service.scans.checks import check_request
 from service.scans.errors import ScanError, SourceDamagedError
@@ -23,7 +23,7 @@ def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str
 
     Raises:
         ScanError: The scan could not start.
-        export.bundle.BundleError: The bundle cannot be read.
+        bundle_format.bundle.BundleError: The bundle cannot be read.
     """
     check_request(request, work=work)
     manifest = load_bundle(settings.bundle).manifest

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import Manifest, load_bundle
+from bundle_format.bundle import Manifest, load_bundle
+from engines.protocol import Engine
+from engines.registry import load_engine
 from semsr.error_text import error_text
 from semsr.progress import progress
 from semsr.whole_file import write_whole
-from service import codec, tiling
-from service.engines import Engine, load_engine
-from service.errors import ImageTooLarge, ServiceError
-from service.loading import resolve_engine
-from service.negotiation import TYPES_BY_SUFFIX, choose_answer
-from service.quality import of_tiles
+from service.ground.errors import ImageTooLarge, ServiceError
+from service.hosting.loading import resolve_engine
+from service.images import codec, tiling
+from service.images.media_types import TYPES_BY_SUFFIX, choose_answer
+from service.images.quality import of_tiles
+from service.images.window import FULL_RANGE, Window, to_uint8
 from service.settings import Settings
-from service.window import FULL_RANGE, Window, to_uint8
 
 # What macOS puts beside files that it packs or copies.
 _FOREIGN_FOLDER = "__MACOSX"
@@ -118,8 +119,8 @@ def upscale_files(
 
     Raises:
         UpscaleError: Two images have the same result's name, a result exists, or there is no image.
-        export.bundle.BundleError: The bundle cannot be read.
-        service.engines.EngineError: The engine cannot be loaded.
+        bundle_format.bundle.BundleError: The bundle cannot be read.
+        engines.protocol.EngineError: The engine cannot be loaded.
     """
     settings = Settings()
     found = _find(sources, out)

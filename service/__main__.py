@@ -5,7 +5,7 @@
 2  a setting is wrong        5  stopped by a second signal
 """
 
-from service.process import end_on_signals, run_and_end
+from engines.process import end_on_signals, run_and_end
 
 # Before anything that takes time is imported: a signal ends the process with 0 from here on.
 end_on_signals()
@@ -16,9 +16,9 @@ import sys  # noqa: E402
 import structlog  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
-from service.exit_codes import EXIT_CONFIGURATION  # noqa: E402
-from service.logs import configure_logs  # noqa: E402
-from service.setting_problems import unknown_settings, value_problems  # noqa: E402
+from service.ground.exit_codes import EXIT_CONFIGURATION  # noqa: E402
+from service.ground.logs import configure_logs  # noqa: E402
+from service.hosting.setting_problems import unknown_settings, value_problems  # noqa: E402
 from service.settings import Settings  # noqa: E402
 
 log = structlog.get_logger()
@@ -40,7 +40,7 @@ def main() -> int:
     bundles = ",".join(map(str, settings.model_paths().values()))
     log.info("starting", mode=settings.mode, engine=settings.engine, bundle=bundles)
     # What follows imports most of the service, a second or two: settings are answered before it.
-    from service.startup import run
+    from service.http.startup import run
 
     return run(settings)
 

@@ -7,14 +7,14 @@ import sys
 
 import orjson
 
-from service.app import create_app
-from service.logs import configure_logs
-from service.memory import keep_freed_memory
+from engines.process import run_and_end, signal_at_parents_end
+from service.ground.logs import configure_logs
+from service.ground.memory import keep_freed_memory
+from service.http.app import create_app
+from service.http.server import serve
 from service.pool.arena import Arena
 from service.pool.child_config import FrontEndConfig
 from service.pool.pool_models import PoolModels
-from service.process import run_and_end, signal_at_parents_end
-from service.server import serve
 from service.settings import Settings
 
 

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from export.bundle import Precision
-from service.addresses import Host, Networks
-from service.pause_windows import PauseWindows
+from bundle_format.bundle import Precision
+from service.ground.addresses import Host, Networks
+from service.ground.pause_windows import PauseWindows
 
 # The shipped bundle, found from the working directory of a clone or of the image.
 DEFAULT_BUNDLE = Path("bundles/default")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from export.bundle import FLAGS
+from bundle_format.bundle import FLAGS
 
 TILE_PX = 8
 SCALE = 4

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from semsr.client import AsyncClient, Client, ServiceError, SrTile
-from service.tile_stream.archives import OutEntry, TarArchive
+from service.http.stream.archives import OutEntry, TarArchive
 
 FACTS = {
     "X-Tile-Shape": "32,32",

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import Bundle
-from service.engines.identity_engine import IdentityEngine
-from service.engines.protocol import EngineError, EngineOptions, EngineOutput
+from bundle_format.bundle import Bundle
+from engines.identity_engine import IdentityEngine
+from engines.protocol import EngineError, EngineOptions, EngineOutput
 from service.scans.group_work import GroupWork, Loaded
 from service.scans.rows import Outcome, PendingTile
 from tests.scans import SCALE
@@ -43,13 +43,13 @@ class PoisonedEngine(IdentityEngine):
 
 
 def load_noting(name: str, bundle: Bundle, options: EngineOptions) -> NotingEngine:
-    """Load an engine, see `service.engines.load_engine`."""
+    """Load an engine, see `engines.registry.load_engine`."""
     del name, bundle, options
     return NotingEngine(scale=SCALE)
 
 
 def load_poisoned(name: str, bundle: Bundle, options: EngineOptions) -> PoisonedEngine:
-    """Load an engine, see `service.engines.load_engine`."""
+    """Load an engine, see `engines.registry.load_engine`."""
     del name, bundle, options
     return PoisonedEngine(scale=SCALE)
 

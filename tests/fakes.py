@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from export.bundle import Precision
-from service.engines.buckets import batch_buckets
-from service.engines.identity_engine import IdentityEngine
-from service.engines.protocol import EngineOutput
-from service.scheduling.costs import BatchCosts
-from service.scheduling.scheduler import Priority
+from bundle_format.bundle import Precision
+from engines.buckets import batch_buckets
+from engines.identity_engine import IdentityEngine
+from engines.protocol import EngineOutput
+from service.batching.costs import BatchCosts
+from service.ground.priority import Priority
 
 
 class FakeEngine:

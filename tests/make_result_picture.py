@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
+from engines.protocol import EngineOptions
+from engines.registry import load_engine
 from semsr.demo import match_greys
-from service.engines import load_engine
-from service.engines.protocol import EngineOptions
 from training.simulator.loose_tiles import simulate_tiles
 
 ROOT = Path(__file__).parent.parent

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from service.engines.identity_engine import IdentityEngine
-from service.engines.protocol import EngineOutput
+from engines.identity_engine import IdentityEngine
+from engines.protocol import EngineOutput
 from tests.scans import SCALE, scan
 
 

@@ -21,9 +21,9 @@ import schemathesis
 from hypothesis import strategies
 from schemathesis import Case, HookContext
 
-from service import codec
-from service.codec.dispatch import BMP, JPEG, NPY, PNG, RAW, TIFF
-from service.metadata import ImageMetadata
+from service.images import codec
+from service.images.codec.dispatch import BMP, JPEG, NPY, PNG, RAW, TIFF
+from service.images.metadata import ImageMetadata
 from service.scan_jobs.job import ACTIVE, State
 
 TILE = np.random.default_rng(5).integers(0, 256, (24, 24), dtype=np.uint8)

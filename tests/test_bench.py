@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from semsr.bench.engine_turns import EngineTurn, EngineTurns
 from semsr.bench.family import family_core_s, family_mib
 from semsr.bench.idle import BusyError, wait_until_idle

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from export.bundle import Precision, load_bundle
+from bundle_format.bundle import Precision, load_bundle
 from semsr.bench import engines, untrained
 from semsr.bench.engine_loop import LoopError, Speed, engine_alone
 from semsr.bench.engines import bench_engines, format_engines

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from semsr.client import AsyncClient, Client, DeadlineError, ServiceError, SrTile, Tile, TileError
-from service.tile_stream.archives import TarArchive
+from service.http.stream.archives import TarArchive
 from tests.client_servers import (
     BOTH,
     Answer,

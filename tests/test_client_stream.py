@@ -13,10 +13,10 @@ import h11
 import numpy as np
 import pytest
 
-from export.bundle import FLAGS
+from bundle_format.bundle import FLAGS
 from semsr.client import Client, DeadlineError, ServiceError, SrTile
 from semsr.server_process import ServerProcess, running_server
-from service.tile_stream.archives import OutEntry, TarArchive
+from service.http.stream.archives import OutEntry, TarArchive
 from tests.client_servers import (
     BOTH,
     Answer,

@@ -7,10 +7,10 @@ import pytest
 
 from semsr.cli import _parser
 from semsr.reference import configuration_page
-from service.metrics import Metrics
-from service.negotiation import ANSWER_TYPES, CONTAINERS, READABLE_TYPES
+from service.ground.metrics import Metrics
+from service.http.stream.request import STREAM_TYPES
+from service.images.media_types import ANSWER_TYPES, CONTAINERS, READABLE_TYPES
 from service.settings import Settings
-from service.tile_stream.request import STREAM_TYPES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

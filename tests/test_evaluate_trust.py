@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.bundle import load_bundle
-from export.bundle_writer import write_bundle
+from bundle_format.bundle import load_bundle
+from bundle_format.bundle_writer import write_bundle
 from semsr.cli import main
 from semsr.evaluate_trust import TrustEvaluationError, evaluate_trust, flag_cost
 from semsr.export_gates import load_calibration

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import torch
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from export.trust import TrustTiles
 from models import build_generator, save_generator
 from semsr.cli import main

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from semsr.server_process import ServerProcess, running_server
-from service.access import hash_key
+from service.http.access import hash_key
 from tests.scan_api import Scans
 from tests.scans import TINY_BUNDLE, write_lot
 

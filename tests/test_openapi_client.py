@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from semsr.server_process import ServerProcess, running_server
-from service import codec
-from service.codec.dispatch import BMP, JPEG, NPY, PNG, RAW, TIFF
-from service.metadata import ImageMetadata
+from service.images import codec
+from service.images.codec.dispatch import BMP, JPEG, NPY, PNG, RAW, TIFF
+from service.images.metadata import ImageMetadata
 from tests.scans import TINY_BUNDLE
 
 ROOT = Path(__file__).parent.parent

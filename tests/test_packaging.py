@@ -17,7 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from service.installation import LOCKED_EXTRAS as LOCKED_EXTRAS_OF_HINTS
+from engines.installation import LOCKED_EXTRAS as LOCKED_EXTRAS_OF_HINTS
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
@@ -206,7 +206,7 @@ def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
     )  # fmt: skip
-    packages = ("service", "models", "export", "training", "semsr")
+    packages = ("bundle_format", "engines", "models", "export", "training", "service", "semsr")
     expected = {
         path.relative_to(ROOT).as_posix()
         for package in packages
@@ -222,7 +222,7 @@ def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
 
     assert expected == names
     assert any(name.startswith("training/recipes/") for name in names)
-    assert "service/page/files/index.html" in names
+    assert "service/http/page/files/index.html" in names
     assert "semsr = semsr.cli:main" in commands
 
 

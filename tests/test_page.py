@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 from semsr.server_process import ServerProcess, running_server
-from service.access import hash_key
-from service.errors import DeadlineExceeded, QueueFull
-from service.problems import problem_from
+from service.ground.errors import DeadlineExceeded, QueueFull
+from service.http.access import hash_key
+from service.http.problems import problem_from
 
 pytest.importorskip("playwright", reason="playwright is not installed")
 

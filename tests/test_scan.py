@@ -13,11 +13,11 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from engines.cpu import available_cpus
+from engines.identity_engine import IdentityEngine
+from engines.protocol import EngineOutput
 from semsr.cli import main
-from service.app import create_app
-from service.engines.cpu import available_cpus
-from service.engines.identity_engine import IdentityEngine
-from service.engines.protocol import EngineOutput
+from service.http.app import create_app
 from service.scans.errors import ScanError, ScanMismatchError, StoreLostError
 from service.scans.journal import Journal
 from service.scans.local_store import LocalStore

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engines.identity_engine import IdentityEngine
+from engines.registry import load_engine
 from semsr.cli import main
 from semsr.cluster.connection import WorkerSize, count_places, worker_size
 from semsr.cluster.rounds import plan_round, plan_suspects
@@ -35,8 +37,6 @@ from semsr.cluster.worker import (
     take_sample,
 )
 from semsr.commands.options import EXIT_USAGE
-from service.engines import load_engine
-from service.engines.identity_engine import IdentityEngine
 from service.scans.errors import MissingExtraError, ScanError
 from service.scans.group_work import GroupWork, Loaded
 from service.scans.local_store import LocalStore

@@ -223,8 +223,8 @@ def test_what_is_unmounted_ends_the_scan_and_loses_nothing(
 
 
 def _npy(pixels: Any) -> bytes:  # noqa: ANN401
-    from service.codec.npy import encode_npy
-    from service.metadata import ImageMetadata
+    from service.images.codec.npy import encode_npy
+    from service.images.metadata import ImageMetadata
 
     return encode_npy(pixels, ImageMetadata())
 

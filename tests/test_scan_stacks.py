@@ -12,8 +12,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from service.engines.identity_engine import IdentityEngine
-from service.engines.protocol import EngineOutput
+from engines.identity_engine import IdentityEngine
+from engines.protocol import EngineOutput
 from service.scans.errors import ScanError
 from service.scans.local_store import LocalStore
 from service.scans.stack_sink import SHARD_TILES

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from engines.protocol import EngineOutput
 from semsr import upscale
 from semsr.cli import main
 from semsr.commands.options import EXIT_FAILED, EXIT_USAGE
-from service.engines import EngineOutput
 from tests.fakes import FakeEngine
 
 TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.bundle_writer import write_bundle
+from bundle_format.bundle_writer import write_bundle
 from tests.bundles import bundle_files, manifest_fields
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.codec import DecodedImage, decode_images, media_type_of
-from service.codec.sniffing import describe_start
-from service.errors import ServiceError
-from service.window import FULL_RANGE, to_uint8
+from service.ground.errors import ServiceError
+from service.images.codec import DecodedImage, decode_images, media_type_of
+from service.images.codec.sniffing import describe_start
+from service.images.window import FULL_RANGE, to_uint8
 
 MEDIA_TYPES = {
     ".png": "image/png",

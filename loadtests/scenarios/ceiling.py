@@ -5,7 +5,7 @@ A figure of the service near these rates says more of the generator than of the 
 
 from pathlib import Path
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from loadtests.machine import describe_machine
 from loadtests.open_loop import Stream, http_request, run_open_loop
 from loadtests.outcomes import summarize

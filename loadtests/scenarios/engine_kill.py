@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from loadtests.machine import describe_machine
 from loadtests.open_loop import OpenLoop
 from loadtests.outcomes import Outcome, errors

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from loadtests.intervals import CONFIDENCE, needed_for_both_ends, ratio_interval
 from loadtests.machine import describe_machine
 from loadtests.open_loop import run_open_loop

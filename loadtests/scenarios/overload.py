@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from loadtests.machine import describe_machine
 from loadtests.open_loop import run_open_loop
 from loadtests.outcomes import errors, percentile

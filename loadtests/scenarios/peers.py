@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from loadtests.machine import describe_machine
 from loadtests.peers.catalog import PEERS, RAW, Peer
 from loadtests.peers.environments import InstallError, ensure_environment

@@ -2,9 +2,9 @@
 
 import time
 
-from export.bundle import Bundle
-from service.codec import decode, encode
-from service.metadata import ImageMetadata
+from bundle_format.bundle import Bundle
+from service.images.codec import decode, encode
+from service.images.metadata import ImageMetadata
 
 PNG = "image/png"
 _LIMIT_PX = 1 << 30

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from export.bundle import Precision, load_bundle, parse_precision
+from bundle_format.bundle import Precision, load_bundle, parse_precision
+from engines.registry import load_engine
 from semsr.bench.memory import peak_resident_mib
 from semsr.error_text import last_words
-from service.engines import load_engine
-from service.loading import resolve_engine
+from service.hosting.loading import resolve_engine
 from service.settings import Settings
 
 BATCH_SIZES = (1, 2, 4, 8)

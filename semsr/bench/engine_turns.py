@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
+from engines.registry import load_engine
 from semsr.bench.engine_loop import LoopError
 from semsr.error_text import last_words
-from service.engines import load_engine
-from service.loading import resolve_engine
+from service.hosting.loading import resolve_engine
 from service.settings import Settings
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.bundle import Precision, load_bundle
+from bundle_format.bundle import Precision, load_bundle
+from engines.registry import installed_engines
 from semsr.bench.engine_loop import BATCH_SIZES, LoopError, Speed, engine_alone
 from semsr.bench.figures import write_figure
 from semsr.progress import progress
-from service.engines import installed_engines
 from service.settings import Settings
 
 Row = dict[str, Any]

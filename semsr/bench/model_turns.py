@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import httpx2
 
+from engines.cpu import available_cpus
 from semsr.bench.codec_loop import png_core_s
 from semsr.bench.engine_loop import BATCH_SIZES
 from semsr.bench.engine_turns import EngineTurn, EngineTurns
@@ -22,7 +23,6 @@ from semsr.bench.load import LoadResult
 from semsr.bench.rows import Row, added_row, load_row, mode_name, ratio_row
 from semsr.bench.tile_load import TileLoad, address_of
 from semsr.server_process import ServerProcess, running_server
-from service.engines.cpu import available_cpus
 
 _CORES = "engine and PNG codec, summed cores"
 _LOOKS = 2

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
 from semsr.bench.model_turns import measure_beside_engine
 from semsr.bench.modes import service_modes
 from semsr.bench.nginx_turns import measure_beside_nginx

@@ -23,16 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
+from engines.cpu import available_cpus
+from engines.registry import load_engine
 from semsr.progress import progress
-from service import codec, tiling
-from service.engines import load_engine
-from service.engines.cpu import available_cpus
-from service.loading import resolve_engine
-from service.negotiation import TYPES_BY_SUFFIX, choose_answer
+from service.hosting.loading import resolve_engine
+from service.images import codec, tiling
+from service.images.media_types import TYPES_BY_SUFFIX, choose_answer
+from service.images.window import FULL_RANGE, to_uint8
 from service.scans.local_store import LocalStore
 from service.settings import Settings
-from service.window import FULL_RANGE, to_uint8
 
 Row = dict[str, Any]
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from semsr.bench.figures import write_figure
 from semsr.progress import tracked
-from service.scheduling.costs import BatchCosts
-from service.scheduling.scheduler import Batch, Priority, Scheduler
+from service.batching.costs import BatchCosts
+from service.batching.scheduler import Batch, Scheduler
+from service.ground.priority import Priority
 
 NIGHTLY_WAITING = 64
 """Nightly tiles that are always there where the nightly class saturates the engine."""

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from export.bundle import Bundle
+from bundle_format.bundle import Bundle
 from semsr.bench import wrk
 from semsr.bench.codec_loop import PNG, png_tile
 from semsr.bench.load import LoadResult, run_load

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from export.bundle import FLAGS, Bundle, Precision, npy_bytes
-from export.bundle_writer import write_bundle
+from bundle_format.bundle import FLAGS, Bundle, Precision, npy_bytes
+from bundle_format.bundle_writer import write_bundle
 from export.exporter import GRAPHS
 from export.fp16 import to_fp16
 from export.int8 import quantize

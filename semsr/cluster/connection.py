@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from service.engines.cpu import available_cpus
+from engines.cpu import available_cpus
 from service.scans.errors import ScanError
 from service.scans.extras import load_extra
 from service.settings import Settings

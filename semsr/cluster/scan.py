@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
+from engines.registry import load_engine
 from semsr.cluster.connection import WorkerSize, connected, worker_size
 from semsr.cluster.run import ClusterRun
 from semsr.cluster.worker import (
@@ -28,8 +29,7 @@ from semsr.interrupts import sigterm_interrupts
 from semsr.progress import progress
 from semsr.scan import check_overwrite, list_scan, run_prepared
 from semsr.scan_report import ScanReport
-from service.engines import load_engine
-from service.loading import EngineLoader
+from service.hosting.loading import EngineLoader
 from service.scans.checks import check_request
 from service.scans.errors import ScanError, TileError
 from service.scans.opening import open_store
@@ -79,7 +79,7 @@ def run_cluster_scan(
 
     Raises:
         ScanError: The scan cannot start.
-        export.bundle.BundleError: The bundle cannot be read.
+        bundle_format.bundle.BundleError: The bundle cannot be read.
     """
     check_shareable(request)
     check_request(request, work=work)

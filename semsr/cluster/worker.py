@@ -19,13 +19,13 @@ from typing import Any
 import uvloop
 from pydantic import ValidationError
 
-from export.bundle import BundleError
+from bundle_format.bundle import BundleError
+from engines.protocol import EngineError
 from semsr.cluster.tables import outcome_table, tiles_of
 from semsr.engine_room import EngineRoom
 from semsr.scan import scan_options
-from service.engines import EngineError
-from service.loading import EngineLoader, LoadedModel, load_model
-from service.memory import keep_freed_memory
+from service.ground.memory import keep_freed_memory
+from service.hosting.loading import EngineLoader, LoadedModel, load_model
 from service.scans.errors import ScanError, TileError
 from service.scans.opening import open_source, open_store
 from service.scans.preparation import ScanRequest, open_stack_sink

@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from service.access import KeyFileError, check_client_name, hash_key, new_key
+    from service.http.access import KeyFileError, check_client_name, hash_key, new_key
 
     try:
         check_client_name(options.name)

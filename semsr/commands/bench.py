@@ -273,7 +273,7 @@ def _check_packages(options: argparse.Namespace) -> None:
     """Find out before the measurement, not after it, that a picture or the peak cannot be had."""
     if options.plot is not None:
         writable_file(options.plot, "--plot")
-    from service.installation import install_hint
+    from engines.installation import install_hint
 
     needs = {"--plot": "matplotlib"} if options.plot is not None else {}
     if not getattr(options, "no_peak", True):

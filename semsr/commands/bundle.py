@@ -16,7 +16,7 @@ from semsr.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from export.bundle import Bundle, TrustRecord
+    from bundle_format.bundle import Bundle, TrustRecord
 
 Precision = Literal["fp32", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -71,7 +71,7 @@ def add(commands: Commands) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from export.bundle import load_bundle
+    from bundle_format.bundle import load_bundle
 
     bundle = load_bundle(options.path)
     manifest = bundle.manifest
@@ -108,7 +108,7 @@ def _trust(trust: "TrustRecord | None") -> str:
 
 
 def _build_plans(options: argparse.Namespace) -> int:
-    from export.bundle import load_bundle
+    from bundle_format.bundle import load_bundle
 
     rows = build_all_plans(
         load_bundle(options.path),
@@ -136,8 +136,8 @@ def build_all_plans(
         cache: Folder of plans; None takes `SEMSR_PLAN_CACHE`.
         capability: Such as 8.9; None asks the GPU.
     """
+    from engines.tensorrt_plans import build_plans
     from semsr.progress import progress
-    from service.engines.tensorrt_plans import build_plans
     from service.settings import Settings
 
     settings = Settings()

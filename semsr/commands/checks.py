@@ -17,7 +17,7 @@ from semsr.commands.options import UsageError
 def need_development(command: str) -> None:
     """Refuse to run in the serving environment, which has no torch."""
     if importlib.util.find_spec("torch") is None:
-        from service.installation import install_hint
+        from engines.installation import install_hint
 
         raise UsageError(f"{command} needs torch, which is not here; {install_hint('train')}")
 
@@ -97,7 +97,7 @@ def folder_of_images(path: Path, option: str) -> Path:
 
 def existing_bundle(path: Path, option: str) -> Path:
     """Return the path of a bundle whose files match its manifest."""
-    from export.bundle import BundleError, load_bundle
+    from bundle_format.bundle import BundleError, load_bundle
 
     existing_folder(path, option)
     with wrong_use(BundleError):

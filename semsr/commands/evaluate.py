@@ -195,8 +195,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Report":
+    from engines.cpu import available_cpus
     from semsr.evaluate import bundle_method, load_features, load_own_detector, make_judge
-    from service.engines.cpu import available_cpus
     from training.evaluation.methods import pictures_method
     from training.evaluation.run import Options, evaluate
     from training.progress import progress

@@ -85,8 +85,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> Path:
     """Look at every argument before torch is loaded; returns the bundle."""
-    from export.bundle import load_bundle
-    from service.engines import ENGINES
+    from bundle_format.bundle import load_bundle
+    from engines.registry import ENGINES
     from service.settings import DEFAULT_BUNDLE
     from training.evaluation.benchmark import SPLITS
 

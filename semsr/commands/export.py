@@ -125,11 +125,11 @@ def _run(options: argparse.Namespace) -> int:
     # The exporter of torch warns about packages that this project does not use.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with progress("loading PyTorch"):
+        from engines.cpu import available_cpus
         from export.exporter import INT8_PSNR_DB, export_bundle
         from export.parity import format_rows
         from semsr.export_gates import RecallJudge, load_calibration, load_trust_tiles
         from semsr.image_reading import reading_of_checkpoint
-        from service.engines.cpu import available_cpus
 
     calibration, recall_judge, trust_tiles = [], None, None
     domains = options.domain or ([options.calibration] if options.calibration else [])
@@ -174,8 +174,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Look at every argument before torch is loaded."""
-    from export.bundle import BundleError
-    from export.bundle_writer import check_target
+    from bundle_format.bundle import BundleError
+    from bundle_format.bundle_writer import check_target
     from training.evaluation.benchmark import SPLITS
 
     existing_file(options.checkpoint, "the checkpoint")
@@ -213,8 +213,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _check_plans(options: argparse.Namespace) -> None:
     """Find what TensorRT's plans lack before minutes of exporting."""
-    from service.engines import ENGINES, installed_module
-    from service.installation import install_hint
+    from engines.installation import install_hint
+    from engines.registry import ENGINES, installed_module
     from service.settings import Settings
 
     if installed_module(ENGINES["tensorrt"]) is None:

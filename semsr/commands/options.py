@@ -186,8 +186,8 @@ def vgg16_path(given: Path | None) -> Path | None:
 def compute_capability(given: str | None, device: str) -> int:
     """Read a compute capability such as 8.9, or ask the GPU; ten times it, such as 89."""
     if given is None:
-        from service.engines import EngineError
-        from service.engines.cuda import Cuda
+        from engines.cuda import Cuda
+        from engines.protocol import EngineError
 
         try:
             return Cuda("cuda" if device == "cpu" else device).compute_capability()

@@ -126,8 +126,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_interruptible(options: argparse.Namespace) -> int:
     from semsr.scan_dry_run import dry_run
-    from service.logs import configure_logs
-    from service.memory import keep_freed_memory
+    from service.ground.logs import configure_logs
+    from service.ground.memory import keep_freed_memory
     from service.scans.preparation import work_folder
     from service.settings import Settings
 
@@ -190,11 +190,11 @@ def _scan(
 
 
 def _request(options: argparse.Namespace) -> "ScanRequest":
-    from service.errors import BadRequest
-    from service.metadata import parse_pixel_size
+    from service.ground.errors import BadRequest
+    from service.images.metadata import parse_pixel_size
+    from service.images.window import parse_window
     from service.scans.options import ScanRequest, default_form
     from service.scans.sinks import FORMATS
-    from service.window import parse_window
 
     try:
         size = options.pixel_size_nm

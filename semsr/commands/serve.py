@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> NoReturn:
     # First of all: a signal while the service loads is a stop as asked, not a failure.
-    from service.process import end_on_signals, run_and_end
+    from engines.process import end_on_signals, run_and_end
 
     end_on_signals()
     if sys.stderr.isatty():

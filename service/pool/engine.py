@@ -17,15 +17,19 @@ import orjson
 import structlog
 import uvloop
 
-from export.bundle import BundleError
-from service.batch_reporter import BatchReporter
-from service.batcher import Batcher
-from service.engines import load_engine
-from service.exit_codes import EXIT_FAILED, EXIT_OK
-from service.loading import BATCH_OVERHEAD_S, LoadedModel, load_model
-from service.logs import configure_logs
-from service.memory import keep_freed_memory
-from service.metrics import Metrics
+from bundle_format.bundle import BundleError
+from engines.process import run_and_end, signal_at_parents_end
+from engines.registry import load_engine
+from service.batching.batch_reporter import BatchReporter
+from service.batching.batcher import Batcher
+from service.batching.costs import BatchCosts
+from service.ground.exit_codes import EXIT_FAILED, EXIT_OK
+from service.ground.logs import configure_logs
+from service.ground.memory import keep_freed_memory
+from service.ground.metrics import Metrics
+from service.ground.priority import Priority
+from service.hosting.loading import BATCH_OVERHEAD_S, LoadedModel, load_model
+from service.hosting.self_test import start_self_test
 from service.pool.arena import Arena
 from service.pool.child_config import EngineConfig
 from service.pool.engine_server import EngineServer
@@ -36,10 +40,6 @@ from service.pool.processes import (
     bound_to_supervisor,
     report_failure,
 )
-from service.process import run_and_end, signal_at_parents_end
-from service.scheduling.costs import BatchCosts
-from service.scheduling.scheduler import Priority
-from service.self_test import start_self_test
 from service.settings import Settings
 
 log = structlog.get_logger()

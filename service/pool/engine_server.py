@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from service.batcher import Batcher
-from service.errors import EngineFailed, ServiceError
+from service.batching.batcher import Batcher
+from service.batching.tile_runner import TileResult
+from service.ground.errors import EngineFailed, ServiceError
+from service.ground.priority import Priority
 from service.pool.arena import (
     BUSY_S,
     CONNECTIONS,
@@ -31,8 +33,6 @@ from service.pool.messages import (
     parse_cancel,
     parse_submission,
 )
-from service.scheduling.scheduler import Priority
-from service.tile_runner import TileResult
 
 log = structlog.get_logger()
 

@@ -17,15 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from export.bundle import FLAGS, Precision
-from service.errors import (
-    DeadlineExceeded,
-    EngineFailed,
-    NotReady,
-    QueueFull,
-    ServiceError,
-)
-from service.scheduling.scheduler import Priority
+from bundle_format.bundle import FLAGS, Precision
+from service.ground.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull, ServiceError
+from service.ground.priority import Priority
 
 FORMAT_VERSION = 1
 

@@ -10,15 +10,15 @@ from typing import Any
 import structlog
 from prometheus_client.metrics_core import Metric
 
-from export.bundle import Bundle, BundleError, load_bundle
-from service.errors import LoadFailed, NothingKept, ServiceError, UnknownModel
-from service.lifecycle import Change, Lifecycle
-from service.metrics import Metrics
+from bundle_format.bundle import Bundle, BundleError, load_bundle
+from service.ground.errors import LoadFailed, NothingKept, ServiceError, UnknownModel
+from service.ground.metrics import Metrics
+from service.hosting.lifecycle import Change, Lifecycle
+from service.hosting.serving import Serving, ServingFactory
 from service.pool.arena import Arena
 from service.pool.messages import Hello
 from service.pool.processes import Publisher, SupervisorLink, collect
 from service.pool.remote import EngineLink, RemoteRunner, Slots
-from service.serving import Serving, ServingFactory
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ class _Generation:
 
 
 class PoolModels:
-    """A model host; see `service.lifecycle.ModelHost`."""
+    """A model host; see `service.hosting.lifecycle.ModelHost`."""
 
     def __init__(
         self,

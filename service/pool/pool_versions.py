@@ -12,9 +12,9 @@ from typing import Any
 
 import structlog
 
-from export.bundle import Bundle, BundleError, load_bundle
+from bundle_format.bundle import Bundle, BundleError, load_bundle
+from service.hosting.versions import Versions
 from service.pool.children import LoadError, Model
-from service.versions import Versions
 
 log = structlog.get_logger()
 

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import structlog
 
-from service.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull, ServiceError
+from service.batching.tile_runner import Tile, TileResult
+from service.ground.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull, ServiceError
+from service.ground.priority import Priority
 from service.pool.arena import NIGHTLY_DRAIN_S, ONLINE_DRAIN_S, WAITING, Arena
 from service.pool.channel import Channel, connect
 from service.pool.messages import (
@@ -33,8 +35,6 @@ from service.pool.messages import (
     parse_hello,
     parse_results,
 )
-from service.scheduling.scheduler import Priority
-from service.tile_runner import Tile, TileResult
 
 log = structlog.get_logger()
 
@@ -185,7 +185,7 @@ def _nothing(*_: object) -> None:
 
 
 class RemoteRunner:
-    """Runs tiles on the engine processes of one model; see `service.tile_runner.TileRunner`."""
+    """Runs tiles on the engine processes of one model; see `batching.tile_runner.TileRunner`."""
 
     def __init__(
         self,

@@ -25,13 +25,14 @@ from typing import Any
 import orjson
 import structlog
 
-from export.bundle import Bundle, BundleError, load_bundle
-from service.engines.cpu import share_cpus
-from service.exit_codes import EXIT_FAILED, EXIT_FORCED, EXIT_OK
-from service.gpu_metrics import start_gpu_metrics
-from service.listening import url_of
-from service.logs import say_ready
-from service.metrics import Metrics
+from bundle_format.bundle import Bundle, BundleError, load_bundle
+from engines.cpu import share_cpus
+from engines.process import STOP_SIGNALS
+from service.ground.exit_codes import EXIT_FAILED, EXIT_FORCED, EXIT_OK
+from service.ground.listening import url_of
+from service.ground.logs import say_ready
+from service.ground.metrics import Metrics
+from service.hosting.gpu_metrics import start_gpu_metrics
 from service.pool.arena import (
     BUSY_S,
     CONNECTIONS,
@@ -46,7 +47,6 @@ from service.pool.child_config import EngineConfig, FrontEndConfig
 from service.pool.children import Child, EnginePlace, LoadError, Model, end_children
 from service.pool.pool_versions import PoolVersions
 from service.pool.processes import Publisher, drop_state
-from service.process import STOP_SIGNALS
 from service.settings import Settings
 
 log = structlog.get_logger()

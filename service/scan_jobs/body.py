@@ -5,16 +5,16 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
-from service.errors import BadRequest, OutsideRoots, UnsuitableScan
-from service.json_body import JsonBodyError, parse_json
-from service.metadata import parse_pixel_size
+from service.ground.errors import BadRequest, OutsideRoots, UnsuitableScan
+from service.ground.json_body import JsonBodyError, parse_json
+from service.images.metadata import parse_pixel_size
+from service.images.window import parse_window
 from service.scan_jobs.roots import Roots
 from service.scans.checks import check_apart
 from service.scans.errors import OutsideRootsError, ScanError
 from service.scans.manifest import check_form
 from service.scans.options import ScanRequest, default_form
 from service.scans.sinks import FORMATS
-from service.window import parse_window
 
 _SIZE = r"[0-9]{1,15}(\.[0-9]{0,15})?([eE][-+]?[0-9]{1,3})?"
 _Text = Annotated[str, Field(min_length=1, max_length=4096)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from service.installation import install_hint
+from engines.installation import install_hint
 from service.scans.errors import MissingExtraError
 
 Row = tuple[Any, ...]

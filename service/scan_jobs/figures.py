@@ -2,8 +2,8 @@
 
 import asyncio
 
-from service.metrics import Metrics
-from service.pause_windows import PauseWindows
+from service.ground.metrics import Metrics
+from service.ground.pause_windows import PauseWindows
 from service.scan_jobs import forecast
 from service.scan_jobs.job import ACTIVE, State
 from service.scan_jobs.job_store import JobStore

@@ -1,6 +1,6 @@
 """When a scan will be done, and whether that is in time."""
 
-from service.pause_windows import PauseWindows
+from service.ground.pause_windows import PauseWindows
 from service.scan_jobs.job import Job, State
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.errors import ScanConflict, UnknownScan, UnsuitableScan
+from service.ground.errors import ScanConflict, UnknownScan, UnsuitableScan
 from service.scan_jobs.database import Database, Row, TakenError, UnusableDatabaseError
 from service.scan_jobs.job import ACTIVE, RESUMABLE, Job, Progress, State, setback_pause_s
 from service.scan_jobs.job_rows import COLUMNS, FORMAT_VERSION, SCHEMA, read_row

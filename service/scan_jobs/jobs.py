@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import structlog
 
-from service.errors import NotReady
-from service.lifecycle import Lifecycle
-from service.pause_windows import PauseWindows
+from service.ground.errors import NotReady
+from service.ground.pause_windows import PauseWindows
+from service.hosting.lifecycle import Lifecycle
 from service.scan_jobs.body import ScanBody, checked_request
 from service.scan_jobs.database import (
     Database,

@@ -17,10 +17,13 @@ from typing import Any
 
 import structlog
 
-from service.daemon_thread import in_daemon_thread
-from service.engines.cpu import available_cpus
-from service.errors import NotReady, UnknownModel
-from service.lifecycle import Lifecycle
+from engines.cpu import available_cpus
+from service.batching.scheduler import NIGHTLY_PLACES
+from service.ground.daemon_thread import in_daemon_thread
+from service.ground.errors import NotReady, UnknownModel
+from service.ground.priority import Priority
+from service.hosting.lifecycle import Lifecycle
+from service.hosting.serving import Serving
 from service.scan_jobs.body import ScanBody
 from service.scan_jobs.job import Job, Progress, State, setback_pause_s
 from service.scan_jobs.rate import RateMeter
@@ -37,8 +40,6 @@ from service.scans.preparation import LabelledModel, PreparedScan, prepare
 from service.scans.rows import Counts
 from service.scans.scan import Scan
 from service.scans.work_folder import WorkFolder
-from service.scheduling.scheduler import NIGHTLY_PLACES, Priority
-from service.serving import Serving
 from service.settings import Settings
 
 log = structlog.get_logger()

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
-from service.errors import NotReady, UnknownModel
-from service.image_steps import ImageSteps, Inferred, Prepared
-from service.lifecycle import Lifecycle
+from service.batching.upscaler import Upscaler
+from service.ground.errors import NotReady, UnknownModel
+from service.hosting.lifecycle import Lifecycle
+from service.hosting.serving import Serving
+from service.images.image_steps import ImageSteps, Inferred, Prepared
 from service.scans.errors import ScanError
 from service.scans.preparation import EngineLabel, LabelledModel
-from service.serving import Serving
 from service.settings import Settings
-from service.upscaler import Upscaler
 
 # An engine process that has died is there again after seconds.
 ENGINE_AGAIN_S = 0.5

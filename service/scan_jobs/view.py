@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.pause_windows import PauseWindows
+from service.ground.pause_windows import PauseWindows
 from service.scan_jobs import forecast
 from service.scan_jobs.job import Job, State
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import structlog
 
-from service.lifecycle import Lifecycle
-from service.lifecycle import State as ServiceState
-from service.pause_windows import PauseWindows
+from service.ground.pause_windows import PauseWindows
+from service.hosting.lifecycle import Lifecycle
+from service.hosting.lifecycle import State as ServiceState
 from service.scan_jobs.database import DatabaseError
 from service.scan_jobs.figures import Figures
 from service.scan_jobs.job import ACTIVE, Job, State

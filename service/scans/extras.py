@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 from types import ModuleType
 
-from service.installation import install_hint
+from engines.installation import install_hint
 from service.scans.errors import MissingExtraError
 
 

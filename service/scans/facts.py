@@ -8,7 +8,7 @@ import json
 import math
 from typing import Any, cast
 
-from service.metadata import PixelSize
+from service.images.metadata import PixelSize
 from service.scans.errors import TileError
 
 Facts = dict[str, Any]

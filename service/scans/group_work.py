@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from service.errors import EngineFailed, NotReady, QueueFull, ServiceError
-from service.image_steps import ImageSteps, Inferred, Prepared, decoder
-from service.negotiation import readable_type
-from service.request import TileRequest
+from service.ground.errors import EngineFailed, NotReady, QueueFull, ServiceError
+from service.images.image_steps import ImageSteps, Inferred, Prepared, decoder
+from service.images.media_types import readable_type
+from service.images.request import TileRequest
 from service.scans.errors import ScanError, TileError
 from service.scans.facts import Facts, pixel_size, scaled
 from service.scans.options import ScanOptions

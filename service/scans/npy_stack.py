@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from service.codec.npy import MAX_HEADER_BYTES, read_npy_header
-from service.errors import ServiceError
+from service.ground.errors import ServiceError
+from service.images.codec.npy import MAX_HEADER_BYTES, read_npy_header
 from service.scans.array_source import TileArray
 from service.scans.errors import ScanError, TileError
 from service.scans.facts import Facts

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from service.installation import install_hint
+from engines.installation import install_hint
 from service.scans.errors import MissingExtraError, ScanError, StoreLostError, TileError
 from service.scans.extras import load_extra
 from service.scans.stores import FileEntry, safe_name

@@ -8,7 +8,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from service.negotiation import TYPES_BY_SUFFIX
+from service.images.media_types import TYPES_BY_SUFFIX
 from service.scans.array_source import ArraySource
 from service.scans.errors import ScanError, SourceMissingError
 from service.scans.hdf5_array import open_hdf5

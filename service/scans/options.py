@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from service.metadata import PixelSize
+from service.ground.priority import Priority
+from service.images.metadata import PixelSize
+from service.images.window import Window
 from service.scans.extras import is_installed
-from service.scheduling.scheduler import Priority
-from service.window import Window
 
 STACK_SUFFIXES = (".zarr", ".h5", ".hdf5", ".tif", ".tiff")
 

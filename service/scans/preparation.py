@@ -10,9 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
-from export.bundle import Bundle
-from service import codec
-from service.errors import ServiceError
+from bundle_format.bundle import Bundle
+from service.ground.errors import ServiceError
+from service.images import codec
 from service.scans.array_source import RAW
 from service.scans.checks import check_apart, check_new_stack, check_outside
 from service.scans.errors import (
@@ -57,7 +57,7 @@ class RunningEngine(Protocol):
 
 
 class ScanModel(Protocol):
-    """What a scan is pinned to; a `service.loading.LoadedModel` is one."""
+    """What a scan is pinned to; a `service.hosting.loading.LoadedModel` is one."""
 
     @property
     def name(self) -> str:

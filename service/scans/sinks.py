@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from service.image_steps import Answer
-from service.negotiation import TYPES_BY_SUFFIX
+from service.images.image_steps import Answer
+from service.images.media_types import TYPES_BY_SUFFIX
 from service.scans.errors import TileError
 from service.scans.facts import Facts, to_json
 from service.scans.journal import Journal

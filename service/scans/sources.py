@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from service.negotiation import TYPES_BY_SUFFIX
+from service.images.media_types import TYPES_BY_SUFFIX
 from service.scans.errors import StoreLostError, TileError
 from service.scans.facts import MAX_SIDECAR_BYTES, Facts, sidecar_facts
 from service.scans.stores import Store

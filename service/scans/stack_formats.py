@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from service.codec import Pixels
+from service.images.codec import Pixels
 from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.extras import load_extra
 from service.scans.facts import PIXEL_SIZE

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from service.codec import Pixels
+from service.images.codec import Pixels
 from service.scans.errors import ScanError, TileError
 from service.scans.journal import Journal
 from service.scans.rows import Outcome, PendingTile

@@ -1,6 +1,6 @@
 """A tar archive of image files as a source: listed once, then read by offset; nothing unpacked.
 
-`service.tar_format` says what an archive holds, as for a batch.
+`service.images.tar_format` says what an archive holds, as for a batch.
 """
 
 import contextlib
@@ -14,6 +14,16 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from service.images.tar_format import (
+    REFUSALS,
+    GoTo,
+    Read,
+    Step,
+    TarDamage,
+    TarMember,
+    is_hidden,
+    read_members,
+)
 from service.scans.errors import ScanError, SourceDamagedError, StoreLostError, TileError
 from service.scans.facts import MAX_SIDECAR_BYTES, Facts, sidecar_facts
 from service.scans.sources import (
@@ -27,16 +37,6 @@ from service.scans.sources import (
     split_name,
 )
 from service.scans.stores import Store, printable, safe_name
-from service.tar_format import (
-    REFUSALS,
-    GoTo,
-    Read,
-    Step,
-    TarDamage,
-    TarMember,
-    is_hidden,
-    read_members,
-)
 
 _PIECE_BYTES = 1 << 20
 _HIDDEN = "hidden"

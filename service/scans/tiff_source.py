@@ -1,6 +1,6 @@
 """A TIFF of many images as a source: found once, each decoded as the service does it.
 
-An image is a page, or one of several planes of a directory (`service.codec.tiff_planes`).
+An image is a page, or one of several planes of a directory (`service.images.codec.tiff_planes`).
 """
 
 import mmap
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from service import codec
-from service.codec.image import DecodeOptions
-from service.codec.tiff_decode import decode_page
-from service.codec.tiff_encode import encode_tiff
-from service.codec.tiff_pages import page_places, read_page
-from service.errors import ServiceError
-from service.metadata import ImageMetadata
-from service.metadata.imagej import is_imagej
-from service.metadata.ome import is_ome
-from service.metadata.tiff import IMAGE_DESCRIPTION
+from service.ground.errors import ServiceError
+from service.images import codec
+from service.images.codec.image import DecodeOptions
+from service.images.codec.tiff_decode import decode_page
+from service.images.codec.tiff_encode import encode_tiff
+from service.images.codec.tiff_pages import page_places, read_page
+from service.images.metadata import ImageMetadata
+from service.images.metadata.imagej import is_imagej
+from service.images.metadata.ome import is_ome
+from service.images.metadata.tiff import IMAGE_DESCRIPTION
 from service.scans.errors import ScanError, TileError
 from service.scans.local_copy import local_copy
 from service.scans.sources import Listed, SourceImage, TileRef, indexed_name, split_name

@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from service.codec.npy import stack_layout
-from service.errors import UnsuitableImage
+from service.ground.errors import UnsuitableImage
+from service.images.codec.npy import stack_layout
 from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.facts import PER_TILE, Facts, plain, text
 from service.scans.stored_chunks import StoredChunks

@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from service.installation import install_hint
+from engines.installation import install_hint
 from service.scans.array_source import TileArray
 from service.scans.errors import ScanError
 from service.scans.extras import load_extra

@@ -11,7 +11,7 @@ import yaml
 
 from deploy.grafana.__main__ import FOLDER, dashboards
 from semsr.server_process import running_server
-from service.access import hash_key, new_key
+from service.http.access import hash_key, new_key
 from tests.deploy.live import Prometheus, mixed_load, running_prometheus, scans_all_the_time
 from tests.deploy.promql import ROOT, metric_names, read_rules, recorded_names, unknown_metrics
 

@@ -87,7 +87,7 @@ def test_the_context_holds_what_is_copied() -> None:
     copied = [text.split()[:-1] for name, text in read_stages()["build"].steps if name == "COPY"]
 
     assert set() == {name for names in copied for name in names if name != "."} - files
-    assert {"bundles/default/manifest.json", "service/app.py", "pyproject.toml"} <= files
+    assert {"bundles/default/manifest.json", "service/http/app.py", "pyproject.toml"} <= files
     assert [] == [name for name in files if name.startswith(("tests/", ".venv", "docs/"))]
 
 

@@ -7,14 +7,15 @@ import onnx
 import pytest
 import torch
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
+from engines.protocol import EngineOptions
+from engines.registry import load_engine
 from export.cases import golden_tile, standard_cases
 from export.exporter import export_bundle
 from export.parity import ParityError, Reference, compare, summarise
 from export.preflight import ExportError
 from export.to_onnx import to_onnx
 from models import Generator, build_generator, save_generator
-from service.engines import EngineOptions, load_engine
 
 TILE = (24, 24)
 

@@ -10,8 +10,11 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
+from bundle_format.bundle import Bundle, Precision, RecallRecord
+from engines.golden import verify_golden
+from engines.protocol import EngineError, EngineOptions
+from engines.registry import load_engine
 from export import exporter, parity
-from export.bundle import Bundle, Precision, RecallRecord
 from export.cases import golden_tile
 from export.exporter import export_bundle
 from export.fp16 import to_fp16
@@ -20,8 +23,6 @@ from export.parity import ParityError
 from export.preflight import ExportError
 from export.to_onnx import to_onnx
 from models import Generator, build_generator, save_generator
-from service.engines import EngineError, EngineOptions, load_engine
-from service.engines.golden import verify_golden
 
 TILE = (32, 32)
 

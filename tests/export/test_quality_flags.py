@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from export.bundle import FLAGS
+from bundle_format.bundle import FLAGS
 from export.quality_flags import QualityFlags
 
 SCALE = 4

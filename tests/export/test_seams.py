@@ -8,14 +8,15 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
+from engines.protocol import EngineOptions
+from engines.registry import load_engine
 from export.exporter import export_bundle
 from export.preflight import ExportError
 from export.seams import MAX_SEAM, measure_halo, seam_images, seen_px
 from export.to_onnx import GreyLevels
 from models import Generator, build_generator, save_generator
-from service.engines import EngineOptions, load_engine
-from service.tiling import plan
+from service.images.tiling import plan
 
 TILE = (96, 96)
 SIZES = [(110, 97), (96, 192), (97, 61), (240, 131)]

@@ -11,11 +11,11 @@ from onnx import numpy_helper
 from safetensors import safe_open
 from safetensors.torch import save
 
-from export.bundle import BundleError, load_bundle
-from export.bundle_writer import write_bundle
+from bundle_format.bundle import BundleError, load_bundle
+from bundle_format.bundle_writer import write_bundle
+from bundle_format.inline_weights import SharedWeightsError, inline_weights
 from export.exporter import export_bundle
 from export.half_weights import half_checkpoint
-from export.inline_weights import SharedWeightsError, inline_weights
 from export.preflight import ExportError
 from export.shared_weights import share_weights
 from export.to_onnx import to_onnx

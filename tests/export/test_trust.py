@@ -7,14 +7,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from export.bundle import load_bundle
+from bundle_format.bundle import load_bundle
+from bundle_format.trust_record import DomainRecord, TrustRecord
+from engines.protocol import EngineOptions
+from engines.registry import installed_engines, load_engine
 from export.cases import standard_cases
 from export.exporter import export_bundle
 from export.to_onnx import GreyLevels
 from export.trust import TrustError, TrustTiles, distance, domain_of, make_trust_record
-from export.trust_record import DomainRecord, TrustRecord
 from models import build_generator, load_generator, save_generator
-from service.engines import EngineOptions, installed_engines, load_engine
 from tests.make_tiny_bundle import clean_tiles
 
 TILE = (24, 24)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from service.window import FULL_RANGE, to_uint8
+from service.images.window import FULL_RANGE, to_uint8
 from tests.fuzz.corpus import CORPUS
 from tests.fuzz.mutations import mutant
 from tests.fuzz.readers import RAW, strictly_read

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.fuzz.sample import DEEP, GREY, Grey, Sample, noise
-from tests.service import png_files
-from tests.service.png_files import GREY_ALPHA, PALETTE, RGB, RGBA, SAMPLES
+from tests.service.images.codec import png_files
+from tests.service.images.codec.png_files import GREY_ALPHA, PALETTE, RGB, RGBA, SAMPLES
 
 _DEPTHS = {
     png_files.GREY: (1, 2, 4, 8, 16),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from service.codec import decode
-from service.errors import ServiceError
-from service.window import FULL_RANGE, to_uint8
+from service.ground.errors import ServiceError
+from service.images.codec import decode
+from service.images.window import FULL_RANGE, to_uint8
 from tests.fuzz.essentials import essential
 from tests.fuzz.sample import HEIGHT, WIDTH, Grey, Sample
 from tests.fuzz.strict import MAX_SAMPLES, Refused, TooLarge, Unjudged, strict_grey

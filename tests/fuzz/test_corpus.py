@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import ServiceError
+from service.ground.errors import ServiceError
 from tests.fuzz.corpus import CORPUS
 from tests.fuzz.essentials import essential
 from tests.fuzz.readers import RAW, fault_before_strict, fault_between_readers, served

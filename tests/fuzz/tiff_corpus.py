@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.fuzz.sample import DEEP, GREY, Grey, Sample, noise
-from tests.service.tiff_files import LONG, SHORT, build, page_tags
+from tests.service.images.codec.tiff_files import LONG, SHORT, build, page_tags
 
 _DEFLATE_OLD = 32946
 _PACKED = [None, "lzw", "zlib", "packbits", "zstd"]

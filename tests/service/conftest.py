@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from export.bundle import Bundle
-from service.app import Application, create_app
-from service.engines import Engine, EngineOptions
-from service.local_models import LocalModels
+from bundle_format.bundle import Bundle
+from engines.protocol import Engine, EngineOptions
+from service.hosting.local_models import LocalModels
+from service.http.app import Application, create_app
 from service.settings import Settings
 from tests.fakes import FakeEngine
 

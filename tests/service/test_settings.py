@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.setting_problems import unknown_settings, value_problems
+from service.hosting.setting_problems import unknown_settings, value_problems
 from service.settings import OTHER_VARIABLES, Settings, unknown_variables
 
 

@@ -9,9 +9,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.codec import decode
-from service.errors import ServiceError
-from service.window import FULL_RANGE, to_uint8
+from service.ground.errors import ServiceError
+from service.images.codec import decode
+from service.images.window import FULL_RANGE, to_uint8
 from training.images import MEDIA_TYPES, ImageFileError, load_images, read_grey
 
 RAMP = np.arange(60 * 80, dtype=np.uint32).reshape(60, 80)

@@ -1,0 +1,276 @@
+"""The bundle: the folder that carries a model from the exporter to the service.
+
+A bundle holds `manifest.json`, the ONNX graph, the checkpoint that it was made from, a golden tile
+with its expected output, and a model card. The manifest lists the sha256 of every file; loading
+verifies them all and refuses a mismatch (`bundle_writer` writes one). The format carries a version,
+and an unknown one is refused, not guessed. This module is the contract between `export` and
+`service`: it imports neither torch nor onnx.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from bundle_format.inline_weights import SharedWeightsError, inline_weights
+from bundle_format.manifest import FLAGS as FLAGS
+from bundle_format.manifest import FORMAT_VERSION as FORMAT_VERSION
+from bundle_format.manifest import PRECISIONS as PRECISIONS
+from bundle_format.manifest import READ_VERSIONS
+from bundle_format.manifest import GeneratorInfo as GeneratorInfo
+from bundle_format.manifest import Manifest as Manifest
+from bundle_format.manifest import ParityFigures as ParityFigures
+from bundle_format.manifest import Precision as Precision
+from bundle_format.manifest import QuantizationRecord as QuantizationRecord
+from bundle_format.manifest import RecallRecord as RecallRecord
+from bundle_format.manifest import SeamFigures as SeamFigures
+from bundle_format.trust_record import NOT_JUDGED as NOT_JUDGED
+from bundle_format.trust_record import TrustRecord as TrustRecord
+
+MANIFEST_NAME = "manifest.json"
+# A manifest is a few kilobytes; the limit keeps a wrong file from being read whole.
+MAX_MANIFEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an execution precision may lie from FP32 torch.
+
+    Attributes:
+        max_error: Grey levels, at any pixel; None where no single pixel is judged.
+        mean_error: Grey levels, over a comparison's pixels.
+        psnr_db: At least.
+    """
+
+    max_error: float | None = None
+    mean_error: float | None = None
+    psnr_db: float | None = None
+
+    def problem(self, *, max_error: float, mean_error: float, psnr_db: float) -> str | None:
+        """Say which limit figures break, or None."""
+        if self.max_error is not None and max_error > self.max_error:
+            return f"max error {max_error:.0f}, at most {self.max_error:g} grey levels"
+        if self.mean_error is not None and mean_error > self.mean_error:
+            return f"mean error {mean_error:.4f}, at most {self.mean_error:g} grey levels"
+        if self.psnr_db is not None and psnr_db < self.psnr_db:
+            return f"PSNR {psnr_db:.1f}, at least {self.psnr_db:g} dB"
+        return None
+
+
+# FP32 sums in another order may fall on the other side of a rounding boundary, never further.
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(max_error=1),
+    "fp16": Tolerance(max_error=2, mean_error=0.05),
+    "bf16": Tolerance(psnr_db=45.0),
+    "int8": Tolerance(psnr_db=45.0),
+}
+
+
+def psnr_db(actual: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of uint8 arrays of one shape; equal ones give 168 dB."""
+    error = actual.astype(np.float32) - expected
+    return float(10 * np.log10(255.0**2 / max(float(np.mean(np.square(error))), 1e-12)))
+
+
+def parse_precision(text: str) -> Precision:
+    """Read a precision's name.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    for precision in PRECISIONS:
+        if precision == text:
+            return precision
+    raise ValueError(f"unknown precision {text!r}; expected one of {', '.join(PRECISIONS)}")
+
+
+def npy_bytes(array: npt.NDArray[np.uint8]) -> bytes:
+    """Give an array as an npy file's bytes."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+class BundleError(Exception):
+    """A bundle cannot be read, is damaged, or is of an unknown format."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A tile and the output that the reference gave for it.
+
+    Attributes:
+        lr: (N, 1, H, W) uint8.
+        sr: (N, 1, scale*H, scale*W) uint8.
+    """
+
+    lr: npt.NDArray[np.uint8]
+    sr: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files were verified against its manifest.
+
+    Attributes:
+        path: The folder.
+        manifest: Its manifest.
+        digest: sha256 of the manifest's bytes, which covers every file through their hashes.
+    """
+
+    path: Path
+    manifest: Manifest
+    digest: str
+
+    @property
+    def version(self) -> str:
+        """The first twelve hex digits of the digest: what answers and metrics carry."""
+        return self.digest[:12]
+
+    def read(self, name: str) -> bytes:
+        """Read one listed file and verify it again, so that what is used is what was checked.
+
+        Raises:
+            BundleError: The file is not listed, is missing, or does not match its hash.
+        """
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            listed = ", ".join(sorted(self.manifest.files))
+            raise BundleError(f"{self.path}: {name!r} is not in the manifest, which lists {listed}")
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{self.path}: cannot read {name}: {error.strerror}") from error
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != expected:
+            raise BundleError(
+                f"{self.path}: {name} does not match its manifest: sha256 is {actual[:12]}…, "
+                f"expected {expected[:12]}…; copy or export the bundle again"
+            )
+        return content
+
+    def graph(self, precision: Precision) -> bytes:
+        """Read the ONNX graph of one precision, with all its weights in it.
+
+        Raises:
+            BundleError: The bundle has no graph of that precision, or it or the file that has its
+                weights is damaged.
+        """
+        name = self.manifest.graphs.get(precision)
+        if name is None:
+            raise BundleError(
+                f"{self.path}: no {precision} graph; the bundle has "
+                f"{', '.join(sorted(self.manifest.graphs))}"
+            )
+        try:
+            return inline_weights(self.read(name), self.read)
+        except SharedWeightsError as error:
+            raise BundleError(f"{self.path}: {name}: {error}") from error
+
+    def golden(self) -> Golden:
+        """Read the golden tile.
+
+        Raises:
+            BundleError: A file is damaged, or the shapes do not fit the manifest.
+        """
+        lr = _read_npy(self, "golden/lr.npy")
+        sr = _read_npy(self, "golden/sr.npy")
+        height, width = self.manifest.tile
+        scale = self.manifest.scale
+        if lr.shape[1:] != (1, height, width) or sr.shape != (
+            lr.shape[0],
+            1,
+            scale * height,
+            scale * width,
+        ):
+            raise BundleError(
+                f"{self.path}: golden tile {lr.shape} -> {sr.shape} does not fit "
+                f"tile {height}x{width} and scale {scale}"
+            )
+        return Golden(lr=lr, sr=sr)
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle's manifest and verify every file that it lists.
+
+    Raises:
+        BundleError: The folder is not a bundle, the format version is unknown, the manifest does
+            not validate, or a file is missing or does not match its hash.
+    """
+    manifest_path = path / MANIFEST_NAME
+    try:
+        size_bytes = manifest_path.stat().st_size
+        if size_bytes > MAX_MANIFEST_BYTES:
+            raise BundleError(
+                f"{manifest_path}: {size_bytes} bytes, expected at most {MAX_MANIFEST_BYTES}"
+            )
+        content = manifest_path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path} is not a bundle: cannot read {MANIFEST_NAME}: {error.strerror}"
+        ) from error
+    manifest = _parse_manifest(manifest_path, content)
+    bundle = Bundle(path=path, manifest=manifest, digest=hashlib.sha256(content).hexdigest())
+    for name in manifest.files:
+        bundle.read(name)
+    for name in (*manifest.graphs.values(), "golden/lr.npy", "golden/sr.npy"):
+        if name not in manifest.files:
+            raise BundleError(f"{path}: {name} is used but its sha256 is not in the manifest")
+    return bundle
+
+
+def _parse_manifest(path: Path, content: bytes) -> Manifest:
+    try:
+        fields: Any = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise BundleError(f"{path}: expected a JSON object, found {type(fields).__name__}")
+    # `is`-like on purpose: JSON's true equals 1 in Python.
+    version: Any = cast("dict[str, Any]", fields).get("format_version")
+    if type(version) is not int or version not in READ_VERSIONS:
+        raise BundleError(
+            f"{path}: bundle format version {version!r} is unknown; this version of semsr reads "
+            f"{' and '.join(map(str, READ_VERSIONS))}"
+        )
+    try:
+        manifest = Manifest.model_validate(fields)
+    except ValidationError as error:
+        raise BundleError(f"{path}: {first_problem(error)}") from error
+    for name in manifest.files:
+        check_name(path.parent, name)
+    return manifest
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say where the first problem is, and what was found there."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "manifest"
+    return f"{where}: {problem['msg']} (found {problem['input']!r:.80})"
+
+
+def check_name(path: Path, name: str) -> None:
+    """Refuse names that would reach outside the bundle."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or "\\" in name or ".." in parts or name == MANIFEST_NAME:
+        raise BundleError(f"{path}: file name {name!r} is not a relative path inside the bundle")
+
+
+def _read_npy(bundle: Bundle, name: str) -> npt.NDArray[np.uint8]:
+    content = bundle.read(name)
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BundleError(f"{bundle.path}: {name} is not a readable npy file: {error}") from error
+    if array.dtype != np.uint8 or array.ndim != 4:
+        raise BundleError(
+            f"{bundle.path}: {name} is {array.dtype} of {array.ndim} dimensions, "
+            "expected uint8 of 4 (N, 1, H, W)"
+        )
+    return array

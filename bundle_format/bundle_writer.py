@@ -1,0 +1,153 @@
+"""Writer of bundles: a folder that is whole under its name, or is not there.
+
+Replacing a bundle that a service may have loaded needs the caller's word.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bundle_format.bundle import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    Bundle,
+    BundleError,
+    Manifest,
+    check_name,
+    first_problem,
+    load_bundle,
+)
+
+
+def write_bundle(
+    path: Path,
+    *,
+    files: Mapping[str, bytes],
+    manifest_fields: Mapping[str, Any],
+    overwrite: bool = False,
+) -> Bundle:
+    """Write a bundle atomically: a folder beside `path` is filled, then renamed.
+
+    Args:
+        path: The folder to write; of a symbolic link, the folder that it points to.
+        files: Content by relative POSIX name, without the manifest.
+        manifest_fields: Every field of `Manifest` but `format_version` and `files`.
+        overwrite: Whether a bundle that is there may be replaced.
+
+    Returns:
+        The bundle, loaded back from disk, so that what was written is known to verify.
+
+    Raises:
+        BundleError: The target exists and may not be replaced or is not a bundle, or the fields
+            do not validate.
+    """
+    path = path.resolve()  # a link stays, and is filled beside what it points to
+    check_target(path, overwrite=overwrite)
+    hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+    fields = {"format_version": FORMAT_VERSION, **manifest_fields, "files": hashes}
+    try:
+        manifest = Manifest.model_validate(fields)
+    except ValidationError as error:
+        raise BundleError(f"{path}: {first_problem(error)}") from error
+    for name in files:
+        check_name(path, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        staging.chmod(0o755)
+        for name, content in files.items():
+            target = staging / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
+        (staging / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+        load_bundle(staging)
+        _flush(staging)
+        # Again: an export takes minutes, in which another one may have ended.
+        check_target(path, overwrite=overwrite)
+        _replace_folder(staging, path)
+        _flush_names(path.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return load_bundle(path)
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Check that a bundle can be written to a folder.
+
+    Args:
+        path: Folder of the bundle.
+        overwrite: Whether a bundle that is there may be replaced.
+
+    Raises:
+        BundleError: Something else lies there, or a bundle that may not be replaced.
+    """
+    if not path.exists() or _is_empty_folder(path):
+        return
+    if not (path / MANIFEST_NAME).is_file():
+        raise BundleError(f"{path} exists and is not a bundle; refusing to replace it")
+    if not overwrite:
+        raise BundleError(
+            f"{path} already holds a bundle, which a service may have loaded; choose another "
+            "folder, or replace it with --overwrite"
+        )
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    """Put `source` at `target`; a folder cannot be renamed over a full one, hence the detour.
+
+    Raises:
+        BundleError: Another process has put something there in the meantime.
+    """
+    if not target.exists() or _is_empty_folder(target):
+        try:
+            source.replace(target)
+        except OSError as error:
+            raise BundleError(f"{target} was written by another process meanwhile") from error
+        return
+    retired = target.with_name(f".{target.name}.retired-{os.getpid()}")
+    try:
+        target.replace(retired)
+        source.replace(target)
+    except BaseException:  # Ctrl-C as well
+        if retired.exists() and not target.exists():
+            retired.replace(target)
+        raise
+    # The new bundle is in its place: a leftover is not a failure.
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Wait until the disk has a folder with all that lies in it."""
+    for entry in folder.rglob("*"):
+        if entry.is_dir():
+            _flush_names(entry)
+        else:
+            _flush_one(entry)
+    _flush_names(folder)
+
+
+def _flush_names(folder: Path) -> None:
+    """Do so for a folder's names, where its file system can: not all network ones do."""
+    with suppress(OSError):
+        _flush_one(folder)
+
+
+def _flush_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,172 @@
+"""The manifest of a bundle: what its fields are, and which format versions are known.
+
+Read through `bundle_format.bundle`.
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from bundle_format.trust_record import Sha256, TrustRecord
+
+FORMAT_VERSION = 5
+"""What is written. Two older ones are still read: in version 4 every graph held its own weights;
+version 3 had no `grid_px` besides, because its networks work on one grid."""
+
+READ_VERSIONS = (3, 4, 5)
+
+FLAGS = (
+    "non_finite", "saturated", "consistency", "consistency_worst", "residual", "domain_distance",
+)  # fmt: skip
+"""Columns of the graphs' second output, `flags` float32 (N, K): what can be said of a tile's answer
+without knowing the truth. In order: the share of LR pixels where the answer is no number, and where
+it left the 8-bit range and was cut off; the mean and the least local correlation between the
+answer, seen coarsely, and the tile; the most suspicious spot of what the answer does not explain,
+and the tile's distance from the training's, both over their limits, or `NOT_JUDGED`."""
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PositivePixels = Annotated[int, Field(gt=0, le=65536)]
+
+
+class GeneratorInfo(BaseModel):
+    """Which network the bundle holds: its registry name and its hyper-parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    hyper_parameters: dict[str, Any]
+
+
+class DomainStatistics(BaseModel):
+    """Grey-level statistics of the LR images that the model was trained on (8-bit grey levels)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float
+    std: float
+    noise_sigma: float
+
+
+class ParityFigures(BaseModel):
+    """How far a graph's output lies from FP32 torch, in grey levels over every pixel compared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_error: float
+    mean_error: float
+    psnr_db: float
+    tiles: int
+    engines: tuple[str, ...] = Field(description="What ran the graph when it was compared.")
+
+
+class QuantizationRecord(BaseModel):
+    """How the INT8 graph was made: what was chosen, and by which figure."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    quantized: tuple[str, ...] = Field(description="Convolutions that run in INT8.")
+    kept: tuple[str, ...] = Field(description="Of the body, those that stay in FP32.")
+    psnr_db: float = Field(description="Against FP32, on calibration tiles kept back.")
+    calibration_tiles: int
+    calibration_sha256: Sha256 = Field(description="Over the tiles' bytes.")
+
+
+class RecallRecord(BaseModel):
+    """Defect recall of a reduced precision beside FP32's, on the same tiles."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fp32: float
+    reduced: float
+    tiles: int
+    benchmark: str = Field(description="Fingerprint of the benchmark.")
+
+
+class SeamFigures(BaseModel):
+    """How tiles differ from one pass over a whole image, measured at the export."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_error: int = Field(description="Largest difference of what is kept, grey levels.")
+    images: int = Field(description="Images that were compared, two tiles high and wide.")
+    radius_px: int = Field(description="The network's exact bound, LR pixels.")
+
+
+class Manifest(BaseModel):
+    """What the service must know about a model; everything that it does not hard-code."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[3, 4, 5]
+    # It becomes an HTTP header and a metric label.
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Name of the bundle, for people and for metric labels.",
+    )
+    generator: GeneratorInfo
+    scale: int = Field(ge=1, le=16, description="Factor between the sides of LR and SR.")
+    tile: tuple[PositivePixels, PositivePixels] = Field(
+        description="Height and width of an LR tile in pixels."
+    )
+    halo_px: int = Field(
+        ge=0, description="LR pixels beyond which a tile's inner cut shows no longer."
+    )
+    grid_px: int = Field(
+        default=1, ge=1, le=1024, description="LR pixels of which tiles start at a multiple."
+    )
+    seams: SeamFigures | None = Field(
+        default=None, description="How the halo was measured; null: it is the network's view."
+    )
+    gmac: float = Field(gt=0, description="Multiply-adds of one tile, in units of 1e9.")
+    max_batch_size: int = Field(ge=1, description="Largest batch that the model was checked with.")
+    precision: Precision = Field(description="Execution precision unless the operator asks.")
+    graphs: dict[Precision, str] = Field(description="ONNX file by precision.")
+    flags: tuple[str, ...] = Field(description="Columns of the graphs' second output.")
+    window: tuple[int, int] | None = Field(
+        description="Grey range lo, hi of 16-bit input that maps to 0..255; null is 0..65535."
+    )
+
+    @field_validator("flags")
+    @classmethod
+    def _check_flags(cls, flags: tuple[str, ...]) -> tuple[str, ...]:
+        if flags != FLAGS:
+            raise ValueError(f"expected {', '.join(FLAGS)}")
+        return flags
+
+    @field_validator("window")
+    @classmethod
+    def _check_window(cls, window: tuple[int, int] | None) -> tuple[int, int] | None:
+        if window is not None and not 0 <= window[0] < window[1] <= 65535:
+            raise ValueError("expected 0 <= lo < hi <= 65535")
+        return window
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_grid(cls, fields: Any) -> Any:  # noqa: ANN401 - JSON of any form
+        # A reader of version 3 would cut tiles anywhere, so that the grid has a version of its own.
+        if isinstance(fields, dict):
+            has_grid = "grid_px" in fields
+            if fields.get("format_version") == 3 and (has_grid or "seams" in fields):
+                raise ValueError("grid_px and seams are fields of version 4")
+            if fields.get("format_version") in (4, 5) and not has_grid:
+                raise ValueError("grid_px is missing")
+        return fields
+
+    files: dict[str, Sha256] = Field(description="sha256 of every file but the manifest.")
+    source_checkpoint_sha256: Sha256
+    training: dict[str, Any] = Field(description="What the model was trained on, and how.")
+    lr_domain: DomainStatistics | None
+    trust: TrustRecord | None = None
+    parity: dict[Precision, ParityFigures]
+    quantization: QuantizationRecord | None = None
+    recall: dict[Precision, RecallRecord] = {}
+
+    @property
+    def proven_precisions(self) -> list[Precision]:
+        """What passed the export's gates, the most exact first, and the default one."""
+        return [
+            name
+            for name in PRECISIONS
+            if name in self.graphs and (name in self.parity or name == self.precision)
+        ]

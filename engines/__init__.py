@@ -1,0 +1,1 @@
+"""The engines: one small file per runtime behind one protocol; `engines.registry` loads them."""

@@ -1,0 +1,278 @@
+"""`SEMSR_ENGINE=auto`: measure engines and precisions once on this machine, remember the fastest.
+
+Engines whose runtime is installed compete, in each precision that may be chosen. Each is measured
+in a child process, so that the serving process never loads a runtime that it does not use and never
+carries another runtime's threads. The choice is remembered by bundle, processor, GPU, core count
+and runtime versions; a restart finds it and measures nothing, and processes that start together
+wait for the first one's choice. With one candidate nothing is measured.
+
+Answers of two precisions differ by a grey level here and there, so that a choice must not change
+with the machine's load: a reduced precision has to be faster by `MIN_GAIN`, and where nothing can
+be remembered the precision is not chosen.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from bundle_format.bundle import PRECISIONS, Bundle, Precision, load_bundle
+from engines.cpu import cpu_model
+from engines.cuda import gpu_name
+from engines.golden import verify_golden
+from engines.process import run_and_end, signal_at_parents_end
+from engines.protocol import EngineError, EngineOptions
+from engines.registry import ENGINES, device_kind, installed_engines, installed_module, load_engine
+
+FORMAT_VERSION = 2
+# One measurement takes a few seconds; a runtime that hangs must not keep the service from starting.
+MEASURE_TIMEOUT_S = 120.0
+MEASURE_SECONDS = 1.5
+
+MIN_GAIN = 1.2
+"""Factor by which a precision must be faster than a more exact one to be chosen in its place."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs a bundle.
+
+    Attributes:
+        engine: Engine name.
+        precision: Execution precision.
+        tiles_per_s: Measured speeds, by engine and precision (`onnx fp32`); empty if nothing was.
+    """
+
+    engine: str
+    precision: Precision
+    tiles_per_s: dict[str, float]
+
+
+Candidate = tuple[str, Precision]
+
+
+def choose_engine(
+    bundle: Bundle,
+    options: EngineOptions,
+    *,
+    precisions: Sequence[Precision],
+    cache_dir: Path | None,
+) -> Choice:
+    """Choose the fastest installed engine and precision for this bundle on this machine.
+
+    Args:
+        bundle: The verified bundle.
+        options: Threads, device and so on that the service will use; its precision is taken where
+            no choice can be remembered.
+        precisions: What may be chosen.
+        cache_dir: Where choices are remembered; None measures every time.
+
+    Raises:
+        EngineError: No engine is installed, or none could be measured.
+    """
+    candidates = _candidates(precisions, options.device)
+    with _memory(cache_dir, _key(bundle, options, candidates)) as memory:
+        if memory is None:
+            candidates = _candidates([options.precision], options.device)
+        if not candidates:
+            known = ", ".join(name for name, spec in ENGINES.items() if spec.is_candidate)
+            raise EngineError(
+                f"no engine that runs {' or '.join(precisions)} on {options.device} is installed; "
+                f"the engines are {known}"
+            )
+        if len(candidates) == 1:
+            return Choice(*candidates[0], {})
+        remembered = memory and _read_choice(memory, candidates)
+        if remembered:
+            return remembered
+        speeds = _measure_all(candidates, bundle, options)
+        engine, precision = _best(speeds)
+        named = {" ".join(candidate): speed for candidate, speed in speeds.items()}
+        choice = Choice(engine, precision, named)
+        if memory:
+            _write_choice(memory, choice)
+        return choice
+
+
+def _candidates(precisions: Sequence[Precision], device: str) -> list[Candidate]:
+    """List engines and precisions, those of the most exact precision first."""
+    wanted: list[Precision] = [name for name in PRECISIONS if name in precisions]
+    if device == "cpu" and wanted != ["fp16"]:
+        # On a CPU an FP16 graph is computed in FP32 between casts: right, and never the fastest.
+        wanted = [name for name in wanted if name != "fp16"]
+    return [
+        (name, precision) for precision in wanted for name in installed_engines(precision, device)
+    ]
+
+
+def _measure_all(
+    candidates: Sequence[Candidate], bundle: Bundle, options: EngineOptions
+) -> dict[Candidate, float]:
+    """Return tiles per second of those that could be measured, in their order."""
+    speeds: dict[Candidate, float] = {}
+    failures: list[str] = []
+    for name, precision in candidates:
+        try:
+            speed = _measure_in_child(name, bundle, replace(options, precision=precision))
+        except EngineError as error:
+            failures.append(str(error))
+        else:
+            speeds[name, precision] = speed
+    if not speeds:
+        raise EngineError("no engine could be measured: " + "; ".join(failures))
+    return speeds
+
+
+def _best(speeds: dict[Candidate, float]) -> Candidate:
+    """Return the fastest candidate, a less exact one only where it is faster by `MIN_GAIN`."""
+    best: Candidate | None = None
+    for candidate, speed in speeds.items():
+        needed = 0.0
+        if best is not None:
+            needed = speeds[best] * (1.0 if best[1] == candidate[1] else MIN_GAIN)
+        if best is None or speed > needed:
+            best = candidate
+    if best is None:
+        raise ValueError("expected at least one speed")
+    return best
+
+
+@contextlib.contextmanager
+def _memory(cache_dir: Path | None, key: str) -> Generator[Path | None]:
+    """Give the file of a choice, locked against other processes; None where none can be written."""
+    with contextlib.ExitStack() as stack:
+        path: Path | None = None
+        if cache_dir is not None:
+            with contextlib.suppress(OSError):
+                cache_dir.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((cache_dir / f"engine-{key}.lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+                path = cache_dir / f"engine-{key}.json"
+        yield path
+
+
+def measure(name: str, bundle: Bundle, options: EngineOptions) -> float:
+    """Measure one engine in this process, one tile at a time.
+
+    Returns:
+        Tiles per second, from the lower quartile of the times of a call: what the machine's other
+        load adds is not the engine's.
+    """
+    engine = load_engine(name, bundle, options)
+    # A fast engine that computes something else must lose here, not at every start.
+    verify_golden(engine, bundle)
+    height, width = bundle.manifest.tile
+    lr = np.zeros((1, 1, height, width), dtype=np.uint8)
+    engine.run(lr)
+    times_s: list[float] = []
+    end_s = time.monotonic() + MEASURE_SECONDS
+    while time.monotonic() < end_s or len(times_s) < 3:
+        start_s = time.perf_counter()
+        engine.run(lr)
+        times_s.append(time.perf_counter() - start_s)
+    return 1 / sorted(times_s)[len(times_s) // 4]
+
+
+def _measure_in_child(name: str, bundle: Bundle, options: EngineOptions) -> float:
+    command = [
+        sys.executable,
+        "-m",
+        "engines.auto",
+        str(bundle.path),
+        name,
+        json.dumps(asdict(options)),
+        str(os.getpid()),
+    ]
+    try:
+        child = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=MEASURE_TIMEOUT_S,
+            check=False,
+            # Ctrl-C on a terminal would reach it too, and its engine would lose by that.
+            process_group=0,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"engine {name!r} took over {MEASURE_TIMEOUT_S:.0f} s") from error
+    lines = child.stdout.strip().splitlines()
+    if child.returncode != 0 or not lines:
+        reason = child.stderr.strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+        raise EngineError(f"engine {name!r} cannot be measured: {reason[0]}")
+    return float(json.loads(lines[-1])["tiles_per_s"])
+
+
+def _key(bundle: Bundle, options: EngineOptions, candidates: Sequence[Candidate]) -> str:
+    versions = [
+        f"{name} {precision}={_version(installed_module(ENGINES[name]) or name)}"
+        for name, precision in candidates
+    ]
+    gpu = "" if device_kind(options.device) == "cpu" else gpu_name(options.device)
+    parts = [bundle.digest, cpu_model(), gpu, json.dumps(asdict(options)), *versions]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def _version(module: str) -> str:
+    """Version of the package that a module comes from; several packages hold `onnxruntime`."""
+    try:
+        return importlib.metadata.version(module)
+    except importlib.metadata.PackageNotFoundError:
+        packages = importlib.metadata.packages_distributions().get(module, [])
+        return ",".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+
+
+def _read_choice(path: Path, candidates: Sequence[Candidate]) -> Choice | None:
+    """Read a remembered choice; anything unreadable or unknown means measuring again."""
+    try:
+        choice: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(choice, dict):
+        return None
+    fields = cast("dict[str, Any]", choice)
+    if fields.get("format_version") != FORMAT_VERSION:
+        return None
+    found = (fields.get("engine"), fields.get("precision"))
+    return next((Choice(*known, {}) for known in candidates if known == found), None)
+
+
+def _write_choice(path: Path, choice: Choice) -> None:
+    """Remember a choice; a cache that cannot be written only costs the next start some seconds."""
+    content = {"format_version": FORMAT_VERSION, **asdict(choice)}
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
+        ) as file:
+            json.dump(content, file)
+        Path(file.name).replace(path)
+    except OSError:
+        return
+
+
+def _main(arguments: list[str]) -> int:
+    path, name, options, parent = arguments
+    signal_at_parents_end(signal.SIGKILL, parent=int(parent))
+    try:
+        speed = measure(name, load_bundle(Path(path)), EngineOptions(**json.loads(options)))
+    except EngineError as error:
+        sys.stderr.write(f"{error}\n")  # the parent shows the last line
+        return 1
+    sys.stdout.write(json.dumps({"tiles_per_s": speed}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_and_end(lambda: _main(sys.argv[1:]))

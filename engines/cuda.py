@@ -1,0 +1,165 @@
+"""The little of CUDA that an engine needs beside TensorRT: memory, streams, graphs."""
+
+# The bindings ship no complete type information.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+import ctypes
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.installation import install_hint
+from engines.protocol import EngineError
+
+_MAX_NAME_BYTES = 256
+# What the runtime says without a driver, too: it has found version 0.
+_TOO_OLD = "cudaErrorInsufficientDriver"
+_ABSENT = {_TOO_OLD, "cudaErrorNoDevice", "cudaErrorStubLibrary"}
+
+
+def gpu_name(device: str) -> str:
+    """Name of the GPU that `cuda` or `cuda:N` means, as its driver gives it; "" where none is.
+
+    The driver's own library and no binding: whoever asks may have none of them installed.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ""
+    handle, name = ctypes.c_int(), ctypes.create_string_buffer(_MAX_NAME_BYTES)
+    is_known = (
+        driver.cuInit(0) == 0
+        and driver.cuDeviceGet(ctypes.byref(handle), _index(device)) == 0
+        and driver.cuDeviceGetName(name, _MAX_NAME_BYTES, handle) == 0
+    )
+    return name.value.decode(errors="replace") if is_known else ""
+
+
+class Cuda:
+    """One GPU; everything that it gave out is freed by `close`.
+
+    Raises:
+        EngineError: The bindings, the driver or the GPU are not there.
+    """
+
+    def __init__(self, device: str) -> None:
+        """Take the GPU that `cuda` or `cuda:N` names."""
+        try:
+            runtime = importlib.import_module("cuda.bindings.runtime")
+        except ImportError as error:
+            raise EngineError(
+                f"engine 'tensorrt' needs the package 'cuda-bindings' ({error}); "
+                f"on RTX cards {install_hint('rtx')}; on others {install_hint('gpu')}"
+            ) from error
+        self._runtime: Any = runtime
+        self._index = _index(device)
+        count = self._call("cudaGetDeviceCount")
+        if self._index >= count:
+            raise EngineError(f"engine 'tensorrt' cannot use {device}: there are {count} GPUs")
+        self._device_buffers: list[int] = []
+        self._host_buffers: list[int] = []
+        self._streams: list[Any] = []
+        self._graphs: list[Any] = []
+        self.use()
+
+    def use(self) -> None:
+        """Make this GPU the calling thread's."""
+        self._call("cudaSetDevice", self._index)
+
+    def compute_capability(self) -> int:
+        """Return ten times the compute capability, such as 89."""
+        names = self._runtime.cudaDeviceAttr
+        major, minor = (
+            self._call("cudaDeviceGetAttribute", attribute, self._index)
+            for attribute in (
+                names.cudaDevAttrComputeCapabilityMajor,
+                names.cudaDevAttrComputeCapabilityMinor,
+            )
+        )
+        return 10 * int(major) + int(minor)
+
+    def device_buffer(self, num_bytes: int) -> int:
+        """Return the address of so many bytes on the GPU."""
+        address = int(self._call("cudaMalloc", num_bytes))
+        self._device_buffers.append(address)
+        return address
+
+    def pinned(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return an array whose pages stay in memory, so that the GPU copies it by itself."""
+        kind = np.dtype(dtype)
+        size = math.prod(shape) * kind.itemsize
+        flags = self._runtime.cudaHostAllocDefault
+        address = int(self._call("cudaHostAlloc", size, flags))
+        self._host_buffers.append(address)
+        raw = (ctypes.c_uint8 * size).from_address(address)
+        return np.ctypeslib.as_array(raw).view(kind).reshape(shape)
+
+    def stream(self) -> int:
+        """Return the handle of a new stream."""
+        flags = self._runtime.cudaStreamNonBlocking
+        stream = self._call("cudaStreamCreateWithFlags", flags)
+        self._streams.append(stream)
+        return int(stream)
+
+    def upload(self, address: int, array: npt.NDArray[Any], stream: int) -> None:
+        """Start to copy a pinned array to the GPU."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, stream)
+
+    def download(self, array: npt.NDArray[Any], address: int, stream: int) -> None:
+        """Start to copy from the GPU to a pinned array."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, stream)
+
+    def synchronize(self, stream: int) -> None:
+        """Wait until everything on a stream is done; the GIL is free meanwhile."""
+        self._call("cudaStreamSynchronize", stream)
+
+    def capture(self, work: Callable[[], None], stream: int) -> Callable[[], None]:
+        """Record what `work` starts on a stream; returns what starts it again in one go."""
+        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", stream, mode)
+        try:
+            work()
+        finally:
+            graph = self._call("cudaStreamEndCapture", stream)
+        executable = self._call("cudaGraphInstantiate", graph, 0)
+        self._call("cudaGraphDestroy", graph)
+        self._graphs.append(executable)
+        return lambda: self._call("cudaGraphLaunch", executable, stream)
+
+    def close(self) -> None:
+        """Free everything; arrays from `pinned` must not be used any more."""
+        self.use()
+        for name, items in (
+            ("cudaGraphExecDestroy", self._graphs),
+            ("cudaStreamDestroy", self._streams),
+            ("cudaFree", self._device_buffers),
+            ("cudaFreeHost", self._host_buffers),
+        ):
+            while items:
+                self._call(name, items.pop())
+
+    def _call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 - whatever CUDA gives
+        status, *results = getattr(self._runtime, name)(*arguments)
+        if int(status) != 0:
+            raise EngineError(_failure(name, str(status.name)))
+        return results[0] if results else None
+
+
+def _failure(call: str, status: str) -> str:
+    """Say what a status of CUDA means where it is about the machine, else which call failed."""
+    if status not in _ABSENT:
+        return f"{call} failed: {status}"
+    if status == _TOO_OLD and gpu_name("cuda"):
+        return f"the NVIDIA driver is too old for the installed CUDA packages ({status})"
+    return f"no NVIDIA GPU or driver found ({status})"
+
+
+def _index(device: str) -> int:
+    return int(device.partition(":")[2] or 0)

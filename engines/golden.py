@@ -1,0 +1,72 @@
+"""Checks before an engine may serve: the golden tile, and a warm-up."""
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle_format.bundle import TOLERANCES, Bundle, Golden, Precision, psnr_db
+from engines.buckets import batch_buckets
+from engines.protocol import Engine, EngineError
+
+
+def verify_golden(engine: Engine, bundle: Bundle) -> int:
+    """Run the bundle's golden tile and compare it with the reference.
+
+    Returns:
+        The largest difference found, in grey levels. The identity engine is no model: 0.
+
+    Raises:
+        EngineError: The output differs by more than the tolerance, or has another shape.
+    """
+    if engine.name == "identity":
+        return 0
+    golden = bundle.golden()
+    sr = engine.run(golden.lr).sr
+    problem = golden_problem(sr, golden, precision=engine.precision)
+    if problem:
+        raise EngineError(
+            f"engine {engine.name!r} in {engine.precision} differs from the golden tile of "
+            f"{bundle.path}: {problem}"
+        )
+    return int(np.abs(sr.astype(np.int16) - golden.sr).max())
+
+
+def golden_problem(
+    sr: npt.NDArray[np.uint8], golden: Golden, *, precision: Precision
+) -> str | None:
+    """Compare an engine's answer for the golden tile with the reference.
+
+    Args:
+        sr: (N, 1, scale*H, scale*W) uint8, the answer.
+        golden: Of the bundle.
+        precision: That the engine runs in; it says what is tolerated.
+
+    Returns:
+        What is wrong, or None.
+    """
+    if sr.shape != golden.sr.shape or sr.dtype != np.uint8:
+        return f"it gave {sr.dtype} {sr.shape}; expected uint8 {golden.sr.shape}"
+    error = np.abs(sr.astype(np.int16) - golden.sr)
+    return TOLERANCES[precision].problem(
+        max_error=float(error.max()),
+        mean_error=float(error.mean()),
+        psnr_db=psnr_db(sr, golden.sr),
+    )
+
+
+def warm_up(engine: Engine, bundle: Bundle, *, max_batch_size: int) -> dict[int, float]:
+    """Run every bucket up to the largest batch before the first request, and measure it.
+
+    Returns:
+        Seconds by bucket, of its second run: the first one allocates.
+    """
+    height, width = bundle.manifest.tile
+    seconds: dict[int, float] = {}
+    for batch_size in batch_buckets(max_batch_size):
+        lr = np.zeros((batch_size, 1, height, width), dtype=np.uint8)
+        engine.run(lr)
+        started_s = time.perf_counter()
+        engine.run(lr)
+        seconds[batch_size] = max(time.perf_counter() - started_s, 1e-9)
+    return seconds

@@ -1,0 +1,57 @@
+"""Nearest-neighbour enlargement: the engine that measures the service itself."""
+
+import sys
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle_format.bundle import FLAGS, Bundle, Precision
+from engines.protocol import EngineOptions, EngineOutput
+
+# Multiplying a byte by these repeats it in every byte of the wider word: one vectorised pass
+# instead of a strided copy of single bytes (about ten times faster for a 240x240 tile).
+_REPEAT_FACTORS: dict[int, tuple[type[np.unsignedinteger], int]] = {
+    2: (np.uint16, 0x0101),
+    4: (np.uint32, 0x01010101),
+    8: (np.uint64, 0x0101010101010101),
+}
+
+
+_FLAWLESS = np.array([[float(name.startswith("consistency")) for name in FLAGS]], dtype=np.float32)
+
+
+class IdentityEngine:
+    """Repeats every pixel `scale` times along both axes."""
+
+    name = "identity"
+    slots = 1
+
+    def __init__(self, *, scale: int, precision: Precision = "fp32") -> None:
+        self.scale = scale
+        self.precision: Precision = precision
+
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+        """Enlarge (N, 1, H, W) uint8; the flags say that all is well, as it is."""
+        scale = self.scale
+        count, _, height, width = lr.shape
+        wide = _repeat_columns(lr, scale)
+        sr = np.empty((count, 1, height, scale, scale * width), dtype=np.uint8)
+        sr[...] = wide[:, :, :, None, :]
+        flags = np.tile(_FLAWLESS, (count, 1))
+        return EngineOutput(sr.reshape(count, 1, scale * height, scale * width), flags)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def load_identity(bundle: Bundle, options: EngineOptions) -> IdentityEngine:
+    """Make the engine for a bundle, of which it needs the scale alone."""
+    return IdentityEngine(scale=bundle.manifest.scale, precision=options.precision)
+
+
+def _repeat_columns(lr: npt.NDArray[np.uint8], scale: int) -> npt.NDArray[np.uint8]:
+    factor = _REPEAT_FACTORS.get(scale)
+    if factor is None or sys.byteorder != "little":
+        return np.repeat(lr, scale, axis=3)
+    dtype, repeat = factor
+    return np.multiply(lr, dtype(repeat), dtype=dtype).view(np.uint8)

@@ -1,0 +1,76 @@
+"""What an engine is: uint8 tiles in, uint8 tiles out, on a thread of its own."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle_format.bundle import Precision
+
+Hint = Literal["latency", "throughput"]
+
+
+class EngineError(Exception):
+    """An engine cannot be loaded, does not fit the bundle, or failed its golden tile."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to run an engine.
+
+    Attributes:
+        precision: Execution precision, always set explicitly.
+        threads: CPU threads that the engine may use.
+        device: `cpu`, `cuda` (the first GPU) or `cuda:N`.
+        hint: Whether one call should end soon, or many calls at once end together sooner; for
+            engines that know the difference.
+        plan_cache: Folder of TensorRT plans.
+    """
+
+    precision: Precision
+    threads: int
+    device: str = "cpu"
+    hint: Hint = "latency"
+    plan_cache: str = ""
+
+
+class EngineOutput(NamedTuple):
+    """What an engine gives for a batch; both arrays are the caller's.
+
+    Attributes:
+        sr: (N, 1, scale*H, scale*W) uint8, C-contiguous.
+        flags: (N, K) float32, columns as `bundle_format.bundle.FLAGS`.
+    """
+
+    sr: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """One loaded model on one runtime.
+
+    Attributes:
+        name: The engine's name, as in `SEMSR_ENGINE`.
+        precision: Execution precision.
+        slots: How many calls of `run` may be under way at once.
+    """
+
+    name: str
+    precision: Precision
+    slots: int
+
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+        """Super-resolve one batch; releases the GIL while it computes.
+
+        Args:
+            lr: (N, 1, H, W) uint8, C-contiguous.
+
+        Returns:
+            The answers and their flags.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the runtime holds; no call of `run` may be under way."""
+        ...

@@ -1,0 +1,141 @@
+"""The engines by name: each is imported only when chosen.
+
+`load_engine` is the only way in. Asking for an engine by name and not getting it is an error,
+never a silent fallback. Nothing here knows HTTP, metrics or torch, so that the exporter's parity
+step and the evaluation can run the same code as the server.
+"""
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal
+
+from bundle_format.bundle import PRECISIONS, Bundle, Precision
+from engines.installation import install_hint
+from engines.protocol import Engine, EngineError, EngineOptions
+
+DeviceKind = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What is known of an engine without importing it.
+
+    Attributes:
+        source: `module:name` of what takes a bundle and `EngineOptions` and gives an engine.
+        modules: What it needs from the environment: one of these; none needs nothing.
+        extras: Extras that bring it, of which one is enough.
+        precisions: What it runs on each kind of device.
+        is_candidate: Whether `auto` considers it and an export is proven with it.
+    """
+
+    source: str
+    modules: tuple[str, ...]
+    extras: tuple[str, ...]
+    precisions: dict[DeviceKind, tuple[Precision, ...]]
+    is_candidate: bool = True
+
+
+ENGINES: dict[str, EngineSpec] = {
+    "identity": EngineSpec(
+        source="engines.identity_engine:load_identity",
+        modules=(),
+        extras=(),
+        precisions={"cpu": PRECISIONS},
+        is_candidate=False,
+    ),
+    # On a CPU it computes an FP16 graph in FP32 between casts: right and slow, and what an export
+    # is checked with where there is no GPU.
+    "onnx": EngineSpec(
+        source="engines.onnx_engine:OnnxEngine",
+        modules=("onnxruntime",),
+        extras=("base",),
+        precisions={"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp32", "fp16")},
+    ),
+    "openvino": EngineSpec(
+        source="engines.openvino_engine:OpenvinoEngine",
+        modules=("openvino",),
+        extras=("openvino",),
+        precisions={"cpu": ("fp32", "bf16", "int8")},
+    ),
+    "tensorrt": EngineSpec(
+        source="engines.tensorrt_engine:TensorrtEngine",
+        modules=("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+        extras=("gpu", "rtx"),
+        precisions={"cuda": ("fp32", "fp16")},
+    ),
+    # The reference, from the bundle's checkpoint and not from a graph; outside this folder, because
+    # nothing here may need torch.
+    "torch": EngineSpec(
+        source="export.torch_engine:TorchEngine",
+        modules=("torch",),
+        extras=("export",),
+        precisions={"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")},
+        is_candidate=False,
+    ),
+}
+
+
+def installed_engines(precision: Precision, device: str = "cpu") -> list[str]:
+    """Name the candidates that run a precision on a device and whose runtime is installed."""
+    return [
+        name
+        for name, spec in ENGINES.items()
+        if spec.is_candidate
+        and precision in spec.precisions.get(device_kind(device), ())
+        and installed_module(spec)
+    ]
+
+
+def installed_module(spec: EngineSpec) -> str | None:
+    """Return the first of an engine's modules that is installed; None if none is."""
+    return next((name for name in spec.modules if importlib.util.find_spec(name)), None)
+
+
+def device_kind(device: str) -> DeviceKind:
+    """Return what kind of device a name such as `cuda:1` names."""
+    return "cpu" if device == "cpu" else "cuda"
+
+
+def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
+    """Load one engine by name.
+
+    Args:
+        name: A key of `ENGINES` (`auto` is resolved before, see `engines.auto`).
+        bundle: The verified bundle.
+        options: Threads, precision and device.
+
+    Raises:
+        EngineError: The name is unknown, its runtime is not installed, it does not run on the
+            device or in the precision, or it cannot run the bundle.
+    """
+    spec = ENGINES.get(name)
+    if spec is None:
+        raise EngineError(f"unknown engine {name!r}; expected one of auto, {', '.join(ENGINES)}")
+    precisions = spec.precisions.get(device_kind(options.device))
+    if precisions is None:
+        raise EngineError(
+            f"engine {name!r} runs on {', '.join(spec.precisions)}, not on {options.device}"
+        )
+    if options.precision not in precisions:
+        raise EngineError(f"engine {name!r} runs {', '.join(precisions)}, not {options.precision}")
+    _require(name, spec)
+    module, _, maker = spec.source.partition(":")
+    return getattr(importlib.import_module(module), maker)(bundle, options)
+
+
+def _require(engine: str, spec: EngineSpec) -> None:
+    failures: list[str] = []
+    for module in spec.modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            failures.append(str(error))
+        else:
+            return
+    if failures:
+        names = " or ".join(repr(name) for name in spec.modules)
+        raise EngineError(
+            f"engine {engine!r} needs the package {names}, which cannot be imported "
+            f"({failures[0]}); {' or '.join(map(install_hint, spec.extras))}"
+        )

@@ -1,0 +1,143 @@
+"""Native TensorRT: plans from the cache, two batches in flight."""
+
+# TensorRT ships no type information.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle_format.bundle import FLAGS, Bundle, Precision
+from engines.cuda import Cuda
+from engines.protocol import EngineError, EngineOptions, EngineOutput
+from engines.tensorrt_plans import import_tensorrt, plan_keys, read_plan
+
+LANES = 2
+"""Batches in flight: one is copied while the other is computed."""
+
+AB_RUNS = 10
+
+
+class TensorrtEngine:
+    """Runs a bundle's TensorRT plans; only tiles of the bundle's own shape.
+
+    Raises:
+        EngineError: TensorRT, the GPU or a plan are missing, or the plan does not fit.
+        bundle_format.bundle.BundleError: The bundle has no graph of the precision asked for.
+    """
+
+    name = "tensorrt"
+
+    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        trt = import_tensorrt()
+        self.precision: Precision = options.precision
+        self.slots = LANES
+        self._tile = bundle.manifest.tile
+        self._cuda = Cuda(options.device)
+        capability = self._cuda.compute_capability()
+        keys = plan_keys(bundle, options.precision, trt=trt, compute_capability=capability)
+        runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+        engines: dict[int, Any] = {}
+        for key in keys:
+            engine = runtime.deserialize_cuda_engine(read_plan(Path(options.plan_cache), key))
+            if engine is None:
+                raise EngineError(
+                    f"{key.module} {key.module_version} refuses the plan {key.file_name}; build it "
+                    "again on this machine: semsr bundle build-plans BUNDLE"
+                )
+            engines[key.batch] = engine
+        # What the contexts run belongs to the runtime, which must outlive them.
+        self._runtime = runtime
+        self._largest = max(engines)
+        self._lanes: SimpleQueue[_Lane] = SimpleQueue()
+        for _ in range(LANES):
+            self._lanes.put(_Lane(self._cuda, engines, bundle))
+
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+        """Run the plan of the next larger batch; see `Engine.run`."""
+        if lr.shape[2:] != self._tile:
+            raise EngineError(
+                f"engine 'tensorrt' has plans for tiles of {self._tile[0]}x{self._tile[1]}, "
+                f"got {lr.shape[2]}x{lr.shape[3]}"
+            )
+        parts = [lr[start : start + self._largest] for start in range(0, len(lr), self._largest)]
+        lane = self._lanes.get()
+        try:
+            self._cuda.use()
+            outputs = [lane.run(part) for part in parts]
+        finally:
+            self._lanes.put(lane)
+        if len(outputs) == 1:
+            return outputs[0]
+        return EngineOutput(*(np.concatenate(arrays) for arrays in zip(*outputs, strict=True)))
+
+    def close(self) -> None:
+        """Free the lanes' memory."""
+        while not self._lanes.empty():
+            self._lanes.get()
+        self._cuda.close()
+
+
+class _Lane:
+    """One batch in flight: a stream, buffers for the largest batch, and what runs each bucket."""
+
+    def __init__(self, cuda: Cuda, engines: dict[int, Any], bundle: Bundle) -> None:
+        largest = max(engines)
+        (height, width), scale = bundle.manifest.tile, bundle.manifest.scale
+        shapes: dict[str, tuple[tuple[int, ...], npt.DTypeLike]] = {
+            "lr": ((largest, 1, height, width), np.uint8),
+            "sr": ((largest, 1, scale * height, scale * width), np.uint8),
+            "flags": ((largest, len(FLAGS)), np.float32),
+        }
+        self._cuda = cuda
+        self._stream = cuda.stream()
+        self._host = {name: cuda.pinned(*shape) for name, shape in shapes.items()}
+        self._device = {name: cuda.device_buffer(a.nbytes) for name, a in self._host.items()}
+        self._host["lr"][...] = 0
+        cuda.upload(self._device["lr"], self._host["lr"], self._stream)
+        self._buckets = {size: self._prepare(engine) for size, engine in sorted(engines.items())}
+
+    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+        count = len(lr)
+        compute = next(run for size, run in self._buckets.items() if size >= count)
+        tiles, sr, flags = (self._host[name][:count] for name in ("lr", "sr", "flags"))
+        tiles[...] = lr
+        self._cuda.upload(self._device["lr"], tiles, self._stream)
+        compute()
+        self._cuda.download(sr, self._device["sr"], self._stream)
+        self._cuda.download(flags, self._device["flags"], self._stream)
+        self._cuda.synchronize(self._stream)
+        # The next batch of this lane overwrites the buffers.
+        return EngineOutput(sr.copy(), flags.copy())
+
+    def _prepare(self, engine: Any) -> Callable[[], None]:  # noqa: ANN401 - TensorRT is untyped
+        """Return what computes a bucket: the plain launch, or a CUDA graph where it is faster."""
+        context = engine.create_execution_context()
+        if context is None:
+            raise EngineError(
+                "TensorRT cannot make an execution context: is the GPU's memory full?"
+            )
+        for name, address in self._device.items():
+            context.set_tensor_address(name, address)
+
+        def launch() -> None:
+            if not context.execute_async_v3(self._stream):
+                raise EngineError("TensorRT could not start a batch; its log says why")
+
+        launch()  # allocates what the first run allocates, outside the graph
+        self._cuda.synchronize(self._stream)
+        replay = self._cuda.capture(launch, self._stream)
+        return min((launch, replay), key=self._time_s)
+
+    def _time_s(self, compute: Callable[[], None]) -> float:
+        start_s = time.perf_counter()
+        for _ in range(AB_RUNS):
+            compute()
+        self._cuda.synchronize(self._stream)
+        return time.perf_counter() - start_s

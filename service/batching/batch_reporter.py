@@ -1,0 +1,71 @@
+"""Turns what the batcher reports into metrics and log lines; label children are bound once."""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from service.ground.metrics import Metrics
+from service.ground.priority import Priority
+
+log = structlog.get_logger()
+
+
+class BatchReporter:
+    """The batcher's observer in the service; see `service.batching.batcher.BatchObserver`."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        model: str,
+        version: str,
+        precision: str,
+        on_loop_failure: Callable[[BaseException], None],
+    ) -> None:
+        """Bind the labels.
+
+        Args:
+            metrics: Where batches are counted.
+            model: Name of the model.
+            version: Its version.
+            precision: Execution precision.
+            on_loop_failure: Called once if the engine loop itself ends.
+        """
+        self._metrics = metrics
+        self._queue_duration = {p: metrics.queue_duration.labels(p, model) for p in Priority}
+        self._tiles = {p: metrics.tiles.labels(p, model, version, precision) for p in Priority}
+        self._batch_size = metrics.batch_size.labels(model)
+        self._batch_duration = metrics.batch_duration.labels(model)
+        self._on_loop_failure = on_loop_failure
+
+    def batch_finished(
+        self, *, waits: Sequence[tuple[Priority, float]], infer_s: float, failed: bool
+    ) -> None:
+        """Count one batch."""
+        size = len(waits)
+        self._batch_size.observe(size)
+        self._batch_duration.observe(infer_s)
+        for priority, seconds in waits:
+            self._queue_duration[priority].observe(seconds)
+            if not failed:
+                self._tiles[priority].inc()
+        log.debug("batch_executed", size=size, infer_ms=round(infer_s * 1e3, 2), failed=failed)
+
+    def tiles_cancelled(self, count: int) -> None:
+        """Count tiles whose client has gone."""
+        self._metrics.cancelled.inc(count)
+
+    def deadlines_missed(self, count: int) -> None:
+        """Count tiles whose deadline had passed."""
+        self._metrics.deadline_missed.inc(count)
+
+    def batch_error(self, error: Exception) -> None:
+        """Count a failed batch and log what the client is not told."""
+        self._metrics.engine_failures.inc()
+        log.error("engine_failed", kind=type(error).__name__, error=str(error), exc_info=error)
+
+    def loop_failed(self, error: BaseException) -> None:
+        """Say that no tile can be served any more."""
+        self._metrics.engine_up.set(0)
+        log.error("engine_loop_failed", kind=type(error).__name__, error=str(error))
+        self._on_loop_failure(error)

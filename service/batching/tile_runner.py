@@ -1,0 +1,80 @@
+"""What runs tiles, as the rest of the service sees it: in this process or in an engine's own."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from service.ground.priority import Priority
+
+Tile = npt.NDArray[np.uint8]
+
+
+class TileResult(NamedTuple):
+    """One super-resolved tile and where its time went.
+
+    Attributes:
+        sr: (scale*H, scale*W) uint8; a view into memory that stays taken for as long as it is used.
+        flags: (K,) float32, see `bundle_format.bundle.FLAGS`.
+        queue_s: Seconds between submission and the start of its batch.
+        infer_s: Seconds that the engine took for the whole batch.
+        batch_size: Tiles in that batch.
+    """
+
+    sr: Tile
+    flags: npt.NDArray[np.float32]
+    queue_s: float
+    infer_s: float
+    batch_size: int
+
+
+class TileRunner(Protocol):
+    """Queues tiles and runs them on an engine; used on one event loop."""
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why no tile can be run now; None if it can."""
+        ...
+
+    def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
+        """Estimate in how many seconds what waits or is under way now will be done."""
+        ...
+
+    def check(
+        self, count: int, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE
+    ) -> None:
+        """Refuse tiles that would not be admitted now.
+
+        Raises:
+            service.ground.errors.QueueFull: There are too many, or they would be done too late.
+            service.ground.errors.NotReady: Nothing runs them now.
+        """
+        ...
+
+    def submit(
+        self,
+        tiles: Sequence[Tile],
+        *,
+        deadline_s: float | None = None,
+        priority: Priority = Priority.ONLINE,
+    ) -> list[asyncio.Future[TileResult]]:
+        """Queue the tiles of one request, all or none.
+
+        Args:
+            tiles: Arrays (H, W) uint8 of one shape; they must not change until their futures are
+                done.
+            deadline_s: `time.monotonic()` after which nobody wants them.
+            priority: Their class.
+
+        Returns:
+            One future per tile, in order. Cancelling one takes its tile out of the queue. A refusal
+            is raised here, or comes by the futures where the queue lies in another process.
+
+        Raises:
+            service.ground.errors.QueueFull: They do not all fit into the queue now, or would be too
+                late.
+            service.ground.errors.NotReady: Nothing runs them now.
+        """
+        ...

@@ -1,0 +1,244 @@
+"""Every error that the service shows to a client, as one tree; imports nothing.
+
+The HTTP layer turns each into one `application/problem+json` body (`service.http.problems`);
+nothing below the routes knows HTTP beyond the status that a class carries.
+
+    ServiceError
+    ├── BadRequest            400 bad-request              a header or parameter cannot be read
+    ├── InvalidImage          400 invalid-image            the bytes do not decode
+    ├── Unauthorized          401 unauthorized             no API key, or an unknown one
+    ├── Forbidden             403 forbidden                an API key that does not allow this
+    ├── OutsideRoots          403 outside-roots            a scan beyond what is allowed
+    ├── UnknownModel          404 unknown-model            no such model or version is served
+    ├── UnknownScan           404 unknown-scan             no such scan
+    ├── ScansOff              404 scans-off                the operator has allowed no folders
+    ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
+    ├── RequestTimeout        408 request-timeout          the body came too slowly
+    ├── NothingKept           409 nothing-kept             there is no version to go back to
+    ├── ScanConflict          409 scan-conflict            not in this state, or beside another scan
+    ├── ImageTooLarge         413 image-too-large          body bytes or pixels beyond the limit
+    ├── UnsupportedMediaType  415 unsupported-media-type   a content type that is not read here
+    ├── UnsuitableImage       422 unsuitable-image         decodes, but wrong channels, type or size
+    ├── LoadFailed            422 load-failed              the model to be loaded cannot be served
+    ├── UnsuitableOrder       422 unsuitable-order         a JSON body that does not suit its route
+    ├── UnsuitableScan        422 unsuitable-scan          a scan that is asked for cannot be run
+    ├── OverQuota             429 over-quota               this client sends more than it may
+    ├── EngineFailed          500 engine-failed            details are logged, never returned
+    ├── UnsupportedTransferCoding  501 unsupported-transfer-coding  the body is not sent as it is
+    ├── QueueFull             503 queue-full               saturated: try again later
+    ├── NotReady              503 not-ready                starting or draining
+    └── DeadlineExceeded      504 deadline-exceeded        the client's deadline passed in the queue
+"""
+
+
+class ServiceError(Exception):
+    """An error with an HTTP status, a stable code, and a message made for the client.
+
+    Attributes:
+        status: HTTP status code.
+        code: Stable, machine-readable name; the last part of the problem's `type`.
+        title: Short human summary, the same for every instance of a class.
+        detail: What was wrong in this request, the value, and what was expected.
+        retry_after_s: Seconds after which a retry makes sense, or None.
+    """
+
+    status = 500
+    code = "internal-error"
+    title = "Internal error"
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(ServiceError):
+    """A header or query parameter cannot be read."""
+
+    status = 400
+    code = "bad-request"
+    title = "The request cannot be read"
+
+
+class InvalidImage(ServiceError):
+    """The body does not decode as the type that it claims to be."""
+
+    status = 400
+    code = "invalid-image"
+    title = "The image cannot be decoded"
+
+
+class Unauthorized(ServiceError):
+    """The service asks for API keys, and the request has none that it knows."""
+
+    status = 401
+    code = "unauthorized"
+    title = "No valid API key"
+
+
+class Forbidden(ServiceError):
+    """The API key does not allow this."""
+
+    status = 403
+    code = "forbidden"
+    title = "Not allowed with this API key"
+
+
+class OutsideRoots(ServiceError):
+    """A scan would read or write beyond what the operator has allowed."""
+
+    status = 403
+    code = "outside-roots"
+    title = "Outside the folders that are allowed"
+
+
+class UnknownModel(ServiceError):
+    """No model of that name and version is served."""
+
+    status = 404
+    code = "unknown-model"
+    title = "No such model"
+
+
+class UnknownScan(ServiceError):
+    """There is no scan of that id."""
+
+    status = 404
+    code = "unknown-scan"
+    title = "No such scan"
+
+
+class ScansOff(ServiceError):
+    """The operator has allowed no folders, so there are no scans."""
+
+    status = 404
+    code = "scans-off"
+    title = "Scans are off"
+
+
+class NotAcceptable(ServiceError):
+    """None of the answer types that the client accepts can be produced."""
+
+    status = 406
+    code = "not-acceptable"
+    title = "No acceptable answer type"
+
+
+class RequestTimeout(ServiceError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "request-timeout"
+    title = "The request took too long to arrive"
+
+
+class NothingKept(ServiceError):
+    """A rollback is asked for, and no earlier version of the model is there any more."""
+
+    status = 409
+    code = "nothing-kept"
+    title = "There is nothing to roll back to"
+
+
+class ScanConflict(ServiceError):
+    """The scan's state, or another scan, does not allow this."""
+
+    status = 409
+    code = "scan-conflict"
+    title = "Not possible for this scan now"
+
+
+class ImageTooLarge(ServiceError):
+    """The body or the decoded image is beyond a limit."""
+
+    status = 413
+    code = "image-too-large"
+    title = "The image is too large"
+
+
+class UnsupportedMediaType(ServiceError):
+    """The content type is not one that the service reads."""
+
+    status = 415
+    code = "unsupported-media-type"
+    title = "Unsupported content type"
+
+
+class UnsuitableImage(ServiceError):
+    """The body decodes, but its channels, data type or size do not suit."""
+
+    status = 422
+    code = "unsuitable-image"
+    title = "The image does not suit"
+
+
+class LoadFailed(ServiceError):
+    """A model that was to be loaded cannot be served; what was served before still is."""
+
+    status = 422
+    code = "load-failed"
+    title = "The model cannot be loaded"
+
+
+class UnsuitableOrder(ServiceError):
+    """A small JSON body does not suit what its route expects."""
+
+    status = 422
+    code = "unsuitable-order"
+    title = "The body does not suit"
+
+
+class UnsuitableScan(ServiceError):
+    """A scan that is asked for cannot be run."""
+
+    status = 422
+    code = "unsuitable-scan"
+    title = "The scan cannot be run"
+
+
+class OverQuota(ServiceError):
+    """The client sends more requests than its quota allows."""
+
+    status = 429
+    code = "over-quota"
+    title = "Too many requests from this client"
+
+
+class EngineFailed(ServiceError):
+    """The engine failed on the batch that held this tile."""
+
+    status = 500
+    code = "engine-failed"
+    title = "The engine failed"
+
+
+class UnsupportedTransferCoding(ServiceError):
+    """The body is sent in a transfer coding other than chunked."""
+
+    status = 501
+    code = "unsupported-transfer-coding"
+    title = "Unsupported transfer coding"
+
+
+class QueueFull(ServiceError):
+    """The service is saturated; the request was refused at once."""
+
+    status = 503
+    code = "queue-full"
+    title = "The service is saturated"
+
+
+class NotReady(ServiceError):
+    """The service is starting or draining."""
+
+    status = 503
+    code = "not-ready"
+    title = "The service is not ready"
+
+
+class DeadlineExceeded(ServiceError):
+    """The request's own deadline passed while it waited in the queue."""
+
+    status = 504
+    code = "deadline-exceeded"
+    title = "The deadline passed in the queue"

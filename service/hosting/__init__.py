@@ -1,0 +1,1 @@
+"""The models that are served: loaded, proven, replaced by another version, drained."""

@@ -1,0 +1,159 @@
+"""From settings to an engine that may serve: verified, chosen, proven on its golden tile, warm."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from bundle_format.bundle import Bundle, Precision, load_bundle
+from engines.auto import choose_engine
+from engines.cpu import available_cpus
+from engines.golden import verify_golden, warm_up
+from engines.protocol import Engine, EngineError, EngineOptions
+from service.ground.daemon_thread import in_daemon_thread
+from service.ground.errors import Forbidden
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+# From one batch to the next through threads, event loop and interpreter lock. With the engine
+# `identity`, 16 connections and two cores, batches of one tile, as planned without it, lost a fifth
+# of the throughput; with half of it or a quarter less was lost, with this nothing.
+BATCH_OVERHEAD_S = 2e-3
+
+EngineLoader = Callable[[str, Bundle, EngineOptions], Engine]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A bundle and the engine that runs it.
+
+    Attributes:
+        bundle: The verified bundle.
+        engine: The warm engine.
+        batch_s: Measured seconds by batch size, up to the largest batch that the service forms.
+    """
+
+    bundle: Bundle
+    engine: Engine
+    batch_s: dict[int, float]
+
+    @property
+    def max_batch_size(self) -> int:
+        """Largest batch that the service forms."""
+        return max(self.batch_s)
+
+    @property
+    def name(self) -> str:
+        """Name in answers and metrics; `identity` is no model of the bundle's."""
+        return "identity" if self.engine.name == "identity" else self.bundle.manifest.name
+
+
+def resolve_engine(
+    bundle: Bundle, settings: Settings, *, name: str | None = None
+) -> tuple[str, EngineOptions, dict[str, float]]:
+    """Decide which engine runs a bundle and how.
+
+    Where the settings name no precision, `auto` chooses it with the engine; an engine that is named
+    runs in the bundle's own.
+
+    Args:
+        bundle: The verified bundle.
+        settings: Engine, precision, threads and the cache of `auto`.
+        name: Engine asked for in place of the setting's.
+
+    Returns:
+        The engine's name (never `auto`), its options, and tiles per second by engine and precision
+        if `auto` measured any.
+
+    Raises:
+        EngineError: The bundle lacks the precision, or `auto` finds nothing that runs.
+    """
+    options = EngineOptions(
+        precision=settings.precision or bundle.manifest.precision,
+        threads=settings.threads or available_cpus(),
+        device=settings.device,
+        hint=settings.hint,
+        plan_cache=str(settings.plan_cache or ""),
+    )
+    name = name or settings.engine
+    if name != "identity" and options.precision not in bundle.manifest.graphs:
+        raise EngineError(
+            f"{bundle.path} has no {options.precision} graph; it has "
+            f"{', '.join(sorted(bundle.manifest.graphs))}"
+        )
+    if name != "auto":
+        return name, options, {}
+    precisions: list[Precision] = bundle.manifest.proven_precisions
+    if settings.precision is not None:
+        precisions = [settings.precision]
+    choice = choose_engine(bundle, options, precisions=precisions, cache_dir=settings.cache_dir)
+    return choice.engine, replace(options, precision=choice.precision), choice.tiles_per_s
+
+
+def load_model(
+    path: Path,
+    settings: Settings,
+    engine_loader: EngineLoader,
+    *,
+    known_batch_s: dict[int, float] | None = None,
+) -> LoadedModel:
+    """Load, prove and warm a model; takes seconds, blocks.
+
+    Args:
+        path: Folder of its bundle.
+        settings: Engine, precision, threads and batch size.
+        engine_loader: Loads an engine by name.
+        known_batch_s: Seconds by batch size of the same model on this machine, known from an engine
+            that ran before; nothing is measured then.
+
+    Raises:
+        bundle_format.bundle.BundleError: The bundle is damaged or unknown.
+        EngineError: The engine cannot be had, or fails its golden tile.
+    """
+    log.info("loading", bundle=str(path), engine=settings.engine)
+    bundle = load_bundle(path)
+    name, options, speeds = resolve_engine(bundle, settings)
+    if settings.engine == "auto":
+        # Speeds are there if engines were measured: not where one is installed or was remembered.
+        measured = {"tiles_per_s": speeds} if speeds else {}
+        log.info("engine_chosen", engine=name, precision=options.precision, **measured)
+    engine = engine_loader(name, bundle, options)
+    verify_golden(engine, bundle)
+    if known_batch_s is not None:
+        return LoadedModel(bundle=bundle, engine=engine, batch_s=known_batch_s)
+    max_batch_size = settings.max_batch_size or bundle.manifest.max_batch_size
+    batch_s = warm_up(engine, bundle, max_batch_size=max_batch_size)
+    return LoadedModel(bundle=bundle, engine=engine, batch_s=batch_s)
+
+
+async def load_model_in_thread(
+    path: Path, settings: Settings, engine_loader: EngineLoader
+) -> LoadedModel:
+    """Run `load_model` in a daemon thread, which a process that must end does not wait for."""
+    return await in_daemon_thread(
+        lambda: load_model(path, settings, engine_loader),
+        on_late=lambda model: model.engine.close(),
+    )
+
+
+def find_bundle(allowed: Path | None, asked: str) -> Path:
+    """Find the folder of a bundle that an admin names.
+
+    Args:
+        allowed: The folder below which it must lie; None allows nothing.
+        asked: What was named: an address in it, or a whole one.
+
+    Raises:
+        Forbidden: It lies elsewhere, symbolic links followed.
+    """
+    if allowed is None:
+        raise Forbidden(
+            f"the bundle {asked!r} is named, and SEMSR_LOAD_FROM allows none; without a name the "
+            "model's present folder is read again"
+        )
+    path = (allowed / asked).resolve()
+    if not path.is_relative_to(allowed.resolve()):
+        raise Forbidden(f"the bundle {asked!r} does not lie in {allowed} (SEMSR_LOAD_FROM)")
+    return path

@@ -1,0 +1,140 @@
+"""The golden tile again and again, on the engine that serves, in the nightly class.
+
+An engine is proven when it is loaded; memory, cards and drivers may fail later, and then every
+answer is a picture that looks right. A test that fails is repeated at once: only one that fails
+every time says that the engine computes something else.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import structlog
+
+from bundle_format.bundle import Precision
+from engines.golden import golden_problem
+from service.batching.batcher import Batcher
+from service.ground.errors import EngineFailed, ServiceError
+from service.ground.metrics import Metrics
+from service.ground.priority import Priority
+from service.hosting.loading import LoadedModel
+
+log = structlog.get_logger()
+
+_ATTEMPTS = 3
+# After a failure: whether the engine has recovered is worth to know soon.
+_SOON_S = 60.0
+
+
+class SelfTest:
+    """Tests one engine for as long as it serves."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        batcher: Batcher,
+        *,
+        name: str,
+        metrics: Metrics,
+        period_s: float,
+        on_result: Callable[[str | None], None],
+    ) -> None:
+        """Read the golden tile, before its file can be replaced; nothing is tested yet.
+
+        Args:
+            model: What is tested.
+            batcher: Runs its engine.
+            name: Of the model, in metrics.
+            metrics: Where tests are counted.
+            period_s: From one test to the next.
+            on_result: Told after each test what is wrong; None if nothing is.
+
+        Raises:
+            bundle_format.bundle.BundleError: The golden tile cannot be read any more.
+        """
+        self._golden = model.bundle.golden()
+        self._precision: Precision = model.engine.precision
+        self._batcher = batcher
+        self._name = name
+        # All from the start: what begins with its first failure has nothing to increase from.
+        self._counts = {
+            outcome: metrics.self_tests.labels(name, outcome)
+            for outcome in ("passed", "failed", "not_run")
+        }
+        self._period_s = period_s
+        self._on_result = on_result
+
+    async def run(self) -> None:
+        """Test for ever."""
+        pause_s = self._period_s
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                problem = await self.test()
+            except (ServiceError, TimeoutError) as error:
+                self._count("not_run")
+                log.warning("self_test_not_run", model=self._name, error=repr(error))
+                continue
+            self._on_result(problem)
+            pause_s = self._period_s if problem is None else min(self._period_s, _SOON_S)
+
+    async def test(self) -> str | None:
+        """Test once, and again if that fails.
+
+        Returns:
+            What is wrong, or None.
+
+        Raises:
+            ServiceError: The engine cannot be asked: the service is ending.
+            TimeoutError: It was not the test's turn within a whole period.
+        """
+        problem: str | None = None
+        for _ in range(_ATTEMPTS):
+            problem = await self._try()
+            self._count("passed" if problem is None else "failed")
+            if problem is None:
+                return None
+            log.error("self_test_failed", model=self._name, problem=problem)
+        return problem
+
+    async def _try(self) -> str | None:
+        """Run the golden tile beside whatever else is there."""
+        futures = self._batcher.submit(
+            [tile[0] for tile in self._golden.lr], priority=Priority.NIGHTLY, is_admitted=True
+        )
+        try:
+            async with asyncio.timeout(self._period_s):
+                results = [await future for future in futures]
+        except EngineFailed as error:
+            return f"{error.detail}: {error.__cause__!r}"
+        finally:
+            for future in futures:
+                future.cancel()
+        sr = np.stack([result.sr for result in results])[:, None]
+        return golden_problem(sr, self._golden, precision=self._precision)
+
+    def _count(self, outcome: str) -> None:
+        self._counts[outcome].inc()
+
+
+def start_self_test(
+    model: LoadedModel,
+    batcher: Batcher,
+    *,
+    name: str,
+    metrics: Metrics,
+    minutes: float,
+    on_result: Callable[[str | None], None],
+) -> asyncio.Task[None] | None:
+    """Begin to test an engine; see `SelfTest`.
+
+    Returns:
+        What runs until it is cancelled; None where nothing is to be tested: no minutes are set, or
+        the engine is `identity`, which is no model.
+    """
+    if not minutes or model.engine.name == "identity":
+        return None
+    test = SelfTest(
+        model, batcher, name=name, metrics=metrics, period_s=60 * minutes, on_result=on_result
+    )
+    return asyncio.get_running_loop().create_task(test.run())

@@ -1,0 +1,79 @@
+"""A model as it is served, and what all the models of one process share."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bundle_format.bundle import Bundle, Precision
+from engines.cpu import available_cpus
+from service.batching.admission import Places
+from service.batching.tile_runner import TileRunner
+from service.batching.upscaler import Upscaler
+from service.ground.metrics import Metrics
+from service.settings import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Serving:
+    """One served model.
+
+    Attributes:
+        name: Name in answers, metrics and addresses.
+        bundle: The verified bundle.
+        engine: Name of the engine that runs it.
+        precision: Its execution precision.
+        runner: Runs tiles.
+        upscaler: Turns request bodies into answers.
+        headers: Headers that name model, version, engine and precision in every answer.
+    """
+
+    name: str
+    bundle: Bundle
+    engine: str
+    precision: Precision
+    runner: TileRunner
+    upscaler: Upscaler
+    headers: list[tuple[bytes, bytes]]
+
+    @property
+    def version_number(self) -> str:
+        """The same version as a decimal number: Triton's own clients know no other versions."""
+        return str(int(self.bundle.version, 16))
+
+    def has_version(self, asked: str | None) -> bool:
+        """Whether a client means this version: by its digits, as a number, or by naming none."""
+        return asked is None or asked in {self.bundle.version, self.version_number}
+
+
+class ServingFactory:
+    """Makes servings that share the process's places and codec threads."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._places = Places(settings.max_queue, metrics)
+        self._codec_threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="codec")
+
+    def make(
+        self, name: str, bundle: Bundle, *, engine: str, precision: Precision, runner: TileRunner
+    ) -> Serving:
+        """Put a model's parts together; see `Serving`."""
+        upscaler = Upscaler(
+            runner,
+            bundle.manifest,
+            self._metrics,
+            places=self._places,
+            codec_threads=self._codec_threads,
+            max_pixels=self._settings.max_pixels,
+        )
+        headers = [
+            (b"x-model", name.encode()),
+            (b"x-model-version", bundle.version.encode()),
+            (b"x-scale", str(bundle.manifest.scale).encode()),
+            (b"x-engine", engine.encode()),
+            (b"x-precision", precision.encode()),
+        ]
+        return Serving(name, bundle, engine, precision, runner, upscaler, headers)
+
+    def close(self) -> None:
+        """Let the codec threads end."""
+        self._codec_threads.shutdown(wait=False, cancel_futures=True)

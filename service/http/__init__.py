@@ -1,0 +1,1 @@
+"""The HTTP edge: routes, their middleware, the server and what starts it."""

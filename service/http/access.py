@@ -1,0 +1,197 @@
+"""Who may use the service, and how much: API keys by their hashes, and a quota for each client.
+
+Key file: one client a line, `NAME SHA256`, or `NAME SHA256 admin` for one that may load and unload
+models; empty lines and lines that begin with # are skipped. The file holds no key, so that whoever
+reads it cannot use the service. Keys are random and long, hence a plain hash: nothing can be
+guessed that a slow hash would protect.
+
+Quota: a token bucket for each client, by the name of its key or else by its address. No HTTP here.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.ground.errors import Forbidden, OverQuota, Unauthorized
+
+_NAME = r"[A-Za-z0-9._-]{1,64}"
+_LINE = re.compile(rf"({_NAME})\s+([0-9a-f]{{64}})(\s+admin)?")
+MAX_CLIENTS = 10_000
+"""Buckets that are kept; the one that was used longest ago goes first."""
+
+
+class KeyFileError(ValueError):
+    """A key file that cannot be read."""
+
+
+def check_client_name(name: str) -> None:
+    """Refuse a name that a key file cannot hold.
+
+    Raises:
+        KeyFileError: It is empty, longer than 64 characters or has other characters.
+    """
+    if re.fullmatch(_NAME, name) is None:
+        raise KeyFileError(
+            f"the client name is {name[:80]!r}; expected 1 to 64 letters, digits, dots, hyphens "
+            "and underscores (A-Z a-z 0-9 . - _)"
+        )
+
+
+def new_key() -> str:
+    """Make a key: 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def hash_key(key: str) -> str:
+    """Return what a key file holds of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is known of a client's key.
+
+    Attributes:
+        digest: Its hash.
+        is_admin: Whether it may load and unload models.
+    """
+
+    digest: str
+    is_admin: bool = False
+
+
+def read_keys(path: Path) -> dict[str, Key]:
+    """Read a key file.
+
+    Returns:
+        Key by client.
+
+    Raises:
+        KeyFileError: It cannot be read, a line is malformed, or a name or key comes twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise KeyFileError(f"cannot read the API keys in {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise KeyFileError(f"cannot read the API keys in {path}: {error}") from error
+    keys: dict[str, Key] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        found = _LINE.fullmatch(text)
+        if found is None:
+            # Not the line itself: it may be a key that somebody has put there by mistake.
+            raise KeyFileError(
+                f"{path}, line {number}: expected NAME SHA256 or NAME SHA256 admin "
+                "(semsr api-key NAME makes it)"
+            )
+        name, digest, admin = found.groups()
+        if name in keys or digest in {key.digest for key in keys.values()}:
+            raise KeyFileError(f"{path}, line {number}: the name or key of {name!r} comes twice")
+        keys[name] = Key(digest, is_admin=admin is not None)
+    if not keys:
+        raise KeyFileError(f"{path} holds no API key; unset SEMSR_API_KEYS to serve everybody")
+    return keys
+
+
+class Access:
+    """Decides whether a request may go on."""
+
+    def __init__(
+        self,
+        *,
+        keys: Mapping[str, Key] | None,
+        rate_per_s: float | None,
+        burst: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            keys: Key by client; None lets everybody in.
+            rate_per_s: Requests a second and client; None sets no quota.
+            burst: Requests that a client that was quiet may send at once.
+            clock: Seconds.
+        """
+        self._keys = None if keys is None else dict(keys)
+        self._rate_per_s = rate_per_s
+        self._burst = float(burst)
+        self._clock = clock
+        # Tokens left and when they were counted, by client.
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is nothing to check."""
+        return self._keys is None and self._rate_per_s is None
+
+    def check_admin(self, key: str | None) -> str:
+        """Let a request go on that changes what is served.
+
+        Returns:
+            The name of its key.
+
+        Raises:
+            Unauthorized: No key, or an unknown one.
+            Forbidden: The key is not an admin's, or the service has no keys.
+        """
+        if self._keys is None:
+            refuse = Unauthorized if key is None else Forbidden
+            raise refuse("only an admin may do this; SEMSR_API_KEYS names none")
+        client = self._authenticate(key)
+        if not self._keys[client].is_admin:
+            raise Forbidden(f"the key of {client} is not an admin's")
+        return client
+
+    def check(self, key: str | None, address: str) -> str:
+        """Let a request go on.
+
+        Args:
+            key: What the client sent as its key.
+            address: Where it comes from.
+
+        Returns:
+            The client: the name of its key, else its address.
+
+        Raises:
+            Unauthorized: No key, or an unknown one.
+            OverQuota: The client sends more than it may.
+        """
+        client = address if self._keys is None else self._authenticate(key)
+        if self._rate_per_s is not None:
+            self._take_token(client, self._rate_per_s)
+        return client
+
+    def _authenticate(self, key: str | None) -> str:
+        if key is None:
+            raise Unauthorized("the request has no API key; send Authorization: Bearer KEY")
+        digest = hash_key(key)
+        known = self._keys or {}
+        # Every hash is compared, in constant time: how long it takes says nothing.
+        names = [n for n, own in known.items() if hmac.compare_digest(own.digest, digest)]
+        if not names:
+            raise Unauthorized("the API key is not known here")
+        return names[0]
+
+    def _take_token(self, client: str, rate_per_s: float) -> None:
+        now_s = self._clock()
+        tokens, counted_s = self._buckets.pop(client, (self._burst, now_s))
+        tokens = min(self._burst, tokens + (now_s - counted_s) * rate_per_s)
+        is_allowed = tokens >= 1.0
+        self._buckets[client] = (tokens - 1.0 if is_allowed else tokens, now_s)
+        if len(self._buckets) > MAX_CLIENTS:
+            self._buckets.popitem(last=False)
+        if not is_allowed:
+            raise OverQuota(
+                f"more than {rate_per_s:g} requests a second, {self._burst:g} at once "
+                "(SEMSR_RATE_LIMIT_PER_S, SEMSR_RATE_LIMIT_BURST)",
+                retry_after_s=(1.0 - tokens) / rate_per_s,
+            )

@@ -1,0 +1,245 @@
+"""The outermost layer of every request: its id, its log line, its metrics, its errors.
+
+Pure ASGI: Starlette's own middleware base class costs a task and a stream per request. What the
+hot route raises becomes a problem answer here; what it measured is left in `scope["state"]`.
+"""
+
+import asyncio
+import itertools
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.ground.errors import NotReady
+from service.ground.logs import LineBudget
+from service.ground.metrics import Metrics
+from service.ground.priority import Priority
+from service.ground.stages import Stages
+from service.http import paths
+from service.http.access import Access
+from service.http.problems import Problem, problem_from, rejection_reason
+from service.http.protocol import REFUSAL
+from service.http.tracing import RequestTrace, Tracing
+
+log = structlog.get_logger()
+
+# A client's id is echoed and logged: printable, bounded, and nothing that could forge a log line.
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+# Generated ids: random per process, then counted. Fresh random bytes for every request would cost a
+# system call that gives up the interpreter lock, which under load takes longer than the request.
+_ID_PREFIX = secrets.token_hex(10)
+_ID_COUNTER = itertools.count(1)
+
+
+def _who(scope: Scope) -> tuple[str | None, str]:
+    """Return the API key that a request brings, and the address that it comes from."""
+    peer = scope.get("client")
+    address = str(peer[0]) if peer else "unknown"
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, key = value.decode("latin-1").partition(" ")
+            return (key.strip() if scheme.lower() == "bearer" else None), address
+    return None, address
+
+
+class RequestMiddleware:
+    """Gives every request an id, a log line, metrics, and a problem body if it fails."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        common_headers: Callable[[list[tuple[bytes, bytes]] | None], list[tuple[bytes, bytes]]],
+        access: Access,
+        lines: LineBudget,
+        tracing: Tracing | None = None,
+    ) -> None:
+        """Wrap `app`.
+
+        Args:
+            app: What answers.
+            metrics: Where answers are counted.
+            common_headers: Headers of every answer at this moment: those of the model that computed
+                it (None: of the default one), and `connection: close` while draining.
+            access: Asked before anything but health and metrics is answered.
+            lines: For the log lines of requests that went well.
+            tracing: Makes traces, where they are asked for.
+        """
+        self._app = app
+        self._metrics = metrics
+        self._common_headers = common_headers
+        self._access = access
+        self._lines = lines
+        # Found once: by its labels a metric would be looked up for every request.
+        self._known: dict[tuple[str, int, str, str | None], Callable[[float], None]] = {}
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_s = time.perf_counter()
+        request_id = _request_id(scope)
+        facts: dict[str, Any] = {}
+        scope.setdefault("state", {})
+        scope["state"]["request_id"] = request_id
+        scope["state"]["facts"] = facts
+        trace: RequestTrace | None = None
+        if self._tracing is not None and scope["path"] not in paths.UNTRACED:
+            trace = self._tracing.begin(scope, paths.label(scope["path"]))
+        status = 0
+        is_complete = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status, is_complete
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                timing = f"total;dur={(time.perf_counter() - started_s) * 1e3:.2f}"
+                stages: Stages | None = scope["state"].get("stages")
+                if stages is not None:
+                    facts["server_timing"] = stages.server_timing()
+                    timing = f"{facts['server_timing']}, {timing}"
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                    (b"server-timing", timing.encode()),
+                    *self._common_headers(scope["state"].get("model_headers")),
+                ]
+                if trace is not None:
+                    message["headers"].append((b"traceparent", trace.traceparent.encode()))
+            await send(message)
+            is_complete = message["type"] == "http.response.body" and not message.get("more_body")
+
+        try:
+            client = self._admit(scope)
+            if client is not None:
+                facts["client"] = client
+            await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # The server's time to stop has run out, and with it this request's.
+            if not status:
+                error = NotReady(
+                    "the service stopped before the answer was there", retry_after_s=1.0
+                )
+                facts["problem"] = error.code
+                problem = problem_from(error, request_id=request_id, path=scope["path"])
+                await send_problem(send_with_id, problem)
+            raise
+        except Exception as error:
+            if status:
+                # The answer has begun: what is left of it can only be cut off.
+                log.exception("request_failed", request_id=request_id, answered=is_complete)
+                if is_complete:
+                    return
+                raise
+            problem = problem_from(error, request_id=request_id, path=scope["path"])
+            facts["problem"] = problem.code
+            if problem.code == "internal-error":
+                log.exception("request_failed", request_id=request_id)
+            else:
+                facts["detail"] = str(error)
+                if error.__cause__ is not None:
+                    facts["cause"] = repr(error.__cause__)
+            reason = rejection_reason(error)
+            if reason:
+                self._metrics.rejected.labels(reason).inc()
+            await send_problem(send_with_id, problem)
+        finally:
+            # No answer at all: the client left first. 499 is the code that logs use for it.
+            code = status or 499
+            if trace is not None:
+                named = {**facts, "request_id": request_id}
+                trace.end(scope["state"].get("stages"), status=code, facts=named)
+                facts["trace_id"] = trace.trace_id
+            self._finish(scope, code, time.perf_counter() - started_s, facts)
+
+    def _admit(self, scope: Scope) -> str | None:
+        """Let a request go on; returns its client where clients are told apart.
+
+        Raises:
+            service.ground.errors.ServiceError: It may not, or its HTTP is ambiguous.
+        """
+        refusal = scope.get("extensions", {}).get(REFUSAL)
+        if refusal is not None:
+            raise refusal
+        if scope["path"].startswith(paths.ADMIN_PATHS):
+            return self._access.check_admin(_who(scope)[0])
+        if not self._access.is_open and not paths.is_open(scope["path"]):
+            return self._access.check(*_who(scope))
+        return None
+
+    def _record(
+        self, route: str, code: int, priority: str, model: str | None
+    ) -> Callable[[float], None]:
+        """Return what counts and times answers of that kind."""
+        key = route, code, priority, model
+        if key not in self._known:
+            self._known[key] = self._make_record(route, code, priority, model)
+        return self._known[key]
+
+    def _make_record(
+        self, route: str, code: int, priority: str, model: str | None
+    ) -> Callable[[float], None]:
+        metrics = self._metrics
+        requests = metrics.requests.labels(route, str(code), priority)
+        duration = metrics.request_duration.labels(route, priority)
+        of_model = None
+        if model is not None:
+            labels = model, "success" if code == 200 else "failure"
+            of_model = (
+                metrics.model_requests.labels(*labels),
+                metrics.model_request_seconds.labels(*labels),
+            )
+
+        def record(duration_s: float) -> None:
+            requests.inc()
+            duration.observe(duration_s)
+            if of_model is not None:
+                of_model[0].inc()
+                of_model[1].inc(duration_s)
+
+        return record
+
+    def _finish(self, scope: Scope, code: int, duration_s: float, facts: dict[str, Any]) -> None:
+        path = scope["path"]
+        route = paths.label(path)
+        priority = str(facts.get("priority", Priority.ONLINE))
+        self._record(route, code, priority, facts.get("model"))(duration_s)
+        is_quiet = path in paths.QUIET
+        if code < 400 and not is_quiet:
+            skipped = self._lines.take()
+            if skipped is None:
+                return
+            if skipped:
+                facts["skipped"] = skipped
+        emit = log.debug if is_quiet and code == 200 else log.info
+        emit(
+            "request_finished",
+            request_id=scope["state"]["request_id"],
+            method=scope["method"],
+            path=path,
+            status=code,
+            duration_ms=round(duration_s * 1e3, 2),
+            **facts,
+        )
+
+
+async def send_problem(send: Send, problem: Problem) -> None:
+    """Send a problem as a whole answer."""
+    start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": problem.body})
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return f"{_ID_PREFIX}{next(_ID_COUNTER):012x}"

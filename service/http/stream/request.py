@@ -1,0 +1,72 @@
+"""What a client asks for with a stream of tiles: its headers, checked before its body is read."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from service.ground.errors import UnsupportedMediaType
+from service.ground.priority import Priority
+from service.http.stream.archives import TAR
+from service.http.stream.spooled_entries import TIFF
+from service.http.stream.stacks import NPY, RAW
+from service.http.stream.zip_entries import ZIP
+from service.images.media_types import choose_answer, choose_container, parse_media_type
+from service.images.request import MULTIPART, TileRequest, parse_request
+
+STREAMED_TYPES = (RAW, NPY, TAR)
+SPOOLED_TYPES = (TIFF, ZIP)
+STREAM_TYPES = STREAMED_TYPES + SPOOLED_TYPES
+
+
+@dataclass(frozen=True)
+class StreamRequest:
+    """The headers of one stream of tiles.
+
+    Attributes:
+        media_type: Media type of the body; one of `STREAM_TYPES`, or that of a form.
+        container: Media type of the answer.
+        tile: What is asked for each image; without a deadline.
+        timeout_s: Seconds after which an image's answer is useless, from when it has been read.
+    """
+
+    media_type: str
+    container: str
+    tile: TileRequest
+    timeout_s: float | None
+
+    def for_image(self) -> TileRequest:
+        """Return what is asked for an image that has been read now."""
+        if self.timeout_s is None:
+            return self.tile
+        return replace(self.tile, deadline_s=time.monotonic() + self.timeout_s)
+
+
+def parse_stream_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> StreamRequest:
+    """Read the headers of one stream; throughput work, so its class is nightly unless it says else.
+
+    Args:
+        raw_headers: Lower-case names and values, as ASGI gives them.
+
+    Raises:
+        BadRequest: A header cannot be read.
+        NotAcceptable: Nothing that the client accepts can be answered.
+        UnsupportedMediaType: The body's type is not one of `STREAM_TYPES`.
+    """
+    headers = list(raw_headers)
+    content_type = dict(headers).get(b"content-type", b"").decode("latin-1")
+    readable = (*STREAM_TYPES, MULTIPART)
+    if not content_type or parse_media_type(content_type) not in readable:
+        raise UnsupportedMediaType(
+            f"Content-Type is {content_type[:80]!r}; expected one of {', '.join(readable)}"
+        )
+    tile = parse_request(headers, default_priority=Priority.NIGHTLY)
+    container, accept = choose_container(tile.accept)
+    # Raised now, and not by every image.
+    choose_answer(accept, RAW)
+    left_s = None if tile.deadline_s is None else tile.deadline_s - time.monotonic()
+    return StreamRequest(
+        media_type=tile.media_type,
+        container=container,
+        tile=replace(tile, accept=accept, deadline_s=None),
+        timeout_s=left_s,
+    )

@@ -1,0 +1,207 @@
+"""One way in and one way out: media type to decoder, media type to encoder.
+
+Whatever a decoder library raises becomes `InvalidImage` here, with the type and the reason; the
+service errors that the decoders raise themselves pass through.
+"""
+
+from collections.abc import Callable
+
+from service.ground.errors import (
+    InvalidImage,
+    NotAcceptable,
+    ServiceError,
+    UnsuitableImage,
+    UnsupportedMediaType,
+)
+from service.images.codec.bmp_decode import decode_bmp
+from service.images.codec.image import DecodedImage, DecodeOptions, Pixels, native_rows
+from service.images.codec.jpeg_decode import decode_jpeg
+from service.images.codec.jxl_encode import encode_jxl
+from service.images.codec.npy import decode_npy, encode_npy
+from service.images.codec.png_decode import decode_png
+from service.images.codec.png_encode import encode_png
+from service.images.codec.raw import decode_raw, encode_raw
+from service.images.codec.sniffing import describe_start
+from service.images.codec.tiff_decode import decode_page, decode_tiff
+from service.images.codec.tiff_encode import encode_tiff
+from service.images.codec.tiff_pages import iterate_pages
+from service.images.codec.zstd_encode import encode_zstd
+from service.images.metadata import ImageMetadata
+
+PNG, TIFF, JPEG, BMP = "image/png", "image/tiff", "image/jpeg", "image/bmp"
+JXL, NPY, RAW, ZSTD = (
+    "image/jxl",
+    "application/x-npy",
+    "application/octet-stream",
+    "application/zstd",
+)
+
+DECODERS: dict[str, Callable[[memoryview, DecodeOptions], DecodedImage]] = {
+    PNG: decode_png,
+    TIFF: decode_tiff,
+    JPEG: decode_jpeg,
+    BMP: decode_bmp,
+    NPY: decode_npy,
+    RAW: decode_raw,
+}
+ENCODERS: dict[str, Callable[[Pixels, ImageMetadata], bytes | memoryview]] = {
+    PNG: encode_png,
+    TIFF: encode_tiff,
+    JXL: encode_jxl,
+    NPY: encode_npy,
+    RAW: encode_raw,
+    ZSTD: encode_zstd,
+}
+
+# How a body of each type begins; a raw body begins with anything.
+_SIGNATURES: dict[str, tuple[bytes, ...]] = {
+    PNG: (b"\x89PNG\r\n\x1a\n",),
+    TIFF: (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    JPEG: (b"\xff\xd8\xff",),
+    BMP: (b"BM",),
+    NPY: (b"\x93NUMPY",),
+    RAW: (b"",),
+}
+
+
+def decode(
+    body: bytes | bytearray | memoryview,
+    media_type: str,
+    *,
+    shape: tuple[int, int] | None,
+    dtype: str | None,
+    max_pixels: int,
+    max_rows: int | None = None,
+) -> DecodedImage:
+    """Decode a request body to grey pixels and metadata.
+
+    Args:
+        body: The whole body.
+        media_type: One of `DECODERS`, as `media_types.readable_type` returns it.
+        shape: (H, W) of a raw body; ignored for types that carry their own.
+        dtype: `uint8` or `uint16` (little-endian) of a raw body; None means uint8.
+        max_pixels: Greatest number of pixels that is decoded.
+        max_rows: Rows returned from the top, or None for all; see `DecodeOptions`.
+
+    Returns:
+        (H, W) uint8 or uint16, C-contiguous, native byte order. For raw, npy and plain TIFF it is
+        a view of the body: read-only where the body is, and valid only as long as it.
+
+    Raises:
+        UnsupportedMediaType: No decoder of that type.
+        BadRequest: A raw body without a shape, or with an unknown dtype.
+        InvalidImage: The bytes do not decode.
+        UnsuitableImage: Colour, several images, another sample type, no pixels, wrong raw length.
+        ImageTooLarge: More than `max_pixels`.
+    """
+    decoder = DECODERS.get(media_type)
+    if decoder is None:
+        raise UnsupportedMediaType(
+            f"Content-Type is {media_type[:80]!r}; expected one of {', '.join(DECODERS)}"
+        )
+    view = _checked_start(body, media_type)
+    options = DecodeOptions(shape, dtype, max_pixels, max_rows)
+    try:
+        return decoder(view, options)
+    except ServiceError:
+        raise
+    except Exception as error:
+        raise _undecodable(media_type, error) from error
+
+
+def decode_images(
+    body: bytes | bytearray | memoryview,
+    media_type: str,
+    *,
+    max_pixels: int,
+    max_images: int,
+    max_rows: int | None = None,
+) -> list[DecodedImage]:
+    """Decode every image of a file: the pages and planes of a TIFF, the one image of other types.
+
+    Args:
+        body: The whole file, of a type that carries its own shape.
+        media_type: One of `DECODERS` but for raw pixels.
+        max_pixels: Greatest number of pixels of one image.
+        max_images: Images after which the file is refused.
+        max_rows: Rows returned from the top of each, or None for all; see `DecodeOptions`.
+
+    Returns:
+        At least one image; see `decode`.
+
+    Raises:
+        ServiceError: As `decode`, of whichever image; several images of a TIFF are no error.
+    """
+    if media_type != TIFF:
+        image = decode(
+            body, media_type, shape=None, dtype=None, max_pixels=max_pixels, max_rows=max_rows
+        )
+        return [image]
+    view = _checked_start(body, media_type)
+    options = DecodeOptions(None, None, max_pixels, max_rows)
+    try:
+        images = [decode_page(page, options) for page in iterate_pages(view, most=max_images)]
+    except ServiceError:
+        raise
+    except Exception as error:
+        raise _undecodable(media_type, error) from error
+    if not images:
+        raise UnsuitableImage("the TIFF holds no image of its own, only thumbnails or masks")
+    return images
+
+
+def media_type_of(body: bytes | memoryview) -> str | None:
+    """Return the media type that a body begins like, or None; raw pixels begin with anything."""
+    head = bytes(body[:8])
+    for media_type, signatures in _SIGNATURES.items():
+        if media_type != RAW and head.startswith(signatures):
+            return media_type
+    return None
+
+
+def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | memoryview:
+    """Encode an answer.
+
+    Args:
+        pixels: (H, W) uint8 or uint16.
+        media_type: One of `ENCODERS`, as `media_types.choose_answer` returns it.
+        metadata: Already scaled. PNG and TIFF hold it; the other types have no place for it.
+
+    Returns:
+        The file. For raw answers a view of the pixels' own memory.
+
+    Raises:
+        NotAcceptable: No encoder of that type.
+        ValueError: The pixels are no grey image: a fault of the caller.
+    """
+    encoder = ENCODERS.get(media_type)
+    if encoder is None:
+        raise NotAcceptable(
+            f"no answer of type {media_type[:80]!r}; offered: {', '.join(ENCODERS)}"
+        )
+    if pixels.ndim != 2 or pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2:
+        raise ValueError(
+            f"cannot encode {pixels.shape} {pixels.dtype}; expected (H, W) uint8 or 16"
+        )
+    return encoder(native_rows(pixels), metadata)
+
+
+def _checked_start(body: bytes | bytearray | memoryview, media_type: str) -> memoryview:
+    """Return the body as bytes, which begin as the type does."""
+    view = memoryview(body).cast("B")
+    if not len(view):
+        raise InvalidImage(f"the body is empty; expected {media_type}")
+    if not bytes(view[:8]).startswith(_SIGNATURES[media_type]):
+        raise InvalidImage(f"Content-Type is {media_type} but the body {describe_start(view)}")
+    return view
+
+
+def _undecodable(media_type: str, error: Exception) -> InvalidImage:
+    return InvalidImage(f"the body does not decode as {media_type}: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's text on one short, printable line."""
+    text = " ".join(str(error).split())[:200]
+    printable = "".join(character for character in text if character.isprintable())
+    return printable or type(error).__name__

@@ -1,0 +1,225 @@
+"""What is done to one image before and after the engine, in any thread.
+
+    body ──decode──> grey image ──window──> uint8 ──split──> tiles
+    SR image ──encode──> answer
+
+Knows no metrics, which belong to the event loop. Requests take these steps one at a time
+(`service.batching.upscaler`), scans those of several images in one thread
+(`service.scans.group_work`).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle_format.bundle import Manifest
+from service.ground.errors import BadRequest
+from service.ground.stages import BatchTime
+from service.images import codec, tiling
+from service.images.codec.dispatch import RAW
+from service.images.metadata import ImageMetadata, PixelSize
+from service.images.quality import Quality
+from service.images.request import TileRequest
+from service.images.window import FULL_RANGE, Window, to_uint8
+
+# Given the most pixels that may be, gives the image.
+Decode = Callable[[int], codec.DecodedImage]
+
+
+# Tuples: a frozen dataclass takes three times as long to make, and each tile makes several.
+class Prepared(NamedTuple):
+    """One image that has been decoded and cut, and what is asked of it.
+
+    Attributes:
+        metadata: Of the answer.
+        plan: How the image was cut.
+        tiles: Its tiles, uint8.
+        request: The headers.
+        answer_type: Media type of the answer.
+        stretch: Window of a 16-bit answer, or None for 8 bits.
+        decode_s: Seconds that this took.
+    """
+
+    metadata: ImageMetadata
+    plan: tiling.TilePlan
+    tiles: list[npt.NDArray[np.uint8]]
+    request: TileRequest
+    answer_type: str
+    stretch: Window | None
+    decode_s: float
+
+    @property
+    def places(self) -> int:
+        """Places that the answer takes."""
+        return self.plan.count * (1 if self.stretch is None else 2)
+
+
+class Inferred(NamedTuple):
+    """One image whose tiles were run and put together.
+
+    Attributes:
+        sr: (s*H, s*W) uint8 or uint16; may be a view of a whole batch's output.
+        quality: What the graph said of its tiles.
+        queue_s: Seconds that they waited for the engine.
+        infer_s: Seconds from then on.
+        batches: Those that ran them.
+    """
+
+    sr: codec.Pixels
+    quality: Quality
+    queue_s: float
+    infer_s: float
+    batches: list[BatchTime]
+
+
+class Answer(NamedTuple):
+    """One super-resolved image, ready to be sent.
+
+    Attributes:
+        body: The encoded image.
+        media_type: Its media type.
+        shape: (H, W) of the answer.
+        dtype: uint8 or uint16.
+        pixel_size: Pixel size of the answer, or None if it is not known.
+        tiles: Tiles that the image was cut into.
+        quality: What the graph said of them.
+        stages_s: Seconds by stage: decode, queue, infer, encode.
+        batches: Those that ran its tiles.
+    """
+
+    body: bytes | memoryview
+    media_type: str
+    shape: tuple[int, int]
+    dtype: str
+    pixel_size: PixelSize | None
+    tiles: int
+    quality: Quality
+    stages_s: dict[str, float]
+    batches: list[BatchTime]
+
+
+class ImageSteps:
+    """The steps of one model's images; safe for threads."""
+
+    def __init__(self, manifest: Manifest, *, max_pixels: int) -> None:
+        """Prepare.
+
+        Args:
+            manifest: Says scale, tile, halo and window.
+            max_pixels: Largest LR image.
+        """
+        self._manifest = manifest
+        self._max_pixels = max_pixels
+
+    def cut(
+        self, decode: Decode, image_type: str, request: TileRequest, *, started_s: float
+    ) -> Prepared:
+        """Decode an image, bring it to 8 bits and cut it into tiles.
+
+        Args:
+            decode: See `decoder`.
+            image_type: Media type that it arrived as.
+            request: What is asked for.
+            started_s: `time.perf_counter()` when this stage began.
+
+        Raises:
+            service.ground.errors.ServiceError: Whatever is wrong with the image.
+        """
+        answer_type = request.answer_type(image_type)
+        image = decode(self._max_pixels)
+        if image_type != RAW:
+            _check_stated(image, request)
+        if request.pixel_size is not None:
+            metadata = image.metadata.with_pixel_size(request.pixel_size)
+            image = replace(image, metadata=metadata)
+        window = self._window(request)
+        lr = to_uint8(image.pixels, window, white_is_zero=image.white_is_zero)
+        plan = tiling.plan(
+            *lr.shape,
+            tile=self._manifest.tile,
+            halo_px=self._manifest.halo_px,
+            grid_px=self._manifest.grid_px,
+        )
+        # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
+        stretch = window if image.pixels.dtype == np.uint16 else FULL_RANGE
+        return Prepared(
+            metadata=image.metadata.scaled(self._manifest.scale),
+            plan=plan,
+            tiles=plan.split(lr),
+            request=request,
+            answer_type=answer_type,
+            stretch=stretch if request.answer_dtype == "uint16" else None,
+            decode_s=time.perf_counter() - started_s,
+        )
+
+    def encode(self, prepared: Prepared, inferred: Inferred, *, started_s: float) -> Answer:
+        """Encode the answer.
+
+        Args:
+            prepared: The image as it was cut.
+            inferred: The same, super-resolved.
+            started_s: `time.perf_counter()` when this stage began.
+
+        Raises:
+            service.ground.errors.NotAcceptable: No encoder of the type that was asked for.
+        """
+        sr = inferred.sr
+        body = codec.encode(sr, prepared.answer_type, prepared.metadata)
+        return Answer(
+            body=body,
+            media_type=prepared.answer_type,
+            shape=(sr.shape[0], sr.shape[1]),
+            # numpy takes long to name a type: 4 % of a raw tile's time on the loop.
+            dtype="uint8" if sr.dtype == np.uint8 else "uint16",
+            pixel_size=prepared.metadata.pixel_size,
+            tiles=prepared.plan.count,
+            quality=inferred.quality,
+            stages_s={
+                "decode": prepared.decode_s,
+                "queue": inferred.queue_s,
+                "infer": inferred.infer_s,
+                "encode": time.perf_counter() - started_s,
+            },
+            batches=inferred.batches,
+        )
+
+    def _window(self, request: TileRequest) -> Window:
+        """The request's window, else the bundle's, else the whole range."""
+        if request.window is not None:
+            return request.window
+        return FULL_RANGE if self._manifest.window is None else self._manifest.window
+
+
+def _check_stated(image: codec.DecodedImage, request: TileRequest) -> None:
+    """Refuse headers of a raw body that contradict the file which was sent.
+
+    Raises:
+        BadRequest: X-Tile-Shape or X-Tile-Dtype says something else than the file.
+    """
+    height, width = image.pixels.shape
+    if request.shape is not None and request.shape != (height, width):
+        raise BadRequest(
+            f"X-Tile-Shape says {request.shape[0]},{request.shape[1]} and the file has "
+            f"{height},{width} (height, width); the header is for raw bodies, leave it out"
+        )
+    dtype = image.pixels.dtype.name
+    if request.dtype is not None and request.dtype != dtype:
+        raise BadRequest(
+            f"X-Tile-Dtype says {request.dtype} and the file has {dtype}; the header is for raw "
+            "bodies, leave it out"
+        )
+
+
+def decoder(body: bytes | memoryview, image_type: str, request: TileRequest) -> Decode:
+    """Return what decodes a whole body."""
+
+    def decode(max_pixels: int) -> codec.DecodedImage:
+        return codec.decode(
+            body, image_type, shape=request.shape, dtype=request.dtype, max_pixels=max_pixels
+        )
+
+    return decode

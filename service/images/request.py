@@ -1,0 +1,203 @@
+"""What a client asks for with one tile: the headers of a request, read and checked before its body.
+
+The values of a repeated Accept or Content-Encoding are joined; any other header that comes twice
+with different values is refused: which of them is true cannot be known.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from urllib.parse import parse_qsl
+
+from service.ground.errors import BadRequest, UnsupportedMediaType
+from service.ground.priority import Priority
+from service.images.codec import parse_dtype, parse_shape
+from service.images.media_types import (
+    READABLE_TYPES,
+    check_encoding,
+    choose_answer,
+    parse_media_type,
+)
+from service.images.metadata import PixelSize, parse_pixel_size
+from service.images.window import Window, parse_window
+
+MULTIPART = "multipart/form-data"
+_CURL_DEFAULT = "application/x-www-form-urlencoded"
+# The headers that are read here.
+_READ = frozenset(
+    {
+        b"accept",
+        b"content-encoding",
+        b"content-type",
+        b"x-answer-dtype",
+        b"x-pixel-size-nm",
+        b"x-priority",
+        b"x-request-timeout-ms",
+        b"x-tile-dtype",
+        b"x-tile-shape",
+        b"x-window",
+    }
+)
+# A client sends the same with every tile, so what they say is remembered. Long ones are read each
+# time: they could fill the memory.
+_MAX_REMEMBERED = 256
+_MAX_REMEMBERED_BYTES = 512
+# An hour: beyond it a client has mistyped the unit.
+MAX_TIMEOUT_MS = 3_600_000.0
+_JOINED = frozenset({"accept", "content-encoding"})
+# Any plain decimal number; what else Python reads as a float (1_000, Infinity) is not one.
+_NUMBER = re.compile(r"[0-9]{1,400}(\.[0-9]{0,400})?([eE][-+]?[0-9]{1,4})?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class TileRequest:
+    """The headers of one `POST /superresolve`.
+
+    Attributes:
+        content_type: The whole Content-Type header, as sent.
+        media_type: Its media type, lower case, without parameters; not yet known to be readable.
+        accept: The Accept header, or None.
+        shape: (H, W) of a raw body, or None.
+        dtype: Data type of a raw body, or None.
+        window: Grey range of 16-bit input, or None for the bundle's.
+        answer_dtype: Data type of the answer: uint8 or uint16.
+        pixel_size: Pixel size stated by the client, or None for the file's own.
+        deadline_s: `time.monotonic()` after which nobody wants the answer, or None.
+        priority: Its class.
+    """
+
+    content_type: str
+    media_type: str
+    accept: str | None
+    shape: tuple[int, int] | None
+    dtype: str | None
+    window: Window | None
+    answer_dtype: str
+    pixel_size: PixelSize | None
+    deadline_s: float | None
+    priority: Priority = Priority.ONLINE
+
+    def answer_type(self, image_type: str) -> str:
+        """Choose the media type of the answer for an image that arrived as `image_type`.
+
+        Raises:
+            NotAcceptable: The client accepts nothing that can be produced.
+        """
+        return choose_answer(self.accept, image_type)
+
+
+def asked_model(query: bytes) -> str | None:
+    """Read `?model=NAME`; None where nothing is asked for.
+
+    Raises:
+        BadRequest: There is something else, or two of them: a mistyped name must not silently give
+            another model.
+    """
+    if not query:
+        return None
+    try:
+        fields = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=8)
+    except ValueError as error:
+        raise BadRequest("the query cannot be read; expected ?model=NAME") from error
+    if len(fields) != 1 or fields[0][0] != "model" or not fields[0][1]:
+        raise BadRequest(f"the query is {query[:80].decode('latin-1')!r}; expected model=NAME")
+    return fields[0][1]
+
+
+def parse_request(
+    raw_headers: Iterable[tuple[bytes, bytes]], *, default_priority: Priority = Priority.ONLINE
+) -> TileRequest:
+    """Read the headers of one request.
+
+    Args:
+        raw_headers: Lower-case names and values, as ASGI gives them.
+        default_priority: Class of a request that does not say its own.
+
+    Raises:
+        BadRequest: A header cannot be read; the message names it, its value and what was expected.
+        UnsupportedMediaType: The body is compressed as a whole, or has no Content-Type.
+    """
+    asked = tuple(header for header in raw_headers if header[0] in _READ)
+    is_short = (
+        len(asked) <= len(_READ) and sum(len(value) for _, value in asked) <= _MAX_REMEMBERED_BYTES
+    )
+    request, timeout_s = (_remembered if is_short else _read)(asked, default_priority)
+    if timeout_s is None:
+        return request
+    return replace(request, deadline_s=time.monotonic() + timeout_s)
+
+
+def _read(
+    raw_headers: tuple[tuple[bytes, bytes], ...], default_priority: Priority
+) -> tuple[TileRequest, float | None]:
+    """Return the request, without a deadline, and the seconds that it allows; see above."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in raw_headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if headers.setdefault(name, value) == value:
+            continue
+        if name not in _JOINED:
+            raise BadRequest(
+                f"the header {name} comes twice, as {headers[name][:60]!r} and as {value[:60]!r}; "
+                "expected one value"
+            )
+        headers[name] += f",{value}"
+    check_encoding([headers.get("content-encoding", "")])
+    content_type = headers.get("content-type", "")
+    if content_type == _CURL_DEFAULT:
+        raise UnsupportedMediaType(
+            f"Content-Type is {_CURL_DEFAULT!r}, which curl sends unless told otherwise; "
+            f"say what the body is: one of {', '.join(READABLE_TYPES)}"
+        )
+    if not content_type:
+        raise UnsupportedMediaType(
+            f"the request has no Content-Type; expected one of {', '.join(READABLE_TYPES)}, "
+            f"or {MULTIPART}"
+        )
+    shape, dtype = headers.get("x-tile-shape"), headers.get("x-tile-dtype")
+    window, pixel_size = headers.get("x-window"), headers.get("x-pixel-size-nm")
+    request = TileRequest(
+        content_type=content_type,
+        media_type=parse_media_type(content_type),
+        accept=headers.get("accept"),
+        shape=None if shape is None else parse_shape(shape),
+        dtype=None if dtype is None else parse_dtype(dtype),
+        window=None if window is None else parse_window(window),
+        answer_dtype=_answer_dtype(headers),
+        pixel_size=None if pixel_size is None else parse_pixel_size(pixel_size),
+        deadline_s=None,
+        priority=_priority(headers, default_priority),
+    )
+    return request, _timeout_s(headers)
+
+
+_remembered = lru_cache(_MAX_REMEMBERED)(_read)
+
+
+def _answer_dtype(headers: Mapping[str, str]) -> str:
+    value = headers.get("x-answer-dtype", "uint8")
+    if value not in {"uint8", "uint16"}:
+        raise BadRequest(f"X-Answer-Dtype is {value!r}; expected uint8 or uint16")
+    return value
+
+
+def _priority(headers: Mapping[str, str], default: Priority) -> Priority:
+    value = headers.get("x-priority", default)
+    if value not in set(Priority):
+        raise BadRequest(f"X-Priority is {value!r}; expected {' or '.join(Priority)}")
+    return Priority(value)
+
+
+def _timeout_s(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("x-request-timeout-ms")
+    if value is None:
+        return None
+    timeout_ms = float(value) if _NUMBER.fullmatch(value.strip()) else -1.0
+    if not 0 < timeout_ms <= MAX_TIMEOUT_MS:
+        raise BadRequest(
+            f"X-Request-Timeout-Ms is {value!r}; expected milliseconds above 0 "
+            f"and at most {MAX_TIMEOUT_MS:.0f}"
+        )
+    return timeout_ms / 1e3

@@ -1,0 +1,116 @@
+"""16-bit grey to the engine's 8 bits through a fixed window, and back.
+
+The window is the same for every tile of a wafer, never the tile's own extremes: a defect must not
+change the grey of its surroundings. A 16-bit answer is the 8-bit result stretched over the window
+again; it carries 8 bits.
+"""
+
+import re
+from functools import lru_cache
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from service.ground.errors import BadRequest
+
+_HEADER = re.compile(r"\s*([0-9]{1,5})\s*,\s*([0-9]{1,5})\s*", re.ASCII)
+_HIGHEST = 65_535
+_LEVELS = 255
+
+
+# (low, high): `low` and everything below it becomes 0, `high` and everything above it 255.
+Window = tuple[int, int]
+
+FULL_RANGE: Window = (0, _HIGHEST)
+
+
+def parse_window(header: str) -> Window:
+    """Read the header `X-Window: lo,hi`.
+
+    Returns:
+        (lo, hi), grey levels of a 16-bit image.
+
+    Raises:
+        BadRequest: It is not two whole numbers with 0 ≤ lo < hi ≤ 65535.
+    """
+    match = _HEADER.fullmatch(header)
+    if match is None or not int(match[1]) < int(match[2]) <= _HIGHEST:
+        raise BadRequest(
+            f"X-Window is {header[:60]!r}; expected two grey levels lo,hi with "
+            f"0 ≤ lo < hi ≤ {_HIGHEST}, as in 0,4095"
+        )
+    return int(match[1]), int(match[2])
+
+
+def to_uint8(
+    pixels: npt.NDArray[np.uint8 | np.uint16], window: Window, *, white_is_zero: bool = False
+) -> npt.NDArray[np.uint8]:
+    """Map 16-bit grey to 8 bits: 255 · (v − low) / (high − low), halves rounded up, clipped.
+
+    Args:
+        pixels: (H, W) uint16; uint8 is what it should be already and comes back as it is.
+        window: What becomes 0 and 255, in values as they are stored.
+        white_is_zero: Low values are bright: `low` becomes 255 and `high` 0. Inverting the 16 bits
+            before would turn 12 bits stored in them white throughout.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ValueError: Not 0 ≤ low < high ≤ 65535.
+    """
+    if pixels.dtype == np.uint8:
+        return cast("npt.NDArray[np.uint8]", pixels)
+    return np.take(_inverse(window) if white_is_zero else _narrowing(window), pixels)
+
+
+def to_uint16(pixels: npt.NDArray[np.uint8], window: Window) -> npt.NDArray[np.uint16]:
+    """Stretch 8-bit grey over a window: low + v · (high − low) / 255, halves rounded up.
+
+    `to_uint8` of the result gives the same 8 bits back wherever the window has at least 256 levels.
+
+    Args:
+        pixels: (H, W) uint8.
+        window: What 0 and 255 become.
+
+    Returns:
+        (H, W) uint16, of at most 256 different values.
+
+    Raises:
+        ValueError: Not 0 ≤ low < high ≤ 65535.
+    """
+    return np.take(_widening(window), pixels)
+
+
+# 64 KiB a table; a fab line uses a handful of windows, and a stranger cannot fill the memory.
+@lru_cache(maxsize=32)
+def _narrowing(window: Window) -> npt.NDArray[np.uint8]:
+    low, span = _low_and_span(window)
+    above = np.clip(np.arange(_HIGHEST + 1, dtype=np.int64) - low, 0, span)
+    table = ((2 * _LEVELS * above + span) // (2 * span)).astype(np.uint8)
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=32)
+def _inverse(window: Window) -> npt.NDArray[np.uint8]:
+    table = np.invert(_narrowing(window))
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=32)
+def _widening(window: Window) -> npt.NDArray[np.uint16]:
+    low, span = _low_and_span(window)
+    levels = np.arange(_LEVELS + 1, dtype=np.int64)
+    table = (low + (2 * span * levels + _LEVELS) // (2 * _LEVELS)).astype(np.uint16)
+    table.flags.writeable = False
+    return table
+
+
+def _low_and_span(window: Window) -> tuple[int, int]:
+    low, high = window
+    if not 0 <= low < high <= _HIGHEST:
+        raise ValueError(f"window {low},{high}; expected 0 ≤ low < high ≤ {_HIGHEST}")
+    return low, high - low

@@ -1,0 +1,86 @@
+"""The places of a pool's processes, with processes of the test."""
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from service.pool.children import Child, LoadError
+from service.pool.supervisor import Supervisor
+from service.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+TINY_BUNDLE = Path(__file__).parents[2] / "data" / "tiny_bundle"
+
+
+def place(command: list[str], ended: list[int], failed: list[str]) -> Child:
+    """A place; `ended` and `failed` hear what it tells."""
+    return Child(
+        name="child-0",
+        command=lambda: command,
+        fds=(),
+        on_end=lambda: ended.append(1),
+        on_failed=failed.append,
+        ready=asyncio.get_running_loop().create_future(),
+    )
+
+
+async def test_a_process_that_cannot_be_started_now_is_started_later() -> None:
+    """The system may be short of memory, processes or file descriptors for a moment."""
+    ended: list[int] = []
+    failed: list[str] = []
+    command = ["/nowhere/python"]
+    child = place(command, ended, failed)
+    child.ready.set_result({})
+    restarts: list[int] = []
+
+    def on_restart() -> None:
+        restarts.append(1)
+        command[:] = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+    run = asyncio.create_task(child.run(is_stopping=lambda: False, on_restart=on_restart))
+    async with asyncio.timeout(60):
+        while child.process is None:  # noqa: ASYNC110 (a process tells nobody)
+            await asyncio.sleep(0.01)
+    child.is_wanted = False
+    child.signal(signal.SIGKILL)
+    await run
+    assert (len(ended), len(restarts), failed) == (2, 1, [])
+
+
+async def test_a_first_process_that_cannot_be_started_is_told() -> None:
+    """With the system's reason."""
+    child = place(["/nowhere/python"], [], [])
+    await child.run(is_stopping=lambda: False, on_restart=lambda: None)
+    with pytest.raises(LoadError, match=r"child-0 could not be started: .*No such file"):
+        child.ready.result()
+
+
+@pytest.mark.parametrize(
+    ("started_before_s", "is_ready", "expected"),
+    [(59.0, False, []), (61.0, False, [signal.SIGKILL]), (61.0, True, [])],
+)
+async def test_a_process_that_hangs_while_it_starts_is_killed(
+    started_before_s: float, is_ready: bool, expected: list[signal.Signals]
+) -> None:
+    """It can give no sign of life yet, and its connections would wait for ever."""
+    sent: list[int] = []
+    process: Any = SimpleNamespace(returncode=None, send_signal=sent.append)
+    settings = Settings(mode="pool", bundle=TINY_BUNDLE, front_end_timeout_s=1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        supervisor = Supervisor(settings, [listener])
+        front = supervisor._make_front(0, listener)
+        front.process = process
+        front.is_ready = is_ready
+        front.started_s = time.monotonic() - started_before_s
+        front.heard_s = time.monotonic()
+        supervisor._check_silent(front)
+        supervisor._control.close()
+    assert sent == expected
