@@ -19,9 +19,11 @@ _HEAD = """\
 
 <!-- Made by `make docs` from service/settings.py; do not edit. -->
 
-Every setting is an environment variable. A value out of its bounds, or one that cannot be read,
-stops the start with exit code 2 and a line that names it. `semsr serve --host --port --bundle
---engine` set the variables of the same names.
+Every setting is an environment variable.
+If a value is invalid or out of bounds, the service exits at start-up with code 2
+and a message that names the variable.
+The options `--host`, `--port`, `--bundle`, and `--engine` of `semsr serve`
+set the variables of the same names.
 
 | Variable | Default | Bounds | Meaning |
 |---|---|---|---|

@@ -78,41 +78,41 @@ class Settings(BaseSettings):
     host: Host = Field(
         default="127.0.0.1",
         description=(
-            "Address or name to listen on, IPv6 with or without brackets; 0.0.0.0 for every "
-            "interface, :: for those of IPv6 too."
+            "Address or name to listen on; IPv6 with or without brackets. 0.0.0.0 listens on all "
+            "interfaces, :: on those of IPv6 too."
         ),
     )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        default=8000, description="TCP port; 0 takes a free one and logs it."
+        default=8000, description="TCP port; 0 selects a free port and logs it."
     )
     mode: Literal["single", "pool"] = Field(
         default="single",
         description=(
-            "single: one process does everything; pool: several accept, decode and encode, and "
-            "engines run in processes of their own, which are started anew when they die."
+            "Process layout. single: one process does everything. pool: several front ends "
+            "accept, decode, and encode; engines run in their own processes, which are restarted "
+            "when they die."
         ),
     )
     front_ends: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None,
         description=(
-            "pool: processes that accept requests; unset takes one for every two cores, at most 4."
+            "pool: number of processes that accept requests. Unset: one for every two cores, at "
+            "most 4."
         ),
     )
     engine_processes: Annotated[int, Field(ge=1, le=16)] = Field(
         default=1,
         description=(
-            "pool: engine processes for each model. On the CPU each gets its share of the cores; "
-            "with SEMSR_DEVICE=cuda each gets the next GPU."
+            "pool: number of engine processes for each model. On the CPU, each gets its share of "
+            "the cores; with SEMSR_DEVICE=cuda, each gets the next GPU."
         ),
     )
-    bundle: Path = Field(
-        default=DEFAULT_BUNDLE, description="Folder of the one model bundle to serve."
-    )
+    bundle: Path = Field(default=DEFAULT_BUNDLE, description="Folder of the model bundle to serve.")
     bundles: Annotated[dict[str, Path], NoDecode] | None = Field(
         default=None,
         description=(
-            "Several bundles in place of one: NAME=FOLDER,NAME=FOLDER…; a request chooses with "
-            "?model=NAME, and gets the first one otherwise."
+            "Several bundles instead of one: NAME=FOLDER,NAME=FOLDER…. A request selects a model "
+            "with ?model=NAME; the first is the default."
         ),
     )
     engine: Literal["auto", "onnx", "openvino", "tensorrt", "torch", "identity"] = Field(
@@ -120,245 +120,262 @@ class Settings(BaseSettings):
         description=(
             "Runtime: onnx, openvino (extra), tensorrt (GPU; extra gpu or rtx, and plans, see "
             "SEMSR_PLAN_CACHE), torch (extra export; the reference), identity (nearest neighbour, "
-            "to measure the service itself), or auto, which measures those of the first three that "
-            "are installed once, in each precision, and remembers the fastest."
+            "to measure the service itself), or auto. auto measures the installed ones among the "
+            "first three once, in each precision, and remembers the fastest."
         ),
     )
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?)$")] = Field(
         default="cpu",
         description=(
-            "Where the engine computes: cpu, cuda (onnx with onnxruntime-gpu, tensorrt, torch) or "
+            "Device for inference: cpu, cuda (onnx with onnxruntime-gpu, tensorrt, torch), or "
             "cuda:N for one of several GPUs."
         ),
     )
     hint: Literal["latency", "throughput"] = Field(
         default="latency",
-        description="openvino: latency lets every batch use all threads, throughput runs several "
-        "batches side by side.",
+        description=(
+            "openvino: performance hint. latency lets every batch use all threads; throughput "
+            "runs several batches concurrently."
+        ),
     )
     precision: Precision | None = Field(
         default=None,
         description=(
-            "Execution precision; unset takes the fastest of those that passed the bundle's export "
-            "gates if SEMSR_ENGINE is auto, chosen and remembered with the engine, and the "
-            "bundle's own (fp32) if an engine is named. Replicas on different processors may "
-            "choose differently: name it for them."
+            "Execution precision. Unset: if SEMSR_ENGINE is auto, the fastest precision that "
+            "passed the bundle's export gates, chosen and remembered with the engine; if an "
+            "engine is named, the bundle's own (fp32). Replicas on different processors may "
+            "choose differently: set the precision for them."
         ),
     )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None,
         description=(
-            "CPU threads of the engine; unset takes the cores that affinity and cgroup leave."
+            "Number of CPU threads of the engine. Unset: all cores that CPU affinity and cgroup "
+            "allow."
         ),
     )
     max_batch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
-        default=None, description="Most tiles in one batch; unset takes the bundle's own limit."
+        default=None,
+        description="Maximum number of tiles in a batch. Unset: the bundle's own limit.",
     )
     online_budget_ms: Annotated[float, Field(gt=0, le=3_600_000)] = Field(
         default=10_000.0,
         description=(
-            "Longest time in milliseconds that an online tile without X-Request-Timeout-Ms may be "
-            "expected to wait; a request that would wait longer is refused with 503. Nightly tiles "
-            "keep the engine busy for at most a quarter of it at a time."
+            "Maximum expected wait in milliseconds for an online tile without "
+            "X-Request-Timeout-Ms; a request that would wait longer is rejected with 503. Nightly "
+            "tiles occupy the engine for at most a quarter of it at a time."
         ),
     )
     load_from: Path | None = Field(
         default=None,
         description=(
-            "Folder below which lie the bundles that an admin may name when a model is loaded "
-            "while the service runs; unset allows the models' present folders only."
+            "Parent folder of the bundles that an admin may name when loading a model at runtime. "
+            "Unset: only the models' current folders are allowed."
         ),
     )
     rollback_keep_s: Annotated[float, Field(ge=0, le=604_800)] = Field(
         default=3600.0,
         description=(
-            "Seconds for which the version of a model that another one has replaced stays loaded, "
-            "so that a rollback is instant; it takes its memory meanwhile. 0 lets it go at once."
+            "Time in seconds for which the previous version of a replaced model stays loaded, so "
+            "that a rollback is instant. It uses memory meanwhile. 0 releases it immediately."
         ),
     )
     self_test_minutes: Annotated[float, Field(ge=0, le=10_080)] = Field(
         default=10.0,
         description=(
-            "Minutes between two runs of the golden tile on each engine that serves; one that "
-            "fails serves no longer. 0 turns the test off."
+            "Interval in minutes between two self-tests with the golden tile on each serving "
+            "engine; an engine that fails stops serving. 0 disables the test."
         ),
     )
     max_queue: Annotated[int, Field(ge=1, le=100_000)] = Field(
         default=128,
         description=(
-            "Places for requests under way; beyond them a request gets 503 at once. A place is the "
-            "memory of one SR tile: an image takes one for each of its tiles (two for a 16-bit "
-            "answer), an upload as many as its bytes fill."
+            "Number of places for requests in flight; when none is free, a request gets 503 "
+            "immediately. A place is the memory of one SR tile: an image takes one for each of "
+            "its tiles (two for a 16-bit answer), an upload as many as its bytes fill."
         ),
     )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
-        default=32 * 1024 * 1024, description="Largest request body in bytes."
+        default=32 * 1024 * 1024, description="Maximum size of a request body in bytes."
     )
     max_pixels: Annotated[int, Field(ge=1)] = Field(
-        default=2048 * 2048, description="Largest image in pixels, checked before it is decoded."
+        default=2048 * 2048,
+        description="Maximum size of an image in pixels, checked before decoding.",
     )
     body_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        default=30.0, description="Longest time in seconds that a request body may take to arrive."
+        default=30.0, description="Time limit in seconds for receiving a request body."
     )
     batch_idle_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=60.0,
         description=(
-            "Longest time in seconds that the upload of a batch request may pause; there is no "
-            "limit on the whole. One tile of it may take SEMSR_BODY_TIMEOUT_S."
+            "Maximum pause in seconds within the upload of a batch request; there is no limit for "
+            "the whole upload. Each of its tiles may take SEMSR_BODY_TIMEOUT_S."
         ),
     )
     max_spool_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=1 << 30,
         description=(
-            "Largest TIFF stack or zip archive of a batch request in bytes: it is kept in a "
-            "temporary file without a name while it is read. Raw, npy and tar need none."
+            "Maximum size in bytes of a TIFF stack or zip archive in a batch request: it is kept "
+            "in an unnamed temporary file while it is read. Raw, npy, and tar need none."
         ),
     )
     spool_dir: Path | None = Field(
         default=None,
         description=(
-            "Folder for those files; unset takes the system's (TMPDIR, /tmp). On a memory file "
-            "system such as /dev/shm no picture ever reaches a disk."
+            "Folder for the temporary files of batch requests. Unset: the system's own (TMPDIR, "
+            "/tmp). On a memory file system such as /dev/shm, no image is ever written to disk."
         ),
     )
     head_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=10.0,
-        description="Longest time in seconds that the head of a request may take to arrive.",
+        description="Time limit in seconds for receiving the head of a request.",
     )
     send_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=30.0,
         description=(
-            "Seconds after which a connection is cut whose client does not read its answer."
+            "Time in seconds after which the service closes the connection of a client that does "
+            "not read its answer."
         ),
     )
     engine_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=120.0,
         description=(
-            "Longest time in seconds for one batch; an engine that takes longer hangs, and the "
-            "service ends with exit code 3 so that whoever watches it restarts it."
+            "Time limit in seconds for one batch. An engine that takes longer counts as hung, and "
+            "the service exits with code 3 so that its supervisor or orchestrator restarts it."
         ),
     )
     front_end_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=30.0,
         description=(
-            "pool: seconds after which a front end that gives no sign of life is killed and "
-            "started anew; its clients lose their connections."
+            "pool: time in seconds after which an unresponsive front end is killed and restarted; "
+            "its clients lose their connections."
         ),
     )
     api_keys: Path | None = Field(
         default=None,
         description=(
-            "File of API keys, NAME SHA256 a line, or NAME SHA256 admin (`semsr api-key NAME`); "
-            "unset serves everybody. Health routes and /metrics need no key; loading and unloading "
-            "models needs one of an admin."
+            "File of API keys, one per line: NAME SHA256, or NAME SHA256 admin (`semsr api-key "
+            "NAME` makes it). Unset: every client is served without a key. Health routes and "
+            "/metrics need no key; loading and unloading models needs the key of an admin."
         ),
     )
     rate_limit_per_s: Annotated[float, Field(gt=0)] | None = Field(
         default=None,
         description=(
-            "Requests a second of one client (of one key, else of one address); more get 429. "
-            "Unset sets no limit."
+            "Requests per second allowed for one client (identified by key, otherwise by "
+            "address); excess requests get 429. Unset: no limit."
         ),
     )
     rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        default=64, description="Requests that a client may send at once before that limit counts."
+        default=64,
+        description=(
+            "Number of requests that a client may send at once before the rate limit applies."
+        ),
     )
     trusted_proxies: Networks | None = Field(
         default=None,
         description=(
-            "Addresses and networks of reverse proxies (10.0.0.7,10.1.0.0/16): of a request from "
-            "one of them X-Forwarded-For says who the client is and X-Forwarded-Proto by which "
-            "scheme it came. Unset believes these headers of nobody."
+            "Addresses and networks of reverse proxies (10.0.0.7,10.1.0.0/16). For requests from "
+            "these, X-Forwarded-For identifies the client and X-Forwarded-Proto the scheme. "
+            "Unset: these headers are ignored."
         ),
     )
     tls_cert: Path | None = Field(
-        default=None, description="Certificate chain, PEM; with SEMSR_TLS_KEY it turns HTTPS on."
+        default=None,
+        description="Certificate chain, PEM; together with SEMSR_TLS_KEY it enables HTTPS.",
     )
-    tls_key: Path | None = Field(default=None, description="Private key of it, PEM, not encrypted.")
+    tls_key: Path | None = Field(
+        default=None, description="Private key of the certificate, PEM, unencrypted."
+    )
     drain_s: Annotated[float, Field(ge=0)] = Field(
         default=5.0,
         description=(
-            "After SIGTERM: seconds during which /readyz already says 503 but requests are still "
-            "served, so that load balancers can turn away first. SIGINT does not wait."
+            "Time in seconds after SIGTERM during which /readyz already returns 503 but requests "
+            "are still served, so that load balancers can first redirect traffic. SIGINT skips "
+            "it."
         ),
     )
     shutdown_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=30.0,
-        description="Longest time in seconds from the end of the drain to the end of the process.",
+        description="Time limit in seconds from the end of the drain to the end of the process.",
     )
     cache_dir: Path | None = Field(
         default_factory=user_cache_dir,
         description=(
-            "Where auto remembers its choice; unset takes semsr in the user's cache folder "
+            "Folder in which auto remembers its choice. Unset: semsr in the user's cache folder "
             "(XDG_CACHE_HOME or ~/.cache)."
         ),
     )
     plan_cache: Path | None = Field(
         default_factory=lambda: _in_cache("plans"),
         description=(
-            "Folder of TensorRT plans, filled by `semsr bundle build-plans`; unset takes plans in "
-            "semsr's folder in the user's cache folder."
+            "Folder of TensorRT plans, filled by `semsr bundle build-plans`. Unset: semsr/plans "
+            "in the user's cache folder."
         ),
     )
     scan_roots: Annotated[tuple[str, ...], NoDecode] | None = Field(
         default=None,
         description=(
-            "Folders and prefixes of object stores (/data/lots,s3://fab/lots) that scans of POST "
-            "/scans may read and write; nothing outside. Unset turns them off."
+            "Folders and object-store prefixes (/data/lots,s3://fab/lots) that scans of POST "
+            "/scans may read and write; everything else is forbidden. Unset: scans are disabled."
         ),
     )
     scan_pause: str = Field(
         default="",
         description=(
-            "Times of day, local time, at which those scans pause: 07:00-19:00, several with "
-            "commas, also over midnight."
+            "Local times of day at which scans of POST /scans pause, such as 07:00-19:00. Several "
+            "are separated by commas; a range may span midnight."
         ),
     )
     scan_state: Path | None = Field(
         default_factory=_scan_state,
         description=(
-            "Folder of what those scans have done: their list (SQLite) and a journal each. It must "
-            "outlive the process, and be one for all replicas with SEMSR_SCAN_DATABASE. Unset "
-            "takes semsr/service in the user's state folder (XDG_STATE_HOME or ~/.local/state)."
+            "Folder for the state of scans: their list (SQLite) and the journal of each. It must "
+            "outlive the process; with SEMSR_SCAN_DATABASE, all replicas must share it. Unset: "
+            "semsr/service in the user's state folder (XDG_STATE_HOME or ~/.local/state)."
         ),
     )
     scan_database: SecretStr | None = Field(
         default=None,
         description=(
-            "PostgreSQL that keeps their list for several replicas: postgresql://user@host/name "
-            "(extra postgres; the password also by PGPASSFILE). Unset takes SQLite."
+            "PostgreSQL database for the list of scans of several replicas: "
+            "postgresql://user@host/name (extra postgres; the password may come from PGPASSFILE). "
+            "Unset: SQLite."
         ),
     )
     scan_keep_days: Annotated[float, Field(gt=0, le=3650)] = Field(
-        default=30.0, description="Days after which a scan that has ended is forgotten."
+        default=30.0,
+        description="Time in days after which a scan that has ended is deleted from the list.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe log level that is written."
+        default="info", description="Minimum level of log lines."
     )
     log_requests_per_s: Annotated[int, Field(ge=1)] = Field(
         default=100,
         description=(
-            "Most lines a second for requests that went well; the next line says how many were "
-            "left out (`skipped`). Everything else is always logged."
+            "Maximum number of log lines per second for successful requests; the next line counts "
+            "the omitted ones (`skipped`). Everything else is always logged."
         ),
     )
     traces_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/.+")] | None = Field(
         default=None,
         description=(
-            "Where OpenTelemetry traces go, by OTLP over HTTP: the whole address, such as "
-            "http://collector:4318/v1/traces (extra tracing). Unset makes none. Certificates, "
-            "headers and the like have their standard names, OTEL_EXPORTER_OTLP_…"
+            "Full URL to which OpenTelemetry traces are exported by OTLP over HTTP, such as "
+            "http://collector:4318/v1/traces (extra tracing). Unset: no traces are created. "
+            "Certificates, headers, and other options use the standard variables "
+            "OTEL_EXPORTER_OTLP_…"
         ),
     )
     traces_sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         default=1.0,
         description=(
-            "Share of the requests that are traced. One that brings a traceparent is traced if its "
+            "Share of requests that are traced. A request with a traceparent is traced if its "
             "caller's trace is."
         ),
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        default="auto", description="json, console, or auto: console on a terminal, else json."
+        default="auto",
+        description="Log format: json, console, or auto (console on a terminal, otherwise json).",
     )
 
     @field_validator("bundles", mode="before")

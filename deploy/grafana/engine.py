@@ -1,4 +1,4 @@
-"""*Engine and batching*: what the engine does with the tiles. For whoever tunes it."""
+"""*Engine and batching*: batches, queueing, and GPU, for operators who tune the service."""
 
 from deploy.grafana.panels import WHO, Panel, Query, Row
 
@@ -15,11 +15,11 @@ def _mean(metric: str, by: str) -> str:
 
 
 MODEL = Row(
-    "What is served",
+    "Served models",
     [
         Panel("Models", [Query(f"semsr_model_info{{{WHO}}}")], kind="table", width=16),
         Panel(
-            "Engines up",
+            "Working engines",
             [Query(f"sum(semsr_engine_up{{{WHO}}})")],
             kind="stat",
             warn=1,
@@ -41,11 +41,11 @@ BATCHES = Row(
     "Batches",
     [
         Panel(
-            "Tiles in a batch, mean",
+            "Batch size, mean",
             [Query(_mean("semsr_batch_size", "instance"), "{{instance}}")],
         ),
         Panel(
-            "Tiles in a batch, distribution",
+            "Batch size, distribution",
             [
                 Query(
                     f"sum by (le) (increase(semsr_batch_size_bucket{{{WHO}}}[$__rate_interval]))",
@@ -55,7 +55,7 @@ BATCHES = Row(
             kind="heatmap",
         ),
         Panel(
-            "Batches a second",
+            "Batches per second",
             [
                 Query(
                     f"sum by (instance) (rate(semsr_batch_size_count{{{WHO}}}[$__rate_interval]))",
@@ -64,7 +64,7 @@ BATCHES = Row(
             ],
         ),
         Panel(
-            "Time of a batch",
+            "Batch duration",
             [
                 Query(f"histogram_quantile({share}, sum by (le) ({_BATCH}))", f"p{share * 100:g}")
                 for share in (0.5, 0.95, 0.99)
@@ -72,7 +72,7 @@ BATCHES = Row(
             unit="s",
         ),
         Panel(
-            "Time of a tile in the engine, mean",
+            "Engine time per tile, mean",
             [
                 Query(
                     f"sum by (instance) (rate(semsr_batch_duration_seconds_sum{{{WHO}}}"
@@ -84,7 +84,7 @@ BATCHES = Row(
             unit="s",
         ),
         Panel(
-            "Batches under way, mean",
+            "Concurrent batches, mean",
             [
                 Query(
                     f"sum by (instance) (rate(semsr_batch_duration_seconds_sum{{{WHO}}}"
@@ -92,7 +92,7 @@ BATCHES = Row(
                     "{{instance}}",
                 )
             ],
-            text="1 is an engine of one slot that never rests: more load only waits longer.",
+            text="At 1, an engine with one slot is never idle: more load only lengthens the queue.",
         ),
     ],
 )
@@ -101,7 +101,7 @@ QUEUE = Row(
     "Queue",
     [
         Panel(
-            "Wait of a tile for its batch",
+            "Queueing time of a tile",
             [
                 Query(
                     f"histogram_quantile({share}, sum by (priority, le) ({_WAIT}))",
@@ -112,22 +112,22 @@ QUEUE = Row(
             unit="s",
         ),
         Panel(
-            "Tiles in the engine",
+            "Tiles in flight on the engine",
             [Query(f"semsr_tiles_in_flight{{{WHO}}}", "{{instance}}")],
         ),
         Panel(
-            "Batches that failed, in 10 minutes",
+            "Failed batches in 10 minutes",
             [Query(f"increase(semsr_engine_failures_total{{{WHO}}}[10m])", "{{instance}}")],
         ),
         Panel(
-            "Self-tests in an hour",
+            "Self-tests per hour",
             [
                 Query(
                     f"sum by (model, outcome) (increase(semsr_self_tests_total{{{WHO}}}[1h]))",
                     "{{model}} {{outcome}}",
                 )
             ],
-            text="Golden tiles on the engine that serves; one that fails takes it out of service.",
+            text="Golden tiles run on serving engines; a failed engine is taken out of service.",
         ),
     ],
 )
@@ -135,7 +135,9 @@ QUEUE = Row(
 GPU = Row(
     "GPU (needs the DCGM exporter)",
     [
-        Panel("Busy", [Query("DCGM_FI_DEV_GPU_UTIL", "{{Hostname}} {{gpu}}")], unit="percent"),
+        Panel(
+            "Utilisation", [Query("DCGM_FI_DEV_GPU_UTIL", "{{Hostname}} {{gpu}}")], unit="percent"
+        ),
         Panel(
             "Memory used", [Query("DCGM_FI_DEV_FB_USED", "{{Hostname}} {{gpu}}")], unit="decmbytes"
         ),
@@ -144,14 +146,14 @@ GPU = Row(
             "Temperature", [Query("DCGM_FI_DEV_GPU_TEMP", "{{Hostname}} {{gpu}}")], unit="celsius"
         ),
         Panel(
-            "Tensor cores busy",
+            "Tensor core activity",
             [Query("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "{{Hostname}} {{gpu}}")],
             unit="percentunit",
         ),
         Panel(
             "Last XID error",
             [Query("DCGM_FI_DEV_XID_ERRORS", "{{Hostname}} {{gpu}}")],
-            text="Anything but 0 is a fault of a program or of the card.",
+            text="A value other than 0 is a fault of a program or of the card.",
         ),
     ],
 )

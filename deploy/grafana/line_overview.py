@@ -1,4 +1,4 @@
-"""*Line overview*: how much, how fast, what went wrong, how full. For whoever is on shift."""
+"""*Line overview*: throughput, latency, errors, and saturation, for operators on shift."""
 
 from deploy.grafana.panels import WHO, WORK, Panel, Query, Row
 
@@ -7,7 +7,7 @@ _REQUESTS = f"sum(rate(semsr_requests_total{{{WORK}}}[$__rate_interval]))"
 
 
 def _share(code: str) -> str:
-    """Share of the requests that were answered with a code; 0 where there was none."""
+    """Share of requests answered with a status code; 0 without such answers."""
     some = f'sum(rate(semsr_requests_total{{{WORK}, code="{code}"}}[$__rate_interval]))'
     return f"({some} or vector(0)) / {_REQUESTS}"
 
@@ -27,14 +27,17 @@ NOW = Row(
     "Now",
     [
         Panel(
-            "Tiles a second",
+            "Tiles per second",
             [Query(f"sum(rate(semsr_tiles_total{{{WHO}}}[$__rate_interval]))")],
             kind="stat",
             width=4,
         ),
-        Panel("Line, p99", [Query(_quantile(0.99, "online"))], unit="s", kind="stat", width=4),
         Panel(
-            "Refused", [Query(_share("503"))], unit="percentunit", kind="stat",
+            "Online latency, p99", [Query(_quantile(0.99, "online"))], unit="s", kind="stat",
+            width=4,
+        ),
+        Panel(
+            "Rejected", [Query(_share("503"))], unit="percentunit", kind="stat",
             warn=0.01, bad=0.05, width=4,
         ),
         Panel(
@@ -45,13 +48,13 @@ NOW = Row(
             "Fullest instance",
             [Query(f"max(instance:semsr_places:ratio{{{WHO}}})")],
             unit="percentunit", kind="stat", warn=0.6, bad=0.8, width=4,
-            text="Places taken of SEMSR_MAX_QUEUE. A full instance refuses.",
+            text="Share of the places (SEMSR_MAX_QUEUE) in use. A full instance rejects requests.",
         ),
         Panel(
-            "Alerts",
+            "Firing alerts",
             [Query('count(ALERTS{alertname=~"Semsr.*", alertstate="firing"}) or vector(0)')],
             kind="stat", warn=1, bad=2, width=4,
-            text="Firing now. Each has a page of its name in docs/runbooks.",
+            text="Each alert has a runbook of the same name in docs/runbooks.",
         ),
     ],
 )  # fmt: skip
@@ -60,7 +63,7 @@ THROUGHPUT = Row(
     "Throughput",
     [
         Panel(
-            "Tiles a second by class",
+            "Tiles per second by priority",
             [
                 Query(
                     f"sum by (priority) (rate(semsr_tiles_total{{{WHO}}}[$__rate_interval]))",
@@ -70,7 +73,7 @@ THROUGHPUT = Row(
             stacked=True,
         ),
         Panel(
-            "Requests a second by class",
+            "Requests per second by priority",
             [
                 Query(
                     f"sum by (priority) (rate(semsr_requests_total{{{WORK}}}[$__rate_interval]))",
@@ -81,7 +84,7 @@ THROUGHPUT = Row(
             stacked=True,
         ),
         Panel(
-            "Answers a second by code",
+            "Answers per second by status code",
             [
                 Query(
                     f"sum by (code) (rate(semsr_requests_total{{{WORK}}}[$__rate_interval]))",
@@ -90,7 +93,7 @@ THROUGHPUT = Row(
             ],
             unit="reqps",
             stacked=True,
-            text="499: the client left before its answer.",
+            text="499: the client disconnected before its answer.",
         ),
     ],
 )
@@ -98,10 +101,10 @@ THROUGHPUT = Row(
 LATENCY = Row(
     "Latency",
     [
-        Panel("Online: from head to answer", _quantiles("online"), unit="s"),
-        Panel("Nightly: from head to answer", _quantiles("nightly"), unit="s"),
+        Panel("Online request duration", _quantiles("online"), unit="s"),
+        Panel("Nightly request duration", _quantiles("nightly"), unit="s"),
         Panel(
-            "Where the time goes, mean by stage",
+            "Mean duration by stage",
             [
                 Query(
                     f"sum by (stage) (rate(semsr_stage_duration_seconds_sum{{{WHO}}}"
@@ -114,30 +117,30 @@ LATENCY = Row(
             stacked=True,
         ),
         Panel(
-            "All durations",
+            "Request duration, distribution",
             [Query(f"sum by (le) ({_DURATION.replace('rate(', 'increase(', 1)})", "{{le}}")],
             unit="s",
             kind="heatmap",
             width=12,
         ),
         Panel(
-            "Late requests of the line",
+            "Late online requests",
             [
                 Query(f'job:semsr_late_requests:ratio_rate{window}{{job=~"$job"}}', window)
                 for window in ("5m", "1h", "6h", "3d")
             ],
             unit="percentunit",
             width=12,
-            text="Share that took longer than the objective; 1 % is the budget.",
+            text="Share of requests slower than the latency objective; the budget is 1 %.",
         ),
     ],
 )
 
 TROUBLE = Row(
-    "Errors and refusals",
+    "Errors and rejections",
     [
         Panel(
-            "Share of answers that are not 200",
+            "Share of answers with a status other than 200",
             [
                 Query(
                     f'sum by (code) (rate(semsr_requests_total{{{WORK}, code!="200"}}'
@@ -149,7 +152,7 @@ TROUBLE = Row(
             stacked=True,
         ),
         Panel(
-            "Refused, by reason",
+            "Rejected requests by reason",
             [
                 Query(
                     f"sum by (reason) (rate(semsr_rejected_total{{{WHO}}}[$__rate_interval]))",
@@ -159,7 +162,7 @@ TROUBLE = Row(
             unit="reqps",
         ),
         Panel(
-            "Tiles dropped",
+            "Dropped tiles",
             [
                 Query(
                     f"sum(rate(semsr_deadline_missed_total{{{WHO}}}[$__rate_interval]))",
@@ -167,7 +170,7 @@ TROUBLE = Row(
                 ),
                 Query(
                     f"sum(rate(semsr_cancelled_total{{{WHO}}}[$__rate_interval]))",
-                    "nobody waits any more",
+                    "abandoned",
                 ),
             ],
         ),
@@ -183,12 +186,12 @@ SATURATION = Row(
             unit="percentunit",
         ),
         Panel(
-            "Tiles that wait",
+            "Queued tiles",
             [Query(f"sum by (priority) (semsr_queue_depth{{{WHO}}})", "{{priority}}")],
             stacked=True,
         ),
         Panel(
-            "Event loop: how late it wakes up",
+            "Event loop lag",
             [Query(f"max_over_time(semsr_event_loop_lag_seconds{{{WHO}}}[1m])", "{{instance}}")],
             unit="s",
         ),
@@ -196,7 +199,7 @@ SATURATION = Row(
             "CPU",
             [Query(f"rate(process_cpu_seconds_total{{{WHO}}}[$__rate_interval])", "{{instance}}")],
             unit="short",
-            text="Cores in use.",
+            text="Number of cores in use.",
             width=12,
         ),
         Panel(

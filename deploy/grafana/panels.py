@@ -1,7 +1,7 @@
-"""Dashboards from a few words: rows of panels, laid out and written as Grafana's JSON.
+"""Builder for dashboards: lays rows of panels out and writes Grafana's JSON.
 
-Only what these dashboards use. Queries may contain `$job` and `$instance`, which every dashboard
-asks for, and Grafana's own `$__rate_interval`.
+It supports only the features that these dashboards use. Queries may contain `$job` and `$instance`,
+which every dashboard defines as variables, and Grafana's own `$__rate_interval`.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ _COLUMNS = 24
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _SCHEMA_VERSION = 39
 WHO = 'job=~"$job", instance=~"$instance"'
-"""Label matchers of what is shown."""
+"""Label matchers of the selected instances."""
 WORK = f'{WHO}, route=~"/superresolve|/v2/models/infer"'
-"""As `WHO`, for requests that bring images: no probes, no scrapes."""
+"""Label matchers of requests with images, without probes and scrapes."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Query:
 
     Attributes:
         expr: PromQL.
-        legend: Name of its lines; `{{label}}` stands for a label's value.
+        legend: Name of the lines; `{{label}}` stands for a label's value.
     """
 
     expr: str
@@ -35,15 +35,15 @@ class Panel:
     """One panel.
 
     Attributes:
-        title: What it shows.
-        queries: One query, or several in one picture.
+        title: Title of the panel.
+        queries: Queries drawn in the panel.
         unit: Grafana's name of the unit.
-        kind: How it is drawn.
-        text: What to make of it, shown at the panel's corner.
-        stacked: Lines add up.
-        warn: From this value on a `stat` is orange, and red from `bad` on.
-        bad: See there; the smaller of the two where low values are bad.
-        width: Of 24 columns.
+        kind: Type of visualisation.
+        text: Description, shown in the panel's corner.
+        stacked: Whether lines are stacked.
+        warn: Threshold from which a `stat` is orange.
+        bad: Threshold from which a `stat` is red; below `warn` where low values are bad.
+        width: Width in columns, of 24.
     """
 
     title: str
@@ -69,9 +69,9 @@ def make_dashboard(uid: str, title: str, rows: Sequence[Row]) -> dict[str, Any]:
     """Lay rows of panels out as one dashboard.
 
     Args:
-        uid: Stable part of its address.
-        title: Its name.
-        rows: From top to bottom.
+        uid: Stable part of the dashboard's URL.
+        title: Name of the dashboard.
+        rows: Rows of panels from top to bottom.
 
     Returns:
         Grafana's JSON model.
@@ -227,7 +227,7 @@ def _variable(label: str) -> dict[str, Any]:
 
 def _model_changes() -> dict[str, Any]:
     return {
-        "name": "another model",
+        "name": "model change",
         "datasource": _DATASOURCE,
         "enable": True,
         "iconColor": "purple",

@@ -1,6 +1,6 @@
-"""*Image quality and drift*: what the model says of its own answers, and what comes in.
+"""*Image quality and drift*: quality flags of the answers, and the input, for process engineers.
 
-For process engineers. Figures are by image; see X-Quality in docs/http-api.md.
+All values are per image; see X-Quality in docs/http-api.md.
 """
 
 from deploy.grafana.panels import WHO, WORK, Panel, Query, Row
@@ -24,7 +24,7 @@ def _distribution(metric: str) -> Query:
 
 
 CONSISTENCY = Row(
-    "Does the answer agree with its input?",
+    "Agreement of answers with their inputs",
     [
         Panel(
             "Mean consistency",
@@ -33,19 +33,19 @@ CONSISTENCY = Row(
                 Query('job:semsr_consistency:mean1h{job=~"$job"}', "last hour"),
                 Query('job:semsr_consistency:mean7d{job=~"$job"}', "last week"),
             ],
-            text="Local correlation of the answer, seen coarsely, with the input. A step after a "
-            "change of model means nothing by itself; without one, the input or the tool changed.",
+            text="Local correlation of the downscaled answer with its input. A step after a change "
+            "of model means nothing by itself; without one, the input or the tool has changed.",
         ),
         Panel(
-            "Worst place of an image",
+            "Worst consistency within an image",
             [
                 Query(_quantile(share, "semsr_consistency_worst"), f"p{share * 100:g}")
                 for share in (0.5, 0.05)
             ],
-            text="Far below what is usual: structure was lost or invented.",
+            text="Values far below the usual range mean that structure was lost or invented.",
         ),
         Panel(
-            "Images by their worst place",
+            "Worst consistency, distribution",
             [_distribution("semsr_consistency_worst")],
             kind="heatmap",
         ),
@@ -53,25 +53,25 @@ CONSISTENCY = Row(
 )
 
 LIMITS = Row(
-    "Is anything lost, invented or strange?",
+    "Trust flags",
     [
         Panel(
-            "Images beyond a limit, last hour",
+            "Suspect answers and images out of domain, last hour",
             [
-                Query('job:semsr_residual:over_limit1h{job=~"$job"}', "not explained"),
-                Query('job:semsr_domain_distance:over_limit1h{job=~"$job"}', "far from training"),
+                Query('job:semsr_residual:over_limit1h{job=~"$job"}', "suspect"),
+                Query('job:semsr_domain_distance:over_limit1h{job=~"$job"}', "out of domain"),
             ],
             unit="percentunit",
-            text="By the bundle's limits: of clean tiles 1 % is beyond the first, of the "
-            "training's 5 % beyond the second.",
+            text="Shares above the bundle's limits. At most 1 % of clean tiles exceed the first, "
+            "5 % of the training tiles the second.",
         ),
         Panel(
-            "Images by what is not explained",
+            "Residual, distribution",
             [_distribution("semsr_residual")],
             kind="heatmap",
         ),
         Panel(
-            "Images by distance from the training",
+            "Domain distance, distribution",
             [_distribution("semsr_domain_distance")],
             kind="heatmap",
         ),
@@ -79,10 +79,10 @@ LIMITS = Row(
 )
 
 SATURATION = Row(
-    "Is it cut off at black or white?",
+    "Clipping to black or white",
     [
         Panel(
-            "Mean share cut off",
+            "Clipped share of an image, mean",
             [
                 Query(_mean("semsr_saturated_ratio"), "now"),
                 Query('job:semsr_saturated_ratio:mean1h{job=~"$job"}', "last hour"),
@@ -91,27 +91,27 @@ SATURATION = Row(
             unit="percentunit",
         ),
         Panel(
-            "Images by share cut off",
+            "Clipped share of an image, distribution",
             [_distribution("semsr_saturated_ratio")],
             unit="percentunit",
             kind="heatmap",
         ),
         Panel(
-            "Images withheld: values that are no numbers, in 10 minutes",
+            "Images withheld for non-finite values in 10 minutes",
             [Query(f"increase(semsr_non_finite_total{{{WHO}}}[10m])", "{{instance}}")],
         ),
     ],
 )
 
 INPUT = Row(
-    "What comes in",
+    "Input",
     [
         Panel(
-            "Images an hour",
+            "Images per hour",
             [Query('job:semsr_images:increase1h{job=~"$job"}', "{{job}}")],
         ),
         Panel(
-            "Requests that bring nothing usable, by code",
+            "Requests with unusable images by status code",
             [
                 Query(
                     f'sum by (code) (rate(semsr_requests_total{{{WORK}, code=~"400|413|415|422"}}'
@@ -120,7 +120,7 @@ INPUT = Row(
                 )
             ],
             unit="reqps",
-            text="400 not readable, 413 too large, 415 unknown type, 422 wrong channels or size.",
+            text="400: unreadable; 413: too large; 415: unknown type; 422: wrong channels or size.",
         ),
         Panel("Models", [Query(f"semsr_model_info{{{WHO}}}")], kind="table"),
     ],

@@ -1,7 +1,7 @@
-"""*Nightly scans*: are they done by the morning, how fast do they go, what fails.
+"""*Nightly scans*: completion by the morning, rate, and failures.
 
-For whoever looks after the night. Scans are kept in one list that every instance reads, so what is
-said of the list is the largest of all instances; tiles are added up.
+For operators responsible for nightly scans. Every instance reads the same list of scans, so figures
+of the list are the maximum over instances; tiles are summed.
 """
 
 from deploy.grafana.panels import WHO, Panel, Query, Row
@@ -15,35 +15,35 @@ _ALL = f"sum(semsr_scan_running_tiles{{{WHO}}})"
 _TILES_PER_S = f"sum by (outcome) (rate(semsr_scan_tiles_total{{{WHO}}}[$__rate_interval]))"
 
 MORNING = Row(
-    "Will they be done by the morning?",
+    "Completion by the morning",
     [
         Panel(
-            "Late by",
+            "Expected delay",
             [Query(f"max(semsr_scan_late_seconds{{{WHO}}})")],
             unit="s",
             kind="stat",
             warn=1,
             bad=900,
-            text="The worst scan that has not ended, against its finish_by. Pauses are counted.",
+            text="Most overdue active scan against its finish_by. Includes pauses.",
             width=6,
         ),
         Panel(
-            "Until the last one is done",
+            "Time until all are done",
             [Query(f"max(semsr_scan_remaining_seconds{{{WHO}}})")],
             unit="s",
             kind="stat",
-            text="Of those whose rate is known: one that was never run has none yet.",
+            text="Covers scans with a known rate; a scan that has never run has none yet.",
             width=6,
         ),
         Panel(
-            "Done of those that run",
+            "Progress of running scans",
             [Query(f"({_running('done')} + {_running('failed')}) / ({_ALL} > 0)")],
             unit="percentunit",
             kind="stat",
             width=6,
         ),
         Panel(
-            "Tiles that failed of those that run",
+            "Failed tiles of running scans",
             [Query(_running("failed"))],
             kind="stat",
             warn=1,
@@ -56,9 +56,9 @@ MORNING = Row(
             width=12,
         ),
         Panel(
-            "Late by, and until the last one is done",
+            "Expected delay, and time until all are done",
             [
-                Query(f"max(semsr_scan_late_seconds{{{WHO}}})", "late by"),
+                Query(f"max(semsr_scan_late_seconds{{{WHO}}})", "expected delay"),
                 Query(f"max(semsr_scan_remaining_seconds{{{WHO}}})", "until done"),
             ],
             unit="s",
@@ -68,21 +68,21 @@ MORNING = Row(
 )
 
 RATE = Row(
-    "How fast do they go?",
+    "Rate",
     [
         Panel(
-            "Tiles that are left",
+            "Remaining tiles",
             [Query(_running("pending"), "pending")],
-            text="Rises when a scan begins, falls as it goes; flat: it waits for online tiles, a "
-            "pause or a store.",
+            text="Rises when a scan starts and falls while it runs. A flat line means that the "
+            "scan waits for online tiles, a pause, or a store.",
         ),
         Panel(
-            "Tiles a second",
+            "Scan tiles per second",
             [Query(_TILES_PER_S, "{{outcome}}")],
             stacked=True,
         ),
         Panel(
-            "Beside the line: tiles a second by class",
+            "All tiles per second by priority",
             [
                 Query(
                     f"sum by (priority) (rate(semsr_tiles_total{{{WHO}}}[$__rate_interval]))",
@@ -90,27 +90,27 @@ RATE = Row(
                 )
             ],
             stacked=True,
-            text="Nightly tiles take what online ones leave.",
+            text="Nightly tiles use the capacity that online tiles leave free.",
         ),
     ],
 )
 
 ENDS = Row(
-    "How did they end?",
+    "Ended scans",
     [
         Panel(
-            "Scans that ended, in a day",
+            "Ended scans per day",
             [
                 Query(
                     f"sum by (state) (increase(semsr_scans_ended_total{{{WHO}}}[1d]))", "{{state}}"
                 )
             ],
-            text="incomplete: tiles failed, see the manifest. failed: before its end, GET /scans "
-            "says why.",
+            text="incomplete: tiles failed, see the manifest. failed: stopped early; GET /scans "
+            "gives the reason.",
             width=12,
         ),
         Panel(
-            "Tiles that failed, in an hour",
+            "Failed tiles per hour",
             [
                 Query(
                     f'sum by (instance) (increase(semsr_scan_tiles_total{{{WHO}, outcome="failed"}}'

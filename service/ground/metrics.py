@@ -65,20 +65,22 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.requests = self._counter(
-            "semsr_requests", "Answers by route, status and class.", ("route", "code", "priority")
+            "semsr_requests",
+            "Answers by route, status code, and priority.",
+            ("route", "code", "priority"),
         )
         self.request_duration = self._histogram(
             "semsr_request_duration_seconds",
-            "Time from the first byte of a request to its answer.",
+            "Time from the head of a request to its answer.",
             ("route", "priority"),
         )
         self.queue_duration = self._histogram(
             "semsr_queue_duration_seconds",
-            "Time that a tile waited for its batch.",
+            "Time that a tile waits for its batch.",
             ("priority", "model"),
         )
         self.stage_duration = self._histogram(
-            "semsr_stage_duration_seconds", "Time of a request by stage.", ("stage",)
+            "semsr_stage_duration_seconds", "Duration of a request's stages.", ("stage",)
         )
         self.batch_size = Histogram(
             "semsr_batch_size",
@@ -88,46 +90,48 @@ class Metrics:
             registry=self.registry,
         )
         self.batch_duration = self._histogram(
-            "semsr_batch_duration_seconds", "Time that the engine took for a batch.", ("model",)
+            "semsr_batch_duration_seconds", "Time that the engine takes for a batch.", ("model",)
         )
         self.tiles_in_flight = Gauge(
             "semsr_tiles_in_flight",
-            "Tiles that the engine works on now.",
+            "Tiles that the engine is processing.",
             registry=self.registry,
         )
         self.queue_depth = Gauge(
-            "semsr_queue_depth", "Tiles that wait now.", ("priority",), registry=self.registry
+            "semsr_queue_depth", "Tiles waiting for a batch.", ("priority",), registry=self.registry
         )
         self.admitted_tiles = Gauge(
             "semsr_admitted_tiles",
-            "Places taken by requests under way; SEMSR_MAX_QUEUE is the limit.",
+            "Places taken by requests in flight; the limit is SEMSR_MAX_QUEUE.",
             registry=self.registry,
         )
         self.admitted_tiles_limit = Gauge(
             "semsr_admitted_tiles_limit",
-            "Places that there are: SEMSR_MAX_QUEUE.",
+            "Number of places (SEMSR_MAX_QUEUE).",
             registry=self.registry,
         )
         self.streams = Gauge(
             "semsr_batch_requests",
-            "Batch requests under way now.",
+            "Batch requests in flight.",
             ("priority",),
             registry=self.registry,
         )
         self.stream_entries = self._counter(
-            "semsr_batch_entries", "Images of batch requests that were answered.", ("outcome",)
+            "semsr_batch_entries",
+            "Images of batch requests answered, by outcome: ok or failed.",
+            ("outcome",),
         )
         self.streams_ended = self._counter(
-            "semsr_batch_requests_ended", "Batch requests that have ended, by how.", ("reason",)
+            "semsr_batch_requests_ended", "Batch requests that have ended, by reason.", ("reason",)
         )
         self.rejected = self._counter(
-            "semsr_rejected", "Requests refused to protect the service, by reason.", ("reason",)
+            "semsr_rejected", "Requests rejected to protect the service, by reason.", ("reason",)
         )
         self.deadline_missed = self._counter(
             "semsr_deadline_missed", "Tiles dropped because their deadline had passed.", ()
         )
         self.cancelled = self._counter(
-            "semsr_cancelled", "Tiles dropped because nobody waits for them any more.", ()
+            "semsr_cancelled", "Abandoned tiles: dropped because no client waits for them.", ()
         )
         self.tiles = self._counter(
             "semsr_tiles",
@@ -141,23 +145,23 @@ class Metrics:
         )
         self.model_request_seconds = self._counter(
             "semsr_model_request_seconds",
-            "Seconds that those took, added up.",
+            "Total duration of requests for tiles in seconds, by model and outcome.",
             ("model", "outcome"),
         )
         self.consistency = self._shares(
             "semsr_consistency",
-            "Mean local correlation of an answer, seen coarsely, with its input, by image.",
+            "Mean local correlation of the downscaled answer with its input, per image.",
             CONSISTENCY_BUCKETS,
         )
         self.consistency_worst = self._shares(
             "semsr_consistency_worst",
-            "Least local correlation of an answer, seen coarsely, with its input, by image.",
+            "Minimum local correlation of the downscaled answer with its input, per image.",
             CONSISTENCY_BUCKETS,
         )
         self.residual = self._shares(
             "semsr_residual",
-            "Most suspicious spot of what an answer does not explain of its input, by image; "
-            "1 is the bundle's limit.",
+            "Score of the most suspicious spot of the input that the answer does not explain, per "
+            "image; 1 is the bundle's limit.",
             LIMIT_BUCKETS,
         )
         self.domain_distance = self._shares(
@@ -167,12 +171,12 @@ class Metrics:
         )
         self.saturated = self._shares(
             "semsr_saturated_ratio",
-            "Share of an image where the answer was cut off at black or white.",
+            "Share of an image where the answer is clipped to black or white.",
             SATURATED_BUCKETS,
         )
         self.non_finite = self._counter(
             "semsr_non_finite",
-            "Images withheld because the model gave values that are no numbers.",
+            "Images withheld because the model returned non-finite values (NaN or infinity).",
             (),
         )
         self.engine_failures = self._counter(
@@ -180,72 +184,74 @@ class Metrics:
         )
         self.self_tests = self._counter(
             "semsr_self_tests",
-            "Golden tiles run on engines that serve, by outcome: passed, failed or not_run.",
+            "Self-tests of serving engines by outcome: passed, failed, or not_run.",
             ("model", "outcome"),
         )
         self.engine_up = Gauge(
             "semsr_engine_up",
-            "Engines that are loaded and whose loop is alive.",
+            "Serving engines whose loop is alive.",
             registry=self.registry,
         )
         self.model_info = Gauge(
             "semsr_model_info",
-            "Always 1; the labels say what is served.",
+            "Served model in the labels; the value is always 1.",
             ("model", "version", "engine", "precision", "sha"),
             registry=self.registry,
         )
         self.gpu_busy = self._gauge(
-            "semsr_gpu_busy_ratio", "Share of the time in which the GPU computed.", ("gpu",)
+            "semsr_gpu_busy_ratio", "Share of time during which the GPU was busy.", ("gpu",)
         )
         self.gpu_memory_used = self._gauge(
-            "semsr_gpu_memory_used_bytes", "Memory of the GPU that is in use.", ("gpu",)
+            "semsr_gpu_memory_used_bytes", "GPU memory in use.", ("gpu",)
         )
-        self.gpu_memory = self._gauge("semsr_gpu_memory_bytes", "Memory of the GPU.", ("gpu",))
+        self.gpu_memory = self._gauge("semsr_gpu_memory_bytes", "Total GPU memory.", ("gpu",))
         self.gpu_temperature = self._gauge(
-            "semsr_gpu_temperature_celsius", "Temperature of the GPU.", ("gpu",)
+            "semsr_gpu_temperature_celsius", "GPU temperature.", ("gpu",)
         )
         self.gpu_power = self._gauge(
-            "semsr_gpu_power_watts", "Power that the GPU's board draws.", ("gpu",)
+            "semsr_gpu_power_watts", "Power draw of the GPU board.", ("gpu",)
         )
         self.gpu_slowed = self._gauge(
-            "semsr_gpu_slowed", "1 while the GPU is slowed down for that reason.", ("gpu", "reason")
+            "semsr_gpu_slowed", "1 while the GPU is throttled for this reason.", ("gpu", "reason")
         )
         self.gpu_ecc_errors = self._gauge(
             "semsr_gpu_ecc_errors",
-            "Memory errors that ECC could not mend, since the driver was loaded.",
+            "Uncorrectable ECC memory errors since the driver was loaded.",
             ("gpu",),
         )
         self.process_restarts = self._counter(
             "semsr_process_restarts",
-            "Processes of a pool that were started anew: front or engine.",
+            "Restarts of pool processes: front or engine.",
             ("process",),
         )
         self.scans = Gauge("semsr_scans", "Scans by state.", ("state",), registry=self.registry)
         self.scan_tiles = self._counter(
-            "semsr_scan_tiles", "Tiles of scans that have ended: done or failed.", ("outcome",)
+            "semsr_scan_tiles",
+            "Scan tiles finished by this service, by outcome: done or failed.",
+            ("outcome",),
         )
         self.scan_running_tiles = Gauge(
             "semsr_scan_running_tiles",
-            "Tiles of the scans that run now: done, failed or pending.",
+            "Tiles of the scans running now: done, failed, or pending.",
             ("status",),
             registry=self.registry,
         )
         self.scans_ended = self._counter(
-            "semsr_scans_ended", "Scans that have ended, by how.", ("state",)
+            "semsr_scans_ended", "Scans that have ended, by final state.", ("state",)
         )
         self.scan_late = Gauge(
             "semsr_scan_late_seconds",
-            "By how many seconds a scan will miss the time that it is wanted by: the worst one.",
+            "Largest expected delay of an active scan against its finish_by in seconds.",
             registry=self.registry,
         )
         self.scan_remaining = Gauge(
             "semsr_scan_remaining_seconds",
-            "Seconds until the last scan that runs or waits will be done, as far as is known.",
+            "Seconds until all running and queued scans are expected to be done, where known.",
             registry=self.registry,
         )
         self.event_loop_lag = Gauge(
             "semsr_event_loop_lag_seconds",
-            "How late the event loop last woke up.",
+            "Delay of the event loop's last wake-up.",
             registry=self.registry,
         )
 
