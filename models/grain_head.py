@@ -107,6 +107,10 @@ class GrainGenerator(Generator):
             of each colour's grain where the colour is white.
         """
 
+    def grain_modules(self) -> list[nn.Module]:
+        """Return the modules that affect the grain alone, never the structure."""
+        return [self.head]
+
     def limit_grain(self, *, base: float, slope: float) -> None:
         """Set the noise that bounds the grain: variance base + slope * grey, in grey levels."""
         with torch.no_grad():

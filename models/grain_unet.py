@@ -130,6 +130,10 @@ class GrainUNet(GrainGenerator):
                 self.grain_share.weight.mul_(0.1)
             _fill_bias(self.grain_share, start)
 
+    def grain_modules(self) -> list[nn.Module]:
+        """Return the head and, if the grain varies slowly, what its strength is read by."""
+        return [self.head, self.grain_share] if self.smooth_grain else [self.head]
+
     def parts(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Enlarge to structure, grain and amplitude; see `GrainGenerator.parts`."""
         padded, structure, amplitude = self._phases(lr)

@@ -269,6 +269,11 @@ class FLSeSimConfig(_Section):
         description="of unpaired crops: up and down, since a scan has a direction, or left and "
         "right, as published; pseudo-pairs are turned any way before they are degraded",
     )
+    trains: Literal["all", "grain"] = Field(
+        default="all",
+        description="parameters that are trained; grain: only those of the grain's strength and "
+        "colour, while the structure of the starting weights stays",
+    )
     self_similarity: SelfSimilarityConfig = Field(default_factory=SelfSimilarityConfig)
     adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)
     consistency: ConsistencyConfig = Field(default_factory=ConsistencyConfig)

@@ -69,6 +69,15 @@ class FLSeSim(Method):
         if isinstance(self.generator, GrainGenerator):
             noise = estimate_noise([image.pixels for image in inputs.hr])
             self.generator.limit_grain(base=noise.base, slope=noise.slope)
+        if config.trains == "grain":
+            if not isinstance(self.generator, GrainGenerator):
+                raise ConfigError(
+                    "method.trains is 'grain', but the generator "
+                    f"{inputs.recipe.generator.name!r} does not give structure and grain apart"
+                )
+            self.generator.requires_grad_(requires_grad=False)
+            for module in self.generator.grain_modules():
+                module.requires_grad_()
         scale = self.generator.scale
         if config.surrogate.is_used and not config.paired.share:
             raise ConfigError(

@@ -68,6 +68,8 @@ def statistics_terms(
         distance = histogram_distance(fake, real, generator=generator)
         terms["histogram"] = config.histogram_weight * distance
     if config.flat_grain_weight:
-        distance = flat_grain_difference(fake, real, structure=structure)
+        # Of the structure it would make flats: whatever is faint would be erased.
+        grainy = fake if structure is None else fake - structure + structure.detach()
+        distance = flat_grain_difference(grainy, real, structure=structure)
         terms["flat_grain"] = config.flat_grain_weight * distance
     return terms
