@@ -268,7 +268,7 @@ class TestOff:
     def test_it_ends_the_start(self, mode: str):
         """With exit code 2 and the reason, in either mode."""
         program = (
-            "import sys; from service import tracing, __main__;"
+            "import sys; from service import __main__; from service.http import tracing;"
             "tracing._is_installed = lambda package: False; sys.exit(__main__.main())"
         )
         settings = {"SEMSR_TRACES_ENDPOINT": "http://127.0.0.1:1/v1/traces", "SEMSR_PORT": "0"}
