@@ -14,15 +14,17 @@ from PIL import Image
 
 from models import load_generator
 from models.grain_sr import GrainSR
+from models.grain_unet import GrainUNet
 from training import preparation
 from training.config import ConfigError, find_recipe, load_recipe
 from training.datasets import load_lr_images, load_training_images
 from training.degradation_config import DegradationConfig
 from training.method import ramp, step_generator
-from training.method_config import FLSeSimConfig
+from training.method_config import FLSeSimConfig, StatisticsConfig
 from training.methods.build import build_method
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs, KnownTool
+from training.methods.unpaired_terms import statistics_terms
 from training.noise import estimate_noise
 from training.run_dir import RunDir
 from training.trainer import NonFiniteLossError, Trainer, rate_share, train
@@ -330,6 +332,57 @@ def test_a_generator_without_parts_refuses_an_adversary_of_one_of_them(
 
     with pytest.raises(ConfigError, match="'rep_sr' does not give structure and grain apart"):
         build_method(inputs_of(recipe, unpaired_root, *overrides))
+
+
+def test_grain_of_flats_changes_the_grain_alone() -> None:
+    """If the structure could follow, everything faint would be made flat."""
+    draws = torch.Generator().manual_seed(0)
+    structure = torch.full((1, 1, 64, 64), 0.4, requires_grad=True)
+    grain = (0.01 * torch.randn(1, 1, 64, 64, generator=draws)).requires_grad_()
+    real = 0.4 + 0.02 * torch.randn(1, 1, 64, 64, generator=draws)
+    config = StatisticsConfig(flat_grain_weight=1.0)
+
+    terms = statistics_terms(
+        structure + grain, real, config, structure=structure, generator=torch.Generator()
+    )
+    at_structure, at_grain = torch.autograd.grad(
+        terms["flat_grain"], [structure, grain], allow_unused=True
+    )
+
+    assert float(at_grain.abs().max()) > 0
+    assert at_structure is None or float(at_structure.abs().max()) < 1e-9
+
+
+def test_the_grain_can_be_trained_alone(recipe: Path, unpaired_root: Path) -> None:
+    """The structure stays to the last bit; a generator without one of its own is refused."""
+    sizes = "{channels=[8, 8], blocks=[1, 1], smooth_grain=true}"
+    network = f"generator={{name='grain_unet', hyper_parameters={sizes}}}"
+    overrides = [network, "method.trains=grain", "method.statistics={flat_grain_weight=1.0}"]
+    inputs = inputs_of(recipe, unpaired_root, *overrides)
+    config = inputs.recipe.method
+    assert isinstance(config, FLSeSimConfig)
+    method = FLSeSim(inputs, config)
+    generator = method.generator
+    assert isinstance(generator, GrainUNet)
+    tile = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, amplitude = generator.parts(tile)[0::2]
+    phase = method.phases[-1]
+
+    for step in range(4, 8):
+        method.prepare(step)
+        phase.optimizer.zero_grad()
+        sum(phase.terms().values(), torch.zeros(())).backward()
+        phase.optimizer.step()
+
+    with torch.no_grad():
+        after, changed = generator.parts(tile)[0::2]
+    assert torch.equal(before, after)
+    assert not torch.equal(amplitude, changed)
+    with pytest.raises(ConfigError, match="'rep_sr' does not give structure and grain apart"):
+        build_method(
+            inputs_of(recipe, unpaired_root, "generator.name=rep_sr", "method.trains=grain")
+        )
 
 
 def test_terms_set_in_at_their_share_of_any_run() -> None:
