@@ -84,8 +84,12 @@ def _inlined(tensor: bytes, file: Callable[[str], bytes]) -> bytes | None:
     kept: list[bytes] = []
     for field in _fields(tensor):
         if field.number == _TENSOR_EXTERNAL_DATA:
-            pair = {part.number: part.content.decode("utf-8") for part in _fields(field.content)}
-            entries[pair.get(_ENTRY_KEY, "")] = pair.get(_ENTRY_VALUE, "")
+            pair = {part.number: part.content for part in _fields(field.content)}
+            key, value = (
+                pair.get(number, b"").decode("utf-8", "replace")
+                for number in (_ENTRY_KEY, _ENTRY_VALUE)
+            )
+            entries[key] = value
         elif field.number != _TENSOR_DATA_LOCATION:
             kept.append(field.whole)
     if not entries:

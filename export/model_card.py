@@ -146,7 +146,7 @@ def _trust(trust: TrustRecord) -> str:
     return (
         f"noise variance {noise.base:.3g} + {noise.slope:.3g} grey, residual limit "
         f"{trust.residual_limit:.3g} by {trust.clean_tiles} clean tiles, domain distance limit "
-        f"{domains}"
+        + domains
     )
 
 
