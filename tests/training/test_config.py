@@ -164,18 +164,18 @@ def test_unknown_keys_of_nested_sections_are_answered_with_the_nearest(
 
 
 def test_the_docs_name_the_recipe_that_made_the_shipped_model() -> None:
-    """The manifest knows: its recipe is the file that training.md and results.md name."""
+    """The manifest knows: its recipe is the file that training.md and models.md name."""
     root = RECIPES.parents[1]
     manifest = json.loads((root / "bundles" / "default" / "manifest.json").read_text())
     name = manifest["training"]["recipe"]["name"]
     [made_by] = [path for path in RECIPES.glob("*.toml") if name == load_recipe(path).name]
     training = (root / "docs" / "training.md").read_text(encoding="utf-8")
-    results = (root / "docs" / "results.md").read_text(encoding="utf-8")
+    models = (root / "docs" / "measurements" / "models.md").read_text(encoding="utf-8")
 
     said = [line for line in training.splitlines() if "`bundles/default` was trained by" in line]
     assert [f"| `{made_by.stem}` |"] == [line[: len(made_by.stem) + 6] for line in said]
-    assert f"`bundles/default` is the generator `{manifest['generator']['name']}`" in results
-    assert f"trained by\n`training/recipes/{made_by.name}`" in results
+    assert f"`bundles/default` is the generator `{manifest['generator']['name']}`" in models
+    assert f"It was trained by `training/recipes/{made_by.name}`" in models
 
 
 def test_the_names_of_generators_are_those_of_the_registry() -> None:
