@@ -27,7 +27,7 @@ from training.evaluation.cost import median_ms
 from training.evaluation.kernel_distance import TAPS, FeatureNetwork
 from training.evaluation.measurement import Judge
 from training.evaluation.methods import Method, Role, upscaler_method
-from training.features import load_vgg16
+from training.losses.features import load_vgg16
 
 
 def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:

@@ -36,7 +36,7 @@ from training.evaluation.planted_failures import (
     render_twins,
 )
 from training.evaluation.trust import LIMIT, JudgedFailure, TrustReport
-from training.progress import progress, tracked
+from training.ground.progress import progress, tracked
 
 RESIDUAL, DOMAIN = FLAGS.index("residual"), FLAGS.index("domain_distance")
 WHITE = 255.0

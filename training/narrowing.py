@@ -21,7 +21,7 @@ import torch
 
 from models import build_generator, load_generator, save_generator
 from models.grain_unet import GrainUNet, ResidualBlock
-from training.images import ImageFileError, load_images
+from training.data.images import ImageFileError, load_images
 
 MAX_IMAGES = 16
 """Images that components are judged by; more of one kind change little."""

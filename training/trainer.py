@@ -2,7 +2,7 @@
 
 Flow: recipe -> images -> degradation (given, or estimated) -> method -> for every step its phases
 -> exponential moving average of the generator -> checkpoint, state, `stats.jsonl`, pictures. The
-loop knows no loss and no network; a method (`training.method`) knows no schedule and no file.
+loop knows no loss and no network; a method (`methods.method`) knows no schedule and no file.
 """
 
 import copy
@@ -16,25 +16,25 @@ import numpy as np
 import torch
 
 from models import save_generator
-from training.bank import content_of
-from training.bank_format import check_bank
-from training.config import OptimizationConfig, Recipe, load_recipe
-from training.curves import EventWriter, draw_curves, write_picture
-from training.datasets import load_held_out_tiles, load_tools
-from training.feed import Feed
-from training.method import Method, Phase
-from training.methods import build_method
+from training.config.recipe import OptimizationConfig, Recipe, load_recipe
+from training.data.bank import content_of
+from training.data.bank_format import check_bank
+from training.data.datasets import load_held_out_tiles, load_tools
+from training.data.feed import Feed
+from training.ground.progress import progress
+from training.methods.build import build_method
 from training.methods.inputs import Inputs
-from training.preparation import (
+from training.methods.method import Method, Phase
+from training.run.curves import EventWriter, draw_curves, write_picture
+from training.run.folder import RunDir
+from training.run.preparation import (
     bank_of,
     check_machine,
     known_tool,
     warm_start_of,
 )
-from training.progress import progress
-from training.run_dir import RunDir
-from training.run_state import load_state, save_state
-from training.warm_start import load_warm_start
+from training.run.state import load_state, save_state
+from training.run.warm_start import load_warm_start
 
 NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 """Names that torch has for processors that compute in bfloat16: x86 by vectors or tiles, Arm."""
@@ -59,9 +59,9 @@ def train(
     """Train the generator of a recipe.
 
     Args:
-        recipe_path: TOML file; see `training.config.Recipe`.
+        recipe_path: TOML file; see `training.config.recipe.Recipe`.
         data_root: Folder that the recipe's paths are relative to.
-        run_dir: Folder of this run; see `training.run_dir`.
+        run_dir: Folder of this run; see `training.run.folder`.
         overrides: `section.key=value`, applied over the file.
         resume: Continue the run in `run_dir` from its last saved state, or from the start if it was
             stopped before its first save. The result is that of a run without the stop.
@@ -71,7 +71,7 @@ def train(
             None asks torchvision.
         start_from: Checkpoint whose weights the generator starts from; None for fresh ones. The
             run folder keeps a copy, from which a resumed run starts where nothing was saved yet.
-        bank: Folder of a bank of planted HR images (`training.bank`) to draw crops from; it is made
+        bank: Folder of a bank of planted HR images (`data.bank`) to draw crops from; it is made
             first where absent or empty. A resumed run keeps its own.
 
     Returns:

@@ -85,7 +85,7 @@ def writable_file(path: Path, option: str) -> Path:
 
 def folder_of_images(path: Path, option: str) -> Path:
     """Return the path of a folder that holds at least one image file."""
-    from training.images import IMAGE_SUFFIXES, find_images
+    from training.data.images import IMAGE_SUFFIXES, find_images
 
     existing_folder(path, option)
     if not find_images(path.resolve(), root=path.resolve()):

@@ -165,7 +165,7 @@ def _run(options: argparse.Namespace) -> int:
     need_development("evaluate")
     checked = check_arguments(options)
     from semsr.progress import progress
-    from training.progress import shown_by
+    from training.ground.progress import shown_by
 
     with progress("loading PyTorch"):
         from training.evaluation.report import rows, write_report
@@ -199,7 +199,7 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
     from semsr.evaluate import bundle_method, load_features, load_own_detector, make_judge
     from training.evaluation.methods import pictures_method
     from training.evaluation.run import Options, evaluate
-    from training.progress import progress
+    from training.ground.progress import progress
 
     methods = []
     with progress("loading methods and timing one tile") as steps:
@@ -249,10 +249,10 @@ def _own_tiles(
     if options.lr is None:
         return None
     from semsr.image_reading import FULL_WINDOW, window_of_model
+    from training.data.images import SourceImage, load_images
     from training.evaluation.own_tiles import MIN_HR_SIDE_PX, MIN_LR_SIDE_PX, OwnTiles
     from training.evaluation.real_folders import pairs_by_name
-    from training.images import SourceImage, load_images
-    from training.progress import progress
+    from training.ground.progress import progress
 
     rows, window = options.max_rows, checked.window
     if window is None:

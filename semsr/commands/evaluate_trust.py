@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
     need_development("evaluate-trust")
     bundle = _check(options)
     from semsr.progress import progress
-    from training.progress import shown_by
+    from training.ground.progress import shown_by
 
     with progress("loading PyTorch"):
         from semsr.evaluate_trust import evaluate_trust

@@ -120,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
     need_development("export")
     _check(options)
     from semsr.progress import progress
-    from training.progress import shown_by
+    from training.ground.progress import shown_by
 
     # The exporter of torch warns about packages that this project does not use.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

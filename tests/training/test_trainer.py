@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from models import UnknownGeneratorError, load_generator
-from training.config import ConfigError, OptimizationConfig, Recipe, load_recipe
-from training.datasets import load_training_images
-from training.features import FeatureWeightsError
-from training.images import ImageFileError
-from training.method_config import SupervisedConfig
-from training.methods.inputs import Inputs, KnownTool
+from training.config.method import SupervisedConfig
+from training.config.recipe import ConfigError, OptimizationConfig, Recipe, load_recipe
+from training.data.datasets import KnownTool, load_training_images
+from training.data.images import ImageFileError
+from training.data.samplers import PairBatch
+from training.losses.features import FeatureWeightsError
+from training.methods.inputs import Inputs
 from training.methods.supervised import Supervised
-from training.preparation import DeviceError
-from training.run_dir import RunDir, RunDirError
-from training.samplers import PairBatch
+from training.run.folder import RunDir, RunDirError
+from training.run.preparation import DeviceError
 from training.trainer import NonFiniteLossError, Trainer, rate_share, train
 
 

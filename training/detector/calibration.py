@@ -13,7 +13,7 @@ from training.detector.detector import Detector
 from training.detector.network import CELL_PX
 from training.detector.peaks import Detection
 from training.detector.tiles import LabelledTile
-from training.progress import tracked
+from training.ground.progress import tracked
 
 ALARMS_PER_TILE = 0.1
 HIT_PX = 12.0

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.progress import progress
+from training.ground.progress import progress
+from training.ground.whole_file import write_whole_text
 from training.simulator.planting import NoSiteError
 from training.simulator.recipes import draw_recipe
 from training.simulator.tile import any_in_blocks, simulate_tile
-from training.whole_file import write_whole_text
 
 SEED_BASE = 9_000_000_000
 """Simulator seeds from here on belong to the detector; those of benchmarks stay below."""

@@ -24,9 +24,9 @@ from training.detector.loss import detection_loss
 from training.detector.network import DEFAULT_CHANNELS, DetectorNetwork
 from training.detector.tiles import HR_PX, LabelledTile, TilePlan, labelled_tiles
 from training.detector.weight_file import half_precision, save_detector
-from training.progress import progress
-from training.run_dir import RunDir
-from training.run_state import load_state, save_state
+from training.ground.progress import progress
+from training.run.folder import RunDir
+from training.run.state import load_state, save_state
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from safetensors.torch import save as serialize
 
 from training.detector.detector import Detector
 from training.detector.network import DetectorNetwork
-from training.whole_file import whole_file
+from training.ground.whole_file import whole_file
 
 FORMAT_VERSION = "1"
 KIND = "semsr-detector"

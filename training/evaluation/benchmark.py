@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.images import ImageFileError, read_grey
+from training.data.images import ImageFileError, read_grey
 
 FORMAT_VERSION = 1
 KIND = "semsr-benchmark"

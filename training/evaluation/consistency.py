@@ -6,7 +6,7 @@ import numpy as np
 
 from training.evaluation.benchmark import Picture
 from training.evaluation.coarse_view import area_mean
-from training.quality import local_correlation
+from training.ground.quality import local_correlation
 
 LOW_PASS_SIGMA_PX = 0.7
 WINDOW_SIGMA_PX = 4.0

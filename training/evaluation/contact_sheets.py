@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from training.baselines import bicubic, fit_gain_offset
 from training.evaluation.benchmark import Box, Picture
 from training.evaluation.methods import Method
 from training.evaluation.own_tiles import OwnTiles
 from training.evaluation.pictures import side_by_side
 from training.evaluation.real_folders import RealSets
 from training.evaluation.real_tiles import RealReport
-from training.progress import tracked
-from training.whole_file import whole_file
+from training.ground.baselines import bicubic, fit_gain_offset
+from training.ground.progress import tracked
+from training.ground.whole_file import whole_file
 
 LR_CAPTION = "LR, bicubic"
 MARKS = {"lost": "unseen", "invented": "planted"}

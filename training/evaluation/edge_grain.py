@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from training.quality import Grey
+from training.ground.quality import Grey
 
 SCALE_PX = 2.0
 """Sigma at which gradients are taken: above the grain, below what lies between two edges."""

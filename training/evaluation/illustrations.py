@@ -21,7 +21,7 @@ from training.evaluation.real_folders import RealPair, RealSets
 from training.evaluation.reference import Reference
 from training.evaluation.report import PictureEntry
 from training.evaluation.summary import EvaluationSet, MethodSummary
-from training.whole_file import whole_file
+from training.ground.whole_file import whole_file
 
 MAX_TRIPLETS = 4
 MAX_CLOSE_UPS = 12

@@ -20,7 +20,7 @@ from training.evaluation.gradients import flat_area, measure_gradients
 from training.evaluation.kernel_distance import MAX_PICTURES, FeatureNetwork, picture_features
 from training.evaluation.metrology import EdgeFigures, find_true_edges, measure_edges
 from training.evaluation.structure import measure_structure
-from training.quality import noise_sigma
+from training.ground.quality import noise_sigma
 
 LINE_SCENES = frozenset({"dense_lines", "iso_lines"})
 """Scenes of parallel lines, which edge placement is measured on."""

@@ -19,8 +19,8 @@ import torch
 from training.evaluation.benchmark import Picture, Tile
 from training.evaluation.measurement import Judge, Measured, measure_tile, measured_from
 from training.evaluation.methods import Method
-from training.progress import tracked
-from training.whole_file import write_whole_text
+from training.ground.progress import tracked
+from training.ground.whole_file import write_whole_text
 
 _JUDGING_MODULES = (
     "background",

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from training.baselines import bicubic
 from training.evaluation.background import match_histogram
 from training.evaluation.benchmark import Benchmark, Picture, Tile, read_png
 from training.evaluation.cost import Upscaler
+from training.ground.baselines import bicubic
 
 BICUBIC = "bicubic"
 MATCHED = "bicubic + histogram match"

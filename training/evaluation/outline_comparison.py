@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from training.data.degradation.noise import NoiseModel, estimate_noise
 from training.evaluation.coarse_view import as_seen
 from training.evaluation.outline_filters import ANGLES, FilteredImage, filter_bank
 from training.evaluation.outlines import (
@@ -30,7 +31,6 @@ from training.evaluation.outlines import (
     find_outlines,
     is_visible,
 )
-from training.noise import NoiseModel, estimate_noise
 
 MIN_KEPT_SHARE = 0.5
 MIN_SHOWN_SHARE = 0.7

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from training.data.degradation.noise import estimate_noise
 from training.evaluation.benchmark import Picture
 from training.evaluation.coarse_view import area_mean, as_seen
 from training.evaluation.outline_comparison import (
@@ -14,7 +15,6 @@ from training.evaluation.outline_comparison import (
     Shown,
     compare_outlines,
 )
-from training.noise import estimate_noise
 
 MAX_PLACES = 50
 

@@ -2,8 +2,8 @@
 
 A pixel belongs to an outline where a matched filter sees a step or a line that no noise makes. A
 chain's detectability is d' = contrast x sqrt(pixels) / noise of all its pixels together, as in
-`training.visibility`: an outline of low contrast that is long counts as one that is short and
-strong. `outline_comparison` says which of them another picture lacks.
+`data.degradation.visibility`: an outline of low contrast that is long counts as one that is short
+and strong. `outline_comparison` says which of them another picture lacks.
 
 Source: Barrett and Myers 2004, *Foundations of Image Science*, section 13.2.8 (matched filter);
 Canny 1986 for thinning and linking.
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from training.data.degradation.noise import NoiseModel
 from training.evaluation.outline_filters import ANGLES, FilteredImage, filter_bank
-from training.noise import NoiseModel
 
 MIN_DETECTABILITY = 11.0
 """Least d' of an outline that an answer must keep."""

@@ -15,7 +15,7 @@ from training.evaluation.methods import Method
 from training.evaluation.outline_counts import count_outlines
 from training.evaluation.pair_structure import pair_structure
 from training.evaluation.real_folders import RealPair
-from training.progress import tracked
+from training.ground.progress import tracked
 
 SAME_PX = 16.0
 """Detections in HR and in an answer that lie this near are one."""

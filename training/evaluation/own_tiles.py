@@ -24,7 +24,7 @@ from training.evaluation.outline_counts import count_outlines
 from training.evaluation.own_pairs import OwnPairFigures, measure_own_pairs
 from training.evaluation.real_folders import RealPair
 from training.evaluation.set_look import SetLook, set_distances
-from training.progress import tracked
+from training.ground.progress import tracked
 
 MIN_LR_SIDE_PX = 48
 MIN_HR_SIDE_PX = 96

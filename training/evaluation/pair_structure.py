@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from training.baselines import fit_gain_offset, fit_gaussian
 from training.evaluation.benchmark import Picture
 from training.evaluation.consistency import lr_consistency
 from training.evaluation.real_folders import RealPair
-from training.quality import local_correlation, psnr, ssim
+from training.ground.baselines import fit_gain_offset, fit_gaussian
+from training.ground.quality import local_correlation, psnr, ssim
 
 STRUCTURE_DEVIATION_GREY = 5.0
 """Local deviation of the low-passed reference from which on there is structure to compare."""

@@ -14,7 +14,7 @@ from training.evaluation.background import LOWEST_FREQUENCY
 from training.evaluation.benchmark import Box, Defect, Picture
 from training.evaluation.detection import Scores, froc_curve
 from training.evaluation.gradients import gradient_magnitude
-from training.whole_file import whole_file
+from training.ground.whole_file import whole_file
 
 GAP_PX = 8
 MIN_FONT_PX = 15

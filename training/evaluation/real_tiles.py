@@ -16,7 +16,7 @@ from training.evaluation.outline_counts import OutlineCounts, count_outlines
 from training.evaluation.pair_structure import pair_structure
 from training.evaluation.real_folders import RealPair, RealSets
 from training.evaluation.set_look import SetLook, set_distances
-from training.progress import tracked
+from training.ground.progress import tracked
 
 
 @dataclass(frozen=True, kw_only=True)

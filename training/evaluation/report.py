@@ -31,7 +31,7 @@ from training.evaluation.tables import (
     standing_out,
 )
 from training.evaluation.targets import Target
-from training.whole_file import write_whole_text
+from training.ground.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
 KIND = "semsr-evaluation"

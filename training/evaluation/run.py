@@ -32,7 +32,7 @@ from training.evaluation.report import PictureEntry, Report
 from training.evaluation.seeds import seed_spreads
 from training.evaluation.summary import EvaluationSet, MethodSummary, summarise
 from training.evaluation.targets import MAX_GMAC, judge_targets
-from training.progress import progress
+from training.ground.progress import progress
 
 
 class EvaluationError(ValueError):

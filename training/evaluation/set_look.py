@@ -15,8 +15,8 @@ from training.evaluation.kernel_distance import (
     kernel_floor,
     picture_features,
 )
-from training.progress import tracked
-from training.quality import noise_sigma
+from training.ground.progress import tracked
+from training.ground.quality import noise_sigma
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from training.evaluation.planted_failures import FAILURES, FailureKind
-from training.whole_file import whole_file, write_whole_text
+from training.ground.whole_file import whole_file, write_whole_text
 
 FORMAT_VERSION = 1
 KIND = "semsr-trust"

@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from training.features import Vgg16
+from training.losses.features import Vgg16
 from training.losses.queries import draw_queries
 from training.losses.shapes import check_same_shape
 from training.losses.spatial_correlation import (

@@ -4,7 +4,7 @@ For a query place of an image, its self-similarity map says which other places l
 images with the same layout have the same maps whatever their tone, noise or sharpness, so that the
 maps' difference is a structure loss between images of different looks.
 
-Flow: source and output -> `training.features` -> self-similarity maps -> a scalar.
+Flow: source and output -> `training.losses.features` -> self-similarity maps -> a scalar.
 
 Source: Zheng, Cham and Cai 2021, "The spatially-correlative loss for various image translation
 tasks", eq. 1 to 3, and the form its published code gives them.
@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import torch
 from torch.nn import functional
 
-from training.features import Vgg16
+from training.losses.features import Vgg16
 from training.losses.queries import draw_queries, local_contrast_map, rarity_map
 from training.losses.shapes import check_same_shape
 

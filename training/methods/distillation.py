@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from models import Generator, load_generator
 from models.grain_head import GrainGenerator
-from training.config import ConfigError
+from training.config.method import DistillationConfig
+from training.config.recipe import ConfigError
+from training.data.samplers import PairBatch, PlainSampler
 from training.losses.pixel import charbonnier
-from training.method import Method, Phase
-from training.method_config import DistillationConfig
-from training.methods.input_mask import mask_input
 from training.methods.inputs import (
     Inputs,
     domain_crops,
@@ -33,9 +32,10 @@ from training.methods.inputs import (
     pair_sampler,
     sample_picture,
 )
-from training.methods.paired_terms import paired_terms
-from training.provenance import describe_training
-from training.samplers import PairBatch, PlainSampler
+from training.methods.method import Method, Phase
+from training.methods.parts.input_mask import mask_input
+from training.methods.parts.paired_terms import paired_terms
+from training.run.provenance import describe_training
 
 
 class Distillation(Method):

@@ -2,7 +2,7 @@
 
 A batch is part real LR crops, for which only unaligned HR crops exist, and part pseudo-pairs. Of
 the generator's terms, `gan`, the statistics and the self-similarity need no pairs; the pixel terms
-(`training.methods.paired_terms`) need the pseudo-pairs. The paper's own form is the recipe
+(`training.methods.parts.paired_terms`) need the pseudo-pairs. The paper's own form is the recipe
 `f_lsesim_paper`: no pairs, no consistency, its networks and weights.
 
 Source: Zheng, Cham and Cai 2021 (FSeSim, LSeSim), on the half-cycle of Zhu et al. 2017 (CycleGAN);
@@ -19,20 +19,19 @@ from numpy.typing import NDArray
 from models import Generator
 from models.blocks import BicubicUpsample
 from models.grain_head import GrainGenerator
-from training.config import ConfigError
-from training.features import load_vgg16
-from training.feed import Fed
-from training.images import SourceImage
+from training.config.method import FLSeSimConfig, StatisticsConfig
+from training.config.recipe import ConfigError
+from training.data.datasets import KnownTool
+from training.data.degradation.noise import estimate_noise
+from training.data.feed import Fed
+from training.data.images import SourceImage
+from training.data.samplers import PairBatch, PlainSampler
+from training.losses.features import load_vgg16
 from training.losses.learned_correlation import LearnedCorrelation
 from training.losses.spatial_correlation import SpatialCorrelation
-from training.method import Method, Phase, ramp, step_generator
-from training.method_config import FLSeSimConfig, StatisticsConfig
-from training.methods.adversary import Adversary
-from training.methods.input_mask import mask_input
 from training.methods.inputs import (
     TOOL_SEEDS,
     Inputs,
-    KnownTool,
     domain_crops,
     first_crops,
     held_out_psnr,
@@ -41,19 +40,20 @@ from training.methods.inputs import (
     patched_copies,
     sample_picture,
 )
-from training.methods.paired_terms import forward_parts, has_parts, paired_terms
-from training.methods.surrogate import SurrogatePhase
+from training.methods.method import Method, Phase, ramp, step_generator
+from training.methods.parts.adversary import Adversary
+from training.methods.parts.input_mask import mask_input
+from training.methods.parts.paired_terms import forward_parts, has_parts, paired_terms
+from training.methods.parts.surrogate import SurrogatePhase
+from training.methods.parts.unpaired_terms import consistency_terms, statistics_terms
 from training.methods.unpaired_crops import OneToolSampler
-from training.methods.unpaired_terms import consistency_terms, statistics_terms
-from training.noise import estimate_noise
-from training.provenance import describe_training
-from training.samplers import PairBatch, PlainSampler
+from training.run.provenance import describe_training
 
 PLAIN_HR_SEED = 7_000_003
 """Between the seeds of plain LR and HR crops: their places must have nothing in common."""
 
 FOR_QUERIES, FOR_STATISTICS, FOR_METRIC = range(3)
-"""What the draws of one step are for; see `training.method.step_seed`."""
+"""What the draws of one step are for; see `training.methods.method.step_seed`."""
 
 
 class FLSeSim(Method):

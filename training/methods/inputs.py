@@ -9,31 +9,24 @@ import torch
 from numpy.typing import NDArray
 
 from models import Generator, build_generator
-from training.augmentation.patches import augment_with_patches, natural_source
-from training.bank import Bank
-from training.baselines import bicubic
-from training.config import Recipe
-from training.datasets import ToolImages, degraded_pairs
-from training.degradation_config import DegradationConfig
-from training.feed import Fed, Feed
-from training.images import SourceImage
-from training.method_config import AddedStructureConfig
-from training.noise import estimate_noise
-from training.quality import psnr
-from training.samplers import CropSampler, PairBatch, PlainSampler, ToolSampler
-from training.warm_start import WarmStart
+from training.config.degradation import DegradationConfig
+from training.config.method import AddedStructureConfig
+from training.config.recipe import Recipe
+from training.data.augmentation.patches import augment_with_patches, natural_source
+from training.data.bank import Bank
+from training.data.datasets import KnownTool, degraded_pairs
+from training.data.degradation.noise import estimate_noise
+from training.data.feed import Fed, Feed
+from training.data.images import SourceImage
+from training.data.samplers import CropSampler, PairBatch, PlainSampler, ToolSampler
+from training.ground.baselines import bicubic
+from training.ground.quality import psnr
+from training.run.warm_start import WarmStart
 
 GAP_PX = 4
 NUM_SAMPLES = 3
 TOOL_SEEDS = 1_000_003
 """Between the seeds of two tools' crops."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnownTool(ToolImages):
-    """A tool whose degradation is known."""
-
-    degradation: DegradationConfig
 
 
 @dataclass(frozen=True, kw_only=True)

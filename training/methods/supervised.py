@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from models import Generator
+from training.config.method import SupervisedConfig
 from training.losses.pixel import charbonnier
-from training.method import Method, Phase
-from training.method_config import SupervisedConfig
 from training.methods.inputs import (
     Inputs,
     held_out_psnr,
@@ -18,7 +17,8 @@ from training.methods.inputs import (
     pair_sampler,
     sample_picture,
 )
-from training.provenance import describe_training
+from training.methods.method import Method, Phase
+from training.run.provenance import describe_training
 
 DOMAIN_BATCHES = 8
 

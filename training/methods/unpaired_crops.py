@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.samplers import PlainSampler
+from training.data.samplers import PlainSampler
 
 
 class OneToolSampler:

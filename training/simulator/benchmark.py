@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from training.progress import tracked
+from training.ground.progress import tracked
+from training.ground.whole_file import write_whole_text
 from training.simulator.capture import INSPECTION, NEAR_REVIEW, REVIEW
 from training.simulator.pictures import to_uint8, write_png
 from training.simulator.splits import DEFAULT_SPLITS, EDGE_SCENES, SPLITS, Split, render_split_tile
 from training.simulator.tile import LR_PIXEL_NM, SimulatedTile
-from training.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
 KIND = "semsr-benchmark"

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from training.progress import tracked
+from training.ground.progress import tracked
+from training.ground.whole_file import write_whole_text
 from training.simulator.capture import REVIEW, STEADY_INSPECTION
 from training.simulator.pictures import to_uint8, to_uint16, write_png, write_tiff
 from training.simulator.planting import PlantedDefect
@@ -28,7 +29,6 @@ from training.simulator.tile import (
     any_in_blocks,
     simulate_tile,
 )
-from training.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
 

@@ -2,7 +2,7 @@
 
 A shipped model may have seen all other kinds, and shapes of its own; what it does to something that
 it has not seen is asked with these. They resemble none of the shapes that
-`training.augmentation` plants; see `planting` for how an edit is used.
+`training.data.augmentation` plants; see `planting` for how an edit is used.
 """
 
 import math

@@ -16,7 +16,7 @@ from training.detector.train import (
     DetectorTrainingError,
     learning_rate,
 )
-from training.run_dir import RunDir
+from training.run.folder import RunDir
 
 Draw = Callable[..., LabelledTile]
 OPTIONS = DetectorOptions(

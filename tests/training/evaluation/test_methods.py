@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from models import build_generator, save_generator
 from tests.training.evaluation.scenes import save
-from training.baselines import bicubic
 from training.evaluation.background import histogram_distance
 from training.evaluation.benchmark import load_benchmark, read_png
 from training.evaluation.checkpoints import checkpoint_method
@@ -23,6 +22,7 @@ from training.evaluation.methods import (
     pictures_method,
     upscaler_method,
 )
+from training.ground.baselines import bicubic
 
 
 def nearest(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ def _noise(seed: int) -> np.ndarray:
 
 
 def _bar(detectability: float, *, length: float, width: float, seed: int) -> np.ndarray:
-    """Draw a bar somewhere, of the contrast that gives it this d' as `training.visibility` does."""
+    """Draw a bar somewhere, of the contrast that gives it this d' (see `visibility`)."""
     y, x = np.mgrid[:SIDE_PX, :SIDE_PX]
     turn = np.deg2rad(17.3 * seed)
     centre_x, centre_y = 46 + 1.3 * seed, 50 - 1.7 * seed

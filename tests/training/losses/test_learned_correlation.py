@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.features import Vgg16
+from training.losses.features import Vgg16
 from training.losses.learned_correlation import (
     LearnedCorrelation,
     contrastive_loss,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.features import Vgg16, load_vgg16
+from training.losses.features import Vgg16, load_vgg16
 from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.queries import draw_queries, local_contrast_map, rarity_map
 from training.losses.spatial_correlation import (

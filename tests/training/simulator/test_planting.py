@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from training.augmentation.planting import PLANTABLE_KINDS
+from training.data.augmentation.planting import PLANTABLE_KINDS
 from training.simulator.capture import REVIEW
 from training.simulator.defects import DEFECTS, EVERY_SCENE, fitting_kinds
 from training.simulator.emission import secondary_electrons

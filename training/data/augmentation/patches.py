@@ -1,0 +1,301 @@
+"""Structure augmentation: patches of natural and synthetic pictures pasted into training images.
+
+Training images show a few defect-free patterns only. Pasted patches say that whatever else is there
+must pass unchanged. Sources are the photographs in scikit-image's own wheel (read by path: nothing
+is fetched), two synthetic families with the statistics of natural pictures, and other places of the
+training images themselves: edges and textures as the tool draws them, where they do not belong.
+
+Two uses: paste into HR images and then degrade them (pseudo-pairs: patch and background share one
+degradation); or paste into the images of both domains independently (unpaired training), the LR
+ones as area means. For unpaired training every image gets `num_copies` augmented copies beside it.
+
+Source: S. Chakraborty, *Super-Resolution of SEM Images*, MTech thesis, IIT Madras 2022 (natural
+patches, their number and the number of copies); C.-L. Li et al., *CutPaste*, CVPR 2021, for patches
+of the training images themselves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from training.data.augmentation.outlines import EDGE_SIGMA_PX, blob, inside
+from training.data.augmentation.synthetic_pictures import dead_leaves, pink_noise
+from training.data.degradation.noise import NoiseModel
+from training.data.degradation.visibility import VisibilityRule
+
+Floats = NDArray[np.float32]
+
+NATURAL_PICTURES = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "ihc.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "page.png",
+    "rocket.jpg",
+    "text.png",
+)
+SYNTHETIC_SHARE = 0.3
+"""Share of the patches that are synthetic, half of them dead leaves, half 1/f noise."""
+
+SIDES_PX = (16, 160)
+"""Least and greatest side of a patch in HR pixels: the sizes of defects and what surrounds them."""
+
+CONTRAST = (0.4, 1.0)
+"""Contrast of a patch as a share of the image's own range."""
+
+RANGE_QUANTILES = (0.02, 0.98)
+MASK_WEIGHT = 0.02
+"""A rounded outline ends where less than this share of a pixel's grey is the patch's."""
+
+OWN_SIGMA_PX = 1.0
+"""Blur of the training images before patches are cut out of them, against their grain."""
+
+ATTEMPTS = 8
+MIN_SPREAD_GREY = 6.0
+"""A patch flatter than this is drawn again: sky teaches nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchSource:
+    """Where patches come from.
+
+    Attributes:
+        pictures: (H, W) float32 grey in [0, 255] each.
+        synthetic_share: Share of the patches that are drawn, not cut out.
+        own: Like the pictures, made from the training images; see `with_own`.
+        own_share: Share of the patches that are cut out of these, before all else.
+    """
+
+    pictures: tuple[Floats, ...]
+    synthetic_share: float = SYNTHETIC_SHARE
+    own: tuple[Floats, ...] = ()
+    own_share: float = 0.0
+
+    def with_own(self, images: Sequence[NDArray[np.uint8]], *, share: float) -> "PatchSource":
+        """Return the source with patches of the training images too.
+
+        Their grain is smoothed away: a pasted patch gets its own.
+
+        Args:
+            images: (H, W) uint8 each.
+            share: Of the patches.
+        """
+        smooth = (
+            np.asarray(ndimage.gaussian_filter(image.astype(np.float32), OWN_SIGMA_PX))
+            for image in images
+        )
+        return replace(self, own=tuple(smooth), own_share=share)
+
+    def draw(self, rng: np.random.Generator, *, height_px: int, width_px: int) -> Floats:
+        """Return a patch, (height_px, width_px) float32, of mean 0 and with -1 to 1 as its range.
+
+        It is turned, flipped and inverted at random.
+        """
+        side = max(height_px, width_px)
+        patch = np.zeros((side, side), dtype=np.float32)
+        for _ in range(ATTEMPTS):
+            patch = self._draw_square(rng, side)
+            if float(patch.std()) >= MIN_SPREAD_GREY:
+                break
+        patch = np.rot90(patch, int(rng.integers(4)))
+        patch = patch[:, :: 1 if rng.integers(2) else -1][:height_px, :width_px]
+        patch = patch - patch.mean()
+        sign = 1 if rng.integers(2) else -1
+        peak = float(np.quantile(np.abs(patch), RANGE_QUANTILES[1]))
+        return (sign * patch / max(peak, 1e-3)).clip(-1.0, 1.0).astype(np.float32)
+
+    def _draw_square(self, rng: np.random.Generator, side: int) -> Floats:
+        if self.own_share and rng.uniform() < self.own_share:
+            return _cut(self.own, rng, side)
+        draw = rng.uniform()
+        if not self.pictures or draw < 0.5 * self.synthetic_share:
+            return dead_leaves(side, rng)
+        if draw < self.synthetic_share:
+            return pink_noise(side, rng)
+        return _cut(self.pictures, rng, side)
+
+
+@cache
+def natural_source() -> PatchSource:
+    """Return the source with scikit-image's photographs; read once a process.
+
+    Raises:
+        FileNotFoundError: The installed scikit-image lacks one of them.
+    """
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("patches need scikit-image (the extra `train`), not installed")
+    folder = Path(spec.origin).parent / "data"
+    return PatchSource(pictures=tuple(_read(folder / name) for name in NATURAL_PICTURES))
+
+
+def synthetic_source() -> PatchSource:
+    """Return a source of dead leaves and 1/f noise only."""
+    return PatchSource(pictures=(), synthetic_share=1.0)
+
+
+def paste_patches(
+    image: NDArray[np.uint8],
+    rng: np.random.Generator,
+    *,
+    count: int,
+    source: PatchSource,
+    shrink: int = 1,
+    noise: NoiseModel | None = None,
+    sides_px: tuple[float, float] = SIDES_PX,
+    is_rounded: bool = False,
+    rule: VisibilityRule | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Paste patches at random places of an image.
+
+    Args:
+        image: (H, W) uint8, HR or LR.
+        rng: Source of places, sizes, contrasts and patches.
+        count: Number of patches; later ones may cover earlier ones.
+        source: Where they come from.
+        shrink: 1 for an HR image; for an LR image the scale s: patches are drawn at HR size and
+            averaged over s x s pixels.
+        noise: Noise model of the image; the patches get as much of it, so that structure does not
+            come with less grain than background. None adds nothing.
+        sides_px: Least and greatest side in HR pixels.
+        is_rounded: Cut each patch out along a random rounded outline, soft as the image's edges,
+            rather than as a rectangle. HR images only.
+        rule: How visible what is pasted must be in the scan to come: fainter patches are left
+            out, others weakened to a drawn detectability; None asks nothing of it.
+
+    Returns:
+        A copy with the patches in it, and where they are, both (H, W); outside, nothing changes.
+        A patch's grey lies in the image's own range (2 to 98 % of its pixels, or half to one and a
+        half of the median where that is wider: a blank film has no range of its own).
+
+    Raises:
+        ValueError: The count is negative or `shrink` below 1.
+    """
+    if count < 0 or shrink < 1 or (is_rounded and shrink > 1):
+        raise ValueError(
+            f"expected count >= 0 and shrink >= 1 (1 for rounded ones), got {count} and {shrink}"
+        )
+    low, high = _range(image)
+    pasted = image.copy()
+    mask = np.zeros(image.shape, dtype=np.bool_)
+    for _ in range(count):
+        height, width = (
+            _draw_side(rng, sides_px, limit=side, shrink=shrink) for side in image.shape
+        )
+        patch = source.draw(rng, height_px=height * shrink, width_px=width * shrink)
+        patch = patch.reshape(height, shrink, width, shrink).mean(axis=(1, 3))
+        reach = 0.5 * (high - low) * rng.uniform(*CONTRAST)
+        grey = rng.uniform(low + reach, high - reach) + reach * patch
+        y = int(rng.integers(image.shape[0] - height + 1))
+        x = int(rng.integers(image.shape[1] - width + 1))
+        box = (slice(y, y + height), slice(x, x + width))
+        weight = np.ones(grey.shape, dtype=np.float32)
+        if is_rounded:
+            side = min(height, width)
+            outline, _, _ = blob(
+                grey.shape, rng, diameter_px=(0.6 * side, 0.95 * side), margin_px=0.0
+            )
+            weight = inside(outline, EDGE_SIGMA_PX)
+            weight[weight <= MASK_WEIGHT] = 0
+            grey = (1 - weight) * pasted[box] + weight * grey
+        if rule is not None:
+            share = _visible_share(pasted, box, grey, rule, rule.draw(rng))
+            if share is None:
+                continue
+            if share < 1:
+                weight = share * weight
+                grey = pasted[box] + share * (grey - pasted[box])
+        if noise is not None:
+            # What is covered has lost its grain; the patch brings as much of its own.
+            variance = noise.variance(grey) * (1 - (1 - weight) ** 2)
+            grey = grey + np.sqrt(variance) * rng.standard_normal(grey.shape)
+        pasted[box] = np.rint(grey).clip(0, 255).astype(np.uint8)
+        mask[box] |= weight > 0
+    return pasted, mask
+
+
+def _visible_share(
+    image: NDArray[np.uint8],
+    box: tuple[slice, slice],
+    grey: Floats,
+    rule: VisibilityRule,
+    wanted: float | None,
+) -> float | None:
+    """Return the share of a patch that has the wanted d'; None where the whole shows too little."""
+    if rule.drawn_share == 0:
+        return rule.fading(image[box].astype(np.float32), grey, wanted)
+    # With its surroundings, which the spot mixes with it, and on the grid of LR pixels.
+    scale = rule.scan.scale
+    rows, columns = (
+        slice(max(side.start - 2 * scale, 0) // scale * scale, side.stop + 3 * scale)
+        for side in box
+    )
+    before = image[rows, columns].astype(np.float32)
+    after = before.copy()
+    top, left = box[0].start - rows.start, box[1].start - columns.start
+    after[top : top + grey.shape[0], left : left + grey.shape[1]] = grey
+    return rule.fading(before, after, wanted)
+
+
+def augment_with_patches(
+    images: Sequence[NDArray[np.uint8]],
+    rng: np.random.Generator,
+    *,
+    num_patches: int,
+    num_copies: int,
+    source: PatchSource,
+    shrink: int = 1,
+    noise: NoiseModel | None = None,
+) -> list[NDArray[np.uint8]]:
+    """Return the images, and after them `num_copies` copies of each with `num_patches` patches.
+
+    The thesis's n1 and n2: the set grows to N (1 + num_copies). See `paste_patches` for the rest.
+    """
+    copies = [
+        paste_patches(image, rng, count=num_patches, source=source, shrink=shrink, noise=noise)[0]
+        for _ in range(num_copies)
+        for image in images
+    ]
+    return [*images, *copies]
+
+
+def _range(image: NDArray[np.uint8]) -> tuple[float, float]:
+    low, middle, high = np.quantile(image, (RANGE_QUANTILES[0], 0.5, RANGE_QUANTILES[1]))
+    return min(float(low), 0.5 * float(middle)), max(float(high), min(1.5 * float(middle), 255.0))
+
+
+def _draw_side(
+    rng: np.random.Generator, sides_px: tuple[float, float], *, limit: int, shrink: int
+) -> int:
+    """Draw a side in the image's pixels, small ones as often as large ones in each octave."""
+    low, high = (np.log(side / shrink) for side in sides_px)
+    return max(1, min(round(float(np.exp(rng.uniform(low, high)))), limit))
+
+
+def _read(path: Path) -> Floats:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L"), dtype=np.float32)
+
+
+def _cut(pictures: Sequence[Floats], rng: np.random.Generator, side: int) -> Floats:
+    picture = pictures[int(rng.integers(len(pictures)))]
+    if min(picture.shape) < side:
+        factor = side / min(picture.shape)
+        picture = np.asarray(ndimage.zoom(picture, factor * 1.01, order=1), dtype=np.float32)
+    y = int(rng.integers(picture.shape[0] - side + 1))
+    x = int(rng.integers(picture.shape[1] - side + 1))
+    return picture[y : y + side, x : x + side]
