@@ -15,8 +15,8 @@ from semsr.image_reading import FULL_WINDOW, ImageReading
 from training.data.degradation.noise import estimate_noise
 from training.data.images import load_images
 from training.detector import load_detector
-from training.evaluation.benchmark import SPLITS, Tile, load_benchmark
-from training.evaluation.detection import match
+from training.evaluation.folders.benchmark import SPLITS, Tile, load_benchmark
+from training.evaluation.measures.detection import match
 from training.ground.progress import tracked
 
 SPLIT = SPLITS["thousand"][0]

@@ -107,7 +107,7 @@ def existing_bundle(path: Path, option: str) -> Path:
 
 def existing_benchmark(path: Path, splits: Sequence[str], option: str) -> Path:
     """Return the path of a benchmark that has these splits."""
-    from training.evaluation.benchmark import BenchmarkError, load_benchmark
+    from training.evaluation.folders.benchmark import BenchmarkError, load_benchmark
 
     existing_folder(path, option)
     with wrong_use(BenchmarkError):

@@ -176,7 +176,7 @@ def _check(options: argparse.Namespace) -> None:
     """Look at every argument before torch is loaded."""
     from bundle_format.bundle import BundleError
     from bundle_format.bundle_writer import check_target
-    from training.evaluation.benchmark import SPLITS
+    from training.evaluation.folders.benchmark import SPLITS
 
     existing_file(options.checkpoint, "the checkpoint")
     writable_folder(options.out, "--out")

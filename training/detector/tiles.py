@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from training.ground.progress import progress
 from training.ground.whole_file import write_whole_text
-from training.simulator.planting import NoSiteError
+from training.simulator.defects.planting import NoSiteError
 from training.simulator.recipes import draw_recipe
 from training.simulator.tile import any_in_blocks, simulate_tile
 

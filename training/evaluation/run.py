@@ -5,16 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.benchmark import SPLITS, load_benchmark
-from training.evaluation.bootstrap import draw_tiles
-from training.evaluation.comparison import compare_methods
-from training.evaluation.contact_sheets import draw_own_sheets, draw_real_sheets
-from training.evaluation.detection import DetectorLike
-from training.evaluation.illustrations import illustrate, illustrate_own, illustrate_real
-from training.evaluation.kernel_distance import FeatureNetwork
-from training.evaluation.measurement import CleanTile, DefectTile, Judge
-from training.evaluation.measuring import MeasurementCache, measure_split
-from training.evaluation.methods import (
+from training.evaluation.compared.methods import (
     TRUE_HR,
     Method,
     benchmark_table,
@@ -22,16 +13,32 @@ from training.evaluation.methods import (
     check_names,
     matching_table,
 )
-from training.evaluation.notes import NO_DETECTOR, NO_FEATURES, NO_FLAGS, NO_HR, describe, notes
-from training.evaluation.own_tiles import OwnReport, OwnTiles, measure_own
-from training.evaluation.real_folders import SCALE, RealSets, load_real_sets
-from training.evaluation.real_targets import judge_real
-from training.evaluation.real_tiles import RealReport, measure_real
-from training.evaluation.reference import Reference, measure_reference
-from training.evaluation.report import PictureEntry, Report
-from training.evaluation.seeds import seed_spreads
-from training.evaluation.summary import EvaluationSet, MethodSummary, summarise
-from training.evaluation.targets import MAX_GMAC, judge_targets
+from training.evaluation.folders.benchmark import SPLITS, load_benchmark
+from training.evaluation.folders.real_folders import SCALE, RealSets, load_real_sets
+from training.evaluation.judging.bootstrap import draw_tiles
+from training.evaluation.judging.comparison import compare_methods
+from training.evaluation.judging.real_targets import judge_real
+from training.evaluation.judging.seeds import seed_spreads
+from training.evaluation.judging.summary import EvaluationSet, MethodSummary, summarise
+from training.evaluation.judging.targets import MAX_GMAC, judge_targets
+from training.evaluation.measures.detection import DetectorLike
+from training.evaluation.measures.kernel_distance import FeatureNetwork
+from training.evaluation.report.contact_sheets import draw_own_sheets, draw_real_sheets
+from training.evaluation.report.illustrations import illustrate, illustrate_own, illustrate_real
+from training.evaluation.report.notes import (
+    NO_DETECTOR,
+    NO_FEATURES,
+    NO_FLAGS,
+    NO_HR,
+    describe,
+    notes,
+)
+from training.evaluation.report.report import PictureEntry, Report
+from training.evaluation.sets.measurement import CleanTile, DefectTile, Judge
+from training.evaluation.sets.measuring import MeasurementCache, measure_split
+from training.evaluation.sets.own_tiles import OwnReport, OwnTiles, measure_own
+from training.evaluation.sets.real_tiles import RealReport, measure_real
+from training.evaluation.sets.reference import Reference, measure_reference
 from training.ground.progress import progress
 
 

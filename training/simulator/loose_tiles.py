@@ -19,8 +19,8 @@ import numpy as np
 from training.ground.progress import tracked
 from training.ground.whole_file import write_whole_text
 from training.simulator.capture import REVIEW, STEADY_INSPECTION
+from training.simulator.defects.planting import PlantedDefect
 from training.simulator.pictures import to_uint8, to_uint16, write_png, write_tiff
-from training.simulator.planting import PlantedDefect
 from training.simulator.recipes import RECIPES, TileRecipe
 from training.simulator.tile import (
     FINE_PER_LR,

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.simulator.defects import DEFECTS, GROUPS, Group, fitting_kinds
-from training.simulator.scenes import SCENES
+from training.simulator.defects.registry import DEFECTS, GROUPS, Group, fitting_kinds
+from training.simulator.scenes.registry import SCENES
 
 
 @dataclass(frozen=True)

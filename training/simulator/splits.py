@@ -12,9 +12,9 @@ from types import MappingProxyType
 import numpy as np
 
 from training.simulator.capture import INSPECTION, NEAR_REVIEW, CaptureMode
-from training.simulator.defects import GROUPS, Group
+from training.simulator.defects.registry import GROUPS, Group
 from training.simulator.recipes import TileRecipe, draw_recipe
-from training.simulator.scenes import SCENES
+from training.simulator.scenes.registry import SCENES
 from training.simulator.tile import SimulatedTile, render_tile
 
 DEFECTS_PER_TILE = (3, 4, 5, 6)

@@ -13,11 +13,11 @@ from training.simulator.capture import (
     add_noise,
     noise_free,
 )
+from training.simulator.defects.planting import NoSiteError, PlantedDefect, plant
 from training.simulator.emission import secondary_electrons
 from training.simulator.layout import Canvas, Floats, Scene
-from training.simulator.planting import NoSiteError, PlantedDefect, plant
 from training.simulator.recipes import TileRecipe, substitutes
-from training.simulator.scenes import SCENES
+from training.simulator.scenes.registry import SCENES
 
 LR_PIXEL_NM = 4.0
 FINE_PER_LR = 4

@@ -1,0 +1,1 @@
+"""What is compared: bundles, checkpoints, baselines, and what a tile costs them."""

@@ -1,0 +1,1 @@
+"""What an evaluation reads: benchmarks, and folders of real micrographs."""
