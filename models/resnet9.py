@@ -5,13 +5,12 @@ Its body runs at the resolution of the output, so it costs 685 GMAC (strided) or
 output pixel depend on the whole image. It is here for comparison, not for serving.
 """
 
-import copy
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from models.blocks import BicubicUpsample, BlurDownsample, BlurUpsample
+from models.blocks import BicubicUpsample, BlurDownsample, BlurUpsample, plain_copy
 from models.generator import Generator
 
 Init = Literal["normal", "xavier"]
@@ -94,12 +93,9 @@ class ResNet9(Generator):
         # Sizes that are no multiple of 4 grow in the encoder (ceil) and are cut back here.
         return sr[:, :, : enlarged.shape[2], : enlarged.shape[3]]
 
-    def merged(self) -> "ResNet9":
+    def merged(self) -> nn.Module:
         """Return a copy in eval mode; this network has no training-time branches."""
-        duplicate = copy.deepcopy(self)
-        duplicate.requires_grad_(requires_grad=False)
-        duplicate.eval()
-        return duplicate
+        return plain_copy(self)
 
 
 class ResidualBlock(nn.Module):
