@@ -25,6 +25,7 @@ from training.ground.progress import progress
 from training.methods.build import build_method
 from training.methods.inputs import Inputs
 from training.methods.method import Method, Phase
+from training.run.averaging import update_average
 from training.run.curves import EventWriter, draw_curves, write_picture
 from training.run.folder import RunDir
 from training.run.preparation import (
@@ -33,6 +34,7 @@ from training.run.preparation import (
     known_tool,
     warm_start_of,
 )
+from training.run.schedule import learning_rate
 from training.run.state import load_state, save_state
 from training.run.warm_start import load_warm_start
 
@@ -264,7 +266,7 @@ class Trainer:
                 values["loss"] = float(loss.detach())
         self.feed.end()
         self.step += 1
-        self._update_average()
+        update_average(self.average, self.method.generator, step=self.step, decay=options.ema_decay)
         return values
 
     def _take_step(self, phase: Phase, loss: torch.Tensor, *, share: float) -> None:
@@ -280,29 +282,16 @@ class Trainer:
             group["lr"] = phase.learning_rate * share
         phase.optimizer.step()
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # The short memory at the start forgets the random initial weights.
-        decay = min(self.recipe.optimization.ema_decay, (1 + self.step) / (10 + self.step))
-        pairs = zip(self.average.parameters(), self.method.generator.parameters(), strict=True)
-        for averaged, current in pairs:
-            averaged.lerp_(current, 1 - decay)
-
 
 def rate_share(step: int, options: OptimizationConfig) -> float:
-    """Learning rate of a step counted from 0, as a share of a phase's peak.
-
-    A linear warm-up, then a cosine to `final_learning_rate`, or a constant first half and a linear
-    fall to zero as published for CycleGAN (Zhu et al. 2017).
-    """
-    if step < options.warm_up_steps:
-        return (step + 1) / options.warm_up_steps
-    span = max(options.steps - options.warm_up_steps, 1)
-    progress = min((step - options.warm_up_steps) / span, 1.0)
-    if options.schedule == "constant_then_linear":
-        return min(1.0, 2.0 * (1.0 - progress))
-    final = options.final_learning_rate / options.learning_rate
-    return final + 0.5 * (1.0 - final) * (1 + math.cos(math.pi * progress))
+    """Return the learning rate of a step, counted from 0, as a share of a phase's peak."""
+    return learning_rate(
+        step,
+        steps=options.steps,
+        warm_up_steps=options.warm_up_steps,
+        final_share=options.final_learning_rate / options.learning_rate,
+        shape=options.schedule,
+    )
 
 
 def _is_mixed(options: OptimizationConfig) -> bool:

@@ -9,7 +9,7 @@ import torch
 
 from models import UnknownGeneratorError, load_generator
 from training.config.method import SupervisedConfig
-from training.config.recipe import ConfigError, OptimizationConfig, Recipe, load_recipe
+from training.config.recipe import ConfigError, Recipe, load_recipe
 from training.data.datasets import KnownTool, load_training_images
 from training.data.images import ImageFileError
 from training.data.samplers import PairBatch
@@ -18,7 +18,7 @@ from training.methods.inputs import Inputs
 from training.methods.supervised import Supervised
 from training.run.folder import RunDir, RunDirError
 from training.run.preparation import DeviceError
-from training.trainer import NonFiniteLossError, Trainer, rate_share, train
+from training.trainer import NonFiniteLossError, Trainer, train
 
 
 def _stats(run_dir: Path) -> list[dict[str, float]]:
@@ -404,19 +404,6 @@ def test_average_follows_the_weights_and_is_what_is_saved(
     saved = load_generator(folder.checkpoint)[0].state_dict()["head.weight"]
     assert torch.allclose(expected, saved, atol=1e-7)
     assert not torch.equal(weight, saved)
-
-
-def test_rate_rises_then_falls_as_a_cosine() -> None:
-    """Warm-up to the peak, half way down in the middle, the final rate at the end."""
-    options = OptimizationConfig(
-        steps=110, warm_up_steps=10, learning_rate=1e-2, final_learning_rate=1e-4
-    )
-
-    assert 0.1 == pytest.approx(rate_share(0, options))
-    assert 1.0 == pytest.approx(rate_share(9, options))
-    assert 1.0 == pytest.approx(rate_share(10, options))
-    assert (1.0 + 0.01) / 2 == pytest.approx(rate_share(60, options))
-    assert 0.01 == pytest.approx(rate_share(110, options))
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])

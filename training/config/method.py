@@ -162,6 +162,18 @@ class StatisticsConfig(_Section):
     )
     start_share: Share = Field(default=0.0, description="share of the run without these terms")
 
+    @property
+    def is_used(self) -> bool:
+        """Whether any of its terms has a weight."""
+        return any(
+            (
+                self.spectral_weight,
+                self.sliced_weight,
+                self.histogram_weight,
+                self.flat_grain_weight,
+            )
+        )
+
 
 class AddedStructureConfig(_Section):
     """What is added to HR crops before they are degraded: structure that the images lack."""

@@ -143,8 +143,9 @@ class Prefetch:
             self._front[name] = number + 1
             self._assign()
         if isinstance(result, _Fault):
-            message = f"{self._label(number)} failed in a worker process: {result.text}"
-            raise WorkerError(message) from result.error
+            raise WorkerError(
+                f"{self._label(number)} failed in a worker process: {result.text}"
+            ) from result.error
         return result
 
     def close(self) -> None:

@@ -77,8 +77,7 @@ def calibrate(
         ValueError: There are no clean tiles, one of them has a defect, or nothing to find.
     """
     if not clean or any(tile.cells.any() for tile in clean):
-        message = f"calibration needs clean tiles, without defects; got {len(clean)} tiles"
-        raise ValueError(message)
+        raise ValueError(f"calibration needs clean tiles, without defects; got {len(clean)} tiles")
     alarms = [
         (tile.scene, found.score)
         for tile in tracked(clean, "judging clean tiles")
@@ -88,8 +87,7 @@ def calibrate(
     judged = tracked(with_defects, "judging tiles with defects")
     hits = [hit for tile in judged for hit in _hits(detector, tile)]
     if not hits:
-        message = f"calibration needs defects; {len(with_defects)} tiles have none"
-        raise ValueError(message)
+        raise ValueError(f"calibration needs defects; {len(with_defects)} tiles have none")
     threshold = threshold_for(scores, tiles=len(clean), alarms_per_tile=alarms_per_tile)
     rates = (0.03, 0.3, 1.0)
     return Calibration(

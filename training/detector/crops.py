@@ -56,11 +56,10 @@ class CropSampler:
         """
         side_px = min((min(tile.hr.shape) for tile in tiles), default=0)
         if crop_px % SIZE_MULTIPLE_PX or not 0 < crop_px <= side_px:
-            message = (
+            raise ValueError(
                 f"crop_px must be a multiple of {SIZE_MULTIPLE_PX} from 32 to the least side of a "
                 f"tile, {side_px}; got {crop_px}"
             )
-            raise ValueError(message)
         self.tiles = tiles
         self.crop_cells = crop_px // CELL_PX
         self.batch_size = batch_size

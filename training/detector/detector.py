@@ -54,11 +54,10 @@ class Detector:
             ValueError: Not a grey uint8 image with a side of at least 32 pixels.
         """
         if image.ndim != 2 or image.dtype != np.uint8 or min(image.shape) < SIZE_MULTIPLE_PX:
-            message = (
+            raise ValueError(
                 f"expected a grey uint8 image of at least {SIZE_MULTIPLE_PX} pixels a side, got "
                 f"shape {image.shape} of {image.dtype}"
             )
-            raise ValueError(message)
         height, width = image.shape
         batch = torch.from_numpy(image.astype(np.float32) / 255.0)[None, None]
         missing = (-width % SIZE_MULTIPLE_PX, -height % SIZE_MULTIPLE_PX)

@@ -40,8 +40,9 @@ class DetectorNetwork(nn.Module):
     def __init__(self, *, channels: Sequence[int] = DEFAULT_CHANNELS) -> None:
         super().__init__()
         if len(channels) < 2 or min(channels) < 1:
-            message = f"channels must be at least two positive numbers, got {tuple(channels)}"
-            raise ValueError(message)
+            raise ValueError(
+                f"channels must be at least two positive numbers, got {tuple(channels)}"
+            )
         self.hyper_parameters = {"channels": list(channels)}
         self.stem = _Convolution(CELL_PX**2, channels[0])
         self.first = _Convolution(channels[0], channels[0])

@@ -51,8 +51,9 @@ def find_peaks(
         ValueError: The map is not two-dimensional.
     """
     if score_map.ndim != 2:
-        message = f"a score map has rows and columns, got an array of shape {score_map.shape}"
-        raise ValueError(message)
+        raise ValueError(
+            f"a score map has rows and columns, got an array of shape {score_map.shape}"
+        )
     scores = score_map.astype(np.float64)
     is_peak = (scores >= floor) & (scores == ndimage.maximum_filter(scores, size=3))
     rows, columns = np.nonzero(is_peak)

@@ -77,17 +77,15 @@ class TilePlan:
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES or self.seed < 0 or self.count < 1:
-            message = (
+            raise ValueError(
                 f"expected a purpose of {PURPOSES}, seed >= 0 and count >= 1, got "
                 f"{self.purpose!r}, {self.seed} and {self.count}"
             )
-            raise ValueError(message)
         if not 0 <= self.clean_share <= 1 or self.hr_px % 32 or self.hr_px < 192:
-            message = (
+            raise ValueError(
                 "expected clean_share in 0..1 and hr_px a multiple of 32 from 192 on, got "
                 f"{self.clean_share} and {self.hr_px}"
             )
-            raise ValueError(message)
 
     @property
     def simulator_seed(self) -> int:
@@ -126,8 +124,7 @@ def labelled_tile(
             scene=recipe.scene,
             kinds=tuple(defect.kind for defect in tile.defects),
         )
-    message = f"no recipe with {defects} defects fits tile {number} of seed {seed}"
-    raise NoSiteError(message)
+    raise NoSiteError(f"no recipe with {defects} defects fits tile {number} of seed {seed}")
 
 
 def labelled_tiles(plan: TilePlan, cache: Path, *, workers: int = 1) -> list[LabelledTile]:
@@ -190,5 +187,4 @@ def _open_cache(plan: TilePlan, cache: Path) -> None:
         return
     found = json.loads(about.read_text(encoding="utf-8"))
     if found != wanted:
-        message = f"{cache} holds tiles of {found}, but {wanted} are asked for"
-        raise ValueError(message)
+        raise ValueError(f"{cache} holds tiles of {found}, but {wanted} are asked for")

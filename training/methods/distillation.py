@@ -30,12 +30,11 @@ from training.methods.inputs import (
     first_crops,
     new_generator,
     pair_sampler,
-    sample_picture,
 )
-from training.methods.method import Method, Phase
+from training.methods.method import Method, adam_phase
 from training.methods.parts.input_mask import mask_input
 from training.methods.parts.paired_terms import paired_terms
-from training.run.provenance import describe_training
+from training.methods.pictures import sample_picture
 
 
 class Distillation(Method):
@@ -91,12 +90,12 @@ class Distillation(Method):
         )
         self.lr = inputs.feed.add("lr", plain)
         trained = [p for p in self.student.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=options.learning_rate, betas=options.betas)
         self.phases = (
-            Phase(
-                name="generator",
-                optimizer=optimizer,
+            adam_phase(
+                "generator",
+                trained,
                 learning_rate=options.learning_rate,
+                betas=options.betas,
                 terms=self._terms,
             ),
         )
@@ -118,14 +117,8 @@ class Distillation(Method):
 
     def describe(self) -> dict[str, Any]:
         """Describe the run, and each teacher's own training."""
-        description = describe_training(
-            self.inputs.recipe,
-            hr_images=self.inputs.hr,
-            lr_images=self.inputs.lr,
-            held_out=self.inputs.held_out,
-            tools=self.inputs.tools,
-            lr_crops=domain_crops(self.inputs),
-        )
+        inputs = self.inputs
+        description = inputs.describe(domain_crops(inputs), lr_images=inputs.lr, tools=inputs.tools)
         return {**description, "teachers": self.teacher_trainings}
 
     def sample(self, average: Generator) -> NDArray[np.uint8]:

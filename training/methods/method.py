@@ -5,7 +5,7 @@ its batches and its paper. For each step the loop calls `prepare`, then every ph
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,19 @@ class Phase:
     optimizer: torch.optim.Optimizer
     learning_rate: float
     terms: Callable[[], Mapping[str, torch.Tensor]]
+
+
+def adam_phase(
+    name: str,
+    parameters: Iterable[torch.nn.Parameter],
+    *,
+    learning_rate: float,
+    betas: tuple[float, float],
+    terms: Callable[[], Mapping[str, torch.Tensor]],
+) -> Phase:
+    """Return a phase whose optimiser is Adam; arguments as the attributes of `Phase`."""
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=betas)
+    return Phase(name=name, optimizer=optimizer, learning_rate=learning_rate, terms=terms)
 
 
 class Method(ABC):

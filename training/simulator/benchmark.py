@@ -76,12 +76,12 @@ def write_benchmark(
         ValueError: `seed` or `jobs` is out of its range.
     """
     if seed < 0 or (jobs is not None and jobs < 1) or not splits:
-        message = f"expected seed >= 0, jobs >= 1 and a split, got {seed}, {jobs} and {splits}"
-        raise ValueError(message)
+        raise ValueError(
+            f"expected seed >= 0, jobs >= 1 and a split, got {seed}, {jobs} and {splits}"
+        )
     for name in splits:
         if name not in plan:
-            message = f"unknown split {name!r}; expected one of {', '.join(plan)}"
-            raise BenchmarkError(message)
+            raise BenchmarkError(f"unknown split {name!r}; expected one of {', '.join(plan)}")
     header, index = _begin(out, seed=seed, splits=splits)
     work = [
         _Job(out, seed, name, plan[name], number)
@@ -125,21 +125,22 @@ def _begin(out: Path, *, seed: int, splits: Sequence[str]) -> tuple[dict[str, An
     out.mkdir(parents=True, exist_ok=True)
     found = [path for path in (out / HEADER, out / UNFINISHED_HEADER) if path.is_file()]
     if not found and any(out.iterdir()):
-        message = f"{out} is not empty and holds no {HEADER}; expected a new or empty folder"
-        raise BenchmarkError(message)
+        raise BenchmarkError(
+            f"{out} is not empty and holds no {HEADER}; expected a new or empty folder"
+        )
     for path in found:
         old = json.loads(path.read_text(encoding="utf-8"))
         for key in ("format_version", "kind", "seed"):
             if old.get(key) != header[key]:
-                message = f"{path} has {key} {old.get(key)!r}; expected {header[key]!r}"
-                raise BenchmarkError(message)
+                raise BenchmarkError(f"{path} has {key} {old.get(key)!r}; expected {header[key]!r}")
         kept = {name: tiles for name, tiles in old["splits"].items() if name not in splits}
         header["splits"].update(kept)
     if header["splits"]:
         old = json.loads((out / INDEX).read_text(encoding="utf-8"))
         if old["modes"] != index["modes"]:
-            message = f"{out / INDEX} was made with other capture modes; expected {index['modes']}"
-            raise BenchmarkError(message)
+            raise BenchmarkError(
+                f"{out / INDEX} was made with other capture modes; expected {index['modes']}"
+            )
         index["tiles"] = {
             key: entry
             for key, entry in old["tiles"].items()

@@ -65,8 +65,9 @@ def simulate_tiles(
         ValueError: A number is out of its range.
     """
     if count < 1 or not 0 <= num_tiff <= count:
-        message = f"expected count >= 1 and 0 <= num_tiff <= count, got {count} and {num_tiff}"
-        raise ValueError(message)
+        raise ValueError(
+            f"expected count >= 1 and 0 <= num_tiff <= count, got {count} and {num_tiff}"
+        )
     entries = []
     for number in tracked(range(count), "simulating tiles"):
         recipe = RECIPES[number % len(RECIPES)]

@@ -66,8 +66,7 @@ def draw_recipe(
     """
     least, most = defects
     if not 0 <= least <= most:
-        message = f"expected 0 <= least <= most number of defects, got {defects}"
-        raise ValueError(message)
+        raise ValueError(f"expected 0 <= least <= most number of defects, got {defects}")
     if scene is None:
         names = tuple(SCENES)
         scene = names[int(rng.integers(len(names)))]

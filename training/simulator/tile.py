@@ -133,8 +133,7 @@ def simulate_tile(
         NoSiteError: The scene has no place for one of the recipe's defects.
     """
     if seed < 0 or number < 0:
-        message = f"expected seed >= 0 and number >= 0, got {seed} and {number}"
-        raise ValueError(message)
+        raise ValueError(f"expected seed >= 0 and number >= 0, got {seed} and {number}")
     return render_tile(
         recipe,
         np.random.SeedSequence((seed, number)),
@@ -158,11 +157,9 @@ def render_tile(
 ) -> SimulatedTile:
     """Simulate one tile from its own source of randomness; see `simulate_tile`."""
     if tile_px < 48:
-        message = f"expected tile_px >= 48, got {tile_px}"
-        raise ValueError(message)
+        raise ValueError(f"expected tile_px >= 48, got {tile_px}")
     if scale < 1 or FINE_PER_LR % scale:
-        message = f"expected a scale that divides {FINE_PER_LR}, got {scale}"
-        raise ValueError(message)
+        raise ValueError(f"expected a scale that divides {FINE_PER_LR}, got {scale}")
     canvas = Canvas(
         tile_px=tile_px * FINE_PER_LR,
         margin_px=MARGIN_LR_PX * FINE_PER_LR,

@@ -27,7 +27,7 @@ from training.methods.method import ramp, step_generator
 from training.methods.parts.unpaired_terms import statistics_terms
 from training.run import preparation
 from training.run.folder import RunDir
-from training.trainer import NonFiniteLossError, Trainer, rate_share, train
+from training.trainer import NonFiniteLossError, Trainer, train
 
 RECIPE = """
 name = "tiny-unpaired"
@@ -542,22 +542,6 @@ def test_a_method_that_needs_lr_images_says_so(recipe: Path) -> None:
 def test_shipped_recipes_are_valid(name: str) -> None:
     """Every recipe in the package can be read."""
     assert load_recipe(find_recipe(name)).name
-
-
-def test_constant_then_linear_is_cyclegans_schedule(recipe: Path) -> None:
-    """Half the steps at full rate, then a straight line to zero."""
-    options = load_recipe(
-        recipe,
-        overrides=[
-            "optimization.schedule=constant_then_linear",
-            "optimization.warm_up_steps=0",
-            "optimization.steps=100",
-        ],
-    ).optimization
-
-    shares = [rate_share(step, options) for step in (0, 50, 75, 100)]
-
-    assert [1.0, 1.0, 0.5, 0.0] == pytest.approx(shares)
 
 
 def test_draws_of_a_step_differ_by_purpose_and_repeat() -> None:

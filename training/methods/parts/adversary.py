@@ -1,11 +1,12 @@
 """The discriminator within a method: its own phase's terms, and its term for the generator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from training.config.method import AdversarialConfig
+from training.config.recipe import OptimizationConfig
 from training.losses.gan import (
     lsgan_d,
     lsgan_g,
@@ -14,7 +15,7 @@ from training.losses.gan import (
     zero_centred_penalty,
 )
 from training.losses.gradient_balance import GradientBalance
-from training.methods.method import ramp, step_generator
+from training.methods.method import Phase, adam_phase, ramp, step_generator
 from training.methods.parts.discriminators import PatchDiscriminator
 from training.methods.parts.image_pool import ImagePool
 
@@ -27,30 +28,30 @@ class Adversary:
 
     Attributes:
         discriminator: The network.
-        optimizer: Over its weights.
     """
 
     def __init__(
-        self,
-        config: AdversarialConfig,
-        *,
-        seed: int,
-        steps: int,
-        device: torch.device,
-        betas: tuple[float, float],
+        self, config: AdversarialConfig, options: OptimizationConfig, device: torch.device
     ) -> None:
         self.config = config
-        self.steps = steps
+        self.options = options
         self.device = device
         network = PatchDiscriminator(**config.discriminator.model_dump())
         self.discriminator = network.to(device)
-        self.optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), lr=config.learning_rate, betas=betas
-        )
         self.pool = ImagePool(
-            generator=step_generator(seed, 0, FOR_POOL), capacity=config.pool_size
+            generator=step_generator(options.seed, 0, FOR_POOL), capacity=config.pool_size
         )
         self.balance = GradientBalance()
+
+    def phase(self, terms: Callable[[], Mapping[str, torch.Tensor]]) -> Phase:
+        """Return the phase that trains the discriminator on the given terms."""
+        return adam_phase(
+            "discriminator",
+            self.discriminator.parameters(),
+            learning_rate=self.config.learning_rate,
+            betas=self.options.betas,
+            terms=terms,
+        )
 
     def state(self) -> dict[str, Any]:
         """Return the pool of old fakes and the running balance."""
@@ -91,7 +92,7 @@ class Adversary:
     ) -> dict[str, torch.Tensor]:
         """Return the discriminator's weighted terms; none before its start."""
         config = self.config
-        if not ramp(step, steps=self.steps, start_share=config.start_share):
+        if not ramp(step, steps=self.options.steps, start_share=config.start_share):
             return {}
         fake = self.pool.exchange(fake.detach())
         penalised = config.penalty_gamma > 0 and step % config.penalty_interval == 0
@@ -127,7 +128,10 @@ class Adversary:
         """
         config = self.config
         weight = config.weight * ramp(
-            step, steps=self.steps, start_share=config.start_share, ramp_share=config.ramp_share
+            step,
+            steps=self.options.steps,
+            start_share=config.start_share,
+            ramp_share=config.ramp_share,
         )
         if not weight:
             return {}

@@ -1,11 +1,7 @@
 """Losses on pseudo-pairs, where the answer is known: structure by pixels, grain by its strength."""
 
-from typing import cast
-
 import torch
 
-from models import Generator
-from models.grain_head import GrainGenerator
 from training.config.method import PairedConfig
 from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.pixel import charbonnier
@@ -13,25 +9,6 @@ from training.losses.texture import flatness, local_energy
 
 LOW_PASS_SIGMA_PX = 2.0
 """Of the pixel loss on a generator that does not give its structure apart: grain must not count."""
-
-
-def has_parts(generator: Generator) -> bool:
-    """Say whether a generator gives structure and grain apart."""
-    return isinstance(generator, GrainGenerator)
-
-
-def forward_parts(
-    generator: Generator, lr: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Enlarge; return the image, and its structure without grain where the generator knows it.
-
-    Returns:
-        Two of (N, 1, s*H, s*W) float32, the second None for a generator without parts.
-    """
-    if not has_parts(generator):
-        return generator(lr), None
-    structure, grain, _ = cast("GrainGenerator", generator).parts(lr)
-    return structure + grain, structure
 
 
 def paired_terms(

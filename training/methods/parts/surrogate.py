@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from training.config.method import SurrogateConfig
+from training.config.recipe import OptimizationConfig
 from training.data.samplers import PairBatch
 from training.losses.detection import (
     Cells,
@@ -13,7 +14,7 @@ from training.losses.detection import (
     detection_loss,
     label_cells,
 )
-from training.methods.method import Phase, ramp
+from training.methods.method import Phase, adam_phase, ramp
 from training.methods.parts.surrogate_detector import CELL_PX, SurrogateDetector
 
 BORDER_CELLS = 3
@@ -29,32 +30,27 @@ class SurrogatePhase:
     """
 
     def __init__(
-        self,
-        config: SurrogateConfig,
-        *,
-        steps: int,
-        device: torch.device,
-        betas: tuple[float, float],
+        self, config: SurrogateConfig, options: OptimizationConfig, device: torch.device
     ) -> None:
         self.config = config
-        self.steps = steps
+        self.options = options
         self.detector = SurrogateDetector(channels=config.channels).to(device)
-        self._optimizer = torch.optim.Adam(
-            self.detector.parameters(), lr=config.learning_rate, betas=betas
-        )
 
-    def phase(self, pairs: Callable[[], PairBatch]) -> Phase:
+    def phase(self, pairs: Callable[[], PairBatch | None]) -> Phase:
         """Return the phase that trains it on each step's pairs; it never sees a generated image."""
 
         def terms() -> Mapping[str, torch.Tensor]:
             batch = pairs()
+            if batch is None:
+                return {}
             logits, _ = self.detector(batch.hr)
             return {"surrogate": detection_loss(logits, _cells(batch))}
 
-        return Phase(
-            name="surrogate",
-            optimizer=self._optimizer,
+        return adam_phase(
+            "surrogate",
+            self.detector.parameters(),
             learning_rate=self.config.learning_rate,
+            betas=self.options.betas,
             terms=terms,
         )
 
@@ -72,7 +68,7 @@ class SurrogatePhase:
         config = self.config
         share = ramp(
             step,
-            steps=self.steps,
+            steps=self.options.steps,
             start_share=config.start_share,
             ramp_share=config.ramp_share,
         )

@@ -146,8 +146,7 @@ def plant(
             mask=mask,
         )
         return replace(scene, patches=(*scene.patches, patch)), defect
-    message = f"a {scene.kind!r} scene has no free place for a defect of kind {kind!r}"
-    raise NoSiteError(message)
+    raise NoSiteError(f"a {scene.kind!r} scene has no free place for a defect of kind {kind!r}")
 
 
 def _make(

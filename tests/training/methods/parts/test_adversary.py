@@ -3,6 +3,7 @@
 import torch
 
 from training.config.method import AdversarialConfig, DiscriminatorConfig
+from training.config.recipe import OptimizationConfig
 from training.methods.parts.adversary import Adversary
 
 
@@ -11,7 +12,8 @@ def adversary(images_per_step: int | None) -> Adversary:
     config = AdversarialConfig(
         images_per_step=images_per_step, discriminator=DiscriminatorConfig(width=2, num_layers=1)
     )
-    return Adversary(config, seed=0, steps=10, device=torch.device("cpu"), betas=(0.5, 0.9))
+    options = OptimizationConfig(seed=0, steps=10, betas=(0.5, 0.9))
+    return Adversary(config, options, torch.device("cpu"))
 
 
 def shown(images_per_step: int | None, *, real: int, generated: int) -> tuple[list[float], ...]:
