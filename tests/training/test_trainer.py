@@ -12,7 +12,7 @@ from training.config.method import SupervisedConfig
 from training.config.recipe import ConfigError, Recipe, load_recipe
 from training.data.datasets import KnownTool, load_training_images
 from training.data.images import ImageFileError
-from training.data.samplers import PairBatch
+from training.data.pair_samplers import PairBatch
 from training.losses.features import FeatureWeightsError
 from training.methods.inputs import Inputs
 from training.methods.supervised import Supervised

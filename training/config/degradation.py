@@ -5,7 +5,9 @@ A file of its own because `training.data.estimation` writes what `training.confi
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from training.config.section import Section, Share, Weight
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -15,9 +17,7 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-NonNegative = Annotated[float, Field(ge=0)]
-NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ordered)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+NonNegativeRange = Annotated[tuple[Weight, Weight], AfterValidator(_ordered)]
 ShareRange = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
 
 
@@ -36,10 +36,8 @@ def crop_side_px(crop_px: int, scale: int) -> int:
     return (crop_px + 2 * MARGIN_PX) * scale
 
 
-class DegradationConfig(BaseModel):
+class DegradationConfig(Section):
     """Ranges from which each crop's HR-to-LR degradation is drawn, uniformly and independently."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     spot_sigma_px: NonNegativeRange = Field(
         default=(0.0, 2.0), description="Gaussian beam spot, HR px, before the area mean"

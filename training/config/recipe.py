@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from training.config.degradation import DegradationConfig
 from training.config.method import MethodConfig, SupervisedConfig
 from training.config.problems import did_you_mean, problems
+from training.config.section import Section
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 GENERATOR_NAMES = ("grain_sr", "grain_unet", "rep_sr", "resnet9")
@@ -24,11 +25,7 @@ class ConfigError(ValueError):
     """A recipe or override that cannot be read, with the field and what was expected."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GeneratorConfig(_Section):
+class GeneratorConfig(Section):
     """Which network is trained."""
 
     name: str = Field(default="rep_sr", description="registry name")
@@ -43,7 +40,7 @@ class GeneratorConfig(_Section):
         return name
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which images are read, and which sources are kept out of training."""
 
     hr: list[str] = Field(
@@ -75,7 +72,7 @@ class DataConfig(_Section):
     credits: str = Field(default="", description="owner and licence, for the model card")
 
 
-class ToolConfig(_Section):
+class ToolConfig(Section):
     """A further pair of folders: another tool or mode, degraded by ranges of its own."""
 
     name: str = Field(pattern=r"^[a-z0-9_-]{1,32}$", description="for files and descriptions")
@@ -89,7 +86,7 @@ class ToolConfig(_Section):
     )
 
 
-class OptimizationConfig(_Section):
+class OptimizationConfig(Section):
     """The loop: length, batch, optimiser, averaging."""
 
     steps: int = Field(default=6000, ge=1, description="optimiser steps")
@@ -133,7 +130,7 @@ class OptimizationConfig(_Section):
     )
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """How often the run reports and saves."""
 
     log_every_steps: int = Field(default=25, ge=1, description="one line of stats.jsonl")
@@ -147,7 +144,7 @@ class RunConfig(_Section):
     tensorboard: bool = Field(default=False, description="also write events for TensorBoard")
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One training run, complete: enough to repeat it on the same data."""
 
     name: str = Field(min_length=1, description="name of the model, shown in cards and answers")

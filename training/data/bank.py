@@ -9,25 +9,20 @@ and the degradation with its noise are drawn at every use. Nothing is unpickled.
 
 import fcntl
 import hashlib
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.config.degradation import DegradationConfig
-from training.config.method import AddedStructureConfig
 from training.config.recipe import ConfigError, Recipe
-from training.data.augmentation.added_structure import Planted, StructureAdder
+from training.data.augmentation.added_structure import Planted
 from training.data.bank_format import (
     FORMAT_VERSION,
     HEADER,
-    SIDE_PX,
     BankContent,
     BankError,
     BankHeader,
@@ -37,29 +32,17 @@ from training.data.bank_format import (
     check_bank,
     check_fit,
     digest_of,
+    file_name,
     read_header,
     write_header,
 )
+from training.data.bank_maker import make_images
+from training.data.crops import IS_FOREIGN, IS_PLANTED, draw_crop, draw_turn, turned
 from training.data.datasets import ToolImages
 from training.data.images import SourceImage
-from training.data.prefetch import Prefetch
-from training.data.samplers import (
-    IS_FOREIGN,
-    IS_PLANTED,
-    draw_crop,
-    draw_turn,
-    flags_of,
-    turned,
-)
 from training.ground.progress import progress
-from training.ground.whole_file import whole_file
 
 MAKE_AGAIN = "remove the bank's folder to have it made again"
-IMAGES_PER_WORKER = 4
-"""Images below which another worker process would start more slowly than it helps."""
-
-FOR_IMAGE = 4
-"""Purpose of the draws of an image, apart from those of batches."""
 
 
 class BankCrops:
@@ -158,106 +141,10 @@ def open_bank(
     with _locked(folder):
         header = _begin(folder, content, degradations)
         if header.images is None:
-            header = _make(folder, header, images, workers=workers)
+            make_images(folder, header, images, workers=workers)
+            header = _complete(folder, header)
     _check_files(folder, header)
     return Bank(folder, header)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ImageMaker:
-    """Makes and writes one image of a bank in a worker process; called with a place in `numbers`.
-
-    Attributes:
-        folder: Folder of the bank.
-        seed: Seed of the bank.
-        crop_side_px: Side of the crops that the amount of added structure refers to.
-        numbers: Numbers of the images to make.
-        tools: For each image of the bank its tool's name and its number within the tool.
-        images: HR images by tool.
-        adders: Adders of structure by tool.
-    """
-
-    folder: Path
-    seed: int
-    crop_side_px: int
-    numbers: Sequence[int]
-    tools: Sequence[tuple[str, int]]
-    images: Mapping[str, Sequence[NDArray[np.uint8]]]
-    adders: Mapping[str, StructureAdder]
-
-    def __call__(self, place: int) -> int:
-        """Write the image; returns its number."""
-        number = self.numbers[place]
-        tool, within = self.tools[number]
-        sources = self.images[tool]
-        rng = np.random.default_rng((self.seed, number, FOR_IMAGE))
-        # Every source as often as any other; what is larger than an image shows another window.
-        image = _window(sources[within % len(sources)], rng)
-        crops = max(1, round(image.size / self.crop_side_px**2))
-        planted = self.adders[tool].add(image, rng, crops=crops)
-        with whole_file(self.folder / _file_name(number), is_durable=True) as part:
-            np.save(part, np.stack([planted.pixels, flags_of(planted)]), allow_pickle=False)
-        return number
-
-
-def _make(
-    folder: Path,
-    header: BankHeader,
-    images: Mapping[str, Sequence[SourceImage]],
-    *,
-    workers: int,
-) -> BankHeader:
-    """Make the images that are not there yet, then write the whole header."""
-    content = header.content
-    tools = [(tool.name, n) for tool in content.tools or [] for n in range(tool.images)]
-    missing = [n for n in range(content.images) if not (folder / _file_name(n)).is_file()]
-    if missing:
-        pixels = {name: [image.pixels for image in images[name]] for name in images}
-        added = AddedStructureConfig.model_validate(content.added)
-        with progress("preparing the bank"):
-            adders = {
-                name: StructureAdder(
-                    pixels[name],
-                    added=added,
-                    degradation=header.degradations[name],
-                    scale=content.scale,
-                )
-                for name in images
-            }
-        maker = _ImageMaker(
-            folder=folder,
-            seed=content.seed,
-            crop_side_px=content.crop_side_px,
-            numbers=missing,
-            tools=tools,
-            images=pixels,
-            adders=adders,
-        )
-        done = content.images - len(missing)
-        most = workers or len(os.sched_getaffinity(0))
-        workers = min(most, -(-len(missing) // IMAGES_PER_WORKER))
-        with progress("making the bank", content.images, unit="image", done=done) as steps:
-            for _ in _made(maker, len(missing), workers=workers):
-                steps.update()
-    made = [_facts(folder, number, tool) for number, (tool, _) in enumerate(tools)]
-    header = header.model_copy(update={"images": made})
-    write_header(folder, header)
-    return header
-
-
-def _made(maker: _ImageMaker, count: int, *, workers: int) -> Iterator[int]:
-    """Yield the numbers of the images as they are made."""
-    if workers == 1:
-        yield from map(maker, range(count))
-        return
-    with Prefetch(
-        {"image": maker},
-        workers=workers,
-        first=0,
-        last=count,
-        label=lambda place: f"bank image {maker.numbers[place]}",
-    ) as prefetch:
-        yield from (prefetch.take("image", place) for place in range(count))
 
 
 def _begin(
@@ -278,6 +165,15 @@ def _begin(
     return header
 
 
+def _complete(folder: Path, header: BankHeader) -> BankHeader:
+    """Write the whole header, once all images are made."""
+    tools = (tool.name for tool in header.content.tools or [] for _ in range(tool.images))
+    made = [_facts(folder, number, tool) for number, tool in enumerate(tools)]
+    header = header.model_copy(update={"images": made})
+    write_header(folder, header)
+    return header
+
+
 def _check_files(folder: Path, header: BankHeader) -> None:
     """Read every image once: damage is found here, and training finds the files in memory."""
     images = header.images or []
@@ -289,7 +185,7 @@ def _check_files(folder: Path, header: BankHeader) -> None:
 
 
 def _facts(folder: Path, number: int, tool: str) -> BankImage:
-    path = folder / _file_name(number)
+    path = folder / file_name(number)
     try:
         image = np.load(path, mmap_mode="r", allow_pickle=False)
         content = path.read_bytes()
@@ -335,17 +231,6 @@ def _counts(shares: Sequence[float], images: int) -> list[int]:
     for place in by_remainder[: images - sum(counts)]:
         counts[place] += 1
     return counts
-
-
-def _window(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    height, width = (min(side, SIDE_PX) for side in image.shape)
-    y = int(rng.integers(image.shape[0] - height + 1))
-    x = int(rng.integers(image.shape[1] - width + 1))
-    return np.ascontiguousarray(image[y : y + height, x : x + width])
-
-
-def _file_name(number: int) -> str:
-    return f"{number:06d}.npy"
 
 
 def _pixels_sha256(images: Sequence[SourceImage]) -> str:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from training.config.added_structure import AddedStructureConfig
 from training.config.degradation import DegradationConfig, crop_side_px
-from training.config.method import AddedStructureConfig, SupervisedConfig
+from training.config.method import SupervisedConfig
 from training.config.recipe import ConfigError, Recipe
 from training.ground.whole_file import write_whole_text
 
@@ -205,6 +206,11 @@ def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:  # n
             yield from _differences(*pair, f"{name}[{place}]")
     elif found != wanted:
         yield f"{name} is {found}, the recipe's {wanted}"
+
+
+def file_name(number: int) -> str:
+    """Return the file name of an image of a bank, by its number."""
+    return f"{number:06d}.npy"
 
 
 def digest_of(document: Any) -> str:  # noqa: ANN401 - JSON

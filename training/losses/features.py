@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# Oxford's weights for inputs normalised as torchvision does, convolutions up to relu4_3, float16.
 KNOWN_SHA256 = "4a11ec61349d2fabca0eb4c06c0233a92f17cb462ec1e9cc4f32c66836fba465"
 HOW_TO_GET = (
     "pass a file with VGG16's ImageNet convolutions (safetensors or a torch state dict with keys "

@@ -22,7 +22,8 @@ from models import Generator, load_generator
 from models.grain_head import GrainGenerator
 from training.config.method import DistillationConfig
 from training.config.recipe import ConfigError
-from training.data.samplers import PairBatch, PlainSampler
+from training.data.pair_samplers import PairBatch
+from training.data.plain_samplers import PlainSampler
 from training.losses.pixel import charbonnier
 from training.methods.inputs import (
     Inputs,

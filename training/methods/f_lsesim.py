@@ -20,7 +20,7 @@ from models import Generator
 from models.blocks import BicubicUpsample
 from training.config.method import FLSeSimConfig
 from training.config.recipe import ConfigError
-from training.data.samplers import PairBatch
+from training.data.pair_samplers import PairBatch
 from training.methods.inputs import (
     Inputs,
     domain_crops,

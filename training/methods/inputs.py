@@ -10,22 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from models import Generator, build_generator
-from training.config.method import AddedStructureConfig, PatchedCopiesConfig
+from training.config.added_structure import AddedStructureConfig
+from training.config.method import PatchedCopiesConfig
 from training.config.recipe import Recipe
-from training.data.augmentation.patches import augment_with_patches, natural_source
+from training.data.augmentation.patch_source import natural_source
+from training.data.augmentation.patches import augment_with_patches
 from training.data.bank import Bank
 from training.data.datasets import KnownTool, degraded_pairs
 from training.data.degradation.noise import estimate_noise
 from training.data.feed import Fed, Feed
 from training.data.images import SourceImage
-from training.data.samplers import (
-    CropSampler,
-    Flips,
-    OneToolSampler,
-    PairBatch,
-    PlainSampler,
-    ToolSampler,
-)
+from training.data.pair_samplers import CropSampler, PairBatch, ToolSampler
+from training.data.plain_samplers import Flips, OneToolSampler, PlainSampler
 from training.ground.quality import psnr
 from training.methods.pictures import NUM_SAMPLES, upscale
 from training.run.provenance import describe_training

@@ -16,8 +16,9 @@ from training.config.recipe import ConfigError, Recipe, load_recipe
 from training.data.augmentation.added_structure import Planted, StructureAdder
 from training.data.bank import Bank, BankCrops, content_of, open_bank
 from training.data.bank_format import HEADER, BankContent, BankError, bank_content
+from training.data.crops import IS_FOREIGN, IS_PLANTED
 from training.data.datasets import ToolImages, load_tools
-from training.data.samplers import IS_FOREIGN, IS_PLANTED, CropSampler
+from training.data.pair_samplers import CropSampler
 from training.trainer import train
 
 RECIPE = """

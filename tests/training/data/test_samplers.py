@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from training.config.added_structure import AddedStructureConfig
 from training.config.degradation import DegradationConfig
-from training.config.method import AddedStructureConfig
 from training.config.recipe import ConfigError
 from training.data.degradation.visibility import CoarseScan
 from training.data.images import SourceImage, read_grey
-from training.data.samplers import CropSampler, PlainSampler, ToolSampler
+from training.data.pair_samplers import CropSampler, ToolSampler
+from training.data.plain_samplers import PlainSampler
 
 NEUTRAL = DegradationConfig(
     spot_sigma_px=(0, 0), lag_decay=(0, 0), noise_var_base=(0, 0), noise_var_slope=(0, 0)

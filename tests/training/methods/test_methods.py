@@ -16,8 +16,9 @@ from models import load_generator
 from models.grain_sr import GrainSR
 from models.grain_unet import GrainUNet
 from training.config.degradation import DegradationConfig
-from training.config.method import FLSeSimConfig, StatisticsConfig
+from training.config.method import FLSeSimConfig
 from training.config.recipe import ConfigError, find_recipe, load_recipe
+from training.config.terms import StatisticsConfig
 from training.data.datasets import KnownTool, load_lr_images, load_training_images
 from training.data.degradation.noise import estimate_noise
 from training.methods.build import build_method

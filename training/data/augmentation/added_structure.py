@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from training.config.added_structure import AddedStructureConfig
 from training.config.degradation import DegradationConfig
-from training.config.method import AddedStructureConfig
-from training.data.augmentation.patches import PatchSource, natural_source, paste_patches
+from training.data.augmentation.patch_source import PatchSource, natural_source
+from training.data.augmentation.patches import paste_patches
 from training.data.augmentation.planting import plant_defects
 from training.data.degradation.noise import estimate_noise
 from training.data.degradation.visibility import CoarseScan, VisibilityRule

@@ -12,8 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.evaluation.compared.methods import BICUBIC, Method
-from training.evaluation.figure import SECTIONS
-from training.evaluation.figures import BY_KEY, FIGURES
+from training.evaluation.figures import BY_KEY, SECTIONS
 from training.evaluation.judging.bootstrap import Estimate
 from training.evaluation.judging.comparison import Comparison
 from training.evaluation.judging.seeds import SeedSpread
@@ -123,7 +122,6 @@ def write_report(report: Report, folder: Path) -> Path:
     html = environment.get_template(TEMPLATE).render(
         report=values,
         sections=SECTIONS,
-        figures=FIGURES,
         by_key=BY_KEY,
         own_columns=OWN_COLUMNS,
         own_pair_columns=OWN_PAIR_COLUMNS,

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from training.config.method import AdversarialConfig
 from training.config.recipe import OptimizationConfig
+from training.config.terms import AdversarialConfig
 from training.losses.gan import (
     lsgan_d,
     lsgan_g,

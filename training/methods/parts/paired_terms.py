@@ -2,7 +2,7 @@
 
 import torch
 
-from training.config.method import PairedConfig
+from training.config.terms import PairedConfig
 from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.pixel import charbonnier
 from training.losses.texture import flatness, local_energy

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from training.config.method import SelfSimilarityConfig
 from training.config.recipe import OptimizationConfig
+from training.config.terms import SelfSimilarityConfig
 from training.losses.features import load_vgg16
 from training.losses.learned_correlation import LearnedCorrelation
 from training.losses.spatial_correlation import SpatialCorrelation

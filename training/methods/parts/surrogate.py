@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from training.config.method import SurrogateConfig
 from training.config.recipe import OptimizationConfig
-from training.data.samplers import PairBatch
+from training.config.terms import SurrogateConfig
+from training.data.pair_samplers import PairBatch
 from training.losses.detection import (
     Cells,
     alarm_loss,

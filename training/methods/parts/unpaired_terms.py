@@ -2,7 +2,7 @@
 
 import torch
 
-from training.config.method import ConsistencyConfig, StatisticsConfig
+from training.config.terms import ConsistencyConfig, StatisticsConfig
 from training.losses.consistency import downscale, lr_consistency
 from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.flat_grain import flat_grain_difference

@@ -7,18 +7,18 @@ import pytest
 from numpy.typing import NDArray
 
 from training.config.degradation import DegradationConfig
+from training.data.augmentation.patch_source import NATURAL_PICTURES, PatchSource, natural_source
 from training.data.augmentation.patches import (
-    NATURAL_PICTURES,
     SIDES_PX,
-    PatchSource,
     augment_with_patches,
-    natural_source,
     paste_patches,
-    synthetic_source,
 )
 from training.data.augmentation.synthetic_pictures import dead_leaves, pink_noise
 from training.data.degradation.noise import NoiseModel
 from training.data.degradation.visibility import CoarseScan, VisibilityRule
+
+SYNTHETIC = PatchSource(pictures=(), synthetic_share=1.0)
+"""Dead leaves and 1/f noise only."""
 
 
 def _image(*, side_px: int = 200, seed: int = 0) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_sizes_are_bounded_in_hr_pixels(shrink: int) -> None:
     sides = []
     for seed in range(25):
         _, mask = paste_patches(
-            _image(), np.random.default_rng(seed), count=1, source=synthetic_source(), shrink=shrink
+            _image(), np.random.default_rng(seed), count=1, source=SYNTHETIC, shrink=shrink
         )
         sides += [shrink * int(mask.any(axis=axis).sum()) for axis in (0, 1)]
 
@@ -114,7 +114,7 @@ def test_noise_is_added_to_patches_only() -> None:
 
     def roughness(noise: NoiseModel | None) -> float:
         pasted, mask = paste_patches(
-            film, np.random.default_rng(2), count=1, source=synthetic_source(), noise=noise
+            film, np.random.default_rng(2), count=1, source=SYNTHETIC, noise=noise
         )
         step = np.diff(pasted.astype(float), axis=1)[mask[:, 1:] & mask[:, :-1]]
         return float(np.median(np.abs(step)))
@@ -153,7 +153,7 @@ def test_the_set_grows_by_its_copies() -> None:
     images = [_image(seed=seed) for seed in range(3)]
 
     augmented = augment_with_patches(
-        images, np.random.default_rng(0), num_patches=2, num_copies=2, source=synthetic_source()
+        images, np.random.default_rng(0), num_patches=2, num_copies=2, source=SYNTHETIC
     )
 
     assert 3 * (1 + 2) == len(augmented)
@@ -198,7 +198,7 @@ def test_a_rounded_patch_leaves_its_corners_alone() -> None:
         image,
         np.random.default_rng(3),
         count=1,
-        source=synthetic_source(),
+        source=SYNTHETIC,
         sides_px=(60, 60),
         is_rounded=True,
     )
@@ -219,7 +219,7 @@ def test_patches_that_a_scan_cannot_show_are_left_out() -> None:
         _image(),
         np.random.default_rng(0),
         count=5,
-        source=synthetic_source(),
+        source=SYNTHETIC,
         rule=rule,
     )
 
@@ -244,7 +244,7 @@ def test_patches_are_as_visible_as_was_drawn(wanted: float, is_rounded: bool) ->
             image,
             rng,
             count=1,
-            source=synthetic_source(),
+            source=SYNTHETIC,
             sides_px=(24, 60),
             is_rounded=is_rounded,
             rule=rule,
@@ -266,6 +266,6 @@ def test_bad_numbers_are_refused(count: int, shrink: int) -> None:
             _image(),
             np.random.default_rng(0),
             count=count,
-            source=synthetic_source(),
+            source=SYNTHETIC,
             shrink=shrink,
         )

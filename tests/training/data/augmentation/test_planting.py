@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure
 
+from training.config.added_structure import AddedStructureConfig, PlantableKind
 from training.config.degradation import DegradationConfig
-from training.config.method import AddedStructureConfig, PlantableKind
 from training.data.augmentation.drawing import Drawing
 from training.data.augmentation.extended_kinds import edge_bump
 from training.data.augmentation.planting import PLANTABLE_KINDS, PLANTED_KINDS, plant_defects

@@ -2,8 +2,8 @@
 
 import torch
 
-from training.config.method import AdversarialConfig, DiscriminatorConfig
 from training.config.recipe import OptimizationConfig
+from training.config.terms import AdversarialConfig, DiscriminatorConfig
 from training.methods.parts.adversary import Adversary
 
 

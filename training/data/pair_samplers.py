@@ -7,24 +7,26 @@ process (`training.data.prefetch`); `finish` turns them into the batch, in the p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.config.added_structure import AddedStructureConfig
 from training.config.degradation import MARGIN_PX, DegradationConfig, crop_side_px
-from training.config.method import AddedStructureConfig
-from training.config.recipe import ConfigError
-from training.data.augmentation.added_structure import Planted, StructureAdder
+from training.data.augmentation.added_structure import StructureAdder
+from training.data.crops import (
+    CPU,
+    IS_FOREIGN,
+    IS_PLANTED,
+    CropSource,
+    ImageCrops,
+    check_sizes,
+    flags_of,
+    unit_range,
+)
 from training.data.degradation.synthetic_lr import degrade, draw_degradation
 from training.data.images import SourceImage
-
-IS_PLANTED, IS_FOREIGN = 1, 2
-"""Bits of a pixel's flags: a planted defect lies there, a foreign patch lies there."""
-
-CPU = torch.device("cpu")
-Flips = Literal["vertical", "horizontal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,44 +72,6 @@ class MadePairs:
     seed: int
 
 
-class CropSource(Protocol):
-    """Where crops come from, with what was added to them."""
-
-    def crop(self, rng: np.random.Generator, *, side_px: int, candidates: int) -> Planted:
-        """Return a crop of that side, turned and flipped at random.
-
-        Args:
-            rng: Source of all draws.
-            side_px: Side of the crop in HR pixels.
-            candidates: Crops drawn, all from one image; the one of most contrast is used.
-        """
-        ...
-
-
-class ImageCrops:
-    """Crops cut out of images; structure is added afterwards, to each crop its own.
-
-    Args:
-        images: HR images.
-        adder: Adds structure; None adds nothing.
-    """
-
-    def __init__(self, images: Sequence[SourceImage], *, adder: StructureAdder | None) -> None:
-        self.images = list(images)
-        self._adder = adder
-
-    def crop(self, rng: np.random.Generator, *, side_px: int, candidates: int) -> Planted:
-        """See `CropSource`."""
-        image = self.images[int(rng.integers(len(self.images)))].pixels
-        drawn = [draw_crop(image, side_px, rng) for _ in range(candidates)]
-        crop = max(drawn, key=np.std) if len(drawn) > 1 else drawn[0]
-        crop = np.ascontiguousarray(turned(crop, draw_turn(rng)))
-        if self._adder is not None:
-            return self._adder.add(crop, rng)
-        nothing = np.zeros(crop.shape, dtype=np.bool_)
-        return Planted(pixels=crop, mask=nothing, foreign=nothing)
-
-
 class CropSampler:
     """Draws HR crops, with structure that the images lack, and degrades them to pairs.
 
@@ -142,7 +106,7 @@ class CropSampler:
         degrade_on: torch.device | None = None,
     ) -> None:
         self.side_px = crop_side_px(crop_px, scale)
-        _check_sizes(images, self.side_px)
+        check_sizes(images, self.side_px)
         self.degradation = degradation
         self.scale = scale
         self.batch_size = batch_size
@@ -193,10 +157,10 @@ class CropSampler:
     def finish(self, made: MadePairs) -> PairBatch:
         """Turn crops into a batch, on the device that degrades them, or on the CPU."""
         device = self.degrade_on or CPU
-        hr = _unit_range(made.hr, device)
+        hr = unit_range(made.hr, device)
         flags = torch.from_numpy(made.flags)[:, None].to(device)
         if made.lr is not None:
-            lr = _unit_range(made.lr, device)
+            lr = unit_range(made.lr, device)
         else:
             lr = self._degraded(hr, made.seed)
             inner = (..., *[slice(MARGIN_PX * self.scale, -MARGIN_PX * self.scale)] * 2)
@@ -269,127 +233,3 @@ class ToolSampler:
             mask=torch.cat([part.mask for part in parts]),
             foreign=torch.cat([part.foreign for part in parts]),
         )
-
-
-class PlainSampler:
-    """Draws crops of images as they are, LR or HR: nothing is chosen, added or degraded.
-
-    Args:
-        images: Each at least as large as a crop.
-        crop_px: c, in the images' own pixels.
-        batch_size: N.
-        seed: Seed of everything drawn.
-        flips: "vertical" flips up and down only: left and right are the scan's before and after.
-            "horizontal" flips left and right only, as most published training does.
-    """
-
-    def __init__(
-        self,
-        images: Sequence[SourceImage],
-        *,
-        crop_px: int,
-        batch_size: int,
-        seed: int,
-        flips: Flips = "vertical",
-    ) -> None:
-        _check_sizes(images, crop_px)
-        self.flips: Flips = flips
-        self.images = list(images)
-        self.crop_px = crop_px
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def batch(self, step: int) -> torch.Tensor:
-        """Return (N, 1, c, c) float32 in [0, 1]."""
-        return self.finish(self.make(step))
-
-    def make(self, step: int) -> NDArray[np.uint8]:
-        """Draw the crops of a step, (N, c, c) grey levels."""
-        rng = np.random.default_rng((self.seed, step, 1))
-        crops = [
-            draw_crop(self.images[int(rng.integers(len(self.images)))].pixels, self.crop_px, rng)
-            for _ in range(self.batch_size)
-        ]
-        flip = (
-            (slice(None, None, -1),) if self.flips == "vertical" else (..., slice(None, None, -1))
-        )
-        return np.stack([crop[flip] if rng.integers(2) else crop for crop in crops])
-
-    def finish(self, made: NDArray[np.uint8]) -> torch.Tensor:
-        """Turn crops into the batch."""
-        return _unit_range(made, CPU)
-
-
-class OneToolSampler:
-    """Draws a step's crops from one tool, and the tool by the shares.
-
-    Two of these with equal seed and shares draw the same tool at each step: LR and HR crops of
-    one look can be compared, whatever numbers of images the tools have.
-
-    Args:
-        samplers: One for each tool, all of one batch size and crop.
-        shares: Weight of each tool.
-        seed: Seed of the tool's draw.
-    """
-
-    def __init__(
-        self, samplers: Sequence[PlainSampler], shares: Sequence[float], *, seed: int
-    ) -> None:
-        self.samplers = list(samplers)
-        self.shares = np.asarray(shares, dtype=np.float64) / sum(shares)
-        self.batch_size = self.samplers[0].batch_size
-        self.seed = seed
-
-    def tool(self, step: int) -> int:
-        """Return the number of a step's tool."""
-        rng = np.random.default_rng((self.seed, step, 3))
-        return int(rng.choice(len(self.samplers), p=self.shares))
-
-    def batch(self, step: int) -> torch.Tensor:
-        """Return (N, 1, c, c) float32 in [0, 1]; see `PlainSampler.batch`."""
-        return self.finish(self.make(step))
-
-    def make(self, step: int) -> NDArray[np.uint8]:
-        """Draw the crops of a step, (N, c, c) grey levels."""
-        return self.samplers[self.tool(step)].make(step)
-
-    def finish(self, made: NDArray[np.uint8]) -> torch.Tensor:
-        """Turn crops into the batch."""
-        return self.samplers[0].finish(made)
-
-
-def flags_of(planted: Planted) -> NDArray[np.uint8]:
-    """Return both masks as (H, W) uint8 flags."""
-    return (IS_PLANTED * planted.mask + IS_FOREIGN * planted.foreign).astype(np.uint8)
-
-
-def draw_turn(rng: np.random.Generator) -> tuple[int, bool]:
-    """Draw quarter turns, and whether to flip left and right afterwards."""
-    return int(rng.integers(4)), bool(rng.integers(2))
-
-
-def turned(image: NDArray[np.uint8], turn: tuple[int, bool]) -> NDArray[np.uint8]:
-    """Turn and flip (..., H, W) as drawn; a view."""
-    quarters, is_flipped = turn
-    image = np.rot90(image, quarters, axes=(-2, -1))
-    return image[..., ::-1] if is_flipped else image
-
-
-def _unit_range(grey: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Return (N, H, W) grey levels as (N, 1, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(grey)[:, None].to(device).float() / 255.0
-
-
-def draw_crop(
-    pixels: NDArray[np.uint8], side_px: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Cut a square out of (..., H, W) at a random place; a view."""
-    y = int(rng.integers(pixels.shape[-2] - side_px + 1))
-    x = int(rng.integers(pixels.shape[-1] - side_px + 1))
-    return pixels[..., y : y + side_px, x : x + side_px]
-
-
-def _check_sizes(images: Sequence[SourceImage], side_px: int) -> None:
-    small = [image.name for image in images if min(image.pixels.shape) < side_px]
-    if small:
-        raise ConfigError(f"images smaller than a crop of {side_px} px: {small}")
