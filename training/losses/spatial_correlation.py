@@ -18,11 +18,10 @@ import torch
 from torch.nn import functional
 
 from training.losses.features import Vgg16
-from training.losses.queries import draw_queries, local_contrast_map, rarity_map
+from training.losses.queries import draw_queries, rarity_map
 from training.losses.shapes import check_same_shape
 
 Form = Literal["paper", "paper_l1", "normalised_l1", "normalised_l1_maps"]
-Saliency = Literal["rarity", "local_contrast"]
 
 
 def self_similarity(
@@ -135,9 +134,8 @@ class SpatialCorrelation:
         form: See `fsesim`. The paper's depend on the features' scale (tanh), the others do not.
         num_queries: Query places for each tap.
         window_px: Side of the key window in image pixels; None is the whole map.
-        salient_share: Share of the queries drawn where the source is salient; 0 draws one even set
-            for the whole batch, as published.
-        saliency: What is salient; see `training.losses.queries`.
+        salient_share: Share of the queries drawn where the source is salient (`rarity_map`); 0
+            draws one even set for the whole batch, as published.
         border_px: Margin of the maps left out, in image pixels, at most a quarter of each side. The
             zeros that the network pads its input with make the border the most unusual place of a
             regular image. None is 16 with salient queries and 0, as published, without.
@@ -148,7 +146,6 @@ class SpatialCorrelation:
     num_queries: int = 256
     window_px: int | None = None
     salient_share: float = 0.0
-    saliency: Saliency = "rarity"
     border_px: int | None = None
 
     def __call__(
@@ -170,21 +167,15 @@ class SpatialCorrelation:
             stride = self.features.strides[tap]
             source_map = self._inner(source_taps[tap], stride)
             target_map = self._inner(target_taps[tap], stride)
-            queries = self._queries(source, source_map, generator=generator)
+            queries = self._queries(source_map, generator=generator)
             window = window_in_cells(self.window_px, stride=stride)
             return fsesim(source_map, target_map, queries, form=self.form, window_cells=window)
 
         return mean_over_taps(source_taps, loss_of_tap)
 
-    def _queries(
-        self, source: torch.Tensor, features: torch.Tensor, *, generator: torch.Generator
-    ) -> torch.Tensor:
+    def _queries(self, features: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
         height, width = features.shape[-2:]
-        saliency = None
-        if self.salient_share > 0 and self.saliency == "rarity":
-            saliency = rarity_map(features, generator=generator)
-        elif self.salient_share > 0:
-            saliency = local_contrast_map(self._inner(source, 1), height=height, width=width)
+        saliency = rarity_map(features, generator=generator) if self.salient_share > 0 else None
         return draw_queries(
             height,
             width,

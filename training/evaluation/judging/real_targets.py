@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from training.evaluation.compared.methods import Method
-from training.evaluation.judging.targets import Target
+from training.evaluation.judging.targets import Target, bounded, not_applicable
 from training.evaluation.measures.outlines import MIN_DETECTABILITY
 from training.evaluation.sets.real_tiles import RealReport
 
@@ -64,19 +64,6 @@ def _target(
 ) -> Target:
     name = f"{of_set}: {what}"
     if not isfinite(value):
-        return Target(name=name, subject=subject, required="", measured="", status="not applicable")
-    low, high = limits
-    is_within = (low is None or value >= low) and (high is None or value <= high)
-    if low is None:
-        required = f"≤ {high:g}{unit}"
-    elif high is None:
-        required = f"≥ {low:g}{unit}"
-    else:
-        required = f"{low:g} to {high:g}{unit}"
-    return Target(
-        name=name,
-        subject=subject,
-        required=required,
-        measured=f"{value:.{digits}f}{unit}",
-        status="passed" if is_within else "missed",
-    )
+        return not_applicable(subject, name)
+    measured = f"{value:.{digits}f}{unit}"
+    return bounded(subject, name, value, limits, measured=measured, unit=unit)

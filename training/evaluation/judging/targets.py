@@ -94,7 +94,7 @@ def _judge_method(
     truth = summaries[TRUE_HR].figures if TRUE_HR in summaries else {}
     basis = summaries[BICUBIC].figures if BICUBIC in summaries else {}
 
-    def bounded(
+    def limited(
         key: str, name: str, low: float | None, high: float | None, unit: str = ""
     ) -> Target:
         return _bounded(method.name, name, figures.get(key), low, high, unit)
@@ -103,32 +103,32 @@ def _judge_method(
     return [
         _recall(method.name, figures, truth),
         _alarms(method.name, figures, truth),
-        bounded("froc_area", "FROC area", MIN_FROC_AREA, None),
+        limited("froc_area", "FROC area", MIN_FROC_AREA, None),
         *(
             _froc_above(method.name, figures, name, summaries[name].figures)
             for name in beaten
             if name != method.name
         ),
-        bounded("spectrum_db", "background spectrum distance", None, MAX_SPECTRUM_DB, " dB"),
-        bounded(
+        limited("spectrum_db", "background spectrum distance", None, MAX_SPECTRUM_DB, " dB"),
+        limited(
             "border_spectrum_db",
             "background spectrum distance, outer 16 px",
             None,
             MAX_BORDER_SPECTRUM_DB,
             " dB",
         ),
-        bounded(
+        limited(
             "contrast_ratio",
             "defect contrast ratio, median",
             MIN_CONTRAST_RATIO,
             MAX_CONTRAST_RATIO,
         ),
         _worst_correlation(method.name, figures, basis),
-        bounded(
+        limited(
             "edge_placement_px", "edge placement error, median", None, MAX_EDGE_PLACEMENT_PX, " px"
         ),
-        bounded("cd_bias_px", "CD bias", -MAX_CD_BIAS_PX, MAX_CD_BIAS_PX, " px"),
-        bounded(
+        limited("cd_bias_px", "CD bias", -MAX_CD_BIAS_PX, MAX_CD_BIAS_PX, " px"),
+        limited(
             "roughness_ratio",
             "roughness of edges over the true one",
             MIN_ROUGHNESS_RATIO,
@@ -152,7 +152,7 @@ def _judge_benchmark(summaries: Mapping[str, MethodSummary]) -> list[Target]:
 def _recall(subject: str, own: Mapping[str, Estimate], truth: Mapping[str, Estimate]) -> Target:
     name = "recall of unseen kinds, of that on true HR"
     if "recall_unseen" not in own or "recall_unseen" not in truth:
-        return _not_applicable(subject, name)
+        return not_applicable(subject, name)
     limit = MIN_RECALL_SHARE * truth["recall_unseen"].value
     return Target(
         name=name,
@@ -166,7 +166,7 @@ def _recall(subject: str, own: Mapping[str, Estimate], truth: Mapping[str, Estim
 def _alarms(subject: str, own: Mapping[str, Estimate], truth: Mapping[str, Estimate]) -> Target:
     name = "false alarms a tile beyond those on true HR"
     if "alarms_per_tile" not in own or "alarms_per_tile" not in truth:
-        return _not_applicable(subject, name)
+        return not_applicable(subject, name)
     extra = own["alarms_per_tile"].minus(truth["alarms_per_tile"])
     return Target(
         name=name,
@@ -182,7 +182,7 @@ def _froc_above(
 ) -> Target:
     name = f"FROC area above {other_name}"
     if "froc_area" not in own or "froc_area" not in other:
-        return _not_applicable(subject, name)
+        return not_applicable(subject, name)
     difference = own["froc_area"].minus(other["froc_area"])
     return Target(
         name=name,
@@ -199,7 +199,7 @@ def _worst_correlation(
 ) -> Target:
     name = "worst local correlation of a defect"
     if "correlation_min" not in own or "correlation_min" not in basis:
-        return _not_applicable(subject, name)
+        return not_applicable(subject, name)
     limit = basis["correlation_min"].value
     return Target(
         name=name,
@@ -207,6 +207,42 @@ def _worst_correlation(
         required=f"> {limit:.3f} (bicubic)",
         measured=f"{own['correlation_min'].value:.3f}",
         status="passed" if own["correlation_min"].value > limit else "missed",
+    )
+
+
+def bounded(
+    subject: str,
+    name: str,
+    value: float,
+    limits: tuple[float | None, float | None],
+    *,
+    measured: str,
+    unit: str = "",
+) -> Target:
+    """Judge a figure by its limits.
+
+    Args:
+        subject: Method that the target is asked of.
+        name: Name of the target.
+        value: Figure.
+        limits: Least and greatest value; None for no limit.
+        measured: Figure in words.
+        unit: Unit of the limits, with a space before it.
+    """
+    low, high = limits
+    is_within = (low is None or value >= low) and (high is None or value <= high)
+    if low is None:
+        required = f"≤ {high:g}{unit}"
+    elif high is None:
+        required = f"≥ {low:g}{unit}"
+    else:
+        required = f"{low:g} to {high:g}{unit}"
+    return Target(
+        name=name,
+        subject=subject,
+        required=required,
+        measured=measured,
+        status="passed" if is_within else "missed",
     )
 
 
@@ -219,24 +255,13 @@ def _bounded(
     unit: str = "",
 ) -> Target:
     if figure is None:
-        return _not_applicable(subject, name)
-    is_within = (low is None or figure.value >= low) and (high is None or figure.value <= high)
-    if low is None:
-        required = f"≤ {high:g}{unit}"
-    elif high is None:
-        required = f"≥ {low:g}{unit}"
-    else:
-        required = f"{low:g} to {high:g}{unit}"
-    return Target(
-        name=name,
-        subject=subject,
-        required=required,
-        measured=_text(figure.interval()) + unit,
-        status="passed" if is_within else "missed",
-    )
+        return not_applicable(subject, name)
+    measured = _text(figure.interval()) + unit
+    return bounded(subject, name, figure.value, (low, high), measured=measured, unit=unit)
 
 
-def _not_applicable(subject: str, name: str) -> Target:
+def not_applicable(subject: str, name: str) -> Target:
+    """Return a target whose figures are missing."""
     return Target(name=name, subject=subject, required="", measured="", status="not applicable")
 
 

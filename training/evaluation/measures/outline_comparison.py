@@ -91,6 +91,11 @@ class Shown:
     grey: Floats
     noise: NoiseModel
 
+    @classmethod
+    def of(cls, tile: NDArray[np.uint8]) -> "Shown":
+        """Return an LR tile, (h, w), with its own noise."""
+        return cls(tile.astype(np.float64), estimate_noise([tile]))
+
     @cached_property
     def outlines(self) -> Outlines:
         """Its outlines, found once."""
@@ -117,16 +122,13 @@ def compare_outlines(shown: Shown, other: Floats) -> OutlineComparison:
     return OutlineComparison(shown_px=float(outlines.length_px[counts].sum()), lost=tuple(lost))
 
 
-def lost_and_invented(
-    lr: NDArray[np.uint8], seen: Floats
-) -> tuple[OutlineComparison, OutlineComparison]:
+def lost_and_invented(tile: Shown, seen: Floats) -> tuple[OutlineComparison, OutlineComparison]:
     """Compare an LR tile with what an answer shows on the LR grid, both ways.
 
     Args:
-        lr: (h, w) uint8.
+        tile: LR tile.
         seen: (h, w) grey levels, `area_mean` of the answer.
     """
-    tile = Shown(lr.astype(np.float64), estimate_noise([lr]))
     expected = as_seen(seen, tile.grey)
     return (
         compare_outlines(tile, expected),

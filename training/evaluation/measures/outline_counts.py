@@ -1,12 +1,11 @@
 """Outlines lost and invented over a set of pictures: lengths, and the places to look at."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from training.data.degradation.noise import estimate_noise
 from training.evaluation.folders.benchmark import Picture
 from training.evaluation.measures.coarse_view import area_mean, as_seen
 from training.evaluation.measures.outline_comparison import (
@@ -14,30 +13,21 @@ from training.evaluation.measures.outline_comparison import (
     OutlineComparison,
     Shown,
     compare_outlines,
+    lost_and_invented,
 )
 
 MAX_PLACES = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutlinePlace:
-    """One place that an outline was lost or invented at; pixels of the LR tile.
+class OutlinePlace(Outline):
+    """One place that an outline was lost or invented at.
 
     Attributes:
         image: Name of the tile.
-        x_px: Column of the middle of the lost run.
-        y_px: Row of it.
-        length_px: Length of the run.
-        detectability: d' of the run in the picture that shows it.
-        kept_share: Contrast in the other picture over that, sign kept.
     """
 
     image: str
-    x_px: int
-    y_px: int
-    length_px: float
-    detectability: float
-    kept_share: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +93,7 @@ def count_outlines(
     for image, tile in lr.items():
         seen = area_mean(answers[image], tile.shape)
         shown = _shown(tile.tobytes(), tile.shape)
-        expected = as_seen(seen, shown.grey)
-        missing = compare_outlines(shown, expected)
-        added = compare_outlines(Shown(expected, shown.noise), shown.grey)
+        missing, added = lost_and_invented(shown, seen)
         lost.append(missing)
         invented.append(added)
         places += [_place(image, item) for item in missing.lost]
@@ -136,19 +124,11 @@ def count_outlines(
 @lru_cache(maxsize=64)
 def _shown(pixels: bytes, shape: tuple[int, int]) -> Shown:
     """Measure a tile once for all methods."""
-    tile = np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
-    return Shown(tile.astype(np.float64), estimate_noise([tile]))
+    return Shown.of(np.frombuffer(pixels, dtype=np.uint8).reshape(shape))
 
 
 def _place(image: str, item: Outline) -> OutlinePlace:
-    return OutlinePlace(
-        image=image,
-        x_px=item.x_px,
-        y_px=item.y_px,
-        length_px=item.length_px,
-        detectability=item.detectability,
-        kept_share=item.kept_share,
-    )
+    return OutlinePlace(image=image, **asdict(item))
 
 
 def _runs(comparisons: Iterable[OutlineComparison]) -> int:

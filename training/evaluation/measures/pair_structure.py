@@ -1,6 +1,7 @@
 """A method's pictures of aligned pairs against their references: structure, blind to tone."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +15,30 @@ STRUCTURE_DEVIATION_GREY = 5.0
 """Local deviation of the low-passed reference from which on there is structure to compare."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairStructure:
+    """A method's pictures of pairs against their references, means over the pairs.
+
+    Tone differs between captures, so that gain and offset are fitted to the reference first, for
+    every method, and for a second PSNR also the best Gaussian blur.
+
+    Attributes:
+        psnr_db: PSNR after gain and offset.
+        psnr_gaussian_db: PSNR after the best Gaussian, gain and offset.
+        ssim: SSIM after gain and offset.
+        correlation: Local correlation where the reference has structure.
+        correlation_worst: Smallest over the pairs of its 1 % quantile.
+        lr_consistency: Mean of `consistency.LrConsistency`.
+    """
+
+    psnr_db: float
+    psnr_gaussian_db: float
+    ssim: float
+    correlation: float
+    correlation_worst: float
+    lr_consistency: float
+
+
 def pair_structure(pairs: Sequence[RealPair], answers: Mapping[str, Picture]) -> dict[str, float]:
     """Compare a method's pictures with the references.
 
@@ -22,8 +47,7 @@ def pair_structure(pairs: Sequence[RealPair], answers: Mapping[str, Picture]) ->
         answers: Name of a pair to the method's picture, (s*h, s*w) uint8.
 
     Returns:
-        `psnr_db`, `psnr_gaussian_db`, `ssim`, `correlation` and `lr_consistency`, means over the
-        pairs, and `correlation_worst`, the smallest; see `real_tiles.RealStructure`.
+        Fields of `PairStructure` by name.
     """
     rows, worst = [], []
     for pair in pairs:

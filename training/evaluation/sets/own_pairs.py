@@ -14,7 +14,7 @@ from training.evaluation.folders.benchmark import Picture
 from training.evaluation.folders.real_folders import RealPair
 from training.evaluation.measures.detection import DetectionLike, DetectorLike
 from training.evaluation.measures.outline_counts import count_outlines
-from training.evaluation.measures.pair_structure import pair_structure
+from training.evaluation.measures.pair_structure import PairStructure, pair_structure
 from training.ground.progress import tracked
 
 SAME_PX = 16.0
@@ -22,18 +22,12 @@ SAME_PX = 16.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnPairFigures:
+class OwnPairFigures(PairStructure):
     """One method over all pairs.
 
     Attributes:
         method: Name of the method.
         pairs: Number of pairs.
-        psnr_db: After gain and offset.
-        psnr_gaussian_db: After the best Gaussian, gain and offset.
-        ssim: After gain and offset.
-        correlation: Local correlation where the reference has structure.
-        correlation_worst: Smallest over pairs of its 1 % quantile.
-        lr_consistency: See `consistency`.
         reference_lost: Outlines of HR that the answers lack, see `outline_counts`.
         found_share: Share of the detections in HR that are found in the answer too; None without a
             detector, NaN where HR has none.
@@ -42,12 +36,6 @@ class OwnPairFigures:
 
     method: str
     pairs: int
-    psnr_db: float
-    psnr_gaussian_db: float
-    ssim: float
-    correlation: float
-    correlation_worst: float
-    lr_consistency: float
     reference_lost: int
     found_share: float | None
     extra_per_tile: float | None

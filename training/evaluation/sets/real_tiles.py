@@ -14,39 +14,24 @@ from training.evaluation.folders.real_folders import RealPair, RealSets
 from training.evaluation.measures.consistency import lr_consistency
 from training.evaluation.measures.edge_grain import mean_edge_grain
 from training.evaluation.measures.outline_counts import OutlineCounts, count_outlines
-from training.evaluation.measures.pair_structure import pair_structure
+from training.evaluation.measures.pair_structure import PairStructure, pair_structure
 from training.evaluation.sets.set_look import SetLook, set_distances
 from training.ground.progress import tracked
 
 
 @dataclass(frozen=True, kw_only=True)
-class RealStructure:
-    """One method on one set of pairs, means over its pictures.
-
-    Tone differs between captures, so that gain and offset are fitted to the reference first, for
-    every method, and for a second PSNR also the best Gaussian blur.
+class RealStructure(PairStructure):
+    """One method on one set of pairs.
 
     Attributes:
         set: `real_pairs` or `real_defects`, after the folder's name where there are several.
-        method: Name.
+        method: Name of the method.
         images: Number of pairs.
-        psnr_db: After gain and offset.
-        psnr_gaussian_db: After the best Gaussian, gain and offset.
-        ssim: After gain and offset.
-        correlation: Local correlation where the reference has structure.
-        correlation_worst: Smallest over pictures of its 1 % quantile.
-        lr_consistency: See `consistency`.
     """
 
     set: str
     method: str
     images: int
-    psnr_db: float
-    psnr_gaussian_db: float
-    ssim: float
-    correlation: float
-    correlation_worst: float
-    lr_consistency: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,9 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
+
+from models.blocks import BlurDownsample
 
 Norm = Literal["instance", "none", "spectral"]
 Init = Literal["auto", "xavier", "kaiming"]
@@ -61,7 +62,7 @@ class PatchDiscriminator(nn.Module):
                 layers.append(nn.InstanceNorm2d(wider))
             layers.append(nn.LeakyReLU(0.2))
             if anti_aliased and halves:
-                layers.append(BlurPool())
+                layers.append(BlurDownsample(channels=wider))
             channels = wider
         layers.append(nn.Conv2d(channels, 1, 4, padding=1))
         published = init == "xavier" or (init == "auto" and norm != "none")
@@ -79,36 +80,13 @@ class PatchDiscriminator(nn.Module):
         for layer in reversed(list(self.layers)):
             if isinstance(layer, nn.Conv2d):
                 field = (field - 1) * layer.stride[0] + layer.kernel_size[0]
-            elif isinstance(layer, BlurPool):
-                field = (field - 1) * layer.stride + layer.kernel_size
+            elif isinstance(layer, BlurDownsample):
+                field = (field - 1) * 2 + 3
         return field
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Judge images (N, 1, H, W) float32 in [0, 1]; return logits (N, 1, h, w), high is real."""
         return self.layers(images * 2 - 1)
-
-
-class BlurPool(nn.Module):
-    """Blur with the 3x3 binomial kernel and keep every second pixel; reflected at the border.
-
-    Source: Zhang 2019, "Making convolutional networks shift-invariant again".
-    """
-
-    kernel_size = 3
-    stride = 2
-
-    def __init__(self) -> None:
-        super().__init__()
-        taps = torch.tensor([1.0, 2.0, 1.0]) / 4
-        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
-        self.kernel: torch.Tensor
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Halve (N, C, H, W) to (N, C, ceil(H / 2), ceil(W / 2))."""
-        channels = features.shape[1]
-        padded = functional.pad(features, (1, 1, 1, 1), mode="reflect")
-        kernel = self.kernel.expand(channels, 1, 3, 3)
-        return functional.conv2d(padded, kernel, stride=self.stride, groups=channels)
 
 
 def _initialise(layer: nn.Conv2d, *, published: bool, generator: torch.Generator | None) -> None:

@@ -26,14 +26,12 @@ def consistency_terms(
     """
     if not (config.weight or config.worst_weight):
         return {}
-    coarse = downscale(picture, kernel=None, scale=scale)
+    coarse = downscale(picture, scale=scale)
     if config.low_pass_px:
         # An output that had to correlate with the noise of its input would copy it.
         taps = gaussian_taps(config.low_pass_px).to(lr.device)
         coarse, lr = separable_blur(coarse, taps), separable_blur(lr, taps)
-    loss = lr_consistency(
-        coarse, lr, kernel=None, scale=1, worst_share=config.worst_share, eps=config.eps
-    )
+    loss = lr_consistency(coarse, lr, worst_share=config.worst_share, eps=config.eps)
     return {
         "consistency": config.weight * loss.mean,
         "consistency_worst": config.worst_weight * loss.worst,

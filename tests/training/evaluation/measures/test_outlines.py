@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from training.evaluation.measures.coarse_view import area_mean
-from training.evaluation.measures.outline_comparison import lost_and_invented
+from training.evaluation.measures.outline_comparison import (
+    OutlineComparison,
+    Shown,
+    lost_and_invented,
+)
 
 SIDE_PX = 96
 SIGMA_GREY = 5.0
@@ -13,6 +17,11 @@ BACKGROUND_GREY = 90.0
 
 def _noise(seed: int) -> np.ndarray:
     return SIGMA_GREY * np.random.default_rng(seed).standard_normal((SIDE_PX, SIDE_PX))
+
+
+def _both_ways(lr: np.ndarray, seen: np.ndarray) -> tuple[OutlineComparison, OutlineComparison]:
+    """Return what an answer lost of an LR tile, and what it invented."""
+    return lost_and_invented(Shown.of(lr), seen)
 
 
 def _bar(detectability: float, *, length: float, width: float, seed: int) -> np.ndarray:
@@ -38,9 +47,9 @@ def test_an_erased_bar_is_caught_and_a_kept_one_is_not(length: float, width: flo
         bar = _bar(14.0, length=length, width=width, seed=seed)
         lr = _grey(BACKGROUND_GREY + bar + _noise(seed))
 
-        erased, _ = lost_and_invented(lr, np.full(lr.shape, BACKGROUND_GREY))
-        faint, _ = lost_and_invented(lr, BACKGROUND_GREY + 0.2 * bar)
-        kept, invented = lost_and_invented(lr, 20 + BACKGROUND_GREY + bar)
+        erased, _ = _both_ways(lr, np.full(lr.shape, BACKGROUND_GREY))
+        faint, _ = _both_ways(lr, BACKGROUND_GREY + 0.2 * bar)
+        kept, invented = _both_ways(lr, 20 + BACKGROUND_GREY + bar)
 
         assert 1 <= len(erased.lost)
         assert 11 <= erased.lost[0].detectability < 24
@@ -53,7 +62,7 @@ def test_the_place_of_a_loss_lies_on_the_bar() -> None:
     """What is listed can be looked at: its middle within the bar, no longer than that."""
     lr = _grey(BACKGROUND_GREY + _bar(25.0, length=40, width=3, seed=0) + _noise(0))
 
-    [loss], _ = (item.lost for item in lost_and_invented(lr, np.full(lr.shape, BACKGROUND_GREY)))
+    [loss], _ = (item.lost for item in _both_ways(lr, np.full(lr.shape, BACKGROUND_GREY)))
 
     assert abs(loss.y_px - 50) <= 3
     assert abs(loss.x_px - 46) <= 20
@@ -64,7 +73,7 @@ def test_a_bar_that_nobody_could_see_is_not_asked_for() -> None:
     """At d' 5 an answer may leave it out."""
     for seed in range(5):
         lr = _grey(BACKGROUND_GREY + _bar(5.0, length=40, width=3, seed=seed) + _noise(seed))
-        erased, _ = lost_and_invented(lr, np.full(lr.shape, BACKGROUND_GREY))
+        erased, _ = _both_ways(lr, np.full(lr.shape, BACKGROUND_GREY))
 
         assert () == erased.lost
 
@@ -73,7 +82,7 @@ def test_noise_alone_shows_no_outline() -> None:
     """On 20 tiles of noise nothing is lost by an answer without it, and nothing is shown."""
     for seed in range(20):
         lr = _grey(BACKGROUND_GREY + _noise(100 + seed))
-        lost, invented = lost_and_invented(lr, np.full(lr.shape, BACKGROUND_GREY))
+        lost, invented = _both_ways(lr, np.full(lr.shape, BACKGROUND_GREY))
 
         assert (0.0, (), ()) == (lost.shown_px, lost.lost, invented.lost)
 
@@ -81,7 +90,7 @@ def test_noise_alone_shows_no_outline() -> None:
 def test_an_invented_bar_is_caught() -> None:
     """What the answer shows and the tile does not is counted apart from what is lost."""
     bar = _bar(20.0, length=30, width=3, seed=2)
-    lost, invented = lost_and_invented(_grey(BACKGROUND_GREY + _noise(7)), BACKGROUND_GREY + bar)
+    lost, invented = _both_ways(_grey(BACKGROUND_GREY + _noise(7)), BACKGROUND_GREY + bar)
 
     assert () == lost.lost
     assert 1 <= len(invented.lost)
@@ -90,7 +99,7 @@ def test_an_invented_bar_is_caught() -> None:
 def test_an_inverted_answer_loses_every_outline() -> None:
     """The sign counts: dark where the tile is bright is lost, though the place is right."""
     bar = _bar(40.0, length=60, width=5, seed=1)
-    lost, _ = lost_and_invented(_grey(BACKGROUND_GREY + bar + _noise(3)), BACKGROUND_GREY - bar)
+    lost, _ = _both_ways(_grey(BACKGROUND_GREY + bar + _noise(3)), BACKGROUND_GREY - bar)
 
     assert lost.lost_px > 0.8 * lost.shown_px > 0
     assert lost.lost[0].kept_share < 0
@@ -104,7 +113,7 @@ def test_a_sharper_answer_of_another_tone_invents_nothing() -> None:
     soft = np.tile(np.convolve(seen[0], np.array([1, 2, 1]) / 4, mode="same"), (SIDE_PX, 1))
     lr = _grey(30 + 0.6 * soft + _noise(5))
 
-    lost, invented = lost_and_invented(lr, seen)
+    lost, invented = _both_ways(lr, seen)
 
     assert ((), ()) == (lost.lost, invented.lost)
     assert lost.shown_px > 6 * SIDE_PX
@@ -118,8 +127,8 @@ def test_a_faint_bar_across_strong_lines_is_caught() -> None:
     bar[lines > 0] = 0.0
     lr = _grey(BACKGROUND_GREY + lines + bar + _noise(4))
 
-    erased, _ = lost_and_invented(lr, BACKGROUND_GREY + lines)
-    kept, invented = lost_and_invented(lr, BACKGROUND_GREY + lines + bar)
+    erased, _ = _both_ways(lr, BACKGROUND_GREY + lines)
+    kept, invented = _both_ways(lr, BACKGROUND_GREY + lines + bar)
 
     assert 1 <= len(erased.lost)
     assert all(abs(item.y_px - 48) <= 4 for item in erased.lost)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.methods.parts.discriminators import BlurPool, PatchDiscriminator
+from models.blocks import BlurDownsample
+from training.methods.parts.discriminators import PatchDiscriminator
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_blur_pool_keeps_flat_images_and_removes_checkerboards() -> None:
     board = (torch.arange(12)[:, None] + torch.arange(12)[None]) % 2
     images = torch.stack([torch.full((12, 12), 0.3), board.float()])[None]
 
-    halved = BlurPool()(images)
+    halved = BlurDownsample(channels=2)(images)
 
     assert (1, 2, 6, 6) == tuple(halved.shape)
     torch.testing.assert_close(halved[:, 0], torch.full((1, 6, 6), 0.3))
