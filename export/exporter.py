@@ -100,10 +100,11 @@ def export_bundle(
         tile: Height and width of the LR tile.
         max_batch_size: Largest batch that the service may form.
         window: Default grey range lo, hi of 16-bit input.
-        precisions: What the bundle can be run in; `fp32` is always among them, and the default.
+        precisions: Precisions of the bundle; `fp32` is always among them, and the default.
         calibration: Training LR tiles, (H, W) uint8, for INT8; at least `export.int8.MIN_TILES`.
-        int8_psnr_db: What INT8 must reach against FP32; more keeps more convolutions in FP32.
-        recall_judge: Measures defect recall of a precision beside FP32's, for BF16 and INT8.
+        int8_psnr_db: PSNR that INT8 must reach against FP32; more keeps more convolutions in FP32.
+        recall_judge: Function that compares a precision's defect recall with that of FP32, for
+            BF16 and INT8.
         trust_tiles: Tiles without known defects, by which the flags `residual` and
             `domain_distance` are measured; without them the graphs do not judge either.
         half_weights: Whether weights are rounded to FP16 first, and stored so: half the size.

@@ -19,7 +19,7 @@ def to_fp16(graph: bytes) -> bytes:
     """Put the body of a graph into FP16.
 
     Args:
-        graph: As `to_onnx` gives it.
+        graph: Graph that `to_onnx` gave.
 
     Returns:
         A serialised ONNX model of the same signature.

@@ -25,8 +25,8 @@ PIXEL_WINDOW = 3
 
 MEAN_PER_SIGMA = (2.0 / torch.pi) ** 0.5
 MIN_SPREAD = 0.25
-"""Of the noise model's: an answer that repeats the tile's own noise leaves next to nothing, and the
-largest of that means nothing."""
+"""Least spread, as a share of the noise model's: an answer that repeats the tile's own noise leaves
+next to nothing, and the largest of that means nothing."""
 
 GREY_VARIANCE = 1.0 / WHITE**2
 MIN_GAIN = 0.1
@@ -34,7 +34,7 @@ MIN_GAIN = 0.1
 
 @dataclass(frozen=True)
 class Explanation:
-    """A tile beside what its answer says that it should show.
+    """A tile, and what its answer says that it should show.
 
     Attributes:
         residual: (N, 1, H, W), tile less expectation in deviations of the noise model.
@@ -102,7 +102,7 @@ def domain_features(lr: torch.Tensor, explanation: Explanation) -> torch.Tensor:
 
     Args:
         lr: (N, 1, H, W) float32 in [0, 1], sides at least 8.
-        explanation: Of these tiles.
+        explanation: Explanation of these tiles.
     """
     mean = _tile_mean(lr)
     centred = lr - mean

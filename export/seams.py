@@ -28,7 +28,7 @@ MAX_GIVEN = 4
 """Real tiles that are measured on; more take longer and change little."""
 
 NOISE = 8.0
-"""Of the simulated scenes, grey levels: of a fast scan."""
+"""Noise of the simulated scenes, grey levels: that of a fast scan."""
 
 
 def measure_halo(
@@ -74,7 +74,7 @@ def seen_px(errors: npt.NDArray[np.int64]) -> int:
     """Return the least distance from which on no error is above `MAX_SEAM`.
 
     Args:
-        errors: By distance from the nearest cut, LR pixels, as `cut_errors` gives them.
+        errors: Errors by distance from the nearest cut, LR pixels, as `cut_errors` gives them.
     """
     seen = np.flatnonzero(errors > MAX_SEAM)
     return int(seen[-1]) + 1 if len(seen) else 0

@@ -32,8 +32,8 @@ class TorchEngine:
     them in FP32.
 
     Raises:
-        EngineError: There is no such GPU.
-        models.CheckpointError: The bundle's checkpoint is no checkpoint of ours.
+        EngineError: The GPU does not exist.
+        models.CheckpointError: The bundle's checkpoint is not a semsr checkpoint.
         bundle_format.bundle.BundleError: The bundle's checkpoint is damaged.
     """
 

@@ -36,7 +36,7 @@ class RepConv3(nn.Module):
         self.point = nn.Conv2d(channels, channels, 1)
         self.register_buffer("identity", _identity_kernel(channels), persistent=False)
         self.identity: torch.Tensor
-        # The identity already carries the signal; three default-size random branches beside it
+        # The identity already carries the signal; three default-size random branches next to it
         # would let activations grow with depth.
         with torch.no_grad():
             for convolution in (self.conv3, self.reduce, self.point):

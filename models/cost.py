@@ -38,7 +38,7 @@ class _MultiplyAdds(TorchFunctionMode):
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the function returns
+    ) -> Any:  # noqa: ANN401 - any result of the function
         result = func(*args, **(kwargs or {}))
         # Weights are (out, in, …): one product for each output value and weight of its channel;
         # transposed (in, out, …): one for each input value and weight of its channel.

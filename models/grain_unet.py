@@ -21,10 +21,10 @@ GREY_CENTRE, GREY_GAIN = 0.4, 3.0
 """What the first layer sees: (grey - centre) * gain, about zero mean and unit spread."""
 
 SLOPE = 0.1
-"""Of an untrained activation's negative side."""
+"""Slope of an untrained activation's negative side."""
 
 BRANCH_GAIN = 0.3
-"""Of an untrained residual branch's last convolution: blocks start near the identity."""
+"""Gain of an untrained residual branch's last convolution: blocks start near the identity."""
 
 
 class ResidualBlock(nn.Module):
@@ -144,8 +144,8 @@ class GrainUNet(GrainGenerator):
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped.
 
-        Sides that are no multiple of `grid_px` are mirrored at their end up to one; H and W are at
-        least `grid_px` and more than `pad`.
+        Sides that are not multiples of `grid_px` are mirrored at their end up to one; H and W are
+        at least `grid_px` and more than `pad`.
         """
         padded, structure, amplitude = self._phases(lr)
         return self._finish(structure + self.head(padded, amplitude), lr)

@@ -90,7 +90,7 @@ class ResNet9(Generator):
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W) in [0, 1]."""
         enlarged = self.upsample(lr)
         sr = self.layers(enlarged * 2.0 - 1.0) * 0.5 + 0.5
-        # Sizes that are no multiple of 4 grow in the encoder (ceil) and are cut back here.
+        # Sizes that are not multiples of 4 grow in the encoder (ceil) and are cut back here.
         return sr[:, :, : enlarged.shape[2], : enlarged.shape[3]]
 
     def merged(self) -> nn.Module:

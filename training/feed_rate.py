@@ -1,6 +1,6 @@
 """Pseudo-pairs that a machine makes each second, without a network: `python -m training.feed_rate`.
 
-The figure beside which a GPU's steps a second times its batch is held: below it, the GPU waits.
+A GPU waits where its steps a second times its batch exceed this figure.
 """
 
 import argparse

@@ -35,7 +35,7 @@ def narrow(
 
     Args:
         generator: Trained network.
-        channels: Channels of each level, at most those that it has.
+        channels: Channels of each level, at most as many as it has.
         images: LR tiles, (1, 1, H, W) float32 in [0, 1], by which components and channels are
             judged.
         changes: Other hyper-parameters of the copy, such as `pad`; with `layer_slopes` the last

@@ -83,7 +83,7 @@ def train(
         ConfigError: The recipe is wrong, or does not fit the data or the weights to start from.
         BankError: The bank is damaged, or another recipe's.
         WorkerError: A worker process failed at a bank image or a batch, or died.
-        CheckpointError: `start_from` is not a checkpoint of ours.
+        CheckpointError: `start_from` is not a semsr checkpoint.
         DeviceError: The recipe's device is not in this machine.
         UnknownGeneratorError: The generator does not take its hyper-parameters.
         ImageFileError: Image files cannot be used; all of them are named.

@@ -1,4 +1,4 @@
-"""What each method of training can be told: the `[method]` section of a recipe.
+"""What a recipe can say of each training method: its `[method]` section.
 
 `name` picks the method; the fields of the others are then errors, like any unknown key.
 """
@@ -44,7 +44,7 @@ class PatchedCopiesConfig(Section):
     """Copies of the images of both domains with foreign patches in them: the thesis's n1 and n2."""
 
     num_patches: int = Field(default=1, ge=1, description="patches in each copy: n1")
-    num_copies: int = Field(default=0, ge=0, description="copies beside each image: n2")
+    num_copies: int = Field(default=0, ge=0, description="copies of each image: n2")
 
 
 class FLSeSimConfig(Section):

@@ -225,7 +225,7 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
             not valid TOML.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ConfigError: Not TOML, an unknown field, a value out of bounds, or a malformed override.
     """
     if not path.is_file():

@@ -73,8 +73,8 @@ class Bank:
     """A whole bank.
 
     Attributes:
-        folder: Its folder.
-        header: Its header.
+        folder: Folder of the bank.
+        header: Header of the bank.
     """
 
     def __init__(self, folder: Path, header: BankHeader) -> None:
@@ -127,13 +127,13 @@ def open_bank(
 
     Args:
         folder: Folder of the bank, made where absent.
-        content: What it must hold.
+        content: Content that the bank must hold.
         images: HR images of each tool by its name.
         degradations: Ranges of each tool by its name.
         workers: Greatest number of processes that make the images; 0 for the number of cores.
 
     Raises:
-        BankError: See `check_bank`; or a file is missing or damaged.
+        BankError: The folder cannot serve (`check_bank`), or a file is missing or damaged.
         WorkerError: An image could not be made; the message names it.
     """
     check_bank(folder, content)

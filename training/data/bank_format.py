@@ -111,7 +111,7 @@ def bank_content(recipe: Recipe, *, tools: list[BankTool] | None = None) -> Bank
 
     Args:
         recipe: Resolved recipe.
-        tools: What decides each tool's images; None leaves it out.
+        tools: Facts that decide each tool's images; None leaves them out.
 
     Raises:
         ConfigError: The recipe cannot use a bank.
@@ -134,7 +134,7 @@ def check_bank(folder: Path, content: BankContent) -> None:
 
     Args:
         folder: Folder of the bank.
-        content: What it must hold; `tools` may be left out.
+        content: Content that it must hold; `tools` may be left out.
 
     Raises:
         BankError: The folder holds other files, or a bank of another format version or recipe.

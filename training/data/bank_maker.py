@@ -33,7 +33,7 @@ class _ImageMaker:
         seed: Seed of the bank.
         crop_side_px: Side of the crops that the amount of added structure refers to.
         numbers: Numbers of the images to make.
-        tools: For each image of the bank its tool's name and its number within the tool.
+        tools: Tool's name and number within the tool, for each image of the bank.
         images: HR images by tool.
         adders: Adders of structure by tool.
     """

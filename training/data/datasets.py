@@ -25,11 +25,11 @@ class ToolImages:
     """The images of one tool, and how its HR images are degraded to pseudo-pairs.
 
     Attributes:
-        name: Of the tool; empty for the first, whose images the recipe's `data` names.
+        name: Name of the tool; empty for the first, whose images the recipe's `data` names.
         hr: HR images to train on.
         lr: LR images to train on.
         degradation: Ranges, or "estimate".
-        share: Of the pseudo-pairs.
+        share: Share of the pseudo-pairs.
     """
 
     name: str
@@ -50,7 +50,7 @@ def load_tools(recipe: Recipe, *, data_root: Path) -> list[ToolImages]:
     """Load the training images of every tool of a recipe, the first tool first.
 
     Raises:
-        ImageFileError: A pattern matches nothing, or files are no usable images.
+        ImageFileError: A pattern matches nothing, or files are not usable images.
         ConfigError: Nothing is left of a tool's HR images, or a held-out or excluded source names
             no image of any tool (a spelling mistake there would leak it into training).
     """
@@ -103,7 +103,7 @@ def load_lr_images(config: DataConfig, *, data_root: Path) -> list[SourceImage]:
     """Load the LR images; an empty list where the recipe names none.
 
     Raises:
-        ImageFileError: A pattern matches nothing, or files are no usable images: all of them.
+        ImageFileError: A pattern matches nothing, or files are not usable images: all of them.
     """
     if not config.lr:
         return []
@@ -116,7 +116,7 @@ def load_held_out_tiles(config: DataConfig, *, data_root: Path) -> list[SourceIm
     """Load the tiles of the held-out sources; an empty list where the recipe holds out none.
 
     Raises:
-        ImageFileError: A pattern matches nothing, or files are no usable images: all of them.
+        ImageFileError: A pattern matches nothing, or files are not usable images: all of them.
         ConfigError: Sources are held out but no tile comes from them.
     """
     if not config.held_out_sources:

@@ -2,7 +2,7 @@
 
 The first step of unpaired training: folders or globs of PNG, TIFF, BMP and JPEG files of mixed
 sizes, the LR side apart from the HR side. Every bad file is named in one error, so that a folder is
-mended in one go and no run dies in its third hour.
+repaired in one go and no run fails in its third hour.
 
 The bytes are read by the service's own codec and narrowed by its own window, so that a model meets
 in production the greys that it was trained on (docs/adr/0022). This is the only module of training
@@ -46,7 +46,7 @@ MAX_NAMED_FILES = 50
 
 
 class ImageFileError(ValueError):
-    """A file that is no usable image, with the reason; or a folder's bad files, one a line."""
+    """A file that is not a usable image, with the reason; or a folder's bad files, one a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ def find_images(pattern: str | Path, *, root: Path) -> list[Path]:
 
     Args:
         pattern: A glob or a folder, relative to the root or absolute.
-        root: Where relative patterns start.
+        root: Folder that relative patterns start from.
     """
     path = root / pattern
     if path.is_dir():
@@ -152,7 +152,7 @@ def read_grey(
     """Read a file of one image as one grey channel.
 
     Args:
-        path: See `read_images`.
+        path: File, see `read_images`.
         max_rows_px: Rows used from the top.
         window: 16-bit values that become 0 and 255.
 
@@ -175,7 +175,7 @@ def read_images(
     """Read every image of a file as one grey channel, exactly as the service reads it.
 
     Args:
-        path: A file of one of `MEDIA_TYPES`, or, without such a suffix, of whatever type its first
+        path: A file of one of `MEDIA_TYPES`, or, without such a suffix, of the type that its first
             bytes say. What is accepted within each is the service's list (docs/http-api.md).
         max_rows_px: Rows used from the top; those below may be coloured or transparent.
         window: 16-bit values that become 0 and 255; between them linear, beyond them clipped.

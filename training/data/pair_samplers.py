@@ -86,7 +86,7 @@ class CropSampler:
             contrast. Most of a wafer image is flat, and edges are what there is to learn; but
             images of little contrast, such as granular metal, come as often as any.
         added: Defects and foreign patches that are added to the crops; None adds nothing.
-        source: Where crops come from in place of the images, with their structure in them.
+        source: Source of crops in place of the images, with their structure in them.
         degrade_on: Device on which `finish` degrades; None degrades in `make`, on the CPU. On the
             CPU both give the same bits; a GPU has random numbers of its own.
     """
@@ -175,7 +175,7 @@ class CropSampler:
     def _degraded(self, hr: torch.Tensor, seed: int) -> torch.Tensor:
         """Degrade (N, 1, S, S) with its margin to (N, 1, c, c) without.
 
-        Noise is drawn on the CPU whatever the device: it has the size of the LR crops, and the same
+        Noise is drawn on the CPU for every device: it has the size of the LR crops, and the same
         seed then gives the same noise everywhere.
         """
         generator = torch.Generator().manual_seed(seed)
@@ -191,7 +191,7 @@ class ToolSampler:
 
     Args:
         samplers: One for each tool, all of one batch size and crop.
-        shares: Of the pairs, one for each; their sum is 1.
+        shares: Shares of the pairs, one for each; their sum is 1.
         seed: Seed of the draw.
     """
 

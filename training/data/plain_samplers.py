@@ -71,7 +71,7 @@ class OneToolSampler:
     """Draws a step's crops from one tool, and the tool by the shares.
 
     Two of these with equal seed and shares draw the same tool at each step: LR and HR crops of
-    one look can be compared, whatever numbers of images the tools have.
+    one look can be compared, for any numbers of images of the tools.
 
     Args:
         samplers: One for each tool, all of one batch size and crop.

@@ -30,7 +30,7 @@ TASKS_PER_WORKER = 2
 """Tasks that a worker holds, so that it never waits for the next one."""
 
 AHEAD_PER_WORKER = 3
-"""Results of one maker that are under way or ready, for each worker."""
+"""Results of one maker that are in progress or ready, for each worker."""
 
 CLOSE_S = 5.0
 """Time for a worker to finish its task before it is killed."""
@@ -120,10 +120,10 @@ class Prefetch:
         """Process ids of the workers."""
         return [worker.process.pid or 0 for worker in self._workers]
 
-    def take(self, name: str, number: int) -> Any:  # noqa: ANN401 - whatever the maker returns
+    def take(self, name: str, number: int) -> Any:  # noqa: ANN401 - any result of the maker
         """Return a result, once; wait until it is there.
 
-        Numbers rise from call to call. Those that are left out are dropped.
+        Numbers rise from call to call. Skipped ones are dropped.
 
         Raises:
             WorkerError: Its maker failed, with the maker's error as the cause; or a worker died.

@@ -68,7 +68,7 @@ def calibrate(
     """Find the threshold for a rate of false alarms, and measure recall at it.
 
     Args:
-        detector: Its own threshold is not used and not changed.
+        detector: Detector, whose own threshold is neither used nor changed.
         clean: Tiles without defects, some hundreds.
         with_defects: Tiles with defects.
         alarms_per_tile: False alarms that are allowed on a clean tile, on average.
@@ -122,7 +122,7 @@ def threshold_for(scores: Sequence[float], *, tiles: int, alarms_per_tile: float
     Args:
         scores: Scores of all false detections, in any order.
         tiles: Number of clean tiles that they come from.
-        alarms_per_tile: At least 0.
+        alarms_per_tile: False alarms allowed a tile, at least 0.
     """
     falling = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
     # A hair's breadth more than the product, which may fall just below a whole number.

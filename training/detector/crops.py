@@ -35,7 +35,7 @@ class Batch:
     Attributes:
         image: (N, 1, S, S) float32 in [0, 1].
         target: (N, 1, S/4, S/4) float32, 1 in the cells of a defect.
-        weight: The same shape; 0 in the cells just beside a defect, whose label is open to doubt.
+        weight: The same shape; 0 in the cells next to a defect, whose label is open to doubt.
     """
 
     image: torch.Tensor
@@ -52,7 +52,7 @@ class CropSampler:
         """See `train_detector` for the arguments.
 
         Raises:
-            ValueError: The crop is no multiple of 32, or a tile is smaller than it.
+            ValueError: The crop is not a multiple of 32, or a tile is smaller than it.
         """
         side_px = min((min(tile.hr.shape) for tile in tiles), default=0)
         if crop_px % SIZE_MULTIPLE_PX or not 0 < crop_px <= side_px:

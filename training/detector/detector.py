@@ -48,7 +48,7 @@ class Detector:
     def score_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probability of a defect in each cell, (ceil(H/4), ceil(W/4)), in [0, 1].
 
-        Sides that are no multiple of 32 are continued by reflection first.
+        Sides that are not multiples of 32 are continued by reflection first.
 
         Raises:
             ValueError: Not a grey uint8 image with a side of at least 32 pixels.

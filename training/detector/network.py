@@ -76,7 +76,7 @@ class DetectorNetwork(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside the identity, which the block is at its start."""
+    """Two 3x3 convolutions parallel to the identity, which the block is at its start."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()

@@ -128,10 +128,10 @@ def labelled_tile(
 
 
 def labelled_tiles(plan: TilePlan, cache: Path, *, workers: int = 1) -> list[LabelledTile]:
-    """Make a plan's tiles, or read those that `cache` holds already; order follows the numbers.
+    """Make a plan's tiles, or read them from `cache` where it has them; order follows the numbers.
 
     Args:
-        plan: Which tiles.
+        plan: Plan of the tiles.
         cache: Folder for this plan's tiles alone, made where absent; 1 MB a tile.
         workers: Processes that simulate; 1 works in this one.
 

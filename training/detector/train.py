@@ -87,7 +87,7 @@ def train_detector(
     Args:
         out: Folder of the run, made where absent.
         options: How to train.
-        cache: Folder of simulated tiles; those that are there already are used.
+        cache: Folder of simulated tiles; existing tiles are used.
         clean_tiles: Fresh clean tiles that set the threshold.
         defect_tiles: Fresh tiles with defects that measure recall.
         threads: Torch's threads.
@@ -98,7 +98,7 @@ def train_detector(
         Path of the detector.
 
     Raises:
-        DetectorTrainingError: See there.
+        DetectorTrainingError: The folder is taken, or training diverged.
         ValueError: An option is out of its range, or the cache is of other tiles.
     """
     run_dir = RunDir(out)
@@ -223,8 +223,8 @@ class DetectorTrainer:
     def detector(self) -> Detector:
         """Return a detector with the averaged weights as its file will keep them.
 
-        Its batch statistics are taken afresh: averaged weights make other features than those that
-        were seen in training.
+        Its batch statistics are taken again: averaged weights make other features than were seen
+        in training.
         """
         network = copy.deepcopy(self.average)
         fresh = range(self.options.steps, self.options.steps + STATISTICS_BATCHES)

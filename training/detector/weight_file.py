@@ -24,7 +24,7 @@ SHIPPED = Path(__file__).with_name("detector.safetensors")
 
 
 class DetectorFileError(ValueError):
-    """A file that is no detector of ours, or one that this version cannot read."""
+    """A file that is not a semsr detector, or one that this version cannot read."""
 
 
 def half_precision(network: DetectorNetwork) -> dict[str, torch.Tensor]:
@@ -62,7 +62,7 @@ def load_detector(path: Path | None = None) -> Detector:
     """Read a detector, by default the one shipped with this package.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         DetectorFileError: Not safetensors, no detector, another format version, malformed
             metadata, or tensors that do not fit the network.
     """

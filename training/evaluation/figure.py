@@ -32,7 +32,7 @@ class Section:
     Attributes:
         key: Name, which pictures of the report refer to.
         title: Question that the table answers.
-        about: What was measured, in a sentence or two.
+        about: Explanation of what was measured, in a sentence or two.
         figures: Columns of the table.
     """
 

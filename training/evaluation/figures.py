@@ -1,6 +1,6 @@
 """Every figure of the report: its key in JSON, its name for people, its unit, where it stands.
 
-One list for the tables, the explanations beside them and docs/evaluation.md, which a test compares.
+One list for the tables, their explanations and docs/evaluation.md, which a test compares.
 """
 
 from training.evaluation.figure import Figure, Section
@@ -43,7 +43,7 @@ SECTIONS = (
             ),
             Figure(
                 "stray_alarms_per_tile",
-                "… beside defects",
+                "… next to defects",
                 "detections on tiles with defects that hit none",
                 better="low",
             ),

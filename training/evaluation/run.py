@@ -58,11 +58,11 @@ class Options:
         sheets: Folder of full-size contact sheets of real and own tiles; None for none.
         max_gmac: Multiply-adds a tile that the first candidate may cost, 1e9.
         split: Key of `benchmark.SPLITS`.
-        limit: Use only so many tiles of each split, for a quick look.
+        limit: Greatest number of tiles of each split, for a quick look.
         jobs: Processes that judge pictures.
         cache: Folder for measurements; None for no cache.
         draws: Bootstrap samples.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
 
     out: Path
@@ -93,10 +93,10 @@ def evaluate(
 
     Args:
         methods: Candidates, the first of which the targets judge, and named baselines.
-        options: See `Options`.
+        options: Options, see there.
         judge: Detector and feature network for the benchmark; real tiles need none.
-        judge_version: What identifies their weights, for the cache.
-        detector_description: Said in the report.
+        judge_version: Digest of their weights, for the cache.
+        detector_description: Facts of the detector, for the report.
         features: Feature network for own tiles; the benchmark takes the judge's.
         own_detector: The fab's own detector for own tiles; None for none.
 

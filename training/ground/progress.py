@@ -20,7 +20,7 @@ class Steps(Protocol):
         ...
 
     def say(self, note: str) -> None:
-        """Show a note beside the count, such as the loss."""
+        """Show a note next to the count, such as the loss."""
         ...
 
 

@@ -62,7 +62,7 @@ def lr_consistency(
         lr: (N, 1, h, w) float32 in [0, 1]; gets no gradient.
         window_px: Side of the window in LR pixels, odd.
         worst_share: Share of each image's places that `worst` averages, in (0, 1].
-        eps: See above; the square of about the noise's deviation.
+        eps: Variance, see above; the square of about the noise's deviation.
 
     Source: the normalised cross-correlation of Lewis 1995, with the constants of the structure
     term of Wang et al. 2004 (SSIM), eq. 10.

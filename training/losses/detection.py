@@ -8,8 +8,8 @@ from torch.nn import functional
 from training.losses.shapes import check_same_shape
 
 DEFECT_SHARE = 0.3
-"""Of the weight of all cells: what the cells of defects have together. A defect covers a few cells
-of a thousand, and without this the sum would be about background alone."""
+"""Share of the weight of all cells that the cells of defects have together. A defect covers a few
+cells of a thousand, and without this the sum would be about background alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

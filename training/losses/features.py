@@ -214,7 +214,7 @@ def _tensor(state: Mapping[str, torch.Tensor], key: str, shape: tuple[int, ...])
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     """Read a weight file and its sha256."""
     if not path.is_file():
-        raise FeatureWeightsError(f"VGG16's weights {path} are no file; {HOW_TO_GET}")
+        raise FeatureWeightsError(f"VGG16's weights {path} are not a file; {HOW_TO_GET}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     try:
         if path.suffix == ".safetensors":

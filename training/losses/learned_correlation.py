@@ -109,12 +109,12 @@ class LearnedCorrelation(nn.Module):
     Only the heads are parameters of this module.
 
     Args:
-        features: The frozen network.
-        form: See `training.losses.spatial_correlation.fsesim`.
+        features: Frozen feature network.
+        form: Form, see `spatial_correlation.fsesim`.
         num_queries: Query places for each tap.
         window_px: Side of the key window in image pixels; None is the whole map. Its authors say
             that the learned form needs local windows.
-        temperature: See `contrastive_loss`.
+        temperature: Divisor of the logits, see `contrastive_loss`.
         positives: "official" also trains the heads to find the source and the generated image
             alike, which invites them to agree with the generator (the published code has that pair
             always, and the re-toned copy with its option `--augment`); "augmented_only" has the
@@ -137,7 +137,7 @@ class LearnedCorrelation(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        # In a tuple, so that the network is no submodule: `parameters()`, `state_dict()` and
+        # In a tuple, so that the network is not a submodule: `parameters()`, `state_dict()` and
         # `train()` are then of the heads alone.
         self._network = (features,)
         self.form: Form = form

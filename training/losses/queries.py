@@ -68,7 +68,7 @@ def rarity_map(
     num_keys: int = 1024,
     nearest_share: float = 1 / 16,
 ) -> torch.Tensor:
-    """Measure how few places of its own map a place resembles, whatever the pattern's contrast.
+    """Measure how few places of its own map a place resembles, at any contrast of the pattern.
 
     The fourth power of 1 - the mean cosine with the most similar sixteenth of the keys; features
     are centred per channel first. A place of a repeated pattern has many near twins, a defect few.

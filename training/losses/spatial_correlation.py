@@ -1,7 +1,7 @@
 """FSeSim: compare how each image's places resemble one another, not what they look like.
 
 For a query place of an image, its self-similarity map says which other places look alike. Two
-images with the same layout have the same maps whatever their tone, noise or sharpness, so that the
+images with the same layout have the same maps at any tone, noise or sharpness, so that the
 maps' difference is a structure loss between images of different looks.
 
 Flow: source and output -> `training.losses.features` -> self-similarity maps -> a scalar.
@@ -33,8 +33,8 @@ def self_similarity(
     sqrt(C) and S = tanh(q.k / 10). "normalised_l1", "normalised_l1_maps": q and k have length 1 and
     S = q.k.
 
-    All keys are compared and the window's gathered: the products cost next to nothing beside the
-    feature network, while gathered keys would need C times the memory of their products.
+    All keys are compared and the window's gathered: the products cost next to nothing compared with
+    the feature network, while gathered keys would need C times the memory of their products.
 
     Args:
         features: (N, C, h, w).
@@ -87,8 +87,8 @@ def fsesim(
         source: (N, C, h, w) features of the image whose structure is kept; gets no gradient.
         target: (N, C, h, w) features of the generated image.
         queries: (Q,) or (N, Q) ids from `draw_queries`.
-        form: See above.
-        window_cells: See `self_similarity`.
+        form: Form of features and comparison, see above.
+        window_cells: Side of the window of keys, see `self_similarity`.
 
     Returns:
         Scalar, the mean over queries and images: 0 for the same structure.
@@ -130,8 +130,8 @@ class SpatialCorrelation:
     """FSeSim over all taps of a feature network.
 
     Args:
-        features: The network; its taps are averaged.
-        form: See `fsesim`. The paper's depend on the features' scale (tanh), the others do not.
+        features: Feature network; its taps are averaged.
+        form: Form, see `fsesim`. The paper's depend on the features' scale (tanh), the others not.
         num_queries: Query places for each tap.
         window_px: Side of the key window in image pixels; None is the whole map.
         salient_share: Share of the queries drawn where the source is salient (`rarity_map`); 0
@@ -156,7 +156,7 @@ class SpatialCorrelation:
         Args:
             source: (N, 1, H, W) float32 in [0, 1], such as the enlarged LR image; no gradient.
             target: The same shape, such as the generated image.
-            generator: Source of the queries, on the CPU; they are drawn anew for each tap.
+            generator: Source of the queries, on the CPU; they are drawn again for each tap.
         """
         check_same_shape(source, target)
         with torch.no_grad():

@@ -2,7 +2,7 @@
 
 They compare what unaligned images have in common: the power at each spatial frequency, small
 patches, grey levels. Nothing of them says where a structure lies, so they need a structure loss
-beside them. All are deterministic given the generator; the reference gets no gradient.
+with them. All are deterministic given the generator; the reference gets no gradient.
 """
 
 import functools

@@ -36,13 +36,13 @@ class Inputs:
     """Everything outside the recipe's numbers that a run depends on.
 
     Attributes:
-        recipe: Resolved.
+        recipe: Resolved recipe.
         tools: The training images of each tool, with its degradation as given or as estimated.
         held_out: HR tiles that are only evaluated.
         data_root: Folder that the recipe's paths are relative to.
         vgg16: File of the feature network's weights; None asks torchvision.
-        device: Where the networks run.
-        feed: Where batches are made.
+        device: Device that the networks run on.
+        feed: Feed that batches come from.
         bank: Bank that crops are drawn from in place of the HR images; None for none.
         start: Weights that the generator starts from; None for fresh ones.
     """
@@ -113,11 +113,11 @@ def pair_sampler(
     """Make the sampler of a run's pseudo-pairs.
 
     Args:
-        inputs: Of the run.
+        inputs: Inputs of the run.
         scale: s.
         batch_size: Pairs a step.
-        added: What is added to the crops.
-        change: Applied to each tool's HR images first.
+        added: Structure that is added to the crops.
+        change: Function applied to each tool's HR images first.
     """
     options = inputs.recipe.optimization
     samplers = [

@@ -21,9 +21,9 @@ class Phase:
     """One optimiser step of a training step.
 
     Attributes:
-        name: Shown in logs and errors: `generator`, `discriminator`, `metric`.
-        optimizer: Over this phase's parameters only.
-        learning_rate: Peak; the recipe's schedule scales it.
+        name: Name in logs and errors: `generator`, `discriminator`, `metric`.
+        optimizer: Optimiser of this phase's parameters only.
+        learning_rate: Peak of the rate; the recipe's schedule scales it.
         terms: Weighted loss terms by name; their sum is minimised. Called after the phases before
             it have stepped. An empty mapping skips the step.
     """
@@ -51,8 +51,8 @@ class Method(ABC):
     """Networks, batches and losses of one way to train a generator.
 
     Attributes:
-        generator: What is trained; the trainer keeps its running average, which is what ships.
-        phases: In the order in which they step.
+        generator: Network that is trained; the trainer keeps its running average, which ships.
+        phases: Phases in the order in which they step.
     """
 
     generator: Generator
@@ -71,7 +71,7 @@ class Method(ABC):
         return {}
 
     def extra_state(self) -> dict[str, Any]:
-        """Return whatever else a resumed run needs: tensors and plain values."""
+        """Return anything else that a resumed run needs: tensors and plain values."""
         return {}
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
@@ -92,9 +92,9 @@ def step_seed(seed: int, step: int, purpose: int) -> int:
     """Return a seed for torch generators: another one for each run, step and purpose.
 
     Args:
-        seed: The recipe's.
-        step: From 0.
-        purpose: A small number that tells apart the draws of one step.
+        seed: Seed of the recipe.
+        step: Number of the step, from 0.
+        purpose: Small number that tells apart the draws of one step.
     """
     return int(np.random.SeedSequence((seed, step, purpose)).generate_state(1, np.uint64)[0] >> 1)
 
@@ -103,7 +103,7 @@ def ramp(step: int, *, steps: int, start_share: float, ramp_share: float = 0.0) 
     """Return the factor of a term that sets in during a run: 0, then a straight line to 1.
 
     Args:
-        step: From 0.
+        step: Number of the step, from 0.
         steps: Length of the run.
         start_share: Share of the run without the term.
         ramp_share: Share of the run that the line takes.

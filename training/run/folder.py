@@ -161,17 +161,17 @@ class RunDir:
         """Create the folder and write the recipe, or check that a run can be resumed here.
 
         Args:
-            recipe: As for `check`.
-            resume: As for `check`.
+            recipe: Recipe of the run.
+            resume: Whether the run goes on, see `check`.
             overwrite: Set aside what an earlier run wrote here, until `drop_replaced` or
                 `put_back`; other files stay.
             start_from: Checkpoint to start from; it is copied into the folder.
             bank: Folder of the bank to draw from.
 
         Raises:
-            FileNotFoundError: There is no such checkpoint.
-            RunDirError: As `check`.
-            ConfigError: As `check`.
+            FileNotFoundError: The checkpoint does not exist.
+            RunDirError: The folder cannot be used, see `check`.
+            ConfigError: The run was started otherwise, see `check`.
         """
         self.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from, bank=bank)
         self._finish_interrupted(resume=resume)

@@ -32,7 +32,7 @@ def check_run(
         The recipe.
 
     Raises:
-        FileNotFoundError: There is no such recipe or checkpoint to start from.
+        FileNotFoundError: The recipe or the checkpoint to start from does not exist.
         ConfigError: The recipe is wrong, or files that it needs are not there: all of them.
         BankError: The folder of the bank holds something else, or another recipe's bank.
         RunDirError: The run's folder is taken, or holds nothing to resume.

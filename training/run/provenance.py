@@ -28,11 +28,11 @@ def describe_training(
     """Describe a run as JSON-compatible values.
 
     Args:
-        recipe: Resolved.
-        hr_images: Those trained on.
-        lr_images: Those trained on; none where the method needs none.
+        recipe: Resolved recipe.
+        hr_images: HR images trained on.
+        lr_images: LR images trained on; empty where the method needs none.
         held_out: Tiles that are only evaluated.
-        tools: Whose pseudo-pairs were trained on, with their ranges as given or as estimated.
+        tools: Tools whose pseudo-pairs were trained on, with ranges as given or as estimated.
         lr_crops: (N, H, W) grey levels 0 to 255, as the network sees them in training.
 
     Returns:

@@ -65,7 +65,7 @@ def load_warm_start(
         from, the nearest run first).
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         CheckpointError: The file is not a semsr checkpoint, or is damaged.
         UnknownGeneratorError: A generator or its hyper-parameters are unknown.
         ConfigError: The checkpoint's generator is another one than the recipe's.

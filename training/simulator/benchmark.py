@@ -58,11 +58,11 @@ def write_benchmark(
     """Write splits of the benchmark, the same for the same seed on every run.
 
     A folder of the same seed gets the named splits (again) and keeps the others; while it is being
-    written it has no header, and after an interruption the same call writes the named splits anew.
+    written it has no header, and after an interruption the same call writes the named splits again.
 
     Args:
         out: Folder, made where absent.
-        seed: At least 0.
+        seed: Seed, at least 0.
         splits: Keys of `plan`.
         jobs: Processes; None for as many as there are usable CPUs. Each works on one thread.
         plan: Every split that there is.

@@ -154,7 +154,7 @@ class Scene:
         yield_bottom: Yield of what lies below.
         texture: Relative variation of the yield from grain and roughness.
         sites: Places for defects: "line", "space", "hole" (edges and tops are found on `layer_nm`).
-        parameters: What was drawn, for the index.
+        parameters: Draws of the scene, for the index.
         bodies: Particles and the like, in the order in which they fell.
         patches: Planted defects.
     """

@@ -50,13 +50,13 @@ def simulate_tiles(
 
     Args:
         out: Folder, made where absent; files of the same names are replaced.
-        seed: At least 0.
+        seed: Seed, at least 0.
         count: Number of tiles; `RECIPES` gives what each shows.
         tile_px: Side of an LR tile, at least 48.
         scale: HR pixels per LR pixel, a divisor of 4.
-        with_truth: Also write HR pictures and defect masks under `out/truth`.
+        with_truth: Whether HR pictures and defect masks are written under `out/truth` too.
         with_defects: Plant the recipes' defects; without, every tile is clean.
-        num_tiff: Also write the first tiles as 16-bit TIFF.
+        num_tiff: Number of tiles that are written as 16-bit TIFF too.
 
     Returns:
         Path of the index.

@@ -29,7 +29,7 @@ class Split:
     """One part of the benchmark.
 
     Attributes:
-        stream: Number of its stream of randomness, its own for ever.
+        stream: Number of its stream of randomness, never used by another split.
         tiles: How many.
         folders: Picture to folder below the benchmark's: "lr", "hr", "mask", "noise_free".
         has_defects: Whether tiles hold 3 to 6 defects, or none.

@@ -21,7 +21,7 @@ from training.simulator.scenes.registry import SCENES
 
 LR_PIXEL_NM = 4.0
 FINE_PER_LR = 4
-"""Scenes are drawn on pixels of 1 nm, fine enough for a sidewall, whatever the scale."""
+"""Scenes are drawn on pixels of 1 nm, fine enough for a sidewall at any scale."""
 
 MARGIN_LR_PX = 12
 """Context around a tile for spot, lag, jitter and the nearer shadows."""
@@ -34,7 +34,7 @@ class SimulatedTile:
     Attributes:
         scene: Layout with its defects.
         defects: Truth of each defect, masks on fine pixels.
-        parameters: What the scene drew.
+        parameters: Draws of the scene.
         scale: HR pixels per LR pixel.
         inspection: Mode of the LR picture.
         review: Mode of the HR picture.
@@ -119,8 +119,8 @@ def simulate_tile(
     """Simulate one tile in memory, the same for the same arguments.
 
     Args:
-        recipe: What it shows.
-        seed: At least 0.
+        recipe: Content of the tile.
+        seed: Seed, at least 0.
         number: Another number gives another tile.
         tile_px: Side of the LR picture, at least 48.
         scale: HR pixels per LR pixel, a divisor of 4.

@@ -187,7 +187,7 @@ def test_bad_files_say_what_to_pass(state, tmp_path: Path) -> None:
     torch.save(state | {"features.0.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.pth")
 
     for name, message in {
-        "absent.pth": r"are no file; .*--vgg16 or SEMSR_VGG16",
+        "absent.pth": r"are not a file; .*--vgg16 or SEMSR_VGG16",
         "noise.pth": "cannot be read",
         "list.pth": "hold a list, not a state dict",
         "other.pth": r"has shape \(32, 3, 3, 3\), not \(64, 3, 3, 3\)",

@@ -28,8 +28,8 @@ class Planted:
 
     Attributes:
         pixels: Grey levels, uint8.
-        mask: Where a defect was planted, bool.
-        foreign: Where a foreign patch was pasted, bool.
+        mask: Mask of planted defects, bool.
+        foreign: Mask of foreign patches, bool.
     """
 
     pixels: NDArray[np.uint8]
@@ -42,7 +42,7 @@ class StructureAdder:
 
     Args:
         images: HR images of one tool, (H, W) uint8 each; the grain is measured once over all.
-        added: What is added.
+        added: Structure that is added.
         degradation: Ranges by which the images will be degraded.
         scale: s.
     """

@@ -58,7 +58,7 @@ REDRAWN_STEP = 0.06
 
 
 def fallen_bar(grey: Floats, rng: np.random.Generator) -> Drawing | None:
-    """Draw bars of the line's material lying across or beside the pattern, with its rims."""
+    """Draw bars of the line's material lying across or next to the pattern, with its rims."""
     around = look_around(grey)
     if around is None:
         around = _blank_surroundings(grey, rng)

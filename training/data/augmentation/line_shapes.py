@@ -35,7 +35,7 @@ NUM_PLACES = 6
 """Places tried in one window."""
 
 MIN_DEPTH_PX = 5
-"""What bounds a strip on either side must be this deep: a rim is no line."""
+"""What bounds a strip on either side must be this deep: a rim is not a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Strip:
         x_px: Column, in the window.
         y_px: Row.
         angle_rad: Direction across, from x towards y.
-        width_px: From edge to edge.
+        width_px: Width from edge to edge.
     """
 
     x_px: float
@@ -139,7 +139,7 @@ def find_strip(
 def _cross(
     depth: Floats, x: float, y: float, angles: NDArray[np.floating], *, length_px: float
 ) -> Strip | None:
-    """Measure the strip at a place along its narrowest direction; None where it is no strip."""
+    """Measure the strip at a place along its narrowest direction; None where it is not a strip."""
     runs = _runs(depth, x, y, np.concatenate([angles, angles + np.pi])).reshape(2, -1)
     best = int(np.argmin(runs.sum(axis=0)))
     ahead, behind = float(runs[0, best]), float(runs[1, best])
@@ -181,7 +181,7 @@ def _rays(
 
 
 def _runs(depth: Floats, x: float, y: float, angles: NDArray[np.floating]) -> Floats:
-    """Return how far each ray stays in the strip; one that leaves the window runs on for ever."""
+    """Return how far each ray stays in the strip; one that leaves the window has no end."""
     has_left = _rays(depth, x, y, angles, np.arange(1, 2 * MAX_WIDTH_PX)) <= 0
     runs = np.where(has_left.any(axis=1), has_left.argmax(axis=1) + 0.5, np.inf)
     return runs.astype(np.float32)

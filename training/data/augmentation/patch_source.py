@@ -53,7 +53,7 @@ class PatchSource:
     Attributes:
         pictures: (H, W) float32 grey in [0, 255] each.
         synthetic_share: Share of the patches that are drawn, not cut out.
-        own: Like the pictures, made from the training images; see `with_own`.
+        own: Pictures made from the training images; see `with_own`.
         own_share: Share of the patches that are cut out of these, before all else.
     """
 
@@ -69,7 +69,7 @@ class PatchSource:
 
         Args:
             images: (H, W) uint8 each.
-            share: Of the patches.
+            share: Share of the patches.
         """
         smooth = (
             np.asarray(ndimage.gaussian_filter(image.astype(np.float32), OWN_SIGMA_PX))

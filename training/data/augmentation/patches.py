@@ -1,13 +1,13 @@
 """Structure augmentation: patches of natural and synthetic pictures pasted into training images.
 
-Training images show a few defect-free patterns only. Pasted patches say that whatever else is there
+Training images show a few defect-free patterns only. Pasted patches teach that anything else
 must pass unchanged. Sources are the photographs in scikit-image's own wheel (read by path: nothing
 is fetched), two synthetic families with the statistics of natural pictures, and other places of the
 training images themselves: edges and textures as the tool draws them, where they do not belong.
 
 Two uses: paste into HR images and then degrade them (pseudo-pairs: patch and background share one
 degradation); or paste into the images of both domains independently (unpaired training), the LR
-ones as area means. For unpaired training every image gets `num_copies` augmented copies beside it.
+ones as area means. For unpaired training every image gets `num_copies` augmented copies.
 
 Source: S. Chakraborty, *Super-Resolution of SEM Images*, MTech thesis, IIT Madras 2022 (natural
 patches, their number and the number of copies); C.-L. Li et al., *CutPaste*, CVPR 2021, for patches
@@ -52,7 +52,7 @@ def paste_patches(
         image: (H, W) uint8, HR or LR.
         rng: Source of places, sizes, contrasts and patches.
         count: Number of patches; later ones may cover earlier ones.
-        source: Where they come from.
+        source: Source of the patches.
         shrink: 1 for an HR image; for an LR image the scale s: patches are drawn at HR size and
             averaged over s x s pixels.
         noise: Noise model of the image; the patches get as much of it, so that structure does not

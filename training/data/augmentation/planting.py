@@ -150,7 +150,7 @@ def _check(hr: NDArray[Pixel], *, count: int, kinds: Sequence[str]) -> None:
 
 
 def _fits(drawing: Drawing, taken: NDArray[np.uint8]) -> bool:
-    """Say whether a defect has a body, clear of those that are there."""
+    """Say whether a defect has a body, clear of earlier ones."""
     if not drawing.body.any():
         return False
     if not taken.any():

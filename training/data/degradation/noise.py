@@ -78,7 +78,7 @@ def measure_noise(images: Sequence[NDArray[np.uint8]], *, step_px: int = 1) -> N
     greys, responses = [], []
     for image in images:
         pixels = image.astype(np.float32)
-        # Narrow, or a bright line would lend its grey to the trench beside it.
+        # Narrow, or a bright line would lend its grey to the trench next to it.
         smooth = ndimage.gaussian_filter(pixels, 1.0, mode="nearest")
         slope_y, slope_x = np.gradient(ndimage.gaussian_filter(smooth, 2.0, mode="nearest"))
         gradient = np.hypot(slope_y, slope_x)

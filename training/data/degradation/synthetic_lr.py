@@ -114,14 +114,14 @@ def degrade(
         (N, 1, H, W) float32 in [0, 1], on the 256 grey levels k / 255.
 
     Raises:
-        ValueError: The size is no multiple of the scale, or the counts differ.
+        ValueError: The size is not a multiple of the scale, or the counts differ.
     """
     count, _, height, width = hr.shape
     if height % scale or width % scale:
-        raise ValueError(f"HR size {height}x{width} is no multiple of the scale {scale}")
+        raise ValueError(f"HR size {height}x{width} is not a multiple of the scale {scale}")
     if degradation.gain.shape[0] != count:
         raise ValueError(f"{count} images but {degradation.gain.shape[0]} degradations")
-    # Drawn first, so that it is the same noise whatever the other stages ask for.
+    # Drawn first, so that the noise is the same for any settings of the other stages.
     noise = torch.randn((count, 1, height // scale, width // scale), generator=generator)
     coarse = scan(hr, degradation, scale=scale, generator=generator)
     grey = 255.0 * apply_tone(coarse, degradation).clamp(0.0, 1.0)

@@ -18,8 +18,8 @@ Floats = NDArray[np.floating]
 
 TOLERANCE = 0.02
 MAX_STEPS = 6
-"""A strength is found to this share of the drawn d', in so many steps at most; two or three are
-enough, as d' is about linear in the strength."""
+"""A strength is found to `TOLERANCE` of the drawn d', in at most `MAX_STEPS` steps; two or three
+are enough, as d' is about linear in the strength."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class VisibilityRule:
         Args:
             before: (H, W) HR grey levels.
             after: The same with the whole change.
-            wanted: As `draw` returned it.
+            wanted: d' that `draw` returned.
 
         Returns:
             A factor on `after - before`, at most 1; None where the whole change has less than the
@@ -127,8 +127,8 @@ class VisibilityRule:
 
         Args:
             before: (H, W) HR grey levels.
-            draw: Returns them with the addition at a strength.
-            wanted: As `draw` returned it.
+            draw: Function from a strength to the image with the addition.
+            wanted: d' that `draw` returned.
 
         Returns:
             The strength; None where even full strength has less than the least d'.

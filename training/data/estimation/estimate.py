@@ -5,7 +5,7 @@ the LR images do (`degradation`). Noise is measured on flat parts of either side
 matching grey quantiles (`tone_matching`); beam spot and lag by matching the shape of edges
 (`edge_profiles`), by search over degraded HR images; jitter and gain errors of lines from each
 line's own shift and level (`line_errors`). Charging and slow drift are not estimated: over a few
-images they cannot be told from the scenes.
+images they cannot be separated from the scenes.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ Images = Sequence[NDArray[np.uint8]]
 
 MAX_IMAGES = 24
 MAX_SIDE_PX = 208
-"""At most so many images of either side, cut to this LR size, so that the search takes a minute."""
+"""Most images of either side, and the LR side that they are cut to: the search takes a minute."""
 
 MIN_IMAGES = 2
 MIN_SIDE_PX = 48
@@ -60,10 +60,10 @@ class DegradationEstimate:
     """What was found.
 
     Attributes:
-        point: The estimate itself: every range has equal ends.
+        point: Estimate itself: every range has equal ends.
         config: Ranges around it, for training: by the margins of this module, wider in gain and
             offset where resampling the images moves the tone.
-        evidence: By name of a statistic: its value on the LR images (`lr`), on HR images averaged
+        evidence: Values by name of a statistic: on the LR images (`lr`), on HR images averaged
             to the LR grid (`before`), and on HR images with the estimated spot, lag, jitter and
             tone and with LR's noise (`after`). Distances are from the LR images, hence 0 there.
     """
@@ -84,7 +84,7 @@ def estimate_degradation(
         hr: (H, W) uint8 each, at least two, of other places but the same kinds of scene, at `scale`
             times the magnification; at least 48 * scale px a side.
         scale: HR pixels per LR pixel along a side.
-        seed: Of the choice among many images, of the noise in every trial and of the resampling.
+        seed: Seed of the choice among many images, of the noise in every trial and of resampling.
 
     Raises:
         ValueError: Too few or too small images, or a scale below 1.

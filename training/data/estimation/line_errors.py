@@ -62,9 +62,9 @@ def estimate_jitter(
     *,
     jitter_px: float,
 ) -> float:
-    """Estimate the line jitter of LR images, beside degraded ones of no and of known jitter.
+    """Estimate the line jitter of LR images by degraded ones without and with known jitter.
 
-    The two degraded sets calibrate the measurement: whatever it loses to blur and smoothing, it
+    The two degraded sets calibrate the measurement: anything it loses to blur and smoothing, it
     loses on them as well.
 
     Returns:

@@ -21,7 +21,7 @@ KEPT_SHARE = 0.8
 MAX_ROUNDS = 10
 GAMMA_PENALTY_GREY = 2.0
 """Grey levels of misfit that a gamma of e or 1/e costs: where a set shows few levels, gain and
-gamma cannot be told apart, and then the straight curve is the better guess."""
+gamma cannot be separated, and then the straight curve is the better guess."""
 
 
 @dataclass(frozen=True, kw_only=True)

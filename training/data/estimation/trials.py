@@ -58,9 +58,9 @@ class Trials:
         """Return coarse images with tone and the LR images' noise, on whole grey levels.
 
         Args:
-            coarse: From `coarse`.
+            coarse: Images that `coarse` returned.
             tone: Curve from HR to LR grey.
-            draw: Which of the `NUM_DRAWS` draws of the noise.
+            draw: Number of the noise draw, below `NUM_DRAWS`.
         """
         images = []
         for image, normal in zip(coarse, self._normal[draw], strict=True):
@@ -83,7 +83,7 @@ def one_thread() -> Iterator[None]:
     """Run torch on one thread within the block.
 
     Trials are thousands of small convolutions with NumPy between them. More threads gain nothing
-    there, and OpenMP's waiting threads spin: beside other work on the machine, two of them took
+    there, and OpenMP's waiting threads spin: with other work on the machine, two of them took
     five times the processor time of one.
     """
     threads = torch.get_num_threads()

@@ -24,15 +24,15 @@ def checkpoint_method(
     """Make a method of a checkpoint file.
 
     Args:
-        name: Its row in the report.
-        path: Written by `models.save_generator`.
-        role: See `Method`.
-        group: See `Method`.
+        name: Name of its row in the report.
+        path: File that `models.save_generator` wrote.
+        role: Role, see `Method`.
+        group: Group, see `Method`.
         tile_px: Side of the LR tile that GMAC and time are given for.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        CheckpointError: It is not a checkpoint of ours.
+        FileNotFoundError: The file does not exist.
+        CheckpointError: It is not a semsr checkpoint.
     """
     generator, _ = load_generator(path)
     network = generator.merged()

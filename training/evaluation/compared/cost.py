@@ -17,7 +17,7 @@ def median_ms(
     """Time one tile at batch 1: the median over `repeats` calls, in milliseconds.
 
     Args:
-        upscaler: As in `Upscaler`.
+        upscaler: Function to time, see `Upscaler`.
         lr: (h, w) uint8.
         repeats: Timed calls.
         warm_ups: Calls before, not timed.

@@ -29,17 +29,17 @@ class Method:
     """One way to make an HR picture of an LR tile.
 
     Attributes:
-        name: Its row in the report; unique.
+        name: Name of its row in the report; unique.
         role: `candidate` is judged, the first of them by the targets; `baseline` must be beaten.
-        render: Makes the (s*h, s*w) uint8 picture of a tile; None for the true HR itself.
-        upscale: The same for any LR picture, (h, w) to (s*h, s*w) uint8, where the method can.
+        render: Function from a tile to its (s*h, s*w) uint8 picture; None for the true HR itself.
+        upscale: Function from any LR picture, (h, w), to (s*h, s*w) uint8, where the method can.
         flagged: As `upscale`, with what the model says of its own answer, such as `residual` over
             its limit, by the flags' names.
         scale: s, where it is known.
-        group: Methods of one group are seeds of one training.
+        group: Group; methods of one group are seeds of one training.
         gmac: Multiply-adds a tile in 1e9, where they are known.
         ms: Milliseconds a tile at batch 1, where they were measured.
-        version: What its pictures depend on, for the cache; None is never cached.
+        version: Digest of all that its pictures depend on, for the cache; None is never cached.
     """
 
     name: str
@@ -109,7 +109,7 @@ def pictures_method(name: str, folder: Path, *, role: Role = "candidate") -> Met
     """Make a method of finished pictures, `<folder>/<split>/<number>.png` as the LR tiles' names.
 
     Raises:
-        MethodError: There is no such folder.
+        MethodError: The folder does not exist.
     """
     if not folder.is_dir():
         raise MethodError(f"{name}: the folder {folder} of finished pictures does not exist")
@@ -131,9 +131,9 @@ def builtin_methods(
 
     Args:
         scale: s.
-        table: Gives the (256,) grey table of the second one; it is asked for when first needed.
+        table: Function that returns the (256,) grey table of the second one, called when needed.
             None leaves that method out.
-        table_version: What the table depends on, for the cache.
+        table_version: Digest of all that the table depends on, for the cache.
         with_truth: Add the true HR, where the pictures have one.
     """
 

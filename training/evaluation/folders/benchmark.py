@@ -30,7 +30,7 @@ SPLITS = {
 
 
 class BenchmarkError(ValueError):
-    """A folder is no benchmark, one of an unknown version, or one with files missing."""
+    """A folder is not a benchmark, is of an unknown version, or lacks files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Defect:
 
     Attributes:
         number: Its value in the tile's mask, from 1.
-        kind: Such as `bridge`.
+        kind: Kind of defect, such as `bridge`.
         group: `planted` (any training may plant this kind), `unseen` (none of the benchmark's rows
             does) or `unknown` (no training does).
         box_hr_px: left, top, right, bottom in HR pixels, half-open.
@@ -60,10 +60,10 @@ class Tile:
     """One tile of a test split: where its pictures lie, and its truth.
 
     Attributes:
-        split: Such as `test_clean`.
-        name: Four digits.
+        split: Name of the split, such as `test_clean`.
+        name: Number of the tile, four digits.
         scene: Kind of scene, such as `dense_lines`.
-        defects: None of them in clean splits.
+        defects: Defects of the tile; empty in clean splits.
         lr_path: (h, w) as inspection sees it.
         hr_path: (s*h, s*w) the same scene as review sees it.
         mask_path: k where the k-th defect is; None in clean splits.
@@ -108,7 +108,7 @@ class Benchmark:
 
     Attributes:
         path: Its folder.
-        seed: Of the simulator.
+        seed: Seed of the simulator.
         scale: s.
         tile_px: Side of an LR tile.
         lr_pixel_nm: Pixel size of LR tiles.
@@ -213,7 +213,7 @@ def read_png(path: Path) -> Picture:
     """Read a picture as one grey channel, (H, W) uint8, as the service reads it.
 
     Raises:
-        BenchmarkError: There is no such file, or it cannot be used.
+        BenchmarkError: The file does not exist or cannot be used.
     """
     if not path.is_file():
         raise BenchmarkError(f"the picture {path} is missing")
@@ -227,7 +227,7 @@ def _read_index(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BenchmarkError(f"{path} is missing: its folder is no benchmark") from error
+        raise BenchmarkError(f"{path} is missing: its folder is not a benchmark") from error
     except json.JSONDecodeError as error:
         raise BenchmarkError(f"{path} is not JSON: {error}") from error
     version = document.get("format_version") if isinstance(document, dict) else None

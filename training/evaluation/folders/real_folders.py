@@ -8,7 +8,7 @@ A folder of this layout holds some of
   these folders has seen the tiles, but never a picture that belongs to one of them;
 - `test_defect_lr_real_noref`: LR alone: only whether SR still shows it;
 - `index.csv`, with the columns `folder` and `file`: what says that this is such a folder, where
-  nobody named it.
+  the command does not name it.
 """
 
 import csv

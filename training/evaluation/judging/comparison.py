@@ -31,7 +31,7 @@ class Comparison:
         first: Name of the first candidate.
         key: Figure, one of `COMPARED`.
         value: The other method's figure.
-        difference: That less the first candidate's, with its paired 95 % interval; no interval
+        difference: The value less the first candidate's, with its paired 95 % interval; no interval
             (NaN) where the figure has none.
     """
 

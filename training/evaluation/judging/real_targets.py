@@ -20,8 +20,8 @@ def judge_real(methods: Sequence[Method], report: RealReport | None) -> list[Tar
     """Judge the first candidate on every set of real tiles.
 
     Args:
-        methods: In the report's order.
-        report: What was measured; None for nothing.
+        methods: Methods in the report's order.
+        report: Measurements of real tiles; None for none.
     """
     candidates = [m.name for m in methods if m.role == "candidate" and m.upscale is not None]
     if report is None or not candidates:

@@ -36,9 +36,9 @@ class MethodSummary:
     """All figures of one method.
 
     Attributes:
-        figures: By key, see `figures.FIGURES`; those that cannot be measured are left out.
+        figures: Figures by key, see `figures.FIGURES`, without those that cannot be measured.
         recall_by_kind: Kind of defect to (recall, number of defects).
-        scores: For FROC curves.
+        scores: Detection scores, for FROC curves.
         spectra: Scene kind to mean spectrum in dB.
     """
 
@@ -62,8 +62,8 @@ def summarise(
         test: The tiles.
         defect: The method's measurements of `test.defect`, in order.
         clean: The method's measurements of `test.clean`, in order.
-        truth: Those of the true HR of `test.clean`.
-        reference: What `reference_hr` measures.
+        truth: Measurements of the true HR of `test.clean`.
+        reference: Measurements of `reference_hr`.
     """
     kinds = [item.kind for tile in test.defect for item in tile.defects]
     hits = np.array([score for tile in defect for score in tile.hit_scores])

@@ -32,11 +32,11 @@ class Target:
     """One target and how it ended.
 
     Attributes:
-        name: What is asked, in a few words.
-        subject: The method that it is asked of.
-        required: The limit, with its own figures put in.
-        measured: What was found.
-        status: See `Status`.
+        name: Requirement in a few words.
+        subject: Method that must meet it.
+        required: Limit, with its own figures put in.
+        measured: Figure that was measured.
+        status: Outcome, see `Status`.
     """
 
     name: str
@@ -58,7 +58,7 @@ def judge_targets(
     one that misses it stands for all.
 
     Args:
-        methods: In the report's order.
+        methods: Methods in the report's order.
         summaries: Method name to its figures.
         max_gmac: Multiply-adds a tile that the candidate may cost, 1e9.
     """

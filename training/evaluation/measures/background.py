@@ -14,7 +14,7 @@ from scipy import fft
 from training.evaluation.measures.detection import BORDER_PX
 
 LOWEST_FREQUENCY = 1 / 8
-"""In units of Nyquist: below it lies the layout, which differs from scene to scene."""
+"""Lowest frequency, in units of Nyquist: below it lies the layout, which differs by scene."""
 
 SPECTRUM_BINS = 42
 BORDER_BINS = 21
@@ -93,7 +93,7 @@ def distance_by_scene(
 
     Args:
         spectra: (T, bins) of the method's tiles, in dB.
-        scenes: T kinds; those that the reference lacks are left out.
+        scenes: T kinds; kinds that the reference lacks are left out.
         reference: Mean spectrum of each kind.
         weights: (B, T) weight of each tile in each of B samples; one sample of ones if None.
 

@@ -15,12 +15,12 @@ def area_mean(image: NDArray[np.uint8], shape: tuple[int, ...]) -> Floats:
     """Average an SR picture to the (h, w) pixels of its LR tile.
 
     Raises:
-        ValueError: The sides are no multiple of the LR sides.
+        ValueError: The sides are not multiples of the LR sides.
     """
     height, width = shape
     scale = image.shape[0] // height
     if image.shape != (scale * height, scale * width):
-        raise ValueError(f"the picture is {image.shape}, no multiple of the LR tile {shape}")
+        raise ValueError(f"the picture is {image.shape}, not a multiple of the LR tile {shape}")
     return image.reshape(height, scale, width, scale).mean(axis=(1, 3), dtype=np.float64)
 
 

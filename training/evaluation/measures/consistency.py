@@ -37,7 +37,7 @@ def lr_consistency(image: Picture, lr: Picture) -> LrConsistency:
         lr: (h, w) uint8.
 
     Raises:
-        ValueError: The sides are no multiple of the LR sides.
+        ValueError: The sides are not multiples of the LR sides.
     """
     seen = area_mean(image, lr.shape)
     local, deviation = local_correlation(

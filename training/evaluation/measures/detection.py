@@ -179,7 +179,7 @@ def froc_area(
     """Mean recall over false-alarm rates from 0 to 1 a tile, exactly, for many weightings at once.
 
     Args:
-        scores: Of one method.
+        scores: Scores of one method.
         hit_weights: (B, tiles with defects) weight of each tile in each of B samples; ones if None.
         alarm_weights: (B, tiles without); ones if None.
 

@@ -1,7 +1,7 @@
-"""Is the grain of flat places that of HR at the same grey? In dB, whatever the layout is.
+"""Is the grain of flat places that of HR at the same grey? In dB, regardless of the layout.
 
 Whole spectra of other scenes differ by layout too: where the LR run has fewer edges than the HR
-run, its spectrum is low whatever the grain. Here only flat pixels count, and only against flat
+run, its spectrum is low regardless of the grain. Here only flat pixels count, and only against flat
 pixels of the same grey. What is summed up is `training.losses.flat_grain.grain_power`, which
 training can use as a loss: a recipe that does so was trained towards this figure.
 """

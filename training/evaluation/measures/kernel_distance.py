@@ -52,9 +52,9 @@ def picture_features(picture: Picture, network: FeatureNetwork, *, number: int) 
     """Compute the features of an (H, W) uint8 picture.
 
     Args:
-        picture: At least `CROP_PX` on either side.
-        network: See `FeatureNetwork`.
-        number: Of the picture in its set; picks the side that the border crop lies at, by turns.
+        picture: Picture of at least `CROP_PX` a side.
+        network: Feature network, see `FeatureNetwork`.
+        number: Number of the picture in its set; the border crop's side follows from it.
     """
     # Turned so that the chosen side is on top.
     turned = np.rot90(picture, number % 4)

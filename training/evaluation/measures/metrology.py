@@ -118,7 +118,7 @@ def measure_edges(picture: Picture, truth: EdgeTruth) -> EdgeFigures:
 
     Args:
         picture: (H, W) uint8, a method's picture.
-        truth: From `find_true_edges` of the same scene.
+        truth: Edges that `find_true_edges` found in the same scene.
     """
     profiles = _profiles(picture, is_lying=truth.is_lying)
     space, line = (float(np.median(profiles[area])) for area in (truth.space, truth.line))

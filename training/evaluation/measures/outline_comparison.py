@@ -6,7 +6,7 @@ contrast at the same place, at least half of it; runs of pixels where it has not
     shown: LR tile             other: SR averaged to LR pixels   -> outlines lost
     shown: SR averaged         other: LR tile                    -> outlines invented
 
-A faint outline beside a strong one is masked in the picture itself, but not in the difference of
+A faint outline near a strong one is masked in the picture itself, but not in the difference of
 the two, where what is kept cancels: lost runs are looked for in both.
 
 What the LR tile alone shows may be an error of the fast scan (charging, streaks), which an answer
@@ -137,7 +137,7 @@ def lost_and_invented(tile: Shown, seen: Floats) -> tuple[OutlineComparison, Out
 
 
 def _masked(shown: Shown, other: Floats, taken: NDArray[np.bool_]) -> list[Outline]:
-    """Find lost runs in the difference of the two pictures, but for those that are known."""
+    """Find lost runs in the difference of the two pictures, except those already known."""
     rest = find_outlines(shown.grey - other, shown.noise, grey=shown.grey)
     if rest.rows.size == 0:
         return []

@@ -127,7 +127,7 @@ def find_outlines(image: Floats, noise: NoiseModel, *, grey: Floats | None = Non
 def _ridge(strength: Floats32, angle: NDArray[np.int64]) -> Mask:
     """Keep pixels that no neighbour exceeds which lies across their direction, within 45 degrees.
 
-    Side lobes go too: they lie beside something far stronger.
+    Side lobes go too: they lie next to something far stronger.
     """
     height, width = strength.shape
     padded = np.pad(strength, RIDGE_PX, mode="edge")

@@ -43,7 +43,7 @@ def pair_structure(pairs: Sequence[RealPair], answers: Mapping[str, Picture]) ->
     """Compare a method's pictures with the references.
 
     Args:
-        pairs: At least one.
+        pairs: Pairs, at least one.
         answers: Name of a pair to the method's picture, (s*h, s*w) uint8.
 
     Returns:

@@ -48,7 +48,7 @@ def measure_structure(
         image: (H, W) uint8, the method's picture.
         truth: (H, W) uint8, the true HR.
         mask: (H, W) uint8, k where defect k is.
-        defects: Of this tile.
+        defects: Defects of this tile.
     """
     return [_measure_one(image, truth, mask, defect) for defect in defects]
 

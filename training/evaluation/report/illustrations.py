@@ -44,10 +44,10 @@ def illustrate(
     """Draw everything that a benchmark gives, below `out/pictures`.
 
     Args:
-        methods: In the report's order.
-        tiles: The test set.
+        methods: Methods in the report's order.
+        tiles: Tiles of the test set.
         summaries: Method name to figures.
-        reference: For spectra.
+        reference: Reference, for spectra.
         measured: Method name to the measurements of the tiles with defects: close-ups show, for
             each kind of defect, the one that the first candidate keeps worst.
         out: Folder of the report.

@@ -1,4 +1,4 @@
-"""What a report says beside its figures: what was read, and what was left out and why."""
+"""Notes of a report: what was read, what was left out, and why."""
 
 from collections.abc import Sequence
 from typing import Any

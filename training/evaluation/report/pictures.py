@@ -139,7 +139,7 @@ def draw_spectra(
 
 
 def draw_gradients(path: Path, pictures: Mapping[str, Picture]) -> None:
-    """Draw gradient maps of pictures of one size beside each other, on one colour scale."""
+    """Draw gradient maps of pictures of one size side by side, on one colour scale."""
     figure = _figure(3.2 * len(pictures) + 0.6, 3.6)
     for number, (name, picture) in enumerate(pictures.items()):
         axes = figure.add_subplot(1, len(pictures), number + 1)

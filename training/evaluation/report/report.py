@@ -1,4 +1,4 @@
-"""Writes the report: `report.json` for machines, `index.html` for people, `pictures/` beside them.
+"""Writes the report: `report.json` for machines, `index.html` for people, `pictures/`.
 
 The HTML is made from the same document as the JSON; it opens without a network.
 """
@@ -51,18 +51,18 @@ class Report:
     """Everything that was measured.
 
     Attributes:
-        benchmark: What was read, such as seed and number of tiles; None without a benchmark.
+        benchmark: Facts of the benchmark, such as seed and number of tiles; None without one.
         detector: Threshold and description.
-        methods: In the order of the tables.
+        methods: Methods in the order of the tables.
         summaries: Method name to figures; empty without a benchmark.
         floors: Figure key to split-half floor.
-        targets: Judged.
+        targets: Targets with their outcomes.
         comparisons: Other methods against the first candidate.
         seeds: Spreads over seeds.
-        own: The fab's own tiles, where they were given.
-        real: Real tiles, where they are at hand.
-        pictures: In order.
-        notes: What was left out, and why.
+        own: Measurements of the fab's own tiles, where they were given.
+        real: Measurements of real tiles, where they were given.
+        pictures: Pictures in their order.
+        notes: Sentences on omissions and their reasons.
     """
 
     benchmark: dict[str, Any] | None

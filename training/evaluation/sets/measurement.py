@@ -48,10 +48,10 @@ class DefectTile:
     Attributes:
         hit_scores: Best detection score at each defect, see `detection.Matches`.
         alarm_scores: Scores of the detections that hit none.
-        contrast_ratios: Of each defect, see `structure.DefectStructure`.
-        correlations: Of each defect.
-        consistency_mean: See `consistency.LrConsistency`.
-        consistency_worst: The same.
+        contrast_ratios: Contrast ratio of each defect, see `structure.DefectStructure`.
+        correlations: Correlation of each defect.
+        consistency_mean: Mean of `consistency.LrConsistency`.
+        consistency_worst: Worst of the same.
     """
 
     hit_scores: list[float]
@@ -69,21 +69,21 @@ class CleanTile:
     Attributes:
         alarm_scores: Scores of all detections: every one is a false alarm.
         alarm_is_border: Whether each lies in the outer band.
-        spectrum_db: See `background.radial_spectrum_db`.
-        border_spectrum_db: See `background.border_spectrum_db`.
+        spectrum_db: `background.radial_spectrum_db` of the picture.
+        border_spectrum_db: `background.border_spectrum_db` of the picture.
         grey_counts: (256,) histogram.
         noise_sigma: Grey levels, see `quality.noise_sigma`.
-        edge_grain: See `edge_grain`; NaN where the tile has no edges or no flats, None beyond the
+        edge_grain: Grain at edges; NaN where the tile has no edges or no flats, None beyond the
             first `MAX_GRAIN_TILES` tiles.
-        flat_power: See `flat_grain.flat_power`; None beyond the same tiles.
-        gradient_counts: See `gradients.GradientFigures`.
-        thinness: The same.
-        flat_gradient: The same.
-        edges: On line scenes with a noise-free truth.
-        centre_features: Of the first tiles, where there is a feature network.
-        border_features: The same.
-        consistency_mean: See `consistency.LrConsistency`.
-        consistency_worst: The same.
+        flat_power: `flat_grain.flat_power` of the picture; None beyond the same tiles.
+        gradient_counts: Histogram of `gradients.GradientFigures`.
+        thinness: Thinness of the same.
+        flat_gradient: Mean gradient of flat areas of the same.
+        edges: Figures of edges, on line scenes with a noise-free truth.
+        centre_features: Features of the first tiles, where there is a feature network.
+        border_features: Features of the border in the same way.
+        consistency_mean: Mean of `consistency.LrConsistency`.
+        consistency_worst: Worst of the same.
     """
 
     alarm_scores: list[float]
@@ -113,7 +113,7 @@ def measure_tile(
     """Measure every method's picture of one tile; its truth is read once.
 
     Args:
-        tile: Of a test split.
+        tile: Tile of a test split.
         pictures: Method name to (s*h, s*w) uint8, or None for the true HR itself.
         judge: Detector and feature network.
 

@@ -1,7 +1,7 @@
 """Measures a split by every method: renders here, judges in other processes, keeps a cache.
 
 Rendering stays in this process, because an engine has threads of its own; a picture is judged by
-single-threaded processes beside it. Only a few tiles are under way at once, so that memory does not
+single-threaded processes. Only a few tiles are in progress at once, so that memory does not
 grow with the split.
 """
 
@@ -37,8 +37,8 @@ class MeasurementCache:
     """Finished measurements of whole splits, one JSON file for each split and method.
 
     Args:
-        folder: Made where absent.
-        judge_version: What identifies detector and feature network; another one, another file.
+        folder: Folder of the cache, made where absent.
+        judge_version: Digest of detector and feature network; another one means another file.
     """
 
     def __init__(self, folder: Path, *, judge_version: str) -> None:
@@ -81,11 +81,11 @@ def measure_split(
     """Measure every tile of a split by every method.
 
     Args:
-        tiles: Of one split; an empty sequence gives empty lists.
-        methods: See `Method`.
+        tiles: Tiles of one split; an empty sequence gives empty lists.
+        methods: Methods to compare.
         judge: Detector and feature network; must pickle where `jobs` is above 1.
         jobs: Processes that judge; 1 judges in this one.
-        cache: Where finished measurements are looked up and kept.
+        cache: Cache of finished measurements.
 
     Returns:
         Method name to one measurement a tile, in the tiles' order.

@@ -47,8 +47,8 @@ def measure_own_pairs(
     """Measure every method on aligned pairs.
 
     Args:
-        pairs: None gives no rows.
-        methods: Those without `upscale` are left out.
+        pairs: Aligned pairs; an empty sequence gives no rows.
+        methods: Methods to compare; those without `upscale` are left out.
         detector: The fab's own; None leaves its figures out.
     """
     if not pairs:

@@ -59,13 +59,13 @@ class OwnTile:
         consistency: Mean local correlation of the picture, seen coarsely, with the LR tile; NaN
             where the tile has no structure.
         consistency_worst: 1 % quantile of the same.
-        residual: Flag of the model over its limit; None where it has none.
-        domain_distance: The same.
-        edge_grain: See `edge_grain`; NaN where there are no edges or no flats.
+        residual: Flag `residual` over the bundle's limit; None where the model has none.
+        domain_distance: Flag `domain_distance` in the same way.
+        edge_grain: Grain at edges; NaN where there are no edges or no flats.
         outlines_lost: Outlines of the tile that the answer lacks, see `outlines`.
         outlines_lost_px: Their length in LR pixels.
         outlines_invented: Outlines of the answer that the tile does not show.
-        detections: What the fab's own detector finds in the answer; None without one.
+        detections: Number of detections of the fab's own detector; None without one.
     """
 
     name: str
@@ -161,8 +161,8 @@ def measure_own(
     """Measure every method that can enlarge any picture.
 
     Args:
-        own: The pictures.
-        methods: Those without `upscale` are left out.
+        own: Pictures of the fab's tool.
+        methods: Methods to compare; those without `upscale` are left out.
         features: Network of the kernel distance; None leaves it out.
         detector: The fab's own; None leaves its figures out.
     """

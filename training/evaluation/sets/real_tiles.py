@@ -1,4 +1,4 @@
-"""Measures real micrographs, where less is known: a model of the simulator alone helps nobody.
+"""Measures real micrographs, where less is known: a model must be good at more than the simulator.
 
 What the sets of pictures are is said in `real_folders`.
 """
@@ -40,15 +40,15 @@ class RealBackground:
 
     Attributes:
         set: `background`, after the folder's name where there are several.
-        method: Name.
+        method: Name of the method.
         images: Number of LR tiles.
-        spectrum_db: See `background.log_spectral_distance`, of the sets' mean spectra.
+        spectrum_db: `background.log_spectral_distance` of the sets' mean spectra.
         border_spectrum_db: The same along the border.
         noise_ratio: Mean white-noise deviation over that of HR.
         grey_distance: W1 of grey histograms, in grey levels.
         edge_grain: Grain along edges over that of flats, see `edge_grain`; mean over the tiles
             that have both, NaN where none has.
-        flat_grain_db: See `flat_grain.flat_grain_db`.
+        flat_grain_db: `flat_grain.flat_grain_db` of the sets.
         lone_consistency: LR consistency on real LR tiles with defects and without reference.
     """
 
@@ -86,8 +86,8 @@ def measure_real(folders: Sequence[RealSets], methods: Sequence[Method]) -> Real
     """Measure every method that can enlarge any picture.
 
     Args:
-        folders: From `load_real_sets`.
-        methods: Those without `upscale` are left out.
+        folders: Sets that `load_real_sets` read.
+        methods: Methods to compare; those without `upscale` are left out.
     """
     structure: list[RealStructure] = []
     backgrounds: list[RealBackground] = []

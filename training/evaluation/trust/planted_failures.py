@@ -46,7 +46,7 @@ class Twins:
         noise_lr: (h, w), deviation of its noise at the brighter of the two.
         change_hr: (s*h, s*w), change that they make to review without noise.
         labels: (s*h, s*w), 0 or the defect's number.
-        kinds: Of the defects, in order of their numbers.
+        kinds: Kinds of the defects, in order of their numbers.
         scene: Kind of scene.
         scale: s.
     """
@@ -89,9 +89,9 @@ def render_twins(split: str, *, seed: int, number: int) -> Twins:
     """Render a tile of a benchmark's split with its defects and without them.
 
     Args:
-        split: One with defects, such as `test_defect`.
-        seed: Of the benchmark.
-        number: Of the tile.
+        split: Name of a split with defects, such as `test_defect`.
+        seed: Seed of the benchmark.
+        number: Number of the tile.
     """
     tile = render_split_tile(SPLITS[split], seed=seed, number=number)
     without = render_without_defects(SPLITS[split], seed=seed, number=number)
@@ -112,7 +112,7 @@ def plant_failures(twins: Twins, sr: Picture, sr_without: Picture) -> Iterator[P
     """Yield every defect erased and every defect invented, one at a time.
 
     Args:
-        twins: What was sent.
+        twins: Tiles that were sent.
         sr: (s*h, s*w), the model's answer to `twins.lr`.
         sr_without: Its answer to `twins.lr_without`.
     """

@@ -37,9 +37,9 @@ class JudgedFailure:
         failure: `erased` or `invented`.
         defect: Kind of the defect.
         scene: Kind of scene.
-        size_lr_px: Of the defect.
-        contrast_to_noise: Of the defect in the LR tile.
-        residual: The flag.
+        size_lr_px: Size of the defect, LR pixels.
+        contrast_to_noise: Contrast of the defect over the LR tile's noise.
+        residual: Value of the flag.
     """
 
     failure: FailureKind
@@ -55,9 +55,9 @@ class Rate:
     """A share with its exact 95 % interval.
 
     Attributes:
-        count: How many.
-        total: Of how many.
-        value: The share; NaN of none.
+        count: Number of hits.
+        total: Number of trials.
+        value: Share; NaN without trials.
         low: Lower bound.
         high: Upper bound.
 
@@ -96,12 +96,12 @@ class TrustReport:
     """Everything that was measured of a bundle's trust flags.
 
     Attributes:
-        facts: What was judged by what, for the record.
+        facts: Facts of the bundle and the tiles, for the record.
         failures: Every planted failure.
         clean: The flag `residual` of each clean tile.
         served: The flag `residual` of each tile with defects, as the model answers it.
         domains: The flag `domain_distance` of sets of tiles, by their names.
-        cost_share: Of the engine's time that both flags take.
+        cost_share: Share of the engine's time that both flags take.
     """
 
     facts: Mapping[str, str | int | float]

@@ -1,1 +1,1 @@
-"""What methods are made of: networks beside the generator, and weighted loss terms."""
+"""What methods are made of: networks other than the generator, and weighted loss terms."""

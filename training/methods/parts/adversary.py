@@ -120,11 +120,11 @@ class Adversary:
         """Return the generator's weighted term; none before its start.
 
         Args:
-            step: From 0.
+            step: Number of the step, from 0.
             real: HR crops.
             fake: Generated crops, in the graph.
             structural: Terms to balance with.
-            picture: What they all reach, and where the balance is measured.
+            picture: Pictures that all terms reach, where the balance is measured.
         """
         config = self.config
         weight = config.weight * ramp(

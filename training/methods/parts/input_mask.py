@@ -24,10 +24,10 @@ def mask_input(
 
     Args:
         lr: (N, 1, H, W) float32 in [0, 1].
-        config: Share, and when.
-        step: From 0.
+        config: Share of masked pixels, and its course over the run.
+        step: Number of the step, from 0.
         steps: Length of the run.
-        seed: The recipe's.
+        seed: Seed of the recipe.
 
     Returns:
         The same shape; `lr` itself where nothing is masked.

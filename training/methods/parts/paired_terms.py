@@ -8,7 +8,7 @@ from training.losses.pixel import charbonnier
 from training.losses.texture import flatness, local_energy
 
 LOW_PASS_SIGMA_PX = 2.0
-"""Of the pixel loss on a generator that does not give its structure apart: grain must not count."""
+"""Low-pass of the pixel loss on a generator without separate structure: grain must not count."""
 
 
 def paired_terms(

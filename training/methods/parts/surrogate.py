@@ -60,7 +60,7 @@ class SurrogatePhase:
         """Return the generator's weighted terms.
 
         Args:
-            step: From 0.
+            step: Number of the step, from 0.
             pairs: The step's pairs.
             paired: (P, 1, H, W), the generator's pictures of their LR sides, P maybe 0.
             unpaired: (U, 1, H, W), its pictures of real LR crops, which hold no defects.

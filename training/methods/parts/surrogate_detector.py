@@ -18,7 +18,7 @@ CELL_PX = 4
 
 DILATIONS = (1, 2, 4, 8, 1)
 START_LOGIT = -3.0
-"""Of the head's bias: about the share of cells that belong to a defect."""
+"""Start of the head's bias: about the logit of the share of cells that belong to a defect."""
 
 GREY_LEVEL = 0.2
 GREY_SCALE = 5.0

@@ -66,7 +66,7 @@ def statistics_terms(
         distance = histogram_distance(fake, real, generator=generator)
         terms["histogram"] = config.histogram_weight * distance
     if config.flat_grain_weight:
-        # Of the structure it would make flats: whatever is faint would be erased.
+        # Of the structure it would make flats: anything faint would be erased.
         grainy = fake if structure is None else fake - structure + structure.detach()
         distance = flat_grain_difference(grainy, real, structure=structure)
         terms["flat_grain"] = config.flat_grain_weight * distance

@@ -44,7 +44,7 @@ defect's own strongest change."""
 TOUCHED_SHARE = 0.05
 RIM_PX = 4
 """And it lies where the surface changed by this share of the largest change, or this near to it:
-shadows further out are no part of the defect."""
+shadows further out are not part of the defect."""
 
 CRUMB_SHARE = 0.03
 """Parts of the mask that are smaller than this share of the largest are left out."""
@@ -104,7 +104,7 @@ def plant(
     """Plant one defect of `kind`, clear of those in `taken`.
 
     Args:
-        scene: Where to.
+        scene: Scene that gets the defect.
         kind: Key in `DEFECTS`.
         rng: Source of place, size and strength.
         taken: Defects that are there already.

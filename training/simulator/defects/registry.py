@@ -1,6 +1,6 @@
 """Every kind of defect: where it may lie, how large it is, how it is made, and its group.
 
-*Planted* kinds are those that any training may plant into its own pictures; *unseen* ones are drawn
+*Planted* kinds may be planted by any training into its own pictures; *unseen* ones are drawn
 by no recipe of the benchmark's rows, pseudo-pair or augmentation, so that they measure what a model
 does to a defect that it could not learn. A model that is shipped may have seen both; *unknown*
 kinds are drawn by no training at all and lie in a split of their own.
@@ -33,7 +33,7 @@ from training.simulator.layout import Scene, Site
 
 Group = Literal["planted", "unseen", "unknown"]
 GROUPS: tuple[Group, ...] = ("planted", "unseen")
-"""The groups of the benchmark's test splits and of whatever names none."""
+"""The groups of the benchmark's test splits, and the default."""
 
 FLAT_SCENES = ("blank_film", "granular")
 LINE_SCENES = ("dense_lines", "iso_lines", "sram")
@@ -46,9 +46,9 @@ class DefectSpec:
     """One kind of defect.
 
     Attributes:
-        group: Which training may draw it.
-        site: Where it may lie: a key of `Scene.sites`, or "anywhere", "top" (on the layer), "edge"
-            or "web" (between two neighbouring holes).
+        group: Group, which says what training may draw it.
+        site: Place where it may lie: a key of `Scene.sites`, "anywhere", "top" (on the layer),
+            "edge" or "web" (between two neighbouring holes).
         scenes: Scenes that have such places.
         size_nm: Range of the size that its edit takes: width of a neck or gap, reach of a bulge or
             bite, radius of a particle, stain or void, length of a scratch.

@@ -82,7 +82,7 @@ def _in_twin(
     direction = rng.uniform(0, math.pi, count)
     width_nm = np.where(rng.uniform(size=count) < TWIN_SHARE, rng.uniform(0.1, 0.3, count), 0.0)
     place = rng.uniform(-0.15, 0.15, count)
-    # A seed may own no pixel; its centre is then nobody's and only must not divide by zero.
+    # A seed may own no pixel; its centre is then unused and only must not divide by zero.
     members = np.maximum(np.bincount(grain.ravel(), minlength=count), 1)
     rows, columns = (
         np.bincount(grain.ravel(), weights=axis.ravel(), minlength=count) / members

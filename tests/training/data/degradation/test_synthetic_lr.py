@@ -163,7 +163,7 @@ def test_draws_fill_their_ranges_and_repeat_with_the_seed() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "count", "message"),
-    [((1, 1, 30, 32), 1, "30x32 is no multiple"), ((2, 1, 32, 32), 1, "2 images but 1")],
+    [((1, 1, 30, 32), 1, "30x32 is not a multiple"), ((2, 1, 32, 32), 1, "2 images but 1")],
 )
 def test_mismatches_are_refused(shape: tuple[int, ...], count: int, message: str) -> None:
     """Sizes off the grid and missing degradations are errors."""

@@ -51,7 +51,7 @@ def test_an_unknown_format_is_refused(
 
 def test_what_is_missing_is_named(benchmark_dir: Path, tmp_path: Path) -> None:
     """A folder without index, an unknown split and a lost picture are told apart."""
-    with pytest.raises(BenchmarkError, match="is no benchmark"):
+    with pytest.raises(BenchmarkError, match="is not a benchmark"):
         load_benchmark(tmp_path)
     benchmark = load_benchmark(benchmark_dir)
     with pytest.raises(BenchmarkError, match="no split 'thousand_clean'; it has train_hr"):

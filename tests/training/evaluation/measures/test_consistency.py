@@ -41,5 +41,5 @@ def test_noise_alone_has_no_consistency() -> None:
 
 def test_sides_must_be_a_multiple() -> None:
     """A picture of another size is refused."""
-    with pytest.raises(ValueError, match=r"no multiple of the LR tile \(60, 64\)"):
+    with pytest.raises(ValueError, match=r"not a multiple of the LR tile \(60, 64\)"):
         lr_consistency(np.zeros((256, 256), np.uint8), np.zeros((60, 64), np.uint8))

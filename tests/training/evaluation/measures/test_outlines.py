@@ -137,5 +137,5 @@ def test_a_faint_bar_across_strong_lines_is_caught() -> None:
 
 def test_an_ill_fitting_picture_is_refused() -> None:
     """Sides must be a multiple of the tile's."""
-    with pytest.raises(ValueError, match="no multiple of the LR tile"):
+    with pytest.raises(ValueError, match="not a multiple of the LR tile"):
         area_mean(np.zeros((65, 64), np.uint8), (16, 16))
