@@ -94,7 +94,7 @@ def export_bundle(
     """Export a checkpoint as a bundle.
 
     Args:
-        checkpoint: A file written by `models.save_generator`.
+        checkpoint: File that `models.save_generator` wrote.
         out: Folder of the bundle.
         name: Name of the model in answers and metrics; the folder's name if None.
         tile: Height and width of the LR tile.
@@ -111,7 +111,7 @@ def export_bundle(
             Nothing is computed in FP16 for that.
         threads: CPU threads for the parity step.
         overwrite: Whether a bundle in `out` may be replaced.
-        stage: Shows what the export does while a context lasts.
+        stage: Function that shows what the export does while a context lasts.
 
     Raises:
         export.preflight.ExportError: The network looks at the whole image, so that tiles could not

@@ -57,7 +57,7 @@ def explain(
         lr: (N, 1, H, W) float32 in [0, 1].
         seen: The same shape: the answer's area means.
         noise_base: Noise variance at black, grey levels (0..255) squared.
-        noise_slope: Its growth with grey.
+        noise_slope: Growth of that variance with grey.
     """
     smooth = _mean_of(seen, 3)
     level, level_lr = _tile_mean(smooth), _tile_mean(lr)

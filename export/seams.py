@@ -41,9 +41,9 @@ def measure_halo(
     """Measure the halo of a network with a grid.
 
     Args:
-        generator: Any with a bounded view.
+        generator: Generator with a bounded view.
         tile: Height and width of the LR tile, multiples of its grid.
-        radius_px: Its exact view.
+        radius_px: Exact view of the generator.
         tiles: Real LR tiles, (H, W) uint8; a few are taken.
 
     Returns:

@@ -51,7 +51,7 @@ def to_onnx(
     """Export a generator as an ONNX model.
 
     Args:
-        generator: Its merged form is exported.
+        generator: Generator, whose merged form is exported.
         tile: Height and width in LR pixels of the example that is traced; both stay free.
         trust: Limits that the flags `residual` and `domain_distance` are measured by.
 

@@ -44,7 +44,7 @@ class TrustTiles:
 
     Attributes:
         noise_base: Variance of the training tiles' noise at black, grey levels squared.
-        noise_slope: Its growth with grey.
+        noise_slope: Growth of that variance with grey.
         domains: LR tiles as the training's, (H, W) uint8: one sequence a tool.
         clean: Further kinds of tiles that must not alarm, each a sequence.
     """

@@ -37,8 +37,8 @@ class CheckpointInfo:
         format_version: Version of the file's layout.
         generator: Registry name of the network.
         hyper_parameters: Keyword arguments that built it.
-        training: How it was trained: data statement, recipe, steps, seed, degradation, credits,
-            `lr_domain` statistics in grey levels.
+        training: Description of the training: data statement, recipe, steps, seed, degradation,
+            credits, `lr_domain` statistics in grey levels.
     """
 
     format_version: str

@@ -16,7 +16,7 @@ def count_gmac(network: nn.Module, *, tile: tuple[int, int]) -> float:
     whole compiler for it.
 
     Args:
-        network: Takes (1, 1, H, W) float32, on the CPU.
+        network: Network for (1, 1, H, W) float32, on the CPU.
         tile: H and W of an LR tile.
     """
     counter = _MultiplyAdds()

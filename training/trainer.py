@@ -65,10 +65,11 @@ def train(
         data_root: Folder that the recipe's paths are relative to.
         run_dir: Folder of this run; see `training.run.folder`.
         overrides: `section.key=value`, applied over the file.
-        resume: Continue the run in `run_dir` from its last saved state, or from the start if it was
-            stopped before its first save. The result is that of a run without the stop.
-        overwrite: Replace a run that is in `run_dir`; it is put back where this one stops before
-            its first save.
+        resume: Whether to continue the run in `run_dir` from its last saved state, or from the
+            start if it was stopped before its first save. The result is that of a run without the
+            stop.
+        overwrite: Whether to replace a run that is in `run_dir`; it is put back where this one
+            stops before its first save.
         vgg16: Weights of the feature network, for methods that compare structure by its features;
             None asks torchvision.
         start_from: Checkpoint whose weights the generator starts from; None for fresh ones. The

@@ -36,7 +36,7 @@ class ImageCrops:
 
     Args:
         images: HR images.
-        adder: Adds structure; None adds nothing.
+        adder: Adder of structure; None adds nothing.
     """
 
     def __init__(self, images: Sequence[SourceImage], *, adder: StructureAdder | None) -> None:

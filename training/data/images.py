@@ -175,7 +175,7 @@ def read_images(
     """Read every image of a file as one grey channel, exactly as the service reads it.
 
     Args:
-        path: A file of one of `MEDIA_TYPES`, or, without such a suffix, of the type that its first
+        path: File of one of `MEDIA_TYPES`, or, without such a suffix, of the type that its first
             bytes say. What is accepted within each is the service's list (docs/http-api.md).
         max_rows_px: Rows used from the top; those below may be coloured or transparent.
         window: 16-bit values that become 0 and 255; between them linear, beyond them clipped.

@@ -190,7 +190,7 @@ class ToolSampler:
     How many of a batch come from which tool is drawn by their shares.
 
     Args:
-        samplers: One for each tool, all of one batch size and crop.
+        samplers: Samplers, one for each tool, all of one batch size and crop.
         shares: Shares of the pairs, one for each; their sum is 1.
         seed: Seed of the draw.
     """

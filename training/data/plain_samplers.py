@@ -22,7 +22,7 @@ class PlainSampler:
     """Draws crops of images as they are, LR or HR: nothing is chosen, added or degraded.
 
     Args:
-        images: Each at least as large as a crop.
+        images: Images, each at least as large as a crop.
         crop_px: c, in the images' own pixels.
         batch_size: N.
         seed: Seed of everything drawn.
@@ -74,7 +74,7 @@ class OneToolSampler:
     one look can be compared, for any numbers of images of the tools.
 
     Args:
-        samplers: One for each tool, all of one batch size and crop.
+        samplers: Samplers, one for each tool, all of one batch size and crop.
         shares: Weight of each tool.
         seed: Seed of the tool's draw.
     """

@@ -76,7 +76,7 @@ class Prefetch:
         workers: Processes, at least 1.
         first: First number.
         last: Number after the last one.
-        label: Names a number in errors, such as "the batch of step 7".
+        label: Function that names a number in errors, such as "the batch of step 7".
     """
 
     def __init__(

@@ -18,7 +18,7 @@ class Detector:
     Attributes:
         network: Trained network, in eval mode.
         threshold: Score from which on a detection is an alarm.
-        description: How it was trained and what it reached; empty for an untrained one.
+        description: Facts of its training and its test figures; empty for an untrained one.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class Detection:
         x_px: Centre of its region, weighted by probability, in HR pixels from the left edge.
         y_px: The same from the top edge.
         score: Probability at its peak, in (0, 1).
-        box_px: Its region's box in HR pixels: left, top, right, bottom, half-open.
+        box_px: Box of its region in HR pixels: left, top, right, bottom, half-open.
     """
 
     x_px: float

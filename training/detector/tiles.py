@@ -62,7 +62,7 @@ class TilePlan:
     """Which tiles to make: a purpose, the user's seed, how many, and their size.
 
     Attributes:
-        purpose: One of `PURPOSES`.
+        purpose: Purpose, one of `PURPOSES`.
         seed: The user's seed, at least 0.
         count: Number of tiles.
         clean_share: Share of tiles without defects, spread evenly.

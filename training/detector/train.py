@@ -86,13 +86,13 @@ def train_detector(
 
     Args:
         out: Folder of the run, made where absent.
-        options: How to train.
+        options: Options of the training.
         cache: Folder of simulated tiles; existing tiles are used.
         clean_tiles: Fresh clean tiles that set the threshold.
         defect_tiles: Fresh tiles with defects that measure recall.
         threads: Torch's threads.
         workers: Processes that simulate.
-        resume: Continue the run in `out`.
+        resume: Whether to continue the run in `out`.
 
     Returns:
         Path of the detector.

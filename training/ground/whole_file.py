@@ -17,8 +17,8 @@ def whole_file(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
 
     Args:
         path: File to write; its folder is made where absent. An existing file is replaced.
-        is_durable: Wait until the disk has the content, so that a power cut cannot lose it: for
-            what takes hours to make.
+        is_durable: Whether to wait until the disk has the content, so that a power cut cannot lose
+            it: for what takes hours to make.
 
     Yields:
         Path of the same suffix, since libraries choose the format by it. After an error it is

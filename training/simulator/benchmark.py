@@ -65,7 +65,7 @@ def write_benchmark(
         seed: Seed, at least 0.
         splits: Keys of `plan`.
         jobs: Processes; None for as many as there are usable CPUs. Each works on one thread.
-        plan: Every split that there is.
+        plan: Splits that there are.
 
     Returns:
         Path of the header, `benchmark.json`.

@@ -113,7 +113,7 @@ def capture(
     Args:
         signal: (rows, columns) on the canvas, from `secondary_electrons`.
         canvas: Grid of the signal.
-        mode: How the tool scans.
+        mode: Scan mode.
         rng: Source of jitter and noise. What it is asked for does not depend on the signal.
         fine_per_pixel: Fine pixels per image pixel along each side; divides the tile.
 

@@ -30,12 +30,12 @@ class Split:
 
     Attributes:
         stream: Number of its stream of randomness, never used by another split.
-        tiles: How many.
+        tiles: Number of tiles.
         folders: Picture to folder below the benchmark's: "lr", "hr", "mask", "noise_free".
         has_defects: Whether tiles hold 3 to 6 defects, or none.
         tile_px: Side of an LR tile.
         scale: HR pixels per LR pixel.
-        inspection: How LR is scanned.
+        inspection: Scan mode of LR tiles.
         groups: Groups of the kinds of its defects.
     """
 

@@ -124,9 +124,9 @@ def simulate_tile(
         number: Another number gives another tile.
         tile_px: Side of the LR picture, at least 48.
         scale: HR pixels per LR pixel, a divisor of 4.
-        inspection: How the LR picture is scanned.
-        review: How the HR picture is scanned.
-        is_limited: Keep defects within the limits of `planting`.
+        inspection: Scan mode of the LR picture.
+        review: Scan mode of the HR picture.
+        is_limited: Whether defects keep within the limits of `planting`.
 
     Raises:
         ValueError: A number is out of its range.

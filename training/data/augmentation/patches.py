@@ -58,10 +58,10 @@ def paste_patches(
         noise: Noise model of the image; the patches get as much of it, so that structure does not
             come with less grain than background. None adds nothing.
         sides_px: Least and greatest side in HR pixels.
-        is_rounded: Cut each patch out along a random rounded outline, soft as the image's edges,
-            rather than as a rectangle. HR images only.
-        rule: How visible what is pasted must be in the scan to come: fainter patches are left
-            out, others weakened to a drawn detectability; None asks nothing of it.
+        is_rounded: Whether patches are cut out along random rounded outlines, soft as the image's
+            edges, rather than as a rectangle. HR images only.
+        rule: Visibility that a patch must have in the scan to come: fainter patches are left
+            out, others weakened to a drawn detectability; None sets no rule.
 
     Returns:
         A copy with the patches in it, and where they are, both (H, W); outside, nothing changes.

@@ -95,12 +95,12 @@ def plant_defects(
     Args:
         hr: (H, W) uint8 grey, or float32 in [0, 1]; at least 96 px a side.
         rng: Source of kinds, places, shapes and noise.
-        count: How many to plant, 0 to 255. Fewer are planted where no free place is found; a bridge
-            or break that finds no fitting lines becomes a particle or stain.
+        count: Number of defects to plant, 0 to 255. Fewer are planted where no free place is found;
+            a bridge or break that finds no fitting lines becomes a particle or stain.
         kinds: Kinds to draw from, of `PLANTABLE_KINDS`; `PLANTED_KINDS` by default.
         noise: Noise of the image; by default estimated from it, so pass that of the whole set
             where it is known.
-        rule: How visible what is planted must be in the scan to come; None asks nothing of it.
+        rule: Visibility that a defect must have in the scan to come; None sets no rule.
 
     Returns:
         The image with defects, a copy of the same type and range; and the mask, (H, W) uint8: 0

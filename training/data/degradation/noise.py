@@ -66,7 +66,7 @@ def measure_noise(images: Sequence[NDArray[np.uint8]], *, step_px: int = 1) -> N
 
     Args:
         images: (H, W) uint8 each; sizes may differ.
-        step_px: Use every step-th row and column of the responses, for speed.
+        step_px: Step between the rows and columns of responses that are used, for speed.
 
     Returns:
         One entry for each bin of grey with enough pixels and clear of clipping; maybe none.

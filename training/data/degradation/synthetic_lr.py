@@ -106,7 +106,7 @@ def degrade(
 
     Args:
         hr: (N, 1, s*H, s*W) float32 in [0, 1], on any device.
-        degradation: One draw for each image.
+        degradation: Draws, one for each image.
         scale: s; both sides of `hr` must be multiples of it.
         generator: Source of noise, jitter and line errors; a CPU generator.
 
@@ -143,7 +143,7 @@ def scan(
 
     Args:
         hr: (N, 1, s*H, s*W) float32 in [0, 1].
-        degradation: One draw for each image.
+        degradation: Draws, one for each image.
         scale: s.
         generator: Source of the jitter; asked only where there is jitter.
 

@@ -85,7 +85,7 @@ class VisibilityRule:
     """How visible in the coarse scan must be what is added to the fine image.
 
     Attributes:
-        scan: How the image will be scanned.
+        scan: Scan that the image will have.
         least: d' below which nothing is added.
         most: The greatest d' that is drawn, at least `least`.
         drawn_share: Share of the additions that get a d', drawn log-uniformly from `least` to

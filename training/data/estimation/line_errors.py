@@ -27,7 +27,7 @@ def line_shift_variances(images: Sequence[Floats], noise: NoiseModel) -> NDArray
 
     Args:
         images: (h, w) float32 grey.
-        noise: Their noise.
+        noise: Noise of the images.
 
     Returns:
         One variance in px squared for each image with enough upright edges: twice the jitter's
@@ -87,7 +87,7 @@ def line_gain_variances(images: Sequence[Floats], noise: NoiseModel) -> NDArray[
 
     Args:
         images: (h, w) float32 grey.
-        noise: Their noise.
+        noise: Noise of the images.
 
     Returns:
         One relative variance (of gain) for each image that is flat enough, noise taken off; may be

@@ -38,7 +38,7 @@ class Defect:
     """Truth about one defect.
 
     Attributes:
-        number: Its value in the tile's mask, from 1.
+        number: Value in the tile's mask, from 1.
         kind: Kind of defect, such as `bridge`.
         group: `planted` (any training may plant this kind), `unseen` (none of the benchmark's rows
             does) or `unknown` (no training does).
@@ -107,7 +107,7 @@ class Benchmark:
     """An opened benchmark; pictures are read only when asked for.
 
     Attributes:
-        path: Its folder.
+        path: Folder of the benchmark.
         seed: Seed of the simulator.
         scale: s.
         tile_px: Side of an LR tile.

@@ -83,7 +83,7 @@ def load_real_sets(folder: Path, *, name: str = "") -> RealSets:
     """Read one folder of real tiles.
 
     Args:
-        folder: One of `find_real_folders`.
+        folder: Folder that `find_real_folders` found.
         name: Name in the report.
 
     Raises:

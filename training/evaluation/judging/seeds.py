@@ -16,7 +16,7 @@ class SeedSpread:
     Attributes:
         group: The method.
         key: The figure.
-        values: One for each seed.
+        values: Values, one for each seed.
         spread: Largest less smallest.
         share: The spread over |true HR − bicubic|; None where that is 0 or unknown.
         worst: The value of the worst seed.

@@ -54,7 +54,7 @@ class EdgeFigures:
     """Edges of one picture against the truth, in HR pixels.
 
     Attributes:
-        shift_px: One shift of the whole picture across the lines: the median displacement of left
+        shift_px: Shift of the whole picture across the lines: the median displacement of left
             and of right edges, averaged.
         placement_px: Median distance of an edge from its true place after that shift is taken off;
             a lost edge counts as `SEARCH_PX` away.

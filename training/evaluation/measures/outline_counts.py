@@ -40,14 +40,14 @@ class OutlineCounts:
         images: Number of tiles.
         shown_px: Length of the outlines that the LR tiles show.
         lost: Number of runs that the answers lack.
-        lost_px: Their length.
+        lost_px: Length of the lost runs.
         lost_detectability: Largest d' of a lost run; 0 where none is lost.
         invented: Number of runs that the answers show and the tiles do not.
-        invented_px: Their length.
+        invented_px: Length of the invented runs.
         reference_shown_px: Length of the outlines of true HR, on the LR grid and in the LR tile's
             noise; None without a reference.
         reference_lost: Number of runs of these that the answers lack.
-        reference_lost_px: Their length.
+        reference_lost_px: Length of these runs.
         places: Lost runs, the most visible first, at most `MAX_PLACES`.
         invented_places: Invented runs in the same way.
     """

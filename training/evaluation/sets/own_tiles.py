@@ -63,7 +63,7 @@ class OwnTile:
         domain_distance: Flag `domain_distance` in the same way.
         edge_grain: Grain at edges; NaN where there are no edges or no flats.
         outlines_lost: Outlines of the tile that the answer lacks, see `outlines`.
-        outlines_lost_px: Their length in LR pixels.
+        outlines_lost_px: Length of the lost outlines in LR pixels.
         outlines_invented: Outlines of the answer that the tile does not show.
         detections: Number of detections of the fab's own detector; None without one.
     """
@@ -101,7 +101,7 @@ class OwnFigures:
         flat_grain_db: Difference of the grain of flats from that of HR at equal greys, see
             `flat_grain`; NaN where no grey is in both.
         outlines_lost: Number of outlines that the tiles show and the answers lack.
-        outlines_lost_px: Their length in LR pixels.
+        outlines_lost_px: Length of the lost outlines in LR pixels.
         outlines_invented: Number of outlines that the answers show and the tiles do not.
         detections_per_tile: Detections of the fab's own detector; None without one.
         kernel_distance: Distance of VGG16 features, see `kernel_distance`.
@@ -136,9 +136,9 @@ class OwnReport:
     Attributes:
         lr_tiles: Number of LR tiles.
         hr_pictures: Number of HR pictures.
-        figures: One row a method.
-        tiles: One row a tile and method.
-        pairs: One row a method, where there are pairs.
+        figures: Rows, one a method.
+        tiles: Rows, one a tile and method.
+        pairs: Rows, one a method, where there are pairs.
         floors: Key of a figure to what HR itself shows: two random halves of the HR pictures
             against each other, their edge grain, their detections a tile.
     """

@@ -69,9 +69,9 @@ class RealReport:
     """Everything measured on real tiles.
 
     Attributes:
-        structure: One row a set of pairs and method.
-        background: One row a folder with LR and HR, and method.
-        outlines: One row a set and method.
+        structure: Rows, one a set of pairs and method.
+        background: Rows, one a folder with LR and HR, and method.
+        outlines: Rows, one a set and method.
         floors: Figure of the background, after the folder's name where there are several, to what
             HR itself shows: random halves of it against each other, or its own edge grain.
     """

@@ -114,7 +114,7 @@ def plant_failures(twins: Twins, sr: Picture, sr_without: Picture) -> Iterator[P
     Args:
         twins: Tiles that were sent.
         sr: (s*h, s*w), the model's answer to `twins.lr`.
-        sr_without: Its answer to `twins.lr_without`.
+        sr_without: Model's answer to `twins.lr_without`.
     """
     changed = to_uint8(sr_without + twins.change_hr)
     for number, kind in enumerate(twins.kinds, start=1):

@@ -97,7 +97,7 @@ class TrustReport:
 
     Attributes:
         facts: Facts of the bundle and the tiles, for the record.
-        failures: Every planted failure.
+        failures: Planted failures, all of them.
         clean: The flag `residual` of each clean tile.
         served: The flag `residual` of each tile with defects, as the model answers it.
         domains: The flag `domain_distance` of sets of tiles, by their names.

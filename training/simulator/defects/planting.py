@@ -108,8 +108,8 @@ def plant(
         kind: Key in `DEFECTS`.
         rng: Source of place, size and strength.
         taken: Defects that are there already.
-        is_limited: Keep size, contrast and distance from the border within this module's constants,
-            drawing again where they are not; else take the first draw, at full strength.
+        is_limited: Whether size, contrast and distance from the border keep to this module's
+            constants, drawing again where they are not; else take the first draw, at full strength.
 
     Returns:
         The scene with the defect, and its truth.

@@ -52,7 +52,7 @@ class DefectSpec:
         scenes: Scenes that have such places.
         size_nm: Range of the size that its edit takes: width of a neck or gap, reach of a bulge or
             bite, radius of a particle, stain or void, length of a scratch.
-        edit: Returns the scene with the defect at full strength.
+        edit: Function that returns the scene with the defect at full strength.
         free_size_nm: Range of the size where the limits of `planting` do not hold; None for the
             same.
     """
