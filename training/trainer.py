@@ -28,12 +28,7 @@ from training.methods.method import Method, Phase
 from training.run.averaging import update_average
 from training.run.curves import EventWriter, draw_curves, write_picture
 from training.run.folder import RunDir
-from training.run.preparation import (
-    bank_of,
-    check_machine,
-    known_tool,
-    warm_start_of,
-)
+from training.run.preparation import bank_of, check_machine, known_tool, warm_start_of
 from training.run.schedule import learning_rate
 from training.run.state import load_state, save_state
 from training.run.warm_start import load_warm_start

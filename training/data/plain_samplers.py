@@ -7,12 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.data.crops import (
-    CPU,
-    check_sizes,
-    draw_crop,
-    unit_range,
-)
+from training.data.crops import CPU, check_sizes, draw_crop, unit_range
 from training.data.images import SourceImage
 
 Flips = Literal["vertical", "horizontal"]

@@ -25,13 +25,7 @@ from training.config.recipe import ConfigError
 from training.data.pair_samplers import PairBatch
 from training.data.plain_samplers import PlainSampler
 from training.losses.pixel import charbonnier
-from training.methods.inputs import (
-    Inputs,
-    domain_crops,
-    first_crops,
-    new_generator,
-    pair_sampler,
-)
+from training.methods.inputs import Inputs, domain_crops, first_crops, new_generator, pair_sampler
 from training.methods.method import Method, adam_phase
 from training.methods.parts.input_mask import mask_input
 from training.methods.parts.paired_terms import paired_terms

@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from models import Generator
 from training.config.method import SupervisedConfig
 from training.losses.pixel import charbonnier
-from training.methods.inputs import (
-    Inputs,
-    held_out_psnr,
-    new_generator,
-    pair_sampler,
-)
+from training.methods.inputs import Inputs, held_out_psnr, new_generator, pair_sampler
 from training.methods.method import Method, adam_phase
 from training.methods.pictures import sample_picture
 

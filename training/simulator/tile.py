@@ -6,13 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from training.simulator.capture import (
-    INSPECTION,
-    REVIEW,
-    CaptureMode,
-    add_noise,
-    noise_free,
-)
+from training.simulator.capture import INSPECTION, REVIEW, CaptureMode, add_noise, noise_free
 from training.simulator.defects.planting import NoSiteError, PlantedDefect, plant
 from training.simulator.emission import secondary_electrons
 from training.simulator.layout import Canvas, Floats, Scene

@@ -10,11 +10,7 @@ import torch
 from semsr.cli import main
 from training.detector import load_detector
 from training.detector.tiles import LabelledTile, TilePlan
-from training.detector.train import (
-    DetectorOptions,
-    DetectorTrainer,
-    DetectorTrainingError,
-)
+from training.detector.train import DetectorOptions, DetectorTrainer, DetectorTrainingError
 from training.run.folder import RunDir
 
 Draw = Callable[..., LabelledTile]

@@ -7,11 +7,7 @@ import pytest
 import torch
 
 from training.losses.features import Vgg16
-from training.losses.learned_correlation import (
-    LearnedCorrelation,
-    contrastive_loss,
-    jitter_tone,
-)
+from training.losses.learned_correlation import LearnedCorrelation, contrastive_loss, jitter_tone
 
 
 def fresh(seed: int = 0) -> torch.Generator:

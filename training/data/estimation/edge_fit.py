@@ -4,9 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.estimation.image_statistics import ImageStatistics
-from training.data.estimation.tone_matching import (
-    ToneCurve,
-)
+from training.data.estimation.tone_matching import ToneCurve
 from training.data.estimation.trials import NUM_DRAWS, Trials
 
 SCANNED_SPOTS = np.array([0.0, 0.2, 0.4, 0.55, 0.7, 0.85, 1.0, 1.25, 1.5])

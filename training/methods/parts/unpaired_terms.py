@@ -6,11 +6,7 @@ from training.config.terms import ConsistencyConfig, StatisticsConfig
 from training.losses.consistency import downscale, lr_consistency
 from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.flat_grain import flat_grain_difference
-from training.losses.statistics import (
-    histogram_distance,
-    log_psd_difference,
-    sliced_wasserstein,
-)
+from training.losses.statistics import histogram_distance, log_psd_difference, sliced_wasserstein
 
 
 def consistency_terms(

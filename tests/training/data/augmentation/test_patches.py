@@ -8,11 +8,7 @@ from numpy.typing import NDArray
 
 from training.config.degradation import DegradationConfig
 from training.data.augmentation.patch_source import NATURAL_PICTURES, PatchSource, natural_source
-from training.data.augmentation.patches import (
-    SIDES_PX,
-    augment_with_patches,
-    paste_patches,
-)
+from training.data.augmentation.patches import SIDES_PX, augment_with_patches, paste_patches
 from training.data.augmentation.synthetic_pictures import dead_leaves, pink_noise
 from training.data.degradation.noise import NoiseModel
 from training.data.degradation.visibility import CoarseScan, VisibilityRule
