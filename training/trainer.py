@@ -28,13 +28,10 @@ from training.methods.method import Method, Phase
 from training.run.averaging import update_average
 from training.run.curves import EventWriter, draw_curves, write_picture
 from training.run.folder import RunDir
-from training.run.preparation import bank_of, check_machine, known_tool, warm_start_of
+from training.run.preparation import bank_of, check_machine, is_mixed, known_tool, warm_start_of
 from training.run.schedule import learning_rate
 from training.run.state import load_state, save_state
 from training.run.warm_start import load_warm_start
-
-NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
-"""Names that torch has for processors that compute in bfloat16: x86 by vectors or tiles, Arm."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -158,7 +155,7 @@ class Trainer:
         self.feed = feed or Feed()
         self.average = copy.deepcopy(method.generator).requires_grad_(requires_grad=False).eval()
         self.step = 0
-        self.mixed = _is_mixed(recipe.optimization)
+        self.mixed = is_mixed(recipe.optimization)
         precision = "bf16" if self.mixed else "fp32"
         self.description = {**method.describe(), "precision": precision, **(origin or {})}
 
@@ -288,12 +285,3 @@ def rate_share(step: int, options: OptimizationConfig) -> float:
         final_share=options.final_learning_rate / options.learning_rate,
         shape=options.schedule,
     )
-
-
-def _is_mixed(options: OptimizationConfig) -> bool:
-    """Whether steps run in mixed precision; asks the machine where the recipe leaves it open."""
-    if options.precision != "auto":
-        return options.precision == "bf16"
-    if options.device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(torch.cpu.get_capabilities().get(name, False) for name in NATIVE_BF16)

@@ -12,7 +12,7 @@ import torch
 from models import build_generator
 from training.config.degradation import DegradationConfig
 from training.config.method import FLSeSimConfig
-from training.config.recipe import Recipe
+from training.config.recipe import OptimizationConfig, Recipe
 from training.data.bank import Bank, content_of, open_bank
 from training.data.datasets import KnownTool, ToolImages
 from training.data.estimation import estimate_degradation
@@ -21,6 +21,9 @@ from training.ground.whole_file import write_whole_text
 from training.losses.features import load_vgg16
 from training.run.folder import RunDir
 from training.run.warm_start import WarmStart, load_warm_start
+
+NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+"""Names that torch has for processors that compute in bfloat16: x86 by vectors or tiles, Arm."""
 
 
 class DeviceError(RuntimeError):
@@ -39,6 +42,15 @@ def check_machine(recipe: Recipe, *, vgg16: Path | None) -> None:
     if isinstance(method, FLSeSimConfig) and method.self_similarity.weight:
         with progress("checking the feature network"):
             load_vgg16(vgg16, taps=method.self_similarity.taps)
+
+
+def is_mixed(options: OptimizationConfig) -> bool:
+    """Whether steps run in mixed precision; asks the machine where the recipe leaves it open."""
+    if options.precision != "auto":
+        return options.precision == "bf16"
+    if options.device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(torch.cpu.get_capabilities().get(name, False) for name in NATIVE_BF16)
 
 
 def warm_start_of(recipe: Recipe, folder: RunDir) -> WarmStart | None:
