@@ -94,7 +94,7 @@ def train(
         tools = load_tools(recipe, data_root=data_root)
         held_out = load_held_out_tiles(recipe.data, data_root=data_root)
     if bank is not None:
-        check_bank(bank, content_of(recipe, tools))  # refused before a run gives way
+        check_bank(bank, content_of(recipe, tools))  # refused before a run is set aside
     options = recipe.optimization
     torch.set_num_threads(options.threads)
     try:

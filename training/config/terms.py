@@ -41,7 +41,7 @@ class SelfSimilarityConfig(Section):
     )
     learned_learning_rate: float = Field(default=1e-4, gt=0, description="of the heads")
     learned_warm_up_share: Share = Field(
-        default=0.0, description="share of the run before the generator hears of the heads"
+        default=0.0, description="share of the run before the generator's term is used"
     )
 
 
@@ -105,7 +105,9 @@ class ConsistencyConfig(Section):
 
 
 class SurrogateConfig(Section):
-    """A detector trained in the run on HR crops with planted defects; the generator hears it."""
+    """A detector trained in the run on HR crops with planted defects; it judges the generator's
+    output.
+    """
 
     weight: Weight = Field(
         default=0.0, description="of the difference between its verdicts on output and HR (pairs)"
@@ -119,7 +121,7 @@ class SurrogateConfig(Section):
     channels: int = Field(default=32, ge=2, description="of its layers")
     learning_rate: float = Field(default=2e-3, gt=0, description="of the detector")
     start_share: Share = Field(
-        default=0.15, description="share of the run before the generator hears of the detector"
+        default=0.15, description="share of the run before the generator's terms are used"
     )
     ramp_share: Share = Field(
         default=0.15, description="share of the run from weight 0 to full weight"

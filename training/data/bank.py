@@ -208,7 +208,7 @@ def _facts(folder: Path, number: int, tool: str) -> BankImage:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other runs from making the same bank meanwhile; a killed run gives way."""
+    """Keep other runs from making the same bank at the same time; a killed run frees the lock."""
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -37,7 +37,7 @@ class Feed:
     """Hands out batches.
 
     Args:
-        workers: Processes that make them ahead; 0 makes each when it is asked for.
+        workers: Processes that make them ahead; 0 makes each when it is needed.
 
     Attributes:
         seconds: Time that the steps so far have waited for their batches.
@@ -74,7 +74,7 @@ class Feed:
             first: First step.
             last: Step after the last one.
         """
-        # A part of the batch that a recipe leaves empty is never asked for.
+        # A part of the batch that a recipe leaves empty is never drawn.
         used = {name: of for name, of in self._samplers.items() if of.batch_size}
         if not (self.workers and used and first < last):
             yield

@@ -91,7 +91,7 @@ class Prefetch:
         self._label = label
         self._last = last
         self._ahead = AHEAD_PER_WORKER * workers
-        # For each maker: the least number that may still be asked for, and the next one to make.
+        # For each maker: the least number that may still be taken, and the next one to make.
         self._front = dict.fromkeys(makers, first)
         self._next = dict.fromkeys(makers, first)
         self._results: dict[_Task, Any] = {}
@@ -255,7 +255,7 @@ def _start(makers: Mapping[str, Maker], count: int) -> list[_Worker]:
 
 
 def _work(connection: "Connection[Any, Any]", stream: bytes, shared: Any, sizes: list[int]) -> None:  # noqa: ANN401 - ctypes array
-    """Run a worker: make what is asked for until the pipe closes."""
+    """Run a worker: make results until the pipe closes."""
     memory, place, buffers = memoryview(shared).cast("B").toreadonly(), 0, []
     for size in sizes:
         buffers.append(memory[place : place + size])

@@ -21,7 +21,7 @@ USUAL_CELLS = 30
 
 WEIGHT_LIMITS = (0.3, 5.0)
 GAIN_JITTER = 0.02
-"""Tone varies by this share only: the detector shall notice a wrong tone."""
+"""Tone varies by this share only: the detector must notice a wrong tone."""
 
 OFFSET_JITTER_GREY = 1.2
 

@@ -16,7 +16,7 @@ SIZE_MULTIPLE_PX = 32
 GREY_LEVEL = 60 / 255
 GREY_SPREAD = 40 / 255
 """Input is shifted and scaled by these two numbers, about the mean and the spread of simulated
-review images. They are constants: an image of the wrong tone shall look wrong to the detector."""
+review images. They are constants: an image of the wrong tone must look wrong to the detector."""
 
 DEFAULT_CHANNELS = (32, 48, 64, 64)
 

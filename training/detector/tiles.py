@@ -3,7 +3,7 @@
 The only module here that knows the simulator; no torch, because worker processes import it.
 
 Seeds: a detector's tiles must show other scenes than the benchmark does, or it would judge scenes
-that it learned by heart. Scenes follow from the simulator's seed and the tile's number, so this
+that it was trained on. Scenes follow from the simulator's seed and the tile's number, so this
 module's seeds start at `SEED_BASE`, where no benchmark's seed should be.
 """
 
@@ -187,4 +187,4 @@ def _open_cache(plan: TilePlan, cache: Path) -> None:
         return
     found = json.loads(about.read_text(encoding="utf-8"))
     if found != wanted:
-        raise ValueError(f"{cache} holds tiles of {found}, but {wanted} are asked for")
+        raise ValueError(f"{cache} holds tiles of {found}, but {wanted} are needed")

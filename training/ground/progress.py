@@ -84,7 +84,7 @@ def progress(
 def tracked(
     items: Iterable[_Item], what: str, *, total: int | None = None, unit: str = "tile"
 ) -> Iterator[_Item]:
-    """Yield items and count each one when the next is asked for; arguments as `progress`."""
+    """Yield items and count each one when the next is requested; arguments as `progress`."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with progress(what, total, unit=unit) as steps:

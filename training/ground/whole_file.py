@@ -25,8 +25,8 @@ def whole_file(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
         removed, and `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden, so that a folder that is read meanwhile does not show it; of fixed length, so that a
-    # long name has one too; random, so that two processes never write to the same one.
+    # Hidden, so that a listing of the folder does not show it; of fixed length, so that a long name
+    # has one too; random, so that two processes never write to the same one.
     part = path.parent / f".{secrets.token_hex(8)}.part{path.suffix}"
     try:
         yield part

@@ -1,4 +1,4 @@
-"""Losses of the surrogate detector, and what the generator hears through it."""
+"""Losses of the surrogate detector, and the generator's losses through it."""
 
 from dataclasses import dataclass
 

@@ -40,7 +40,7 @@ def contrastive_loss(
     *,
     temperature: float = 0.07,
 ) -> torch.Tensor:
-    """Tell each query's map from those of other queries and of another image.
+    """Separate each query's map from those of other queries and of another image.
 
     Maps are normalised to length 1. Query i of the source has the logits source_i . target_j, of
     which j = i is the right one, and as further negatives source_i . other_j and

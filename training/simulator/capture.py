@@ -114,7 +114,7 @@ def capture(
         signal: (rows, columns) on the canvas, from `secondary_electrons`.
         canvas: Grid of the signal.
         mode: Scan mode.
-        rng: Source of jitter and noise. What it is asked for does not depend on the signal.
+        rng: Source of jitter and noise. The number of draws does not depend on the signal.
         fine_per_pixel: Fine pixels per image pixel along each side; divides the tile.
 
     Returns:

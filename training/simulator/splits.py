@@ -106,7 +106,7 @@ def plan_tile(split: Split, *, seed: int, number: int) -> TileRecipe:
 
 
 def render_split_tile(split: Split, *, seed: int, number: int) -> SimulatedTile:
-    """Return a tile of a split; its pictures are made when they are asked for."""
+    """Return a tile of a split; its pictures are made when they are needed."""
     return render_tile(
         plan_tile(split, seed=seed, number=number),
         _sequences(split, seed=seed, number=number)[1],

@@ -23,7 +23,7 @@ MARGIN_LR_PX = 12
 
 @dataclass(frozen=True)
 class SimulatedTile:
-    """One scene in both modes with its truth; a picture is made when it is first asked for.
+    """One scene in both modes with its truth; a picture is made when it is first needed.
 
     Attributes:
         scene: Layout with its defects.

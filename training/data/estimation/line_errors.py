@@ -11,7 +11,7 @@ from training.data.degradation.noise import NoiseModel
 Floats = NDArray[np.float32]
 
 MAX_SHIFT_NOISE_PX = 0.12
-"""Images whose noise shifts a line by more are not asked for jitter: too few upright edges."""
+"""Images whose noise shifts a line by more are not measured for jitter: too few upright edges."""
 
 MIN_FLAT_SHARE = 0.3
 SIGNIFICANCE = 3.0

@@ -104,7 +104,7 @@ class HrTile:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """An opened benchmark; pictures are read only when asked for.
+    """An opened benchmark; pictures are read only when needed.
 
     Attributes:
         path: Folder of the benchmark.

@@ -1,7 +1,7 @@
 """Is the background natural? Spectra, noise and greys of defect-free tiles against real HR.
 
 Nothing here needs alignment: sets of pictures are compared, scene kind by scene kind, because a
-grating and a blank film have nothing to tell each other.
+grating and a blank film cannot be compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ def distance_by_scene(
 ) -> NDArray[np.float64]:
     """Average, over scene kinds, the distance between mean spectra of a method and the reference.
 
-    Means are of dB, so that one tile of high power does not speak for its kind.
+    Means are of dB, so that one tile of high power does not dominate its kind.
 
     Args:
         spectra: (T, bins) of the method's tiles, in dB.

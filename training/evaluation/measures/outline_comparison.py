@@ -81,7 +81,7 @@ class OutlineComparison:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture on the LR grid whose outlines are asked for.
+    """A picture on the LR grid, and its outlines.
 
     Attributes:
         grey: (H, W) grey levels.

@@ -18,8 +18,8 @@ from training.methods.method import Phase, adam_phase, ramp
 from training.methods.parts.surrogate_detector import CELL_PX, SurrogateDetector
 
 BORDER_CELLS = 3
-"""Outermost cells that the generator does not hear of: there the detector sees the zeros around the
-crop, and speaks of the cut more than of the picture."""
+"""Outermost cells that are left out: there the detector sees the zeros around the crop, and judges
+the cut more than the picture."""
 
 
 class SurrogatePhase:

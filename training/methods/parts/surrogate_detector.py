@@ -2,12 +2,12 @@
 
 The product's pictures are read by a defect detector that knows HR images only. Which one is not
 known when the generator is trained, and the evaluation's own must not be used; but the HR crops and
-the masks of what was planted in them are there, and make another. Through it the generator hears
-what a detector would say of its pictures (`training.losses.detection`).
+the masks of what was planted in them are there, and make another. It gives the generator the
+verdict of a detector on its pictures (`training.losses.detection`).
 
 Another architecture than the evaluation's detector on purpose (dilated convolutions at one scale,
-where that one is a U-Net), other weights and other images: what pleases the one is not made to
-please the other.
+where that one is a U-Net), other weights and other images: the generator is not trained to please
+the judge.
 """
 
 import torch
@@ -23,14 +23,14 @@ START_LOGIT = -3.0
 GREY_LEVEL = 0.2
 GREY_SCALE = 5.0
 """Input is shifted and scaled by constants, to about the range of -1 to 3: an image of the wrong
-tone shall look wrong."""
+tone must look wrong."""
 
 
 class SurrogateDetector(nn.Module):
     """HR picture to one logit per block of 4x4 pixels; sees 67 pixels to each side of a block.
 
     0.09 GMAC for a crop of 160x160 at 32 channels. Batch normalisation is for its training, which
-    took several times the steps without; what the generator hears comes from fixed statistics
+    took several times the steps without; the generator's terms use fixed statistics
     (`eval`), as those of the picture at hand would hide its errors of tone.
 
     Source: dilated convolutions after Yu and Koltun 2016; residual branches after He et al. 2016;
