@@ -105,9 +105,7 @@ class ConsistencyConfig(Section):
 
 
 class SurrogateConfig(Section):
-    """A detector trained in the run on HR crops with planted defects; it judges the generator's
-    output.
-    """
+    """A detector that learns in the run on planted HR crops; it judges the generator's output."""
 
     weight: Weight = Field(
         default=0.0, description="of the difference between its verdicts on output and HR (pairs)"

@@ -288,8 +288,11 @@ def _real_table(folders: Sequence[RealSets]) -> Callable[[], Any] | None:
 
 
 def _with_builtin(methods: Sequence[Method], builtin: Sequence[Method]) -> list[Method]:
-    """Order the rows: bicubic and other built-in methods, named baselines, candidates, the true HR
-    last.""" floor = [method for method in builtin if method.role == "built-in"] truth = [method for
-    method in builtin if method.role == "truth"] named = [method for method in methods if
-    method.role == "baseline"] others = [method for method in methods if method.role != "baseline"]
-    ordered = [*floor, *named, *others, *truth] check_names(ordered) return ordered
+    """Order the rows: built-in methods, named baselines, candidates, the true HR last."""
+    floor = [method for method in builtin if method.role == "built-in"]
+    truth = [method for method in builtin if method.role == "truth"]
+    named = [method for method in methods if method.role == "baseline"]
+    others = [method for method in methods if method.role != "baseline"]
+    ordered = [*floor, *named, *others, *truth]
+    check_names(ordered)
+    return ordered

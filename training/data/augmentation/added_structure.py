@@ -38,7 +38,7 @@ class Planted:
 
 
 class StructureAdder:
-    """Adds patches and defects, with the grain of a set of images as visible as the recipe says.
+    """Adds patches and defects with the grain of a set of images, as visible as the recipe says.
 
     Args:
         images: HR images of one tool, (H, W) uint8 each; the grain is measured once over all.
