@@ -79,7 +79,7 @@ def _supervised(recipe: Recipe, *, data_root: Path) -> Supervised:
     assert recipe.degradation != "estimate"
     assert isinstance(recipe.method, SupervisedConfig)
     torch.manual_seed(recipe.optimization.seed)
-    images = load_training_images(recipe.data, data_root=data_root)
+    images = load_training_images(recipe.data, [recipe.data.hr], data_root=data_root)[0]
     inputs = Inputs(
         recipe=recipe,
         tools=[KnownTool(name="", hr=images, lr=(), degradation=recipe.degradation, share=1.0)],

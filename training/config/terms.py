@@ -46,7 +46,7 @@ class SelfSimilarityConfig(Section):
 
 
 class DiscriminatorConfig(Section):
-    """PatchGAN; its receptive field follows from the layers and is printed in the run."""
+    """PatchGAN; its receptive field follows from the layers."""
 
     width: int = Field(default=64, ge=1, description="channels of the first convolution")
     num_layers: int = Field(default=3, ge=1, le=4, description="downsampling convolutions")

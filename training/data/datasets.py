@@ -63,7 +63,7 @@ def load_tools(recipe: Recipe, *, data_root: Path) -> list[ToolImages]:
         share=1.0 - sum(tool.share for tool in recipe.tools),
     )
     tools = [first, *recipe.tools]
-    hr = _training_images(data, [tool.hr for tool in tools], data_root=data_root)
+    hr = load_training_images(data, [tool.hr for tool in tools], data_root=data_root)
     return [
         ToolImages(
             name=tool.name,
@@ -76,15 +76,16 @@ def load_tools(recipe: Recipe, *, data_root: Path) -> list[ToolImages]:
     ]
 
 
-def load_training_images(config: DataConfig, *, data_root: Path) -> list[SourceImage]:
-    """Load every HR image of one tool that training may see; see `load_tools`."""
-    return _training_images(config, [config.hr], data_root=data_root)[0]
-
-
-def _training_images(
+def load_training_images(
     config: DataConfig, hr: Sequence[Sequence[str]], *, data_root: Path
 ) -> list[list[SourceImage]]:
-    """Load the HR images of every tool, without held-out and excluded sources."""
+    """Load the HR images of every tool, without held-out and excluded sources.
+
+    Args:
+        config: Data section of the recipe.
+        hr: Patterns of each tool.
+        data_root: Folder that they are relative to.
+    """
     found = [_load(config, patterns, data_root=data_root) for patterns in hr]
     kept_out = {*config.held_out_sources, *config.excluded_sources}
     unknown = kept_out - {image.source for images in found for image in images}

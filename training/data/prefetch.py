@@ -115,11 +115,6 @@ class Prefetch:
     ) -> None:
         self.close()
 
-    @property
-    def process_ids(self) -> list[int]:
-        """Process ids of the workers."""
-        return [worker.process.pid or 0 for worker in self._workers]
-
     def take(self, name: str, number: int) -> Any:  # noqa: ANN401 - any result of the maker
         """Return a result, once; wait until it is there.
 

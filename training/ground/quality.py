@@ -1,4 +1,4 @@
-"""Image quality against a reference: PSNR, SSIM, correlation, and the noise of one image.
+"""Image quality against a reference: PSNR, SSIM, local correlation; the noise of one image.
 
 All take grey images as (H, W) arrays in grey levels (0 to 255) and compute in float64.
 """
@@ -43,15 +43,6 @@ def ssim(image: Grey, reference: Grey) -> float:
         (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     )
     return float(score[5:-5, 5:-5].mean())
-
-
-def correlation(image: Grey, reference: Grey) -> float:
-    """Pearson correlation of two images over all pixels; 0 where one of them is constant."""
-    _check(image, reference)
-    x = image.astype(np.float64) - image.mean(dtype=np.float64)
-    y = reference.astype(np.float64) - reference.mean(dtype=np.float64)
-    norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    return float((x * y).sum() / norm) if norm > 0 else 0.0
 
 
 def local_correlation(

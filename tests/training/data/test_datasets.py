@@ -39,7 +39,7 @@ def test_hold_out_takes_the_source_and_all_its_tiles(indexed_root: Path) -> None
         held_out_sources=["run/A.png"],
     )
 
-    training = load_training_images(config, data_root=indexed_root)
+    training = load_training_images(config, [config.hr], data_root=indexed_root)[0]
     held_out = load_held_out_tiles(config, data_root=indexed_root)
 
     assert ["hr/hr_2.png", "hr/hr_3.png", "run/B.png"] == sorted(i.name for i in training)
@@ -57,7 +57,8 @@ def test_excluded_sources_are_neither_trained_nor_evaluated_on(indexed_root: Pat
         excluded_sources=["run/A.png"],
     )
 
-    assert ["hr/hr_3.png"] == [i.name for i in load_training_images(config, data_root=indexed_root)]
+    [images] = load_training_images(config, [config.hr], data_root=indexed_root)
+    assert ["hr/hr_3.png"] == [image.name for image in images]
     assert ["hr/hr_2.png"] == [t.name for t in load_held_out_tiles(config, data_root=indexed_root)]
 
 
@@ -82,7 +83,7 @@ def test_mistakes_in_the_data_section_are_named(
     config = DataConfig.model_validate({"hr": ["hr/*.png"], **values})
 
     with pytest.raises((ConfigError, ImageFileError), match=message):
-        load_training_images(config, data_root=data_root)
+        load_training_images(config, [config.hr], data_root=data_root)
 
 
 def test_held_out_sources_without_tiles_are_an_error(data_root: Path) -> None:

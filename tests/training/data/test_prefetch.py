@@ -103,7 +103,7 @@ def test_close_ends_the_workers_in_the_middle_of_their_work(
     """Those that do not finish in time are killed; none is left."""
     monkeypatch.setattr("training.data.prefetch.CLOSE_S", 0.1)
     prefetch = _prefetch(workers=1, gated=Gated(folder=tmp_path))
-    (process_id,) = prefetch.process_ids
+    process_id = prefetch._workers[0].process.pid or 0
     _until((tmp_path / "began-0").exists, "the worker did not begin")
 
     prefetch.close()
@@ -123,7 +123,7 @@ maker = Gated(folder=Path({str(tmp_path)!r})) if {state == "busy"} else Noise()
 prefetch = Prefetch({{"it": maker}}, workers=1, first=0, last=4, label=str)
 if {state == "idle"}:
     [prefetch.take("it", number) for number in range(4)]
-print(*prefetch.process_ids, flush=True)
+print(*(worker.process.pid for worker in prefetch._workers), flush=True)
 time.sleep(600)
 """
     parent = subprocess.Popen(
@@ -150,7 +150,7 @@ from tests.training.makers import Noise
 from training.data.prefetch import Prefetch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits "ignore"
 with Prefetch({"it": Noise()}, workers=2, first=0, last=4, label=str) as prefetch:
-    print(*prefetch.process_ids, flush=True)
+    print(*(worker.process.pid for worker in prefetch._workers), flush=True)
     try:
         prefetch.take("it", 0)
         import time

@@ -19,7 +19,7 @@ def test_held_out_and_defect_images_are_not_trained_on() -> None:
     """No pixel of a held-out source or of a file with defects reaches training."""
     data = load_recipe(find_recipe("supervised")).data
 
-    images = load_training_images(data, data_root=Path(DATA))
+    images = load_training_images(data, [data.hr], data_root=Path(DATA))[0]
     tiles = load_held_out_tiles(data, data_root=Path(DATA))
 
     sources = {image.source for image in images}

@@ -70,7 +70,7 @@ def distillation(recipe: Path, root: Path, *teachers: Path, **options: float) ->
     assert isinstance(loaded.degradation, DegradationConfig)
     tool = KnownTool(
         name="",
-        hr=load_training_images(loaded.data, data_root=root),
+        hr=load_training_images(loaded.data, [loaded.data.hr], data_root=root)[0],
         lr=load_lr_images(loaded.data, data_root=root),
         degradation=loaded.degradation,
         share=1.0,

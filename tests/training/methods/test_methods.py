@@ -84,7 +84,7 @@ def inputs_of(recipe: Path, root: Path, *overrides: str, vgg16: Path | None = No
         tools=[
             KnownTool(
                 name="",
-                hr=load_training_images(loaded.data, data_root=root),
+                hr=load_training_images(loaded.data, [loaded.data.hr], data_root=root)[0],
                 lr=load_lr_images(loaded.data, data_root=root),
                 degradation=loaded.degradation,
                 share=1.0,

@@ -140,12 +140,6 @@ class Scores:
         """Share of defects with a score of at least `threshold`; NaN without defects."""
         return float(np.mean(self.hits >= threshold)) if self.hits.size else float("nan")
 
-    def alarms_per_tile(self, threshold: float) -> float:
-        """Alarms of at least `threshold` a tile; NaN without tiles."""
-        if self.num_alarm_tiles == 0:
-            return float("nan")
-        return float(np.sum(self.alarms >= threshold)) / self.num_alarm_tiles
-
     def threshold_at(self, alarms_per_tile: float) -> float:
         """Return the lowest score that keeps alarms at or below a rate.
 

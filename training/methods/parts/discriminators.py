@@ -13,7 +13,7 @@ Init = Literal["auto", "xavier", "kaiming"]
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN: one logit for each overlapping patch of `receptive_field_px`.
+    """PatchGAN: one logit for each overlapping patch of an image.
 
     4x4 convolutions throughout, LeakyReLU 0.2: `num_layers` that halve the image (the first without
     norm), one at full width, one to the logit. Channels are width, 2, 4 and at most 8 times that.
@@ -72,17 +72,6 @@ class PatchDiscriminator(nn.Module):
         if norm == "spectral":
             layers = [spectral_norm(x) if isinstance(x, nn.Conv2d) else x for x in layers]
         self.layers = nn.Sequential(*layers)
-
-    @property
-    def receptive_field_px(self) -> int:
-        """Side of the square of image pixels that one logit depends on, norms aside."""
-        field = 1
-        for layer in reversed(list(self.layers)):
-            if isinstance(layer, nn.Conv2d):
-                field = (field - 1) * layer.stride[0] + layer.kernel_size[0]
-            elif isinstance(layer, BlurDownsample):
-                field = (field - 1) * 2 + 3
-        return field
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Judge images (N, 1, H, W) float32 in [0, 1]; return logits (N, 1, h, w), high is real."""

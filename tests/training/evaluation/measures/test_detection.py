@@ -130,7 +130,7 @@ def test_recall_at_a_rate_uses_the_lowest_threshold_that_keeps_it() -> None:
     assert 0.5 == scores.recall_at(0.2)
     assert 0.75 == scores.recall_at(0.25)
     assert 1.0 == scores.recall_at(0.5)
-    assert (0.5, 0.25) == (scores.recall(0.4), scores.alarms_per_tile(0.3))
+    assert 0.5 == scores.recall(0.4)
 
 
 def test_nothing_to_score_is_not_a_number() -> None:
