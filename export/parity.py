@@ -19,9 +19,9 @@ from export.cases import Batch, Case, standard_cases
 from export.to_onnx import GreyLevels
 from models import Generator
 
-# INT8 has the ranges of real tiles: white noise over all greys lies outside them, and is compared
-# but not judged.
 INT8_CASES = ("golden", "grey ramp", "all black", "all white")
+"""INT8 has the ranges of real tiles: white noise over all greys lies outside them, and is compared
+but not judged."""
 
 NEIGHBOUR_LEVELS = 1
 """A tile's answer may differ by this much between batches, whatever the other tiles are."""

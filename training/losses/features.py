@@ -18,6 +18,8 @@ from torch import nn
 from torch.nn import functional
 
 KNOWN_SHA256 = "4a11ec61349d2fabca0eb4c06c0233a92f17cb462ec1e9cc4f32c66836fba465"
+"""Oxford's weights for inputs normalised as torchvision does, convolutions to relu4_3, float16."""
+
 HOW_TO_GET = (
     "pass a file with VGG16's ImageNet convolutions (safetensors or a torch state dict with keys "
     "features.0.weight to features.21.bias, as torchvision's vgg16 has) by --vgg16 or SEMSR_VGG16; "
@@ -27,13 +29,13 @@ HOW_TO_GET = (
 DEFAULT_TAPS = ("relu3_1", "relu4_1", "relu4_3")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# ImageNet's first layers hold smooth, oriented filters: deviation 0.208 and a correlation of 0.55
-# between neighbouring weights in the known file. Random initialisations have a correlation of
-# 0.00 +- 0.05 and deviations of 0.06 (fan out), 0.11 (PyTorch's default), 0.125 (orthogonal) or
-# 0.27 (fan in).
 _FIRST_MEAN_LIMIT = 0.02
 _FIRST_STD_RANGE = (0.15, 0.25)
 _FIRST_NEIGHBOUR_CORRELATION = 0.3
+"""ImageNet's first layers hold smooth, oriented filters: deviation 0.208 and a correlation of 0.55
+between neighbouring weights in the known file. Random initialisations have a correlation of
+0.00 +- 0.05 and deviations of 0.06 (fan out), 0.11 (PyTorch's default), 0.125 (orthogonal) or
+0.27 (fan in)."""
 
 
 class FeatureWeightsError(ValueError):
@@ -41,12 +43,19 @@ class FeatureWeightsError(ValueError):
 
 
 class _Convolution(NamedTuple):
-    """One layer of VGG16: its tap after ReLU, and its number in torchvision's `features`."""
+    """One layer of VGG16.
+
+    Attributes:
+        tap: Name of its output after ReLU.
+        place: Number in torchvision's `features`.
+        channels: Channels of its output.
+        stride: Image pixels per cell of its output.
+    """
 
     tap: str
     place: int
     channels: int
-    stride: int  # image pixels per cell of its output
+    stride: int
 
 
 _LAYERS = (
