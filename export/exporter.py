@@ -62,7 +62,7 @@ Stage = Callable[[str], AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export made.
+    """Result of an export.
 
     Attributes:
         bundle: The bundle, loaded back from disk.

@@ -1,4 +1,4 @@
-"""What a graph says of its own answer: the outputs `bundle_format.bundle.FLAGS`.
+"""Flags of a graph about its own answer: the outputs `bundle_format.bundle.FLAGS`.
 
 Nothing here knows the truth. A generator that stops making numbers, that saturates, or whose
 picture no longer shows what the tile shows can be seen all the same, tile by tile, and in service.

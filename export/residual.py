@@ -1,4 +1,4 @@
-"""What a tile shows that its answer does not explain, and how far it lies from the training.
+"""Structure of a tile that its answer does not explain, and its distance from the training.
 
 A right answer, seen as the fast scan would see it, differs from the tile by noise alone. Where a
 structure was lost or invented the difference is compact and too large. The same comparison says how

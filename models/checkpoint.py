@@ -31,7 +31,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointInfo:
-    """What the header of a checkpoint says.
+    """Header of a checkpoint.
 
     Attributes:
         format_version: Version of the file's layout.

@@ -1,4 +1,4 @@
-"""What a network costs: multiply-adds of one tile."""
+"""Cost of a network: multiply-adds of one tile."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What every super-resolution network here promises; the base of all generators.
+"""The base of all generators: the promises of every super-resolution network here.
 
 Training, export and evaluation know generators only through this class and the registry.
 """

@@ -18,7 +18,7 @@ from models.blocks import plain_copy
 from models.grain_head import LIMIT_MARGIN, GrainGenerator, GrainHead
 
 GREY_CENTRE, GREY_GAIN = 0.4, 3.0
-"""What the first layer sees: (grey - centre) * gain, about zero mean and unit spread."""
+"""Input of the first layer: (grey - centre) * gain, about zero mean and unit spread."""
 
 SLOPE = 0.1
 """Slope of an untrained activation's negative side."""

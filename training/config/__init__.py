@@ -1,1 +1,1 @@
-"""What a recipe can say: its sections, their defaults and what is wrong with one; no torch."""
+"""Recipes: their sections, defaults, and the problems of one in words; no torch."""

@@ -1,4 +1,4 @@
-"""What is added to HR crops: part of a recipe's `[method.paired]` section."""
+"""Structure added to HR crops: part of a recipe's `[method.paired]` section."""
 
 from typing import Annotated, Literal, Self
 
@@ -14,7 +14,7 @@ PlantableKind = Literal[
 
 
 class AddedStructureConfig(Section):
-    """What is added to HR crops before they are degraded: structure that the images lack."""
+    """Structure that the images lack, added to HR crops before they are degraded."""
 
     planted: tuple[Count, Count] = Field(
         default=(0, 3), description="defects a crop, least and most"

@@ -1,4 +1,4 @@
-"""What a recipe can say of each training method: its `[method]` section.
+"""Sections of a recipe for each training method: `[method]`.
 
 `name` picks the method; the fields of the others are then errors, like any unknown key.
 """

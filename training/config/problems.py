@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words for people: pydantic's findings, the nearest known keys."""
+"""Problems of a recipe in words for people: pydantic's findings, the nearest known keys."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence

@@ -33,7 +33,7 @@ class _Record(BaseModel):
 
 
 class BankTool(_Record):
-    """What decides one tool's images: its ranges and the pixels of its HR images."""
+    """Facts that decide one tool's images: its ranges and the pixels of its HR images."""
 
     name: str
     images: int

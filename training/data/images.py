@@ -29,7 +29,7 @@ MEDIA_TYPES = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
 }
-"""What a file is by its suffix, as a scan takes it."""
+"""Media type of a file by its suffix, as in a scan."""
 
 IMAGE_SUFFIXES = frozenset(MEDIA_TYPES)
 FULL_WINDOW = FULL_RANGE

@@ -57,7 +57,7 @@ class PairBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class MadePairs:
-    """What `CropSampler.make` draws, a quarter of a batch's size.
+    """Draws of `CropSampler.make`, a quarter of a batch's size.
 
     Attributes:
         hr: (N, S, S) uint8 grey levels, with the margin where they are not degraded yet.

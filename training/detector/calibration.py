@@ -24,7 +24,7 @@ HIGHEST_SCORE = 1.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a detector reaches on simulated review tiles.
+    """Figures of a detector on simulated review tiles.
 
     Attributes:
         threshold: Score from which on a detection is an alarm.

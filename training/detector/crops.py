@@ -30,7 +30,7 @@ _T = TypeVar("_T", bound=np.generic)
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step trains on.
+    """Batch of one step.
 
     Attributes:
         image: (N, 1, S, S) float32 in [0, 1].

@@ -31,7 +31,7 @@ DEFECTS_PER_TILE = {"train": (6, 12), "calibrate_clean": (0, 0), "calibrate_defe
 packs twice the benchmark's number: one defect more costs a twentieth of one tile more."""
 
 PURPOSES = tuple(DEFECTS_PER_TILE)
-"""What tiles are made for; each purpose has a simulator seed of its own."""
+"""Purposes of tiles; each purpose has a simulator seed of its own."""
 
 CELL_PX = 4
 """Side of a label's cell, which is the network's."""

@@ -1,4 +1,4 @@
-"""What a figure of the report is, and the sections that figures stand in."""
+"""Figures of the report, and the sections that they stand in."""
 
 from dataclasses import KW_ONLY, dataclass
 

@@ -48,7 +48,7 @@ class EvaluationError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to evaluate on, and how.
+    """Inputs and options of an evaluation.
 
     Attributes:
         out: Folder of the report.

@@ -1,1 +1,1 @@
-"""What all of training stands on: progress, whole files, image quality; knows no other room."""
+"""Foundations of all of training: progress, whole files, image quality; knows no other room."""

@@ -1,4 +1,4 @@
-"""What a model must beat: bicubic, with the best gain and offset, and after the best Gaussian.
+"""Baselines to beat: bicubic, with the best gain and offset, and after the best Gaussian.
 
 The fits look at the reference, which no product can: they give the baselines more than fair help.
 """

@@ -14,7 +14,7 @@ cells of a thousand, and without this the sum would be about background alone.""
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """What is known of each cell.
+    """Labels of cells.
 
     Attributes:
         target: (N, 1, h, w) float32, 1 where a cell lies in a defect, else 0.

@@ -45,7 +45,7 @@ PLAIN_HR_SEED = 7_000_003
 """Distance of the seeds of plain LR and HR crops, whose places must have nothing in common."""
 
 FOR_STATISTICS = 1
-"""What the draws of one step are for; see `methods.method.step_seed`."""
+"""Purpose of the draws of one step; see `methods.method.step_seed`."""
 
 
 class FLSeSim(Method):

@@ -1,4 +1,4 @@
-"""What every method is built from: the recipe, the images and the degradation, loaded once."""
+"""Inputs of every method: the recipe, the images and the degradation, loaded once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

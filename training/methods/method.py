@@ -1,4 +1,4 @@
-"""What a method of training is to the loop: phases, each with its parameters and its loss.
+"""Training methods as the loop sees them: phases, each with its parameters and its loss.
 
 The loop (`training.trainer`) knows steps, rates, saving and logging; a method knows its networks,
 its batches and its paper. For each step the loop calls `prepare`, then every phase in order.

@@ -1,4 +1,4 @@
-"""What a run shows of itself: sample pictures, curves of every figure, TensorBoard events."""
+"""Pictures of a run: sample pictures, curves of every figure, TensorBoard events."""
 
 import importlib
 from collections.abc import Mapping, Sequence

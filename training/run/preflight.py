@@ -1,4 +1,4 @@
-"""What can be wrong with a run, found before torch is loaded and before an image is read.
+"""Problems of a run, found before torch is loaded and before an image is read.
 
 `training.trainer` checks what needs torch: the device, the generator, the feature network.
 """

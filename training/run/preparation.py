@@ -1,4 +1,4 @@
-"""What a run needs before its method is built: a device, ranges, weights to start from, a bank.
+"""Needs of a run before its method is built: a device, ranges, weights to start from, a bank.
 
 Each is found once and kept in the run's folder, so that a resumed run has the same.
 """

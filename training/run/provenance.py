@@ -1,4 +1,4 @@
-"""What a checkpoint says about its own training; the model card is made from it.
+"""Description of a training in its checkpoint; the model card is made from it.
 
 Only facts of the run: recipe, images used and kept out, statistics of the LR images that the
 network saw, credits. No figure that was not computed here.

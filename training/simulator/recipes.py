@@ -1,4 +1,4 @@
-"""What a tile shows: a kind of scene and kinds of defects, named or drawn."""
+"""Content of a tile: a kind of scene and kinds of defects, named or drawn."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from training.simulator.scenes.registry import SCENES
 
 @dataclass(frozen=True)
 class TileRecipe:
-    """What one tile shows.
+    """Content of one tile.
 
     Attributes:
         scene: Key of `SCENES`.

@@ -1,4 +1,4 @@
-"""What a planted defect does to the image, and how much of it."""
+"""Effect of a planted defect on the image, and its strength."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from training.data.augmentation.outlines import Floats
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """What a defect does to its window: new = (1 - weight) * shade * old + weight * grey.
+    """Effect of a defect on its window: new = (1 - weight) * shade * old + weight * grey.
 
     Attributes, each (h, w) but the last two:
         grey: Grey of the defect, without noise.
@@ -48,5 +48,5 @@ class Drawing:
 
     @property
     def covered(self) -> Floats:
-        """What is covered of the old image and so has lost its grain, 0 to 1."""
+        """Share of the old image that is covered and so has lost its grain, 0 to 1."""
         return np.float32(self.share) * self.weight

@@ -35,7 +35,7 @@ NUM_PLACES = 6
 """Places tried in one window."""
 
 MIN_DEPTH_PX = 5
-"""What bounds a strip on either side must be this deep: a rim is not a line."""
+"""Least depth of the bounds of a strip on either side: a rim is not a line."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,7 @@ LINE_MARGIN = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class DegradationEstimate:
-    """What was found.
+    """Estimated degradation and its evidence.
 
     Attributes:
         point: Estimate itself: every range has equal ends.

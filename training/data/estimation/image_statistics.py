@@ -1,4 +1,4 @@
-"""What images of different scenes can be compared by: grey levels, steps, shape of edges."""
+"""Statistics to compare images of different scenes by: grey levels, steps, shape of edges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

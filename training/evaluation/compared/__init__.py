@@ -1,1 +1,1 @@
-"""What is compared: bundles, checkpoints, baselines, and what a tile costs them."""
+"""Methods that are compared: bundles, checkpoints, baselines; and the cost of a tile."""

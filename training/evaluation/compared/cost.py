@@ -1,4 +1,4 @@
-"""What one tile costs in measured milliseconds; `models.cost` counts the multiply-adds."""
+"""Cost of one tile in measured milliseconds; `models.cost` counts the multiply-adds."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""What is compared: bundles, the built-in baselines, the true HR, and folders of pictures."""
+"""Methods that are compared: bundles, built-in baselines, the true HR, folders of pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What an evaluation reads: benchmarks, and folders of real micrographs."""
+"""Inputs of an evaluation: benchmarks, and folders of real micrographs."""

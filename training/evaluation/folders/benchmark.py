@@ -26,7 +26,7 @@ SPLITS = {
     "thousand": ("thousand_defect", "thousand_clean"),
     "unknown": ("unknown_defect", "test_clean"),
 }
-"""What `--split` may name: the split with defects, and the one without."""
+"""Values of `--split`: the split with defects, and the one without."""
 
 
 class BenchmarkError(ValueError):

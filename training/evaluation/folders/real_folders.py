@@ -36,7 +36,7 @@ class RealPair:
 
 @dataclass(frozen=True, kw_only=True)
 class RealSets:
-    """What one folder holds; empty where a part is absent.
+    """Content of one folder; empty where a part is absent.
 
     Attributes:
         name: Said before the names of its sets in the report; empty for the only folder.

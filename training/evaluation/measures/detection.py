@@ -46,7 +46,7 @@ class DetectionLike(Protocol):
 
 
 class DetectorLike(Protocol):
-    """What judges pictures; `training.detector` has the shipped one."""
+    """A judge of pictures; `training.detector` has the shipped one."""
 
     @property
     def threshold(self) -> float:

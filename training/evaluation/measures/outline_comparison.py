@@ -63,7 +63,7 @@ class Outline:
 
 @dataclass(frozen=True, kw_only=True)
 class OutlineComparison:
-    """What of one picture's outlines another one keeps.
+    """Outlines of one picture that another one keeps or lacks.
 
     Attributes:
         shown_px: Length of all outlines of d' of at least `MIN_DETECTABILITY`.

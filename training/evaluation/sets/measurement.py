@@ -35,7 +35,7 @@ MAX_GRAIN_TILES = 70
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """What looks at pictures: the detector, and the feature network where there is one."""
+    """Judge of pictures: the detector, and the feature network where there is one."""
 
     detector: DetectorLike
     features: FeatureNetwork | None = None

@@ -51,7 +51,7 @@ class OwnTiles:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnTile:
-    """What was measured of one tile by one method.
+    """Measurements of one tile by one method.
 
     Attributes:
         name: File of the LR tile.

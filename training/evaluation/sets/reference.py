@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What real HR looks like.
+    """Look of real HR.
 
     Attributes:
         spectra: Scene kind to mean spectrum in dB.

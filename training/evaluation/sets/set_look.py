@@ -1,4 +1,4 @@
-"""What a set of pictures looks like, and how far from another: spectra, noise, greys, features."""
+"""Look of a set of pictures, and its distance from another: spectra, noise, greys, features."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 class SetLook:
-    """What a set of pictures looks like; filled one by one, so that none of them is kept."""
+    """Look of a set of pictures; filled one by one, so that none of them is kept."""
 
     def __init__(self, features: FeatureNetwork | None) -> None:
         self._network = features

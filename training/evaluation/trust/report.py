@@ -31,7 +31,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedFailure:
-    """What the flag said of a planted failure.
+    """A planted failure and the flag's value.
 
     Attributes:
         failure: `erased` or `invented`.

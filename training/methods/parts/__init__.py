@@ -1,1 +1,1 @@
-"""What methods are made of: networks other than the generator, and weighted loss terms."""
+"""Parts of methods: networks other than the generator, and weighted loss terms."""

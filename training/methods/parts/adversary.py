@@ -20,7 +20,7 @@ from training.methods.parts.discriminators import PatchDiscriminator
 from training.methods.parts.image_pool import ImagePool
 
 FOR_POOL = 3
-"""What its draws are for; see `training.methods.method.step_seed`."""
+"""Purpose of its draws; see `training.methods.method.step_seed`."""
 
 
 class Adversary:

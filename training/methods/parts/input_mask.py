@@ -14,7 +14,7 @@ from training.config.method import InputMaskConfig
 from training.methods.method import ramp, step_generator
 
 FOR_MASK = 4
-"""What its draws are for; see `training.methods.method.step_seed`."""
+"""Purpose of its draws; see `training.methods.method.step_seed`."""
 
 
 def mask_input(

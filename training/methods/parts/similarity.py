@@ -13,7 +13,7 @@ from training.losses.spatial_correlation import SpatialCorrelation
 from training.methods.method import Phase, adam_phase, ramp, step_generator
 
 FOR_QUERIES, FOR_METRIC = 0, 2
-"""What the draws of one step are for; see `methods.method.step_seed`."""
+"""Purposes of the draws of one step; see `methods.method.step_seed`."""
 
 
 class Similarity:
