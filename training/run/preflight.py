@@ -1,6 +1,6 @@
 """Problems of a run, found before torch is loaded and before an image is read.
 
-`training.trainer` checks what needs torch: the device, the generator, the feature network.
+`training.run.preparation` checks what needs torch: device, generator, feature network.
 """
 
 import importlib.util

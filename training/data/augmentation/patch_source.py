@@ -31,17 +31,14 @@ NATURAL_PICTURES = (
     "rocket.jpg",
     "text.png",
 )
-
 SYNTHETIC_SHARE = 0.3
 """Share of the patches that are synthetic, half of them dead leaves, half 1/f noise."""
 
 RANGE_QUANTILES = (0.02, 0.98)
-
 OWN_SIGMA_PX = 1.0
 """Blur of the training images before patches are cut out of them, against their grain."""
 
 ATTEMPTS = 8
-
 MIN_SPREAD_GREY = 6.0
 """A patch flatter than this is drawn again: sky teaches nothing."""
 

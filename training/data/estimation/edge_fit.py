@@ -8,19 +8,14 @@ from training.data.estimation.tone_matching import ToneCurve
 from training.data.estimation.trials import NUM_DRAWS, Trials
 
 SCANNED_SPOTS = np.array([0.0, 0.2, 0.4, 0.55, 0.7, 0.85, 1.0, 1.25, 1.5])
-
 SPOT_STEP_PER_SCALE = 0.125
-
 NUM_NEAR_SPOTS = 5
-
 LAGS = np.array([0.0, 0.08, 0.16, 0.24])
-
 NUM_TRIALS = SCANNED_SPOTS.size + NUM_NEAR_SPOTS * LAGS.size + 2
 """Trials: a row of spots, in LR px, a grid of spots around the best and of lags, then two more: the
 best place of that grid with and without its spot."""
 
 PARSIMONY = 1.06
-
 LAG_PARSIMONY = 1.01
 """No blur, no lag, or no change of tone is taken where its misfit is at most this much larger."""
 
