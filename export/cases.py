@@ -16,9 +16,9 @@ class Case:
     """One LR batch to compare on.
 
     Attributes:
-        name: For people.
+        name: Name for people.
         lr: (N, 1, H, W) uint8.
-        is_judged: False for what no scan shows, where the precision was not made for it: INT8 has
+        is_judged: Whether precisions are judged by it. Not by pictures that no scan shows: INT8 has
             the ranges of real tiles, and white noise over all greys lies outside them.
     """
 

@@ -62,7 +62,7 @@ Stage = Callable[[str], AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export made.
+    """Result of an export.
 
     Attributes:
         bundle: The bundle, loaded back from disk.
@@ -94,23 +94,24 @@ def export_bundle(
     """Export a checkpoint as a bundle.
 
     Args:
-        checkpoint: A file written by `models.save_generator`.
+        checkpoint: File that `models.save_generator` wrote.
         out: Folder of the bundle.
         name: Name of the model in answers and metrics; the folder's name if None.
         tile: Height and width of the LR tile.
         max_batch_size: Largest batch that the service may form.
         window: Default grey range lo, hi of 16-bit input.
-        precisions: What the bundle can be run in; `fp32` is always among them, and the default.
+        precisions: Precisions of the bundle; `fp32` is always among them, and the default.
         calibration: Training LR tiles, (H, W) uint8, for INT8; at least `export.int8.MIN_TILES`.
-        int8_psnr_db: What INT8 must reach against FP32; more keeps more convolutions in FP32.
-        recall_judge: Measures defect recall of a precision beside FP32's, for BF16 and INT8.
+        int8_psnr_db: PSNR that INT8 must reach against FP32; more keeps more convolutions in FP32.
+        recall_judge: Function that compares a precision's defect recall with that of FP32, for
+            BF16 and INT8.
         trust_tiles: Tiles without known defects, by which the flags `residual` and
             `domain_distance` are measured; without them the graphs do not judge either.
         half_weights: Whether weights are rounded to FP16 first, and stored so: half the size.
             Nothing is computed in FP16 for that.
         threads: CPU threads for the parity step.
         overwrite: Whether a bundle in `out` may be replaced.
-        stage: Shows what the export does while a context lasts.
+        stage: Function that shows what the export does while a context lasts.
 
     Raises:
         export.preflight.ExportError: The network looks at the whole image, so that tiles could not

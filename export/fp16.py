@@ -19,7 +19,7 @@ def to_fp16(graph: bytes) -> bytes:
     """Put the body of a graph into FP16.
 
     Args:
-        graph: As `to_onnx` gives it.
+        graph: Graph that `to_onnx` gave.
 
     Returns:
         A serialised ONNX model of the same signature.
@@ -37,7 +37,7 @@ def to_fp16(graph: bytes) -> bytes:
     cast_to: dict[tuple[str, int], str] = {}
 
     def cast(name: str, kind: int) -> str:
-        """Name a value in the type asked for; its Cast is appended where it is first needed."""
+        """Name a value in a type; its Cast is appended where it is first needed."""
         if (name, kind) not in cast_to:
             suffix = "fp16" if kind == onnx.TensorProto.FLOAT16 else "fp32"
             cast_to[name, kind] = f"{name}_{suffix}"
@@ -78,7 +78,7 @@ def _half_nodes(model: onnx.ModelProto) -> set[str]:
 
 
 def _half_weight(model: onnx.ModelProto, tensor: onnx.TensorProto) -> str:
-    """Name the FP16 copy of a weight, which is made when it is first asked for."""
+    """Name the FP16 copy of a weight, which is made when it is first needed."""
     name = f"{tensor.name}_fp16"
     if all(other.name != name for other in model.graph.initializer):
         values = numpy_helper.to_array(tensor)

@@ -68,11 +68,11 @@ def quantize(
     """Quantise the body of a graph.
 
     Args:
-        graph: As `to_onnx` gives it.
+        graph: Graph that `to_onnx` gave.
         tiles: Training LR tiles, (H, W) uint8, all of one size; never test tiles.
         extremes: Tiles of that size that widen the ranges to every grey, and are judged each by
             itself: a tile that is white all over must come out white.
-        min_psnr_db: What must be reached against FP32.
+        min_psnr_db: PSNR that must be reached against FP32.
 
     Raises:
         QuantizationError: Fewer than `MIN_TILES`, tiles of several sizes, a graph without a body,

@@ -25,7 +25,7 @@ METHODS = {
     ),
     "supervised": "The network learned from HR images and their synthetic LR versions, by pixels.",
 }
-"""What each training method is, in words for the card."""
+"""Each training method in words for the card."""
 
 
 def model_card(fields: Mapping[str, Any]) -> str:

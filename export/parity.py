@@ -19,12 +19,12 @@ from export.cases import Batch, Case, standard_cases
 from export.to_onnx import GreyLevels
 from models import Generator
 
-# INT8 has the ranges of real tiles: white noise over all greys lies outside them, and is compared
-# but not judged.
 INT8_CASES = ("golden", "grey ramp", "all black", "all white")
+"""INT8 has the ranges of real tiles: white noise over all greys lies outside them, and is compared
+but not judged."""
 
 NEIGHBOUR_LEVELS = 1
-"""A tile's answer may differ by this much between batches, whatever lies beside it."""
+"""A tile's answer may differ by this much between batches, whatever the other tiles are."""
 
 
 class ParityError(Exception):
@@ -36,13 +36,13 @@ class ParityRow:
     """One comparison.
 
     Attributes:
-        case: What was compared.
-        engine: What ran the graph.
-        precision: In which precision.
+        case: Name of the compared tile.
+        engine: Engine that ran the graph.
+        precision: Precision of the graph.
         shape: (N, H, W) of the LR batch.
         max_error: Largest difference in grey levels.
         mean_error: Mean difference in grey levels.
-        psnr_db: Of the answer against the reference's.
+        psnr_db: PSNR of the answer against the reference's.
         is_judged: Whether it counts.
     """
 
@@ -83,9 +83,9 @@ def run_gate(
     """Compare a bundle's graph, run by the service's own engines, with FP32 torch.
 
     Args:
-        reference: Of the generator that the bundle was made from.
+        reference: Answers of the generator that the bundle was made from.
         bundle: Holds the graph.
-        precision: Which graph.
+        precision: Precision of the graph.
         threads: CPU threads of the engines.
         tiles: Real LR tiles, (H, W) uint8, that did not set any range; needed for INT8.
 

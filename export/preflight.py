@@ -1,4 +1,4 @@
-"""What an export needs, checked before the minutes that it takes."""
+"""Needs of an export, checked before the minutes that it takes."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a graph says of its own answer, beside the answer: `bundle_format.bundle.FLAGS`.
+"""Flags of a graph about its own answer: the outputs `bundle_format.bundle.FLAGS`.
 
 Nothing here knows the truth. A generator that stops making numbers, that saturates, or whose
 picture no longer shows what the tile shows can be seen all the same, tile by tile, and in service.
@@ -23,11 +23,11 @@ EPS = (4.0 / 255.0) ** 2
 class QualityFlags(nn.Module):
     """Judges answers by their inputs.
 
-    - non_finite: share of LR pixels whose part of the answer holds a value that is no number.
+    - non_finite: share of LR pixels whose part of the answer holds NaN or infinity.
     - saturated: share of LR pixels whose part of the answer left [0, 1] and is cut off there.
     - consistency, consistency_worst: mean and least over windows of 14 LR pixels of the correlation
       between the answer's area means and the tile, both in blocks of 2 x 2 LR pixels. 1: the same
-      structure, whatever its tone; near 0: structure was lost or invented.
+      structure, at any tone; near 0: structure was lost or invented.
     - residual: the most suspicious spot of what the answer does not explain of the tile, over the
       bundle's limit.
     - domain_distance: how far the tile lies from the training's, over the bundle's limit; of

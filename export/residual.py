@@ -1,4 +1,4 @@
-"""What a tile shows that its answer does not explain, and how far it lies from the training.
+"""Structure of a tile that its answer does not explain, and its distance from the training.
 
 A right answer, seen as the fast scan would see it, differs from the tile by noise alone. Where a
 structure was lost or invented the difference is compact and too large. The same comparison says how
@@ -25,8 +25,8 @@ PIXEL_WINDOW = 3
 
 MEAN_PER_SIGMA = (2.0 / torch.pi) ** 0.5
 MIN_SPREAD = 0.25
-"""Of the noise model's: an answer that repeats the tile's own noise leaves next to nothing, and the
-largest of that means nothing."""
+"""Least spread, as a share of the noise model's: an answer that repeats the tile's own noise leaves
+next to nothing, and the largest of that means nothing."""
 
 GREY_VARIANCE = 1.0 / WHITE**2
 MIN_GAIN = 0.1
@@ -34,7 +34,7 @@ MIN_GAIN = 0.1
 
 @dataclass(frozen=True)
 class Explanation:
-    """A tile beside what its answer says that it should show.
+    """A tile, and what its answer says that it should show.
 
     Attributes:
         residual: (N, 1, H, W), tile less expectation in deviations of the noise model.
@@ -57,7 +57,7 @@ def explain(
         lr: (N, 1, H, W) float32 in [0, 1].
         seen: The same shape: the answer's area means.
         noise_base: Noise variance at black, grey levels (0..255) squared.
-        noise_slope: Its growth with grey.
+        noise_slope: Growth of that variance with grey.
     """
     smooth = _mean_of(seen, 3)
     level, level_lr = _tile_mean(smooth), _tile_mean(lr)
@@ -102,7 +102,7 @@ def domain_features(lr: torch.Tensor, explanation: Explanation) -> torch.Tensor:
 
     Args:
         lr: (N, 1, H, W) float32 in [0, 1], sides at least 8.
-        explanation: Of these tiles.
+        explanation: Explanation of these tiles.
     """
     mean = _tile_mean(lr)
     centred = lr - mean

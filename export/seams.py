@@ -28,7 +28,7 @@ MAX_GIVEN = 4
 """Real tiles that are measured on; more take longer and change little."""
 
 NOISE = 8.0
-"""Of the simulated scenes, grey levels: of a fast scan."""
+"""Noise of the simulated scenes, grey levels: that of a fast scan."""
 
 
 def measure_halo(
@@ -41,9 +41,9 @@ def measure_halo(
     """Measure the halo of a network with a grid.
 
     Args:
-        generator: Any with a bounded view.
+        generator: Generator with a bounded view.
         tile: Height and width of the LR tile, multiples of its grid.
-        radius_px: Its exact view.
+        radius_px: Exact view of the generator.
         tiles: Real LR tiles, (H, W) uint8; a few are taken.
 
     Returns:
@@ -74,7 +74,7 @@ def seen_px(errors: npt.NDArray[np.int64]) -> int:
     """Return the least distance from which on no error is above `MAX_SEAM`.
 
     Args:
-        errors: By distance from the nearest cut, LR pixels, as `cut_errors` gives them.
+        errors: Errors by distance from the nearest cut, LR pixels, as `cut_errors` gives them.
     """
     seen = np.flatnonzero(errors > MAX_SEAM)
     return int(seen[-1]) + 1 if len(seen) else 0

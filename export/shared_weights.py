@@ -20,7 +20,7 @@ def share_weights(graph: bytes, checkpoint: bytes, *, location: str) -> bytes:
     Args:
         graph: A serialised ONNX model.
         checkpoint: A safetensors file.
-        location: The checkpoint's file name, beside the graph's.
+        location: File name of the checkpoint, in the graph's folder.
 
     Returns:
         The model with external data; the same bytes for the same arguments.

@@ -51,9 +51,9 @@ def to_onnx(
     """Export a generator as an ONNX model.
 
     Args:
-        generator: Its merged form is exported.
+        generator: Generator, whose merged form is exported.
         tile: Height and width in LR pixels of the example that is traced; both stay free.
-        trust: What the flags `residual` and `domain_distance` are measured by.
+        trust: Limits that the flags `residual` and `domain_distance` are measured by.
 
     Returns:
         A serialised ONNX model (opset 18): `lr` uint8 (N, 1, H, W) to `sr` uint8
@@ -64,7 +64,7 @@ def to_onnx(
     example = torch.zeros(2, 1, height, width, dtype=torch.uint8)
     free = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with warnings.catch_warnings():
-        # The exporter warns of its own internals' deprecations, which nobody here can act on.
+        # The exporter warns of its own internals' deprecations, which cannot be changed here.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             GreyLevels(generator, trust),

@@ -1,7 +1,7 @@
 """The engine `torch`: the reference itself, on the CPU or on an NVIDIA GPU.
 
 It runs the bundle's checkpoint, not a graph, so that it also serves cards that no other runtime
-supports. The service loads it by name and only when asked for: the one place where it needs torch.
+supports. The service loads it by name and only on request: the one place where it needs torch.
 """
 
 import time
@@ -32,8 +32,8 @@ class TorchEngine:
     them in FP32.
 
     Raises:
-        EngineError: There is no such GPU.
-        models.CheckpointError: The bundle's checkpoint is no checkpoint of ours.
+        EngineError: The GPU does not exist.
+        models.CheckpointError: The bundle's checkpoint is not a semsr checkpoint.
         bundle_format.bundle.BundleError: The bundle's checkpoint is damaged.
     """
 
@@ -52,7 +52,7 @@ class TorchEngine:
             self._lanes: SimpleQueue[_Lane] | None = None
             return
         device = _cuda_device(options.device)
-        # TF32 would be another precision than the one that was asked for.
+        # TF32 would be another precision than the requested one.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = True
         network.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

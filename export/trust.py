@@ -17,16 +17,16 @@ Tile = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 CLEAN_SHARE = 0.99
-"""Of the clean tiles of each kind that lie below the residual's limit."""
+"""Share of the clean tiles of each kind that lie below the residual's limit."""
 
 DOMAIN_SHARE = 0.95
-"""Of the training's tiles that lie within the limit, each left out of the statistics in turn."""
+"""Share of the training's tiles within the limit, each left out of the statistics in turn."""
 
 SHRINKAGE = 0.3
-"""Of the covariance towards its diagonal: tens of tiles say little about correlations."""
+"""Shrinkage of the covariance towards its diagonal: tens of tiles say little about correlations."""
 
 MIN_DEVIATION = 0.02
-"""Of a feature: tiles that are all alike do not make everything else infinitely far."""
+"""Least deviation of a feature: equal tiles do not make everything else infinitely far."""
 
 MIN_BASE = 1 / 12
 """Variance of rounding to grey levels."""
@@ -44,7 +44,7 @@ class TrustTiles:
 
     Attributes:
         noise_base: Variance of the training tiles' noise at black, grey levels squared.
-        noise_slope: Its growth with grey.
+        noise_slope: Growth of that variance with grey.
         domains: LR tiles as the training's, (H, W) uint8: one sequence a tool.
         clean: Further kinds of tiles that must not alarm, each a sequence.
     """

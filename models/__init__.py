@@ -2,12 +2,7 @@
 
 from models.checkpoint import CheckpointError, CheckpointInfo, load_generator, save_generator
 from models.generator import Generator
-from models.registry import (
-    GENERATORS,
-    GeneratorSpec,
-    UnknownGeneratorError,
-    build_generator,
-)
+from models.registry import GENERATORS, GeneratorSpec, UnknownGeneratorError, build_generator
 
 __all__ = [
     "GENERATORS",

@@ -1,5 +1,8 @@
 """Layers that the generators are built from; imports nothing of ours."""
 
+import copy
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -12,7 +15,7 @@ class RepConv3(nn.Module):
     followed by a 3x3 one, a 1x1 convolution, and the identity. All are linear, so their sum is one
     3x3 convolution. `forward` computes that merged kernel from the branch parameters at every call
     (small tensor operations through which gradients flow) and runs one convolution, which is
-    several times cheaper than running the branches; `forward_branches` is their definition.
+    several times cheaper than running the branches.
 
     The input is padded with zeros before the first 1x1 convolution and everything after is
     unpadded; padding between the two would make the bias of the first vanish at the border, and
@@ -33,7 +36,7 @@ class RepConv3(nn.Module):
         self.point = nn.Conv2d(channels, channels, 1)
         self.register_buffer("identity", _identity_kernel(channels), persistent=False)
         self.identity: torch.Tensor
-        # The identity already carries the signal; three default-size random branches beside it
+        # The identity already carries the signal; three default-size random branches next to it
         # would let activations grow with depth.
         with torch.no_grad():
             for convolution in (self.conv3, self.reduce, self.point):
@@ -46,13 +49,6 @@ class RepConv3(nn.Module):
         weight, bias = self.merged_kernel()
         reach = self.dilation
         return functional.conv2d(features, weight, bias, padding=reach, dilation=reach)
-
-    def forward_branches(self, features: torch.Tensor) -> torch.Tensor:
-        """Apply the four branches one by one: the definition that `forward` must equal."""
-        padded = functional.pad(features, (self.dilation,) * 4)
-        return (
-            self.conv3(padded) + self.reduce(self.expand(padded)) + self.point(features) + features
-        )
 
     def merged_kernel(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute weight (C, C, 3, 3) and bias (C,) of the equal convolution, differentiably."""
@@ -133,6 +129,28 @@ class BlurUpsample(nn.Module):
         return functional.interpolate(
             features, scale_factor=2.0, mode="bilinear", align_corners=False
         )
+
+
+def plain_copy(
+    network: nn.Module, replace: Callable[[nn.Module], nn.Module | None] = lambda module: None
+) -> nn.Module:
+    """Return an independent copy for export: in eval mode, no gradients, layers replaced.
+
+    Args:
+        network: Network to copy.
+        replace: Function that returns the plain layer for a layer of the copy, or None to keep it.
+    """
+    plain = copy.deepcopy(network)
+    for module in list(plain.modules()):
+        for name, child in list(module.named_children()):
+            if (layer := replace(child)) is not None:
+                setattr(module, name, layer)
+    return plain.requires_grad_(requires_grad=False).eval()
+
+
+def merge_branches(layer: nn.Module) -> nn.Module | None:
+    """Return the plain convolution that equals a `RepConv3`; None for any other layer."""
+    return layer.merged() if isinstance(layer, RepConv3) else None
 
 
 def _identity_kernel(channels: int) -> torch.Tensor:

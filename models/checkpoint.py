@@ -26,19 +26,19 @@ HALF_PRECISION = (torch.float16, torch.bfloat16)
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint of ours, or one that does not fit the network that it names."""
+    """A file that is not a semsr checkpoint, or one that does not fit the network that it names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointInfo:
-    """What the header of a checkpoint says.
+    """Header of a checkpoint.
 
     Attributes:
         format_version: Version of the file's layout.
         generator: Registry name of the network.
         hyper_parameters: Keyword arguments that built it.
-        training: How it was trained: data statement, recipe, steps, seed, degradation, credits,
-            `lr_domain` statistics in grey levels.
+        training: Description of the training: data statement, recipe, steps, seed, degradation,
+            credits, `lr_domain` statistics in grey levels.
     """
 
     format_version: str
@@ -79,7 +79,7 @@ def save_generator(path: Path, generator: Generator, *, training: Mapping[str, A
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / path.name
-        # Not `save_file`: it makes files that only their owner can read, whatever the umask says.
+        # Not `save_file`: it makes files that only their owner can read, regardless of the umask.
         with temporary.open("wb") as file:
             file.write(serialize(tensors, metadata=metadata))
             file.flush()
@@ -93,7 +93,7 @@ def load_generator(path: Path) -> tuple[Generator, CheckpointInfo]:
     Weights that are stored in half precision (float16 or bfloat16) become float32, without a loss.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         CheckpointError: Not safetensors, another format version, missing or malformed metadata, or
             tensors that are missing, unexpected or of another shape or type than the network's.
         UnknownGeneratorError: The named generator is not in the registry.

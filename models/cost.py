@@ -1,4 +1,4 @@
-"""What a network costs: multiply-adds of one tile."""
+"""Cost of a network: multiply-adds of one tile."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ def count_gmac(network: nn.Module, *, tile: tuple[int, int]) -> float:
     whole compiler for it.
 
     Args:
-        network: Takes (1, 1, H, W) float32, on the CPU.
+        network: Network for (1, 1, H, W) float32, on the CPU.
         tile: H and W of an LR tile.
     """
     counter = _MultiplyAdds()
@@ -38,7 +38,7 @@ class _MultiplyAdds(TorchFunctionMode):
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the function returns
+    ) -> Any:  # noqa: ANN401 - any result of the function
         result = func(*args, **(kwargs or {}))
         # Weights are (out, in, …): one product for each output value and weight of its channel;
         # transposed (in, out, …): one for each input value and weight of its channel.

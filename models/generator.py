@@ -1,4 +1,4 @@
-"""What every super-resolution network here promises; the base of all generators.
+"""The base of all generators: the promises of every super-resolution network here.
 
 Training, export and evaluation know generators only through this class and the registry.
 """
@@ -15,8 +15,8 @@ class Generator(nn.Module, ABC):
 
     Attributes:
         scale: Enlargement factor s.
-        receptive_radius_px: How far, in LR pixels, an output pixel looks beyond the LR pixel that
-            it lies in, at most; None where it is unbounded, as with instance normalisation.
+        receptive_radius_px: Distance, in LR pixels, that an output pixel looks beyond the LR pixel
+            that it lies in, at most; None where it is unbounded, as with instance normalisation.
         grid_px: LR pixels by which an image may be shifted and still be enlarged alike: 1 for
             convolutions on one grid, the coarsest level's pixel for a U-Net.
         hyper_parameters: The keyword arguments that build the same network again.

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 MODULUS = 4096
-"""Of the hash, which is computed in 32-bit integers: an engine that runs its floating-point numbers
-in half the bits (FP16, BF16) would otherwise make another noise."""
+"""Modulus of the hash, which is computed in 32-bit integers: an engine that runs its
+floating-point numbers in half the bits (FP16, BF16) would otherwise make another noise."""
 
 NEIGHBOUR_WEIGHTS = (
     (1021, -1579, 787),

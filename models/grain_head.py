@@ -86,7 +86,7 @@ class GrainGenerator(Generator):
     """A generator that gives structure and grain apart.
 
     Attributes:
-        head: Makes the grain.
+        head: Module that makes the grain.
 
     Source: structure and noise apart as in Wolf et al. 2021 and in the stochastic detail of
     StyleGAN (Karras et al. 2019); noise by hashing the input is our own.

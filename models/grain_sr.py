@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from models.blocks import merge_branches, plain_copy
 from models.grain_head import LIMIT_MARGIN, GrainGenerator, GrainHead
-from models.rep_sr import PlainSR, RepSR
+from models.rep_sr import RepSR
 
 BORDER_PX = 4
 """LR pixels by which the image is mirrored at its border while it is computed. The zeros that
@@ -58,55 +59,24 @@ class GrainSR(GrainGenerator):
 
     def parts(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Enlarge to structure, grain and amplitude; see `GrainGenerator.parts`."""
-        padded = _pad(lr)
-        structure, share = self.trunk.phases(padded)
-        amplitude = self.head.amplitude(share, structure)
-        phases = (structure, self.head(padded, amplitude), amplitude)
-        structure, grain, amplitude = (_finish(part, self.scale) for part in phases)
+        structure, grain, amplitude = (_finish(part, self.scale) for part in self._phases(lr))
         return structure, grain, amplitude
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped."""
-        padded = _pad(lr)
-        structure, share = self.trunk.phases(padded)
-        amplitude = self.head.amplitude(share, structure)
-        return _finish(structure + self.head(padded, amplitude), self.scale)
+        structure, grain, _ = self._phases(lr)
+        return _finish(structure + grain, self.scale)
 
-    def forward_branches(self, lr: torch.Tensor) -> torch.Tensor:
-        """Compute `forward` branch by branch: the slow definition, for tests."""
-        padded = _pad(lr)
-        structure, share = self.trunk.phases_by_branches(padded)
-        amplitude = self.head.amplitude(share, structure)
-        return _finish(structure + self.head(padded, amplitude), self.scale)
-
-    def merged(self) -> "PlainGrainSR":
+    def merged(self) -> nn.Module:
         """Return the same function as plain convolutions, in eval mode."""
-        return PlainGrainSR(source=self)
+        return plain_copy(self, merge_branches)
 
-
-class PlainGrainSR(nn.Module):
-    """The merged form of a `GrainSR`, for export and serving."""
-
-    def __init__(self, *, source: GrainSR) -> None:
-        super().__init__()
-        self.scale = source.scale
-        self.receptive_radius_px = source.receptive_radius_px
-        self.trunk = PlainSR(source=source.trunk)
-        self.head = GrainHead(phases=source.scale**2)
-        self.head.load_state_dict(source.head.state_dict())
-        self.requires_grad_(requires_grad=False)
-        self.eval()
-
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped."""
-        padded = _pad(lr)
+    def _phases(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return structure, grain and amplitude, a channel for each HR phase, border included."""
+        padded = functional.pad(lr, (BORDER_PX,) * 4, mode="reflect")
         structure, share = self.trunk.phases(padded)
         amplitude = self.head.amplitude(share, structure)
-        return _finish(structure + self.head(padded, amplitude), self.scale)
-
-
-def _pad(lr: torch.Tensor) -> torch.Tensor:
-    return functional.pad(lr, (BORDER_PX,) * 4, mode="reflect")
+        return structure, self.head(padded, amplitude), amplitude
 
 
 def _finish(phases: torch.Tensor, scale: int) -> torch.Tensor:

@@ -7,7 +7,6 @@ cannot be drawn along edges where the structure is uncertain. Cost of 240x240 to
 border of 4: 13.4 GMAC at (48, 80, 128, 192) channels, 4.0 at (24, 48, 64, 96).
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,16 +14,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from models.blocks import plain_copy
 from models.grain_head import LIMIT_MARGIN, GrainGenerator, GrainHead
 
 GREY_CENTRE, GREY_GAIN = 0.4, 3.0
-"""What the first layer sees: (grey - centre) * gain, about zero mean and unit spread."""
+"""Input of the first layer: (grey - centre) * gain, about zero mean and unit spread."""
 
 SLOPE = 0.1
-"""Of an untrained activation's negative side."""
+"""Slope of an untrained activation's negative side."""
 
 BRANCH_GAIN = 0.3
-"""Of an untrained residual branch's last convolution: blocks start near the identity."""
+"""Gain of an untrained residual branch's last convolution: blocks start near the identity."""
 
 
 class ResidualBlock(nn.Module):
@@ -144,20 +144,15 @@ class GrainUNet(GrainGenerator):
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped.
 
-        Sides that are no multiple of `grid_px` are mirrored at their end up to one; H and W are at
-        least `grid_px` and more than `pad`.
+        Sides that are not multiples of `grid_px` are mirrored at their end up to one; H and W are
+        at least `grid_px` and more than `pad`.
         """
         padded, structure, amplitude = self._phases(lr)
         return self._finish(structure + self.head(padded, amplitude), lr)
 
     def merged(self) -> nn.Module:
         """Return a copy in eval mode, its activations of one slope as LeakyReLU, for export."""
-        merged = copy.deepcopy(self)
-        for module in list(merged.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, nn.PReLU) and child.num_parameters == 1:
-                    setattr(module, name, nn.LeakyReLU(float(child.weight.detach())))
-        return merged.requires_grad_(requires_grad=False).eval()
+        return plain_copy(self, _leaky_relu)
 
     def _phases(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the padded image, its structure and the grain's amplitude.
@@ -200,6 +195,12 @@ class GrainUNet(GrainGenerator):
         (height, width), pad = lr.shape[2:], self.pad
         inner = phases[:, :, pad : pad + height, pad : pad + width]
         return functional.pixel_shuffle(inner, self.scale)
+
+
+def _leaky_relu(layer: nn.Module) -> nn.Module | None:
+    if isinstance(layer, nn.PReLU) and layer.num_parameters == 1:
+        return nn.LeakyReLU(float(layer.weight.detach()))
+    return None
 
 
 def _fill_bias(layer: nn.Conv2d, value: float, *, since: int = 0, until: int | None = None) -> None:

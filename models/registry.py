@@ -24,7 +24,7 @@ class GeneratorSpec:
 
     Attributes:
         build: Constructor; keyword-only arguments.
-        summary: One line for people: what it is and when to choose it.
+        summary: Line for people: what it is and when to choose it.
         scales: Enlargement factors that are tested.
     """
 

@@ -4,15 +4,14 @@ No normalisation layers (they make super-resolution non-local), no tanh, one pix
 end. Cost at 48 channels and 8 blocks, 240x240 to 960x960: 10 GMAC.
 """
 
-import copy
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from models.blocks import RepConv3
+from models.blocks import RepConv3, merge_branches, plain_copy
 from models.generator import Generator
 
 
@@ -83,57 +82,12 @@ class RepSR(Generator):
     def phases(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the picture before the pixel shuffle, (N, s*s, H, W), and the extra outputs."""
         features = self.head(lr)
-        for convolution, activation in self.blocks():
-            features = activation(convolution(features))
-        return _split(self.tail(features), lr, self.scale)
-
-    def forward_branches(self, lr: torch.Tensor) -> torch.Tensor:
-        """Compute `forward` branch by branch: the slow definition, for tests."""
-        return functional.pixel_shuffle(self.phases_by_branches(lr)[0], self.scale)
-
-    def phases_by_branches(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute `phases` branch by branch."""
-        features = self.head(lr)
-        for convolution, activation in self.blocks():
-            features = activation(convolution.forward_branches(features))
-        return _split(self.tail(features), lr, self.scale)
-
-    def blocks(self) -> Iterator[tuple[RepConv3, nn.PReLU]]:
-        """Yield each convolution of the body with its activation, in order."""
         for convolution, activation in zip(self.body, self.activations, strict=True):
-            yield cast("RepConv3", convolution), cast("nn.PReLU", activation)
+            features = activation(convolution(features))
+        outputs, count = self.tail(features), self.scale**2
+        # The LR grey is added to every phase of the picture.
+        return outputs[:, :count] + lr, outputs[:, count:]
 
-    def merged(self) -> "PlainSR":
+    def merged(self) -> nn.Module:
         """Return the same function as plain convolutions, in eval mode."""
-        return PlainSR(source=self)
-
-
-class PlainSR(nn.Module):
-    """The merged form of a `RepSR`: plain 3x3 convolutions and PReLU, for export and serving."""
-
-    def __init__(self, *, source: RepSR) -> None:
-        super().__init__()
-        self.scale = source.scale
-        self.receptive_radius_px = source.receptive_radius_px
-        layers: list[nn.Module] = [copy.deepcopy(source.head)]
-        for convolution, activation in source.blocks():
-            layers += [convolution.merged(), copy.deepcopy(activation)]
-        self.layers = nn.Sequential(*layers, copy.deepcopy(source.tail))
-        self.requires_grad_(requires_grad=False)
-        self.eval()
-
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W), not clamped."""
-        return functional.pixel_shuffle(self.phases(lr)[0], self.scale)
-
-    def phases(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `RepSR.phases`."""
-        return _split(self.layers(lr), lr, self.scale)
-
-
-def _split(
-    outputs: torch.Tensor, lr: torch.Tensor, scale: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Part the tail's outputs; the LR grey is added to every phase of the picture."""
-    count = scale * scale
-    return outputs[:, :count] + lr, outputs[:, count:]
+        return plain_copy(self, merge_branches)

@@ -5,13 +5,12 @@ Its body runs at the resolution of the output, so it costs 685 GMAC (strided) or
 output pixel depend on the whole image. It is here for comparison, not for serving.
 """
 
-import copy
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from models.blocks import BicubicUpsample, BlurDownsample, BlurUpsample
+from models.blocks import BicubicUpsample, BlurDownsample, BlurUpsample, plain_copy
 from models.generator import Generator
 
 Init = Literal["normal", "xavier"]
@@ -91,15 +90,12 @@ class ResNet9(Generator):
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W) in [0, 1]."""
         enlarged = self.upsample(lr)
         sr = self.layers(enlarged * 2.0 - 1.0) * 0.5 + 0.5
-        # Sizes that are no multiple of 4 grow in the encoder (ceil) and are cut back here.
+        # Sizes that are not multiples of 4 grow in the encoder (ceil) and are cut back here.
         return sr[:, :, : enlarged.shape[2], : enlarged.shape[3]]
 
-    def merged(self) -> "ResNet9":
+    def merged(self) -> nn.Module:
         """Return a copy in eval mode; this network has no training-time branches."""
-        duplicate = copy.deepcopy(self)
-        duplicate.requires_grad_(requires_grad=False)
-        duplicate.eval()
-        return duplicate
+        return plain_copy(self)
 
 
 class ResidualBlock(nn.Module):

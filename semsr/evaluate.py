@@ -21,13 +21,13 @@ from service.images import tiling
 from service.images.quality import of_tiles
 from training.detector import load_detector
 from training.detector.weight_file import SHIPPED
-from training.evaluation.benchmark import Picture
-from training.evaluation.checkpoints import checkpoint_method
-from training.evaluation.cost import median_ms
-from training.evaluation.kernel_distance import TAPS, FeatureNetwork
-from training.evaluation.measurement import Judge
-from training.evaluation.methods import Method, Role, upscaler_method
-from training.features import load_vgg16
+from training.evaluation.compared.checkpoints import checkpoint_method
+from training.evaluation.compared.cost import median_ms
+from training.evaluation.compared.methods import Method, Role, upscaler_method
+from training.evaluation.folders.benchmark import Picture
+from training.evaluation.measures.kernel_distance import TAPS, FeatureNetwork
+from training.evaluation.sets.measurement import Judge
+from training.losses.features import load_vgg16
 
 
 def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:

@@ -117,7 +117,7 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
     """
     from engines.registry import ENGINES
     from service.settings import DEFAULT_BUNDLE
-    from training.evaluation.benchmark import SPLITS
+    from training.evaluation.folders.benchmark import SPLITS
 
     at_least(options.limit, 1, "--limit")
     at_least(options.jobs, 1, "--jobs")
@@ -171,8 +171,8 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
 
 def _data(options: argparse.Namespace) -> tuple[Path | None, list[tuple[str, Path]]]:
     """Return the benchmark and the folders of real tiles; own tiles are checked only."""
-    from training.evaluation.benchmark import is_benchmark
-    from training.evaluation.real_folders import find_real_folders
+    from training.evaluation.folders.benchmark import is_benchmark
+    from training.evaluation.folders.real_folders import find_real_folders
 
     _check_own(options)
     benchmark: Path | None = options.data

@@ -28,15 +28,15 @@ from engines.registry import load_engine
 from export.quality_flags import QualityFlags
 from semsr.export_gates import load_calibration
 from semsr.image_reading import reading_of_training
-from training.evaluation.benchmark import SPLITS, load_benchmark
-from training.evaluation.planted_failures import (
+from training.evaluation.folders.benchmark import SPLITS, load_benchmark
+from training.evaluation.trust.planted_failures import (
     FAILURES,
     PlantedFailure,
     plant_failures,
     render_twins,
 )
-from training.evaluation.trust import LIMIT, JudgedFailure, TrustReport
-from training.progress import progress, tracked
+from training.evaluation.trust.report import LIMIT, JudgedFailure, TrustReport
+from training.ground.progress import progress, tracked
 
 RESIDUAL, DOMAIN = FLAGS.index("residual"), FLAGS.index("domain_distance")
 WHITE = 255.0

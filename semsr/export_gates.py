@@ -12,12 +12,12 @@ from engines.protocol import Engine, EngineError, EngineOptions
 from engines.registry import installed_engines, load_engine
 from export.trust import TrustTiles
 from semsr.image_reading import FULL_WINDOW, ImageReading
+from training.data.degradation.noise import estimate_noise
+from training.data.images import load_images
 from training.detector import load_detector
-from training.evaluation.benchmark import SPLITS, Tile, load_benchmark
-from training.evaluation.detection import match
-from training.images import load_images
-from training.noise import estimate_noise
-from training.progress import tracked
+from training.evaluation.folders.benchmark import SPLITS, Tile, load_benchmark
+from training.evaluation.measures.detection import match
+from training.ground.progress import tracked
 
 SPLIT = SPLITS["thousand"][0]
 

@@ -17,7 +17,7 @@ FULL_WINDOW = (0, 65_535)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageReading:
-    """Settings of `training.images.load_images`.
+    """Settings of `training.data.images.load_images`.
 
     Attributes:
         window: 16-bit values that become 0 and 255; None for 0 and 65535.

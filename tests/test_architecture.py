@@ -95,7 +95,7 @@ def test_what_training_shares_with_the_service_imports_without_the_service() -> 
         "service.images.window",
     ]
     imported = import_blocked(
-        [*shared, "training.images"],
+        [*shared, "training.data.images"],
         [
             "fastapi",
             "starlette",
@@ -107,7 +107,7 @@ def test_what_training_shares_with_the_service_imports_without_the_service() -> 
         ],
     )
 
-    assert {*shared, "service.images.codec.tiff_decode", "training.images"} <= set(imported)
+    assert {*shared, "service.images.codec.tiff_decode", "training.data.images"} <= set(imported)
 
 
 def test_the_command_line_imports_a_folder_only_when_asked() -> None:

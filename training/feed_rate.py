@@ -1,6 +1,6 @@
 """Pseudo-pairs that a machine makes each second, without a network: `python -m training.feed_rate`.
 
-The figure beside which a GPU's steps a second times its batch is held: below it, the GPU waits.
+A GPU waits where its steps a second times its batch exceed this figure.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from training.bank_format import added_structure
-from training.config import Recipe, find_recipe, load_recipe
-from training.datasets import load_tools
-from training.feed import Feed
+from training.config.recipe import Recipe, find_recipe, load_recipe
+from training.data.bank_format import added_structure
+from training.data.datasets import load_tools
+from training.data.feed import Feed
 from training.methods.inputs import Inputs, pair_sampler
-from training.preparation import bank_of, known_tool
-from training.run_dir import RunDir
+from training.run.folder import RunDir
+from training.run.preparation import bank_of, known_tool
 
 LAST_STEP = 1_000_000_000
 

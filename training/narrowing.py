@@ -21,7 +21,7 @@ import torch
 
 from models import build_generator, load_generator, save_generator
 from models.grain_unet import GrainUNet, ResidualBlock
-from training.images import ImageFileError, load_images
+from training.data.images import ImageFileError, load_images
 
 MAX_IMAGES = 16
 """Images that components are judged by; more of one kind change little."""
@@ -35,7 +35,7 @@ def narrow(
 
     Args:
         generator: Trained network.
-        channels: Channels of each level, at most those that it has.
+        channels: Channels of each level, at most as many as it has.
         images: LR tiles, (1, 1, H, W) float32 in [0, 1], by which components and channels are
             judged.
         changes: Other hyper-parameters of the copy, such as `pad`; with `layer_slopes` the last

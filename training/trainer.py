@@ -2,7 +2,7 @@
 
 Flow: recipe -> images -> degradation (given, or estimated) -> method -> for every step its phases
 -> exponential moving average of the generator -> checkpoint, state, `stats.jsonl`, pictures. The
-loop knows no loss and no network; a method (`training.method`) knows no schedule and no file.
+loop knows no loss and no network; a method (`methods.method`) knows no schedule and no file.
 """
 
 import copy
@@ -16,28 +16,22 @@ import numpy as np
 import torch
 
 from models import save_generator
-from training.bank import content_of
-from training.bank_format import check_bank
-from training.config import OptimizationConfig, Recipe, load_recipe
-from training.curves import EventWriter, draw_curves, write_picture
-from training.datasets import load_held_out_tiles, load_tools
-from training.feed import Feed
-from training.method import Method, Phase
-from training.methods import build_method
+from training.config.recipe import OptimizationConfig, Recipe, load_recipe
+from training.data.bank import content_of
+from training.data.bank_format import check_bank
+from training.data.datasets import load_held_out_tiles, load_tools
+from training.data.feed import Feed
+from training.ground.progress import progress
+from training.methods.build import build_method
 from training.methods.inputs import Inputs
-from training.preparation import (
-    bank_of,
-    check_machine,
-    known_tool,
-    warm_start_of,
-)
-from training.progress import progress
-from training.run_dir import RunDir
-from training.run_state import load_state, save_state
-from training.warm_start import load_warm_start
-
-NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
-"""Names that torch has for processors that compute in bfloat16: x86 by vectors or tiles, Arm."""
+from training.methods.method import Method, Phase
+from training.run.averaging import update_average
+from training.run.curves import EventWriter, draw_curves, write_picture
+from training.run.folder import RunDir
+from training.run.preparation import bank_of, check_machine, is_mixed, known_tool, warm_start_of
+from training.run.schedule import learning_rate
+from training.run.state import load_state, save_state
+from training.run.warm_start import load_warm_start
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -59,19 +53,20 @@ def train(
     """Train the generator of a recipe.
 
     Args:
-        recipe_path: TOML file; see `training.config.Recipe`.
+        recipe_path: TOML file; see `training.config.recipe.Recipe`.
         data_root: Folder that the recipe's paths are relative to.
-        run_dir: Folder of this run; see `training.run_dir`.
+        run_dir: Folder of this run; see `training.run.folder`.
         overrides: `section.key=value`, applied over the file.
-        resume: Continue the run in `run_dir` from its last saved state, or from the start if it was
-            stopped before its first save. The result is that of a run without the stop.
-        overwrite: Replace a run that is in `run_dir`; it is put back where this one stops before
-            its first save.
+        resume: Whether to continue the run in `run_dir` from its last saved state, or from the
+            start if it was stopped before its first save. The result is that of a run without the
+            stop.
+        overwrite: Whether to replace a run that is in `run_dir`; it is put back where this one
+            stops before its first save.
         vgg16: Weights of the feature network, for methods that compare structure by its features;
             None asks torchvision.
         start_from: Checkpoint whose weights the generator starts from; None for fresh ones. The
             run folder keeps a copy, from which a resumed run starts where nothing was saved yet.
-        bank: Folder of a bank of planted HR images (`training.bank`) to draw crops from; it is made
+        bank: Folder of a bank of planted HR images (`data.bank`) to draw crops from; it is made
             first where absent or empty. A resumed run keeps its own.
 
     Returns:
@@ -81,7 +76,7 @@ def train(
         ConfigError: The recipe is wrong, or does not fit the data or the weights to start from.
         BankError: The bank is damaged, or another recipe's.
         WorkerError: A worker process failed at a bank image or a batch, or died.
-        CheckpointError: `start_from` is not a checkpoint of ours.
+        CheckpointError: `start_from` is not a semsr checkpoint.
         DeviceError: The recipe's device is not in this machine.
         UnknownGeneratorError: The generator does not take its hyper-parameters.
         ImageFileError: Image files cannot be used; all of them are named.
@@ -99,7 +94,7 @@ def train(
         tools = load_tools(recipe, data_root=data_root)
         held_out = load_held_out_tiles(recipe.data, data_root=data_root)
     if bank is not None:
-        check_bank(bank, content_of(recipe, tools))  # refused before a run gives way
+        check_bank(bank, content_of(recipe, tools))  # refused before a run is set aside
     options = recipe.optimization
     torch.set_num_threads(options.threads)
     try:
@@ -160,7 +155,7 @@ class Trainer:
         self.feed = feed or Feed()
         self.average = copy.deepcopy(method.generator).requires_grad_(requires_grad=False).eval()
         self.step = 0
-        self.mixed = _is_mixed(recipe.optimization)
+        self.mixed = is_mixed(recipe.optimization)
         precision = "bf16" if self.mixed else "fp32"
         self.description = {**method.describe(), "precision": precision, **(origin or {})}
 
@@ -264,7 +259,7 @@ class Trainer:
                 values["loss"] = float(loss.detach())
         self.feed.end()
         self.step += 1
-        self._update_average()
+        update_average(self.average, self.method.generator, step=self.step, decay=options.ema_decay)
         return values
 
     def _take_step(self, phase: Phase, loss: torch.Tensor, *, share: float) -> None:
@@ -280,35 +275,13 @@ class Trainer:
             group["lr"] = phase.learning_rate * share
         phase.optimizer.step()
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # The short memory at the start forgets the random initial weights.
-        decay = min(self.recipe.optimization.ema_decay, (1 + self.step) / (10 + self.step))
-        pairs = zip(self.average.parameters(), self.method.generator.parameters(), strict=True)
-        for averaged, current in pairs:
-            averaged.lerp_(current, 1 - decay)
-
 
 def rate_share(step: int, options: OptimizationConfig) -> float:
-    """Learning rate of a step counted from 0, as a share of a phase's peak.
-
-    A linear warm-up, then a cosine to `final_learning_rate`, or a constant first half and a linear
-    fall to zero as published for CycleGAN (Zhu et al. 2017).
-    """
-    if step < options.warm_up_steps:
-        return (step + 1) / options.warm_up_steps
-    span = max(options.steps - options.warm_up_steps, 1)
-    progress = min((step - options.warm_up_steps) / span, 1.0)
-    if options.schedule == "constant_then_linear":
-        return min(1.0, 2.0 * (1.0 - progress))
-    final = options.final_learning_rate / options.learning_rate
-    return final + 0.5 * (1.0 - final) * (1 + math.cos(math.pi * progress))
-
-
-def _is_mixed(options: OptimizationConfig) -> bool:
-    """Whether steps run in mixed precision; asks the machine where the recipe leaves it open."""
-    if options.precision != "auto":
-        return options.precision == "bf16"
-    if options.device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(torch.cpu.get_capabilities().get(name, False) for name in NATIVE_BF16)
+    """Return the learning rate of a step, counted from 0, as a share of a phase's peak."""
+    return learning_rate(
+        step,
+        steps=options.steps,
+        warm_up_steps=options.warm_up_steps,
+        final_share=options.final_learning_rate / options.learning_rate,
+        shape=options.schedule,
+    )

@@ -85,7 +85,7 @@ def writable_file(path: Path, option: str) -> Path:
 
 def folder_of_images(path: Path, option: str) -> Path:
     """Return the path of a folder that holds at least one image file."""
-    from training.images import IMAGE_SUFFIXES, find_images
+    from training.data.images import IMAGE_SUFFIXES, find_images
 
     existing_folder(path, option)
     if not find_images(path.resolve(), root=path.resolve()):
@@ -107,7 +107,7 @@ def existing_bundle(path: Path, option: str) -> Path:
 
 def existing_benchmark(path: Path, splits: Sequence[str], option: str) -> Path:
     """Return the path of a benchmark that has these splits."""
-    from training.evaluation.benchmark import BenchmarkError, load_benchmark
+    from training.evaluation.folders.benchmark import BenchmarkError, load_benchmark
 
     existing_folder(path, option)
     with wrong_use(BenchmarkError):

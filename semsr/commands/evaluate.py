@@ -16,8 +16,8 @@ from semsr.commands.options import (
 from semsr.evaluate_arguments import EvaluateArguments, check_arguments
 
 if TYPE_CHECKING:
-    from training.evaluation.own_tiles import OwnTiles
-    from training.evaluation.report import Report
+    from training.evaluation.report.report import Report
+    from training.evaluation.sets.own_tiles import OwnTiles
 
 
 def add(commands: Commands) -> None:
@@ -165,18 +165,18 @@ def _run(options: argparse.Namespace) -> int:
     need_development("evaluate")
     checked = check_arguments(options)
     from semsr.progress import progress
-    from training.progress import shown_by
+    from training.ground.progress import shown_by
 
     with progress("loading PyTorch"):
-        from training.evaluation.report import rows, write_report
-        from training.evaluation.tables import (
+        from training.evaluation.judging.targets import missed
+        from training.evaluation.report.report import rows, write_report
+        from training.evaluation.report.tables import (
             write_comparisons,
             write_kinds,
             write_own,
             write_real,
             write_targets,
         )
-        from training.evaluation.targets import missed
     with shown_by(progress):
         report = _evaluate(options, checked)
     page = write_report(report, options.report)
@@ -197,9 +197,9 @@ def _run(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Report":
     from engines.cpu import available_cpus
     from semsr.evaluate import bundle_method, load_features, load_own_detector, make_judge
-    from training.evaluation.methods import pictures_method
+    from training.evaluation.compared.methods import pictures_method
     from training.evaluation.run import Options, evaluate
-    from training.progress import progress
+    from training.ground.progress import progress
 
     methods = []
     with progress("loading methods and timing one tile") as steps:
@@ -249,10 +249,10 @@ def _own_tiles(
     if options.lr is None:
         return None
     from semsr.image_reading import FULL_WINDOW, window_of_model
-    from training.evaluation.own_tiles import MIN_HR_SIDE_PX, MIN_LR_SIDE_PX, OwnTiles
-    from training.evaluation.real_folders import pairs_by_name
-    from training.images import SourceImage, load_images
-    from training.progress import progress
+    from training.data.images import SourceImage, load_images
+    from training.evaluation.folders.real_folders import pairs_by_name
+    from training.evaluation.sets.own_tiles import MIN_HR_SIDE_PX, MIN_LR_SIDE_PX, OwnTiles
+    from training.ground.progress import progress
 
     rows, window = options.max_rows, checked.window
     if window is None:

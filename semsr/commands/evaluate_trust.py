@@ -59,12 +59,12 @@ def _run(options: argparse.Namespace) -> int:
     need_development("evaluate-trust")
     bundle = _check(options)
     from semsr.progress import progress
-    from training.progress import shown_by
+    from training.ground.progress import shown_by
 
     with progress("loading PyTorch"):
         from semsr.evaluate_trust import evaluate_trust
-        from training.evaluation.planted_failures import FAILURES
-        from training.evaluation.trust import format_report, write_report
+        from training.evaluation.trust.planted_failures import FAILURES
+        from training.evaluation.trust.report import format_report, write_report
 
     with shown_by(progress):
         report = evaluate_trust(
@@ -88,7 +88,7 @@ def _check(options: argparse.Namespace) -> Path:
     from bundle_format.bundle import load_bundle
     from engines.registry import ENGINES
     from service.settings import DEFAULT_BUNDLE
-    from training.evaluation.benchmark import SPLITS
+    from training.evaluation.folders.benchmark import SPLITS
 
     at_least(options.limit, 1, "--limit")
     one_of(options.engine, list(ENGINES), "--engine")

@@ -120,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
     need_development("export")
     _check(options)
     from semsr.progress import progress
-    from training.progress import shown_by
+    from training.ground.progress import shown_by
 
     # The exporter of torch warns about packages that this project does not use.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -176,7 +176,7 @@ def _check(options: argparse.Namespace) -> None:
     """Look at every argument before torch is loaded."""
     from bundle_format.bundle import BundleError
     from bundle_format.bundle_writer import check_target
-    from training.evaluation.benchmark import SPLITS
+    from training.evaluation.folders.benchmark import SPLITS
 
     existing_file(options.checkpoint, "the checkpoint")
     writable_folder(options.out, "--out")

@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> int:
         need_development("simulate")
     _check(options)
     from semsr.progress import progress
-    from training.progress import shown_by
+    from training.ground.progress import shown_by
 
     with progress("loading the simulator"):
         from training.simulator import simulate_tiles, write_benchmark

@@ -65,10 +65,10 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     need_development("train")
-    from training.bank_format import BankError
-    from training.config import ConfigError, find_recipe
-    from training.preflight import check_run
-    from training.run_dir import RunDirError
+    from training.config.recipe import ConfigError, find_recipe
+    from training.data.bank_format import BankError
+    from training.run.folder import RunDirError
+    from training.run.preflight import check_run
 
     if options.resume and options.overwrite:
         raise UsageError("--resume goes on with a run and --overwrite replaces it: give one")
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
             bank=options.bank,
         )
     from semsr.progress import progress
-    from training.progress import shown_by
+    from training.ground.progress import shown_by
 
     with progress("loading PyTorch"):
         from training.trainer import train

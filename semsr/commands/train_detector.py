@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     need_development("train-detector")
     _check(options)
     from semsr.progress import progress
-    from training.progress import shown_by
+    from training.ground.progress import shown_by
 
     with progress("loading PyTorch"):
         from training.detector.train import DetectorOptions, train_detector

@@ -16,7 +16,7 @@ from service.images.window import FULL_RANGE, to_uint8
 from tests.fuzz.essentials import essential
 from tests.fuzz.sample import HEIGHT, WIDTH, Grey, Sample
 from tests.fuzz.strict import MAX_SAMPLES, Refused, TooLarge, Unjudged, strict_grey
-from training.images import MEDIA_TYPES, ImageFileError, read_images
+from training.data.images import MEDIA_TYPES, ImageFileError, read_images
 
 RAW = "application/octet-stream"
 _SUFFIXES = {media_type: suffix for suffix, media_type in MEDIA_TYPES.items()}

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.config import find_recipe
+from training.config.recipe import find_recipe
 
 
 def grating(*, side_px: int, seed: int) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from training.progress import Steps
+from training.ground.progress import Steps
 
 
 class Recorder:

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from models import UnknownGeneratorError, load_generator
-from training.config import ConfigError, OptimizationConfig, Recipe, load_recipe
-from training.datasets import load_training_images
-from training.features import FeatureWeightsError
-from training.images import ImageFileError
-from training.method_config import SupervisedConfig
-from training.methods.inputs import Inputs, KnownTool
+from training.config.method import SupervisedConfig
+from training.config.recipe import ConfigError, Recipe, load_recipe
+from training.data.datasets import KnownTool, load_training_images
+from training.data.images import ImageFileError
+from training.data.pair_samplers import PairBatch
+from training.losses.features import FeatureWeightsError
+from training.methods.inputs import Inputs
 from training.methods.supervised import Supervised
-from training.preparation import DeviceError
-from training.run_dir import RunDir, RunDirError
-from training.samplers import PairBatch
-from training.trainer import NonFiniteLossError, Trainer, rate_share, train
+from training.run.folder import RunDir, RunDirError
+from training.run.preparation import DeviceError
+from training.trainer import NonFiniteLossError, Trainer, train
 
 
 def _stats(run_dir: Path) -> list[dict[str, float]]:
@@ -79,7 +79,7 @@ def _supervised(recipe: Recipe, *, data_root: Path) -> Supervised:
     assert recipe.degradation != "estimate"
     assert isinstance(recipe.method, SupervisedConfig)
     torch.manual_seed(recipe.optimization.seed)
-    images = load_training_images(recipe.data, data_root=data_root)
+    images = load_training_images(recipe.data, [recipe.data.hr], data_root=data_root)[0]
     inputs = Inputs(
         recipe=recipe,
         tools=[KnownTool(name="", hr=images, lr=(), degradation=recipe.degradation, share=1.0)],
@@ -404,19 +404,6 @@ def test_average_follows_the_weights_and_is_what_is_saved(
     saved = load_generator(folder.checkpoint)[0].state_dict()["head.weight"]
     assert torch.allclose(expected, saved, atol=1e-7)
     assert not torch.equal(weight, saved)
-
-
-def test_rate_rises_then_falls_as_a_cosine() -> None:
-    """Warm-up to the peak, half way down in the middle, the final rate at the end."""
-    options = OptimizationConfig(
-        steps=110, warm_up_steps=10, learning_rate=1e-2, final_learning_rate=1e-4
-    )
-
-    assert 0.1 == pytest.approx(rate_share(0, options))
-    assert 1.0 == pytest.approx(rate_share(9, options))
-    assert 1.0 == pytest.approx(rate_share(10, options))
-    assert (1.0 + 0.01) / 2 == pytest.approx(rate_share(60, options))
-    assert 0.01 == pytest.approx(rate_share(110, options))
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])

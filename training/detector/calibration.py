@@ -13,7 +13,7 @@ from training.detector.detector import Detector
 from training.detector.network import CELL_PX
 from training.detector.peaks import Detection
 from training.detector.tiles import LabelledTile
-from training.progress import tracked
+from training.ground.progress import tracked
 
 ALARMS_PER_TILE = 0.1
 HIT_PX = 12.0
@@ -24,7 +24,7 @@ HIGHEST_SCORE = 1.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a detector reaches on simulated review tiles.
+    """Figures of a detector on simulated review tiles.
 
     Attributes:
         threshold: Score from which on a detection is an alarm.
@@ -68,7 +68,7 @@ def calibrate(
     """Find the threshold for a rate of false alarms, and measure recall at it.
 
     Args:
-        detector: Its own threshold is not used and not changed.
+        detector: Detector, whose own threshold is neither used nor changed.
         clean: Tiles without defects, some hundreds.
         with_defects: Tiles with defects.
         alarms_per_tile: False alarms that are allowed on a clean tile, on average.
@@ -77,8 +77,7 @@ def calibrate(
         ValueError: There are no clean tiles, one of them has a defect, or nothing to find.
     """
     if not clean or any(tile.cells.any() for tile in clean):
-        message = f"calibration needs clean tiles, without defects; got {len(clean)} tiles"
-        raise ValueError(message)
+        raise ValueError(f"calibration needs clean tiles, without defects; got {len(clean)} tiles")
     alarms = [
         (tile.scene, found.score)
         for tile in tracked(clean, "judging clean tiles")
@@ -88,8 +87,7 @@ def calibrate(
     judged = tracked(with_defects, "judging tiles with defects")
     hits = [hit for tile in judged for hit in _hits(detector, tile)]
     if not hits:
-        message = f"calibration needs defects; {len(with_defects)} tiles have none"
-        raise ValueError(message)
+        raise ValueError(f"calibration needs defects; {len(with_defects)} tiles have none")
     threshold = threshold_for(scores, tiles=len(clean), alarms_per_tile=alarms_per_tile)
     rates = (0.03, 0.3, 1.0)
     return Calibration(
@@ -124,7 +122,7 @@ def threshold_for(scores: Sequence[float], *, tiles: int, alarms_per_tile: float
     Args:
         scores: Scores of all false detections, in any order.
         tiles: Number of clean tiles that they come from.
-        alarms_per_tile: At least 0.
+        alarms_per_tile: False alarms allowed a tile, at least 0.
     """
     falling = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
     # A hair's breadth more than the product, which may fall just below a whole number.

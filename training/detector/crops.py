@@ -21,7 +21,7 @@ USUAL_CELLS = 30
 
 WEIGHT_LIMITS = (0.3, 5.0)
 GAIN_JITTER = 0.02
-"""Tone varies by this share only: the detector shall notice a wrong tone."""
+"""Tone varies by this share only: the detector must notice a wrong tone."""
 
 OFFSET_JITTER_GREY = 1.2
 
@@ -30,12 +30,12 @@ _T = TypeVar("_T", bound=np.generic)
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step trains on.
+    """Batch of one step.
 
     Attributes:
         image: (N, 1, S, S) float32 in [0, 1].
         target: (N, 1, S/4, S/4) float32, 1 in the cells of a defect.
-        weight: The same shape; 0 in the cells just beside a defect, whose label is open to doubt.
+        weight: The same shape; 0 in the cells next to a defect, whose label is open to doubt.
     """
 
     image: torch.Tensor
@@ -52,15 +52,14 @@ class CropSampler:
         """See `train_detector` for the arguments.
 
         Raises:
-            ValueError: The crop is no multiple of 32, or a tile is smaller than it.
+            ValueError: The crop is not a multiple of 32, or a tile is smaller than it.
         """
         side_px = min((min(tile.hr.shape) for tile in tiles), default=0)
         if crop_px % SIZE_MULTIPLE_PX or not 0 < crop_px <= side_px:
-            message = (
+            raise ValueError(
                 f"crop_px must be a multiple of {SIZE_MULTIPLE_PX} from 32 to the least side of a "
                 f"tile, {side_px}; got {crop_px}"
             )
-            raise ValueError(message)
         self.tiles = tiles
         self.crop_cells = crop_px // CELL_PX
         self.batch_size = batch_size

@@ -18,7 +18,7 @@ class Detector:
     Attributes:
         network: Trained network, in eval mode.
         threshold: Score from which on a detection is an alarm.
-        description: How it was trained and what it reached; empty for an untrained one.
+        description: Facts of its training and its test figures; empty for an untrained one.
     """
 
     def __init__(
@@ -48,17 +48,16 @@ class Detector:
     def score_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probability of a defect in each cell, (ceil(H/4), ceil(W/4)), in [0, 1].
 
-        Sides that are no multiple of 32 are continued by reflection first.
+        Sides that are not multiples of 32 are continued by reflection first.
 
         Raises:
             ValueError: Not a grey uint8 image with a side of at least 32 pixels.
         """
         if image.ndim != 2 or image.dtype != np.uint8 or min(image.shape) < SIZE_MULTIPLE_PX:
-            message = (
+            raise ValueError(
                 f"expected a grey uint8 image of at least {SIZE_MULTIPLE_PX} pixels a side, got "
                 f"shape {image.shape} of {image.dtype}"
             )
-            raise ValueError(message)
         height, width = image.shape
         batch = torch.from_numpy(image.astype(np.float32) / 255.0)[None, None]
         missing = (-width % SIZE_MULTIPLE_PX, -height % SIZE_MULTIPLE_PX)

@@ -1,4 +1,4 @@
-"""What the detector minimises: weighted focal cross-entropy and a soft Dice loss."""
+"""Loss of the detector: weighted focal cross-entropy and a soft Dice loss."""
 
 import torch
 from torch.nn import functional

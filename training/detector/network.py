@@ -16,7 +16,7 @@ SIZE_MULTIPLE_PX = 32
 GREY_LEVEL = 60 / 255
 GREY_SPREAD = 40 / 255
 """Input is shifted and scaled by these two numbers, about the mean and the spread of simulated
-review images. They are constants: an image of the wrong tone shall look wrong to the detector."""
+review images. They are constants: an image of the wrong tone must look wrong to the detector."""
 
 DEFAULT_CHANNELS = (32, 48, 64, 64)
 
@@ -40,8 +40,9 @@ class DetectorNetwork(nn.Module):
     def __init__(self, *, channels: Sequence[int] = DEFAULT_CHANNELS) -> None:
         super().__init__()
         if len(channels) < 2 or min(channels) < 1:
-            message = f"channels must be at least two positive numbers, got {tuple(channels)}"
-            raise ValueError(message)
+            raise ValueError(
+                f"channels must be at least two positive numbers, got {tuple(channels)}"
+            )
         self.hyper_parameters = {"channels": list(channels)}
         self.stem = _Convolution(CELL_PX**2, channels[0])
         self.first = _Convolution(channels[0], channels[0])
@@ -75,7 +76,7 @@ class DetectorNetwork(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside the identity, which the block is at its start."""
+    """Two 3x3 convolutions parallel to the identity, which the block is at its start."""
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ class Detection:
         x_px: Centre of its region, weighted by probability, in HR pixels from the left edge.
         y_px: The same from the top edge.
         score: Probability at its peak, in (0, 1).
-        box_px: Its region's box in HR pixels: left, top, right, bottom, half-open.
+        box_px: Box of its region in HR pixels: left, top, right, bottom, half-open.
     """
 
     x_px: float
@@ -51,8 +51,9 @@ def find_peaks(
         ValueError: The map is not two-dimensional.
     """
     if score_map.ndim != 2:
-        message = f"a score map has rows and columns, got an array of shape {score_map.shape}"
-        raise ValueError(message)
+        raise ValueError(
+            f"a score map has rows and columns, got an array of shape {score_map.shape}"
+        )
     scores = score_map.astype(np.float64)
     is_peak = (scores >= floor) & (scores == ndimage.maximum_filter(scores, size=3))
     rows, columns = np.nonzero(is_peak)

@@ -3,7 +3,7 @@
 The only module here that knows the simulator; no torch, because worker processes import it.
 
 Seeds: a detector's tiles must show other scenes than the benchmark does, or it would judge scenes
-that it learned by heart. Scenes follow from the simulator's seed and the tile's number, so this
+that it was trained on. Scenes follow from the simulator's seed and the tile's number, so this
 module's seeds start at `SEED_BASE`, where no benchmark's seed should be.
 """
 
@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.progress import progress
-from training.simulator.planting import NoSiteError
+from training.ground.progress import progress
+from training.ground.whole_file import write_whole_text
+from training.simulator.defects.planting import NoSiteError
 from training.simulator.recipes import draw_recipe
 from training.simulator.tile import any_in_blocks, simulate_tile
-from training.whole_file import write_whole_text
 
 SEED_BASE = 9_000_000_000
 """Simulator seeds from here on belong to the detector; those of benchmarks stay below."""
@@ -31,7 +31,7 @@ DEFECTS_PER_TILE = {"train": (6, 12), "calibrate_clean": (0, 0), "calibrate_defe
 packs twice the benchmark's number: one defect more costs a twentieth of one tile more."""
 
 PURPOSES = tuple(DEFECTS_PER_TILE)
-"""What tiles are made for; each purpose has a simulator seed of its own."""
+"""Purposes of tiles; each purpose has a simulator seed of its own."""
 
 CELL_PX = 4
 """Side of a label's cell, which is the network's."""
@@ -62,7 +62,7 @@ class TilePlan:
     """Which tiles to make: a purpose, the user's seed, how many, and their size.
 
     Attributes:
-        purpose: One of `PURPOSES`.
+        purpose: Purpose, one of `PURPOSES`.
         seed: The user's seed, at least 0.
         count: Number of tiles.
         clean_share: Share of tiles without defects, spread evenly.
@@ -77,17 +77,15 @@ class TilePlan:
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES or self.seed < 0 or self.count < 1:
-            message = (
+            raise ValueError(
                 f"expected a purpose of {PURPOSES}, seed >= 0 and count >= 1, got "
                 f"{self.purpose!r}, {self.seed} and {self.count}"
             )
-            raise ValueError(message)
         if not 0 <= self.clean_share <= 1 or self.hr_px % 32 or self.hr_px < 192:
-            message = (
+            raise ValueError(
                 "expected clean_share in 0..1 and hr_px a multiple of 32 from 192 on, got "
                 f"{self.clean_share} and {self.hr_px}"
             )
-            raise ValueError(message)
 
     @property
     def simulator_seed(self) -> int:
@@ -126,15 +124,14 @@ def labelled_tile(
             scene=recipe.scene,
             kinds=tuple(defect.kind for defect in tile.defects),
         )
-    message = f"no recipe with {defects} defects fits tile {number} of seed {seed}"
-    raise NoSiteError(message)
+    raise NoSiteError(f"no recipe with {defects} defects fits tile {number} of seed {seed}")
 
 
 def labelled_tiles(plan: TilePlan, cache: Path, *, workers: int = 1) -> list[LabelledTile]:
-    """Make a plan's tiles, or read those that `cache` holds already; order follows the numbers.
+    """Make a plan's tiles, or read them from `cache` where it has them; order follows the numbers.
 
     Args:
-        plan: Which tiles.
+        plan: Plan of the tiles.
         cache: Folder for this plan's tiles alone, made where absent; 1 MB a tile.
         workers: Processes that simulate; 1 works in this one.
 
@@ -190,5 +187,4 @@ def _open_cache(plan: TilePlan, cache: Path) -> None:
         return
     found = json.loads(about.read_text(encoding="utf-8"))
     if found != wanted:
-        message = f"{cache} holds tiles of {found}, but {wanted} are asked for"
-        raise ValueError(message)
+        raise ValueError(f"{cache} holds tiles of {found}, but {wanted} are needed")

@@ -10,7 +10,6 @@ The tiles' scenes are drawn from seeds that no benchmark uses; see `tiles`.
 
 import copy
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +23,11 @@ from training.detector.loss import detection_loss
 from training.detector.network import DEFAULT_CHANNELS, DetectorNetwork
 from training.detector.tiles import HR_PX, LabelledTile, TilePlan, labelled_tiles
 from training.detector.weight_file import half_precision, save_detector
-from training.progress import progress
-from training.run_dir import RunDir
-from training.run_state import load_state, save_state
+from training.ground.progress import progress
+from training.run.averaging import update_average
+from training.run.folder import RunDir
+from training.run.schedule import learning_rate
+from training.run.state import load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -85,25 +86,26 @@ def train_detector(
 
     Args:
         out: Folder of the run, made where absent.
-        options: How to train.
-        cache: Folder of simulated tiles; those that are there already are used.
+        options: Options of the training.
+        cache: Folder of simulated tiles; existing tiles are used.
         clean_tiles: Fresh clean tiles that set the threshold.
         defect_tiles: Fresh tiles with defects that measure recall.
         threads: Torch's threads.
         workers: Processes that simulate.
-        resume: Continue the run in `out`.
+        resume: Whether to continue the run in `out`.
 
     Returns:
         Path of the detector.
 
     Raises:
-        DetectorTrainingError: See there.
+        DetectorTrainingError: The folder is taken, or training diverged.
         ValueError: An option is out of its range, or the cache is of other tiles.
     """
     run_dir = RunDir(out)
     if run_dir.state.exists() and not resume:
-        message = f"{out} already holds a run; resume it or choose another folder"
-        raise DetectorTrainingError(message)
+        raise DetectorTrainingError(
+            f"{out} already holds a run; resume it or choose another folder"
+        )
     plans = {
         "train": TilePlan("train", options.seed, options.tiles, CLEAN_SHARE, options.hr_px),
         "clean": TilePlan("calibrate_clean", options.seed, clean_tiles, 1.0, options.hr_px),
@@ -148,11 +150,10 @@ class DetectorTrainer:
         threads: int = 1,
     ) -> None:
         if min(options.steps, options.batch_size, threads) < 1 or options.learning_rate <= 0:
-            message = (
+            raise DetectorTrainingError(
                 "steps, batch_size, threads and learning_rate must be positive, got "
                 f"{options.steps}, {options.batch_size}, {threads} and {options.learning_rate}"
             )
-            raise DetectorTrainingError(message)
         torch.set_num_threads(threads)
         torch.manual_seed(options.seed)
         self.options = options
@@ -209,12 +210,10 @@ class DetectorTrainer:
             DetectorTrainingError: There is none, or it is of other options.
         """
         if not self.run_dir.state.is_file():
-            message = f"{self.run_dir.path} holds no run to resume"
-            raise DetectorTrainingError(message)
+            raise DetectorTrainingError(f"{self.run_dir.path} holds no run to resume")
         state = load_state(self.run_dir)
         if state["options"] != _plain(self.options):
-            message = f"{self.run_dir.path} was started with {state['options']}"
-            raise DetectorTrainingError(message)
+            raise DetectorTrainingError(f"{self.run_dir.path} was started with {state['options']}")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -224,8 +223,8 @@ class DetectorTrainer:
     def detector(self) -> Detector:
         """Return a detector with the averaged weights as its file will keep them.
 
-        Its batch statistics are taken afresh: averaged weights make other features than those that
-        were seen in training.
+        Its batch statistics are taken again: averaged weights make other features than were seen
+        in training.
         """
         network = copy.deepcopy(self.average)
         fresh = range(self.options.steps, self.options.steps + STATISTICS_BATCHES)
@@ -236,36 +235,26 @@ class DetectorTrainer:
     def _train_step(self) -> float:
         batch = self.sampler.batch(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.options)
+            group["lr"] = learning_rate(
+                self.step,
+                steps=self.options.steps,
+                warm_up_steps=WARM_UP_STEPS,
+                final_share=FINAL_RATE_SHARE,
+                peak=self.options.learning_rate,
+            )
         self.optimizer.zero_grad(set_to_none=True)
         logits = self.network(batch.image)
         loss = detection_loss(logits, batch.target, batch.weight)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_CLIP)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            message = f"step {self.step + 1}: loss {loss.item()}, gradient norm {norm.item()}"
-            raise DetectorTrainingError(message)
+            raise DetectorTrainingError(
+                f"step {self.step + 1}: loss {loss.item()}, gradient norm {norm.item()}"
+            )
         self.optimizer.step()
         self.step += 1
-        self._update_average()
+        update_average(self.average, self.network, step=self.step, decay=AVERAGE_DECAY)
         return float(loss.item())
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # The short memory at the start forgets the random initial weights.
-        decay = min(AVERAGE_DECAY, (1 + self.step) / (10 + self.step))
-        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
-        for averaged, current in pairs:
-            averaged.lerp_(current, 1 - decay)
-
-
-def learning_rate(step: int, options: DetectorOptions) -> float:
-    """Rate of a step counted from 0: linear warm-up, then a cosine to a hundredth."""
-    if step < WARM_UP_STEPS:
-        return options.learning_rate * (step + 1) / WARM_UP_STEPS
-    progress = (step - WARM_UP_STEPS) / max(options.steps - WARM_UP_STEPS, 1)
-    share = FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
-    return options.learning_rate * share
 
 
 def _plain(options: DetectorOptions) -> dict[str, object]:

@@ -16,7 +16,7 @@ from safetensors.torch import save as serialize
 
 from training.detector.detector import Detector
 from training.detector.network import DetectorNetwork
-from training.whole_file import whole_file
+from training.ground.whole_file import whole_file
 
 FORMAT_VERSION = "1"
 KIND = "semsr-detector"
@@ -24,7 +24,7 @@ SHIPPED = Path(__file__).with_name("detector.safetensors")
 
 
 class DetectorFileError(ValueError):
-    """A file that is no detector of ours, or one that this version cannot read."""
+    """A file that is not a semsr detector, or one that this version cannot read."""
 
 
 def half_precision(network: DetectorNetwork) -> dict[str, torch.Tensor]:
@@ -51,8 +51,9 @@ def save_detector(path: Path, detector: Detector) -> None:
             "description": json.dumps(detector.description, allow_nan=False),
         }
     except (TypeError, ValueError) as error:
-        message = f"the detector's threshold or description is not JSON: {error}"
-        raise DetectorFileError(message) from error
+        raise DetectorFileError(
+            f"the detector's threshold or description is not JSON: {error}"
+        ) from error
     with whole_file(path, is_durable=True) as part:
         part.write_bytes(serialize(half_precision(detector.network), metadata=metadata))
 
@@ -61,28 +62,25 @@ def load_detector(path: Path | None = None) -> Detector:
     """Read a detector, by default the one shipped with this package.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         DetectorFileError: Not safetensors, no detector, another format version, malformed
             metadata, or tensors that do not fit the network.
     """
     path = path or SHIPPED
     if not path.is_file():
-        message = f"no detector at {path}"
-        raise FileNotFoundError(message)
+        raise FileNotFoundError(f"no detector at {path}")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except SafetensorError as error:
-        message = f"{path} is not a safetensors file: {error}"
-        raise DetectorFileError(message) from error
+        raise DetectorFileError(f"{path} is not a safetensors file: {error}") from error
     found = (metadata.get("kind"), metadata.get("format_version"))
     if found != (KIND, FORMAT_VERSION):
-        message = (
+        raise DetectorFileError(
             f"{path} has kind {found[0]!r} and format version {found[1]!r}; this version of semsr "
             f"reads {KIND!r}, {FORMAT_VERSION!r}"
         )
-        raise DetectorFileError(message)
     return _build(path, metadata, tensors)
 
 
@@ -92,16 +90,17 @@ def _build(path: Path, metadata: dict[str, str], tensors: dict[str, torch.Tensor
         try:
             values[key] = json.loads(metadata[key])
         except (KeyError, json.JSONDecodeError) as error:
-            message = f"{path}: metadata {key!r} is missing or not JSON: {error}"
-            raise DetectorFileError(message) from error
+            raise DetectorFileError(
+                f"{path}: metadata {key!r} is missing or not JSON: {error}"
+            ) from error
     threshold = values["threshold"]
     if not (isinstance(threshold, float) and math.isfinite(threshold)):
-        message = f"{path}: metadata 'threshold' must be a finite number, got {threshold!r}"
-        raise DetectorFileError(message)
+        raise DetectorFileError(
+            f"{path}: metadata 'threshold' must be a finite number, got {threshold!r}"
+        )
     try:
         network = DetectorNetwork(**values["hyper_parameters"])
         network.load_state_dict(tensors)
     except (TypeError, ValueError, RuntimeError) as error:
-        message = f"{path} does not fit its network: {error}"
-        raise DetectorFileError(message) from error
+        raise DetectorFileError(f"{path} does not fit its network: {error}") from error
     return Detector(network, threshold, description=values["description"])

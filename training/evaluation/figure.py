@@ -1,60 +1,42 @@
-"""What a figure of the report is, and the sections that figures stand in."""
+"""Figures of the report, and the sections that they stand in."""
 
-from dataclasses import dataclass
-from typing import Literal
-
-Section = Literal["detection", "defects", "background", "edges", "gradients", "consistency", "cost"]
-
-SECTIONS: dict[Section, tuple[str, str]] = {
-    "detection": (
-        "Are defects found, and is nothing else?",
-        "A detector trained on simulated true HR alone looks at every picture, at a threshold "
-        "fixed on true HR. Its score on true HR is the ceiling; bicubic shows the floor.",
-    ),
-    "defects": (
-        "Is a defect still the same thing?",
-        "Every planted defect against the true HR of the same scene.",
-    ),
-    "background": (
-        "Is the background natural?",
-        "Defect-free tiles against real HR of other scenes, scene kind by scene kind. The floor is "
-        "what two halves of the reference differ by.",
-    ),
-    "edges": (
-        "Are edges where they belong?",
-        "Line scenes; edges against the noise-free truth, profiles averaged over 8 rows.",
-    ),
-    "gradients": (
-        "What do the gradient maps say?",
-        "Magnitude of central differences on grey 0 to 1; aim at the values of true HR.",
-    ),
-    "consistency": (
-        "Does the picture still show the LR tile?",
-        "The picture averaged to LR pixels against the LR tile, where that has structure. True HR "
-        "itself does not reach 1: the LR tile has noise, lag and jitter.",
-    ),
-    "cost": ("What does a tile cost?", "One tile at batch 1."),
-}
+from dataclasses import KW_ONLY, dataclass
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Figure:
     """One column of a table.
 
     Attributes:
-        key: In the JSON.
-        label: For people.
-        section: The table.
-        unit: Empty for shares and ratios.
-        digits: Behind the point.
-        better: high, low, or the value to come close to.
-        meaning: One line.
+        key: Key in the JSON.
+        label: Title for people.
+        meaning: One line of explanation.
+        unit: Unit; empty for shares and ratios.
+        digits: Digits behind the point.
+        better: "high", "low", or the value to come close to.
     """
 
     key: str
     label: str
-    section: Section
+    meaning: str
+    _: KW_ONLY
     unit: str = ""
     digits: int = 3
     better: str = "high"
-    meaning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One table of the report.
+
+    Attributes:
+        key: Name, which pictures of the report refer to.
+        title: Question that the table answers.
+        about: Explanation of what was measured, in a sentence or two.
+        figures: Columns of the table.
+    """
+
+    key: str
+    title: str
+    about: str
+    figures: tuple[Figure, ...]

@@ -5,16 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.evaluation.benchmark import SPLITS, load_benchmark
-from training.evaluation.bootstrap import draw_tiles
-from training.evaluation.comparison import compare_methods
-from training.evaluation.contact_sheets import draw_own_sheets, draw_real_sheets
-from training.evaluation.detection import DetectorLike
-from training.evaluation.illustrations import illustrate, illustrate_own, illustrate_real
-from training.evaluation.kernel_distance import FeatureNetwork
-from training.evaluation.measurement import CleanTile, DefectTile, Judge
-from training.evaluation.measuring import MeasurementCache, measure_split
-from training.evaluation.methods import (
+from training.evaluation.compared.methods import (
     TRUE_HR,
     Method,
     benchmark_table,
@@ -22,26 +13,42 @@ from training.evaluation.methods import (
     check_names,
     matching_table,
 )
-from training.evaluation.notes import NO_DETECTOR, NO_FEATURES, NO_FLAGS, NO_HR, describe, notes
-from training.evaluation.own_tiles import OwnReport, OwnTiles, measure_own
-from training.evaluation.real_folders import SCALE, RealSets, load_real_sets
-from training.evaluation.real_targets import judge_real
-from training.evaluation.real_tiles import RealReport, measure_real
-from training.evaluation.reference import Reference, measure_reference
-from training.evaluation.report import PictureEntry, Report
-from training.evaluation.seeds import seed_spreads
-from training.evaluation.summary import EvaluationSet, MethodSummary, summarise
-from training.evaluation.targets import MAX_GMAC, judge_targets
-from training.progress import progress
+from training.evaluation.folders.benchmark import SPLITS, load_benchmark
+from training.evaluation.folders.real_folders import SCALE, RealSets, load_real_sets
+from training.evaluation.judging.bootstrap import draw_tiles
+from training.evaluation.judging.comparison import compare_methods
+from training.evaluation.judging.real_targets import judge_real
+from training.evaluation.judging.seeds import seed_spreads
+from training.evaluation.judging.summary import EvaluationSet, MethodSummary, summarise
+from training.evaluation.judging.targets import MAX_GMAC, judge_targets
+from training.evaluation.measures.detection import DetectorLike
+from training.evaluation.measures.kernel_distance import FeatureNetwork
+from training.evaluation.report.contact_sheets import draw_own_sheets, draw_real_sheets
+from training.evaluation.report.illustrations import illustrate, illustrate_own, illustrate_real
+from training.evaluation.report.notes import (
+    NO_DETECTOR,
+    NO_FEATURES,
+    NO_FLAGS,
+    NO_HR,
+    describe,
+    notes,
+)
+from training.evaluation.report.report import PictureEntry, Report
+from training.evaluation.sets.measurement import CleanTile, DefectTile, Judge
+from training.evaluation.sets.measuring import MeasurementCache, measure_split
+from training.evaluation.sets.own_tiles import OwnReport, OwnTiles, measure_own
+from training.evaluation.sets.real_tiles import RealReport, measure_real
+from training.evaluation.sets.reference import Reference, measure_reference
+from training.ground.progress import progress
 
 
 class EvaluationError(ValueError):
-    """An evaluation cannot run as it was asked for."""
+    """An evaluation cannot run with the given options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to evaluate on, and how.
+    """Inputs and options of an evaluation.
 
     Attributes:
         out: Folder of the report.
@@ -51,11 +58,11 @@ class Options:
         sheets: Folder of full-size contact sheets of real and own tiles; None for none.
         max_gmac: Multiply-adds a tile that the first candidate may cost, 1e9.
         split: Key of `benchmark.SPLITS`.
-        limit: Use only so many tiles of each split, for a quick look.
+        limit: Greatest number of tiles of each split, for a quick look.
         jobs: Processes that judge pictures.
         cache: Folder for measurements; None for no cache.
         draws: Bootstrap samples.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
 
     out: Path
@@ -86,10 +93,10 @@ def evaluate(
 
     Args:
         methods: Candidates, the first of which the targets judge, and named baselines.
-        options: See `Options`.
+        options: Options, see there.
         judge: Detector and feature network for the benchmark; real tiles need none.
-        judge_version: What identifies their weights, for the cache.
-        detector_description: Said in the report.
+        judge_version: Digest of their weights, for the cache.
+        detector_description: Facts of the detector, for the report.
         features: Feature network for own tiles; the benchmark takes the judge's.
         own_detector: The fab's own detector for own tiles; None for none.
 
@@ -281,7 +288,7 @@ def _real_table(folders: Sequence[RealSets]) -> Callable[[], Any] | None:
 
 
 def _with_builtin(methods: Sequence[Method], builtin: Sequence[Method]) -> list[Method]:
-    """Order the rows: bicubic and its kin, named baselines, candidates, the true HR last."""
+    """Order the rows: built-in methods, named baselines, candidates, the true HR last."""
     floor = [method for method in builtin if method.role == "built-in"]
     truth = [method for method in builtin if method.role == "truth"]
     named = [method for method in methods if method.role == "baseline"]

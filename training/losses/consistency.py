@@ -1,8 +1,8 @@
 """LR consistency: what the fine image shows must be in the coarse image, and the other way round.
 
-The generated image, blurred and decimated as the coarse capture would have done, is correlated
-with the real coarse image in small windows. Correlation does not see local gain and offset, which
-is what the two looks differ by, but sees lost, moved and invented structure.
+The generated image, decimated as the coarse capture would have done, is correlated with the real
+coarse image in small windows. Correlation does not see local gain and offset, which is what the two
+looks differ by, but sees lost, moved and invented structure.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
-from training.losses.filters import local_mean, separable_blur
+from training.losses.filters import local_mean
 from training.losses.shapes import check_grey_batch, check_same_shape
 
 
@@ -18,19 +18,18 @@ class ConsistencyLoss(NamedTuple):
     """LR-consistency of a batch: 0 where structures agree, 1 unrelated, 2 inverted."""
 
     mean: torch.Tensor
-    """Scalar: (weighted) mean over the map; dominated by the background."""
+    """Scalar: mean over the map; dominated by the background."""
     worst: torch.Tensor
     """Scalar: mean over the worst places of each image; sees a single small defect."""
     map: torch.Tensor
     """(N, 1, h, w) on the LR grid, in [0, 2], in the graph: 1 - local correlation."""
 
 
-def downscale(images: torch.Tensor, *, kernel: torch.Tensor | None, scale: int) -> torch.Tensor:
-    """Image a fine image as the coarse capture would: blur, then the mean of scale x scale pixels.
+def downscale(images: torch.Tensor, *, scale: int) -> torch.Tensor:
+    """Image a fine image as the coarse capture would: the mean of scale x scale pixels.
 
     Args:
         images: (N, 1, s*h, s*w) float32 in [0, 1].
-        kernel: (K,) taps of the blur's rows and columns in HR pixels, K odd, sum 1; None for none.
         scale: s.
 
     Returns:
@@ -41,23 +40,15 @@ def downscale(images: torch.Tensor, *, kernel: torch.Tensor | None, scale: int) 
         raise ValueError(
             f"{images.shape[-2]}x{images.shape[-1]} px cannot be divided by a scale of {scale}"
         )
-    if kernel is not None:
-        total = float(kernel.sum())
-        if abs(total - 1) > 1e-3:
-            raise ValueError(f"a blur kernel must sum to 1, got {total:.4f}")
-        images = separable_blur(images, kernel)
     return functional.avg_pool2d(images, scale)
 
 
 def lr_consistency(
-    sr: torch.Tensor,
+    coarse: torch.Tensor,
     lr: torch.Tensor,
     *,
-    kernel: torch.Tensor | None,
-    scale: int,
     window_px: int = 11,
     worst_share: float = 0.05,
-    saliency: torch.Tensor | None = None,
     eps: float = 1e-3,
 ) -> ConsistencyLoss:
     """Correlate the downscaled output with its input around every LR pixel.
@@ -67,41 +58,31 @@ def lr_consistency(
     agree, instead of comparing their noise.
 
     Args:
-        sr: (N, 1, s*h, s*w) float32, nominally in [0, 1].
+        coarse: (N, 1, h, w) float32, the output on the LR grid, nominally in [0, 1].
         lr: (N, 1, h, w) float32 in [0, 1]; gets no gradient.
-        kernel: See `downscale`.
-        scale: s.
         window_px: Side of the window in LR pixels, odd.
         worst_share: Share of each image's places that `worst` averages, in (0, 1].
-        saliency: Weights (N, 1, h, w) of the mean, non-negative, or None for equal ones.
-        eps: See above; the square of about the noise's deviation.
+        eps: Variance, see above; the square of about the noise's deviation.
 
     Source: the normalised cross-correlation of Lewis 1995, with the constants of the structure
     term of Wang et al. 2004 (SSIM), eq. 10.
     """
     check_grey_batch(lr, "LR images")
+    check_same_shape(coarse, lr)
     if not 0 < worst_share <= 1:
         raise ValueError(f"the worst share must be in (0, 1], got {worst_share}")
-    with torch.autocast(sr.device.type, enabled=False):
-        exact = torch.promote_types(sr.dtype, torch.float32)
-        coarse = downscale(sr.to(exact), kernel=kernel, scale=scale)
-        check_same_shape(coarse, lr)
-        x, y = _centred(coarse), _centred(lr.detach().to(exact))
+    with torch.autocast(coarse.device.type, enabled=False):
+        exact = torch.promote_types(coarse.dtype, torch.float32)
+        x, y = _centred(coarse.to(exact)), _centred(lr.detach().to(exact))
         mean_x, mean_y = local_mean(x, window_px), local_mean(y, window_px)
         var_x = (local_mean(x * x, window_px) - mean_x**2).clamp(min=0)
         var_y = (local_mean(y * y, window_px) - mean_y**2).clamp(min=0)
         covariance = local_mean(x * y, window_px) - mean_x * mean_y
         lost = 1 - (covariance + eps) / ((var_x + eps) * (var_y + eps)).sqrt()
-        if saliency is None:
-            mean = lost.mean()
-        else:
-            check_same_shape(saliency, lost)
-            weights = saliency.detach().to(lost)
-            mean = (weights * lost).sum() / weights.sum().clamp(min=1e-12)
         flat = lost.flatten(1)
         num_worst = max(1, round(flat.shape[1] * worst_share))
         worst = flat.topk(num_worst, dim=1).values.mean()
-    return ConsistencyLoss(mean=mean, worst=worst, map=lost)
+    return ConsistencyLoss(mean=lost.mean(), worst=worst, map=lost)
 
 
 def _centred(images: torch.Tensor) -> torch.Tensor:

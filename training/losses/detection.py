@@ -1,4 +1,4 @@
-"""Losses of the surrogate detector, and what the generator hears through it."""
+"""Losses of the surrogate detector, and the generator's losses through it."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from torch.nn import functional
 from training.losses.shapes import check_same_shape
 
 DEFECT_SHARE = 0.3
-"""Of the weight of all cells: what the cells of defects have together. A defect covers a few cells
-of a thousand, and without this the sum would be about background alone."""
+"""Share of the weight of all cells that the cells of defects have together. A defect covers a few
+cells of a thousand, and without this the sum would be about background alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """What is known of each cell.
+    """Labels of cells.
 
     Attributes:
         target: (N, 1, h, w) float32, 1 where a cell lies in a defect, else 0.

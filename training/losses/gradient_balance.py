@@ -13,7 +13,6 @@ class GradientBalance:
     norms over the batch), averaged over the steps, makes both pull equally hard.
 
     Args:
-        alpha: Factor on the weight; 1 is equal strength.
         momentum: Share of the old mean that a step keeps.
         limit: Largest ratio taken; also what a vanished adversarial gradient counts as.
 
@@ -21,21 +20,20 @@ class GradientBalance:
     and as a running mean.
     """
 
-    def __init__(self, *, alpha: float = 1.0, momentum: float = 0.95, limit: float = 200.0) -> None:
-        if alpha < 0 or not 0 <= momentum < 1 or not limit > 0:
+    def __init__(self, *, momentum: float = 0.95, limit: float = 200.0) -> None:
+        if not 0 <= momentum < 1 or not limit > 0:
             raise ValueError(
-                "a gradient balance needs alpha >= 0, momentum in [0, 1) and limit > 0, got "
-                f"{alpha}, {momentum} and {limit}"
+                "a gradient balance needs momentum in [0, 1) and limit > 0, got "
+                f"{momentum} and {limit}"
             )
-        self.alpha = alpha
         self.momentum = momentum
         self.limit = limit
         self._mean: float | None = None
 
     @property
     def weight(self) -> float:
-        """Factor for the adversarial loss, in [0, alpha * limit]; alpha before the first update."""
-        return self.alpha * (1.0 if self._mean is None else self._mean)
+        """Factor for the adversarial loss, in [0, limit]; 1 before the first update."""
+        return 1.0 if self._mean is None else self._mean
 
     def update(
         self, loss_structure: torch.Tensor, loss_gan: torch.Tensor, sr: torch.Tensor

@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from training.features import Vgg16
+from training.losses.features import Vgg16
 from training.losses.queries import draw_queries
 from training.losses.shapes import check_same_shape
 from training.losses.spatial_correlation import (
@@ -40,7 +40,7 @@ def contrastive_loss(
     *,
     temperature: float = 0.07,
 ) -> torch.Tensor:
-    """Tell each query's map from those of other queries and of another image.
+    """Separate each query's map from those of other queries and of another image.
 
     Maps are normalised to length 1. Query i of the source has the logits source_i . target_j, of
     which j = i is the right one, and as further negatives source_i . other_j and
@@ -109,12 +109,12 @@ class LearnedCorrelation(nn.Module):
     Only the heads are parameters of this module.
 
     Args:
-        features: The frozen network.
-        form: See `training.losses.spatial_correlation.fsesim`.
+        features: Frozen feature network.
+        form: Form, see `spatial_correlation.fsesim`.
         num_queries: Query places for each tap.
         window_px: Side of the key window in image pixels; None is the whole map. Its authors say
             that the learned form needs local windows.
-        temperature: See `contrastive_loss`.
+        temperature: Divisor of the logits, see `contrastive_loss`.
         positives: "official" also trains the heads to find the source and the generated image
             alike, which invites them to agree with the generator (the published code has that pair
             always, and the re-toned copy with its option `--augment`); "augmented_only" has the
@@ -137,7 +137,7 @@ class LearnedCorrelation(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        # In a tuple, so that the network is no submodule: `parameters()`, `state_dict()` and
+        # In a tuple, so that the network is not a submodule: `parameters()`, `state_dict()` and
         # `train()` are then of the heads alone.
         self._network = (features,)
         self.form: Form = form

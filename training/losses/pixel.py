@@ -17,7 +17,7 @@ def charbonnier(
     Args:
         sr: (N, 1, H, W) float32 in [0, 1].
         target: The same shape, aligned.
-        eps: In units of [0, 1].
+        eps: Grey at which the loss turns linear, in units of [0, 1].
         weight: The same shape, non-negative and not all zero; None weighs all alike.
 
     Source: Charbonnier et al. 1994; as an image loss Lai et al. 2017, eq. 4.

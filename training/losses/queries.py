@@ -7,8 +7,6 @@ notices that it vanished. Drawing part of the queries by saliency repairs that; 
 import torch
 from torch.nn import functional
 
-from training.losses.filters import local_mean
-
 
 def draw_queries(
     height: int,
@@ -63,27 +61,6 @@ def draw_queries(
     return torch.stack(rows)
 
 
-def local_contrast_map(
-    images: torch.Tensor, *, height: int, width: int, window_px: int = 33
-) -> torch.Tensor:
-    """Measure how far each place's grey is from its surroundings: mean of |x - local mean|.
-
-    It finds a defect on a quiet background. On a pattern of high contrast it finds the pattern.
-
-    Args:
-        images: (N, 1, H, W) float32 in [0, 1].
-        height: Rows of the returned map.
-        width: Columns of the returned map.
-        window_px: Side of the surroundings in image pixels, odd.
-
-    Returns:
-        (N, 1, height, width), non-negative, without gradient.
-    """
-    with torch.no_grad():
-        deviation = (images.float() - local_mean(images.float(), window_px)).abs()
-        return functional.adaptive_avg_pool2d(deviation, (height, width))
-
-
 def rarity_map(
     features: torch.Tensor,
     *,
@@ -91,14 +68,13 @@ def rarity_map(
     num_keys: int = 1024,
     nearest_share: float = 1 / 16,
 ) -> torch.Tensor:
-    """Measure how few places of its own map a place resembles, whatever the pattern's contrast.
+    """Measure how few places of its own map a place resembles, at any contrast of the pattern.
 
     The fourth power of 1 - the mean cosine with the most similar sixteenth of the keys; features
     are centred per channel first. A place of a repeated pattern has many near twins, a defect few.
     The power and the share are measured: with half of the queries drawn by them, a blob erased from
     lines or dots (0.25 or 1 % of a crop of 128 or 192 px) costs FSeSim's normalised form 2.3 to 12
-    times what it costs with even draws, and the paper's form more; drawn by |x - local mean|, 0.8
-    to 2 times.
+    times what it costs with even draws, and the paper's form more.
 
     Args:
         features: (N, C, h, w) of the source.

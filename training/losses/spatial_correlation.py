@@ -1,10 +1,10 @@
 """FSeSim: compare how each image's places resemble one another, not what they look like.
 
 For a query place of an image, its self-similarity map says which other places look alike. Two
-images with the same layout have the same maps whatever their tone, noise or sharpness, so that the
+images with the same layout have the same maps at any tone, noise or sharpness, so that the
 maps' difference is a structure loss between images of different looks.
 
-Flow: source and output -> `training.features` -> self-similarity maps -> a scalar.
+Flow: source and output -> `training.losses.features` -> self-similarity maps -> a scalar.
 
 Source: Zheng, Cham and Cai 2021, "The spatially-correlative loss for various image translation
 tasks", eq. 1 to 3, and the form its published code gives them.
@@ -17,12 +17,11 @@ from typing import Literal, get_args
 import torch
 from torch.nn import functional
 
-from training.features import Vgg16
-from training.losses.queries import draw_queries, local_contrast_map, rarity_map
+from training.losses.features import Vgg16
+from training.losses.queries import draw_queries, rarity_map
 from training.losses.shapes import check_same_shape
 
 Form = Literal["paper", "paper_l1", "normalised_l1", "normalised_l1_maps"]
-Saliency = Literal["rarity", "local_contrast"]
 
 
 def self_similarity(
@@ -34,8 +33,8 @@ def self_similarity(
     sqrt(C) and S = tanh(q.k / 10). "normalised_l1", "normalised_l1_maps": q and k have length 1 and
     S = q.k.
 
-    All keys are compared and the window's gathered: the products cost next to nothing beside the
-    feature network, while gathered keys would need C times the memory of their products.
+    All keys are compared and the window's gathered: the products cost next to nothing compared with
+    the feature network, while gathered keys would need C times the memory of their products.
 
     Args:
         features: (N, C, h, w).
@@ -88,8 +87,8 @@ def fsesim(
         source: (N, C, h, w) features of the image whose structure is kept; gets no gradient.
         target: (N, C, h, w) features of the generated image.
         queries: (Q,) or (N, Q) ids from `draw_queries`.
-        form: See above.
-        window_cells: See `self_similarity`.
+        form: Form of features and comparison, see above.
+        window_cells: Side of the window of keys, see `self_similarity`.
 
     Returns:
         Scalar, the mean over queries and images: 0 for the same structure.
@@ -131,13 +130,12 @@ class SpatialCorrelation:
     """FSeSim over all taps of a feature network.
 
     Args:
-        features: The network; its taps are averaged.
-        form: See `fsesim`. The paper's depend on the features' scale (tanh), the others do not.
+        features: Feature network; its taps are averaged.
+        form: Form, see `fsesim`. The paper's depend on the features' scale (tanh), the others not.
         num_queries: Query places for each tap.
         window_px: Side of the key window in image pixels; None is the whole map.
-        salient_share: Share of the queries drawn where the source is salient; 0 draws one even set
-            for the whole batch, as published.
-        saliency: What is salient; see `training.losses.queries`.
+        salient_share: Share of the queries drawn where the source is salient (`rarity_map`); 0
+            draws one even set for the whole batch, as published.
         border_px: Margin of the maps left out, in image pixels, at most a quarter of each side. The
             zeros that the network pads its input with make the border the most unusual place of a
             regular image. None is 16 with salient queries and 0, as published, without.
@@ -148,7 +146,6 @@ class SpatialCorrelation:
     num_queries: int = 256
     window_px: int | None = None
     salient_share: float = 0.0
-    saliency: Saliency = "rarity"
     border_px: int | None = None
 
     def __call__(
@@ -159,7 +156,7 @@ class SpatialCorrelation:
         Args:
             source: (N, 1, H, W) float32 in [0, 1], such as the enlarged LR image; no gradient.
             target: The same shape, such as the generated image.
-            generator: Source of the queries, on the CPU; they are drawn anew for each tap.
+            generator: Source of the queries, on the CPU; they are drawn again for each tap.
         """
         check_same_shape(source, target)
         with torch.no_grad():
@@ -170,21 +167,15 @@ class SpatialCorrelation:
             stride = self.features.strides[tap]
             source_map = self._inner(source_taps[tap], stride)
             target_map = self._inner(target_taps[tap], stride)
-            queries = self._queries(source, source_map, generator=generator)
+            queries = self._queries(source_map, generator=generator)
             window = window_in_cells(self.window_px, stride=stride)
             return fsesim(source_map, target_map, queries, form=self.form, window_cells=window)
 
         return mean_over_taps(source_taps, loss_of_tap)
 
-    def _queries(
-        self, source: torch.Tensor, features: torch.Tensor, *, generator: torch.Generator
-    ) -> torch.Tensor:
+    def _queries(self, features: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
         height, width = features.shape[-2:]
-        saliency = None
-        if self.salient_share > 0 and self.saliency == "rarity":
-            saliency = rarity_map(features, generator=generator)
-        elif self.salient_share > 0:
-            saliency = local_contrast_map(self._inner(source, 1), height=height, width=width)
+        saliency = rarity_map(features, generator=generator) if self.salient_share > 0 else None
         return draw_queries(
             height,
             width,

@@ -2,7 +2,7 @@
 
 They compare what unaligned images have in common: the power at each spatial frequency, small
 patches, grey levels. Nothing of them says where a structure lies, so they need a structure loss
-beside them. All are deterministic given the generator; the reference gets no gradient.
+with them. All are deterministic given the generator; the reference gets no gradient.
 """
 
 import functools
@@ -20,7 +20,6 @@ def log_psd_difference(
     generator: torch.Generator,
     patch_px: int = 64,
     num_patches: int = 32,
-    lowest_cycles: int = 1,
 ) -> torch.Tensor:
     """Mean absolute difference of the logarithms of two radial power spectra.
 
@@ -34,23 +33,17 @@ def log_psd_difference(
         generator: Source of the draws, on the CPU.
         patch_px: Side of a patch.
         num_patches: Patches of each batch.
-        lowest_cycles: First ring compared, in cycles per patch, at least 1; a higher one leaves
-            what the scene's layout decides (its pitch) out.
 
     Returns:
         Scalar in nepers of power (natural logarithm): times 4.34 is the distance in dB.
     """
     _check(sr, reference, patch_px)
-    if not 1 <= lowest_cycles <= patch_px // 2:
-        raise ValueError(
-            f"the lowest ring must be 1 to {patch_px // 2} cycles per patch, got {lowest_cycles}"
-        )
     with torch.autocast(sr.device.type, enabled=False):
         spectra = [
             _radial_log_power(_draw_patches(images, patch_px, num_patches, generator))
             for images in (sr, reference.detach())
         ]
-        return (spectra[0] - spectra[1])[lowest_cycles - 1 :].abs().mean()
+        return (spectra[0] - spectra[1]).abs().mean()
 
 
 def sliced_wasserstein(

@@ -1,4 +1,4 @@
-"""Local energy: how strong the texture is around each place, whatever its very pixels are.
+"""Local energy: how strong the texture is around each place, regardless of its pixels.
 
 For aligned pairs only. Grain cannot be predicted pixel by pixel, and a pixel loss would remove it;
 its local strength can.
@@ -45,8 +45,8 @@ def local_energy(
         eps: Floor of the deviation, of [0, 1] grey; keeps the root's gradient finite where there is
             no texture.
         weight: Factor of each pixel, the same shape, such as `flatness`; None is 1. The mean is
-            over all pixels, whatever their weights: a place pulls equally hard in a crop full of
-            edges and in a flat one.
+            over all pixels, regardless of their weights: a place pulls equally hard in a crop full
+            of edges and in a flat one.
 
     Source: band energies as in the steerable-pyramid texture model of Portilla and Simoncelli 2000,
     here local and from Gaussian differences.

@@ -1,5 +1,1 @@
-"""The methods of training by name; the trainer builds the one that a recipe names."""
-
-from training.methods.build import build_method
-
-__all__ = ["build_method"]
+"""The methods of training; `build` makes the one that a recipe names."""

@@ -1,10 +1,10 @@
 """From a recipe's method section to the method: one explicit choice."""
 
-from training.method import Method
-from training.method_config import DistillationConfig, FLSeSimConfig, SupervisedConfig
+from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
 from training.methods.distillation import Distillation
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
+from training.methods.method import Method
 from training.methods.supervised import Supervised
 
 

@@ -20,22 +20,16 @@ from numpy.typing import NDArray
 
 from models import Generator, load_generator
 from models.grain_head import GrainGenerator
-from training.config import ConfigError
+from training.config.method import DistillationConfig
+from training.config.recipe import ConfigError
+from training.data.pair_samplers import PairBatch
+from training.data.plain_samplers import PlainSampler
 from training.losses.pixel import charbonnier
-from training.method import Method, Phase
-from training.method_config import DistillationConfig
-from training.methods.input_mask import mask_input
-from training.methods.inputs import (
-    Inputs,
-    domain_crops,
-    first_crops,
-    new_generator,
-    pair_sampler,
-    sample_picture,
-)
-from training.methods.paired_terms import paired_terms
-from training.provenance import describe_training
-from training.samplers import PairBatch, PlainSampler
+from training.methods.inputs import Inputs, domain_crops, first_crops, new_generator, pair_sampler
+from training.methods.method import Method, adam_phase
+from training.methods.parts.input_mask import mask_input
+from training.methods.parts.paired_terms import paired_terms
+from training.methods.pictures import sample_picture
 
 
 class Distillation(Method):
@@ -91,12 +85,12 @@ class Distillation(Method):
         )
         self.lr = inputs.feed.add("lr", plain)
         trained = [p for p in self.student.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=options.learning_rate, betas=options.betas)
         self.phases = (
-            Phase(
-                name="generator",
-                optimizer=optimizer,
+            adam_phase(
+                "generator",
+                trained,
                 learning_rate=options.learning_rate,
+                betas=options.betas,
                 terms=self._terms,
             ),
         )
@@ -118,14 +112,8 @@ class Distillation(Method):
 
     def describe(self) -> dict[str, Any]:
         """Describe the run, and each teacher's own training."""
-        description = describe_training(
-            self.inputs.recipe,
-            hr_images=self.inputs.hr,
-            lr_images=self.inputs.lr,
-            held_out=self.inputs.held_out,
-            tools=self.inputs.tools,
-            lr_crops=domain_crops(self.inputs),
-        )
+        inputs = self.inputs
+        description = inputs.describe(domain_crops(inputs), lr_images=inputs.lr, tools=inputs.tools)
         return {**description, "teachers": self.teacher_trainings}
 
     def sample(self, average: Generator) -> NDArray[np.uint8]:

@@ -1,39 +1,34 @@
-"""What every method is built from: the recipe, the images and the degradation, loaded once."""
+"""Inputs of every method: the recipe, the images and the degradation, loaded once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models import Generator, build_generator
-from training.augmentation.patches import augment_with_patches, natural_source
-from training.bank import Bank
-from training.baselines import bicubic
-from training.config import Recipe
-from training.datasets import ToolImages, degraded_pairs
-from training.degradation_config import DegradationConfig
-from training.feed import Fed, Feed
-from training.images import SourceImage
-from training.method_config import AddedStructureConfig
-from training.noise import estimate_noise
-from training.quality import psnr
-from training.samplers import CropSampler, PairBatch, PlainSampler, ToolSampler
-from training.warm_start import WarmStart
+from training.config.added_structure import AddedStructureConfig
+from training.config.method import PatchedCopiesConfig
+from training.config.recipe import Recipe
+from training.data.augmentation.patch_source import natural_source
+from training.data.augmentation.patches import augment_with_patches
+from training.data.bank import Bank
+from training.data.datasets import KnownTool, degraded_pairs
+from training.data.degradation.noise import estimate_noise
+from training.data.feed import Fed, Feed
+from training.data.images import SourceImage
+from training.data.pair_samplers import CropSampler, PairBatch, ToolSampler
+from training.data.plain_samplers import Flips, OneToolSampler, PlainSampler
+from training.ground.quality import psnr
+from training.methods.pictures import NUM_SAMPLES, upscale
+from training.run.provenance import describe_training
+from training.run.warm_start import WarmStart
 
-GAP_PX = 4
-NUM_SAMPLES = 3
 TOOL_SEEDS = 1_000_003
 """Between the seeds of two tools' crops."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnownTool(ToolImages):
-    """A tool whose degradation is known."""
-
-    degradation: DegradationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +36,13 @@ class Inputs:
     """Everything outside the recipe's numbers that a run depends on.
 
     Attributes:
-        recipe: Resolved.
+        recipe: Resolved recipe.
         tools: The training images of each tool, with its degradation as given or as estimated.
         held_out: HR tiles that are only evaluated.
         data_root: Folder that the recipe's paths are relative to.
         vgg16: File of the feature network's weights; None asks torchvision.
-        device: Where the networks run.
-        feed: Where batches are made.
+        device: Device that the networks run on.
+        feed: Feed that batches come from.
         bank: Bank that crops are drawn from in place of the HR images; None for none.
         start: Weights that the generator starts from; None for fresh ones.
     """
@@ -73,9 +68,26 @@ class Inputs:
         return [image for tool in self.tools for image in tool.lr]
 
     @property
-    def degradation(self) -> DegradationConfig:
-        """Ranges of the first tool."""
-        return self.tools[0].degradation
+    def seen_tools(self) -> list[KnownTool]:
+        """Tools with real LR images; another is seen in pseudo-pairs alone."""
+        return [tool for tool in self.tools if tool.lr]
+
+    def describe(
+        self,
+        lr_crops: NDArray[np.floating],
+        *,
+        lr_images: Sequence[SourceImage],
+        tools: Sequence[KnownTool],
+    ) -> dict[str, Any]:
+        """Describe the run for the checkpoint; see `run.provenance.describe_training`."""
+        return describe_training(
+            self.recipe,
+            hr_images=self.hr,
+            lr_images=lr_images,
+            held_out=self.held_out,
+            tools=tools,
+            lr_crops=lr_crops,
+        )
 
 
 def new_generator(inputs: Inputs) -> Generator:
@@ -101,11 +113,11 @@ def pair_sampler(
     """Make the sampler of a run's pseudo-pairs.
 
     Args:
-        inputs: Of the run.
+        inputs: Inputs of the run.
         scale: s.
         batch_size: Pairs a step.
-        added: What is added to the crops.
-        change: Applied to each tool's HR images first.
+        added: Structure that is added to the crops.
+        change: Function applied to each tool's HR images first.
     """
     options = inputs.recipe.optimization
     samplers = [
@@ -131,7 +143,7 @@ def held_out_psnr(inputs: Inputs, *, scale: int) -> Callable[[Generator], dict[s
     """Return a function that measures a generator on the held-out tiles, degraded once."""
     pairs = degraded_pairs(
         inputs.held_out,
-        degradation=inputs.degradation,
+        degradation=inputs.tools[0].degradation,
         scale=scale,
         seed=inputs.recipe.optimization.seed,
     )
@@ -145,42 +157,67 @@ def held_out_psnr(inputs: Inputs, *, scale: int) -> Callable[[Generator], dict[s
     return measure
 
 
+def plain_sampler(
+    inputs: Inputs,
+    name: str,
+    images: Sequence[Sequence[SourceImage]],
+    *,
+    batch_size: int,
+    crop_px: int,
+    seed: int,
+    flips: Flips,
+) -> Fed[torch.Tensor]:
+    """Make a sampler of unpaired crops, all of one tool at each step.
+
+    Args:
+        inputs: Inputs of the run.
+        name: Name of its batches within the run.
+        images: Images of each of the `seen_tools`.
+        batch_size: Crops a step.
+        crop_px: Side of a crop in the images' own pixels.
+        seed: Seed of the places.
+        flips: Direction in which crops are flipped.
+    """
+    samplers = [
+        PlainSampler(
+            of_tool,
+            crop_px=crop_px,
+            batch_size=batch_size,
+            seed=seed + TOOL_SEEDS * number,
+            flips=flips,
+        )
+        for number, of_tool in enumerate(images)
+    ]
+    shares = [tool.share for tool in inputs.seen_tools]
+    sampler = OneToolSampler(samplers, shares, seed=inputs.recipe.optimization.seed)
+    return inputs.feed.add(name, sampler)
+
+
 def patched_copies(
-    images: Sequence[SourceImage], *, num_patches: int, num_copies: int, shrink: int, seed: int
+    images: Sequence[SourceImage], config: PatchedCopiesConfig, *, seed: int, shrink: int = 1
 ) -> list[SourceImage]:
     """Return the images, and after them copies with foreign patches; see `augmentation.patches`.
 
     Args:
-        images: Of one domain.
-        num_patches: n1.
-        num_copies: n2; 0 returns the images alone.
+        images: Images of one domain.
+        config: Numbers of patches and copies; without copies the images are returned alone.
+        seed: Seed of the patches; the domains need not show the same ones.
         shrink: 1 for HR images, s for LR ones.
-        seed: Of the patches; the domains need not show the same ones.
     """
-    if not num_copies:
+    if not config.num_copies:
         return list(images)
     pixels = [image.pixels for image in images]
-    rng = np.random.default_rng((seed, shrink))
     augmented = augment_with_patches(
         pixels,
-        rng,
-        num_patches=num_patches,
-        num_copies=num_copies,
+        np.random.default_rng((seed, shrink)),
+        num_patches=config.num_patches,
+        num_copies=config.num_copies,
         source=natural_source(),
         shrink=shrink,
         noise=estimate_noise(pixels),
     )
-    sources = list(images) * (1 + num_copies)
+    sources = list(images) * (1 + config.num_copies)
     return [replace(image, pixels=grey) for image, grey in zip(sources, augmented, strict=True)]
-
-
-@torch.no_grad()
-def upscale(generator: Generator, lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Enlarge (H, W) uint8 to (s*H, s*W) uint8, clamped and rounded as the service does."""
-    device = next(generator.parameters()).device
-    image = torch.from_numpy(lr.copy())[None, None].to(device).float() / 255.0
-    sr = generator(image)[0, 0]
-    return (sr * 255.0).round().clamp(0, 255).byte().cpu().numpy()
 
 
 def first_crops(inputs: Inputs) -> torch.Tensor:
@@ -197,34 +234,3 @@ def domain_crops(inputs: Inputs) -> NDArray[np.floating]:
     options = inputs.recipe.optimization
     sampler = PlainSampler(inputs.lr, crop_px=options.crop_px, batch_size=64, seed=options.seed)
     return 255.0 * sampler.batch(0)[:, 0].numpy()
-
-
-def sample_picture(
-    generator: Generator, crops: torch.Tensor, *, references: torch.Tensor | None = None
-) -> NDArray[np.uint8]:
-    """Put bicubic | SR (| HR) side by side, one row for each of the first crops.
-
-    Args:
-        generator: The averaged one.
-        crops: (N, 1, c, c) float32 in [0, 1].
-        references: (N, 1, s*c, s*c) float32 in [0, 1], aligned, where there are any.
-    """
-    rows = []
-    for number, crop in enumerate(crops[:NUM_SAMPLES]):
-        lr = (crop[0] * 255.0).round().byte().cpu().numpy()
-        enlarged = bicubic(lr, scale=generator.scale).round().astype(np.uint8)
-        pictures = [enlarged, upscale(generator, lr)]
-        if references is not None:
-            pictures.append((references[number, 0] * 255.0).round().byte().cpu().numpy())
-        rows.append(_joined(pictures, axis=1))
-    return _joined(rows, axis=0)
-
-
-def _joined(pictures: Sequence[NDArray[np.uint8]], *, axis: int) -> NDArray[np.uint8]:
-    shape = list(pictures[0].shape)
-    shape[axis] = GAP_PX
-    gap = np.full(shape, 255, dtype=np.uint8)
-    parts = [pictures[0]]
-    for picture in pictures[1:]:
-        parts += [gap, picture]
-    return np.concatenate(parts, axis=axis)

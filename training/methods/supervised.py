@@ -8,17 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from models import Generator
+from training.config.method import SupervisedConfig
 from training.losses.pixel import charbonnier
-from training.method import Method, Phase
-from training.method_config import SupervisedConfig
-from training.methods.inputs import (
-    Inputs,
-    held_out_psnr,
-    new_generator,
-    pair_sampler,
-    sample_picture,
-)
-from training.provenance import describe_training
+from training.methods.inputs import Inputs, held_out_psnr, new_generator, pair_sampler
+from training.methods.method import Method, adam_phase
+from training.methods.pictures import sample_picture
 
 DOMAIN_BATCHES = 8
 
@@ -34,14 +28,12 @@ class Supervised(Method):
         self.sampler = pair_sampler(
             inputs, scale=self.generator.scale, batch_size=options.batch_size
         )
-        optimizer = torch.optim.Adam(
-            self.generator.parameters(), lr=options.learning_rate, betas=options.betas
-        )
         self.phases = (
-            Phase(
-                name="generator",
-                optimizer=optimizer,
+            adam_phase(
+                "generator",
+                self.generator.parameters(),
                 learning_rate=options.learning_rate,
+                betas=options.betas,
                 terms=self._terms,
             ),
         )
@@ -60,14 +52,7 @@ class Supervised(Method):
                 for step in range(DOMAIN_BATCHES)
             ]
         )
-        return describe_training(
-            self.inputs.recipe,
-            hr_images=self.inputs.hr,
-            lr_images=(),
-            held_out=self.inputs.held_out,
-            tools=self.inputs.tools,
-            lr_crops=crops,
-        )
+        return self.inputs.describe(crops, lr_images=(), tools=self.inputs.tools)
 
     def validate(self, average: Generator) -> dict[str, float]:
         """PSNR on the held-out tiles."""

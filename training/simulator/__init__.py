@@ -1,11 +1,10 @@
 """SEM scenes with known truth, seen by two capture modes of one simulated tool.
 
-Flow: `scenes` picks a layout (`gratings`, `contacts`, `sram`, `films`, `granular`, all with
-`roughness`) -> `planting` puts `defects` (`pattern_defects`, `surface_defects`, cut from `shapes`)
-into `sites` -> `emission` turns height and material into electrons -> `capture` scans them, with
-`scan_faults`, as *review* (HR) or *inspection* (LR) -> `tile` puts one tile together by one of
-`recipes` -> `benchmark` writes `splits` with their truth, `loose_tiles` single tiles (`pictures`).
-NumPy, SciPy, Pillow and tifffile only, no torch.
+Flow: `scenes` make a layout of heights and materials -> `defects` are planted into it -> `emission`
+turns it into electrons -> `capture` scans them, with `scan_faults`, as *review* (HR) or
+*inspection* (LR) -> `tile` puts one tile together by one of `recipes` -> `benchmark` writes
+`splits` with their truth, `loose_tiles` single tiles (`pictures`). NumPy, SciPy, Pillow and
+tifffile only, no torch.
 """
 
 from training.simulator.benchmark import write_benchmark

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from training.progress import tracked
+from training.ground.progress import tracked
+from training.ground.whole_file import write_whole_text
 from training.simulator.capture import INSPECTION, NEAR_REVIEW, REVIEW
 from training.simulator.pictures import to_uint8, write_png
 from training.simulator.splits import DEFAULT_SPLITS, EDGE_SCENES, SPLITS, Split, render_split_tile
 from training.simulator.tile import LR_PIXEL_NM, SimulatedTile
-from training.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
 KIND = "semsr-benchmark"
@@ -58,14 +58,14 @@ def write_benchmark(
     """Write splits of the benchmark, the same for the same seed on every run.
 
     A folder of the same seed gets the named splits (again) and keeps the others; while it is being
-    written it has no header, and after an interruption the same call writes the named splits anew.
+    written it has no header, and after an interruption the same call writes the named splits again.
 
     Args:
         out: Folder, made where absent.
-        seed: At least 0.
+        seed: Seed, at least 0.
         splits: Keys of `plan`.
         jobs: Processes; None for as many as there are usable CPUs. Each works on one thread.
-        plan: Every split that there is.
+        plan: Splits that there are.
 
     Returns:
         Path of the header, `benchmark.json`.
@@ -76,12 +76,12 @@ def write_benchmark(
         ValueError: `seed` or `jobs` is out of its range.
     """
     if seed < 0 or (jobs is not None and jobs < 1) or not splits:
-        message = f"expected seed >= 0, jobs >= 1 and a split, got {seed}, {jobs} and {splits}"
-        raise ValueError(message)
+        raise ValueError(
+            f"expected seed >= 0, jobs >= 1 and a split, got {seed}, {jobs} and {splits}"
+        )
     for name in splits:
         if name not in plan:
-            message = f"unknown split {name!r}; expected one of {', '.join(plan)}"
-            raise BenchmarkError(message)
+            raise BenchmarkError(f"unknown split {name!r}; expected one of {', '.join(plan)}")
     header, index = _begin(out, seed=seed, splits=splits)
     work = [
         _Job(out, seed, name, plan[name], number)
@@ -125,21 +125,22 @@ def _begin(out: Path, *, seed: int, splits: Sequence[str]) -> tuple[dict[str, An
     out.mkdir(parents=True, exist_ok=True)
     found = [path for path in (out / HEADER, out / UNFINISHED_HEADER) if path.is_file()]
     if not found and any(out.iterdir()):
-        message = f"{out} is not empty and holds no {HEADER}; expected a new or empty folder"
-        raise BenchmarkError(message)
+        raise BenchmarkError(
+            f"{out} is not empty and holds no {HEADER}; expected a new or empty folder"
+        )
     for path in found:
         old = json.loads(path.read_text(encoding="utf-8"))
         for key in ("format_version", "kind", "seed"):
             if old.get(key) != header[key]:
-                message = f"{path} has {key} {old.get(key)!r}; expected {header[key]!r}"
-                raise BenchmarkError(message)
+                raise BenchmarkError(f"{path} has {key} {old.get(key)!r}; expected {header[key]!r}")
         kept = {name: tiles for name, tiles in old["splits"].items() if name not in splits}
         header["splits"].update(kept)
     if header["splits"]:
         old = json.loads((out / INDEX).read_text(encoding="utf-8"))
         if old["modes"] != index["modes"]:
-            message = f"{out / INDEX} was made with other capture modes; expected {index['modes']}"
-            raise BenchmarkError(message)
+            raise BenchmarkError(
+                f"{out / INDEX} was made with other capture modes; expected {index['modes']}"
+            )
         index["tiles"] = {
             key: entry
             for key, entry in old["tiles"].items()

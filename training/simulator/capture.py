@@ -113,8 +113,8 @@ def capture(
     Args:
         signal: (rows, columns) on the canvas, from `secondary_electrons`.
         canvas: Grid of the signal.
-        mode: How the tool scans.
-        rng: Source of jitter and noise. What it is asked for does not depend on the signal.
+        mode: Scan mode.
+        rng: Source of jitter and noise. The number of draws does not depend on the signal.
         fine_per_pixel: Fine pixels per image pixel along each side; divides the tile.
 
     Returns:
@@ -191,7 +191,7 @@ def _noise(grey: Floats, mode: CaptureMode, rng: np.random.Generator) -> Floats:
     """Draw quantum and amplifier noise, white, with the mode's variance before rounding.
 
     Quanta are Poisson, drawn by the expansion of Cornish and Fisher (1938) to its skewness term:
-    it needs one normal number a pixel whatever the grey is, so that a seed gives the same picture
+    it needs one normal number a pixel regardless of its grey, so that a seed gives the same picture
     on every processor, where a rejection sampler would run out of step after one rounding.
     """
     z, amplifier = rng.standard_normal((2, *grey.shape))

@@ -1,4 +1,4 @@
-"""What a scene is: one patterned layer on a fine grid, and the places where defects may go.
+"""Layout of a scene: one patterned layer on a fine grid, and the places where defects may go.
 
 The layer is given by the signed distance to its edges (positive where it stands, in nm), so that
 edges lie at any fraction of a pixel and defects are cut in and joined on by minimum and maximum
@@ -135,7 +135,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Surface:
-    """What the beam meets: (rows, columns) each; yield relative to flat oxide."""
+    """Surface that the beam meets: (rows, columns) each; yield relative to flat oxide."""
 
     height_nm: Floats
     material_yield: Floats
@@ -154,7 +154,7 @@ class Scene:
         yield_bottom: Yield of what lies below.
         texture: Relative variation of the yield from grain and roughness.
         sites: Places for defects: "line", "space", "hole" (edges and tops are found on `layer_nm`).
-        parameters: What was drawn, for the index.
+        parameters: Draws of the scene, for the index.
         bodies: Particles and the like, in the order in which they fell.
         patches: Planted defects.
     """

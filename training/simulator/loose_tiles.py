@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from training.progress import tracked
+from training.ground.progress import tracked
+from training.ground.whole_file import write_whole_text
 from training.simulator.capture import REVIEW, STEADY_INSPECTION
+from training.simulator.defects.planting import PlantedDefect
 from training.simulator.pictures import to_uint8, to_uint16, write_png, write_tiff
-from training.simulator.planting import PlantedDefect
 from training.simulator.recipes import RECIPES, TileRecipe
 from training.simulator.tile import (
     FINE_PER_LR,
@@ -28,7 +29,6 @@ from training.simulator.tile import (
     any_in_blocks,
     simulate_tile,
 )
-from training.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
 
@@ -50,13 +50,13 @@ def simulate_tiles(
 
     Args:
         out: Folder, made where absent; files of the same names are replaced.
-        seed: At least 0.
+        seed: Seed, at least 0.
         count: Number of tiles; `RECIPES` gives what each shows.
         tile_px: Side of an LR tile, at least 48.
         scale: HR pixels per LR pixel, a divisor of 4.
-        with_truth: Also write HR pictures and defect masks under `out/truth`.
+        with_truth: Whether HR pictures and defect masks are written under `out/truth` too.
         with_defects: Plant the recipes' defects; without, every tile is clean.
-        num_tiff: Also write the first tiles as 16-bit TIFF.
+        num_tiff: Number of tiles that are written as 16-bit TIFF too.
 
     Returns:
         Path of the index.
@@ -65,8 +65,9 @@ def simulate_tiles(
         ValueError: A number is out of its range.
     """
     if count < 1 or not 0 <= num_tiff <= count:
-        message = f"expected count >= 1 and 0 <= num_tiff <= count, got {count} and {num_tiff}"
-        raise ValueError(message)
+        raise ValueError(
+            f"expected count >= 1 and 0 <= num_tiff <= count, got {count} and {num_tiff}"
+        )
     entries = []
     for number in tracked(range(count), "simulating tiles"):
         recipe = RECIPES[number % len(RECIPES)]

@@ -8,7 +8,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.whole_file import whole_file
+from training.ground.whole_file import whole_file
 
 INCH_NM = 25.4e6
 CENTIMETRE_NM = 1e7

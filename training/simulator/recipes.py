@@ -1,16 +1,16 @@
-"""What a tile shows: a kind of scene and kinds of defects, named or drawn."""
+"""Content of a tile: a kind of scene and kinds of defects, named or drawn."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from training.simulator.defects import DEFECTS, GROUPS, Group, fitting_kinds
-from training.simulator.scenes import SCENES
+from training.simulator.defects.registry import DEFECTS, GROUPS, Group, fitting_kinds
+from training.simulator.scenes.registry import SCENES
 
 
 @dataclass(frozen=True)
 class TileRecipe:
-    """What one tile shows.
+    """Content of one tile.
 
     Attributes:
         scene: Key of `SCENES`.
@@ -66,8 +66,7 @@ def draw_recipe(
     """
     least, most = defects
     if not 0 <= least <= most:
-        message = f"expected 0 <= least <= most number of defects, got {defects}"
-        raise ValueError(message)
+        raise ValueError(f"expected 0 <= least <= most number of defects, got {defects}")
     if scene is None:
         names = tuple(SCENES)
         scene = names[int(rng.integers(len(names)))]

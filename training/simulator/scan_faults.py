@@ -1,4 +1,4 @@
-"""What a fast scan does to a whole frame: gains of lines, drift of brightness, charging tails.
+"""Faults of a fast scan over a whole frame: gains of lines, drift of brightness, charging tails.
 
 All are small and of low frequency, at least along one axis; `capture` applies them to the signal
 before the tone curve. They draw from a stream of their own, so that turning them on does not change

@@ -12,9 +12,9 @@ from types import MappingProxyType
 import numpy as np
 
 from training.simulator.capture import INSPECTION, NEAR_REVIEW, CaptureMode
-from training.simulator.defects import GROUPS, Group
+from training.simulator.defects.registry import GROUPS, Group
 from training.simulator.recipes import TileRecipe, draw_recipe
-from training.simulator.scenes import SCENES
+from training.simulator.scenes.registry import SCENES
 from training.simulator.tile import SimulatedTile, render_tile
 
 DEFECTS_PER_TILE = (3, 4, 5, 6)
@@ -29,13 +29,13 @@ class Split:
     """One part of the benchmark.
 
     Attributes:
-        stream: Number of its stream of randomness, its own for ever.
-        tiles: How many.
+        stream: Number of its stream of randomness, never used by another split.
+        tiles: Number of tiles.
         folders: Picture to folder below the benchmark's: "lr", "hr", "mask", "noise_free".
         has_defects: Whether tiles hold 3 to 6 defects, or none.
         tile_px: Side of an LR tile.
         scale: HR pixels per LR pixel.
-        inspection: How LR is scanned.
+        inspection: Scan mode of LR tiles.
         groups: Groups of the kinds of its defects.
     """
 
@@ -106,7 +106,7 @@ def plan_tile(split: Split, *, seed: int, number: int) -> TileRecipe:
 
 
 def render_split_tile(split: Split, *, seed: int, number: int) -> SimulatedTile:
-    """Return a tile of a split; its pictures are made when they are asked for."""
+    """Return a tile of a split; its pictures are made when they are needed."""
     return render_tile(
         plan_tile(split, seed=seed, number=number),
         _sequences(split, seed=seed, number=number)[1],

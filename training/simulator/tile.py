@@ -6,22 +6,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from training.simulator.capture import (
-    INSPECTION,
-    REVIEW,
-    CaptureMode,
-    add_noise,
-    noise_free,
-)
+from training.simulator.capture import INSPECTION, REVIEW, CaptureMode, add_noise, noise_free
+from training.simulator.defects.planting import NoSiteError, PlantedDefect, plant
 from training.simulator.emission import secondary_electrons
 from training.simulator.layout import Canvas, Floats, Scene
-from training.simulator.planting import NoSiteError, PlantedDefect, plant
 from training.simulator.recipes import TileRecipe, substitutes
-from training.simulator.scenes import SCENES
+from training.simulator.scenes.registry import SCENES
 
 LR_PIXEL_NM = 4.0
 FINE_PER_LR = 4
-"""Scenes are drawn on pixels of 1 nm, fine enough for a sidewall, whatever the scale."""
+"""Scenes are drawn on pixels of 1 nm, fine enough for a sidewall at any scale."""
 
 MARGIN_LR_PX = 12
 """Context around a tile for spot, lag, jitter and the nearer shadows."""
@@ -29,12 +23,12 @@ MARGIN_LR_PX = 12
 
 @dataclass(frozen=True)
 class SimulatedTile:
-    """One scene in both modes with its truth; a picture is made when it is first asked for.
+    """One scene in both modes with its truth; a picture is made when it is first needed.
 
     Attributes:
         scene: Layout with its defects.
         defects: Truth of each defect, masks on fine pixels.
-        parameters: What the scene drew.
+        parameters: Draws of the scene.
         scale: HR pixels per LR pixel.
         inspection: Mode of the LR picture.
         review: Mode of the HR picture.
@@ -119,22 +113,21 @@ def simulate_tile(
     """Simulate one tile in memory, the same for the same arguments.
 
     Args:
-        recipe: What it shows.
-        seed: At least 0.
+        recipe: Content of the tile.
+        seed: Seed, at least 0.
         number: Another number gives another tile.
         tile_px: Side of the LR picture, at least 48.
         scale: HR pixels per LR pixel, a divisor of 4.
-        inspection: How the LR picture is scanned.
-        review: How the HR picture is scanned.
-        is_limited: Keep defects within the limits of `planting`.
+        inspection: Scan mode of the LR picture.
+        review: Scan mode of the HR picture.
+        is_limited: Whether defects keep within the limits of `planting`.
 
     Raises:
         ValueError: A number is out of its range.
         NoSiteError: The scene has no place for one of the recipe's defects.
     """
     if seed < 0 or number < 0:
-        message = f"expected seed >= 0 and number >= 0, got {seed} and {number}"
-        raise ValueError(message)
+        raise ValueError(f"expected seed >= 0 and number >= 0, got {seed} and {number}")
     return render_tile(
         recipe,
         np.random.SeedSequence((seed, number)),
@@ -158,11 +151,9 @@ def render_tile(
 ) -> SimulatedTile:
     """Simulate one tile from its own source of randomness; see `simulate_tile`."""
     if tile_px < 48:
-        message = f"expected tile_px >= 48, got {tile_px}"
-        raise ValueError(message)
+        raise ValueError(f"expected tile_px >= 48, got {tile_px}")
     if scale < 1 or FINE_PER_LR % scale:
-        message = f"expected a scale that divides {FINE_PER_LR}, got {scale}"
-        raise ValueError(message)
+        raise ValueError(f"expected a scale that divides {FINE_PER_LR}, got {scale}")
     canvas = Canvas(
         tile_px=tile_px * FINE_PER_LR,
         margin_px=MARGIN_LR_PX * FINE_PER_LR,

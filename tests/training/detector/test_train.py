@@ -10,13 +10,8 @@ import torch
 from semsr.cli import main
 from training.detector import load_detector
 from training.detector.tiles import LabelledTile, TilePlan
-from training.detector.train import (
-    DetectorOptions,
-    DetectorTrainer,
-    DetectorTrainingError,
-    learning_rate,
-)
-from training.run_dir import RunDir
+from training.detector.train import DetectorOptions, DetectorTrainer, DetectorTrainingError
+from training.run.folder import RunDir
 
 Draw = Callable[..., LabelledTile]
 OPTIONS = DetectorOptions(
@@ -104,16 +99,6 @@ def test_training_finds_bright_squares_from_the_command_line(
     for found in surest:
         assert found.score >= detector.threshold
         assert tile.cells[int(found.y_px / 4), int(found.x_px / 4)] > 0
-
-
-def test_rate_warms_up_and_falls_to_a_hundredth() -> None:
-    """Linear for 100 steps, then a cosine."""
-    options = DetectorOptions(seed=0, steps=500, learning_rate=1e-3)
-
-    assert 1e-5 == pytest.approx(learning_rate(0, options))
-    assert 1e-3 == pytest.approx(learning_rate(100, options))
-    assert (1e-3 + 1e-5) / 2 == pytest.approx(learning_rate(300, options))
-    assert 1e-5 == pytest.approx(learning_rate(500, options))
 
 
 def test_diverged_training_stops(drawn_tile: Draw, tmp_path: Path) -> None:

@@ -7,15 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.training.evaluation.scenes import (
-    SIDE_PX,
-    BlobDetector,
-    film,
-    grey,
-    lines,
-    save,
-    shrunk,
-)
+from tests.training.evaluation.scenes import SIDE_PX, BlobDetector, film, grey, lines, save, shrunk
 
 
 @pytest.fixture(scope="session")

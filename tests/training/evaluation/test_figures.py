@@ -3,8 +3,7 @@
 import re
 from pathlib import Path
 
-from training.evaluation.figure import SECTIONS
-from training.evaluation.figures import FIGURES
+from training.evaluation.figures import FIGURES, SECTIONS
 
 PAGE = Path(__file__).parents[3] / "docs" / "evaluation.md"
 
@@ -22,6 +21,6 @@ def test_every_figure_is_explained_and_documented() -> None:
 
 
 def test_every_figure_has_a_table_and_an_aim() -> None:
-    """A column without a section would never be shown."""
-    assert {figure.section for figure in FIGURES} == set(SECTIONS)
+    """A table without a column would never be shown."""
+    assert all(section.figures for section in SECTIONS)
     assert {figure.better for figure in FIGURES} <= {"high", "low", "0", "1", "true HR"}

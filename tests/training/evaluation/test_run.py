@@ -13,11 +13,7 @@ import torch
 from tests.training.evaluation.scenes import BlobDetector, film, grey
 from training.detector import Detector
 from training.detector.network import DetectorNetwork
-from training.evaluation.benchmark import Tile, load_benchmark
-from training.evaluation.figures import FIGURES
-from training.evaluation.measurement import Judge, measure_tile
-from training.evaluation.measuring import MeasurementCache, measure_split
-from training.evaluation.methods import (
+from training.evaluation.compared.methods import (
     BICUBIC,
     MATCHED,
     TRUE_HR,
@@ -25,8 +21,12 @@ from training.evaluation.methods import (
     builtin_methods,
     upscaler_method,
 )
-from training.evaluation.report import Report, document, rows, write_report
+from training.evaluation.figures import FIGURES
+from training.evaluation.folders.benchmark import Tile, load_benchmark
+from training.evaluation.report.report import Report, document, rows, write_report
 from training.evaluation.run import EvaluationError, Options, evaluate
+from training.evaluation.sets.measurement import Judge, measure_tile
+from training.evaluation.sets.measuring import MeasurementCache, measure_split
 
 
 class Page(HTMLParser):

@@ -23,17 +23,17 @@ def test_the_first_ratio_starts_the_mean_and_later_ones_move_it() -> None:
 
 
 def test_weighted_gradients_are_equally_strong() -> None:
-    """The aim: |weight * dL_GAN| = |dL_structure|, times alpha."""
+    """The aim: |weight * dL_GAN| = |dL_structure|."""
     draws = torch.Generator().manual_seed(0)
     sr = torch.rand(2, 1, 4, 4, generator=draws, requires_grad=True)
     structure, gan = (sr**3).mean(), 1e-3 * (sr - 1).abs().sum()
 
-    weight = GradientBalance(alpha=0.5).update(structure, gan, sr)
+    weight = GradientBalance().update(structure, gan, sr)
 
     of_structure, of_gan = (
         torch.autograd.grad(loss, sr, retain_graph=True)[0].norm() for loss in (structure, gan)
     )
-    assert weight * float(of_gan) == pytest.approx(0.5 * float(of_structure))
+    assert weight * float(of_gan) == pytest.approx(float(of_structure))
 
 
 def test_extremes_are_clamped_or_ignored() -> None:

@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.features import Vgg16
-from training.losses.learned_correlation import (
-    LearnedCorrelation,
-    contrastive_loss,
-    jitter_tone,
-)
+from training.losses.features import Vgg16
+from training.losses.learned_correlation import LearnedCorrelation, contrastive_loss, jitter_tone
 
 
 def fresh(seed: int = 0) -> torch.Generator:

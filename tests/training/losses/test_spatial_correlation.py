@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.features import Vgg16, load_vgg16
+from training.losses.features import Vgg16, load_vgg16
 from training.losses.filters import gaussian_taps, separable_blur
-from training.losses.queries import draw_queries, local_contrast_map, rarity_map
+from training.losses.queries import draw_queries, rarity_map
 from training.losses.spatial_correlation import (
     SpatialCorrelation,
     fsesim,
@@ -199,17 +199,6 @@ def test_bad_queries_are_refused() -> None:
         draw_queries(4, 4, 3, generator=fresh(), saliency=torch.ones(1, 1, 5, 4))
     with pytest.raises(ValueError, match="a map with places"):
         draw_queries(0, 4, 3, generator=fresh())
-
-
-def test_local_contrast_finds_a_spot() -> None:
-    """On a flat image it is highest in the cells of the spot, and 0 far away."""
-    image = torch.full((1, 1, 64, 64), 0.4)
-    image[..., 24:32, 40:48] = 0.9
-
-    contrast = local_contrast_map(image, height=8, width=8)[0, 0]
-
-    assert 3 * 8 + 5 == int(contrast.argmax())
-    assert float(contrast[7, 0]) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_rarity_equals_a_slow_version() -> None:

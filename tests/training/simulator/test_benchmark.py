@@ -14,13 +14,13 @@ from PIL import Image
 from semsr.cli import main
 from semsr.commands import simulate
 from semsr.commands.options import EXIT_USAGE
-from training.evaluation.benchmark import SPLITS as JUDGED_SPLITS
+from training.evaluation.folders.benchmark import SPLITS as JUDGED_SPLITS
 from training.simulator import draw_recipe, simulate_tile, write_benchmark
 from training.simulator.benchmark import BenchmarkError
 from training.simulator.capture import INSPECTION, REVIEW
-from training.simulator.defects import DEFECTS, GROUPS
+from training.simulator.defects.registry import DEFECTS, GROUPS
 from training.simulator.recipes import TileRecipe, substitutes
-from training.simulator.scenes import SCENES
+from training.simulator.scenes.registry import SCENES
 from training.simulator.splits import DEFAULT_SPLITS, SPLITS, plan_tile, render_split_tile
 
 SMALL = {

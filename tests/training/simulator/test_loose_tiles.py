@@ -10,9 +10,9 @@ import tifffile
 from PIL import Image
 
 from training.simulator import simulate_tiles
-from training.simulator.defects import DEFECTS
+from training.simulator.defects.registry import DEFECTS
 from training.simulator.recipes import RECIPES
-from training.simulator.scenes import SCENES
+from training.simulator.scenes.registry import SCENES
 from training.simulator.tile import TileRecipe, simulate_tile
 
 SAMPLES = Path(__file__).parents[3] / "samples"

@@ -1,0 +1,1 @@
+"""Recipes: their sections, defaults, and the problems of one in words; no torch."""

@@ -1,0 +1,1 @@
+"""From image files to batches: reading, hold-out, degradation, added structure, banks, samplers."""

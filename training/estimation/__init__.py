@@ -1,5 +1,0 @@
-"""Blind estimation of what the fast scan does, from unpaired images; see `estimate`."""
-
-from training.estimation.estimate import DegradationEstimate, estimate_degradation
-
-__all__ = ["DegradationEstimate", "estimate_degradation"]

@@ -1,0 +1,1 @@
+"""Methods that are compared: bundles, checkpoints, baselines; and the cost of a tile."""

@@ -1,0 +1,1 @@
+"""Inputs of an evaluation: benchmarks, and folders of real micrographs."""

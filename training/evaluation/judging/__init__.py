@@ -1,0 +1,1 @@
+"""From measured tiles to verdicts: summaries with intervals, comparisons, targets."""

@@ -1,0 +1,1 @@
+"""Measures of one picture: against the truth, against its LR tile, or on its own."""

@@ -1,0 +1,1 @@
+"""The report: JSON, HTML, tables for the terminal, pictures."""

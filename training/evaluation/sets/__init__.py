@@ -1,0 +1,1 @@
+"""Sets of tiles measured by every method: the benchmark, real tiles, own tiles."""

@@ -1,0 +1,1 @@
+"""How often the trust flags of a bundle are right."""

@@ -1,0 +1,119 @@
+"""Training methods as the loop sees them: phases, each with its parameters and its loss.
+
+The loop (`training.trainer`) knows steps, rates, saving and logging; a method knows its networks,
+its batches and its paper. For each step the loop calls `prepare`, then every phase in order.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One optimiser step of a training step.
+
+    Attributes:
+        name: Name in logs and errors: `generator`, `discriminator`, `metric`.
+        optimizer: Optimiser of this phase's parameters only.
+        learning_rate: Peak of the rate; the recipe's schedule scales it.
+        terms: Weighted loss terms by name; their sum is minimised. Called after the phases before
+            it have stepped. An empty mapping skips the step.
+    """
+
+    name: str
+    optimizer: torch.optim.Optimizer
+    learning_rate: float
+    terms: Callable[[], Mapping[str, torch.Tensor]]
+
+
+def adam_phase(
+    name: str,
+    parameters: Iterable[torch.nn.Parameter],
+    *,
+    learning_rate: float,
+    betas: tuple[float, float],
+    terms: Callable[[], Mapping[str, torch.Tensor]],
+) -> Phase:
+    """Return a phase whose optimiser is Adam; arguments as the attributes of `Phase`."""
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=betas)
+    return Phase(name=name, optimizer=optimizer, learning_rate=learning_rate, terms=terms)
+
+
+class Method(ABC):
+    """Networks, batches and losses of one way to train a generator.
+
+    Attributes:
+        generator: Network that is trained; the trainer keeps its running average, which ships.
+        phases: Phases in the order in which they step.
+    """
+
+    generator: Generator
+    phases: Sequence[Phase]
+
+    @abstractmethod
+    def prepare(self, step: int) -> None:
+        """Draw the batch of a step, which is a function of the seed and the step alone."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Describe the data for the checkpoint: see `training.run.provenance`."""
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Return the networks besides the generator that a resumed run needs."""
+        return {}
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return anything else that a resumed run needs: tensors and plain values."""
+        return {}
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+        del state
+
+    def validate(self, average: Generator) -> dict[str, float]:
+        """Measure the averaged generator on what the recipe holds out; nothing by default."""
+        del average
+        return {}
+
+    @abstractmethod
+    def sample(self, average: Generator) -> NDArray[np.uint8]:
+        """Make a picture for people from fixed crops, (H, W) uint8."""
+
+
+def step_seed(seed: int, step: int, purpose: int) -> int:
+    """Return a seed for torch generators: another one for each run, step and purpose.
+
+    Args:
+        seed: Seed of the recipe.
+        step: Number of the step, from 0.
+        purpose: Small number that tells apart the draws of one step.
+    """
+    return int(np.random.SeedSequence((seed, step, purpose)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def ramp(step: int, *, steps: int, start_share: float, ramp_share: float = 0.0) -> float:
+    """Return the factor of a term that sets in during a run: 0, then a straight line to 1.
+
+    Args:
+        step: Number of the step, from 0.
+        steps: Length of the run.
+        start_share: Share of the run without the term.
+        ramp_share: Share of the run that the line takes.
+    """
+    start = round(start_share * steps)
+    if step < start:
+        return 0.0
+    return min(1.0, (step - start + 1) / max(round(ramp_share * steps), 1))
+
+
+def step_generator(seed: int, step: int, purpose: int) -> torch.Generator:
+    """Return a torch generator on the CPU, seeded by `step_seed`."""
+    return torch.Generator().manual_seed(step_seed(seed, step, purpose))

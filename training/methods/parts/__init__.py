@@ -1,0 +1,1 @@
+"""Parts of methods: networks other than the generator, and weighted loss terms."""

@@ -1,0 +1,151 @@
+"""The discriminator within a method: its own phase's terms, and its term for the generator."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from training.config.recipe import OptimizationConfig
+from training.config.terms import AdversarialConfig
+from training.losses.gan import (
+    lsgan_d,
+    lsgan_g,
+    relativistic_d,
+    relativistic_g,
+    zero_centred_penalty,
+)
+from training.losses.gradient_balance import GradientBalance
+from training.methods.method import Phase, adam_phase, ramp, step_generator
+from training.methods.parts.discriminators import PatchDiscriminator
+from training.methods.parts.image_pool import ImagePool
+
+FOR_POOL = 3
+"""Purpose of its draws; see `training.methods.method.step_seed`."""
+
+
+class Adversary:
+    """Judges whole pictures, and says how their structure, their grain or both should look.
+
+    Attributes:
+        discriminator: The network.
+    """
+
+    def __init__(
+        self, config: AdversarialConfig, options: OptimizationConfig, device: torch.device
+    ) -> None:
+        self.config = config
+        self.options = options
+        self.device = device
+        network = PatchDiscriminator(**config.discriminator.model_dump())
+        self.discriminator = network.to(device)
+        self.pool = ImagePool(
+            generator=step_generator(options.seed, 0, FOR_POOL), capacity=config.pool_size
+        )
+        self.balance = GradientBalance()
+
+    def phase(self, terms: Callable[[], Mapping[str, torch.Tensor]]) -> Phase:
+        """Return the phase that trains the discriminator on the given terms."""
+        return adam_phase(
+            "discriminator",
+            self.discriminator.parameters(),
+            learning_rate=self.config.learning_rate,
+            betas=self.options.betas,
+            terms=terms,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return the pool of old fakes and the running balance."""
+        return {"pool": self.pool.state_dict(), "balance": self.balance.state_dict()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take pool and balance back."""
+        self.pool.load_state_dict(state["pool"], device=self.device)
+        self.balance.load_state_dict(state["balance"])
+
+    def judged(
+        self, real: torch.Tensor, sr: torch.Tensor, structure: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return real and generated crops of equal number.
+
+        The whole picture is judged in any case: structure without grain differs from HR images by
+        that alone. What the gradient may change is the recipe's choice. "grain" can neither invent
+        nor erase structure, and learns how much grain looks right; "structure" leaves the grain to
+        the energy and statistics terms, and learns what edges look like.
+
+        Args:
+            real: (M, 1, H, W) HR crops.
+            sr: (N, 1, H, W) generated, the unpaired ones last.
+            structure: `sr` without its grain, or None.
+        """
+        reaches = self.config.reaches
+        if structure is not None and reaches == "grain":
+            sr = sr - structure + structure.detach()
+        elif structure is not None and reaches == "structure":
+            sr = structure + (sr - structure).detach()
+        count = min(self.config.images_per_step or len(sr), len(sr), len(real))
+        # Evenly from all of the batch, in which one tool's crops follow the other's.
+        spread = torch.arange(count, device=real.device) * len(real) // count
+        return real[spread], sr[-count:]
+
+    def own_terms(
+        self, step: int, real: torch.Tensor, fake: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the discriminator's weighted terms; none before its start."""
+        config = self.config
+        if not ramp(step, steps=self.options.steps, start_share=config.start_share):
+            return {}
+        fake = self.pool.exchange(fake.detach())
+        penalised = config.penalty_gamma > 0 and step % config.penalty_interval == 0
+        if penalised:
+            real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
+        on_real, on_fake = self.discriminator(real), self.discriminator(fake)
+        loss = lsgan_d if config.loss == "lsgan" else relativistic_d
+        terms = {"discriminator": loss(on_real.float(), on_fake.float())}
+        if penalised:
+            penalty = zero_centred_penalty(on_real, real) + zero_centred_penalty(on_fake, fake)
+            # Lazily computed, so weighted by the interval.
+            factor = 0.5 * config.penalty_gamma * config.penalty_interval
+            terms["penalty"] = factor * penalty
+        return terms
+
+    def term(
+        self,
+        step: int,
+        real: torch.Tensor,
+        fake: torch.Tensor,
+        *,
+        structural: Mapping[str, torch.Tensor],
+        picture: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Return the generator's weighted term; none before its start.
+
+        Args:
+            step: Number of the step, from 0.
+            real: HR crops.
+            fake: Generated crops, in the graph.
+            structural: Terms to balance with.
+            picture: Pictures that all terms reach, where the balance is measured.
+        """
+        config = self.config
+        weight = config.weight * ramp(
+            step,
+            steps=self.options.steps,
+            start_share=config.start_share,
+            ramp_share=config.ramp_share,
+        )
+        if not weight:
+            return {}
+        # Its own weights need no gradient here; what the last phase left is thrown away anyway.
+        self.discriminator.requires_grad_(requires_grad=False)
+        on_fake = self.discriminator(fake).float()
+        if config.loss == "lsgan":
+            loss = lsgan_g(on_fake)
+        else:
+            with torch.no_grad():
+                on_real = self.discriminator(real).float()
+            loss = relativistic_g(on_real, on_fake)
+        self.discriminator.requires_grad_(requires_grad=True)
+        if config.balanced:
+            total = sum(structural.values(), loss * 0)
+            weight *= self.balance.update(total, loss, picture)
+        return {"gan": weight * loss}

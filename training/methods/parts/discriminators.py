@@ -1,0 +1,87 @@
+"""Discriminators: networks that tell real fine images from generated ones, patch by patch."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from models.blocks import BlurDownsample
+
+Norm = Literal["instance", "none", "spectral"]
+Init = Literal["auto", "xavier", "kaiming"]
+
+
+class PatchDiscriminator(nn.Module):
+    """PatchGAN: one logit for each overlapping patch of an image.
+
+    4x4 convolutions throughout, LeakyReLU 0.2: `num_layers` that halve the image (the first without
+    norm), one at full width, one to the logit. Channels are width, 2, 4 and at most 8 times that.
+
+    Args:
+        width: Channels of the first layer.
+        num_layers: Halvings; 1 to 4 see 16, 34, 70, 142 px, anti-aliased 18, 40, 84, 172 px.
+        anti_aliased: Halve by a convolution and a fixed 3x3 binomial blur of stride 2 (the CUT
+            family), instead of by a strided convolution (pix2pix, CycleGAN).
+        norm: "instance" (no affine parameters, no running statistics) behind every convolution but
+            the first and last; "spectral" divides every kernel by its largest singular value;
+            "none" is what gradient penalties expect.
+        init: "xavier" is the published one (Xavier-normal of gain 0.02, zero bias). It relies on a
+            norm: without one the logit of five such layers is about 1e-8 of its input, so that
+            "auto" takes it with a norm and Kaiming-normal for LeakyReLU without.
+        generator: Source of the initial weights; PyTorch's global one if None.
+
+    Source: Isola et al. 2017, section 3.2.2; blur as Zhang 2019; initialisation as the CUT family
+    (Park et al. 2020, Zheng et al. 2021).
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        num_layers: int = 3,
+        anti_aliased: bool = True,
+        norm: Norm = "instance",
+        init: Init = "auto",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if width < 1 or num_layers < 1:
+            raise ValueError(
+                f"a patch discriminator needs width >= 1 and num_layers >= 1, got {width} and "
+                f"{num_layers}"
+            )
+        stride = 1 if anti_aliased else 2
+        layers: list[nn.Module] = []
+        channels = 1
+        for number in range(num_layers + 1):
+            wider = width * min(2**number, 8)
+            halves = number < num_layers
+            layers.append(nn.Conv2d(channels, wider, 4, stride if halves else 1, padding=1))
+            if norm == "instance" and number > 0:
+                layers.append(nn.InstanceNorm2d(wider))
+            layers.append(nn.LeakyReLU(0.2))
+            if anti_aliased and halves:
+                layers.append(BlurDownsample(channels=wider))
+            channels = wider
+        layers.append(nn.Conv2d(channels, 1, 4, padding=1))
+        published = init == "xavier" or (init == "auto" and norm != "none")
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                _initialise(layer, published=published, generator=generator)
+        if norm == "spectral":
+            layers = [spectral_norm(x) if isinstance(x, nn.Conv2d) else x for x in layers]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Judge images (N, 1, H, W) float32 in [0, 1]; return logits (N, 1, h, w), high is real."""
+        return self.layers(images * 2 - 1)
+
+
+def _initialise(layer: nn.Conv2d, *, published: bool, generator: torch.Generator | None) -> None:
+    if published:
+        nn.init.xavier_normal_(layer.weight, gain=0.02, generator=generator)
+    else:
+        nn.init.kaiming_normal_(layer.weight, a=0.2, generator=generator)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

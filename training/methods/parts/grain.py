@@ -1,0 +1,59 @@
+"""Generators that give structure and grain apart, and what a recipe asks of them."""
+
+from collections.abc import Sequence
+
+import torch
+
+from models import Generator
+from models.grain_head import GrainGenerator
+from training.config.method import FLSeSimConfig
+from training.config.recipe import ConfigError
+from training.data.degradation.noise import estimate_noise
+from training.data.images import SourceImage
+
+
+def set_up_grain(
+    generator: Generator, config: FLSeSimConfig, *, name: str, hr: Sequence[SourceImage]
+) -> None:
+    """Bound a generator's grain by the noise of HR images; train nothing else if so configured.
+
+    Args:
+        generator: Fresh generator; one without parts stays as it is.
+        config: Method section of the recipe.
+        name: Registry name of the generator, for errors.
+        hr: HR images, whose noise is measured.
+
+    Raises:
+        ConfigError: The recipe asks for the grain of a generator that does not give it.
+    """
+    if isinstance(generator, GrainGenerator):
+        noise = estimate_noise([image.pixels for image in hr])
+        generator.limit_grain(base=noise.base, slope=noise.slope)
+        if config.trains == "grain":
+            generator.requires_grad_(requires_grad=False)
+            for module in generator.grain_modules():
+                module.requires_grad_()
+        return
+    for field, value in (
+        ("method.trains", config.trains),
+        ("method.adversarial.reaches", config.adversarial.reaches),
+    ):
+        if value != "all":
+            raise ConfigError(
+                f"{field} is {value!r}, but the generator {name!r} does not give structure and "
+                "grain apart"
+            )
+
+
+def forward_parts(
+    generator: Generator, lr: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Enlarge; return the image, and its structure without grain where the generator knows it.
+
+    Returns:
+        Two of (N, 1, s*H, s*W) float32, the second None for a generator without parts.
+    """
+    if not isinstance(generator, GrainGenerator):
+        return generator(lr), None
+    structure, grain, _ = generator.parts(lr)
+    return structure + grain, structure

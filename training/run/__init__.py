@@ -1,0 +1,1 @@
+"""One run: its folder, state, start, checks beforehand, and what its checkpoint says."""
