@@ -158,7 +158,7 @@ def test_roots_of_scans_are_folders_and_prefixes():
 )
 def test_a_root_that_is_none_is_refused(value):
     """A mistyped root must not allow more than was meant."""
-    with pytest.raises(ValidationError, match="is no root of scans"):
+    with pytest.raises(ValidationError, match="cannot be a root of scans"):
         made(scan_roots=value)
 
 
