@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle_format.bundle import TOLERANCES, Bundle, Golden, Precision, psnr_db
-from engines.buckets import batch_buckets
-from engines.protocol import Engine, EngineError
+from engines.protocol import Engine, EngineError, batch_buckets
 
 
 def verify_golden(engine: Engine, bundle: Bundle) -> int:

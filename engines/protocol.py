@@ -74,3 +74,9 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give back what the runtime holds; no call of `run` may be under way."""
         ...
+
+
+def batch_buckets(max_batch_size: int) -> list[int]:
+    """Return the batch sizes that engines prepare for: powers of two, and the largest batch."""
+    powers = {1 << power for power in range(max_batch_size.bit_length())}
+    return sorted({size for size in powers if size < max_batch_size} | {max_batch_size})

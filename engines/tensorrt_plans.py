@@ -26,9 +26,8 @@ from types import ModuleType
 from typing import Any, cast
 
 from bundle_format.bundle import Bundle, Precision
-from engines.buckets import batch_buckets
 from engines.installation import install_hint
-from engines.protocol import EngineError
+from engines.protocol import EngineError, batch_buckets
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 """NVIDIA's packages with this API, in order: data-centre cards, RTX cards, and the latter's wheels

@@ -27,6 +27,7 @@ from service.ground.metrics import Metrics
 from service.ground.priority import Priority
 from service.ground.stages import BatchTime
 from service.images import codec, tiling
+from service.images.codec.sniffing import NPY, RAW
 from service.images.image_steps import Answer, Decode, ImageSteps, Inferred, Prepared, decoder
 from service.images.media_types import readable_type
 from service.images.multipart import UploadedFile, extract_file
@@ -37,7 +38,7 @@ from service.images.window import Window, to_uint16
 Result = TypeVar("Result")
 
 # Types whose coding is a copy at most: a thread would cost more than the work.
-CHEAP_TYPES = frozenset({"application/octet-stream", "application/x-npy"})
+CHEAP_TYPES = frozenset({NPY, RAW})
 
 
 class TileAnswers(NamedTuple):

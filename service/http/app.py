@@ -24,6 +24,7 @@ from service.http.problems import problem_from
 from service.http.routes import admin as admin_routes
 from service.http.routes import scans as scan_routes
 from service.http.routes.health import make_router
+from service.http.schemas import VERSION
 from service.http.superresolve import SuperResolve
 from service.http.tracing import Tracing, make_tracing
 from service.http.v2 import routes as inference_routes
@@ -131,7 +132,7 @@ def create_app(
         rate_per_s=settings.rate_limit_per_s,
         burst=settings.rate_limit_burst,
     )
-    tracing = make_tracing(settings, version=openapi.VERSION)
+    tracing = make_tracing(settings, version=VERSION)
     metrics = Metrics()
     host = make_host(settings, metrics)
     lifecycle = Lifecycle(settings, metrics, host, on_failure=on_failure)
@@ -156,7 +157,7 @@ def create_app(
     api = FastAPI(
         title="semsr",
         summary="Super-resolution of SEM tiles: fast scans become what the slow scan shows.",
-        version=openapi.VERSION,
+        version=VERSION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

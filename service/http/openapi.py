@@ -4,7 +4,6 @@
 air-gapped.
 """
 
-import importlib.metadata
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +21,6 @@ from service.http.paths import ADMIN_PATHS, is_open
 from service.http.schemas import PROBLEM, refusals
 from service.http.v2 import operation as inference_operation
 
-VERSION = importlib.metadata.version("semsr")
 # Only this package's folder of Swagger UI files is used; importing it is not needed.
 _ASSETS_PACKAGE = "fastapi_swagger"
 _SECURITY = "apiKey"

@@ -1,5 +1,6 @@
 """JSON bodies of the quiet routes, and the answers that describe an error in OpenAPI."""
 
+import importlib.metadata
 from typing import Any
 
 from pydantic import BaseModel
@@ -7,6 +8,7 @@ from pydantic import BaseModel
 from bundle_format.bundle import GeneratorInfo, ParityFigures
 from service.hosting.serving import Serving
 
+VERSION = importlib.metadata.version("semsr")
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
 PROBLEM: dict[str, Any] = {

@@ -20,7 +20,7 @@ from bundle_format.bundle import Manifest
 from service.ground.errors import BadRequest
 from service.ground.stages import BatchTime
 from service.images import codec, tiling
-from service.images.codec.dispatch import RAW
+from service.images.codec.sniffing import RAW
 from service.images.metadata import ImageMetadata, PixelSize
 from service.images.quality import Quality
 from service.images.request import TileRequest

@@ -11,36 +11,37 @@ from functools import lru_cache
 
 from service.ground.errors import BadRequest, NotAcceptable, UnsupportedMediaType
 from service.images.codec import DECODERS, ENCODERS
+from service.images.codec.sniffing import BMP, JPEG, NPY, PNG, TIFF, ZSTD
 
 READABLE_TYPES = tuple(DECODERS)
 ANSWER_TYPES = tuple(ENCODERS)
 
 # Other names of the same thing, as clients write them.
 _ALIASES = {
-    "image/x-png": "image/png",
-    "image/jpg": "image/jpeg",
-    "image/pjpeg": "image/jpeg",
-    "image/tif": "image/tiff",
-    "image/x-tiff": "image/tiff",
-    "image/x-ms-bmp": "image/bmp",
-    "image/x-bmp": "image/bmp",
-    "application/npy": "application/x-npy",
-    "application/x-numpy": "application/x-npy",
-    "application/x-zstd": "application/zstd",
+    "image/x-png": PNG,
+    "image/jpg": JPEG,
+    "image/pjpeg": JPEG,
+    "image/tif": TIFF,
+    "image/x-tiff": TIFF,
+    "image/x-ms-bmp": BMP,
+    "image/x-bmp": BMP,
+    "application/npy": NPY,
+    "application/x-numpy": NPY,
+    "application/x-zstd": ZSTD,
     "application/tar": "application/x-tar",
     "application/x-zip-compressed": "application/zip",
 }
 # What a file's suffix says, for forms, folders and the command line.
 TYPES_BY_SUFFIX = {
-    ".png": "image/png",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".bmp": "image/bmp",
-    ".npy": "application/x-npy",
+    ".png": PNG,
+    ".tif": TIFF,
+    ".tiff": TIFF,
+    ".jpg": JPEG,
+    ".jpeg": JPEG,
+    ".bmp": BMP,
+    ".npy": NPY,
 }
-_DEFAULT_ANSWER = "image/png"
+_DEFAULT_ANSWER = PNG
 # How many answers in one are put together; the first is the default.
 CONTAINERS = ("application/x-tar", "multipart/mixed")
 

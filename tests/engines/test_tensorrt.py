@@ -17,8 +17,7 @@ import pytest
 from bundle_format.bundle import FLAGS, Bundle, load_bundle
 from bundle_format.bundle_writer import write_bundle
 from engines import tensorrt_engine, tensorrt_plans
-from engines.buckets import batch_buckets
-from engines.protocol import EngineError, EngineOptions
+from engines.protocol import EngineError, EngineOptions, batch_buckets
 from engines.registry import load_engine
 from engines.tensorrt_plans import PlanKey, build_plans, read_plan
 from tests.bundles import SCALE, TILE_PX, bundle_files, manifest_fields

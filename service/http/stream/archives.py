@@ -10,15 +10,17 @@ from urllib.parse import quote_from_bytes
 
 import orjson
 
+from service.images.codec.sniffing import JXL, NPY, PNG, RAW, TIFF, ZSTD
+
 TAR, MULTIPART = "application/x-tar", "multipart/mixed"
 
 SUFFIXES = {
-    "image/png": ".png",
-    "image/tiff": ".tif",
-    "image/jxl": ".jxl",
-    "application/x-npy": ".npy",
-    "application/octet-stream": ".raw",
-    "application/zstd": ".raw.zst",
+    PNG: ".png",
+    TIFF: ".tif",
+    JXL: ".jxl",
+    NPY: ".npy",
+    RAW: ".raw",
+    ZSTD: ".raw.zst",
 }
 PROBLEM_SUFFIX = ".problem.json"
 # Suffixes that say the same as the one of `SUFFIXES`.

@@ -5,21 +5,10 @@ from dataclasses import dataclass
 
 from service.ground.errors import ServiceError, UnsupportedMediaType
 from service.images import codec
-from service.images.codec.sniffing import describe_start
+from service.images.codec.sniffing import describe_start, media_type_of
 
 # Longer names are answered by number; file systems end at 255 bytes a part, and 4,096 in all.
 MAX_NAME_BYTES = 1024
-
-_SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "image/png",
-    b"II*\0": "image/tiff",
-    b"MM\0*": "image/tiff",
-    b"II+\0": "image/tiff",
-    b"MM\0+": "image/tiff",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"BM": "image/bmp",
-    b"\x93NUMPY": "application/x-npy",
-}
 
 
 @dataclass(frozen=True)
@@ -69,11 +58,11 @@ def loaded_file(body: bytes) -> Loaded:
     Raises:
         UnsupportedMediaType: They are those of no type that is read here.
     """
-    for signature, media_type in _SIGNATURES.items():
-        if body.startswith(signature):
-            return loaded_bytes(body, media_type)
+    media_type = media_type_of(body)
+    if media_type is not None:
+        return loaded_bytes(body, media_type)
     raise UnsupportedMediaType(
-        f"the entry {describe_start(memoryview(body))}; expected a PNG, TIFF, JPEG, BMP or npy file"
+        f"the entry {describe_start(body)}; expected a PNG, TIFF, JPEG, BMP or npy file"
         if body
         else "the entry is empty; expected an image file"
     )

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from service.ground.errors import UnsupportedMediaType
 from service.ground.priority import Priority
 from service.http.stream.archives import TAR
-from service.http.stream.spooled_entries import TIFF
-from service.http.stream.stacks import NPY, RAW
 from service.http.stream.zip_entries import ZIP
+from service.images.codec.sniffing import NPY, RAW, TIFF
 from service.images.media_types import choose_answer, choose_container, parse_media_type
 from service.images.request import MULTIPART, TileRequest, parse_request
 

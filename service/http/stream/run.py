@@ -40,11 +40,12 @@ from service.http.stream.entries import Entry
 from service.http.stream.form import FormUpload
 from service.http.stream.places import Hold, Window
 from service.http.stream.request import STREAM_TYPES, StreamRequest
-from service.http.stream.spooled_entries import TIFF, read_tiff, spooled
-from service.http.stream.stacks import NPY, RAW, read_npy, read_raw
+from service.http.stream.spooled_entries import read_tiff, spooled
+from service.http.stream.stacks import read_npy, read_raw
 from service.http.stream.tar_entries import read_tar
 from service.http.stream.upload import Receive, TruncatedUpload, Upload
 from service.http.stream.zip_entries import read_zip
+from service.images.codec.sniffing import NPY, RAW, TIFF
 from service.images.image_steps import Answer, Prepared
 from service.images.metadata import format_pixel_size
 from service.images.request import MULTIPART

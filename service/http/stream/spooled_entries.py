@@ -20,6 +20,7 @@ from service.http.stream.entries import Entry, Loaded
 from service.http.stream.upload import Upload
 from service.images import codec
 from service.images.codec.image import DecodeOptions
+from service.images.codec.sniffing import SIGNATURES, TIFF
 from service.images.codec.tiff_decode import decode_page
 from service.images.codec.tiff_pages import iterate_pages
 from service.images.codec.tiff_structure import Directory
@@ -28,7 +29,6 @@ log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
-TIFF = "image/tiff"
 MAX_PAGES = 100_000
 _PIECE_BYTES = 1 << 20
 
@@ -109,7 +109,7 @@ async def read_tiff(file: IO[bytes]) -> AsyncGenerator[Entry]:
         UnsuitableImage: It holds more than `MAX_PAGES` images.
     """
     body = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    if bytes(body[:4]) not in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+    if not bytes(body[:4]).startswith(SIGNATURES[TIFF]):
         raise InvalidImage(
             f"Content-Type is {TIFF} but the body begins with the bytes {body[:8].hex(' ')}"
         )

@@ -15,11 +15,11 @@ from service.images.tar_format import (
     GoTo,
     Read,
     Step,
-    TarDamage,
     TarMember,
     is_from_macos,
     read_members,
 )
+from service.images.tar_headers import TarDamage
 
 _PIECE_BYTES = 1 << 18
 

@@ -12,8 +12,7 @@ from engines.registry import device_kind
 from service.ground.errors import NotReady, UnsuitableOrder
 from service.hosting.lifecycle import Lifecycle, State
 from service.http.body import read_order
-from service.http.openapi import VERSION
-from service.http.schemas import json_body, refusals
+from service.http.schemas import VERSION, json_body, refusals
 from service.http.v2.model_description import model_config, model_metadata
 from service.http.v2.statistics import model_statistics
 

@@ -14,27 +14,29 @@ from service.ground.errors import (
     UnsupportedMediaType,
 )
 from service.images.codec.bmp_decode import decode_bmp
+from service.images.codec.compressed_encode import encode_jxl, encode_zstd
 from service.images.codec.image import DecodedImage, DecodeOptions, Pixels, native_rows
 from service.images.codec.jpeg_decode import decode_jpeg
-from service.images.codec.jxl_encode import encode_jxl
 from service.images.codec.npy import decode_npy, encode_npy
 from service.images.codec.png_decode import decode_png
 from service.images.codec.png_encode import encode_png
 from service.images.codec.raw import decode_raw, encode_raw
-from service.images.codec.sniffing import describe_start
+from service.images.codec.sniffing import (
+    BMP,
+    JPEG,
+    JXL,
+    NPY,
+    PNG,
+    RAW,
+    SIGNATURES,
+    TIFF,
+    ZSTD,
+    describe_start,
+)
 from service.images.codec.tiff_decode import decode_page, decode_tiff
 from service.images.codec.tiff_encode import encode_tiff
 from service.images.codec.tiff_pages import iterate_pages
-from service.images.codec.zstd_encode import encode_zstd
 from service.images.metadata import ImageMetadata
-
-PNG, TIFF, JPEG, BMP = "image/png", "image/tiff", "image/jpeg", "image/bmp"
-JXL, NPY, RAW, ZSTD = (
-    "image/jxl",
-    "application/x-npy",
-    "application/octet-stream",
-    "application/zstd",
-)
 
 DECODERS: dict[str, Callable[[memoryview, DecodeOptions], DecodedImage]] = {
     PNG: decode_png,
@@ -51,16 +53,6 @@ ENCODERS: dict[str, Callable[[Pixels, ImageMetadata], bytes | memoryview]] = {
     NPY: encode_npy,
     RAW: encode_raw,
     ZSTD: encode_zstd,
-}
-
-# How a body of each type begins; a raw body begins with anything.
-_SIGNATURES: dict[str, tuple[bytes, ...]] = {
-    PNG: (b"\x89PNG\r\n\x1a\n",),
-    TIFF: (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    JPEG: (b"\xff\xd8\xff",),
-    BMP: (b"BM",),
-    NPY: (b"\x93NUMPY",),
-    RAW: (b"",),
 }
 
 
@@ -150,15 +142,6 @@ def decode_images(
     return images
 
 
-def media_type_of(body: bytes | memoryview) -> str | None:
-    """Return the media type that a body begins like, or None; raw pixels begin with anything."""
-    head = bytes(body[:8])
-    for media_type, signatures in _SIGNATURES.items():
-        if media_type != RAW and head.startswith(signatures):
-            return media_type
-    return None
-
-
 def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | memoryview:
     """Encode an answer.
 
@@ -191,7 +174,7 @@ def _checked_start(body: bytes | bytearray | memoryview, media_type: str) -> mem
     view = memoryview(body).cast("B")
     if not len(view):
         raise InvalidImage(f"the body is empty; expected {media_type}")
-    if not bytes(view[:8]).startswith(_SIGNATURES[media_type]):
+    if media_type != RAW and not bytes(view[:8]).startswith(SIGNATURES[media_type]):
         raise InvalidImage(f"Content-Type is {media_type} but the body {describe_start(view)}")
     return view
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from service.ground.errors import InvalidImage, UnsuitableImage
 from service.images.codec.image import DecodedImage, DecodeOptions, Pixels, check_size, native_rows
+from service.images.codec.sniffing import NPY, SIGNATURES
 from service.images.metadata import ImageMetadata
 
-_MAGIC = b"\x93NUMPY"
+[_MAGIC] = SIGNATURES[NPY]
 MAX_HEADER_BYTES = 4096
 
 # One entry of the header's dictionary. Possessive repetitions (*+) never give back what they took,

@@ -18,7 +18,7 @@ from service.ground.errors import InvalidImage, UnsuitableImage
 from service.images.codec.deflate import crc32, inflate
 from service.images.codec.grey import grey_from_channels, grey_from_palette
 from service.images.codec.image import DecodedImage, DecodeOptions, Pixels, check_size
-from service.images.codec.png_format import SIGNATURE, framed_chunk
+from service.images.codec.png_encode import SIGNATURE, framed_chunk
 from service.images.metadata.png import SIZE_CHUNKS, TEXT_CHUNKS, read_png_metadata
 
 # Encoders write IDAT chunks of 8 KiB and more: 8,192 of them are 64 MiB of compressed image. The

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.ground.errors import BadRequest, UnsuitableImage
 from service.images.codec.image import DecodedImage, DecodeOptions, Pixels, check_size, native_rows
-from service.images.codec.sniffing import describe_start, sniff, sniff_type
+from service.images.codec.sniffing import describe_start, media_type_of, sniff
 from service.images.metadata import ImageMetadata
 
 _SHAPE = re.compile(r"\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*", re.ASCII)
@@ -55,7 +55,7 @@ def shapeless(start: memoryview) -> BadRequest:
     Returns:
         The error, to be raised.
     """
-    media_type = sniff_type(start)
+    media_type = media_type_of(start)
     if media_type is not None:
         return BadRequest(
             f"the body {describe_start(start)} and is sent as application/octet-stream; send it "

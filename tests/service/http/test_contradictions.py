@@ -11,7 +11,7 @@ import pytest
 
 from service.http.access import hash_key
 from service.images import codec
-from service.images.codec.dispatch import NPY, PNG, TIFF
+from service.images.codec.sniffing import NPY, PNG, TIFF
 from service.images.metadata import ImageMetadata
 from tests.service.conftest import RAW, ServedApp
 
