@@ -20,22 +20,19 @@ from service.http import openapi, page
 from service.http.access import Access, read_keys
 from service.http.batch import BATCH_PATH, SuperResolveBatch
 from service.http.middleware import RequestMiddleware
+from service.http.paths import route_of
 from service.http.problems import problem_from
-from service.http.routes import admin as admin_routes
-from service.http.routes import scans as scan_routes
-from service.http.routes.health import make_router
+from service.http.routes import admin, health, scans
 from service.http.schemas import VERSION
 from service.http.superresolve import SuperResolve
 from service.http.tracing import Tracing, make_tracing
-from service.http.v2 import routes as inference_routes
+from service.http.v2 import routes as inference
 from service.http.v2.infer import INFER_PATH, Inference
 from service.images.media_types import check_encoding
 from service.scan_jobs.jobs import ScanJobs
 from service.settings import Settings
 
 HOT_PATH = "/superresolve"
-# Load balancers ask some of them by HEAD; the server leaves the body out.
-_PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 # Requests of these methods have no body that is read.
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -92,7 +89,8 @@ class Application:
                     for name, value in scope["headers"]
                     if name == b"content-encoding"
                 )
-            if scope["method"] == "HEAD" and scope["path"] in _PROBES:
+            if scope["method"] == "HEAD" and route_of(scope["path"]).is_probe:
+                # The server leaves the body out.
                 scope = {**scope, "method": "GET"}
             await self.api(scope, receive, send)
         elif scope["method"] == "POST":
@@ -166,12 +164,12 @@ def create_app(
         # Clients are generated from the description: their functions have these names.
         generate_unique_id_function=lambda route: route.name,
     )
-    api.include_router(make_router(lifecycle))
-    api.include_router(inference_routes.make_router(lifecycle))
-    api.include_router(admin_routes.make_router(lifecycle))
-    api.include_router(scan_routes.make_router(lifecycle, jobs))
+    # What `dependencies` hands to the routes.
+    api.state.lifecycle, api.state.jobs, api.state.watchers = lifecycle, jobs, scans.Watchers()
+    for routes in (health, inference, admin, scans):
+        api.include_router(routes.router)
     api.include_router(page.make_router())
-    openapi.install(api, scan_routes.SCHEMAS, has_keys=settings.api_keys is not None)
+    openapi.install(api, scans.SCHEMAS, has_keys=settings.api_keys is not None)
     # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)

@@ -20,8 +20,8 @@ from service.ground.logs import LineBudget
 from service.ground.metrics import Metrics
 from service.ground.priority import Priority
 from service.ground.stages import Stages
-from service.http import paths
 from service.http.access import Access
+from service.http.paths import Route, route_of
 from service.http.problems import Problem, problem_from, rejection_reason
 from service.http.protocol import REFUSAL
 from service.http.tracing import RequestTrace, Tracing
@@ -92,8 +92,9 @@ class RequestMiddleware:
         scope["state"]["request_id"] = request_id
         scope["state"]["facts"] = facts
         trace: RequestTrace | None = None
-        if self._tracing is not None and scope["path"] not in paths.UNTRACED:
-            trace = self._tracing.begin(scope, paths.label(scope["path"]))
+        route = route_of(scope["path"])
+        if self._tracing is not None and not route.is_probe:
+            trace = self._tracing.begin(scope, route.label)
         status = 0
         is_complete = False
 
@@ -118,7 +119,7 @@ class RequestMiddleware:
             is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
-            client = self._admit(scope)
+            client = self._admit(scope, route)
             if client is not None:
                 facts["client"] = client
             await self._app(scope, receive, send_with_id)
@@ -158,9 +159,9 @@ class RequestMiddleware:
                 named = {**facts, "request_id": request_id}
                 trace.end(scope["state"].get("stages"), status=code, facts=named)
                 facts["trace_id"] = trace.trace_id
-            self._finish(scope, code, time.perf_counter() - started_s, facts)
+            self._finish(scope, route, code, time.perf_counter() - started_s, facts)
 
-    def _admit(self, scope: Scope) -> str | None:
+    def _admit(self, scope: Scope, route: Route) -> str | None:
         """Let a request go on; returns its client where clients are told apart.
 
         Raises:
@@ -169,9 +170,9 @@ class RequestMiddleware:
         refusal = scope.get("extensions", {}).get(REFUSAL)
         if refusal is not None:
             raise refusal
-        if scope["path"].startswith(paths.ADMIN_PATHS):
+        if route.is_admin:
             return self._access.check_admin(_who(scope)[0])
-        if not self._access.is_open and not paths.is_open(scope["path"]):
+        if not self._access.is_open and not route.is_open:
             return self._access.check(*_who(scope))
         return None
 
@@ -207,24 +208,23 @@ class RequestMiddleware:
 
         return record
 
-    def _finish(self, scope: Scope, code: int, duration_s: float, facts: dict[str, Any]) -> None:
-        path = scope["path"]
-        route = paths.label(path)
+    def _finish(
+        self, scope: Scope, route: Route, code: int, duration_s: float, facts: dict[str, Any]
+    ) -> None:
         priority = str(facts.get("priority", Priority.ONLINE))
-        self._record(route, code, priority, facts.get("model"))(duration_s)
-        is_quiet = path in paths.QUIET
-        if code < 400 and not is_quiet:
+        self._record(route.label, code, priority, facts.get("model"))(duration_s)
+        if code < 400 and not route.is_quiet:
             skipped = self._lines.take()
             if skipped is None:
                 return
             if skipped:
                 facts["skipped"] = skipped
-        emit = log.debug if is_quiet and code == 200 else log.info
+        emit = log.debug if route.is_quiet and code == 200 else log.info
         emit(
             "request_finished",
             request_id=scope["state"]["request_id"],
             method=scope["method"],
-            path=path,
+            path=scope["path"],
             status=code,
             duration_ms=round(duration_s * 1e3, 2),
             **facts,

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from service.http import operations
-from service.http.paths import ADMIN_PATHS, is_open
+from service.http.paths import route_of
 from service.http.schemas import PROBLEM, refusals
 from service.http.v2 import operation as inference_operation
 
@@ -108,14 +108,14 @@ def _correct(operation: dict[str, Any]) -> None:
 
 def _add_access(path: str, operation: dict[str, Any], *, has_keys: bool) -> None:
     """Add what the middleware answers before a route is asked."""
-    if is_open(path):
+    route = route_of(path)
+    if route.is_open:
         return
-    is_admin = path.startswith(ADMIN_PATHS)
     for status, response in refusals(401, 429).items():
         operation["responses"].setdefault(str(status), response)
-    if is_admin:
+    if route.is_admin:
         operation["responses"].setdefault("403", refusals(403)[403])
-    if is_admin or has_keys:
+    if route.is_admin or has_keys:
         operation["security"] = [{_SECURITY: []}]
 
 

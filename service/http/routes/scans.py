@@ -11,9 +11,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.ground.errors import BadRequest, QueueFull, ScansOff, ServiceError, UnknownScan
+from service.ground.errors import BadRequest, QueueFull, ServiceError, UnknownScan
 from service.hosting.lifecycle import Lifecycle
 from service.http.body import read_small
+from service.http.dependencies import Jobs, ServedLifecycle
 from service.http.schemas import refusals
 from service.scan_jobs import view
 from service.scan_jobs.body import ScanBody, read_body
@@ -62,156 +63,156 @@ _IDEMPOTENCY = Header(
 )
 
 
-def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
-    """Make the routes of one app.
-
-    Args:
-        lifecycle: Of the app.
-        jobs: Runs scans; None where they are off.
-    """
-    router = APIRouter(prefix="/scans", tags=["scans"], responses=_OTHERWISE)
-    watchers = _Watchers()
-
-    def on() -> ScanJobs:
-        if jobs is None:
-            raise ScansOff("the operator has allowed no folders (SEMSR_SCAN_ROOTS is not set)")
-        return jobs
-
-    def shown(job: Job) -> view.ScanInfo:
-        windows = on().windows
-        return view.describe(job, windows, windows.now_s())
-
-    @router.post(
-        "", status_code=201, response_model=view.ScanInfo, summary="Ask for a scan",
-        openapi_extra=_BODY_SCHEMA,
-        responses=refusals(
-            400, 408, 413, 415,
-            s403="Source or sink lies outside the allowed folders.",
-            s409="Another scan writes into the sink.",
-            s422="The scan cannot be run, or the Idempotency-Key was used otherwise.",
-        ),
-    )  # fmt: skip
-    async def submit_scan(
-        request: Request, idempotency_key: Annotated[str | None, _IDEMPOTENCY] = None
-    ) -> Response:
-        """Takes a whole lot from source to sink, in the class `nightly`. 200 and the same scan for
-        an `Idempotency-Key` that was used before with the same body.
-        """  # noqa: D205 (it is the route's description)
-        running = on()
-        if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
-            raise BadRequest(
-                f"Idempotency-Key is {idempotency_key[:60]!r}; expected 1 to 255 printable letters"
-            )
-        content = await read_small(request, timeout_s=lifecycle.settings.body_timeout_s)
-        facts = request.scope["state"]["facts"]
-        has_keys = lifecycle.settings.api_keys is not None
-        client = str(facts.get("client") or (request.client.host if request.client else ""))
-        scope = client if has_keys else ""
-        job, is_new = await running.submit(
-            read_body(content),
-            client=client,
-            idempotency_key=None if idempotency_key is None else f"{scope}:{idempotency_key}",
-        )
-        return JSONResponse(
-            shown(job).model_dump(mode="json"),
-            status_code=201 if is_new else 200,
-            headers={"location": f"/scans/{job.id}"},
-        )
-
-    @router.get("", summary="List scans", responses=refusals(s422="A parameter does not suit."))
-    async def list_scans(asked: Annotated[ListQuery, Query()]) -> view.ScanList:
-        """The newest first; `state` may come several times."""
-        limit = asked.limit
-        found = await on().listing(limit=limit + 1, states=asked.state, before=asked.before)
-        more = found[limit - 1].id if len(found) > limit else None
-        return view.ScanList(scans=[shown(job) for job in found[:limit]], next=more)
-
-    @router.get("/{scan}", summary="How far a scan is")
-    async def get_scan(scan: str) -> view.ScanInfo:
-        """Counts, rate, when it will be done, first errors; at its end what is missing."""
-        return shown(await on().get(scan))
-
-    @router.post("/{scan}/pause", summary="Pause a scan", responses=_NOT_NOW)
-    async def pause_scan(scan: str) -> view.ScanInfo:
-        """Tiles under way are finished; it stays paused, also after a restart."""
-        return shown(await on().pause(scan))
-
-    @router.post("/{scan}/resume", summary="Let a scan go on", responses=_NOT_NOW)
-    async def resume_scan(scan: str) -> view.ScanInfo:
-        """Also of one that ended with something missing: that is tried again."""
-        return shown(await on().resume(scan))
-
-    @router.delete(
-        "/{scan}", response_model=view.ScanInfo, summary="Stop a scan, or forget it",
-        responses={
-            **_NOT_NOW,
-            202: {"model": view.ScanInfo, "description": "Tiles under way are being finished."},
-            204: {"description": "The scan had ended, and is forgotten."},
-        },
-    )  # fmt: skip
-    async def delete_scan(scan: str) -> Response:
-        """One that has not ended is stopped; outputs that are finished stay. One that has ended is
-        forgotten (204).
-        """  # noqa: D205 (it is the route's description)
-        if await on().forget(scan):
-            return Response(status_code=204)
-        job = await on().cancel(scan)
-        status = 200 if job.state is State.CANCELLED else 202
-        return JSONResponse(shown(job).model_dump(mode="json"), status_code=status)
-
-    @router.get(
-        "/{scan}/events", response_class=StreamingResponse, summary="Follow a scan",
-        responses={
-            200: {
-                "description": "Events until the scan ends or the service drains.",
-                "content": {"text/event-stream": {}},
-            },
-            204: {"description": "The client has seen the end."},
-        },
-    )  # fmt: skip
-    async def follow_scan(
-        scan: str, last_event_id: Annotated[str | None, Header()] = None
-    ) -> Response:
-        """Server-sent events: `progress` whenever something has changed, `end` when it has ended.
-        204 to one that has seen the end, so that browsers stop asking.
-        """  # noqa: D205 (it is the route's description)
-        running = on()
-        job = await running.get(scan)
-        if not job.is_active and last_event_id == str(job.version):
-            return Response(status_code=204)
-        watchers.check()
-        return StreamingResponse(
-            _events(running, scan, last_event_id, lifecycle, watchers),
-            media_type="text/event-stream",
-            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-        )
-
-    return router
-
-
-class _Watchers:
-    """How many follow scans now."""
+class Watchers:
+    """Limits how many clients follow scans at once; a context manager for each of them."""
 
     def __init__(self) -> None:
         self._count = 0
 
-    def check(self) -> None:
-        """Let no more in than there may be.
-
-        Raises:
-            QueueFull: There are enough.
-        """
+    def __enter__(self) -> None:
         if self._count >= _MOST_WATCHERS:
             raise QueueFull(
                 f"{self._count} clients follow scans already; ask GET /scans/ID now and then",
                 retry_after_s=30.0,
             )
-
-    def __enter__(self) -> None:
         self._count += 1
 
     def __exit__(self, *_: object) -> None:
         self._count -= 1
+
+
+router = APIRouter(prefix="/scans", tags=["scans"], responses=_OTHERWISE)
+
+
+@router.post(
+    "", status_code=201, response_model=view.ScanInfo, summary="Ask for a scan",
+    openapi_extra=_BODY_SCHEMA,
+    responses=refusals(
+        400, 408, 413, 415,
+        s403="Source or sink lies outside the allowed folders.",
+        s409="Another scan writes into the sink.",
+        s422="The scan cannot be run, or the Idempotency-Key was used otherwise.",
+    ),
+)  # fmt: skip
+async def submit_scan(
+    request: Request,
+    jobs: Jobs,
+    lifecycle: ServedLifecycle,
+    idempotency_key: Annotated[str | None, _IDEMPOTENCY] = None,
+) -> Response:
+    """Takes a whole lot from source to sink, in the class `nightly`. 200 and the same scan for
+    an `Idempotency-Key` that was used before with the same body.
+    """  # noqa: D205 (it is the route's description)
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+        raise BadRequest(
+            f"Idempotency-Key is {idempotency_key[:60]!r}; expected 1 to 255 printable letters"
+        )
+    content = await read_small(request, timeout_s=lifecycle.settings.body_timeout_s)
+    facts = request.scope["state"]["facts"]
+    has_keys = lifecycle.settings.api_keys is not None
+    client = str(facts.get("client") or (request.client.host if request.client else ""))
+    scope = client if has_keys else ""
+    job, is_new = await jobs.submit(
+        read_body(content),
+        client=client,
+        idempotency_key=None if idempotency_key is None else f"{scope}:{idempotency_key}",
+    )
+    return JSONResponse(
+        _shown(jobs, job).model_dump(mode="json"),
+        status_code=201 if is_new else 200,
+        headers={"location": f"/scans/{job.id}"},
+    )
+
+
+@router.get("", summary="List scans", responses=refusals(s422="A parameter does not suit."))
+async def list_scans(asked: Annotated[ListQuery, Query()], jobs: Jobs) -> view.ScanList:
+    """The newest first; `state` may come several times."""
+    limit = asked.limit
+    found = await jobs.listing(limit=limit + 1, states=asked.state, before=asked.before)
+    more = found[limit - 1].id if len(found) > limit else None
+    return view.ScanList(scans=[_shown(jobs, job) for job in found[:limit]], next=more)
+
+
+@router.get("/{scan}", summary="How far a scan is")
+async def get_scan(scan: str, jobs: Jobs) -> view.ScanInfo:
+    """Counts, rate, when it will be done, first errors; at its end what is missing."""
+    return _shown(jobs, await jobs.get(scan))
+
+
+@router.post("/{scan}/pause", summary="Pause a scan", responses=_NOT_NOW)
+async def pause_scan(scan: str, jobs: Jobs) -> view.ScanInfo:
+    """Tiles under way are finished; it stays paused, also after a restart."""
+    return _shown(jobs, await jobs.pause(scan))
+
+
+@router.post("/{scan}/resume", summary="Let a scan go on", responses=_NOT_NOW)
+async def resume_scan(scan: str, jobs: Jobs) -> view.ScanInfo:
+    """Also of one that ended with something missing: that is tried again."""
+    return _shown(jobs, await jobs.resume(scan))
+
+
+@router.delete(
+    "/{scan}", response_model=view.ScanInfo, summary="Stop a scan, or forget it",
+    responses={
+        **_NOT_NOW,
+        202: {"model": view.ScanInfo, "description": "Tiles under way are being finished."},
+        204: {"description": "The scan had ended, and is forgotten."},
+    },
+)  # fmt: skip
+async def delete_scan(scan: str, jobs: Jobs) -> Response:
+    """One that has not ended is stopped; outputs that are finished stay. One that has ended is
+    forgotten (204).
+    """  # noqa: D205 (it is the route's description)
+    if await jobs.forget(scan):
+        return Response(status_code=204)
+    job = await jobs.cancel(scan)
+    status = 200 if job.state is State.CANCELLED else 202
+    return JSONResponse(_shown(jobs, job).model_dump(mode="json"), status_code=status)
+
+
+@router.get(
+    "/{scan}/events", response_class=StreamingResponse, summary="Follow a scan",
+    responses={
+        200: {
+            "description": "Events until the scan ends or the service drains.",
+            "content": {"text/event-stream": {}},
+        },
+        204: {"description": "The client has seen the end."},
+    },
+)  # fmt: skip
+async def follow_scan(
+    scan: str,
+    jobs: Jobs,
+    request: Request,
+    lifecycle: ServedLifecycle,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Server-sent events: `progress` whenever something has changed, `end` when it has ended.
+    204 to one that has seen the end, so that browsers stop asking.
+    """  # noqa: D205 (it is the route's description)
+    job = await jobs.get(scan)
+    if not job.is_active and last_event_id == str(job.version):
+        return Response(status_code=204)
+    events = _events(jobs, scan, last_event_id, lifecycle, request.app.state.watchers)
+    # Started here, so that one client too many gets a problem and not an empty stream.
+    first = await anext(events)
+    return StreamingResponse(
+        _after(first, events),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+    )
+
+
+def _shown(jobs: ScanJobs, job: Job) -> view.ScanInfo:
+    return view.describe(job, jobs.windows, jobs.windows.now_s())
+
+
+async def _after(first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield events whose first one has been taken already."""
+    async with contextlib.aclosing(events):
+        yield first
+        async for event in events:
+            yield event
 
 
 async def _events(
@@ -219,7 +220,7 @@ async def _events(
     scan: str,
     seen: str | None,
     lifecycle: Lifecycle,
-    watchers: _Watchers,
+    watchers: Watchers,
 ) -> AsyncGenerator[bytes]:
     """Yield what a scan's followers are sent, until it has ended or the service stops."""
     with watchers:
@@ -235,7 +236,7 @@ async def _events(
             else:
                 if str(job.version) != seen or not job.is_active:
                     seen, sent_s = str(job.version), time.monotonic()
-                    yield _event(job, view.describe(job, jobs.windows, jobs.windows.now_s()))
+                    yield _event(job, _shown(jobs, job))
                 if not job.is_active:
                     return
             if time.monotonic() - sent_s > _HEARTBEAT_S:

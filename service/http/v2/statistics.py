@@ -7,7 +7,7 @@ and have no time of their own; there is no cache. Clients read all of these fiel
 versions are numbers to them: perf_analyzer ends where a field is absent or a version is not one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -28,7 +28,7 @@ def model_statistics(families: Iterable[Metric], *, name: str, version: str) -> 
         return sum(
             sample.value
             for sample in samples
-            if sample.name == sample_name and wanted.items() <= _text(sample.labels).items()
+            if sample.name == sample_name and wanted.items() <= sample.labels.items()
         )
 
     def duration(count: float, seconds: float) -> dict[str, int]:
@@ -65,8 +65,3 @@ def model_statistics(families: Iterable[Metric], *, name: str, version: str) -> 
             }
         ]
     }
-
-
-def _text(labels: Mapping[str, str]) -> dict[str, str]:
-    """Labels as text: some are enum members."""
-    return {name: str(value) for name, value in labels.items()}

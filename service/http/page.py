@@ -12,7 +12,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import HTTPException
 
-FILES = Path(__file__).parent / "files"
+FILES = Path(__file__).with_name("page_files")
 _INDEX = "index.html"
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
