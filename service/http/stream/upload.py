@@ -56,10 +56,7 @@ class Upload:
         while missing:
             part = await self._take(missing, deadline_s)
             if not part:
-                raise TruncatedUpload(
-                    f"the upload ends after {self.position} bytes, {missing} bytes before the end "
-                    f"of {what}"
-                )
+                raise self._truncated(missing, what)
             if deadline_s is None:
                 deadline_s = asyncio.get_running_loop().time() + self._piece_timeout_s
             parts.append(part)
@@ -76,15 +73,17 @@ class Upload:
         while missing:
             part = await self._take(missing, None)
             if not part:
-                raise TruncatedUpload(
-                    f"the upload ends after {self.position} bytes, {missing} bytes before the end "
-                    f"of {what}"
-                )
+                raise self._truncated(missing, what)
             missing -= len(part)
 
     async def is_at_end(self) -> bool:
         """Whether nothing comes any more; waits for the next byte to know. Raises as `read`."""
         return not await self._fill(None)
+
+    def _truncated(self, missing: int, what: str) -> TruncatedUpload:
+        return TruncatedUpload(
+            f"the upload ends after {self.position} bytes, {missing} bytes before the end of {what}"
+        )
 
     async def _take(self, most: int, deadline_s: float | None) -> bytes:
         if not await self._fill(deadline_s):
