@@ -1,6 +1,7 @@
-"""Turns what the batcher reports into metrics and log lines; label children are bound once."""
+"""What the batcher reports, and how the service turns it into metrics and log lines."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -10,8 +11,34 @@ from service.ground.priority import Priority
 log = structlog.get_logger()
 
 
+class BatchObserver(Protocol):
+    """What the batcher reports; called on the event loop."""
+
+    def batch_finished(
+        self, *, waits: Sequence[tuple[Priority, float]], infer_s: float, failed: bool
+    ) -> None:
+        """One batch left the engine; `waits` has the class and the seconds of each of its tiles."""
+        ...
+
+    def tiles_cancelled(self, count: int) -> None:
+        """Tiles left the queue because nobody waits for them any more."""
+        ...
+
+    def deadlines_missed(self, count: int) -> None:
+        """Tiles left the queue because their deadline had passed."""
+        ...
+
+    def batch_error(self, error: Exception) -> None:
+        """An engine call failed; the details are for the log."""
+        ...
+
+    def loop_failed(self, error: BaseException) -> None:
+        """The loop itself has ended; every waiter has been told."""
+        ...
+
+
 class BatchReporter:
-    """The batcher's observer in the service; see `service.batching.batcher.BatchObserver`."""
+    """The batcher's observer in the service; children of labels are bound once."""
 
     def __init__(
         self,
