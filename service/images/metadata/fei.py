@@ -17,6 +17,7 @@ from service.images.metadata.rewriting import (
     multiply_count,
     read_length,
     reads_comma,
+    replaced,
     states_size,
     unit_text,
 )
@@ -72,7 +73,7 @@ def rescale_fei(text: bytes, rescaling: Rescaling) -> bytes:
             new = multiply_count(value, rescaling.count)
         else:
             new = multiply(value, factors[match["length"]], comma=comma)
-        return _replaced(match, new)
+        return replaced(match, new)
 
     return _LINE.sub(line, text)
 
@@ -104,8 +105,8 @@ def rescale_fei_xml(text: bytes, rescaling: Rescaling) -> bytes:
 
     def element(match: re.Match[bytes]) -> bytes:
         if match["key"] == b"databarHeight":
-            return _replaced(match, multiply_count(match["value"], rescaling.count))
-        return _replaced(match, multiply(match["value"], factors[match["key"]], comma=comma))
+            return replaced(match, multiply_count(match["value"], rescaling.count))
+        return replaced(match, multiply(match["value"], factors[match["key"]], comma=comma))
 
     if states_size(_ELEMENT.sub(b"", text)):
         return b""
@@ -140,11 +141,3 @@ def _metres(
     if x is None or y is None or x.has_unit or y.has_unit:
         return None
     return PixelSize.sane(x.value * NM_PER_M, y.value * NM_PER_M)
-
-
-def _replaced(match: re.Match[bytes], value: bytes | None) -> bytes:
-    """Return a statement with another value, or nothing."""
-    if value is None:
-        return b""
-    start, end = match.start("value") - match.start(), match.end("value") - match.start()
-    return match[0][:start] + value + match[0][end:]

@@ -14,6 +14,7 @@ from service.images.metadata.rewriting import (
     multiply,
     multiply_count,
     read_length,
+    replaced,
     states_size,
     unit_text,
 )
@@ -61,10 +62,10 @@ def rescale_ome(text: bytes, rescaling: Rescaling) -> bytes:
 
     def length(match: re.Match[bytes]) -> bytes:
         factor = rescaling.x if match["key"].endswith(b"X") else rescaling.y
-        return _replaced(match, multiply(match["value"], factor, comma=False))
+        return replaced(match, multiply(match["value"], factor, comma=False))
 
     def count(match: re.Match[bytes]) -> bytes:
-        return _replaced(match, multiply_count(match["value"], rescaling.count))
+        return replaced(match, multiply_count(match["value"], rescaling.count))
 
     def unit(match: re.Match[bytes]) -> bytes:
         return match[0] if rescaling.x is not None and rescaling.y is not None else b""
@@ -99,14 +100,6 @@ def _without_known(text: bytes) -> bytes:
         return _UNIT.sub(b"", _LENGTH.sub(b"", attributes))
 
     return _PIXELS.sub(others, text)
-
-
-def _replaced(match: re.Match[bytes], value: bytes | None) -> bytes:
-    """Return an attribute with another value, or nothing."""
-    if value is None:
-        return b""
-    start, end = match.start("value") - match.start(), match.end("value") - match.start()
-    return match[0][:start] + value + match[0][end:]
 
 
 def with_layout(text: bytes, *, height: int, width: int, bits: int) -> bytes:

@@ -142,6 +142,14 @@ def multiply_count(value: bytes, factor: float) -> bytes | None:
     return match["head"] + str(round(int(match["count"]) * factor)).encode("ascii") + match["tail"]
 
 
+def replaced(match: re.Match[bytes], value: bytes | None) -> bytes:
+    """Return a statement with another value in place of its group `value`; None drops it."""
+    if value is None:
+        return b""
+    start, end = match.start("value") - match.start(), match.end("value") - match.start()
+    return match[0][:start] + value + match[0][end:]
+
+
 def unit_text(unit: bytes) -> str:
     """Return a unit's characters: UTF-8, or else Latin-1, as older tools write the micro sign."""
     try:
