@@ -13,9 +13,8 @@ from service.hosting.lifecycle import Lifecycle
 from service.http.body import ClientGone
 from service.http.connection import CONNECTION, Connection
 from service.http.stream.answer import SlowReader
-from service.http.stream.context import StreamContext
 from service.http.stream.places import StreamLimits, Window
-from service.http.stream.request import parse_stream_request
+from service.http.stream.request import StreamContext, parse_stream_request
 from service.http.stream.run import TileStream
 from service.images.request import asked_model
 

@@ -16,7 +16,7 @@ from service.http.stream.archives import (
     make_archive,
     problem_name,
 )
-from service.http.stream.context import StreamContext
+from service.http.stream.request import StreamContext
 from service.images.image_steps import Answer
 from service.images.metadata import format_pixel_size
 

@@ -4,10 +4,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from service.http.stream.archives import TAR
-from service.http.stream.context import StreamContext
 from service.http.stream.entries import Entry
 from service.http.stream.form import FormUpload
-from service.http.stream.request import STREAM_TYPES, StreamRequest
+from service.http.stream.request import STREAM_TYPES, StreamContext, StreamRequest
 from service.http.stream.spooled_entries import read_tiff, spooled
 from service.http.stream.stacks import read_npy, read_raw
 from service.http.stream.tar_entries import read_tar

@@ -1,20 +1,27 @@
 """What a client asks for with a stream of tiles: its headers, checked before its body is read."""
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from service.ground.errors import UnsupportedMediaType
+from service.ground.metrics import Metrics
 from service.ground.priority import Priority
 from service.http.stream.archives import TAR
+from service.http.stream.upload import Receive
 from service.http.stream.zip_entries import ZIP
 from service.images.codec.sniffing import NPY, RAW, TIFF
 from service.images.media_types import choose_answer, choose_container, parse_media_type
 from service.images.request import MULTIPART, TileRequest, parse_request
+from service.settings import Settings
 
 STREAMED_TYPES = (RAW, NPY, TAR)
 SPOOLED_TYPES = (TIFF, ZIP)
 STREAM_TYPES = STREAMED_TYPES + SPOOLED_TYPES
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,31 @@ class StreamRequest:
         if self.timeout_s is None:
             return self.tile
         return replace(self.tile, deadline_s=time.monotonic() + self.timeout_s)
+
+
+@dataclass(frozen=True)
+class StreamContext:
+    """One request on its connection.
+
+    Attributes:
+        settings: Settings of the service.
+        metrics: Counters of images.
+        receive: ASGI's.
+        send: ASGI's.
+        is_connected: Whether the client is still there; called periodically.
+        stopping: Event that is set when the service is asked to end; no further image is read then.
+        request_id: Id of the request, for problems.
+        path: Path of the request, for problems.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    receive: Receive
+    send: Send
+    is_connected: Callable[[], bool]
+    stopping: asyncio.Event
+    request_id: str
+    path: str
 
 
 def parse_stream_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> StreamRequest:

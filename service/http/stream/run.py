@@ -23,11 +23,10 @@ from service.ground.errors import (
 )
 from service.http.body import ClientGone
 from service.http.stream.answer import StreamAnswer
-from service.http.stream.context import StreamContext
 from service.http.stream.entries import Entry
 from service.http.stream.places import Hold, Window
 from service.http.stream.reader import read_entries
-from service.http.stream.request import StreamRequest
+from service.http.stream.request import StreamContext, StreamRequest
 from service.http.stream.upload import TruncatedUpload
 from service.images.image_steps import Answer, Prepared
 
