@@ -134,7 +134,7 @@ class Bundle:
         return self.digest[:12]
 
     def read(self, name: str) -> bytes:
-        """Read one listed file and verify it again, so that what is used is what was checked.
+        """Read one listed file and verify it again, so that the bytes used are the bytes checked.
 
         Raises:
             BundleError: The file is not listed, is missing, or does not match its hash.

@@ -10,19 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from bundle_format.trust_record import Sha256, TrustRecord
 
 FORMAT_VERSION = 5
-"""What is written. Two older ones are still read: in version 4 every graph held its own weights;
-version 3 had no `grid_px` besides, because its networks work on one grid."""
+"""Version that is written. Two older ones are still read: in version 4 every graph held its own
+weights; version 3 also lacked `grid_px`, because its networks work on one grid."""
 
 READ_VERSIONS = (3, 4, 5)
 
 FLAGS = (
     "non_finite", "saturated", "consistency", "consistency_worst", "residual", "domain_distance",
 )  # fmt: skip
-"""Columns of the graphs' second output, `flags` float32 (N, K): what can be said of a tile's answer
-without knowing the truth. In order: the share of LR pixels where the answer is no number, and where
-it left the 8-bit range and was cut off; the mean and the least local correlation between the
-answer, seen coarsely, and the tile; the most suspicious spot of what the answer does not explain,
-and the tile's distance from the training's, both over their limits, or `NOT_JUDGED`."""
+"""Columns of the graphs' second output, `flags` float32 (N, K): judgements of a tile's answer without
+its truth. In order: the share of LR pixels where the answer is non-finite, and where it left the
+8-bit range and was clipped; the mean and the least local correlation between the answer, seen
+coarsely, and the tile; the most suspicious spot that the answer does not explain, and the tile's
+distance from the training tiles, both over their limits, or `NOT_JUDGED`."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -66,14 +66,14 @@ class QuantizationRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     quantized: tuple[str, ...] = Field(description="Convolutions that run in INT8.")
-    kept: tuple[str, ...] = Field(description="Of the body, those that stay in FP32.")
+    kept: tuple[str, ...] = Field(description="Convolutions of the body that stay in FP32.")
     psnr_db: float = Field(description="Against FP32, on calibration tiles kept back.")
     calibration_tiles: int
     calibration_sha256: Sha256 = Field(description="Over the tiles' bytes.")
 
 
 class RecallRecord(BaseModel):
-    """Defect recall of a reduced precision beside FP32's, on the same tiles."""
+    """Defect recall of a reduced precision and of FP32, on the same tiles."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,7 +88,7 @@ class SeamFigures(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_error: int = Field(description="Largest difference of what is kept, grey levels.")
+    max_error: int = Field(description="Largest difference of the kept pixels in grey levels.")
     images: int = Field(description="Images that were compared, two tiles high and wide.")
     radius_px: int = Field(description="The network's exact bound, LR pixels.")
 

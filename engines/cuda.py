@@ -1,4 +1,4 @@
-"""The little of CUDA that an engine needs beside TensorRT: memory, streams, graphs."""
+"""The parts of CUDA that an engine needs next to TensorRT: memory, streams, graphs."""
 
 # The bindings ship no complete type information.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -25,7 +25,7 @@ _ABSENT = {_TOO_OLD, "cudaErrorNoDevice", "cudaErrorStubLibrary"}
 def gpu_name(device: str) -> str:
     """Name of the GPU that `cuda` or `cuda:N` means, as its driver gives it; "" where none is.
 
-    The driver's own library and no binding: whoever asks may have none of them installed.
+    Uses the driver's own library, because no binding may be installed.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -84,7 +84,7 @@ class Cuda:
         return 10 * int(major) + int(minor)
 
     def device_buffer(self, num_bytes: int) -> int:
-        """Return the address of so many bytes on the GPU."""
+        """Allocate memory on the GPU; return its address."""
         address = int(self._call("cudaMalloc", num_bytes))
         self._device_buffers.append(address)
         return address
@@ -145,7 +145,7 @@ class Cuda:
             while items:
                 self._call(name, items.pop())
 
-    def _call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 - whatever CUDA gives
+    def _call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 - results of CUDA
         status, *results = getattr(self._runtime, name)(*arguments)
         if int(status) != 0:
             raise EngineError(_failure(name, str(status.name)))

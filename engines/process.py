@@ -61,7 +61,7 @@ def end_process(code: int) -> NoReturn:
 
 
 def signal_at_parents_end(number: signal.Signals, *, parent: int | None = None) -> None:
-    """Have the kernel signal this process when the thread that started it ends, whatever the cause.
+    """Have the kernel signal this process when the thread that started it ends, for any reason.
 
     Args:
         number: The signal.

@@ -1,4 +1,4 @@
-"""What an engine is: uint8 tiles in, uint8 tiles out, on a thread of its own."""
+"""Interface of an engine: uint8 tiles in, uint8 tiles out, on a thread of its own."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -36,7 +36,7 @@ class EngineOptions:
 
 
 class EngineOutput(NamedTuple):
-    """What an engine gives for a batch; both arrays are the caller's.
+    """Results of a batch; both arrays are the caller's.
 
     Attributes:
         sr: (N, 1, scale*H, scale*W) uint8, C-contiguous.
@@ -53,7 +53,7 @@ class Engine(Protocol):
     Attributes:
         name: The engine's name, as in `SEMSR_ENGINE`.
         precision: Execution precision.
-        slots: How many calls of `run` may be under way at once.
+        slots: Maximum number of concurrent calls of `run`.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the runtime holds; no call of `run` may be under way."""
+        """Release the runtime's resources; no call of `run` may be in flight."""
         ...
 
 

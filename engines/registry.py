@@ -19,13 +19,13 @@ DeviceKind = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What is known of an engine without importing it.
+    """Facts about an engine that need no import of it.
 
     Attributes:
-        source: `module:name` of what takes a bundle and `EngineOptions` and gives an engine.
-        modules: What it needs from the environment: one of these; none needs nothing.
+        source: `module:name` of a callable from a bundle and `EngineOptions` to an engine.
+        modules: Packages of which it needs one; empty if it needs none.
         extras: Extras that bring it, of which one is enough.
-        precisions: What it runs on each kind of device.
+        precisions: Precisions by kind of device.
         is_candidate: Whether `auto` considers it and an export is proven with it.
     """
 

@@ -44,10 +44,10 @@ class PlanKey:
     """What a plan fits.
 
     Attributes:
-        onnx_sha256: Of the graph.
+        onnx_sha256: sha256 of the graph.
         module: TensorRT package, one of `MODULES`.
         module_version: Its version; plans of another one are refused.
-        compute_capability: Of the GPU, such as 89 for 8.9.
+        compute_capability: Compute capability of the GPU, such as 89 for 8.9.
         batch: Tiles in a call; a smaller batch is filled up.
         tile: Height and width in LR pixels.
     """
@@ -112,13 +112,14 @@ def plan_keys(
 def build_plans(
     bundle: Bundle, precision: Precision, cache: Path, *, compute_capability: int
 ) -> list[Path]:
-    """Build and keep the plans of a bundle; those that are there and fit are left alone.
+    """Build and keep the plans of a bundle; plans that exist and fit are left alone.
 
     Args:
         bundle: The verified bundle.
-        precision: Which graph.
+        precision: Precision of the graph.
         cache: Folder of plans; created.
-        compute_capability: Of the GPU, such as 89; RTX builds for a card that is not here.
+        compute_capability: Compute capability of the GPU, such as 89; RTX also builds for
+            another machine's card.
 
     Returns:
         The plans' files, one a bucket.
@@ -181,7 +182,7 @@ def _missing(cache: Path, key: PlanKey) -> str:
 
 def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
     if len(content) < _HEAD.size or not content.startswith(MAGIC):
-        raise EngineError(f"{path} is no TensorRT plan of semsr; {_REBUILD}")
+        raise EngineError(f"{path} is not a TensorRT plan of semsr; {_REBUILD}")
     _, version, length = _HEAD.unpack_from(content)
     if version != FORMAT_VERSION:
         raise EngineError(

@@ -21,7 +21,7 @@ class BatchObserver(Protocol):
         ...
 
     def tiles_cancelled(self, count: int) -> None:
-        """Tiles left the queue because nobody waits for them any more."""
+        """Abandoned tiles left the queue: no client waits for them."""
         ...
 
     def deadlines_missed(self, count: int) -> None:
@@ -33,7 +33,7 @@ class BatchObserver(Protocol):
         ...
 
     def loop_failed(self, error: BaseException) -> None:
-        """The loop itself has ended; every waiter has been told."""
+        """The loop itself has ended; every waiting tile has failed."""
         ...
 
 
@@ -52,11 +52,11 @@ class BatchReporter:
         """Bind the labels.
 
         Args:
-            metrics: Where batches are counted.
+            metrics: Metrics of the service.
             model: Name of the model.
             version: Its version.
             precision: Execution precision.
-            on_loop_failure: Called once if the engine loop itself ends.
+            on_loop_failure: Callback for the end of the engine loop itself; called once.
         """
         self._metrics = metrics
         self._queue_duration = {p: metrics.queue_duration.labels(p, model) for p in Priority}
@@ -87,12 +87,12 @@ class BatchReporter:
         self._metrics.deadline_missed.inc(count)
 
     def batch_error(self, error: Exception) -> None:
-        """Count a failed batch and log what the client is not told."""
+        """Count a failed batch and log the details, which clients do not get."""
         self._metrics.engine_failures.inc()
         log.error("engine_failed", kind=type(error).__name__, error=str(error), exc_info=error)
 
     def loop_failed(self, error: BaseException) -> None:
-        """Say that no tile can be served any more."""
+        """Report that no tile can be served any more."""
         self._metrics.engine_up.set(0)
         log.error("engine_loop_failed", kind=type(error).__name__, error=str(error))
         self._on_loop_failure(error)

@@ -4,11 +4,11 @@ Knows arrays and futures; neither HTTP nor any runtime. The rules (and who taugh
 `docs/adr/0003-batch-rules.md`:
 
 - The queue is bounded; a full one refuses at once and never waits.
-- Work-conserving: an idle engine slot takes what is there, even one tile. Tiles gather only while
-  every slot is busy; there is no timer. Which tiles: `scheduler`.
+- Work-conserving: an idle engine slot takes waiting tiles at once, even a single one. Tiles gather
+  only while every slot is busy; there is no timer. `scheduler` chooses the tiles.
 - Cancelled and expired tiles leave the queue at once.
-- An engine error fails its batch and nothing else. If the loop itself fails, every waiter is told
-  and the service is no longer ready.
+- An engine error fails its batch and nothing else. If the loop itself fails, every waiting
+  tile fails and the service is no longer ready.
 
 Batches run on the threads of `engine_slots`; futures are settled on the event loop only.
 """
@@ -46,10 +46,10 @@ class Batcher:
 
         Args:
             engine: The loaded, warmed engine.
-            costs: Of the engine's batches; the largest bucket is the most tiles in one.
-            max_queue: Most tiles that wait; those under way in the engine do not count.
-            online_budget_s: When an online tile without a deadline is due.
-            observer: Told of every batch, for metrics and logs.
+            costs: Costs of the engine's batches; the largest bucket is the maximum batch size.
+            max_queue: Maximum number of waiting tiles, without the tiles in the engine.
+            online_budget_s: Seconds after which an online tile without a deadline is due.
+            observer: Observer of every batch, for metrics and logs.
         """
         self._observer = observer
         self._scheduler: Scheduler[Item] = Scheduler(
@@ -102,9 +102,9 @@ class Batcher:
         return "the service is shutting down" if self._is_closing else None
 
     def suspend(self, reason: str | None) -> None:
-        """Refuse tiles, and those that wait, for a reason; None takes them again.
+        """Refuse new and waiting tiles for a reason; None accepts tiles again.
 
-        Only those that are submitted as admitted before are run meanwhile.
+        Tiles that are submitted as admitted before still run.
         """
         self._suspended = reason
         if reason is not None:
@@ -113,7 +113,7 @@ class Batcher:
             self._fail(waiting, NotReady(reason, retry_after_s=1.0))
 
     def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
-        """Estimate in how many seconds what waits or is under way now will be done."""
+        """Estimate the seconds until all tiles that wait or are in flight now are done."""
         with self._lock:
             return self._scheduler.drain_s(priority, time.monotonic())
 
@@ -149,11 +149,11 @@ class Batcher:
         Args:
             tiles: Arrays (H, W) uint8 of one shape; they must not change until their futures are
                 done.
-            deadline_s: `time.monotonic()` after which nobody wants them.
-            priority: Their class.
+            deadline_s: `time.monotonic()` at which the tiles expire.
+            priority: Class of the tiles.
             outputs: Arrays (scale*H, scale*W) uint8 that the answers are written to, one per tile;
                 without them answers are views into the batch's own output.
-            is_admitted: They were admitted before and are queued whatever waits.
+            is_admitted: Whether they were admitted before and bypass the limits of the queue.
 
         Returns:
             One future per tile, in order. Cancelling one takes its tile out of the queue.
@@ -195,7 +195,7 @@ class Batcher:
         """Cancel a tile that still waits.
 
         Returns:
-            False if it does not: its batch is under way and still uses its memory, or it is done.
+            False if it does not wait: its batch is in flight and uses its memory, or it is done.
         """
         item = self._items.get(future)
         with self._lock:
@@ -209,7 +209,7 @@ class Batcher:
         """Wait until every submitted tile is settled.
 
         Returns:
-            False if the time ran out before.
+            False if the time ran out.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -219,7 +219,7 @@ class Batcher:
         return True
 
     def close(self) -> None:
-        """Refuse new tiles, fail those that still wait, and let the threads end."""
+        """Refuse new tiles, fail the waiting ones, and let the threads end."""
         with self._lock:
             self._is_closing = True
             abandoned = [entry.payload for entry in self._scheduler.take_all()]
@@ -259,7 +259,7 @@ class Batcher:
         )
 
     def _expire(self, item: Item) -> None:
-        """Runs at a tile's deadline; one that the engine already works on is left to it."""
+        """Runs at a tile's deadline; a tile that the engine works on is left alone."""
         with self._lock:
             if item.future.done() or self._slots.holds(item):
                 return
@@ -285,7 +285,7 @@ class Batcher:
         if future.cancelled():
             with self._lock:
                 if entry is None or not self._scheduler.discard(entry):
-                    return  # its batch is under way: the result is dropped when it comes
+                    return  # its batch is in flight: the result is dropped when it arrives
             self._observer.tiles_cancelled(1)
 
     def _loop_failed(self, error: BaseException) -> None:

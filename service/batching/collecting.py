@@ -26,7 +26,7 @@ async def collect_image(
 
     Args:
         futures: One per tile, in the plan's order; emptied.
-        plan: How the image was cut.
+        plan: Plan by which the image was cut.
         scale: Upscaling factor.
         stretch: Window of a 16-bit answer, or None for 8 bits.
 

@@ -1,7 +1,7 @@
 """The slots of an engine: threads that take their next batch themselves, under a lock, when free.
 
-No trip through the event loop lies between two batches. The threads only run batches; what becomes
-of the tiles' futures is the event loop's, where they report (`service.batching.batcher`).
+No trip through the event loop lies between two batches. The threads only run batches; they
+report to the event loop, which settles the tiles' futures (`service.batching.batcher`).
 """
 
 import asyncio
@@ -46,8 +46,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         batch: The batch.
-        outputs: What the engine returned; None if it failed.
-        error: What the engine failed with, or None.
+        outputs: Results of the engine; None if it failed.
+        error: Error of the engine, or None.
         started_s: `time.monotonic()` of its start.
         infer_s: Duration in seconds.
     """
@@ -68,7 +68,7 @@ class EngineSlots:
     """Runs batches of a scheduler on an engine, one thread for each of its slots.
 
     Attributes:
-        lock: Lock of the scheduler; whoever uses the scheduler holds it.
+        lock: Lock of the scheduler; every user of the scheduler holds it.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class EngineSlots:
         """Prepare; `start` begins to work.
 
         Args:
-            engine: The loaded, warmed engine.
-            scheduler: Decides which tiles run next.
-            on_done: Called on the event loop with each batch that has left the engine.
-            on_failure: Called on the event loop if a thread itself ends with an error.
+            engine: Loaded, warmed engine.
+            scheduler: Scheduler that decides which tiles run next.
+            on_done: Callback for each batch that has left the engine; runs on the event loop.
+            on_failure: Callback for a thread that ends with an error; runs on the event loop.
         """
         self._engine = engine
         self._scheduler = scheduler
@@ -132,7 +132,7 @@ class EngineSlots:
                 self._running.pop(item, None)
 
     def wake(self, count: int) -> None:
-        """Wake slots for so many new tiles; the caller holds the lock."""
+        """Wake slots for `count` new tiles; the caller holds the lock."""
         self._work.notify(min(count, len(self._threads)))
 
     def close(self) -> None:

@@ -43,10 +43,10 @@ class TileAnswers(NamedTuple):
     """Super-resolved tiles of the model's own size.
 
     Attributes:
-        sr: (s*H, s*W) uint8 of each.
-        flags: (K,) float32 of each.
+        sr: (s*H, s*W) uint8 of each tile.
+        flags: (K,) float32 of each tile.
         stages_s: Seconds by stage: queue, infer.
-        batches: Those that ran them.
+        batches: Batches that ran them.
     """
 
     sr: list[npt.NDArray[np.uint8]]
@@ -59,8 +59,8 @@ class Upscaler:
     """Turns request bodies into answers of one model.
 
     Attributes:
-        steps: Decode, cut and encode by themselves; for threads.
-        users: The requests that hold places here.
+        steps: Decoding, cutting and encoding by themselves, for threads.
+        users: Requests that hold places here.
     """
 
     def __init__(
@@ -76,12 +76,13 @@ class Upscaler:
         """Prepare.
 
         Args:
-            runner: Runs the tiles.
-            manifest: Says scale, tile, halo and window.
-            metrics: Told of stages.
-            places: Of the whole process; bounds what is admitted and not yet answered.
-            max_pixels: Largest LR image.
-            codec_threads: Of the whole process; decode and encode. None takes the event loop's own.
+            runner: Runner of the tiles.
+            manifest: Manifest with scale, tile, halo and window.
+            metrics: Metrics of the service.
+            places: Places of the whole process, which bound the requests in flight.
+            max_pixels: Maximum number of pixels of an LR image.
+            codec_threads: Threads of the whole process that decode and encode. None uses the event
+                loop's own.
         """
         self._runner = runner
         self._manifest = manifest
@@ -106,14 +107,14 @@ class Upscaler:
         read and decoded.
 
         Raises:
-            QueueFull: See there.
+            QueueFull: See `TileRunner.check`.
             NotReady: The service is stopping.
         """
         self._runner.check(1, deadline_s=deadline_s, priority=priority)
         return self.hold(priority)
 
     def hold(self, priority: Priority) -> Admission:
-        """Admit what has been decoded already, which `infer` checks; see `admit`."""
+        """Admit a decoded image, which `infer` checks; see `admit`."""
         return Admission(
             self._places,
             self._runner,
@@ -126,12 +127,12 @@ class Upscaler:
         """Super-resolve one image.
 
         Args:
-            body: The request's body.
-            request: Its headers.
-            admission: Held by the caller; grown to the image's tiles.
+            body: Body of the request.
+            request: Headers of the request.
+            admission: Places held by the caller; grown to the image's tiles.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the request or the service.
+            service.ground.errors.ServiceError: The request or the service has a problem.
         """
         upload = UploadedFile(request.media_type, body)
         if request.media_type == MULTIPART:
@@ -154,16 +155,16 @@ class Upscaler:
         *,
         is_cheap: bool,
     ) -> Prepared:
-        """Decode an image and cut it into tiles: after this its places are known.
+        """Decode an image and cut it into tiles, after which the number of its places is known.
 
         Args:
-            decode: Given the most pixels that may be, gives the image.
-            image_type: Media type that it arrived as.
-            request: What is asked for.
-            is_cheap: Decoding is a copy at most, and needs no thread.
+            decode: Function from the maximum number of pixels to the image.
+            image_type: Media type of the image.
+            request: Headers of the request.
+            is_cheap: Whether decoding is a copy at most, and needs no thread.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the image.
+            service.ground.errors.ServiceError: The image has a problem.
         """
         started_s = time.perf_counter()
         cut = partial(self.steps.cut, decode, image_type, request, started_s=started_s)
@@ -174,10 +175,10 @@ class Upscaler:
 
         Args:
             prepared: The image; may be tried again after QueueFull.
-            admission: Held by the caller; grown to the image's tiles.
+            admission: Places held by the caller; grown to the image's tiles.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the request or the service.
+            service.ground.errors.ServiceError: The request or the service has a problem.
         """
         inferred = await self.infer(prepared, admission)
         started_s = time.perf_counter()
@@ -192,10 +193,10 @@ class Upscaler:
 
         Args:
             prepared: The image; may be tried again after QueueFull.
-            admission: Held by the caller; grown to the image's tiles.
+            admission: Places held by the caller; grown to the image's tiles.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the service.
+            service.ground.errors.ServiceError: The service has a problem.
         """
         started_s = time.perf_counter()
         request = prepared.request
@@ -230,12 +231,12 @@ class Upscaler:
 
         Args:
             tiles: (N, 1, H, W) uint8.
-            admission: Held by the caller; grown to the tiles.
-            deadline_s: `time.monotonic()` after which nobody wants them, or None.
-            priority: Their class.
+            admission: Places held by the caller; grown to the tiles.
+            deadline_s: `time.monotonic()` at which the tiles expire, or None.
+            priority: Class of the tiles.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the request or the service.
+            service.ground.errors.ServiceError: The request or the service has a problem.
         """
         started_s = time.perf_counter()
         admission.grow_to(len(tiles))

@@ -90,8 +90,8 @@ class TestPlans:
         [
             (lambda content: content[:-1] + b"!", "does not match its sha256"),
             (lambda content: content[:-2], "does not match its sha256"),
-            (lambda content: content[:12], "is no TensorRT plan"),
-            (lambda content: b"PK" + content, "is no TensorRT plan"),
+            (lambda content: content[:12], "is not a TensorRT plan"),
+            (lambda content: b"PK" + content, "is not a TensorRT plan"),
             (lambda content: content[:8] + b"\x02" + content[9:], "has format version 2"),
             (lambda content: content[:16] + b"!" + content[17:], "header .* is damaged"),
             (lambda content: content[:12] + b"\xff\xff\xff\xff" + content[16:], "is damaged"),
