@@ -18,11 +18,11 @@ READ_VERSIONS = (3, 4, 5)
 FLAGS = (
     "non_finite", "saturated", "consistency", "consistency_worst", "residual", "domain_distance",
 )  # fmt: skip
-"""Columns of the graphs' second output, `flags` float32 (N, K): judgements of a tile's answer without
-its truth. In order: the share of LR pixels where the answer is non-finite, and where it left the
-8-bit range and was clipped; the mean and the least local correlation between the answer, seen
-coarsely, and the tile; the most suspicious spot that the answer does not explain, and the tile's
-distance from the training tiles, both over their limits, or `NOT_JUDGED`."""
+"""Columns of the graphs' second output, `flags` float32 (N, K): a judgement of a tile's answer
+without its truth. In order: the share of LR pixels where the answer is non-finite, and where it
+left the 8-bit range and was clipped; the mean and the least local correlation between the answer,
+seen coarsely, and the tile; the most suspicious spot that the answer does not explain, and the
+tile's distance from the training tiles, both over their limits, or `NOT_JUDGED`."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

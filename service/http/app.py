@@ -38,15 +38,15 @@ _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class Application:
-    """What the server runs: the hot route beside FastAPI, both behind the request middleware.
+    """The application: the hot routes and FastAPI, both behind the request middleware.
 
-    FastAPI's stack of middleware and its router cost a fifth of what a raw tile takes on the event
-    loop, so the hot route is found before them.
+    FastAPI's stack of middleware and its router cost a fifth of a raw tile's time on the event
+    loop, so the hot routes are found before them.
 
     Attributes:
         api: The FastAPI app with all other routes, the documentation and the lifespan.
-        lifecycle: What state the service is in.
-        jobs: Runs scans; None where they are off.
+        lifecycle: State of the service.
+        jobs: Scans as jobs; None where they are disabled.
     """
 
     def __init__(
@@ -117,12 +117,13 @@ def create_app(
 
     Args:
         settings: The service's settings.
-        make_host: Makes what runs the models; by default they run in this process.
-        on_failure: Called if the service cannot, or can no longer, serve; the process should end.
+        make_host: Factory of the host of the models; by default they run in this process.
+        on_failure: Callback for a service that cannot, or can no longer, serve; it should end the
+            process.
 
     Raises:
         service.http.access.KeyFileError: The settings name a key file that cannot be used.
-        service.http.tracing.TracingError: Traces are asked for and cannot be made.
+        service.http.tracing.TracingError: The settings ask for traces that cannot be made.
         service.scans.errors.MissingExtraError: The database of scans needs a package.
     """
     access = Access(
@@ -161,7 +162,7 @@ def create_app(
         redoc_url=None,
         # A redirect would lose the body of a POST with many clients.
         redirect_slashes=False,
-        # Clients are generated from the description: their functions have these names.
+        # Generated clients name their functions after these ids.
         generate_unique_id_function=lambda route: route.name,
     )
     # What `dependencies` hands to the routes.
@@ -170,7 +171,7 @@ def create_app(
         api.include_router(routes.router)
     api.include_router(page.make_router())
     openapi.install(api, scans.SCHEMAS, has_keys=settings.api_keys is not None)
-    # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.
+    # Errors of the quiet routes and of FastAPI itself (unknown path …) get the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)
     return Application(api, lifecycle, access, jobs=jobs, tracing=tracing)

@@ -1,6 +1,6 @@
 """`POST /superresolve/batch`: many images in one request, plain ASGI like `superresolve`.
 
-What happens between the bytes is in `service.http.stream`; its OpenAPI text in `openapi`.
+`service.http.stream` serves it; its OpenAPI text is in `operations`.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class SuperResolveBatch:
             (lambda: True) if connection is None else connection.is_open
         )
         if connection is not None:
-            # The stream keeps this time itself, and says why it ends; the kernel comes second.
+            # The stream has this time limit itself, and reports it; the kernel's comes second.
             connection.set_send_timeout(2 * lifecycle.settings.send_timeout_s)
         with self._limits.stream(upscaler, priority):
             context = StreamContext(

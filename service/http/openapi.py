@@ -33,8 +33,8 @@ def install(app: FastAPI, more_schemas: Mapping[str, Any], *, has_keys: bool) ->
 
     Args:
         app: The app with its routes.
-        more_schemas: Schemas of bodies that routes read by themselves.
-        has_keys: Whether the service wants an API key.
+        more_schemas: Schemas of bodies that routes read themselves.
+        has_keys: Whether the service requires an API key.
     """
 
     def build() -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _correct(operation: dict[str, Any]) -> None:
-    """Mend what FastAPI says by default: its own 422, and parameters that may be null."""
+    """Correct FastAPI's defaults: its own 422, and parameters that may be null."""
     responses = operation["responses"]
     if _FOREIGN_SCHEMAS[0] in str(responses.get("422", "")):
         del responses["422"]
@@ -107,7 +107,7 @@ def _correct(operation: dict[str, Any]) -> None:
 
 
 def _add_access(path: str, operation: dict[str, Any], *, has_keys: bool) -> None:
-    """Add what the middleware answers before a route is asked."""
+    """Add the answers of the middleware, which come before a route's."""
     route = route_of(path)
     if route.is_open:
         return

@@ -1,4 +1,4 @@
-"""The routes of an admin: another version of a model while the service runs, and back."""
+"""The routes of an admin: replacing the version of a model, and rolling back."""
 
 from typing import Annotated
 
@@ -19,12 +19,12 @@ class LoadOrder(BaseModel):
 
     bundle: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         default=None,
-        description="Folder of the bundle, in SEMSR_LOAD_FROM; without it the present one again.",
+        description="Folder of the bundle, in SEMSR_LOAD_FROM; without it the current one again.",
     )
 
 
 class ServedVersion(BaseModel):
-    """What is served under a name after a change."""
+    """The version that is served under a name after a change."""
 
     model: str
     version: str = Field(description="The first twelve digits of `sha`.")
@@ -50,7 +50,7 @@ router = APIRouter(prefix="/admin/models", tags=["operations"])
     openapi_extra=json_body(LoadOrder),
 )  # fmt: skip
 async def load_model(name: str, request: Request, lifecycle: ServedLifecycle) -> ServedVersion:
-    """Load a bundle beside what is served, prove it, put it in place, keep the old one."""
+    """Load and verify a bundle, then replace the current version with it and keep that one."""
     timeout_s = lifecycle.settings.body_timeout_s
     order = await read_order(request, LoadOrder, timeout_s=timeout_s)
     bundle = None

@@ -1,4 +1,4 @@
-"""The quiet routes: health, metrics, and what is served. The hot one is `http.superresolve`."""
+"""The quiet routes: health, metrics, and the served model."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -17,10 +17,10 @@ router = APIRouter()
 
 @router.get(
     "/livez", response_model=Health, tags=["health"], summary="Is the process alive?",
-    responses=refusals(s503="It has failed, and wants to be restarted."),
+    responses=refusals(s503="It has failed and must be restarted."),
 )  # fmt: skip
 async def livez(lifecycle: ServedLifecycle) -> JSONResponse:
-    """200 while the event loop turns and the engine loop, if started, is alive."""
+    """200 while the event loop runs and the engine loop, if started, is alive."""
     if lifecycle.state is State.FAILED:
         raise NotReady(lifecycle.reason)
     return JSONResponse({"status": "alive"})

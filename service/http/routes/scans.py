@@ -23,7 +23,7 @@ from service.scan_jobs.jobs import ScanJobs
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _MOST_LISTED = 200
-# Each asks the list of scans once a second.
+# Each reads the list of scans once a second.
 _MOST_WATCHERS = 64
 _LOOK_EVERY_S = 1.0
 _HEARTBEAT_S = 15.0
@@ -35,30 +35,30 @@ _BODY_SCHEMA = {
     },
     "responses": {
         "200": {
-            "description": "The scan that this Idempotency-Key asked for before.",
+            "description": "The scan that this Idempotency-Key created before.",
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ScanInfo"}}},
         }
     },
 }
 _OTHERWISE = refusals(
-    s404="No such scan, or scans are off (SEMSR_SCAN_ROOTS).",
-    s503="The list of scans cannot be reached now.",
+    s404="No such scan, or scans are disabled (SEMSR_SCAN_ROOTS).",
+    s503="The list of scans is unavailable now.",
 )
 _NOT_NOW = refusals(s409="Not possible in the scan's state.")
 
 
 class ListQuery(BaseModel):
-    """What to list; a parameter that is not known is refused, since all scans would come."""
+    """What to list; an unknown parameter is refused, because all scans would be listed."""
 
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(default=50, ge=1, le=_MOST_LISTED)
     state: list[State] = Field(default=[], max_length=len(State))
-    before: str | None = Field(default=None, max_length=64, description="As `next` says it.")
+    before: str | None = Field(default=None, max_length=64, description="Value of `next`.")
 
 
 _IDEMPOTENCY = Header(
-    description="Key of this request: a second one with it gets the same scan.",
+    description="Key of this request: a second request with it gets the same scan.",
     json_schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
 )
 
@@ -85,13 +85,13 @@ router = APIRouter(prefix="/scans", tags=["scans"], responses=_OTHERWISE)
 
 
 @router.post(
-    "", status_code=201, response_model=view.ScanInfo, summary="Ask for a scan",
+    "", status_code=201, response_model=view.ScanInfo, summary="Create a scan",
     openapi_extra=_BODY_SCHEMA,
     responses=refusals(
         400, 408, 413, 415,
         s403="Source or sink lies outside the allowed folders.",
         s409="Another scan writes into the sink.",
-        s422="The scan cannot be run, or the Idempotency-Key was used otherwise.",
+        s422="The scan cannot be run, or the Idempotency-Key was used with another body.",
     ),
 )  # fmt: skip
 async def submit_scan(
@@ -100,8 +100,8 @@ async def submit_scan(
     lifecycle: ServedLifecycle,
     idempotency_key: Annotated[str | None, _IDEMPOTENCY] = None,
 ) -> Response:
-    """Takes a whole lot from source to sink, in the class `nightly`. 200 and the same scan for
-    an `Idempotency-Key` that was used before with the same body.
+    """Super-resolves a whole lot from source to sink, in the class `nightly`. 200 and the same
+    scan for an `Idempotency-Key` that was used before with the same body.
     """  # noqa: D205 (it is the route's description)
     if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise BadRequest(
@@ -124,44 +124,44 @@ async def submit_scan(
     )
 
 
-@router.get("", summary="List scans", responses=refusals(s422="A parameter does not suit."))
+@router.get("", summary="List scans", responses=refusals(s422="A parameter is invalid."))
 async def list_scans(asked: Annotated[ListQuery, Query()], jobs: Jobs) -> view.ScanList:
-    """The newest first; `state` may come several times."""
+    """The newest first; `state` may be repeated."""
     limit = asked.limit
     found = await jobs.listing(limit=limit + 1, states=asked.state, before=asked.before)
     more = found[limit - 1].id if len(found) > limit else None
     return view.ScanList(scans=[_shown(jobs, job) for job in found[:limit]], next=more)
 
 
-@router.get("/{scan}", summary="How far a scan is")
+@router.get("/{scan}", summary="Progress of a scan")
 async def get_scan(scan: str, jobs: Jobs) -> view.ScanInfo:
-    """Counts, rate, when it will be done, first errors; at its end what is missing."""
+    """Counts, rate, expected end, and first errors; at its end the missing outputs."""
     return _shown(jobs, await jobs.get(scan))
 
 
 @router.post("/{scan}/pause", summary="Pause a scan", responses=_NOT_NOW)
 async def pause_scan(scan: str, jobs: Jobs) -> view.ScanInfo:
-    """Tiles under way are finished; it stays paused, also after a restart."""
+    """Tiles in flight are finished; the scan stays paused, also after a restart."""
     return _shown(jobs, await jobs.pause(scan))
 
 
-@router.post("/{scan}/resume", summary="Let a scan go on", responses=_NOT_NOW)
+@router.post("/{scan}/resume", summary="Resume a scan", responses=_NOT_NOW)
 async def resume_scan(scan: str, jobs: Jobs) -> view.ScanInfo:
-    """Also of one that ended with something missing: that is tried again."""
+    """Also resumes a scan that ended incomplete: its missing outputs are retried."""
     return _shown(jobs, await jobs.resume(scan))
 
 
 @router.delete(
-    "/{scan}", response_model=view.ScanInfo, summary="Stop a scan, or forget it",
+    "/{scan}", response_model=view.ScanInfo, summary="Stop or delete a scan",
     responses={
         **_NOT_NOW,
-        202: {"model": view.ScanInfo, "description": "Tiles under way are being finished."},
-        204: {"description": "The scan had ended, and is forgotten."},
+        202: {"model": view.ScanInfo, "description": "Tiles in flight are being finished."},
+        204: {"description": "The scan had ended, and is deleted."},
     },
 )  # fmt: skip
 async def delete_scan(scan: str, jobs: Jobs) -> Response:
-    """One that has not ended is stopped; outputs that are finished stay. One that has ended is
-    forgotten (204).
+    """An active scan is stopped; finished outputs stay. A scan that has ended is deleted from
+    the list (204).
     """  # noqa: D205 (it is the route's description)
     if await jobs.forget(scan):
         return Response(status_code=204)
@@ -187,8 +187,8 @@ async def follow_scan(
     lifecycle: ServedLifecycle,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Server-sent events: `progress` whenever something has changed, `end` when it has ended.
-    204 to one that has seen the end, so that browsers stop asking.
+    """Server-sent events: `progress` after each change, `end` when the scan has ended. 204 to
+    a client that has seen the end, so that browsers stop reconnecting.
     """  # noqa: D205 (it is the route's description)
     job = await jobs.get(scan)
     if not job.is_active and last_event_id == str(job.version):
@@ -222,7 +222,7 @@ async def _events(
     lifecycle: Lifecycle,
     watchers: Watchers,
 ) -> AsyncGenerator[bytes]:
-    """Yield what a scan's followers are sent, until it has ended or the service stops."""
+    """Yield the events of a scan, until it has ended or the service stops."""
     with watchers:
         yield b"retry: %d\n\n" % _RECONNECT_MS
         sent_s = time.monotonic()
@@ -230,9 +230,9 @@ async def _events(
             try:
                 job = await jobs.get(scan)
             except UnknownScan:
-                return  # forgotten: who asks again gets 404
+                return  # deleted: a new request gets 404
             except ServiceError:
-                pass  # the list of scans cannot be reached now
+                pass  # the list of scans is unavailable now
             else:
                 if str(job.version) != seen or not job.is_active:
                     seen, sent_s = str(job.version), time.monotonic()
@@ -259,4 +259,4 @@ def _schemas() -> dict[str, Any]:
 
 
 SCHEMAS = _schemas()
-"""Of the bodies that are read here and not by FastAPI, for OpenAPI."""
+"""Schemas of the bodies that are read here and not by FastAPI, for OpenAPI."""

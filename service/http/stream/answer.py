@@ -37,7 +37,7 @@ class StreamAnswer:
     Attributes:
         done: Number of images answered.
         failed: Number of images that were answered with a problem.
-        ended_by: What ended the upload early, or None.
+        ended_by: Error that ended the upload early, or None.
     """
 
     def __init__(self, container: str, context: StreamContext) -> None:
@@ -60,7 +60,7 @@ class StreamAnswer:
         Args:
             index: Number of the image in the stream.
             name: Name that the client gave it, or None.
-            answer: The answer, or what the image failed with.
+            answer: Answer, or the error of the image.
 
         Raises:
             SlowReader: The client does not read.

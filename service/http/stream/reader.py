@@ -22,10 +22,10 @@ async def read_entries(request: StreamRequest, context: StreamContext) -> AsyncG
 
     Args:
         request: Headers of the request.
-        context: Its connection.
+        context: Connection of the request.
 
     Raises:
-        ServiceError: What makes the rest of the upload unreadable.
+        ServiceError: The rest of the upload is unreadable.
     """
     settings = context.settings
     upload, kind = _make_upload(context.receive, settings), request.media_type

@@ -1,4 +1,4 @@
-"""What a client asks for with a stream of tiles: its headers, checked before its body is read."""
+"""The request of a stream of tiles: its headers, checked before its body is read."""
 
 import asyncio
 import time
@@ -31,8 +31,8 @@ class StreamRequest:
     Attributes:
         media_type: Media type of the body; one of `STREAM_TYPES`, or that of a form.
         container: Media type of the answer.
-        tile: What is asked for each image; without a deadline.
-        timeout_s: Seconds after which an image's answer is useless, from when it has been read.
+        tile: Headers for each image, without a deadline.
+        timeout_s: Seconds after which an image's answer is useless, since it was read.
     """
 
     media_type: str
@@ -41,7 +41,7 @@ class StreamRequest:
     timeout_s: float | None
 
     def for_image(self) -> TileRequest:
-        """Return what is asked for an image that has been read now."""
+        """Return the headers for an image that has been read now."""
         if self.timeout_s is None:
             return self.tile
         return replace(self.tile, deadline_s=time.monotonic() + self.timeout_s)
@@ -73,14 +73,14 @@ class StreamContext:
 
 
 def parse_stream_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> StreamRequest:
-    """Read the headers of one stream; throughput work, so its class is nightly unless it says else.
+    """Read the headers of one stream; throughput work, so its class is nightly by default.
 
     Args:
         raw_headers: Lower-case names and values, as ASGI gives them.
 
     Raises:
-        BadRequest: A header cannot be read.
-        NotAcceptable: Nothing that the client accepts can be answered.
+        BadRequest: A header is malformed.
+        NotAcceptable: The client accepts no type of answer.
         UnsupportedMediaType: The body's type is not one of `STREAM_TYPES`.
     """
     headers = list(raw_headers)
@@ -92,7 +92,7 @@ def parse_stream_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> StreamRe
         )
     tile = parse_request(headers, default_priority=Priority.NIGHTLY)
     container, accept = choose_container(tile.accept)
-    # Raised now, and not by every image.
+    # Raised now and not for every image.
     choose_answer(accept, RAW)
     left_s = None if tile.deadline_s is None else tile.deadline_s - time.monotonic()
     return StreamRequest(

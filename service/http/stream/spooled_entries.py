@@ -1,7 +1,6 @@
-"""Multi-page TIFF, and the spool: what has its directory anywhere is spooled, then read.
+"""Multi-page TIFF, and the spool for formats whose directory may lie anywhere.
 
-The spool is a file without a name in the file system, readable by nobody else, gone with the
-request however that ends.
+The spool is an unnamed file, which no other process can read and which ends with the request.
 """
 
 import asyncio
@@ -41,7 +40,7 @@ async def spooled(
 
     Raises:
         ImageTooLarge: It is longer than `max_bytes`.
-        QueueFull: There is no room in the folder.
+        QueueFull: The folder is full.
         InvalidImage: It is empty.
     """
     with _reported():
@@ -54,7 +53,7 @@ async def spooled(
 
 @contextmanager
 def _reported() -> Generator[None]:
-    """Turn a folder without room, or that cannot be written, into an answer."""
+    """Turn a folder that is full or not writable into an answer."""
     try:
         yield
     except OSError as error:
@@ -84,14 +83,14 @@ async def _fill(file: IO[bytes], upload: Upload, max_bytes: int) -> None:
 
 
 async def in_thread(function: Callable[..., Result], *arguments: object) -> Result:
-    """Run a function in a thread; do not leave before it has, for its file is closed with us."""
+    """Run a function in a thread, and wait for its end even if cancelled; then close its file."""
     work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         await asyncio.wait([work])
         if not work.cancelled():
-            work.exception()  # nobody is left to be told
+            work.exception()  # mark it as retrieved
         raise
 
 
@@ -102,7 +101,7 @@ async def _write(file: IO[bytes], data: bytes) -> None:
 
 
 async def read_tiff(file: IO[bytes]) -> AsyncGenerator[Entry]:
-    """Yield the images of a TIFF: its pages, and of each all that it holds.
+    """Yield the images of a TIFF: its pages, and all images of each.
 
     Raises:
         InvalidImage: The file or its chain of pages is damaged.

@@ -20,7 +20,7 @@ from service.images.codec.raw import shapeless
 from service.images.codec.sniffing import NPY, RAW, SIGNATURES
 
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
-# Of the files that `service.images.codec.sniffing` knows.
+# Length of the longest signature that `service.images.codec.sniffing` knows.
 _LONGEST_SIGNATURE = 16
 
 
@@ -30,8 +30,8 @@ async def read_raw(
     """Yield images of `shape` and `dtype` (uint8 where None) until the upload ends.
 
     Raises:
-        BadRequest: There is no shape.
-        UnsuitableImage, ImageTooLarge: It is no size of an image.
+        BadRequest: The shape is missing.
+        UnsuitableImage, ImageTooLarge: The shape is not a valid size.
         InvalidImage: The upload is empty, or ends within an image.
     """
     if shape is None:
@@ -67,7 +67,7 @@ async def read_npy(upload: Upload, *, max_pixels: int) -> AsyncGenerator[Entry]:
         )
     length = await upload.read(_LENGTH_BYTES.get(head[6], 2), what)
     text_size = int.from_bytes(length, "little")
-    # A longer one is refused by `read_npy_header`, from what is here.
+    # A longer one is refused by `read_npy_header`.
     text = await upload.read(text_size, what) if text_size <= MAX_HEADER_BYTES else b""
     descr, fortran, shape, _ = read_npy_header(memoryview(head + length + text))
     count, height, width = stack_layout(shape)

@@ -1,6 +1,6 @@
 """The quiet routes of the Open Inference Protocol v2: health, metadata, the repository's index.
 
-Every route of a model is there with its version in the path and without.
+Every route of a model exists with its version in the path and without.
 """
 
 from typing import Any
@@ -48,10 +48,10 @@ class RepositoryOrder(BaseModel):
     )
 
     def check(self) -> None:
-        """Refuse what would be ignored: a client that overrides a configuration wants that one.
+        """Refuse parameters that would be ignored, because their client relies on them.
 
         Raises:
-            UnsuitableOrder: There is a parameter that is not known here, or not of its type.
+            UnsuitableOrder: A parameter is unknown or has the wrong type.
         """
         dependents = self.parameters.get("unload_dependents", False)
         if not isinstance(dependents, bool):
@@ -77,7 +77,7 @@ async def server_metadata() -> dict[str, Any]:
 
 @router.get(
     "/health/live", summary="Is the process alive?", response_class=Response,
-    responses=refusals(s503="It has failed, and wants to be restarted."),
+    responses=refusals(s503="It has failed and must be restarted."),
 )  # fmt: skip
 async def server_live(lifecycle: ServedLifecycle) -> Response:
     """As `/livez`."""
@@ -145,7 +145,7 @@ async def model_config_of(name: str, lifecycle: ServedLifecycle) -> dict[str, An
 async def model_version_ready(
     name: str, version: str | None, lifecycle: ServedLifecycle
 ) -> Response:
-    """200 if it is served and its engine is there."""
+    """200 if it is served and its engine is ready."""
     lifecycle.find_model(name, version)
     if lifecycle.state is State.DRAINING:
         raise NotReady(lifecycle.reason, retry_after_s=1.0)
@@ -155,7 +155,7 @@ async def model_version_ready(
 @router.get("/models/{name}/ready", summary="Can the model serve now?",
             response_class=Response, responses=_OF_A_MODEL)  # fmt: skip
 async def model_ready(name: str, lifecycle: ServedLifecycle) -> Response:
-    """200 if it is served and its engine is there."""
+    """200 if it is served and its engine is ready."""
     return await model_version_ready(name, None, lifecycle)
 
 
@@ -181,7 +181,7 @@ async def model_stats(name: str, lifecycle: ServedLifecycle) -> dict[str, Any]:
 openapi_extra=json_body(IndexOrder),
              responses=refusals(400, 408, 413, 415, 422))  # fmt: skip
 async def repository_index(request: Request, lifecycle: ServedLifecycle) -> list[dict[str, str]]:
-    """Every served model; nothing while they are being loaded."""
+    """Every served model; empty while they are being loaded."""
     order = await read_order(request, IndexOrder, timeout_s=lifecycle.settings.body_timeout_s)
     states = [
         (serving, serving.runner.unavailable or _stage(lifecycle))
@@ -203,7 +203,7 @@ async def repository_index(request: Request, lifecycle: ServedLifecycle) -> list
              response_class=Response, openapi_extra=json_body(RepositoryOrder),
              responses={**_CHANGES, **refusals(s422="It cannot be loaded.")})  # fmt: skip
 async def repository_load(name: str, request: Request, lifecycle: ServedLifecycle) -> Response:
-    """Read the model's bundle again and put it in place; if it cannot, the old one stays."""
+    """Read the model's bundle again and replace the current version; a failure changes nothing."""
     (
         await read_order(request, RepositoryOrder, timeout_s=lifecycle.settings.body_timeout_s)
     ).check()
@@ -211,11 +211,11 @@ async def repository_load(name: str, request: Request, lifecycle: ServedLifecycl
     return Response()
 
 
-@router.post("/repository/models/{name}/unload", summary="Serve a model no longer (admin key)",
+@router.post("/repository/models/{name}/unload", summary="Unload a model (admin key)",
              response_class=Response, openapi_extra=json_body(RepositoryOrder),
              responses=_CHANGES)  # fmt: skip
 async def repository_unload(name: str, request: Request, lifecycle: ServedLifecycle) -> Response:
-    """No new request reaches it; what is under way is finished."""
+    """No new request reaches it; requests in flight are finished."""
     (
         await read_order(request, RepositoryOrder, timeout_s=lifecycle.settings.body_timeout_s)
     ).check()
@@ -224,5 +224,5 @@ async def repository_unload(name: str, request: Request, lifecycle: ServedLifecy
 
 
 def _stage(lifecycle: Lifecycle) -> str | None:
-    """Why nothing is ready, whatever the model."""
+    """Why no model is ready, or None."""
     return None if lifecycle.state is State.READY else lifecycle.reason

@@ -70,8 +70,8 @@ class TestKeys:
             ("", "holds no API key"),
             ("# nobody\n", "holds no API key"),
             ("line-3 secret\n", r"line 1: expected NAME SHA256"),
-            (f"a {'0' * 64}\na {'1' * 64}\n", "line 2: the name or key of 'a' comes twice"),
-            (f"a {'0' * 64}\nb {'0' * 64}\n", "line 2: the name or key of 'b' comes twice"),
+            (f"a {'0' * 64}\na {'1' * 64}\n", "line 2: the name or key of 'a' occurs twice"),
+            (f"a {'0' * 64}\nb {'0' * 64}\n", "line 2: the name or key of 'b' occurs twice"),
         ],
     )
     def test_a_file_that_is_wrong_is_refused(self, tmp_path: Path, content: str, words: str):

@@ -120,7 +120,7 @@ CRC = zlib.crc32(TILE)
         (with_bytes(30, b"u"), "its header has the name 'u0.npy', the directory 't0.npy'"),
         (with_bytes(18, b"\x09"), "packed size"),
         (with_bytes(8, b"\x08"), "compression"),
-        (with_bytes(0, b"PX"), "no header of it"),
+        (with_bytes(0, b"PX"), "its header is missing"),
         (deflated(packed(TILE)[:-9], len(TILE), CRC), "end early"),
         (deflated(packed(TILE) + b"tail", len(TILE), CRC), "go on after their end"),
         (deflated(packed(TILE + bytes(9)), len(TILE), CRC), "end early, or go on"),
