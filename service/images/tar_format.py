@@ -3,8 +3,8 @@
     read_members() ──Read, ReadSome, GoTo, TarMember──> driver
                    <──────────────bytes────────────────
 
-It holds no file and waits for nothing: its driver does what it asks for and sends bytes back. Read
-are ustar, v7, pax and GNU headers; regular files are members to be read, anything else comes with a
+It holds no file and never waits: its driver does each step and sends bytes back. It
+reads ustar, v7, pax and GNU headers; regular files are members to be read, all others have a
 refusal. An archive is whole only if every header has its checksum, every member its data, and
 nothing but zeros follows the end mark. Anything else is a `TarDamage`, never a shorter archive.
 """
@@ -27,19 +27,19 @@ _MAX_SPARSE_BLOCKS = 64
 # Where a GNU header, and a block of its sparse map, say that another such block follows.
 _SPARSE_HEADER_EXTENDED, _SPARSE_BLOCK_EXTENDED = 482, 504
 
-# What macOS writes beside each file: its folder in a zip, its prefix, and its first bytes.
+# Files that macOS adds for each file: their folder in a zip, their prefix, and their first bytes.
 _MACOS_FOLDER, _MACOS_PREFIX = "__MACOSX", "._"
 APPLE_DOUBLE = b"\0\x05\x16\x07"
-"""How a file begins that macOS writes beside another one, with its attributes."""
+"""First bytes of a file that macOS adds for the attributes of another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A wish for the next `size` bytes.
+    """A request for the next `size` bytes.
 
     Attributes:
         size: Number of bytes; fewer are damage that the driver reports.
-        what: What they are, for that message.
+        what: Name of the bytes, for that message.
         may_end: Whether the archive may end before the first of them; the driver sends none then.
     """
 
@@ -50,16 +50,16 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class ReadSome:
-    """A wish for the next bytes, any number; the driver sends none at the end of the archive."""
+    """A request for the next bytes, any number; the driver sends none at the end of the archive."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoTo:
-    """A wish to go on at a byte; the driver sends nothing.
+    """A request to go to a byte; the driver sends nothing.
 
     Attributes:
-        position: Byte of the archive, not before the current one.
-        what: What is passed over, for the message where the archive ends before.
+        position: Byte of the archive, at or after the current one.
+        what: Name of the skipped bytes, for the message about an archive that ends early.
     """
 
     position: int
@@ -71,8 +71,8 @@ class TarMember:
     """A member; the driver may read its data before it goes on, and sends nothing.
 
     Attributes:
-        name: Its path as the archive has it; bytes that are not UTF-8 as surrogates.
-        size: Bytes of its data.
+        name: Path in the archive; bytes that are not UTF-8 as surrogates.
+        size: Number of bytes of its data.
         data_at: Byte at which they begin.
         refusal: One of `REFUSALS`, or None for a file.
     """
@@ -90,7 +90,7 @@ def read_members() -> Generator[Step, bytes, None]:
     """Find the members of an archive from its first byte to its last.
 
     Yields:
-        What the driver is to do next, or a member.
+        The driver's next step, or a member.
 
     Raises:
         TarDamage: A header is damaged or missing, the end mark is, or something follows it.
@@ -126,13 +126,13 @@ def read_members() -> Generator[Step, bytes, None]:
 
 
 def is_from_macos(name: str) -> bool:
-    """Whether a member's name is one that macOS gives to what it writes beside a file."""
+    """Whether a member's name is one of the extra files of macOS."""
     parts = name.split("/")
     return parts[0] == _MACOS_FOLDER or parts[-1].startswith(_MACOS_PREFIX)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a member would be left out of a folder's listing: a part of its path is hidden."""
+    """Whether a member is hidden: a listing of a folder would leave out a part of its path."""
     parts = name.split("/")
     return parts[0] == _MACOS_FOLDER or any(
         part.startswith(".") and part not in {".", ".."} for part in parts
@@ -149,7 +149,7 @@ def _without_end(at: int) -> str:
 
 
 def _pass_sparse_map(block: bytes, data_at: int) -> Generator[Step, bytes, int]:
-    """Pass over the blocks of a GNU sparse map before the data; returns where those begin."""
+    """Skip the blocks of a GNU sparse map before the data; returns the start of the data."""
     is_extended = bool(block[_SPARSE_HEADER_EXTENDED])
     for _ in range(_MAX_SPARSE_BLOCKS):
         if not is_extended:

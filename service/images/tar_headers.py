@@ -1,8 +1,8 @@
-"""The headers of a tar archive, 512 bytes each: what one says, and the extended ones before it.
+"""The headers of a tar archive, 512 bytes each, and the extended headers before them.
 
 Python's `tarfile` parses the 512 bytes of a header and nothing more: its reader takes a damaged or
 zeroed header for the end, keeps every member in memory, reads extended headers of any size, follows
-sparse maps, and blocks. The sizes in an archive are the sender's.
+sparse maps, and blocks. An attacker may choose the sizes in an archive.
 """
 
 import tarfile
@@ -28,7 +28,7 @@ PASSED_OVER = frozenset({tarfile.DIRTYPE, b"D", b"V"})
 HARD_LINK, SYMBOLIC_LINK, DEVICE, PIPE = "a hard link", "a symbolic link", "a device", "a pipe"
 SPARSE, UNKNOWN = "a sparse file", "of an unknown tar type"
 REFUSALS = (HARD_LINK, SYMBOLIC_LINK, DEVICE, PIPE, SPARSE, UNKNOWN)
-"""What a member is that is not read."""
+"""Kinds of members that are not read."""
 _WITHOUT_DATA = {
     tarfile.LNKTYPE: HARD_LINK,
     tarfile.SYMTYPE: SYMBOLIC_LINK,
@@ -46,7 +46,7 @@ _OTHER_FORMATS = {
 }
 
 
-class TarDamage(Exception):  # noqa: N818 (the archive's, which is the error)
+class TarDamage(Exception):  # noqa: N818 (the archive's damage is the error)
     """The archive cannot be read any further.
 
     Attributes:
@@ -60,7 +60,7 @@ class TarDamage(Exception):  # noqa: N818 (the archive's, which is the error)
 
 @dataclass
 class Extensions:
-    """What the extended headers before a member's own header say of it."""
+    """The extended headers before a member's own header, merged."""
 
     name: str | None = None
     size: int | None = None
@@ -84,11 +84,11 @@ class Extensions:
         return padded_size(header.size)
 
     def add(self, header: tarfile.TarInfo, data: bytes, at: int) -> None:
-        """Add what one extended header says of the member that follows.
+        """Merge one extended header.
 
         Args:
-            header: The extended header itself.
-            data: Its data.
+            header: Extended header itself.
+            data: Data of the header.
             at: Byte at which the header begins, for messages.
 
         Raises:
@@ -120,7 +120,7 @@ class Extensions:
         return header.size if self.size is None else self.size
 
     def refusal(self, header: tarfile.TarInfo) -> str | None:
-        """Return which of `REFUSALS` a member is; None for a file that can be read."""
+        """Return the kind of `REFUSALS` of a member; None for a readable file."""
         if header.type in _WITHOUT_DATA:
             return _WITHOUT_DATA[header.type]
         if header.type == tarfile.GNUTYPE_SPARSE or self.is_sparse:
@@ -137,7 +137,7 @@ def parse_header(block: bytes, at: int) -> tarfile.TarInfo:
     """Read one header.
 
     Args:
-        block: The header's 512 bytes.
+        block: 512 bytes of the header.
         at: Byte at which they begin, for messages.
 
     Raises:
@@ -178,7 +178,7 @@ def parse_pax(data: bytes, at: int) -> dict[str, str]:
     """Return the records of a pax header, each `LENGTH KEY=VALUE` and a line feed.
 
     Args:
-        data: The header's data; some writers fill its end with zeros.
+        data: Data of the header; some writers fill the end with zeros.
         at: Byte at which it began, for the message.
 
     Raises:

@@ -1,7 +1,7 @@
 """One way in and one way out: media type to decoder, media type to encoder.
 
-Whatever a decoder library raises becomes `InvalidImage` here, with the type and the reason; the
-service errors that the decoders raise themselves pass through.
+Every error of a decoder library becomes `InvalidImage` here, with the type and the reason; the
+service errors of the decoders themselves pass through.
 """
 
 from collections.abc import Callable
@@ -68,11 +68,11 @@ def decode(
     """Decode a request body to grey pixels and metadata.
 
     Args:
-        body: The whole body.
+        body: Whole body.
         media_type: One of `DECODERS`, as `media_types.readable_type` returns it.
         shape: (H, W) of a raw body; ignored for types that carry their own.
         dtype: `uint8` or `uint16` (little-endian) of a raw body; None means uint8.
-        max_pixels: Greatest number of pixels that is decoded.
+        max_pixels: Maximum number of pixels.
         max_rows: Rows returned from the top, or None for all; see `DecodeOptions`.
 
     Returns:
@@ -112,17 +112,17 @@ def decode_images(
     """Decode every image of a file: the pages and planes of a TIFF, the one image of other types.
 
     Args:
-        body: The whole file, of a type that carries its own shape.
+        body: Whole file, of a type that carries its own shape.
         media_type: One of `DECODERS` but for raw pixels.
-        max_pixels: Greatest number of pixels of one image.
-        max_images: Images after which the file is refused.
+        max_pixels: Maximum number of pixels of one image.
+        max_images: Maximum number of images.
         max_rows: Rows returned from the top of each, or None for all; see `DecodeOptions`.
 
     Returns:
         At least one image; see `decode`.
 
     Raises:
-        ServiceError: As `decode`, of whichever image; several images of a TIFF are no error.
+        ServiceError: As `decode`, for any of the images; several images of a TIFF are allowed.
     """
     if media_type != TIFF:
         image = decode(
@@ -138,7 +138,7 @@ def decode_images(
     except Exception as error:
         raise _undecodable(media_type, error) from error
     if not images:
-        raise UnsuitableImage("the TIFF holds no image of its own, only thumbnails or masks")
+        raise UnsuitableImage("the TIFF holds only thumbnails or masks; expected an image")
     return images
 
 
@@ -155,7 +155,7 @@ def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | 
 
     Raises:
         NotAcceptable: No encoder of that type.
-        ValueError: The pixels are no grey image: a fault of the caller.
+        ValueError: The pixels are not a grey image, which is a fault of the caller.
     """
     encoder = ENCODERS.get(media_type)
     if encoder is None:
@@ -170,7 +170,7 @@ def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | 
 
 
 def _checked_start(body: bytes | bytearray | memoryview, media_type: str) -> memoryview:
-    """Return the body as bytes, which begin as the type does."""
+    """Return the body as bytes, checked to begin as its type does."""
     view = memoryview(body).cast("B")
     if not len(view):
         raise InvalidImage(f"the body is empty; expected {media_type}")

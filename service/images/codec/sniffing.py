@@ -1,4 +1,4 @@
-"""How files begin: media types of those that are read here, names of others for messages."""
+"""First bytes of files: media types of the readable ones, names of the others for messages."""
 
 PNG, TIFF, JPEG, BMP = "image/png", "image/tiff", "image/jpeg", "image/bmp"
 JXL, NPY, RAW, ZSTD = (

@@ -1,6 +1,6 @@
 """The strips and tiles of a TIFF page: found, bounded, decompressed, put together.
 
-A file without compression whose strips follow one another (what SEM tools write) becomes one view
+A file without compression whose strips follow one another (as SEM tools write it) becomes one view
 of the body; everything else is decoded strip by strip into its place.
 """
 
@@ -34,13 +34,13 @@ class Layout:
     Attributes:
         height: Rows of the image.
         width: Columns of the image.
-        bits: Bits a sample: 1, 2, 4, 8 or 16.
-        samples: Samples a pixel within one segment.
+        bits: Bits per sample: 1, 2, 4, 8 or 16.
+        samples: Samples per pixel within one segment.
         planes: Planes that follow one another, each with its own segments.
         segment_height: Rows of a strip or tile.
         segment_width: Columns of a strip (the width of the image) or tile.
-        is_tiled: Tiles are padded to full size, the last strip is not.
-        compression: TIFF's number of it.
+        is_tiled: Whether segments are tiles, which are padded to full size, unlike the last strip.
+        compression: TIFF's number of the compression.
         predictor: 1 none, 2 horizontal differences.
     """
 

@@ -3,7 +3,7 @@
 TIFF tags 34680 (FEI_SFEG) and 34682 (FEI_HELIOS) hold INI text: `[Scan] PixelWidth` in metres per
 pixel, `[Image] ResolutionX`, `[PrivateFei] DatabarHeight` in pixels. Tag 34683 (FEI_TITAN, also
 Phenom) holds XML with `<pixelWidth unit="um">`. Tag 50431 (TESCAN) is read, never written: its text
-lies inside a binary record whose lengths we do not know. A line that is not understood is dropped;
+lies inside a binary record of unknown structure. A line that is not understood is dropped;
 XML that states a pixel size in any other way is dropped as a whole.
 """
 
@@ -35,7 +35,7 @@ _ELEMENT = re.compile(
     rb"(?P<value>[^<>]{0,200})</(?P=key)[ \t\r\n]{0,8}>"
 )
 _UNIT = re.compile(rb"[ \t\r\n]unit[ \t\r\n]{0,8}=[ \t\r\n]{0,8}[\"'](?P<unit>[^\"'<>]{1,16})[\"']")
-# Whatever is not printable ASCII ends the value: a binary record goes on behind it.
+# Any byte that is not printable ASCII ends the value: a binary record follows.
 _TESCAN = re.compile(rb"(?P<key>PixelSizeX|PixelSizeY)=(?P<value>[\t -~]*)")
 
 
@@ -68,7 +68,7 @@ def rescale_fei(text: bytes, rescaling: Rescaling) -> bytes:
         if value is None:
             return b""
         if not value.strip():
-            return match[0]  # a key without a value states nothing
+            return match[0]  # a key without a value states no size
         if match["count"]:
             new = multiply_count(value, rescaling.count)
         else:

@@ -2,8 +2,8 @@
 
 Only the attributes of `<Pixels …>` and `SamplesPerPixel` of `<Channel …>` are touched. No XML
 parser sees the text: no entities, no external references, nothing to expand. An attribute that is
-not understood is dropped; annotations that seem to state a pixel size in their own words go, and a
-text that still states one goes as a whole.
+not understood is dropped; annotations that seem to state a pixel size in their own words are
+dropped, and so is a whole text that still states one.
 """
 
 import re
@@ -32,11 +32,11 @@ _ANNOTATIONS_BEGIN = re.compile(rb"<(?:[A-Za-z]{1,16}:)?StructuredAnnotations[ \
 _ANNOTATIONS_END = re.compile(rb"</(?:[A-Za-z]{1,16}:)?StructuredAnnotations[ \t\r\n]{0,8}>")
 _ANNOTATION_REF = re.compile(rb"<(?:[A-Za-z]{1,16}:)?AnnotationRef[ \t\r\n][^<>]{0,200}>")
 _ANY = rb"[^\"'<>]{0,24}"
-_DEFAULT_UNIT = "\u00b5m"  # what the OME schema says where no unit is given
+_DEFAULT_UNIT = "\u00b5m"  # default of the OME schema
 
 
 def is_ome(text: bytes) -> bool:
-    """Tell whether a description looks like OME-XML."""
+    """Return whether a description looks like OME-XML."""
     return b"<OME" in text[:2048] or b":OME" in text[:2048]
 
 
@@ -81,7 +81,7 @@ def rescale_ome(text: bytes, rescaling: Rescaling) -> bytes:
 
 
 def _without_annotations(text: bytes) -> bytes:
-    """Return the text without its structured annotations and what refers to them."""
+    """Return the text without its structured annotations and references to them."""
     begin = _ANNOTATIONS_BEGIN.search(text)
     ends = list(_ANNOTATIONS_END.finditer(text))
     if begin is not None and ends and ends[-1].start() > begin.start():
@@ -92,7 +92,7 @@ def _without_annotations(text: bytes) -> bytes:
 def _without_known(text: bytes) -> bytes:
     """Return the text without the attributes that `rescale_ome` rewrites, and their elements' name.
 
-    `<Pixels SizeZ=…` reads like the size of a pixel and is none.
+    `<Pixels SizeZ=…` reads like the size of a pixel but is not one.
     """
 
     def others(match: re.Match[bytes]) -> bytes:

@@ -67,7 +67,7 @@ def rescale_zeiss(text: bytes, rescaling: Rescaling) -> bytes:
 
     display = _DISPLAY_LINE.match(text)
     if display is not None:
-        # Dropped, the numbers behind it would move up; 0 is what tools write for none.
+        # Not dropped, because the next numbers would move up; tools write 0 for none.
         new = multiply(display["value"], rescaling.field_x, comma=comma) or b"0"
         text = display["before"] + new + text[display.end() :]
     return _STATEMENT.sub(statement, text)

@@ -102,7 +102,7 @@ def test_answer_with_values_that_are_no_numbers_is_withheld(serve):
     response = app.post(TILE.tobytes(), RAW)
     assert response.status_code == 500
     assert response.json()["type"] == "urn:semsr:problem:engine-failed"
-    assert "no numbers at 25.00%" in response.json()["detail"]
+    assert "non-finite values (NaN or infinite) at 25.00%" in response.json()["detail"]
     assert app.metric("semsr_non_finite_total") == 1
     app.engine.spoil = None
     assert app.post(TILE.tobytes(), RAW).status_code == 200

@@ -206,5 +206,5 @@ def test_what_does_not_fit_the_plan_is_refused() -> None:
         tile_plan.split(np.zeros((4, 5)))
     with pytest.raises(ValueError, match="0 outputs for 1 tiles"):
         tile_plan.merge([], scale=2)
-    with pytest.raises(ValueError, match=r"came back as \(4, 4\); expected \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"was returned as \(4, 4\); expected \(8, 8\)"):
         tile_plan.merge([np.zeros((4, 4))], scale=2)

@@ -157,7 +157,7 @@ PALETTE_IHDR, PALETTE_IDAT = image(np.arange(4).reshape(2, 2, 1), colour=PALETTE
         (png(IHDR, chunk(b"PLTE", bytes(12)), IDAT), "palette of 12 bytes"),
         (
             png(IHDR, chunk(b"IDAT", IDAT[8:-4] + b"more")),
-            "image data has 4 bytes behind its end",
+            "image data has 4 bytes after its end",
         ),
         (
             png(
