@@ -84,7 +84,7 @@ class RecallRecord(BaseModel):
 
 
 class SeamFigures(BaseModel):
-    """How tiles differ from one pass over a whole image, measured at the export."""
+    """Differences between tiles and a single pass of a whole image, measured at the export."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -68,7 +68,7 @@ class Upload:
         return await self._take(most, None)
 
     async def skip(self, size: int, what: str) -> None:
-        """Pass over `size` bytes; raises as `read`."""
+        """Skip `size` bytes; raises as `read`."""
         missing = size
         while missing:
             part = await self._take(missing, None)

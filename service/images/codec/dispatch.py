@@ -122,7 +122,7 @@ def decode_images(
         At least one image; see `decode`.
 
     Raises:
-        ServiceError: As `decode`, for any of the images; several images of a TIFF are allowed.
+        ServiceError: See `decode`, for any of the images; several images of a TIFF are allowed.
     """
     if media_type != TIFF:
         image = decode(

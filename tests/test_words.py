@@ -1,0 +1,83 @@
+"""Plain English: the words of docs/style.md that a reader stumbles over do not return.
+
+A line of code, comment, message or documentation in the folders below must not match any of the
+patterns. Fix the line; if a word is right there, add the exact phrase to `ALLOWED`.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Folders and files that are clean; add others as they become so.
+CLEAN = (
+    "bundle_format",
+    "deploy",
+    "engines",
+    "service/batching",
+    "service/ground",
+    "service/health_check.py",
+    "service/http",
+    "service/images",
+    "service/settings",
+)
+SUFFIXES = {".css", ".html", ".js", ".md", ".py", ".sh", ".yaml", ".yml"}
+
+# What is found, and what docs/style.md says instead.
+PATTERNS = {
+    r"\banew\b": "again, new",
+    r"\bbeside\b": "next to, in addition to, with",
+    r"\bunder way\b": "in progress, in flight",
+    r"\b(who|what|whom)(so)?ever\b": "the caller, the operator; any; regardless of",
+    r"\b(nobody|somebody|someone)\b": "no client, the caller",
+    r"\bthose that\b": "the noun itself",
+    r"\b(is|are|was|be) told\b|\btold (of|that|to)\b|\bTold of\b": "reported, notified, returned",
+    r"\bcom(e|es|ing) again\b": "retry",
+    r"\bfor ever\b": "indefinitely, without a limit",
+    r"^\W*So (many|often|long)\b|\b(for|at most|after) so (many|long)\b": "number of, interval",
+    r"\blet go\b": "released",
+    r"\bthe one before\b": "the previous version",
+    r"\bmend(s|ed|ing)?\b": "fix, repaired",
+    r"\byardstick\b": "baseline",
+    r"\bharm(s|ed)?\b": "affects, slows down",
+    r"\bin step\b": "updated",
+    r"\bpass(ed)? over\b": "skipped",
+    r"(?<!there )\b(is|are|was|were) no (?!longer|more|less|worse|better|faster)[a-z]+": "is not a",
+    r"\bbesides\b": "also, in addition",
+    r"\ball the same\b": "still",
+    r"\bso far as\b|\bas it pleases\b": "if, unpredictable",
+    # Descriptions of arguments and attributes start with a noun.
+    r"^\s+\w+: (Of|Which|That|What|How|Told|Where|As|By|So|Whose|Gives|Says|Asks|Asked) ": "a noun",
+}  # fmt: skip
+ALLOWED: tuple[str, ...] = ()
+
+
+def tracked_files() -> list[Path]:
+    """Return the text files of the clean folders that git knows, or all of them outside a clone."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--", *CLEAN], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    names = listed.stdout.splitlines() or [
+        str(path.relative_to(ROOT))
+        for clean in CLEAN
+        for path in ([ROOT / clean] if (ROOT / clean).is_file() else (ROOT / clean).rglob("*"))
+    ]
+    return [ROOT / name for name in names if Path(name).suffix in SUFFIXES]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_clean_folders_stay_in_plain_english(pattern: str) -> None:
+    """No line has a word from the table in docs/style.md."""
+    word = re.compile(pattern, re.IGNORECASE if pattern.islower() else re.NOFLAG)
+    found: list[str] = []
+    for path in tracked_files():
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            shown = line
+            for phrase in ALLOWED:
+                shown = shown.replace(phrase, "")
+            if word.search(shown):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+    assert not found, f"write {PATTERNS[pattern]!r} instead:\n" + "\n".join(found)
