@@ -4,6 +4,7 @@ A line of code, comment, message or documentation in the folders below must not 
 patterns. Fix the line; if a word is right there, add the exact phrase to `ALLOWED`.
 """
 
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -55,8 +56,9 @@ PATTERNS = {
 ALLOWED: tuple[str, ...] = ()
 
 
-def tracked_files() -> list[Path]:
-    """Return the text files of the clean folders that git knows, or all of them outside a clone."""
+@functools.cache
+def lines() -> list[tuple[str, str]]:
+    """Return each line of the clean folders with its place; outside a clone of all their files."""
     listed = subprocess.run(
         ["git", "ls-files", "--", *CLEAN], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -65,19 +67,19 @@ def tracked_files() -> list[Path]:
         for clean in CLEAN
         for path in ([ROOT / clean] if (ROOT / clean).is_file() else (ROOT / clean).rglob("*"))
     ]
-    return [ROOT / name for name in names if Path(name).suffix in SUFFIXES]
+    found: list[tuple[str, str]] = []
+    for name in names:
+        if Path(name).suffix in SUFFIXES:
+            text = (ROOT / name).read_text(encoding="utf-8")
+            for phrase in ALLOWED:
+                text = text.replace(phrase, "")
+            found += ((f"{name}:{n}", line) for n, line in enumerate(text.splitlines(), start=1))
+    return found
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_clean_folders_stay_in_plain_english(pattern: str) -> None:
     """No line has a word from the table in docs/style.md."""
     word = re.compile(pattern, re.IGNORECASE if pattern.islower() else re.NOFLAG)
-    found: list[str] = []
-    for path in tracked_files():
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            shown = line
-            for phrase in ALLOWED:
-                shown = shown.replace(phrase, "")
-            if word.search(shown):
-                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+    found = [f"{place}: {line.strip()}" for place, line in lines() if word.search(line)]
     assert not found, f"write {PATTERNS[pattern]!r} instead:\n" + "\n".join(found)
