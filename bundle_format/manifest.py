@@ -49,7 +49,7 @@ class DomainStatistics(BaseModel):
 
 
 class ParityFigures(BaseModel):
-    """How far a graph's output lies from FP32 torch, in grey levels over every pixel compared."""
+    """Differences of a graph's output from FP32 torch, in grey levels over all compared pixels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,19 +57,19 @@ class ParityFigures(BaseModel):
     mean_error: float
     psnr_db: float
     tiles: int
-    engines: tuple[str, ...] = Field(description="What ran the graph when it was compared.")
+    engines: tuple[str, ...] = Field(description="Engines that ran the graph for the comparison.")
 
 
 class QuantizationRecord(BaseModel):
-    """How the INT8 graph was made: what was chosen, and by which figure."""
+    """Record of the INT8 graph: the choice of convolutions, and the figure that decided it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     quantized: tuple[str, ...] = Field(description="Convolutions that run in INT8.")
     kept: tuple[str, ...] = Field(description="Convolutions of the body that stay in FP32.")
-    psnr_db: float = Field(description="Against FP32, on calibration tiles kept back.")
+    psnr_db: float = Field(description="PSNR against FP32, on held-out calibration tiles.")
     calibration_tiles: int
-    calibration_sha256: Sha256 = Field(description="Over the tiles' bytes.")
+    calibration_sha256: Sha256 = Field(description="sha256 of the bytes of the tiles.")
 
 
 class RecallRecord(BaseModel):
@@ -94,7 +94,7 @@ class SeamFigures(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What the service must know about a model; everything that it does not hard-code."""
+    """All facts about a model that the service does not hard-code."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -110,17 +110,17 @@ class Manifest(BaseModel):
         description="Height and width of an LR tile in pixels."
     )
     halo_px: int = Field(
-        ge=0, description="LR pixels beyond which a tile's inner cut shows no longer."
+        ge=0, description="Number of LR pixels beyond which an inner cut of a tile has no effect."
     )
     grid_px: int = Field(
-        default=1, ge=1, le=1024, description="LR pixels of which tiles start at a multiple."
+        default=1, ge=1, le=1024, description="Grid in LR pixels; tiles start at its multiples."
     )
     seams: SeamFigures | None = Field(
-        default=None, description="How the halo was measured; null: it is the network's view."
+        default=None, description="Measurement of the halo; null: the halo is the network's view."
     )
     gmac: float = Field(gt=0, description="Multiply-adds of one tile, in units of 1e9.")
     max_batch_size: int = Field(ge=1, description="Largest batch that the model was checked with.")
-    precision: Precision = Field(description="Execution precision unless the operator asks.")
+    precision: Precision = Field(description="Default execution precision.")
     graphs: dict[Precision, str] = Field(description="ONNX file by precision.")
     flags: tuple[str, ...] = Field(description="Columns of the graphs' second output.")
     window: tuple[int, int] | None = Field(
@@ -155,7 +155,7 @@ class Manifest(BaseModel):
 
     files: dict[str, Sha256] = Field(description="sha256 of every file but the manifest.")
     source_checkpoint_sha256: Sha256
-    training: dict[str, Any] = Field(description="What the model was trained on, and how.")
+    training: dict[str, Any] = Field(description="Training data and method.")
     lr_domain: DomainStatistics | None
     trust: TrustRecord | None = None
     parity: dict[Precision, ParityFigures]
@@ -164,7 +164,7 @@ class Manifest(BaseModel):
 
     @property
     def proven_precisions(self) -> list[Precision]:
-        """What passed the export's gates, the most exact first, and the default one."""
+        """Precisions that passed the export's gates, the most exact first, and the default one."""
         return [
             name
             for name in PRECISIONS

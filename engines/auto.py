@@ -48,7 +48,7 @@ MIN_GAIN = 1.2
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs a bundle.
+    """Engine and precision that run a bundle.
 
     Attributes:
         engine: Engine name.
@@ -152,7 +152,7 @@ def _best(speeds: dict[Candidate, float]) -> Candidate:
 
 @contextlib.contextmanager
 def _memory(cache_dir: Path | None, key: str) -> Generator[Path | None]:
-    """Give the file of a choice, locked against other processes; None where none can be written."""
+    """Yield the file of a choice, locked against other processes; None if it cannot be written."""
     with contextlib.ExitStack() as stack:
         path: Path | None = None
         if cache_dir is not None:

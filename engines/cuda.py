@@ -41,10 +41,10 @@ def gpu_name(device: str) -> str:
 
 
 class Cuda:
-    """One GPU; everything that it gave out is freed by `close`.
+    """One GPU; `close` frees all its memory and handles.
 
     Raises:
-        EngineError: The bindings, the driver or the GPU are not there.
+        EngineError: The bindings, the driver or the GPU are missing.
     """
 
     def __init__(self, device: str) -> None:
@@ -121,7 +121,7 @@ class Cuda:
         self._call("cudaStreamSynchronize", stream)
 
     def capture(self, work: Callable[[], None], stream: int) -> Callable[[], None]:
-        """Record what `work` starts on a stream; returns what starts it again in one go."""
+        """Record the work on a stream as a graph; returns a function that launches it."""
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
         try:
@@ -153,7 +153,7 @@ class Cuda:
 
 
 def _failure(call: str, status: str) -> str:
-    """Say what a status of CUDA means where it is about the machine, else which call failed."""
+    """Explain a status of CUDA if the machine causes it, else name the failed call."""
     if status not in _ABSENT:
         return f"{call} failed: {status}"
     if status == _TOO_OLD and gpu_name("cuda"):

@@ -25,8 +25,8 @@ class OpenvinoEngine:
     streams, and it sets the number of concurrent calls.
 
     Raises:
-        EngineError: OpenVINO refuses the graph, or the precision is not one that it is run with.
-        bundle_format.bundle.BundleError: The bundle has no graph of the precision asked for.
+        EngineError: OpenVINO refuses the graph, or the processor lacks the precision.
+        bundle_format.bundle.BundleError: The bundle has no graph of the requested precision.
     """
 
     name = "openvino"

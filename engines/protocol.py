@@ -17,14 +17,14 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How to run an engine.
+    """Options of an engine.
 
     Attributes:
         precision: Execution precision, always set explicitly.
-        threads: CPU threads that the engine may use.
+        threads: Number of CPU threads that the engine may use.
         device: `cpu`, `cuda` (the first GPU) or `cuda:N`.
-        hint: Whether one call should end soon, or many calls at once end together sooner; for
-            engines that know the difference.
+        hint: Optimisation for the latency of one call or for the throughput of concurrent calls,
+            for engines that have the choice.
         plan_cache: Folder of TensorRT plans.
     """
 
@@ -67,7 +67,7 @@ class Engine(Protocol):
             lr: (N, 1, H, W) uint8, C-contiguous.
 
         Returns:
-            The answers and their flags.
+            Answers and their flags.
         """
         ...
 

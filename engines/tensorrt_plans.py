@@ -41,14 +41,14 @@ MAX_HEADER_BYTES = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class PlanKey:
-    """What a plan fits.
+    """Graph, runtime and sizes that a plan fits.
 
     Attributes:
         onnx_sha256: sha256 of the graph.
         module: TensorRT package, one of `MODULES`.
-        module_version: Its version; plans of another one are refused.
+        module_version: Version of the package; plans of other versions are refused.
         compute_capability: Compute capability of the GPU, such as 89 for 8.9.
-        batch: Tiles in a call; a smaller batch is filled up.
+        batch: Number of tiles in a call; a smaller batch is filled up.
         tile: Height and width in LR pixels.
     """
 
@@ -74,7 +74,7 @@ def import_tensorrt() -> ModuleType:
     """Import the first of `MODULES` that is installed.
 
     Raises:
-        EngineError: None is.
+        EngineError: None is installed.
     """
     for name in MODULES:
         try:
@@ -115,9 +115,9 @@ def build_plans(
     """Build and keep the plans of a bundle; plans that exist and fit are left alone.
 
     Args:
-        bundle: The verified bundle.
+        bundle: Verified bundle.
         precision: Precision of the graph.
-        cache: Folder of plans; created.
+        cache: Folder of plans; created if missing.
         compute_capability: Compute capability of the GPU, such as 89; RTX also builds for
             another machine's card.
 
@@ -143,7 +143,7 @@ def read_plan(cache: Path, key: PlanKey) -> bytes:
     """Read a plan and check that it is the one that the key names.
 
     Raises:
-        EngineError: There is none, or it is damaged, of an unknown format or another one's; the
+        EngineError: The plan is missing, damaged, of an unknown format or for another key; the
             message says how to build it.
     """
     path = cache / key.file_name
@@ -253,7 +253,7 @@ def _build(trt: ModuleType, graph: bytes, key: PlanKey) -> bytes:
 
 
 class _Messages:
-    """Keeps what TensorRT says, so that an error can name it."""
+    """Keeps TensorRT's messages, so that an error can quote one."""
 
     def __init__(self, trt: ModuleType) -> None:
         kept: list[str] = []

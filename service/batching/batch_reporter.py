@@ -1,4 +1,4 @@
-"""What the batcher reports, and how the service turns it into metrics and log lines."""
+"""Reports of the batcher, and the service's metrics and log lines for them."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 class BatchObserver(Protocol):
-    """What the batcher reports; called on the event loop."""
+    """Observer of the batcher; called on the event loop."""
 
     def batch_finished(
         self, *, waits: Sequence[tuple[Priority, float]], infer_s: float, failed: bool
@@ -79,7 +79,7 @@ class BatchReporter:
         log.debug("batch_executed", size=size, infer_ms=round(infer_s * 1e3, 2), failed=failed)
 
     def tiles_cancelled(self, count: int) -> None:
-        """Count tiles whose client has gone."""
+        """Count abandoned tiles."""
         self._metrics.cancelled.inc(count)
 
     def deadlines_missed(self, count: int) -> None:

@@ -18,7 +18,7 @@ _TRY_AFTER = 32
 # It may be the better one if a tile in it took at most this share longer than in the best.
 _TRY_WITHIN = 0.5
 # A larger batch keeps its first tiles waiting: only the next larger size is tried, and only where
-# as many tiles wait behind it.
+# as many tiles wait after it.
 _TRY_BACKLOG = 2
 # Weight of such a try in the running mean.
 _TRY_SMOOTHING = 0.5

@@ -136,7 +136,7 @@ class EngineSlots:
         self._work.notify(min(count, len(self._threads)))
 
     def close(self) -> None:
-        """Let the threads end after their batch; the caller holds the lock."""
+        """Stop the threads after their batch; the caller holds the lock."""
         self._is_closing = True
         self._work.notify_all()
 

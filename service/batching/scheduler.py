@@ -42,7 +42,7 @@ class Entry(Generic[Payload]):
         priority: Class of the tile.
         due_s: Due time, by which its class is ordered.
         deadline_s: Time at which it expires; None for never.
-        is_gone: Whether it was discarded, to be skipped later.
+        is_discarded: Whether it was discarded, to be skipped later.
     """
 
     payload: Payload
@@ -50,7 +50,7 @@ class Entry(Generic[Payload]):
     priority: Priority
     due_s: float
     deadline_s: float | None
-    is_gone: bool = False
+    is_discarded: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -100,12 +100,12 @@ class _Queue(Generic[Payload]):
         """Take the tile that is due first; discarded and expired tiles are dropped."""
         while self.entries:
             entry = self.entries.pop()
-            if entry.is_gone:
+            if entry.is_discarded:
                 continue
             self.count -= 1
             if entry.deadline_s is None or now_s <= entry.deadline_s:
                 return entry
-            entry.is_gone = True
+            entry.is_discarded = True
         return None
 
     def put_back(self, entries: Sequence[Entry[Payload]]) -> None:
@@ -154,7 +154,9 @@ class Scheduler(Generic[Payload]):
 
     def entries(self, priority: Priority) -> list[Entry[Payload]]:
         """Return the tiles of a class that wait, the one that is due first first."""
-        return [entry for entry in reversed(self._queues[priority].entries) if not entry.is_gone]
+        return [
+            entry for entry in reversed(self._queues[priority].entries) if not entry.is_discarded
+        ]
 
     def drain_s(self, priority: Priority, now_s: float) -> float:
         """Seconds until the tiles that wait or run now are done, as a tile of a class sees it.
@@ -220,9 +222,9 @@ class Scheduler(Generic[Payload]):
     def discard(self, entry: Entry[Payload]) -> bool:
         """Take a tile out; False if it does not wait any more."""
         queue = self._queues[entry.priority]
-        if entry.is_gone or entry not in queue.entries:
+        if entry.is_discarded or entry not in queue.entries:
             return False
-        entry.is_gone = True
+        entry.is_discarded = True
         queue.count -= 1
         return True
 

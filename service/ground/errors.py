@@ -13,7 +13,7 @@ nothing below the routes knows HTTP beyond the status that a class carries.
     ├── UnknownScan           404 unknown-scan             no such scan
     ├── ScansOff              404 scans-off                the operator has allowed no folders
     ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
-    ├── RequestTimeout        408 request-timeout          the body came too slowly
+    ├── RequestTimeout        408 request-timeout          the body arrived too slowly
     ├── NothingKept           409 nothing-kept             no earlier version is kept
     ├── ScanConflict          409 scan-conflict            not possible in its state
     ├── ImageTooLarge         413 image-too-large          body bytes or pixels beyond the limit
@@ -69,7 +69,7 @@ class InvalidImage(ServiceError):
 
 
 class Unauthorized(ServiceError):
-    """The service asks for API keys, and the request has none that it knows."""
+    """The service requires API keys, and the request has no valid one."""
 
     status = 401
     code = "unauthorized"

@@ -35,7 +35,7 @@ class Count:
 
 
 class Observations:
-    """How many values fell into each bucket, and their sum."""
+    """Numbers of values by bucket, and the sum of the values."""
 
     __slots__ = ("_bounds", "counts", "sum")
 

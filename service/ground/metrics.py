@@ -25,7 +25,7 @@ SATURATED_BUCKETS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 class _Families:
-    """What `generate_latest` wants of a registry."""
+    """The part of a registry that `generate_latest` uses."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families

@@ -1,4 +1,4 @@
-"""Where a request's time went: for `Server-Timing`, the log and traces."""
+"""Durations of a request's stages, for `Server-Timing`, the log and traces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -113,7 +113,7 @@ def create_app(
     make_host: Callable[[Settings, Metrics], ModelHost] = LocalModels,
     on_failure: Callable[[], None] = lambda: None,
 ) -> Application:
-    """Make an app; loading begins with its lifespan and goes on in the background.
+    """Make an app; loading begins with its lifespan and continues in the background.
 
     Args:
         settings: The service's settings.

@@ -1,4 +1,4 @@
-"""What the quiet routes take from their app; FastAPI passes it as an argument."""
+"""Parts of the app that FastAPI passes to the quiet routes as arguments."""
 
 from typing import Annotated
 
@@ -24,4 +24,4 @@ ServedLifecycle = Annotated[Lifecycle, Depends(_lifecycle)]
 """The app's lifecycle."""
 
 Jobs = Annotated[ScanJobs, Depends(_jobs)]
-"""What runs scans; a route that takes it answers `ScansOff` where they are off."""
+"""Scans as jobs; a route with this argument answers `ScansOff` where they are disabled."""

@@ -29,7 +29,7 @@ _FOREIGN_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
 def install(app: FastAPI, more_schemas: Mapping[str, Any], *, has_keys: bool) -> None:
-    """Give an app its whole OpenAPI description, and `/docs` with the files that show it.
+    """Install the whole OpenAPI description of an app, and `/docs` with the files that show it.
 
     Args:
         app: The app with its routes.

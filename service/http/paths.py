@@ -1,4 +1,4 @@
-"""What each path of the service is: its label in metrics, who may ask for it, how it is logged."""
+"""The paths of the service: label in metrics, access, and logging of each."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Route:
         is_open: Whether it needs no API key and no quota: for probes and Prometheus, which have no
             key, and for the page, which asks people for theirs.
         is_admin: Whether it changes the service and needs an admin's key. A prefix, because a
-            pattern may end where the router's goes on, as `.*` does at a line's end.
+            pattern may end where the router's continues, as `.*` does at a line's end.
         is_quiet: Whether it is left out of the log: requested every few seconds.
         is_probe: Whether load balancers request it: answered to HEAD too, and not traced, because
             its traces would hide the others.

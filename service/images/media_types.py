@@ -152,7 +152,7 @@ def choose_container(accept: str | None) -> tuple[str, str | None]:
     """Return the container of several answers, and the rest of Accept for each of them.
 
     `application/x-tar`, `multipart/mixed` and `multipart/*` apply to the whole answer, everything
-    else to its entries: `multipart/mixed, image/png` asks for PNGs in parts.
+    else to its entries: `multipart/mixed, image/png` requests PNGs in parts.
 
     Args:
         accept: Accept header, several joined by commas; None or empty accepts anything.

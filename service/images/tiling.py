@@ -37,7 +37,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """How an image is cut; tiles are numbered row by row.
+    """Cuts of an image; tiles are numbered row by row.
 
     Attributes:
         height: Rows of the image.

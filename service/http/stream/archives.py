@@ -47,7 +47,7 @@ class OutEntry:
 
 
 class Archive(Protocol):
-    """How entries are put together."""
+    """Container of the entries of an answer."""
 
     content_type: str
 

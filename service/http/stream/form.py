@@ -54,7 +54,7 @@ class FormUpload:
         return media_type
 
     async def receive(self) -> Mapping[str, Any]:
-        """Give the next bytes of the file, as ASGI's `receive` does."""
+        """Return the next bytes of the file, like ASGI's `receive`."""
         content = self._form.take()
         while not content and not self._is_complete:
             await self._fill()

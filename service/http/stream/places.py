@@ -126,7 +126,7 @@ class StreamLimits:
                         await self._freed.wait()
 
     def release(self, hold: Hold) -> None:
-        """Give places back."""
+        """Return places."""
         hold.stack.close()
         self._freed.set()
 
@@ -147,7 +147,7 @@ class Window:
         return await self._take(max(1, -(-size_bytes // self._upscaler.place_bytes)))
 
     async def grow(self, hold: Hold, places: int) -> Hold:
-        """Have at least that many places instead of those held; raises as `acquire`.
+        """Exchange places for at least as many as needed; raises as `acquire`.
 
         The old ones are given back before it waits for the new ones, and are lost if it raises.
         """
@@ -157,14 +157,14 @@ class Window:
         return await self._take(places)
 
     def release(self, hold: Hold) -> None:
-        """Give an image's places back, once."""
+        """Return an image's places, once."""
         if hold in self._held:
             self._held.remove(hold)
             self._limits.release(hold)
             self._changed.set()
 
     def release_all(self) -> None:
-        """Give everything back."""
+        """Return all places."""
         for hold in tuple(self._held):
             self.release(hold)
 

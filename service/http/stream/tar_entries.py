@@ -43,7 +43,7 @@ async def read_tar(upload: Upload, *, max_entry_bytes: int) -> AsyncGenerator[En
         max_entry_bytes: Maximum size of a file; larger ones are refused and skipped.
 
     Raises:
-        InvalidImage: The archive is damaged, ends without its end mark, or goes on after it.
+        InvalidImage: The archive is damaged, ends without its end mark, or has data after it.
     """
     members = read_members()
     index = 0

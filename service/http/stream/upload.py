@@ -94,7 +94,7 @@ class Upload:
         return part
 
     async def _fill(self, deadline_s: float | None) -> bool:
-        """Have at least one byte; False at the end."""
+        """Fetch at least one byte; False at the end."""
         while self._used == len(self._chunk):
             if not self._has_more:
                 return False

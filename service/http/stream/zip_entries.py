@@ -232,6 +232,6 @@ def _inflate(file: IO[bytes], info: zipfile.ZipInfo) -> bytes:
         raise InvalidImage(f"the entry does not unpack: {error}") from error
     if not unpacker.eof or unpacker.unused_data or left:
         raise InvalidImage(
-            "the entry does not unpack: its data end early, or go on after their end"
+            "the entry does not unpack: its data end early, or continue after their end"
         )
     return b"".join(pieces)

@@ -172,7 +172,7 @@ def _read_chunks(body: memoryview, colour_type: int) -> _Chunks:
                 raise InvalidImage(f"the PNG has a misplaced or odd palette of {len(data)} bytes")
             chunks.palette = data
         elif kind == b"tRNS":
-            # libpng keeps the first of several and skips one that stands in the wrong place.
+            # libpng keeps the first of several and skips one in the wrong place.
             early = colour_type == _PALETTE and chunks.palette is None
             if chunks.transparency is not None or chunks.image or early:
                 raise InvalidImage("the PNG has a second or misplaced tRNS chunk")

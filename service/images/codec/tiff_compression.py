@@ -17,7 +17,7 @@ MAX_GROWTH = {NO_COMPRESSION: 1, 5: 4096, 8: 1032, 32946: 1032, 32773: 64, 50000
 
 def _lzw(packed: memoryview, limit_bytes: int) -> bytes:
     data = bytes(imagecodecs.lzw_decode(bytes(packed), out=limit_bytes))
-    # That decoder goes on after a code that is not in its table yet; libtiff does not.
+    # That decoder continues after a code that is not in its table yet; libtiff does not.
     if data != imagecodecs.tiff_decode(_lzw_file(packed, len(data))).tobytes():
         raise InvalidImage("a strip or tile of the TIFF is damaged LZW data")
     return data

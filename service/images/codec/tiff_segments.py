@@ -29,7 +29,7 @@ _MAX_TILE_PIXELS = 2048 * 2048
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the samples of a page lie in the file.
+    """Layout of the samples of a page in the file.
 
     Attributes:
         height: Rows of the image.
