@@ -24,6 +24,13 @@ CLEAN = (
     "service/http",
     "service/images",
     "service/settings",
+    "tests/bundle_format",
+    "tests/deploy",
+    "tests/engines",
+    "tests/service/batching",
+    "tests/service/ground",
+    "tests/service/http",
+    "tests/service/images",
 )
 SUFFIXES = {".css", ".html", ".js", ".md", ".py", ".sh", ".yaml", ".yml"}
 

@@ -36,7 +36,7 @@ KEY = PlanKey(
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """A bundle whose graph nobody parses; its golden output repeats pixels."""
+    """A bundle whose graph is never parsed; its golden output repeats pixels."""
     return write_bundle(
         tmp_path / "bundle", files=bundle_files(), manifest_fields=manifest_fields()
     )
@@ -111,7 +111,7 @@ class TestPlans:
     def test_plans_that_fit_are_not_built_again(
         self, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        """A second install step takes no time; a damaged plan is built anew."""
+        """A second install step takes no time; a damaged plan is built again."""
         built: list[int] = []
 
         def build(_trt: object, _graph: bytes, key: PlanKey) -> bytes:
@@ -153,7 +153,7 @@ class TestBuild:
         assert header["tile"] == [24, 24]
 
     def test_a_card_that_it_does_not_know_is_refused(self, tmp_path: Path):
-        """The message names those that it knows."""
+        """The message names the known ones."""
         with pytest.raises(EngineError, match=r"builds for .*SM89.*, not for SM10"):
             build_plans(load_bundle(TINY_BUNDLE), "fp32", tmp_path, compute_capability=10)
 

@@ -161,8 +161,8 @@ def test_two_entries_of_one_name_are_both_read(post: Callable[[bytes], Any]) -> 
 
 def test_what_macos_writes_beside_files_is_passed_over(post: Callable[[bytes], Any]) -> None:
     """`__MACOSX/` whole; `._NAME` where it begins as macOS's own does."""
-    beside = b"\0\x05\x16\x07" + bytes(200)
-    files = {"__MACOSX/._t0.npy": beside, "._t0.npy": beside, "._own.npy": TILES["t1.npy"]}
+    extra = b"\0\x05\x16\x07" + bytes(200)
+    files = {"__MACOSX/._t0.npy": extra, "._t0.npy": extra, "._own.npy": TILES["t1.npy"]}
 
     answer = post(zip_of({**files, **TILES}))
 

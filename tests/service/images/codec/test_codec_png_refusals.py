@@ -1,4 +1,4 @@
-"""PNG files that must be refused, with the reason and before any harm."""
+"""PNG files that must be refused, with the reason and before any damage."""
 
 import struct
 import zlib
@@ -107,7 +107,7 @@ def test_transparent_palette_entry_is_refused_only_where_used() -> None:
 
 
 def test_animation_is_refused() -> None:
-    """An APNG of two frames is no tile; one frame is a still image."""
+    """An APNG of two frames is not a tile; one frame is a still image."""
     ihdr, idat = image(np.zeros((2, 2, 1), np.int64))
 
     assert read(png(ihdr, chunk(b"acTL", struct.pack(">II", 1, 0)), idat)).pixels.shape == (2, 2)
