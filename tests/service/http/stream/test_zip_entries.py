@@ -123,7 +123,7 @@ CRC = zlib.crc32(TILE)
         (with_bytes(0, b"PX"), "its header is missing"),
         (deflated(packed(TILE)[:-9], len(TILE), CRC), "end early"),
         (deflated(packed(TILE) + b"tail", len(TILE), CRC), "continue after their end"),
-        (deflated(packed(TILE + bytes(9)), len(TILE), CRC), "end early, or go on"),
+        (deflated(packed(TILE + bytes(9)), len(TILE), CRC), "end early, or continue"),
         (deflated(packed(TILE[:-9]), len(TILE), zlib.crc32(TILE[:-9])), "do not give the 704"),
     ],
 )
