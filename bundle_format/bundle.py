@@ -40,12 +40,12 @@ MAX_MANIFEST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an execution precision may lie from FP32 torch.
+    """Largest allowed difference between an execution precision and FP32 torch.
 
     Attributes:
-        max_error: Grey levels, at any pixel; None where no single pixel is judged.
-        mean_error: Grey levels, over a comparison's pixels.
-        psnr_db: At least.
+        max_error: Limit at any pixel in grey levels; None for no such limit.
+        mean_error: Limit of the mean over all pixels in grey levels, or None.
+        psnr_db: Minimum PSNR in dB, or None.
     """
 
     max_error: float | None = None
@@ -53,7 +53,7 @@ class Tolerance:
     psnr_db: float | None = None
 
     def problem(self, *, max_error: float, mean_error: float, psnr_db: float) -> str | None:
-        """Say which limit figures break, or None."""
+        """Name the first limit that the figures exceed, or None."""
         if self.max_error is not None and max_error > self.max_error:
             return f"max error {max_error:.0f}, at most {self.max_error:g} grey levels"
         if self.mean_error is not None and mean_error > self.mean_error:
@@ -82,7 +82,7 @@ def parse_precision(text: str) -> Precision:
     """Read a precision's name.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: The name is unknown.
     """
     for precision in PRECISIONS:
         if precision == text:
@@ -91,7 +91,7 @@ def parse_precision(text: str) -> Precision:
 
 
 def npy_bytes(array: npt.NDArray[np.uint8]) -> bytes:
-    """Give an array as an npy file's bytes."""
+    """Return an array as the bytes of an npy file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
@@ -103,7 +103,7 @@ class BundleError(Exception):
 
 @dataclass(frozen=True)
 class Golden:
-    """A tile and the output that the reference gave for it.
+    """A tile and the reference's output for it.
 
     Attributes:
         lr: (N, 1, H, W) uint8.
@@ -119,8 +119,8 @@ class Bundle:
     """A bundle whose files were verified against its manifest.
 
     Attributes:
-        path: The folder.
-        manifest: Its manifest.
+        path: Folder of the bundle.
+        manifest: Manifest of the bundle.
         digest: sha256 of the manifest's bytes, which covers every file through their hashes.
     """
 
@@ -134,7 +134,7 @@ class Bundle:
         return self.digest[:12]
 
     def read(self, name: str) -> bytes:
-        """Read one listed file and verify it again, so that what is used is what was checked.
+        """Read one listed file and verify it again, so that the bytes used are the bytes checked.
 
         Raises:
             BundleError: The file is not listed, is missing, or does not match its hash.
@@ -159,8 +159,7 @@ class Bundle:
         """Read the ONNX graph of one precision, with all its weights in it.
 
         Raises:
-            BundleError: The bundle has no graph of that precision, or it or the file that has its
-                weights is damaged.
+            BundleError: The bundle has no graph of that precision, or a file of it is damaged.
         """
         name = self.manifest.graphs.get(precision)
         if name is None:
@@ -249,7 +248,7 @@ def _parse_manifest(path: Path, content: bytes) -> Manifest:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Say where the first problem is, and what was found there."""
+    """Describe the first problem: its field, and the value found there."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"]) or "manifest"
     return f"{where}: {problem['msg']} (found {problem['input']!r:.80})"

@@ -1,6 +1,6 @@
 """Writer of bundles: a folder that is whole under its name, or is not there.
 
-Replacing a bundle that a service may have loaded needs the caller's word.
+Replacing a bundle that a service may have loaded needs the caller's consent.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ def write_bundle(
     manifest_fields: Mapping[str, Any],
     overwrite: bool = False,
 ) -> Bundle:
-    """Write a bundle atomically: a folder beside `path` is filled, then renamed.
+    """Write a bundle atomically: a folder next to `path` is filled, then renamed.
 
     Args:
         path: The folder to write; of a symbolic link, the folder that it points to.
@@ -49,7 +49,7 @@ def write_bundle(
         BundleError: The target exists and may not be replaced or is not a bundle, or the fields
             do not validate.
     """
-    path = path.resolve()  # a link stays, and is filled beside what it points to
+    path = path.resolve()  # a link stays, and its target is replaced
     check_target(path, overwrite=overwrite)
     hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
     fields = {"format_version": FORMAT_VERSION, **manifest_fields, "files": hashes}
@@ -140,7 +140,7 @@ def _flush(folder: Path) -> None:
 
 
 def _flush_names(folder: Path) -> None:
-    """Do so for a folder's names, where its file system can: not all network ones do."""
+    """Flush a folder's names, where its file system can: not all network file systems do."""
     with suppress(OSError):
         _flush_one(folder)
 

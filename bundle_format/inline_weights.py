@@ -25,7 +25,7 @@ _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
 class SharedWeightsError(ValueError):
-    """A graph refers to weights that are not there, or is no ONNX model."""
+    """A graph refers to missing weights, or is not an ONNX model."""
 
 
 class _Field(NamedTuple):
@@ -41,14 +41,14 @@ def inline_weights(graph: bytes, read: Callable[[str], bytes]) -> bytes:
 
     Args:
         graph: A serialised ONNX model.
-        read: Gives the content of a file by the name that the graph has for it.
+        read: Function from the name of a file in the graph to its content.
 
     Returns:
         A serialised ONNX model without external data; `graph` itself if it has none.
 
     Raises:
-        SharedWeightsError: The bytes have external data and are no ONNX model, or refer beyond a
-            file's end.
+        SharedWeightsError: The bytes have external data and are not an ONNX model, or refer to
+            bytes beyond a file's end.
     """
     if _LOCATION.encode() not in graph:
         # Every place of external data has this key.
@@ -121,9 +121,9 @@ def _fields(message: bytes) -> Iterator[_Field]:
         elif kind in (_FIXED_64, _FIXED_32):
             content, end = place, place + (8 if kind == _FIXED_64 else 4)
         else:
-            raise SharedWeightsError(f"no ONNX model: wire type {kind} at byte {start}")
+            raise SharedWeightsError(f"not an ONNX model: wire type {kind} at byte {start}")
         if end > len(message):
-            raise SharedWeightsError(f"no ONNX model: a field ends beyond byte {len(message)}")
+            raise SharedWeightsError(f"not an ONNX model: a field ends beyond byte {len(message)}")
         yield _Field(tag >> 3, message[start:end], message[content:end])
         start = end
 
@@ -135,7 +135,7 @@ def _varint(message: bytes, start: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * count)
         if not byte & 0x80:
             return value, start + count + 1
-    raise SharedWeightsError(f"no ONNX model: no varint at byte {start}")
+    raise SharedWeightsError(f"not an ONNX model: no varint at byte {start}")
 
 
 def _message(number: int, content: bytes) -> bytes:

@@ -10,19 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from bundle_format.trust_record import Sha256, TrustRecord
 
 FORMAT_VERSION = 5
-"""What is written. Two older ones are still read: in version 4 every graph held its own weights;
-version 3 had no `grid_px` besides, because its networks work on one grid."""
+"""Version that is written. Two older ones are still read: in version 4 every graph held its own
+weights; version 3 also lacked `grid_px`, because its networks work on one grid."""
 
 READ_VERSIONS = (3, 4, 5)
 
 FLAGS = (
     "non_finite", "saturated", "consistency", "consistency_worst", "residual", "domain_distance",
 )  # fmt: skip
-"""Columns of the graphs' second output, `flags` float32 (N, K): what can be said of a tile's answer
-without knowing the truth. In order: the share of LR pixels where the answer is no number, and where
-it left the 8-bit range and was cut off; the mean and the least local correlation between the
-answer, seen coarsely, and the tile; the most suspicious spot of what the answer does not explain,
-and the tile's distance from the training's, both over their limits, or `NOT_JUDGED`."""
+"""Columns of the graphs' second output, `flags` float32 (N, K): a judgement of a tile's answer
+without its truth. In order: the share of LR pixels where the answer is non-finite, and where it
+left the 8-bit range and was clipped; the mean and the least local correlation between the answer,
+seen coarsely, and the tile; the most suspicious spot that the answer does not explain, and the
+tile's distance from the training tiles, both over their limits, or `NOT_JUDGED`."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -49,7 +49,7 @@ class DomainStatistics(BaseModel):
 
 
 class ParityFigures(BaseModel):
-    """How far a graph's output lies from FP32 torch, in grey levels over every pixel compared."""
+    """Differences of a graph's output from FP32 torch, in grey levels over all compared pixels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,23 +57,23 @@ class ParityFigures(BaseModel):
     mean_error: float
     psnr_db: float
     tiles: int
-    engines: tuple[str, ...] = Field(description="What ran the graph when it was compared.")
+    engines: tuple[str, ...] = Field(description="Engines that ran the graph for the comparison.")
 
 
 class QuantizationRecord(BaseModel):
-    """How the INT8 graph was made: what was chosen, and by which figure."""
+    """Record of the INT8 graph: the choice of convolutions, and the figure that decided it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     quantized: tuple[str, ...] = Field(description="Convolutions that run in INT8.")
-    kept: tuple[str, ...] = Field(description="Of the body, those that stay in FP32.")
-    psnr_db: float = Field(description="Against FP32, on calibration tiles kept back.")
+    kept: tuple[str, ...] = Field(description="Convolutions of the body that stay in FP32.")
+    psnr_db: float = Field(description="PSNR against FP32, on held-out calibration tiles.")
     calibration_tiles: int
-    calibration_sha256: Sha256 = Field(description="Over the tiles' bytes.")
+    calibration_sha256: Sha256 = Field(description="sha256 of the bytes of the tiles.")
 
 
 class RecallRecord(BaseModel):
-    """Defect recall of a reduced precision beside FP32's, on the same tiles."""
+    """Defect recall of a reduced precision and of FP32, on the same tiles."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,17 +84,17 @@ class RecallRecord(BaseModel):
 
 
 class SeamFigures(BaseModel):
-    """How tiles differ from one pass over a whole image, measured at the export."""
+    """Differences between tiles and a single pass of a whole image, measured at the export."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_error: int = Field(description="Largest difference of what is kept, grey levels.")
+    max_error: int = Field(description="Largest difference of the kept pixels in grey levels.")
     images: int = Field(description="Images that were compared, two tiles high and wide.")
     radius_px: int = Field(description="The network's exact bound, LR pixels.")
 
 
 class Manifest(BaseModel):
-    """What the service must know about a model; everything that it does not hard-code."""
+    """All facts about a model that the service does not hard-code."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -110,17 +110,17 @@ class Manifest(BaseModel):
         description="Height and width of an LR tile in pixels."
     )
     halo_px: int = Field(
-        ge=0, description="LR pixels beyond which a tile's inner cut shows no longer."
+        ge=0, description="Number of LR pixels beyond which an inner cut of a tile has no effect."
     )
     grid_px: int = Field(
-        default=1, ge=1, le=1024, description="LR pixels of which tiles start at a multiple."
+        default=1, ge=1, le=1024, description="Grid in LR pixels; tiles start at its multiples."
     )
     seams: SeamFigures | None = Field(
-        default=None, description="How the halo was measured; null: it is the network's view."
+        default=None, description="Measurement of the halo; null: the halo is the network's view."
     )
     gmac: float = Field(gt=0, description="Multiply-adds of one tile, in units of 1e9.")
     max_batch_size: int = Field(ge=1, description="Largest batch that the model was checked with.")
-    precision: Precision = Field(description="Execution precision unless the operator asks.")
+    precision: Precision = Field(description="Default execution precision.")
     graphs: dict[Precision, str] = Field(description="ONNX file by precision.")
     flags: tuple[str, ...] = Field(description="Columns of the graphs' second output.")
     window: tuple[int, int] | None = Field(
@@ -155,7 +155,7 @@ class Manifest(BaseModel):
 
     files: dict[str, Sha256] = Field(description="sha256 of every file but the manifest.")
     source_checkpoint_sha256: Sha256
-    training: dict[str, Any] = Field(description="What the model was trained on, and how.")
+    training: dict[str, Any] = Field(description="Training data and method.")
     lr_domain: DomainStatistics | None
     trust: TrustRecord | None = None
     parity: dict[Precision, ParityFigures]
@@ -164,7 +164,7 @@ class Manifest(BaseModel):
 
     @property
     def proven_precisions(self) -> list[Precision]:
-        """What passed the export's gates, the most exact first, and the default one."""
+        """Precisions that passed the export's gates, the most exact first, and the default one."""
         return [
             name
             for name in PRECISIONS

@@ -1,4 +1,4 @@
-"""What a manifest says of the tiles that its model may be trusted on; read without torch."""
+"""The trust record of a manifest: tiles on which its model may be trusted; needs no torch."""
 
 from typing import Annotated, Any, Self, cast
 
@@ -8,7 +8,7 @@ DOMAIN_FEATURES = (
     "mean", "log_deviation", "skewness", "log_noise", "sharpness", "log_energy_2px",
     "log_energy_4px", "log_energy_8px",
 )  # fmt: skip
-"""What tiles are compared by, see `export.residual.domain_features`."""
+"""Features by which tiles are compared, see `export.residual.domain_features`."""
 
 NOT_JUDGED = -1.0
 """Value of the flags `residual` and `domain_distance` where the bundle has no trust record."""
@@ -27,7 +27,7 @@ class NoiseRecord(BaseModel):
 
 
 class DomainRecord(BaseModel):
-    """One tool's tiles of the training, by their features, and how far from them a tile may lie."""
+    """One tool's training tiles by their features, and the limit of the distance from them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +36,7 @@ class DomainRecord(BaseModel):
     precision: tuple[tuple[float, ...], ...] = Field(description="Inverse of their covariance.")
     limit: PositiveFloat = Field(description="Distance that counts as 1.")
     tiles: int = Field(ge=1)
-    tiles_sha256: Sha256 = Field(description="Over the tiles' bytes.")
+    tiles_sha256: Sha256 = Field(description="sha256 of the bytes of the tiles.")
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
@@ -49,7 +49,7 @@ class DomainRecord(BaseModel):
 
 
 class TrustRecord(BaseModel):
-    """What the flags `residual` and `domain_distance` are measured by."""
+    """Limits and references of the flags `residual` and `domain_distance`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,7 +63,7 @@ class TrustRecord(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_one_domain(cls, fields: object) -> object:
-        """Read what formats 3 and 4 wrote: a single domain."""
+        """Read the single domain of formats 3 and 4."""
         if not isinstance(fields, dict) or "domain" not in fields:
             return fields
         known = dict(cast("dict[str, Any]", fields))

@@ -48,7 +48,7 @@ MIN_GAIN = 1.2
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs a bundle.
+    """Engine and precision that run a bundle.
 
     Attributes:
         engine: Engine name.
@@ -77,8 +77,8 @@ def choose_engine(
         bundle: The verified bundle.
         options: Threads, device and so on that the service will use; its precision is taken where
             no choice can be remembered.
-        precisions: What may be chosen.
-        cache_dir: Where choices are remembered; None measures every time.
+        precisions: Precisions to choose from.
+        cache_dir: Folder for remembered choices; None measures every time.
 
     Raises:
         EngineError: No engine is installed, or none could be measured.
@@ -121,7 +121,7 @@ def _candidates(precisions: Sequence[Precision], device: str) -> list[Candidate]
 def _measure_all(
     candidates: Sequence[Candidate], bundle: Bundle, options: EngineOptions
 ) -> dict[Candidate, float]:
-    """Return tiles per second of those that could be measured, in their order."""
+    """Return the tiles per second of the measured candidates, in their order."""
     speeds: dict[Candidate, float] = {}
     failures: list[str] = []
     for name, precision in candidates:
@@ -152,7 +152,7 @@ def _best(speeds: dict[Candidate, float]) -> Candidate:
 
 @contextlib.contextmanager
 def _memory(cache_dir: Path | None, key: str) -> Generator[Path | None]:
-    """Give the file of a choice, locked against other processes; None where none can be written."""
+    """Yield the file of a choice, locked against other processes; None if it cannot be written."""
     with contextlib.ExitStack() as stack:
         path: Path | None = None
         if cache_dir is not None:
@@ -168,8 +168,8 @@ def measure(name: str, bundle: Bundle, options: EngineOptions) -> float:
     """Measure one engine in this process, one tile at a time.
 
     Returns:
-        Tiles per second, from the lower quartile of the times of a call: what the machine's other
-        load adds is not the engine's.
+        Tiles per second, from the lower quartile of the times of a call: the machine's other
+        load slows single calls and is not the engine's.
     """
     engine = load_engine(name, bundle, options)
     # A fast engine that computes something else must lose here, not at every start.

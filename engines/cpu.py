@@ -1,4 +1,4 @@
-"""How many CPU cores this process may really use: affinity and cgroup quota, not the host's count.
+"""CPU cores that this process may use: affinity and cgroup quota, not the host's count.
 
 Thread pools sized by the host's cores inside a container with a quota more than halve the
 throughput (several servers' users met this), so every pool here is sized by `available_cpus`.

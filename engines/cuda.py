@@ -1,4 +1,4 @@
-"""The little of CUDA that an engine needs beside TensorRT: memory, streams, graphs."""
+"""The parts of CUDA that an engine needs next to TensorRT: memory, streams, graphs."""
 
 # The bindings ship no complete type information.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -25,7 +25,7 @@ _ABSENT = {_TOO_OLD, "cudaErrorNoDevice", "cudaErrorStubLibrary"}
 def gpu_name(device: str) -> str:
     """Name of the GPU that `cuda` or `cuda:N` means, as its driver gives it; "" where none is.
 
-    The driver's own library and no binding: whoever asks may have none of them installed.
+    Uses the driver's own library, because no binding may be installed.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -41,10 +41,10 @@ def gpu_name(device: str) -> str:
 
 
 class Cuda:
-    """One GPU; everything that it gave out is freed by `close`.
+    """One GPU; `close` frees all its memory and handles.
 
     Raises:
-        EngineError: The bindings, the driver or the GPU are not there.
+        EngineError: The bindings, the driver or the GPU are missing.
     """
 
     def __init__(self, device: str) -> None:
@@ -84,7 +84,7 @@ class Cuda:
         return 10 * int(major) + int(minor)
 
     def device_buffer(self, num_bytes: int) -> int:
-        """Return the address of so many bytes on the GPU."""
+        """Allocate memory on the GPU; return its address."""
         address = int(self._call("cudaMalloc", num_bytes))
         self._device_buffers.append(address)
         return address
@@ -121,7 +121,7 @@ class Cuda:
         self._call("cudaStreamSynchronize", stream)
 
     def capture(self, work: Callable[[], None], stream: int) -> Callable[[], None]:
-        """Record what `work` starts on a stream; returns what starts it again in one go."""
+        """Record the work on a stream as a graph; returns a function that launches it."""
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
         try:
@@ -145,7 +145,7 @@ class Cuda:
             while items:
                 self._call(name, items.pop())
 
-    def _call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 - whatever CUDA gives
+    def _call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 - results of CUDA
         status, *results = getattr(self._runtime, name)(*arguments)
         if int(status) != 0:
             raise EngineError(_failure(name, str(status.name)))
@@ -153,7 +153,7 @@ class Cuda:
 
 
 def _failure(call: str, status: str) -> str:
-    """Say what a status of CUDA means where it is about the machine, else which call failed."""
+    """Explain a status of CUDA if the machine causes it, else name the failed call."""
     if status not in _ABSENT:
         return f"{call} failed: {status}"
     if status == _TOO_OLD and gpu_name("cuda"):

@@ -6,15 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle_format.bundle import TOLERANCES, Bundle, Golden, Precision, psnr_db
-from engines.buckets import batch_buckets
-from engines.protocol import Engine, EngineError
+from engines.protocol import Engine, EngineError, batch_buckets
 
 
 def verify_golden(engine: Engine, bundle: Bundle) -> int:
     """Run the bundle's golden tile and compare it with the reference.
 
     Returns:
-        The largest difference found, in grey levels. The identity engine is no model: 0.
+        The largest difference found, in grey levels. 0 for the identity engine, which has no model.
 
     Raises:
         EngineError: The output differs by more than the tolerance, or has another shape.
@@ -39,11 +38,11 @@ def golden_problem(
 
     Args:
         sr: (N, 1, scale*H, scale*W) uint8, the answer.
-        golden: Of the bundle.
-        precision: That the engine runs in; it says what is tolerated.
+        golden: Golden tile of the bundle.
+        precision: Execution precision, which decides the tolerance.
 
     Returns:
-        What is wrong, or None.
+        Description of the problem, or None.
     """
     if sr.shape != golden.sr.shape or sr.dtype != np.uint8:
         return f"it gave {sr.dtype} {sr.shape}; expected uint8 {golden.sr.shape}"

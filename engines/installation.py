@@ -1,4 +1,4 @@
-"""How a missing package is installed, in words that hold for this installation.
+"""Hints how to install a missing package, which fit this installation.
 
 In a checkout the Makefile installs extras by their locks. Elsewhere (an image, the archive for
 machines without network, a wheel) they come from where the installation came from. The name `semsr`
@@ -16,7 +16,7 @@ LOCKED_EXTRAS = ("openvino", "postgres", "rtx", "scan", "tracing")
 
 
 def install_hint(extra: str, *, checkout: Path = CHECKOUT) -> str:
-    """Say how to install an extra.
+    """Return a hint how to install an extra.
 
     Args:
         extra: Name of an extra of pyproject.toml, or `base` for what serving itself needs.

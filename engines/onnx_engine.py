@@ -27,8 +27,8 @@ class OnnxEngine:
 
     Raises:
         EngineError: ONNX Runtime refuses the graph, or it does not have the expected signature, or
-            it cannot use the GPU that was asked for.
-        bundle_format.bundle.BundleError: The bundle has no graph of the precision asked for.
+            it cannot use the requested GPU.
+        bundle_format.bundle.BundleError: The bundle has no graph of the requested precision.
     """
 
     name = "onnx"
@@ -51,7 +51,7 @@ class OnnxEngine:
             )
         except Exception as error:  # its exception classes share no public base
             raise EngineError(f"ONNX Runtime refuses {bundle.path}: {error}") from error
-        # It goes on without a provider that it cannot load: never a silent fallback.
+        # It continues without a provider that it cannot load: never a silent fallback.
         wanted, *_ = providers[0]
         used = self._session.get_providers()
         if wanted not in used:
@@ -86,7 +86,7 @@ class OnnxEngine:
 
 
 def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
-    """Return what to compute with, the first one being what was asked for."""
+    """Return the providers; the first one is the requested one."""
     if device == "cpu":
         return [(_CPU, {})]
     installed = onnxruntime.get_available_providers()
@@ -98,7 +98,7 @@ def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
             f"{install_hint('gpu')}"
         )
     _, _, number = device.partition(":")
-    # TF32 would be another precision than the one that was asked for.
+    # TF32 would be another precision than the requested one.
     return [(_CUDA, {"device_id": number or "0", "use_tf32": "0"}), (_CPU, {})]
 
 
@@ -110,6 +110,6 @@ def _check_signature(session: onnxruntime.InferenceSession, bundle: Bundle) -> N
         ("flags", "tensor(float)"),
     ]:
         raise EngineError(
-            f"{bundle.path}: the graph takes {inputs} and gives {outputs}; "
+            f"{bundle.path}: the graph has the inputs {inputs} and the outputs {outputs}; "
             "expected lr and sr, both tensor(uint8), and flags, tensor(float)"
         )

@@ -22,11 +22,11 @@ class OpenvinoEngine:
     """Runs a bundle's ONNX graph through OpenVINO's CPU plug-in.
 
     With the hint `latency` all threads share one call; with `throughput` OpenVINO splits them into
-    streams, and as many calls may be under way as it asks for.
+    streams, and it sets the number of concurrent calls.
 
     Raises:
-        EngineError: OpenVINO refuses the graph, or the precision is not one that it is run with.
-        bundle_format.bundle.BundleError: The bundle has no graph of the precision asked for.
+        EngineError: OpenVINO refuses the graph, or the processor lacks the precision.
+        bundle_format.bundle.BundleError: The bundle has no graph of the requested precision.
     """
 
     name = "openvino"

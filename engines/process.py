@@ -1,4 +1,4 @@
-"""Begin and end of a process: signals before it serves, and an end that no thread can abort.
+"""Start and end of a process: signals before it serves, and an end that no thread can abort.
 
 ONNX Runtime and OpenVINO run C++ in the thread that loads a model. If the interpreter shuts down
 meanwhile, it ends that thread by unwinding its C++ frames, which aborts the process ("terminate
@@ -32,10 +32,11 @@ def end_on_signals() -> None:
 
 
 def run_and_end(main: Callable[[], int]) -> NoReturn:
-    """Do a process's work, then end the process, however that work ends.
+    """Do a process's work, then end the process, also after an error.
 
     Args:
-        main: The work; gives the exit code. If it raises, the trace is written and the code is 1.
+        main: Work of the process; returns the exit code. If it raises, its trace is written and the
+            code is 1.
     """
     code = _EXIT_FAULT
     try:
@@ -61,11 +62,12 @@ def end_process(code: int) -> NoReturn:
 
 
 def signal_at_parents_end(number: signal.Signals, *, parent: int | None = None) -> None:
-    """Have the kernel signal this process when the thread that started it ends, whatever the cause.
+    """Make the kernel signal this process when the thread that started it ends, for any reason.
 
     Args:
-        number: The signal.
-        parent: Process id of the parent, if this process must end at once where it is gone already.
+        number: Signal.
+        parent: Process id of the parent, if this process must end at once when the parent has
+            ended already.
     """
     # Not among the imports above: it takes longer than all of them.
     import ctypes

@@ -1,4 +1,4 @@
-"""What an engine is: uint8 tiles in, uint8 tiles out, on a thread of its own."""
+"""Interface of an engine: uint8 tiles in, uint8 tiles out, on a thread of its own."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -17,14 +17,14 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How to run an engine.
+    """Options of an engine.
 
     Attributes:
         precision: Execution precision, always set explicitly.
-        threads: CPU threads that the engine may use.
+        threads: Number of CPU threads that the engine may use.
         device: `cpu`, `cuda` (the first GPU) or `cuda:N`.
-        hint: Whether one call should end soon, or many calls at once end together sooner; for
-            engines that know the difference.
+        hint: Optimisation for the latency of one call or for the throughput of concurrent calls,
+            for engines that have the choice.
         plan_cache: Folder of TensorRT plans.
     """
 
@@ -36,7 +36,7 @@ class EngineOptions:
 
 
 class EngineOutput(NamedTuple):
-    """What an engine gives for a batch; both arrays are the caller's.
+    """Results of a batch; both arrays are the caller's.
 
     Attributes:
         sr: (N, 1, scale*H, scale*W) uint8, C-contiguous.
@@ -53,7 +53,7 @@ class Engine(Protocol):
     Attributes:
         name: The engine's name, as in `SEMSR_ENGINE`.
         precision: Execution precision.
-        slots: How many calls of `run` may be under way at once.
+        slots: Maximum number of concurrent calls of `run`.
     """
 
     name: str
@@ -67,10 +67,16 @@ class Engine(Protocol):
             lr: (N, 1, H, W) uint8, C-contiguous.
 
         Returns:
-            The answers and their flags.
+            Answers and their flags.
         """
         ...
 
     def close(self) -> None:
-        """Give back what the runtime holds; no call of `run` may be under way."""
+        """Release the runtime's resources; no call of `run` may be in flight."""
         ...
+
+
+def batch_buckets(max_batch_size: int) -> list[int]:
+    """Return the batch sizes that engines prepare for: powers of two, and the largest batch."""
+    powers = {1 << power for power in range(max_batch_size.bit_length())}
+    return sorted({size for size in powers if size < max_batch_size} | {max_batch_size})

@@ -1,6 +1,6 @@
 """The engines by name: each is imported only when chosen.
 
-`load_engine` is the only way in. Asking for an engine by name and not getting it is an error,
+`load_engine` is the only way in. A named engine that cannot be loaded is an error,
 never a silent fallback. Nothing here knows HTTP, metrics or torch, so that the exporter's parity
 step and the evaluation can run the same code as the server.
 """
@@ -19,13 +19,13 @@ DeviceKind = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What is known of an engine without importing it.
+    """Facts about an engine that need no import of it.
 
     Attributes:
-        source: `module:name` of what takes a bundle and `EngineOptions` and gives an engine.
-        modules: What it needs from the environment: one of these; none needs nothing.
-        extras: Extras that bring it, of which one is enough.
-        precisions: What it runs on each kind of device.
+        source: `module:name` of a callable from a bundle and `EngineOptions` to an engine.
+        modules: Packages of which it needs one; empty if it needs none.
+        extras: Extras that install it, of which one is enough.
+        precisions: Precisions by kind of device.
         is_candidate: Whether `auto` considers it and an export is proven with it.
     """
 
@@ -102,7 +102,7 @@ def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
 
     Args:
         name: A key of `ENGINES` (`auto` is resolved before, see `engines.auto`).
-        bundle: The verified bundle.
+        bundle: Verified bundle.
         options: Threads, precision and device.
 
     Raises:

@@ -29,7 +29,7 @@ class TensorrtEngine:
 
     Raises:
         EngineError: TensorRT, the GPU or a plan are missing, or the plan does not fit.
-        bundle_format.bundle.BundleError: The bundle has no graph of the precision asked for.
+        bundle_format.bundle.BundleError: The bundle has no graph of the requested precision.
     """
 
     name = "tensorrt"

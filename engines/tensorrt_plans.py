@@ -26,9 +26,8 @@ from types import ModuleType
 from typing import Any, cast
 
 from bundle_format.bundle import Bundle, Precision
-from engines.buckets import batch_buckets
 from engines.installation import install_hint
-from engines.protocol import EngineError
+from engines.protocol import EngineError, batch_buckets
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 """NVIDIA's packages with this API, in order: data-centre cards, RTX cards, and the latter's wheels
@@ -42,14 +41,14 @@ MAX_HEADER_BYTES = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class PlanKey:
-    """What a plan fits.
+    """Graph, runtime and sizes that a plan fits.
 
     Attributes:
-        onnx_sha256: Of the graph.
+        onnx_sha256: sha256 of the graph.
         module: TensorRT package, one of `MODULES`.
-        module_version: Its version; plans of another one are refused.
-        compute_capability: Of the GPU, such as 89 for 8.9.
-        batch: Tiles in a call; a smaller batch is filled up.
+        module_version: Version of the package; plans of other versions are refused.
+        compute_capability: Compute capability of the GPU, such as 89 for 8.9.
+        batch: Number of tiles in a call; a smaller batch is filled up.
         tile: Height and width in LR pixels.
     """
 
@@ -75,7 +74,7 @@ def import_tensorrt() -> ModuleType:
     """Import the first of `MODULES` that is installed.
 
     Raises:
-        EngineError: None is.
+        EngineError: None is installed.
     """
     for name in MODULES:
         try:
@@ -113,13 +112,14 @@ def plan_keys(
 def build_plans(
     bundle: Bundle, precision: Precision, cache: Path, *, compute_capability: int
 ) -> list[Path]:
-    """Build and keep the plans of a bundle; those that are there and fit are left alone.
+    """Build and keep the plans of a bundle; plans that exist and fit are left alone.
 
     Args:
-        bundle: The verified bundle.
-        precision: Which graph.
-        cache: Folder of plans; created.
-        compute_capability: Of the GPU, such as 89; RTX builds for a card that is not here.
+        bundle: Verified bundle.
+        precision: Precision of the graph.
+        cache: Folder of plans; created if missing.
+        compute_capability: Compute capability of the GPU, such as 89; RTX also builds for
+            another machine's card.
 
     Returns:
         The plans' files, one a bucket.
@@ -143,7 +143,7 @@ def read_plan(cache: Path, key: PlanKey) -> bytes:
     """Read a plan and check that it is the one that the key names.
 
     Raises:
-        EngineError: There is none, or it is damaged, of an unknown format or another one's; the
+        EngineError: The plan is missing, damaged, of an unknown format or for another key; the
             message says how to build it.
     """
     path = cache / key.file_name
@@ -182,7 +182,7 @@ def _missing(cache: Path, key: PlanKey) -> str:
 
 def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
     if len(content) < _HEAD.size or not content.startswith(MAGIC):
-        raise EngineError(f"{path} is no TensorRT plan of semsr; {_REBUILD}")
+        raise EngineError(f"{path} is not a TensorRT plan of semsr; {_REBUILD}")
     _, version, length = _HEAD.unpack_from(content)
     if version != FORMAT_VERSION:
         raise EngineError(
@@ -253,7 +253,7 @@ def _build(trt: ModuleType, graph: bytes, key: PlanKey) -> bytes:
 
 
 class _Messages:
-    """Keeps what TensorRT says, so that an error can name it."""
+    """Keeps TensorRT's messages, so that an error can quote one."""
 
     def __init__(self, trt: ModuleType) -> None:
         kept: list[str] = []

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import torch
 
 from bundle_format.bundle import FLAGS, Bundle, Precision
-from engines.buckets import batch_buckets
-from engines.protocol import EngineError, EngineOptions, EngineOutput
+from engines.protocol import EngineError, EngineOptions, EngineOutput, batch_buckets
 from export.to_onnx import GreyLevels
 from models import load_generator
 

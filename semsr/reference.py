@@ -7,24 +7,27 @@ import sys
 from pathlib import Path
 
 import annotated_types
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from semsr.whole_file import write_whole_text
-from service.settings import Settings
+from service.settings import GROUPS
 
 TARGET = Path("docs/configuration.md")
 
 _HEAD = """\
 # Configuration
 
-<!-- Made by `make docs` from service/settings.py; do not edit. -->
+<!-- Made by `make docs` from service/settings/; do not edit. -->
 
 Every setting is an environment variable.
 If a value is invalid or out of bounds, the service exits at start-up with code 2
 and a message that names the variable.
 The options `--host`, `--port`, `--bundle`, and `--engine` of `semsr serve`
 set the variables of the same names.
+"""
 
+_TABLE_HEAD = """\
 | Variable | Default | Bounds | Meaning |
 |---|---|---|---|
 """
@@ -39,8 +42,13 @@ _COMPUTED = {
 
 def configuration_page() -> str:
     """Write the page as Markdown."""
-    rows = [_row(name, field) for name, field in Settings.model_fields.items()]
-    return _HEAD + "\n".join(rows) + "\n"
+    return _HEAD + "".join(_section(group) for group in GROUPS)
+
+
+def _section(group: type[BaseModel]) -> str:
+    heading = (group.__doc__ or "").strip().removesuffix(".")
+    rows = [_row(name, field) for name, field in group.model_fields.items()]
+    return f"\n## {heading}\n\n{_TABLE_HEAD}" + "\n".join(rows) + "\n"
 
 
 def _row(name: str, field: FieldInfo) -> str:

@@ -1,7 +1,7 @@
 """`python -m service.health_check`: exit code 0 if the service on this machine is alive, else 1.
 
 For containers, which have no curl. Asks /livez, not /readyz: a drain must not get a container
-killed. Runs every few seconds beside the service, so it reads its three variables itself and
+killed. Runs every few seconds next to the service, so it reads its three variables itself and
 imports no settings.
 """
 
@@ -12,7 +12,7 @@ import ssl
 import sys
 
 TIMEOUT_S = 2.0
-# Who listens on every interface is asked on this machine's own.
+# A service that listens on every interface is checked on the loopback interface.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 (nothing is bound)
 
 
@@ -42,7 +42,7 @@ def is_alive() -> bool:
 
 
 def _setting(name: str, default: str) -> str:
-    """Read one as `service.settings` does: in any case, and an empty one is not set."""
+    """Read a setting as `service.settings` does: in any case, and empty means unset."""
     for variable, value in os.environ.items():
         if variable.upper() == f"SEMSR_{name}" and value:
             return value

@@ -7,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle_format.bundle import Precision
-from engines.buckets import batch_buckets
 from engines.identity_engine import IdentityEngine
-from engines.protocol import EngineOutput
+from engines.protocol import EngineOutput, batch_buckets
 from service.batching.costs import BatchCosts
 from service.ground.priority import Priority
 

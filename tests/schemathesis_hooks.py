@@ -22,7 +22,7 @@ from hypothesis import strategies
 from schemathesis import Case, HookContext
 
 from service.images import codec
-from service.images.codec.dispatch import BMP, JPEG, NPY, PNG, RAW, TIFF
+from service.images.codec.sniffing import BMP, JPEG, NPY, PNG, RAW, TIFF
 from service.images.metadata import ImageMetadata
 from service.scan_jobs.job import ACTIVE, State
 

@@ -1,4 +1,4 @@
-"""The direction of imports: the contracts in pyproject.toml, and the service without torch."""
+"""The direction of imports: the contracts in .importlinter, and the service without torch."""
 
 import ast
 import importlib.util
@@ -57,7 +57,7 @@ def import_blocked(packages: list[str], blocked: list[str]) -> list[str]:
     importlib.util.find_spec("importlinter") is None, reason="import-linter is not installed"
 )
 def test_imports_follow_the_contracts() -> None:
-    """Every import contract of pyproject.toml holds."""
+    """Every import contract of .importlinter holds."""
     result = subprocess.run(
         [sys.executable, "-c", "import sys, importlinter.cli as c; sys.exit(c.lint_imports())"],
         cwd=ROOT,

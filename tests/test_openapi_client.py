@@ -17,7 +17,7 @@ import pytest
 
 from semsr.server_process import ServerProcess, running_server
 from service.images import codec
-from service.images.codec.dispatch import BMP, JPEG, NPY, PNG, RAW, TIFF
+from service.images.codec.sniffing import BMP, JPEG, NPY, PNG, RAW, TIFF
 from service.images.metadata import ImageMetadata
 from tests.scans import TINY_BUNDLE
 

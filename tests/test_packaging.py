@@ -222,7 +222,7 @@ def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
 
     assert expected == names
     assert any(name.startswith("training/recipes/") for name in names)
-    assert "service/http/page/files/index.html" in names
+    assert "service/http/page_files/index.html" in names
     assert "semsr = semsr.cli:main" in commands
 
 

@@ -426,10 +426,10 @@ def test_refused_files_are_explained(small_server, visit) -> None:
     Image.new("RGB", (40, 40), (200, 10, 10)).save(coloured, "PNG")
     Image.new("L", (40, 40)).save(broken, "PNG")
     cases = [
-        ("a.pdf", b"%PDF-1.7 text", "application/pdf", "This type of file is not read", "pdf"),
-        ("b.png", SAMPLE.read_bytes(), "image/png", "larger than the service takes", "10000"),
+        ("a.pdf", b"%PDF-1.7 text", "application/pdf", "Unsupported type of file", "pdf"),
+        ("b.png", SAMPLE.read_bytes(), "image/png", "larger than the service allows", "10000"),
         ("c.png", broken.getvalue()[:60], "image/png", "cannot read this picture", "PNG"),
-        ("d.png", coloured.getvalue(), "image/png", "does not suit", "channel"),
+        ("d.png", coloured.getvalue(), "image/png", "Unsuitable picture", "channel"),
     ]
     for name, content, media_type, words, detail in cases:
         give(page, name, content, media_type)
@@ -445,7 +445,7 @@ def test_refused_files_are_explained(small_server, visit) -> None:
     ("error", "words"),
     [
         (QueueFull("all 128 places are taken", retry_after_s=0.25), "full at the moment"),
-        (DeadlineExceeded("the deadline passed in the queue"), "not there in time"),
+        (DeadlineExceeded("the deadline passed in the queue"), "not ready in time"),
     ],
 )
 def test_a_passing_error_can_be_tried_again(server, visit, error, words) -> None:
@@ -492,7 +492,7 @@ def test_a_key_is_asked_for_used_and_forgotten(visit, tmp_path) -> None:
         page.keyboard.press("Enter")
         expect(page.locator("#key-form")).to_contain_text("does not take this key")
         page.get_by_role("button", name="Bridge").click()
-        expect(page.get_by_role("alert")).to_contain_text("wants an API key that it knows")
+        expect(page.get_by_role("alert")).to_contain_text("requires a valid API key")
         field.fill("right-key")
         page.keyboard.press("Enter")
         # The tile that was refused is sent again by itself.

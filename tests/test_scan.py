@@ -293,7 +293,7 @@ def test_an_engine_that_fails_costs_only_the_tiles_that_it_cannot_do(tmp_path: P
 
     [(name, reason)] = report.failures
     assert "t00007.npy" == name
-    assert "no numbers at 50.00%" in reason
+    assert "non-finite values (NaN or infinite) at 50.00%" in reason
     assert 9 == report.counts.done
 
 

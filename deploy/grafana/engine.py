@@ -1,17 +1,9 @@
 """*Engine and batching*: batches, queueing, and GPU, for operators who tune the service."""
 
-from deploy.grafana.panels import WHO, Panel, Query, Row
+from deploy.grafana.panels import WHO, Panel, Query, Row, mean, series, total
 
 _BATCH = f"rate(semsr_batch_duration_seconds_bucket{{{WHO}}}[$__rate_interval])"
 _WAIT = f"rate(semsr_queue_duration_seconds_bucket{{{WHO}}}[$__rate_interval])"
-
-
-def _mean(metric: str, by: str) -> str:
-    total, count = (
-        f"sum by ({by}) (rate({metric}_{part}{{{WHO}}}[$__rate_interval]))"
-        for part in ("sum", "count")
-    )
-    return f"{total} / {count}"
 
 
 MODEL = Row(
@@ -42,26 +34,16 @@ BATCHES = Row(
     [
         Panel(
             "Batch size, mean",
-            [Query(_mean("semsr_batch_size", "instance"), "{{instance}}")],
+            [Query(mean("semsr_batch_size", "instance"), "{{instance}}")],
         ),
         Panel(
             "Batch size, distribution",
-            [
-                Query(
-                    f"sum by (le) (increase(semsr_batch_size_bucket{{{WHO}}}[$__rate_interval]))",
-                    "{{le}}",
-                )
-            ],
+            [series("le", "semsr_batch_size_bucket", function="increase")],
             kind="heatmap",
         ),
         Panel(
             "Batches per second",
-            [
-                Query(
-                    f"sum by (instance) (rate(semsr_batch_size_count{{{WHO}}}[$__rate_interval]))",
-                    "{{instance}}",
-                )
-            ],
+            [series("instance", "semsr_batch_size_count")],
         ),
         Panel(
             "Batch duration",
@@ -75,9 +57,8 @@ BATCHES = Row(
             "Engine time per tile, mean",
             [
                 Query(
-                    f"sum by (instance) (rate(semsr_batch_duration_seconds_sum{{{WHO}}}"
-                    "[$__rate_interval])) / sum by (instance) "
-                    f"(rate(semsr_batch_size_sum{{{WHO}}}[$__rate_interval]))",
+                    f"{total('semsr_batch_duration_seconds_sum', 'instance')} / "
+                    f"{total('semsr_batch_size_sum', 'instance')}",
                     "{{instance}}",
                 )
             ],
@@ -85,13 +66,7 @@ BATCHES = Row(
         ),
         Panel(
             "Concurrent batches, mean",
-            [
-                Query(
-                    f"sum by (instance) (rate(semsr_batch_duration_seconds_sum{{{WHO}}}"
-                    "[$__rate_interval]))",
-                    "{{instance}}",
-                )
-            ],
+            [series("instance", "semsr_batch_duration_seconds_sum")],
             text="At 1, an engine with one slot is never idle: more load only lengthens the queue.",
         ),
     ],
@@ -123,7 +98,9 @@ QUEUE = Row(
             "Self-tests per hour",
             [
                 Query(
-                    f"sum by (model, outcome) (increase(semsr_self_tests_total{{{WHO}}}[1h]))",
+                    total(
+                        "semsr_self_tests_total", "model, outcome", function="increase", window="1h"
+                    ),
                     "{{model}} {{outcome}}",
                 )
             ],

@@ -1,9 +1,9 @@
 """*Line overview*: throughput, latency, errors, and saturation, for operators on shift."""
 
-from deploy.grafana.panels import WHO, WORK, Panel, Query, Row
+from deploy.grafana.panels import WHO, WORK, Panel, Query, Row, mean, series, total
 
 _DURATION = f"rate(semsr_request_duration_seconds_bucket{{{WORK}}}[$__rate_interval])"
-_REQUESTS = f"sum(rate(semsr_requests_total{{{WORK}}}[$__rate_interval]))"
+_REQUESTS = total("semsr_requests_total", who=WORK)
 
 
 def _share(code: str) -> str:
@@ -28,7 +28,7 @@ NOW = Row(
     [
         Panel(
             "Tiles per second",
-            [Query(f"sum(rate(semsr_tiles_total{{{WHO}}}[$__rate_interval]))")],
+            [Query(total("semsr_tiles_total"))],
             kind="stat",
             width=4,
         ),
@@ -64,33 +64,18 @@ THROUGHPUT = Row(
     [
         Panel(
             "Tiles per second by priority",
-            [
-                Query(
-                    f"sum by (priority) (rate(semsr_tiles_total{{{WHO}}}[$__rate_interval]))",
-                    "{{priority}}",
-                )
-            ],
+            [series("priority", "semsr_tiles_total")],
             stacked=True,
         ),
         Panel(
             "Requests per second by priority",
-            [
-                Query(
-                    f"sum by (priority) (rate(semsr_requests_total{{{WORK}}}[$__rate_interval]))",
-                    "{{priority}}",
-                )
-            ],
+            [series("priority", "semsr_requests_total", who=WORK)],
             unit="reqps",
             stacked=True,
         ),
         Panel(
             "Answers per second by status code",
-            [
-                Query(
-                    f"sum by (code) (rate(semsr_requests_total{{{WORK}}}[$__rate_interval]))",
-                    "{{code}}",
-                )
-            ],
+            [series("code", "semsr_requests_total", who=WORK)],
             unit="reqps",
             stacked=True,
             text="499: the client disconnected before its answer.",
@@ -105,14 +90,7 @@ LATENCY = Row(
         Panel("Nightly request duration", _quantiles("nightly"), unit="s"),
         Panel(
             "Mean duration by stage",
-            [
-                Query(
-                    f"sum by (stage) (rate(semsr_stage_duration_seconds_sum{{{WHO}}}"
-                    "[$__rate_interval])) / sum by (stage) "
-                    f"(rate(semsr_stage_duration_seconds_count{{{WHO}}}[$__rate_interval]))",
-                    "{{stage}}",
-                )
-            ],
+            [Query(mean("semsr_stage_duration_seconds", "stage"), "{{stage}}")],
             unit="s",
             stacked=True,
         ),
@@ -153,23 +131,18 @@ TROUBLE = Row(
         ),
         Panel(
             "Rejected requests by reason",
-            [
-                Query(
-                    f"sum by (reason) (rate(semsr_rejected_total{{{WHO}}}[$__rate_interval]))",
-                    "{{reason}}",
-                )
-            ],
+            [series("reason", "semsr_rejected_total")],
             unit="reqps",
         ),
         Panel(
             "Dropped tiles",
             [
                 Query(
-                    f"sum(rate(semsr_deadline_missed_total{{{WHO}}}[$__rate_interval]))",
+                    total("semsr_deadline_missed_total"),
                     "deadline missed",
                 ),
                 Query(
-                    f"sum(rate(semsr_cancelled_total{{{WHO}}}[$__rate_interval]))",
+                    total("semsr_cancelled_total"),
                     "abandoned",
                 ),
             ],

@@ -11,6 +11,8 @@ from typing import Any, Literal
 _COLUMNS = 24
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _SCHEMA_VERSION = 39
+INTERVAL = "$__rate_interval"
+"""Window of a rate that fits the zoom."""
 WHO = 'job=~"$job", instance=~"$instance"'
 """Label matchers of the selected instances."""
 WORK = f'{WHO}, route=~"/superresolve|/v2/models/infer"'
@@ -28,6 +30,27 @@ class Query:
 
     expr: str
     legend: str = ""
+
+
+def total(
+    metric: str, by: str = "", *, who: str = WHO, function: str = "rate", window: str = INTERVAL
+) -> str:
+    """Write the rate or increase of a counter, summed over all labels but `by`."""
+    group = f"sum by ({by}) " if by else "sum"
+    return f"{group}({function}({metric}{{{who}}}[{window}]))"
+
+
+def mean(metric: str, by: str = "") -> str:
+    """Write the mean of a histogram's values."""
+    return f"{total(f'{metric}_sum', by)} / {total(f'{metric}_count', by)}"
+
+
+def series(
+    label: str, metric: str, *, who: str = WHO, function: str = "rate", window: str = INTERVAL
+) -> Query:
+    """Query `total` by a label, which names the lines."""
+    expr = total(metric, label, who=who, function=function, window=window)
+    return Query(expr, f"{{{{{label}}}}}")
 
 
 @dataclass(frozen=True)

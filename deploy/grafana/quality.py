@@ -3,14 +3,7 @@
 All values are per image; see X-Quality in docs/http-api.md.
 """
 
-from deploy.grafana.panels import WHO, WORK, Panel, Query, Row
-
-
-def _mean(metric: str) -> str:
-    total, count = (
-        f"sum(rate({metric}_{part}{{{WHO}}}[$__rate_interval]))" for part in ("sum", "count")
-    )
-    return f"{total} / {count}"
+from deploy.grafana.panels import WHO, WORK, Panel, Query, Row, mean
 
 
 def _quantile(share: float, metric: str) -> str:
@@ -29,7 +22,7 @@ CONSISTENCY = Row(
         Panel(
             "Mean consistency",
             [
-                Query(_mean("semsr_consistency"), "now"),
+                Query(mean("semsr_consistency"), "now"),
                 Query('job:semsr_consistency:mean1h{job=~"$job"}', "last hour"),
                 Query('job:semsr_consistency:mean7d{job=~"$job"}', "last week"),
             ],
@@ -84,7 +77,7 @@ SATURATION = Row(
         Panel(
             "Clipped share of an image, mean",
             [
-                Query(_mean("semsr_saturated_ratio"), "now"),
+                Query(mean("semsr_saturated_ratio"), "now"),
                 Query('job:semsr_saturated_ratio:mean1h{job=~"$job"}', "last hour"),
                 Query('job:semsr_saturated_ratio:mean7d{job=~"$job"}', "last week"),
             ],

@@ -4,7 +4,7 @@ For operators responsible for nightly scans. Every instance reads the same list 
 of the list are the maximum over instances; tiles are summed.
 """
 
-from deploy.grafana.panels import WHO, Panel, Query, Row
+from deploy.grafana.panels import WHO, Panel, Query, Row, series, total
 
 
 def _running(status: str) -> str:
@@ -12,7 +12,7 @@ def _running(status: str) -> str:
 
 
 _ALL = f"sum(semsr_scan_running_tiles{{{WHO}}})"
-_TILES_PER_S = f"sum by (outcome) (rate(semsr_scan_tiles_total{{{WHO}}}[$__rate_interval]))"
+_TILES_PER_S = total("semsr_scan_tiles_total", "outcome")
 
 MORNING = Row(
     "Completion by the morning",
@@ -83,12 +83,7 @@ RATE = Row(
         ),
         Panel(
             "All tiles per second by priority",
-            [
-                Query(
-                    f"sum by (priority) (rate(semsr_tiles_total{{{WHO}}}[$__rate_interval]))",
-                    "{{priority}}",
-                )
-            ],
+            [series("priority", "semsr_tiles_total")],
             stacked=True,
             text="Nightly tiles use the capacity that online tiles leave free.",
         ),
@@ -100,11 +95,7 @@ ENDS = Row(
     [
         Panel(
             "Ended scans per day",
-            [
-                Query(
-                    f"sum by (state) (increase(semsr_scans_ended_total{{{WHO}}}[1d]))", "{{state}}"
-                )
-            ],
+            [series("state", "semsr_scans_ended_total", function="increase", window="1d")],
             text="incomplete: tiles failed, see the manifest. failed: stopped early; GET /scans "
             "gives the reason.",
             width=12,

@@ -1,8 +1,8 @@
-"""Which requests are let in: places that bound the memory of all that are under way.
+"""Admission of requests: places that bound the memory of all requests in flight.
 
 A place stands for the memory of one SR tile: an upload holds as many as its bytes fill, an image as
-many as it has tiles (twice for a 16-bit answer). `SEMSR_MAX_QUEUE` bounds them all, whatever the
-stage of a request and whichever model it asks for. Nightly requests may hold a part of them only.
+many as it has tiles (twice for a 16-bit answer). `SEMSR_MAX_QUEUE` bounds them all, at
+every stage of a request and for every model. Nightly requests may hold a part of them only.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class Users:
             self._idle.set()
 
     async def wait_gone(self) -> None:
-        """Wait until there is none."""
+        """Wait until no request uses the model."""
         await self._idle.wait()
 
 
@@ -46,8 +46,8 @@ class Places:
         """Begin with all of them free.
 
         Args:
-            limit: Most places taken at once.
-            metrics: Asks how many are taken.
+            limit: Maximum number of places taken at once.
+            metrics: Gauges of the places.
         """
         self._limit = limit
         self._taken = dict.fromkeys(Priority, 0)
@@ -58,14 +58,14 @@ class Places:
         """Take places for a request that then holds `total`.
 
         Args:
-            places: How many more.
-            priority: Its class.
-            total: How many it holds then.
-            runner: Asked when it is worth to come again.
+            places: Number of additional places.
+            priority: Class of the request.
+            total: Number of places that the request then holds.
+            runner: Runner of its tiles, which estimates when a retry makes sense.
 
         Raises:
-            QueueFull: There are not that many free now.
-            ImageTooLarge: There never are.
+            QueueFull: Too few places are free now.
+            ImageTooLarge: The service has too few places in all.
         """
         limit, taken = self._limit, sum(self._taken.values())
         if priority is Priority.NIGHTLY:
@@ -104,11 +104,11 @@ class Admission:
         """Hold nothing yet; entering takes the first place.
 
         Args:
-            places: Where places are taken.
-            runner: Runs the request's tiles.
+            places: Places of the process.
+            runner: Runner of the request's tiles.
             priority: The request's class.
             place_bytes: Bytes that one place stands for.
-            users: Counts this request while it holds places.
+            users: Counter of the requests that hold places.
         """
         self._places = places
         self._runner = runner
@@ -121,8 +121,8 @@ class Admission:
         """Hold at least `places` in all.
 
         Raises:
-            QueueFull: There are not that many free now.
-            ImageTooLarge: There never are.
+            QueueFull: Too few places are free now.
+            ImageTooLarge: The service has too few places in all.
         """
         if places > self.places:
             more = places - self.places
@@ -134,11 +134,11 @@ class Admission:
         self.grow_to(max(1, -(-size_bytes // self._place_bytes)))
 
     def become(self, priority: Priority) -> None:
-        """Change class, where that stands in the body only.
+        """Change class, for requests whose body states it.
 
         Raises:
-            QueueFull: The new class has not as many places now.
-            ImageTooLarge: It never has.
+            QueueFull: Too few places of the new class are free now.
+            ImageTooLarge: The new class has too few places in all.
         """
         if priority is not self._priority:
             self._places.take(self.places, priority, total=self.places, runner=self._runner)

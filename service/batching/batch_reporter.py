@@ -1,6 +1,7 @@
-"""Turns what the batcher reports into metrics and log lines; label children are bound once."""
+"""Reports of the batcher, and the service's metrics and log lines for them."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -10,8 +11,34 @@ from service.ground.priority import Priority
 log = structlog.get_logger()
 
 
+class BatchObserver(Protocol):
+    """Observer of the batcher; called on the event loop."""
+
+    def batch_finished(
+        self, *, waits: Sequence[tuple[Priority, float]], infer_s: float, failed: bool
+    ) -> None:
+        """One batch left the engine; `waits` has the class and the seconds of each of its tiles."""
+        ...
+
+    def tiles_cancelled(self, count: int) -> None:
+        """Abandoned tiles left the queue: no client waits for them."""
+        ...
+
+    def deadlines_missed(self, count: int) -> None:
+        """Tiles left the queue because their deadline had passed."""
+        ...
+
+    def batch_error(self, error: Exception) -> None:
+        """An engine call failed; the details are for the log."""
+        ...
+
+    def loop_failed(self, error: BaseException) -> None:
+        """The loop itself has ended; every waiting tile has failed."""
+        ...
+
+
 class BatchReporter:
-    """The batcher's observer in the service; see `service.batching.batcher.BatchObserver`."""
+    """The batcher's observer in the service; children of labels are bound once."""
 
     def __init__(
         self,
@@ -25,11 +52,11 @@ class BatchReporter:
         """Bind the labels.
 
         Args:
-            metrics: Where batches are counted.
+            metrics: Metrics of the service.
             model: Name of the model.
             version: Its version.
             precision: Execution precision.
-            on_loop_failure: Called once if the engine loop itself ends.
+            on_loop_failure: Callback for the end of the engine loop itself; called once.
         """
         self._metrics = metrics
         self._queue_duration = {p: metrics.queue_duration.labels(p, model) for p in Priority}
@@ -52,7 +79,7 @@ class BatchReporter:
         log.debug("batch_executed", size=size, infer_ms=round(infer_s * 1e3, 2), failed=failed)
 
     def tiles_cancelled(self, count: int) -> None:
-        """Count tiles whose client has gone."""
+        """Count abandoned tiles."""
         self._metrics.cancelled.inc(count)
 
     def deadlines_missed(self, count: int) -> None:
@@ -60,12 +87,12 @@ class BatchReporter:
         self._metrics.deadline_missed.inc(count)
 
     def batch_error(self, error: Exception) -> None:
-        """Count a failed batch and log what the client is not told."""
+        """Count a failed batch and log the details, which clients do not get."""
         self._metrics.engine_failures.inc()
         log.error("engine_failed", kind=type(error).__name__, error=str(error), exc_info=error)
 
     def loop_failed(self, error: BaseException) -> None:
-        """Say that no tile can be served any more."""
+        """Report that no tile can be served any more."""
         self._metrics.engine_up.set(0)
         log.error("engine_loop_failed", kind=type(error).__name__, error=str(error))
         self._on_loop_failure(error)

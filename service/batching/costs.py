@@ -1,29 +1,29 @@
-"""What a batch costs: seconds by batch size, measured at warm-up and followed since."""
+"""Costs of batches: seconds by batch size, measured at warm-up and updated since."""
 
 from collections.abc import Iterator, Mapping
 
 # Weight of the newest batch in the running mean of a size.
 _SMOOTHING = 0.2
 
-# Plans are made anew when a size's mean has moved by more than this since the last time.
+# Plans are made again when a size's mean has moved by more than this since the last time.
 _REPLAN_SHARE = 0.1
 
 # A way to clear the queue may take this much longer than the soonest, where tiles are done earlier
 # on average: two batches of one tile instead of one of two, where an engine gains nothing by them.
 _TOLERANCE = 0.05
 
-# A size that has not run for so many batches is tried again, where it may be the better one: what
-# warm-up measured once, on a machine that was busy just then, must not decide for ever.
+# Number of batches after which a size that has not run is tried again, where it may be the better
+# one: a single measurement at warm-up, perhaps on a busy machine, must not decide indefinitely.
 _TRY_AFTER = 32
 # It may be the better one if a tile in it took at most this share longer than in the best.
 _TRY_WITHIN = 0.5
 # A larger batch keeps its first tiles waiting: only the next larger size is tried, and only where
-# as many tiles wait behind it.
+# as many tiles wait after it.
 _TRY_BACKLOG = 2
 # Weight of such a try in the running mean.
 _TRY_SMOOTHING = 0.5
 
-# So many largest batches ahead are planned exactly; beyond, the queue is cleared at the best rate.
+# Number of largest batches that are planned exactly; beyond, the queue is cleared at the best rate.
 _PLANNED_BATCHES = 2
 
 
@@ -37,9 +37,9 @@ class BatchCosts:
         """Take the measured buckets.
 
         Args:
-            seconds: By batch size, at least size 1.
-            overhead_s: What a batch costs besides, whatever its size: handing it over and back. It
-                decides between small and large batches of an engine that takes no longer than that.
+            seconds: Seconds by batch size, at least for size 1.
+            overhead_s: Additional seconds of a batch of any size, for its hand-over. They
+                decide between small and large batches of a very fast engine.
 
         Raises:
             ValueError: Size 1 is missing, or a size or time is not positive.
@@ -66,7 +66,7 @@ class BatchCosts:
         return self._seconds[self._bucket(count)]
 
     def observe(self, count: int, seconds: float) -> None:
-        """Learn what a batch of `count` tiles took."""
+        """Record the duration of a batch of `count` tiles."""
         bucket = self._bucket(count)
         mean = self._seconds[bucket]
         # A batch smaller than its bucket may have taken less than a full one.
@@ -83,7 +83,7 @@ class BatchCosts:
 
         Args:
             waiting: Tiles that wait, at least 1.
-            at_most_s: Longest that it may take; the smallest bucket is allowed whatever it takes.
+            at_most_s: Maximum duration in seconds; the smallest bucket is always allowed.
 
         Returns:
             A bucket; it may be larger than `waiting`, and the engine then fills it up.
@@ -95,7 +95,7 @@ class BatchCosts:
         return next(self._worth_a_try(chosen, waiting, at_most_s), chosen)
 
     def clear_s(self, waiting: int) -> float:
-        """Seconds that one engine slot needs for so many tiles."""
+        """Seconds that one engine slot needs for `waiting` tiles."""
         last = len(self._clear) - 1
         if waiting <= last:
             return self._drift * self._clear[waiting]

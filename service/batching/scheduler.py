@@ -2,12 +2,12 @@
 
 Rules (reasons: `docs/adr/0012-scheduling.md`):
 
-- Work-conserving: a free slot takes what is there.
+- Work-conserving: a free slot takes waiting tiles at once.
 - `online` before `nightly`. Within a class the tile that is due first goes first.
 - An online tile without a deadline of its own is due after the online budget; its own request's
   work does not count, so that a large image is no worse than a small one.
 - A request is admitted if it would be done by then, as far as is known; else it is refused with the
-  time after which what waits now will be done.
+  time until the tiles that wait now are done.
 - Nightly tiles fill the empty places of online batches. Alone, they run in batches of at most a
   quarter of the budget, and where there are several slots one stays free of them.
 
@@ -37,12 +37,12 @@ class Entry(Generic[Payload]):
     """One waiting tile.
 
     Attributes:
-        payload: The caller's.
-        shape: Only tiles of one shape share a batch.
-        priority: Its class.
-        due_s: What its class is ordered by.
-        deadline_s: After this nobody wants it; None never.
-        is_gone: Discarded: it is skipped when its turn comes.
+        payload: Object of the caller.
+        shape: (H, W); only tiles of one shape share a batch.
+        priority: Class of the tile.
+        due_s: Due time, by which its class is ordered.
+        deadline_s: Time at which it expires; None for never.
+        is_discarded: Whether it was discarded, to be skipped later.
     """
 
     payload: Payload
@@ -50,7 +50,7 @@ class Entry(Generic[Payload]):
     priority: Priority
     due_s: float
     deadline_s: float | None
-    is_gone: bool = False
+    is_discarded: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -58,9 +58,9 @@ class Batch(Generic[Payload]):
     """Tiles that run together.
 
     Attributes:
-        entries: The tiles, online ones first.
-        started_s: When it was formed.
-        expected_s: When it is expected to be done.
+        entries: Tiles, online ones first.
+        started_s: Time of its start.
+        expected_s: Expected time of its end.
         is_nightly: Whether all of them are nightly.
     """
 
@@ -75,8 +75,8 @@ class Refusal:
     """Why a request is not admitted.
 
     Attributes:
-        reason: For the client.
-        retry_after_s: Seconds after which what waits or runs now will be done.
+        reason: Message for the client.
+        retry_after_s: Seconds until the tiles that wait or run now are done.
     """
 
     reason: str
@@ -97,15 +97,15 @@ class _Queue(Generic[Payload]):
         self.count += len(entries)
 
     def pop(self, now_s: float) -> Entry[Payload] | None:
-        """Take the tile that is due first; those that are gone or too late are dropped."""
+        """Take the tile that is due first; discarded and expired tiles are dropped."""
         while self.entries:
             entry = self.entries.pop()
-            if entry.is_gone:
+            if entry.is_discarded:
                 continue
             self.count -= 1
             if entry.deadline_s is None or now_s <= entry.deadline_s:
                 return entry
-            entry.is_gone = True
+            entry.is_discarded = True
         return None
 
     def put_back(self, entries: Sequence[Entry[Payload]]) -> None:
@@ -123,7 +123,7 @@ def _minus_due(entry: Entry[Payload]) -> float:
 
 
 class Scheduler(Generic[Payload]):
-    """Holds what waits and decides what runs; the caller guards it with a lock."""
+    """Holds waiting tiles and decides which run; the caller guards it with a lock."""
 
     def __init__(
         self, costs: BatchCosts, *, slots: int, max_waiting: int, online_budget_s: float
@@ -131,10 +131,10 @@ class Scheduler(Generic[Payload]):
         """Begin empty.
 
         Args:
-            costs: Of the engine's batches.
-            slots: Batches that the engine runs at once.
-            max_waiting: Most tiles that wait, of both classes.
-            online_budget_s: When an online tile without a deadline is due.
+            costs: Costs of the engine's batches.
+            slots: Number of batches that the engine runs at once.
+            max_waiting: Maximum number of waiting tiles of both classes.
+            online_budget_s: Seconds after which an online tile without a deadline is due.
         """
         self.costs = costs
         self.online_budget_s = online_budget_s
@@ -154,10 +154,12 @@ class Scheduler(Generic[Payload]):
 
     def entries(self, priority: Priority) -> list[Entry[Payload]]:
         """Return the tiles of a class that wait, the one that is due first first."""
-        return [entry for entry in reversed(self._queues[priority].entries) if not entry.is_gone]
+        return [
+            entry for entry in reversed(self._queues[priority].entries) if not entry.is_discarded
+        ]
 
     def drain_s(self, priority: Priority, now_s: float) -> float:
-        """Seconds until what waits or runs now is done, as a tile of a class sees it.
+        """Seconds until the tiles that wait or run now are done, as a tile of a class sees it.
 
         Nightly tiles do not keep online ones waiting, beyond what runs.
         """
@@ -170,7 +172,7 @@ class Scheduler(Generic[Payload]):
     def refusal(
         self, count: int, priority: Priority, *, deadline_s: float | None, now_s: float
     ) -> Refusal | None:
-        """Say why `count` tiles of one request cannot be admitted now; None if they can."""
+        """Return why `count` tiles of one request cannot be admitted now; None if they can."""
         places = self._max_waiting
         taken = self.num_waiting
         if priority is Priority.NIGHTLY:
@@ -186,7 +188,7 @@ class Scheduler(Generic[Payload]):
         due_s = self._due_s(count, priority, deadline_s=deadline_s, now_s=now_s)
         ahead = self._queues[Priority.ONLINE].ahead_of(due_s)
         if ahead == 0 and len(self._running) < self._slots:
-            return None  # idle: the client would gain nothing by coming again
+            return None  # idle: a retry would gain nothing
         left_s = sum(max(0.0, batch.expected_s - now_s) for batch in self._running)
         work_s = left_s + self.costs.clear_s(ahead) + self.costs.clear_s(count)
         done_s = now_s + work_s / self._slots
@@ -220,9 +222,9 @@ class Scheduler(Generic[Payload]):
     def discard(self, entry: Entry[Payload]) -> bool:
         """Take a tile out; False if it does not wait any more."""
         queue = self._queues[entry.priority]
-        if entry.is_gone or entry not in queue.entries:
+        if entry.is_discarded or entry not in queue.entries:
             return False
-        entry.is_gone = True
+        entry.is_discarded = True
         queue.count -= 1
         return True
 
@@ -243,7 +245,7 @@ class Scheduler(Generic[Payload]):
             at_most_s = NIGHTLY_SHARE * self.online_budget_s
             size = self.costs.choose(nightly.count + 1, at_most_s=at_most_s)
             entries = self._take(nightly, first, size, now_s)
-        # What the bucket would be filled up with costs nothing: nightly tiles take those places.
+        # Empty places of the bucket cost nothing: nightly tiles take them.
         filler = nightly.pop(now_s) if len(entries) < size and not is_nightly else None
         if filler is not None:
             if filler.shape == first.shape:
@@ -256,13 +258,13 @@ class Scheduler(Generic[Payload]):
         return batch
 
     def finished(self, batch: Batch[Payload], now_s: float, *, failed: bool = False) -> None:
-        """Free the batch's slot, and learn what it took."""
+        """Free the batch's slot, and record its duration."""
         self._running.discard(batch)
         if not failed:
             self.costs.observe(len(batch.entries), now_s - batch.started_s)
 
     def take_all(self) -> list[Entry[Payload]]:
-        """Empty the queues; returns what waited."""
+        """Empty the queues; returns the tiles that waited."""
         entries = [entry for priority in Priority for entry in self.entries(priority)]
         self._queues = {priority: _Queue() for priority in Priority}
         return entries

@@ -1,4 +1,4 @@
-"""What runs tiles, as the rest of the service sees it: in this process or in an engine's own."""
+"""Interface of what runs tiles: in this process or in a process of the engine."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class TileRunner(Protocol):
         ...
 
     def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
-        """Estimate in how many seconds what waits or is under way now will be done."""
+        """Estimate the seconds until all tiles that wait or are in flight now are done."""
         ...
 
     def check(
@@ -65,8 +65,8 @@ class TileRunner(Protocol):
         Args:
             tiles: Arrays (H, W) uint8 of one shape; they must not change until their futures are
                 done.
-            deadline_s: `time.monotonic()` after which nobody wants them.
-            priority: Their class.
+            deadline_s: `time.monotonic()` at which the tiles expire.
+            priority: Class of the tiles.
 
         Returns:
             One future per tile, in order. Cancelling one takes its tile out of the queue. A refusal

@@ -11,7 +11,7 @@ loop.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -21,33 +21,32 @@ import numpy.typing as npt
 
 from bundle_format.bundle import Manifest
 from service.batching.admission import Admission, Places, Users
-from service.batching.tile_runner import TileResult, TileRunner
-from service.ground.errors import EngineFailed
+from service.batching.collecting import batch_of, collect_image, collect_tiles
+from service.batching.request_reporter import RequestReporter
+from service.batching.tile_runner import TileRunner
 from service.ground.metrics import Metrics
 from service.ground.priority import Priority
 from service.ground.stages import BatchTime
-from service.images import codec, tiling
+from service.images.codec.sniffing import NPY, RAW
 from service.images.image_steps import Answer, Decode, ImageSteps, Inferred, Prepared, decoder
 from service.images.media_types import readable_type
 from service.images.multipart import UploadedFile, extract_file
-from service.images.quality import Quality, of_tiles
 from service.images.request import MULTIPART, TileRequest
-from service.images.window import Window, to_uint16
 
 Result = TypeVar("Result")
 
 # Types whose coding is a copy at most: a thread would cost more than the work.
-CHEAP_TYPES = frozenset({"application/octet-stream", "application/x-npy"})
+CHEAP_TYPES = frozenset({NPY, RAW})
 
 
 class TileAnswers(NamedTuple):
     """Super-resolved tiles of the model's own size.
 
     Attributes:
-        sr: (s*H, s*W) uint8 of each.
-        flags: (K,) float32 of each.
+        sr: (s*H, s*W) uint8 of each tile.
+        flags: (K,) float32 of each tile.
         stages_s: Seconds by stage: queue, infer.
-        batches: Those that ran them.
+        batches: Batches that ran them.
     """
 
     sr: list[npt.NDArray[np.uint8]]
@@ -60,8 +59,8 @@ class Upscaler:
     """Turns request bodies into answers of one model.
 
     Attributes:
-        steps: Decode, cut and encode by themselves; for threads.
-        users: The requests that hold places here.
+        steps: Decoding, cutting and encoding by themselves, for threads.
+        users: Requests that hold places here.
     """
 
     def __init__(
@@ -77,34 +76,21 @@ class Upscaler:
         """Prepare.
 
         Args:
-            runner: Runs the tiles.
-            manifest: Says scale, tile, halo and window.
-            metrics: Told of stages.
-            places: Of the whole process; bounds what is admitted and not yet answered.
-            max_pixels: Largest LR image.
-            codec_threads: Of the whole process; decode and encode. None takes the event loop's own.
+            runner: Runner of the tiles.
+            manifest: Manifest with scale, tile, halo and window.
+            metrics: Metrics of the service.
+            places: Places of the whole process, which bound the requests in flight.
+            max_pixels: Maximum number of pixels of an LR image.
+            codec_threads: Threads of the whole process that decode and encode. None uses the event
+                loop's own.
         """
         self._runner = runner
         self._manifest = manifest
-        self._metrics = metrics
+        self._reporter = RequestReporter(metrics)
         self._places = places
         self._threads = codec_threads
         self.steps = ImageSteps(manifest, max_pixels=max_pixels)
         self.users = Users()
-        self._observe = {
-            stage: metrics.stage_duration.labels(stage).observe
-            for stage in ("decode", "queue", "infer", "encode")
-        }
-        self._observe_quality = [
-            histogram.labels().observe
-            for histogram in (
-                metrics.consistency,
-                metrics.consistency_worst,
-                metrics.saturated,
-                metrics.residual,
-                metrics.domain_distance,
-            )
-        ]
 
     @property
     def place_bytes(self) -> int:
@@ -121,14 +107,14 @@ class Upscaler:
         read and decoded.
 
         Raises:
-            QueueFull: See there.
+            QueueFull: See `TileRunner.check`.
             NotReady: The service is stopping.
         """
         self._runner.check(1, deadline_s=deadline_s, priority=priority)
         return self.hold(priority)
 
     def hold(self, priority: Priority) -> Admission:
-        """Admit what has been decoded already, which `infer` checks; see `admit`."""
+        """Admit a decoded image, which `infer` checks; see `admit`."""
         return Admission(
             self._places,
             self._runner,
@@ -141,12 +127,12 @@ class Upscaler:
         """Super-resolve one image.
 
         Args:
-            body: The request's body.
-            request: Its headers.
-            admission: Held by the caller; grown to the image's tiles.
+            body: Body of the request.
+            request: Headers of the request.
+            admission: Places held by the caller; grown to the image's tiles.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the request or the service.
+            service.ground.errors.ServiceError: The request or the service has a problem.
         """
         upload = UploadedFile(request.media_type, body)
         if request.media_type == MULTIPART:
@@ -169,16 +155,16 @@ class Upscaler:
         *,
         is_cheap: bool,
     ) -> Prepared:
-        """Decode an image and cut it into tiles: after this its places are known.
+        """Decode an image and cut it into tiles, after which the number of its places is known.
 
         Args:
-            decode: Given the most pixels that may be, gives the image.
-            image_type: Media type that it arrived as.
-            request: What is asked for.
-            is_cheap: Decoding is a copy at most, and needs no thread.
+            decode: Function from the maximum number of pixels to the image.
+            image_type: Media type of the image.
+            request: Headers of the request.
+            is_cheap: Whether decoding is a copy at most, and needs no thread.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the image.
+            service.ground.errors.ServiceError: The image has a problem.
         """
         started_s = time.perf_counter()
         cut = partial(self.steps.cut, decode, image_type, request, started_s=started_s)
@@ -189,10 +175,10 @@ class Upscaler:
 
         Args:
             prepared: The image; may be tried again after QueueFull.
-            admission: Held by the caller; grown to the image's tiles.
+            admission: Places held by the caller; grown to the image's tiles.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the request or the service.
+            service.ground.errors.ServiceError: The request or the service has a problem.
         """
         inferred = await self.infer(prepared, admission)
         started_s = time.perf_counter()
@@ -207,10 +193,10 @@ class Upscaler:
 
         Args:
             prepared: The image; may be tried again after QueueFull.
-            admission: Held by the caller; grown to the image's tiles.
+            admission: Places held by the caller; grown to the image's tiles.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the service.
+            service.ground.errors.ServiceError: The service has a problem.
         """
         started_s = time.perf_counter()
         request = prepared.request
@@ -220,23 +206,18 @@ class Upscaler:
                 prepared.tiles, deadline_s=request.deadline_s, priority=request.priority
             )
         )
-        sr, flags, batches = await _collect(
+        sr, flags, batches = await collect_image(
             futures, prepared.plan, scale=self._manifest.scale, stretch=prepared.stretch
         )
         queue_s = min(batch.queue_s for batch in batches)
         infer_s = max(0.0, time.perf_counter() - started_s - queue_s)
-        quality = self._judge(flags)
-        for stage, seconds in (
-            ("decode", prepared.decode_s),
-            ("queue", queue_s),
-            ("infer", infer_s),
-        ):
-            self._observe[stage](seconds)
+        quality = self._reporter.judge(flags)
+        self._reporter.stages({"decode": prepared.decode_s, "queue": queue_s, "infer": infer_s})
         return Inferred(sr, quality, queue_s, infer_s, batches)
 
     def observe_encode(self, seconds: float) -> None:
         """Count how long an image that `infer` gave took to encode."""
-        self._observe["encode"](seconds)
+        self._reporter.stages({"encode": seconds})
 
     async def run_tiles(
         self,
@@ -250,102 +231,27 @@ class Upscaler:
 
         Args:
             tiles: (N, 1, H, W) uint8.
-            admission: Held by the caller; grown to the tiles.
-            deadline_s: `time.monotonic()` after which nobody wants them, or None.
-            priority: Their class.
+            admission: Places held by the caller; grown to the tiles.
+            deadline_s: `time.monotonic()` at which the tiles expire, or None.
+            priority: Class of the tiles.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the request or the service.
+            service.ground.errors.ServiceError: The request or the service has a problem.
         """
         started_s = time.perf_counter()
         admission.grow_to(len(tiles))
         futures = self._runner.submit(
             [tile[0] for tile in tiles], deadline_s=deadline_s, priority=priority
         )
-        try:
-            results = [await future for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+        results = await collect_tiles(futures)
         flags = [result.flags.copy() for result in results]
-        self._judge(flags)
-        batches = list(dict.fromkeys(_batch_of(result) for result in results))
+        self._reporter.judge(flags)
+        batches = list(dict.fromkeys(batch_of(result) for result in results))
         queue_s = min(batch.queue_s for batch in batches)
         stages_s = {"queue": queue_s, "infer": time.perf_counter() - started_s - queue_s}
-        for stage, seconds in stages_s.items():
-            self._observe[stage](seconds)
+        self._reporter.stages(stages_s)
         return TileAnswers([result.sr for result in results], flags, stages_s, batches)
-
-    def _judge(self, flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
-        """Put the tiles' flags together, refuse what is no picture, count the rest."""
-        quality = of_tiles(flags)
-        try:
-            quality.check()
-        except EngineFailed:
-            # Its other flags are no numbers either, and would spoil the histograms' sums for good.
-            self._metrics.non_finite.inc()
-            raise
-        consistency, worst, saturated, residual, domain_distance = self._observe_quality
-        consistency(quality.consistency)
-        worst(quality.consistency_worst)
-        saturated(quality.saturated)
-        if quality.residual is not None:
-            residual(quality.residual)
-        if quality.domain_distance is not None:
-            domain_distance(quality.domain_distance)
-        return quality
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         """Run coding work that is not cheap."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-async def _collect(
-    futures: deque[asyncio.Future[TileResult]],
-    plan: tiling.TilePlan,
-    *,
-    scale: int,
-    stretch: Window | None,
-) -> tuple[codec.Pixels, list[npt.NDArray[np.float32]], list[BatchTime]]:
-    """Wait for all tiles and put them together while they come, so that few are held at once.
-
-    If one fails or the caller is cancelled, none is left in the queue.
-
-    Args:
-        futures: One per tile, in the plan's order; emptied.
-        plan: How the image was cut.
-        scale: Upscaling factor.
-        stretch: Window of a 16-bit answer, or None for 8 bits.
-
-    Returns:
-        The whole image, the flags of its tiles, and the batches that ran them.
-    """
-    # In order, each once.
-    batches: dict[BatchTime, None] = {}
-    canvas: tiling.Canvas | None = None
-    flags: list[npt.NDArray[np.float32]] = []
-    try:
-        for index in range(plan.count):
-            # Taken out, because a finished future keeps its whole batch's output alive.
-            result = await futures.popleft()
-            batches[_batch_of(result)] = None
-            sr: codec.Pixels = result.sr if stretch is None else to_uint16(result.sr, stretch)
-            # A copy: a view would keep the flags of the whole batch.
-            flags.append(result.flags.copy())
-            if plan.is_single:
-                return sr, flags, list(batches)
-            if canvas is None:
-                canvas = tiling.Canvas(plan, scale=scale, dtype=sr.dtype)
-            canvas.place(index, sr)
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
-    if canvas is None:
-        raise ValueError("an image has at least one tile")
-    return canvas.pixels, flags, list(batches)
-
-
-def _batch_of(result: TileResult) -> BatchTime:
-    return BatchTime(result.queue_s, result.infer_s, result.batch_size)

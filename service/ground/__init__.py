@@ -1,1 +1,1 @@
-"""What every room of the service stands on: errors, metrics, logs, the process. Knows no room."""
+"""The ground floor of the service: errors, metrics, logs, the process. Imports no room."""

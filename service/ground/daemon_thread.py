@@ -1,4 +1,4 @@
-"""Work that blocks, in a thread that a process that must end does not wait for."""
+"""Blocking work in a thread that does not delay the end of the process."""
 
 import asyncio
 import threading
@@ -11,11 +11,11 @@ Result = TypeVar("Result")
 async def in_daemon_thread(
     work: Callable[[], Result], *, on_late: Callable[[Result], None] = lambda _: None
 ) -> Result:
-    """Run something in a thread of its own; raises what it raises.
+    """Run a function in a thread of its own; raises its errors.
 
     Args:
-        work: What is run.
-        on_late: Given the result if nobody waits for it any more.
+        work: Function to run.
+        on_late: Callback with a result that no caller waits for any more.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()

@@ -8,20 +8,20 @@ nothing below the routes knows HTTP beyond the status that a class carries.
     ├── InvalidImage          400 invalid-image            the bytes do not decode
     ├── Unauthorized          401 unauthorized             no API key, or an unknown one
     ├── Forbidden             403 forbidden                an API key that does not allow this
-    ├── OutsideRoots          403 outside-roots            a scan beyond what is allowed
+    ├── OutsideRoots          403 outside-roots            a scan outside the allowed folders
     ├── UnknownModel          404 unknown-model            no such model or version is served
     ├── UnknownScan           404 unknown-scan             no such scan
     ├── ScansOff              404 scans-off                the operator has allowed no folders
     ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
-    ├── RequestTimeout        408 request-timeout          the body came too slowly
-    ├── NothingKept           409 nothing-kept             there is no version to go back to
-    ├── ScanConflict          409 scan-conflict            not in this state, or beside another scan
+    ├── RequestTimeout        408 request-timeout          the body arrived too slowly
+    ├── NothingKept           409 nothing-kept             no earlier version is kept
+    ├── ScanConflict          409 scan-conflict            not possible in its state
     ├── ImageTooLarge         413 image-too-large          body bytes or pixels beyond the limit
     ├── UnsupportedMediaType  415 unsupported-media-type   a content type that is not read here
     ├── UnsuitableImage       422 unsuitable-image         decodes, but wrong channels, type or size
     ├── LoadFailed            422 load-failed              the model to be loaded cannot be served
     ├── UnsuitableOrder       422 unsuitable-order         a JSON body that does not suit its route
-    ├── UnsuitableScan        422 unsuitable-scan          a scan that is asked for cannot be run
+    ├── UnsuitableScan        422 unsuitable-scan          a requested scan cannot be run
     ├── OverQuota             429 over-quota               this client sends more than it may
     ├── EngineFailed          500 engine-failed            details are logged, never returned
     ├── UnsupportedTransferCoding  501 unsupported-transfer-coding  the body is not sent as it is
@@ -38,7 +38,7 @@ class ServiceError(Exception):
         status: HTTP status code.
         code: Stable, machine-readable name; the last part of the problem's `type`.
         title: Short human summary, the same for every instance of a class.
-        detail: What was wrong in this request, the value, and what was expected.
+        detail: Problem of this request, the value, and what was expected.
         retry_after_s: Seconds after which a retry makes sense, or None.
     """
 
@@ -69,7 +69,7 @@ class InvalidImage(ServiceError):
 
 
 class Unauthorized(ServiceError):
-    """The service asks for API keys, and the request has none that it knows."""
+    """The service requires API keys, and the request has no valid one."""
 
     status = 401
     code = "unauthorized"
@@ -85,7 +85,7 @@ class Forbidden(ServiceError):
 
 
 class OutsideRoots(ServiceError):
-    """A scan would read or write beyond what the operator has allowed."""
+    """A scan would read or write outside the folders that the operator has allowed."""
 
     status = 403
     code = "outside-roots"
@@ -101,7 +101,7 @@ class UnknownModel(ServiceError):
 
 
 class UnknownScan(ServiceError):
-    """There is no scan of that id."""
+    """No scan has that id."""
 
     status = 404
     code = "unknown-scan"
@@ -109,7 +109,7 @@ class UnknownScan(ServiceError):
 
 
 class ScansOff(ServiceError):
-    """The operator has allowed no folders, so there are no scans."""
+    """Scans are disabled: the operator has allowed no folders."""
 
     status = 404
     code = "scans-off"
@@ -133,7 +133,7 @@ class RequestTimeout(ServiceError):
 
 
 class NothingKept(ServiceError):
-    """A rollback is asked for, and no earlier version of the model is there any more."""
+    """A rollback was requested, and no earlier version of the model is kept."""
 
     status = 409
     code = "nothing-kept"
@@ -189,7 +189,7 @@ class UnsuitableOrder(ServiceError):
 
 
 class UnsuitableScan(ServiceError):
-    """A scan that is asked for cannot be run."""
+    """A requested scan cannot be run."""
 
     status = 422
     code = "unsuitable-scan"

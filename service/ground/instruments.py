@@ -1,4 +1,4 @@
-"""Counters and histograms that cost next to nothing to record: of one thread, without locks.
+"""Counters and histograms of one thread, without locks, that cost next to nothing to record.
 
 Those of prometheus-client may be recorded from any thread, and take a lock and 5 µs for it; a raw
 tile is recorded 15 times. These are recorded on the event loop only
@@ -35,13 +35,13 @@ class Count:
 
 
 class Observations:
-    """How many values fell into each bucket, and their sum."""
+    """Numbers of values by bucket, and the sum of the values."""
 
     __slots__ = ("_bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        # The last bucket holds what is beyond every bound.
+        # The last bucket holds values beyond every bound.
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
@@ -82,11 +82,11 @@ class _Instrument(Generic[Child]):
         return child
 
     def describe(self) -> Iterable[Metric]:
-        """Give the name, by which the registry refuses a second instrument of it."""
+        """Return the name, by which the registry refuses a second instrument."""
         return [self._family()]
 
     def collect(self) -> Iterable[Metric]:
-        """Give the values of this moment."""
+        """Return the current values."""
         raise NotImplementedError
 
     def _make(self) -> Child:
@@ -105,10 +105,10 @@ class Counter(_Instrument[Count]):
         """Register it.
 
         Args:
-            name: Without the ending `_total`.
-            text: What it counts.
-            labels: Names of its labels.
-            registry: Asks for its values.
+            name: Name without the ending `_total`.
+            text: Help text.
+            labels: Names of the labels.
+            registry: Registry that collects its values.
         """
         super().__init__(name, text, labels, registry=registry)
 
@@ -117,7 +117,7 @@ class Counter(_Instrument[Count]):
         (self._only or self.labels()).inc(amount)
 
     def collect(self) -> Iterable[Metric]:
-        """Give the values of this moment."""
+        """Return the current values."""
         family = self._family()
         for key, child in list(self._children.items()):
             family.add_metric(key, child.value)
@@ -145,11 +145,11 @@ class Histogram(_Instrument[Observations]):
         """Register it.
 
         Args:
-            name: Its name.
-            text: What is observed.
-            labels: Names of its labels.
-            buckets: Upper bounds, rising; one without bound is added.
-            registry: Asks for its values.
+            name: Name of the metric.
+            text: Help text.
+            labels: Names of the labels.
+            buckets: Rising upper bounds; an unbounded one is added.
+            registry: Registry that collects its values.
         """
         self._bounds = tuple(map(float, buckets))
         super().__init__(name, text, labels, registry=registry)
@@ -159,7 +159,7 @@ class Histogram(_Instrument[Observations]):
         (self._only or self.labels()).observe(value)
 
     def collect(self) -> Iterable[Metric]:
-        """Give the values of this moment."""
+        """Return the current values."""
         family = self._family()
         names = [*map(str, self._bounds), "+Inf"]
         for key, child in list(self._children.items()):

@@ -1,4 +1,4 @@
-"""A small JSON body by its pydantic model, and in one sentence what is wrong with it."""
+"""Small JSON bodies by their pydantic model, and one sentence about the problem of a bad one."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ def parse_json(content: bytes, kind: type[Order]) -> Order:
     """Read a body exactly as its schema says it: `"5"` is not a number, `1` is not true.
 
     Args:
-        content: The body.
+        content: Bytes of the body.
         kind: Model of the body.
 
     Returns:
@@ -35,7 +35,7 @@ def parse_json(content: bytes, kind: type[Order]) -> Order:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return what may have been meant, else all that is known, as the end of a message."""
+    """Return the nearest known name, else all known names, as the end of a message."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"expected {', '.join(names)}"

@@ -11,7 +11,7 @@ def listen(host: str, port: int, *, count: int) -> list[socket.socket]:
     """Listen before anything is loaded, so that a taken port is known at once.
 
     Several sockets share the address, and the kernel deals connections out to them; each front end
-    has its own, so that one that is busy takes no more than its share.
+    has its own, so that a busy one takes no more than its share.
 
     Args:
         host: Name or address, IPv6 without brackets.
@@ -36,13 +36,13 @@ def listen(host: str, port: int, *, count: int) -> list[socket.socket]:
             if index:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind(address)
-            # Two processes may both bind an address that nobody listens on; only one can listen.
+            # Two processes may both bind an address without a listener; only one can listen.
             listener.listen(BACKLOG)
             if not index and count > 1:
                 # Only now: before, it would have shared the address with another service of this
-                # user, who would have got a part of the connections.
+                # user, which would have received a part of the connections.
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            # With port 0 the first one is given one, and the others take the same.
+            # With port 0 the first socket gets a free port, and the others take the same.
             address = listener.getsockname()
     except OSError:
         for listener in listeners:

@@ -34,7 +34,7 @@ def configure_logs(
 
     Args:
         level: Least severe level that is written.
-        form: json, console, or auto: console if stderr is a terminal.
+        form: Format: json, console, or auto (console if stderr is a terminal).
         process: Name of this process in every line, where there are several.
     """
 
@@ -76,17 +76,17 @@ def configure_logs(
             ),
             cache_logger_on_first_use=True,
         )
-    # uvicorn and libraries speak through the standard module; only their warnings matter here, and
+    # uvicorn and libraries log through the standard module; only their warnings matter here, and
     # they must not break the format.
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
 
 
 def say_ready(url: str, form: Form) -> None:
-    """Say that the whole service is ready, and where; for people in a sentence.
+    """Log that the whole service is ready, and where; on a console as a sentence.
 
     Args:
-        url: Where a browser finds it.
-        form: As for `configure_logs`.
+        url: URL of the service for a browser.
+        form: Format, as for `configure_logs`.
     """
     structlog.get_logger().info("serving", url=url)
     if _is_console(form):
@@ -127,7 +127,7 @@ class LineBudget:
 class _Unbreakable:
     """A stream whose failures stay here: a full disk under the log must not fail a request.
 
-    Nor must a stream that somebody has closed, which raises ValueError.
+    Nor must a closed stream, which raises ValueError.
     """
 
     def __init__(self, stream: IO[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Times of day at which nightly scans pause, and when work will be done in spite of them."""
+"""Times of day at which nightly scans pause, and when work is done with these pauses."""
 
 import re
 import time
@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 _DAY_MIN = 24 * 60
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-(?:([01]\d|2[0-3]):([0-5]\d)|24:00)")
-# A stretch is looked at anew after that, so that a change of the clock is noticed within it.
+# A stretch is checked again after this time, so that a change of the clock is noticed.
 _LONGEST_STEP_MIN = 60
-# What takes longer than a year is not worth a better estimate.
+# Work of more than a year is not worth a better estimate.
 _MOST_STEPS = 366 * 24 * 4
 
 
@@ -25,12 +25,13 @@ class PauseWindows:
         """Read the windows.
 
         Args:
-            text: From and to (not included), several with commas; one may go over midnight.
+            text: Start and end (excluded) of each window, separated by commas; a window may span
+                midnight.
             clock: Seconds since 1970 now.
             local: Local time of seconds since 1970.
 
         Raises:
-            ValueError: It cannot be read, or leaves no time at all.
+            ValueError: The text is malformed, or leaves no time at all.
         """
         self._clock = clock
         self._local = local
@@ -91,7 +92,7 @@ class PauseWindows:
         return 60 * local.tm_hour + local.tm_min
 
     def _stretch_end_s(self, at_s: float) -> float:
-        """Return the next time at which it may be otherwise, an hour ahead at most."""
+        """Return the next time at which the state may change, an hour ahead at most."""
         minute = self._minute(at_s)
         now = self._paused[minute]
         steps = 1
@@ -103,7 +104,9 @@ class PauseWindows:
 def _minutes(window: str) -> list[int]:
     match = _WINDOW.fullmatch(window)
     if match is None:
-        raise ValueError(f"{window!r} is no time of day; expected HH:MM-HH:MM, as in 07:00-19:00")
+        raise ValueError(
+            f"{window!r} is not a range of times; expected HH:MM-HH:MM, as in 07:00-19:00"
+        )
     start = 60 * int(match[1]) + int(match[2])
     end = _DAY_MIN if match[3] is None else 60 * int(match[3]) + int(match[4])
     if start == end:

@@ -1,4 +1,4 @@
-"""Where a request's time went: for `Server-Timing`, the log and traces."""
+"""Durations of a request's stages, for `Server-Timing`, the log and traces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ class BatchTime(NamedTuple):
     Attributes:
         queue_s: Seconds that they waited for it.
         infer_s: Seconds that the engine took for it.
-        size: Tiles in it, whosever they were.
+        size: Number of tiles in it, of all requests.
     """
 
     queue_s: float
@@ -21,12 +21,12 @@ class BatchTime(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The stages of one request, each of which began when the one before it ended.
+    """The stages of one request, each of which began when the previous one ended.
 
     Attributes:
         started_s: `time.perf_counter()` when the first one began.
         seconds: Seconds by stage.
-        batches: Those that ran its tiles, from the beginning of `queue` on.
+        batches: Batches that ran its tiles, in the stages `queue` and `infer`.
     """
 
     started_s: float

@@ -1,9 +1,9 @@
-"""Who may use the service, and how much: API keys by their hashes, and a quota for each client.
+"""Access to the service: API keys by their hashes, and a quota for each client.
 
 Key file: one client a line, `NAME SHA256`, or `NAME SHA256 admin` for one that may load and unload
-models; empty lines and lines that begin with # are skipped. The file holds no key, so that whoever
-reads it cannot use the service. Keys are random and long, hence a plain hash: nothing can be
-guessed that a slow hash would protect.
+models; empty lines and lines that begin with # are skipped. The file holds no key, so that its
+readers cannot use the service. Keys are random and long, hence a plain hash: there is
+nothing to guess that a slow hash would protect.
 
 Quota: a token bucket for each client, by the name of its key or else by its address. No HTTP here.
 """
@@ -23,7 +23,7 @@ from service.ground.errors import Forbidden, OverQuota, Unauthorized
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 _LINE = re.compile(rf"({_NAME})\s+([0-9a-f]{{64}})(\s+admin)?")
 MAX_CLIENTS = 10_000
-"""Buckets that are kept; the one that was used longest ago goes first."""
+"""Number of buckets that are kept; the least recently used one is dropped first."""
 
 
 class KeyFileError(ValueError):
@@ -55,10 +55,10 @@ def hash_key(key: str) -> str:
 
 @dataclass(frozen=True)
 class Key:
-    """What is known of a client's key.
+    """A client's key.
 
     Attributes:
-        digest: Its hash.
+        digest: Hash of the key.
         is_admin: Whether it may load and unload models.
     """
 
@@ -73,7 +73,7 @@ def read_keys(path: Path) -> dict[str, Key]:
         Key by client.
 
     Raises:
-        KeyFileError: It cannot be read, a line is malformed, or a name or key comes twice.
+        KeyFileError: It cannot be read, a line is malformed, or a name or key occurs twice.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -88,22 +88,22 @@ def read_keys(path: Path) -> dict[str, Key]:
             continue
         found = _LINE.fullmatch(text)
         if found is None:
-            # Not the line itself: it may be a key that somebody has put there by mistake.
+            # Not the line itself: it may be a key that was put there by mistake.
             raise KeyFileError(
                 f"{path}, line {number}: expected NAME SHA256 or NAME SHA256 admin "
                 "(semsr api-key NAME makes it)"
             )
         name, digest, admin = found.groups()
         if name in keys or digest in {key.digest for key in keys.values()}:
-            raise KeyFileError(f"{path}, line {number}: the name or key of {name!r} comes twice")
+            raise KeyFileError(f"{path}, line {number}: the name or key of {name!r} occurs twice")
         keys[name] = Key(digest, is_admin=admin is not None)
     if not keys:
-        raise KeyFileError(f"{path} holds no API key; unset SEMSR_API_KEYS to serve everybody")
+        raise KeyFileError(f"{path} holds no API key; unset SEMSR_API_KEYS to serve every client")
     return keys
 
 
 class Access:
-    """Decides whether a request may go on."""
+    """Decides whether a request is served."""
 
     def __init__(
         self,
@@ -116,10 +116,10 @@ class Access:
         """Prepare.
 
         Args:
-            keys: Key by client; None lets everybody in.
-            rate_per_s: Requests a second and client; None sets no quota.
-            burst: Requests that a client that was quiet may send at once.
-            clock: Seconds.
+            keys: Key by client; None admits every client.
+            rate_per_s: Requests per second and client; None for no quota.
+            burst: Number of requests that an idle client may send at once.
+            clock: Clock in seconds.
         """
         self._keys = None if keys is None else dict(keys)
         self._rate_per_s = rate_per_s
@@ -134,10 +134,10 @@ class Access:
         return self._keys is None and self._rate_per_s is None
 
     def check_admin(self, key: str | None) -> str:
-        """Let a request go on that changes what is served.
+        """Check a request that changes the service.
 
         Returns:
-            The name of its key.
+            Name of its key.
 
         Raises:
             Unauthorized: No key, or an unknown one.
@@ -152,18 +152,18 @@ class Access:
         return client
 
     def check(self, key: str | None, address: str) -> str:
-        """Let a request go on.
+        """Check a request.
 
         Args:
-            key: What the client sent as its key.
-            address: Where it comes from.
+            key: Key that the client sent, or None.
+            address: Address of the client.
 
         Returns:
             The client: the name of its key, else its address.
 
         Raises:
             Unauthorized: No key, or an unknown one.
-            OverQuota: The client sends more than it may.
+            OverQuota: The client exceeds its quota.
         """
         client = address if self._keys is None else self._authenticate(key)
         if self._rate_per_s is not None:
@@ -178,7 +178,7 @@ class Access:
         # Every hash is compared, in constant time: how long it takes says nothing.
         names = [n for n, own in known.items() if hmac.compare_digest(own.digest, digest)]
         if not names:
-            raise Unauthorized("the API key is not known here")
+            raise Unauthorized("the API key is unknown")
         return names[0]
 
     def _take_token(self, client: str, rate_per_s: float) -> None:

@@ -20,35 +20,33 @@ from service.http import openapi, page
 from service.http.access import Access, read_keys
 from service.http.batch import BATCH_PATH, SuperResolveBatch
 from service.http.middleware import RequestMiddleware
+from service.http.paths import route_of
 from service.http.problems import problem_from
-from service.http.routes import admin as admin_routes
-from service.http.routes import scans as scan_routes
-from service.http.routes.health import make_router
+from service.http.routes import admin, health, scans
+from service.http.schemas import VERSION
 from service.http.superresolve import SuperResolve
 from service.http.tracing import Tracing, make_tracing
-from service.http.v2 import routes as inference_routes
+from service.http.v2 import routes as inference
 from service.http.v2.infer import INFER_PATH, Inference
 from service.images.media_types import check_encoding
 from service.scan_jobs.jobs import ScanJobs
 from service.settings import Settings
 
 HOT_PATH = "/superresolve"
-# Load balancers ask some of them by HEAD; the server leaves the body out.
-_PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 # Requests of these methods have no body that is read.
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class Application:
-    """What the server runs: the hot route beside FastAPI, both behind the request middleware.
+    """The application: the hot routes and FastAPI, both behind the request middleware.
 
-    FastAPI's stack of middleware and its router cost a fifth of what a raw tile takes on the event
-    loop, so the hot route is found before them.
+    FastAPI's stack of middleware and its router cost a fifth of a raw tile's time on the event
+    loop, so the hot routes are found before them.
 
     Attributes:
         api: The FastAPI app with all other routes, the documentation and the lifespan.
-        lifecycle: What state the service is in.
-        jobs: Runs scans; None where they are off.
+        lifecycle: State of the service.
+        jobs: Scans as jobs; None where they are disabled.
     """
 
     def __init__(
@@ -91,7 +89,8 @@ class Application:
                     for name, value in scope["headers"]
                     if name == b"content-encoding"
                 )
-            if scope["method"] == "HEAD" and scope["path"] in _PROBES:
+            if scope["method"] == "HEAD" and route_of(scope["path"]).is_probe:
+                # The server leaves the body out.
                 scope = {**scope, "method": "GET"}
             await self.api(scope, receive, send)
         elif scope["method"] == "POST":
@@ -114,16 +113,17 @@ def create_app(
     make_host: Callable[[Settings, Metrics], ModelHost] = LocalModels,
     on_failure: Callable[[], None] = lambda: None,
 ) -> Application:
-    """Make an app; loading begins with its lifespan and goes on in the background.
+    """Make an app; loading begins with its lifespan and continues in the background.
 
     Args:
         settings: The service's settings.
-        make_host: Makes what runs the models; by default they run in this process.
-        on_failure: Called if the service cannot, or can no longer, serve; the process should end.
+        make_host: Factory of the host of the models; by default they run in this process.
+        on_failure: Callback for a service that cannot, or can no longer, serve; it should end the
+            process.
 
     Raises:
         service.http.access.KeyFileError: The settings name a key file that cannot be used.
-        service.http.tracing.TracingError: Traces are asked for and cannot be made.
+        service.http.tracing.TracingError: The settings ask for traces that cannot be made.
         service.scans.errors.MissingExtraError: The database of scans needs a package.
     """
     access = Access(
@@ -131,7 +131,7 @@ def create_app(
         rate_per_s=settings.rate_limit_per_s,
         burst=settings.rate_limit_burst,
     )
-    tracing = make_tracing(settings, version=openapi.VERSION)
+    tracing = make_tracing(settings, version=VERSION)
     metrics = Metrics()
     host = make_host(settings, metrics)
     lifecycle = Lifecycle(settings, metrics, host, on_failure=on_failure)
@@ -156,22 +156,22 @@ def create_app(
     api = FastAPI(
         title="semsr",
         summary="Super-resolution of SEM tiles: fast scans become what the slow scan shows.",
-        version=openapi.VERSION,
+        version=VERSION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         # A redirect would lose the body of a POST with many clients.
         redirect_slashes=False,
-        # Clients are generated from the description: their functions have these names.
+        # Generated clients name their functions after these ids.
         generate_unique_id_function=lambda route: route.name,
     )
-    api.include_router(make_router(lifecycle))
-    api.include_router(inference_routes.make_router(lifecycle))
-    api.include_router(admin_routes.make_router(lifecycle))
-    api.include_router(scan_routes.make_router(lifecycle, jobs))
+    # What `dependencies` hands to the routes.
+    api.state.lifecycle, api.state.jobs, api.state.watchers = lifecycle, jobs, scans.Watchers()
+    for routes in (health, inference, admin, scans):
+        api.include_router(routes.router)
     api.include_router(page.make_router())
-    openapi.install(api, scan_routes.SCHEMAS, has_keys=settings.api_keys is not None)
-    # What the quiet routes and FastAPI itself raise (unknown path …) gets the same body.
+    openapi.install(api, scans.SCHEMAS, has_keys=settings.api_keys is not None)
+    # Errors of the quiet routes and of FastAPI itself (unknown path …) get the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)
     return Application(api, lifecycle, access, jobs=jobs, tracing=tracing)

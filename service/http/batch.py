@@ -1,6 +1,6 @@
 """`POST /superresolve/batch`: many images in one request, plain ASGI like `superresolve`.
 
-What happens between the bytes is in `service.http.stream`; its OpenAPI text in `openapi`.
+`service.http.stream` serves it; its OpenAPI text is in `operations`.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,10 @@ from service.ground.errors import NotReady
 from service.hosting.lifecycle import Lifecycle
 from service.http.body import ClientGone
 from service.http.connection import CONNECTION, Connection
+from service.http.stream.answer import SlowReader
 from service.http.stream.places import StreamLimits, Window
-from service.http.stream.request import parse_stream_request
-from service.http.stream.run import SlowReader, TileStream
+from service.http.stream.request import StreamContext, parse_stream_request
+from service.http.stream.run import TileStream
 from service.images.request import asked_model
 
 log = structlog.get_logger()
@@ -46,13 +47,10 @@ class SuperResolveBatch:
             (lambda: True) if connection is None else connection.is_open
         )
         if connection is not None:
-            # The stream keeps this time itself, and says why it ends; the kernel comes second.
+            # The stream has this time limit itself, and reports it; the kernel's comes second.
             connection.set_send_timeout(2 * lifecycle.settings.send_timeout_s)
         with self._limits.stream(upscaler, priority):
-            stream = TileStream(
-                request,
-                upscaler,
-                Window(self._limits, upscaler, priority),
+            context = StreamContext(
                 settings=lifecycle.settings,
                 metrics=metrics,
                 receive=receive,
@@ -62,11 +60,14 @@ class SuperResolveBatch:
                 request_id=request_id,
                 path=scope["path"],
             )
+            window = Window(self._limits, upscaler, priority)
+            stream = TileStream(request, upscaler, window, context)
+            answer = stream.answer
             metrics.streams.labels(priority).inc()
             reason = "failed"
             try:
                 await stream.run()
-                reason = "complete" if stream.ended_by is None else stream.ended_by.code
+                reason = "complete" if answer.ended_by is None else answer.ended_by.code
             except ClientGone:
                 reason = "client-gone"
             except SlowReader:
@@ -83,4 +84,4 @@ class SuperResolveBatch:
                 metrics.streams_ended.labels(reason.replace("-", "_")).inc()
                 if connection is not None and connection.is_open():
                     connection.set_send_timeout(lifecycle.settings.send_timeout_s)
-                facts |= {"tiles": stream.done, "tiles_failed": stream.failed, "ended": reason}
+                facts |= {"tiles": answer.done, "tiles_failed": answer.failed, "ended": reason}

@@ -15,21 +15,21 @@ from service.settings import Settings
 MAX_SMALL_BODY_BYTES = 64 * 1024
 
 
-class ClientGone(Exception):  # noqa: N818 (nothing failed: nobody is left to be told)
+class ClientGone(Exception):  # noqa: N818 (nothing failed, and no client waits)
     """The client closed the connection before its answer."""
 
 
 async def read_body(
     scope: Scope, receive: Receive, admission: Admission, settings: Settings
 ) -> bytes:
-    """Read the whole body; the places that it fills are held before it is read.
+    """Read the whole body; its places are held before it is read.
 
     Raises:
-        ClientGone: The client left before its body was there.
+        ClientGone: The client left before its body was complete.
         ImageTooLarge: The body is larger than the settings allow.
-        QueueFull: There are not as many places now.
-        RequestTimeout: It came too slowly.
-        BadRequest: Content-Length is no number.
+        QueueFull: Too few places are free now.
+        RequestTimeout: It arrived too slowly.
+        BadRequest: Content-Length is not a number.
     """
     limit = settings.max_body_bytes
     size = _content_length(scope)
@@ -52,22 +52,22 @@ async def read_body(
                     break
     except TimeoutError as error:
         raise RequestTimeout(
-            f"{received} bytes of the body came within {settings.body_timeout_s:g} s; "
+            f"{received} bytes of the body arrived within {settings.body_timeout_s:g} s; "
             "the rest did not (SEMSR_BODY_TIMEOUT_S)"
         ) from error
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def read_small(request: Request, *, timeout_s: float) -> bytes:
-    """Read a small body, whatever its Content-Type says.
+    """Read a small body; its Content-Type is ignored.
 
     Args:
-        request: The request.
-        timeout_s: Longest time for the whole body.
+        request: Request with the body.
+        timeout_s: Time limit in seconds for the whole body.
 
     Raises:
         ImageTooLarge: It has more than `MAX_SMALL_BODY_BYTES`.
-        RequestTimeout: It came too slowly.
+        RequestTimeout: It arrived too slowly.
         BadRequest: The client left.
     """
     content = b""
@@ -78,22 +78,22 @@ async def read_small(request: Request, *, timeout_s: float) -> bytes:
                 if len(content) > MAX_SMALL_BODY_BYTES:
                     raise ImageTooLarge(f"the body has more than {MAX_SMALL_BODY_BYTES} bytes")
     except TimeoutError as error:
-        raise RequestTimeout(f"the body did not come within {timeout_s:g} s") from error
+        raise RequestTimeout(f"the body did not arrive within {timeout_s:g} s") from error
     except ClientDisconnect as error:
-        raise BadRequest("the client left before its request was there") from error
+        raise BadRequest("the client left before its request was complete") from error
     return content
 
 
 async def read_order(request: Request, kind: type[Order], *, timeout_s: float) -> Order:
-    """Read a small body of JSON; an empty one gives the model's defaults.
+    """Read a small body of JSON; an empty body has the model's defaults.
 
     Args:
-        request: The request.
-        kind: Model of the body.
-        timeout_s: Longest time for the whole body.
+        request: Request with the body.
+        kind: Pydantic model of the body.
+        timeout_s: Time limit in seconds for the whole body.
 
     Raises:
-        UnsuitableOrder: It does not suit the model; and as `read_small`.
+        UnsuitableOrder: It does not match the model; also raises as `read_small`.
     """
     content = await read_small(request, timeout_s=timeout_s)
     try:
@@ -105,9 +105,9 @@ async def read_order(request: Request, kind: type[Order], *, timeout_s: float) -
 class CancelledOnDisconnect:
     """An async context manager: cancels its block when the client goes, and raises `ClientGone`.
 
-    The connection itself says so, where the server is `service.http.server`: a task that waits in
-    `receive` leaves its cancelled frames to the garbage collector, with each tile
-    (`docs/adr/0004-raw-bodies-plain-asgi.md`). Other servers' `receive` is asked.
+    Under `service.http.server` the connection itself reports it: a task that waits in `receive`
+    would leave its cancelled frames to the garbage collector, with each tile
+    (`docs/adr/0004-raw-bodies-plain-asgi.md`). Under other servers `receive` is awaited.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:

@@ -1,6 +1,6 @@
-"""A client's connection beyond what ASGI knows of it, and answers that leave in one system call.
+"""A client's connection beyond ASGI, and answers that leave in one system call.
 
-uvicorn writes head and body of an answer one after the other, and the first, small one wakes the
+uvicorn writes head and body of an answer one after the other, and the small head alone wakes the
 client, which takes as long as sending a whole picture.
 """
 
@@ -17,7 +17,7 @@ _MAX_HELD_BYTES = 4096
 
 
 class Connection:
-    """What a request needs to know of its connection, beyond ASGI.
+    """The connection of a request.
 
     Attributes:
         is_lost: Whether the server has seen its end.
@@ -29,9 +29,9 @@ class Connection:
         self.is_lost = False
 
     def watch(self, on_lost: Callable[[], None] | None) -> None:
-        """Have something called when the connection is lost; None ends that.
+        """Set the callback for a lost connection; None removes it.
 
-        One at a time: a connection serves its requests one after the other.
+        A connection serves its requests one after the other, so there is only one.
         """
         self._on_lost = on_lost
 
@@ -42,7 +42,7 @@ class Connection:
             self._on_lost()
 
     def is_open(self) -> bool:
-        """Whether the peer is there: known also while nothing is read from it."""
+        """Whether the peer is connected, also while nothing is read from it."""
         if self._transport.is_closing():
             return False
         connection = self._transport.get_extra_info("socket")
@@ -55,7 +55,7 @@ class Connection:
         return state == _ESTABLISHED
 
     def set_send_timeout(self, seconds: float) -> None:
-        """Let the kernel wait for so long for a peer that takes no data."""
+        """Set the kernel's time limit for a peer that takes no data."""
         connection = self._transport.get_extra_info("socket")
         if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
             connection.setsockopt(
@@ -63,13 +63,13 @@ class Connection:
             )
 
     def abort(self) -> None:
-        """End it at once; what has not been sent is dropped."""
+        """End the connection at once; unsent data are dropped."""
         if not self._transport.is_closing():
             self._transport.abort()
 
 
 class JoinedWrites:
-    """A transport on which a small piece waits for what follows it, until the loop's next turn."""
+    """A transport on which a small piece waits for the next one, until the loop's next turn."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -77,12 +77,12 @@ class JoinedWrites:
         self._held: list[bytes] = []
         self._held_bytes = 0
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the transport has)
-        """Everything else is the transport's own."""
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (attributes of any type)
+        """Forward all other attributes to the transport."""
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send data, after what is held."""
+        """Send data, after the held data."""
         size = len(data)
         if not size:
             return
@@ -98,7 +98,7 @@ class JoinedWrites:
             self._transport.write(data)
 
     def close(self) -> None:
-        """Send what is held, then close."""
+        """Send the held data, then close."""
         self._flush()
         self._transport.close()
 

@@ -1,7 +1,7 @@
 """The outermost layer of every request: its id, its log line, its metrics, its errors.
 
-Pure ASGI: Starlette's own middleware base class costs a task and a stream per request. What the
-hot route raises becomes a problem answer here; what it measured is left in `scope["state"]`.
+Pure ASGI: Starlette's own middleware base class costs a task and a stream per request. Errors of
+the hot routes become problems here; their measurements are in `scope["state"]`.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from service.ground.logs import LineBudget
 from service.ground.metrics import Metrics
 from service.ground.priority import Priority
 from service.ground.stages import Stages
-from service.http import paths
 from service.http.access import Access
+from service.http.paths import Route, route_of
 from service.http.problems import Problem, problem_from, rejection_reason
 from service.http.protocol import REFUSAL
 from service.http.tracing import RequestTrace, Tracing
 
 log = structlog.get_logger()
 
-# A client's id is echoed and logged: printable, bounded, and nothing that could forge a log line.
+# A client's id is echoed and logged: printable, bounded, and unable to forge a log line.
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 # Generated ids: random per process, then counted. Fresh random bytes for every request would cost a
 # system call that gives up the interpreter lock, which under load takes longer than the request.
@@ -37,7 +37,7 @@ _ID_COUNTER = itertools.count(1)
 
 
 def _who(scope: Scope) -> tuple[str | None, str]:
-    """Return the API key that a request brings, and the address that it comes from."""
+    """Return the API key of a request, if it has one, and the client's address."""
     peer = scope.get("client")
     address = str(peer[0]) if peer else "unknown"
     for name, value in scope["headers"]:
@@ -63,20 +63,20 @@ class RequestMiddleware:
         """Wrap `app`.
 
         Args:
-            app: What answers.
-            metrics: Where answers are counted.
-            common_headers: Headers of every answer at this moment: those of the model that computed
-                it (None: of the default one), and `connection: close` while draining.
-            access: Asked before anything but health and metrics is answered.
-            lines: For the log lines of requests that went well.
-            tracing: Makes traces, where they are asked for.
+            app: Application that answers.
+            metrics: Metrics of the service.
+            common_headers: Function to the headers of every answer: those of a model (None: of
+                the default one), and `connection: close` while draining.
+            access: Check of keys and quotas.
+            lines: Budget for the log lines of successful requests.
+            tracing: Tracing, where it is enabled.
         """
         self._app = app
         self._metrics = metrics
         self._common_headers = common_headers
         self._access = access
         self._lines = lines
-        # Found once: by its labels a metric would be looked up for every request.
+        # Cached: looking a metric up by its labels would cost time in every request.
         self._known: dict[tuple[str, int, str, str | None], Callable[[float], None]] = {}
         self._tracing = tracing
 
@@ -92,8 +92,9 @@ class RequestMiddleware:
         scope["state"]["request_id"] = request_id
         scope["state"]["facts"] = facts
         trace: RequestTrace | None = None
-        if self._tracing is not None and scope["path"] not in paths.UNTRACED:
-            trace = self._tracing.begin(scope, paths.label(scope["path"]))
+        route = route_of(scope["path"])
+        if self._tracing is not None and not route.is_probe:
+            trace = self._tracing.begin(scope, route.label)
         status = 0
         is_complete = False
 
@@ -118,15 +119,15 @@ class RequestMiddleware:
             is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
-            client = self._admit(scope)
+            client = self._admit(scope, route)
             if client is not None:
                 facts["client"] = client
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
-            # The server's time to stop has run out, and with it this request's.
+            # The server's time limit for its stop has passed, and so has this request's.
             if not status:
                 error = NotReady(
-                    "the service stopped before the answer was there", retry_after_s=1.0
+                    "the service stopped before the answer was ready", retry_after_s=1.0
                 )
                 facts["problem"] = error.code
                 problem = problem_from(error, request_id=request_id, path=scope["path"])
@@ -134,7 +135,7 @@ class RequestMiddleware:
             raise
         except Exception as error:
             if status:
-                # The answer has begun: what is left of it can only be cut off.
+                # The answer has begun: the rest of it can only be cut off.
                 log.exception("request_failed", request_id=request_id, answered=is_complete)
                 if is_complete:
                     return
@@ -152,33 +153,33 @@ class RequestMiddleware:
                 self._metrics.rejected.labels(reason).inc()
             await send_problem(send_with_id, problem)
         finally:
-            # No answer at all: the client left first. 499 is the code that logs use for it.
+            # No answer at all: the client left first. Logs use code 499 for it.
             code = status or 499
             if trace is not None:
                 named = {**facts, "request_id": request_id}
                 trace.end(scope["state"].get("stages"), status=code, facts=named)
                 facts["trace_id"] = trace.trace_id
-            self._finish(scope, code, time.perf_counter() - started_s, facts)
+            self._finish(scope, route, code, time.perf_counter() - started_s, facts)
 
-    def _admit(self, scope: Scope) -> str | None:
-        """Let a request go on; returns its client where clients are told apart.
+    def _admit(self, scope: Scope, route: Route) -> str | None:
+        """Check a request; returns its client where clients are identified.
 
         Raises:
-            service.ground.errors.ServiceError: It may not, or its HTTP is ambiguous.
+            service.ground.errors.ServiceError: It is not allowed, or its HTTP is ambiguous.
         """
         refusal = scope.get("extensions", {}).get(REFUSAL)
         if refusal is not None:
             raise refusal
-        if scope["path"].startswith(paths.ADMIN_PATHS):
+        if route.is_admin:
             return self._access.check_admin(_who(scope)[0])
-        if not self._access.is_open and not paths.is_open(scope["path"]):
+        if not self._access.is_open and not route.is_open:
             return self._access.check(*_who(scope))
         return None
 
     def _record(
         self, route: str, code: int, priority: str, model: str | None
     ) -> Callable[[float], None]:
-        """Return what counts and times answers of that kind."""
+        """Return the function that counts and times answers of this kind."""
         key = route, code, priority, model
         if key not in self._known:
             self._known[key] = self._make_record(route, code, priority, model)
@@ -207,24 +208,23 @@ class RequestMiddleware:
 
         return record
 
-    def _finish(self, scope: Scope, code: int, duration_s: float, facts: dict[str, Any]) -> None:
-        path = scope["path"]
-        route = paths.label(path)
+    def _finish(
+        self, scope: Scope, route: Route, code: int, duration_s: float, facts: dict[str, Any]
+    ) -> None:
         priority = str(facts.get("priority", Priority.ONLINE))
-        self._record(route, code, priority, facts.get("model"))(duration_s)
-        is_quiet = path in paths.QUIET
-        if code < 400 and not is_quiet:
+        self._record(route.label, code, priority, facts.get("model"))(duration_s)
+        if code < 400 and not route.is_quiet:
             skipped = self._lines.take()
             if skipped is None:
                 return
             if skipped:
                 facts["skipped"] = skipped
-        emit = log.debug if is_quiet and code == 200 else log.info
+        emit = log.debug if route.is_quiet and code == 200 else log.info
         emit(
             "request_finished",
             request_id=scope["state"]["request_id"],
             method=scope["method"],
-            path=path,
+            path=scope["path"],
             status=code,
             duration_ms=round(duration_s * 1e3, 2),
             **facts,

@@ -4,7 +4,6 @@
 air-gapped.
 """
 
-import importlib.metadata
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,11 +17,10 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from service.http import operations
-from service.http.paths import ADMIN_PATHS, is_open
+from service.http.paths import route_of
 from service.http.schemas import PROBLEM, refusals
 from service.http.v2 import operation as inference_operation
 
-VERSION = importlib.metadata.version("semsr")
 # Only this package's folder of Swagger UI files is used; importing it is not needed.
 _ASSETS_PACKAGE = "fastapi_swagger"
 _SECURITY = "apiKey"
@@ -31,12 +29,12 @@ _FOREIGN_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
 def install(app: FastAPI, more_schemas: Mapping[str, Any], *, has_keys: bool) -> None:
-    """Give an app its whole OpenAPI description, and `/docs` with the files that show it.
+    """Install the whole OpenAPI description of an app, and `/docs` with the files that show it.
 
     Args:
         app: The app with its routes.
-        more_schemas: Schemas of bodies that routes read by themselves.
-        has_keys: Whether the service wants an API key.
+        more_schemas: Schemas of bodies that routes read themselves.
+        has_keys: Whether the service requires an API key.
     """
 
     def build() -> dict[str, Any]:
@@ -96,7 +94,7 @@ def _operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _correct(operation: dict[str, Any]) -> None:
-    """Mend what FastAPI says by default: its own 422, and parameters that may be null."""
+    """Correct FastAPI's defaults: its own 422, and parameters that may be null."""
     responses = operation["responses"]
     if _FOREIGN_SCHEMAS[0] in str(responses.get("422", "")):
         del responses["422"]
@@ -109,15 +107,15 @@ def _correct(operation: dict[str, Any]) -> None:
 
 
 def _add_access(path: str, operation: dict[str, Any], *, has_keys: bool) -> None:
-    """Add what the middleware answers before a route is asked."""
-    if is_open(path):
+    """Add the answers of the middleware, which come before a route's."""
+    route = route_of(path)
+    if route.is_open:
         return
-    is_admin = path.startswith(ADMIN_PATHS)
     for status, response in refusals(401, 429).items():
         operation["responses"].setdefault(str(status), response)
-    if is_admin:
+    if route.is_admin:
         operation["responses"].setdefault("403", refusals(403)[403])
-    if is_admin or has_keys:
+    if route.is_admin or has_keys:
         operation["security"] = [{_SECURITY: []}]
 
 

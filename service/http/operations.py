@@ -1,7 +1,7 @@
 """The hot routes in OpenAPI, written by hand: they read and answer without FastAPI.
 
-What a route accepts is said as strictly as JSON Schema can; what it cannot say (that a raw body has
-as many bytes as `X-Tile-Shape` says, that a window's low is below its high) stands in words and is
+The description is as strict as JSON Schema allows; constraints beyond it (that a raw body has the
+bytes that `X-Tile-Shape` says, that a window's low is below its high) are described in words and
 answered with a documented 4xx.
 """
 
@@ -30,8 +30,8 @@ later images are still uploading. Raw, npy and tar have no limit in length; TIFF
 first (`SEMSR_MAX_SPOOL_BYTES`). The client must read while it sends: see docs/http-api.md.
 
 `Accept` names the container (`application/x-tar`, the default, or `multipart/mixed`) and the type
-of its entries (as for one image). A bad image gets `NAME.problem.json` and costs nothing else; a
-last entry, `batch.problem.json`, says what ended the upload early. `X-Priority` is `nightly` by
+of its entries (as for one image). A bad image gets `NAME.problem.json` and affects no other; a
+last entry, `batch.problem.json`, says why the upload ended early. `X-Priority` is `nightly` by
 default, `X-Request-Timeout-Ms` counts for each image from when it has been read. A form
 carries any of these types in its one field `file`.
 """

@@ -1,42 +1,66 @@
-"""What each path of the service is: its label in metrics, who may ask for it, its log level."""
+"""The paths of the service: label in metrics, access, and logging of each."""
 
-# Paths become metric labels, so only known ones may; everything else is counted together.
-ROUTES = frozenset(
-    {
-        "/superresolve",
-        "/superresolve/batch",
-        "/model",
-        "/scans",
-        "/livez",
-        "/readyz",
-        "/metrics",
-        "/openapi.json",
-    }
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path, or all paths below one.
+
+    Attributes:
+        path: The path itself; with a slash at its end every path below it (except for `/`).
+        label: Label in metrics; the names of models and scans must not become labels.
+        ending: End of the paths below that this route means.
+        is_open: Whether it needs no API key and no quota: for probes and Prometheus, which have no
+            key, and for the page, which asks people for theirs.
+        is_admin: Whether it changes the service and needs an admin's key. A prefix, because a
+            pattern may end where the router's continues, as `.*` does at a line's end.
+        is_quiet: Whether it is left out of the log: requested every few seconds.
+        is_probe: Whether load balancers request it: answered to HEAD too, and not traced, because
+            its traces would hide the others.
+    """
+
+    path: str
+    label: str
+    ending: str = ""
+    is_open: bool = False
+    is_admin: bool = False
+    is_quiet: bool = False
+    is_probe: bool = False
+
+
+ROUTES = (
+    Route("/superresolve", "/superresolve"),
+    Route("/superresolve/batch", "/superresolve/batch"),
+    Route("/model", "/model"),
+    Route("/openapi.json", "/openapi.json"),
+    Route("/livez", "/livez", is_open=True, is_quiet=True, is_probe=True),
+    Route("/readyz", "/readyz", is_open=True, is_quiet=True, is_probe=True),
+    Route("/metrics", "/metrics", is_open=True, is_quiet=True, is_probe=True),
+    Route("/v2/health/live", "/v2", is_open=True, is_probe=True),
+    Route("/v2/health/ready", "/v2", is_open=True, is_probe=True),
+    Route("/v2/repository/models/", "/v2", is_admin=True),
+    Route("/v2/", "/v2/models/infer", ending="/infer"),
+    Route("/v2/", "/v2"),
+    Route("/admin/", "/admin", is_admin=True),
+    Route("/scans", "/scans"),
+    # A client may follow a scan for hours.
+    Route("/scans/", "/scans/events", ending="/events"),
+    Route("/scans/", "/scans"),
+    Route("/", "other", is_open=True),
+    Route("/page/", "other", is_open=True),
 )
-# What changes the service needs an admin's key. Prefixes: a pattern may end where the router's goes
-# on, as `.*` does at a line's end.
-ADMIN_PATHS = ("/v2/repository/models/", "/admin/")
-# Asked every few seconds as long as the service runs: not in the log.
-QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-# Their traces would hide the others.
-UNTRACED = QUIET | {"/v2/health/live", "/v2/health/ready"}
-# What probes and Prometheus ask, who have no key, and the page, which asks people for one.
-_OPEN = UNTRACED | {"/"}
-_OPEN_FOLDER = "/page/"
+_OTHER = Route("", "other")
+_EXACT = {route.path: route for route in ROUTES if route.path == "/" or route.path[-1] != "/"}
+_FOLDERS = tuple(route for route in ROUTES if route.path not in _EXACT)
 
 
-def is_open(path: str) -> bool:
-    """Whether a path is served without a key and outside quotas."""
-    return path in _OPEN or path.startswith(_OPEN_FOLDER)
-
-
-def label(path: str) -> str:
-    """Name a path in metrics; models' names must not become labels."""
-    if path in ROUTES:
-        return path
-    if path.startswith("/scans/"):
-        # A client that follows a scan does so for hours.
-        return "/scans/events" if path.endswith("/events") else "/scans"
-    if path.startswith("/v2/"):
-        return "/v2/models/infer" if path.endswith("/infer") else "/v2"
-    return "/admin" if path.startswith("/admin/") else "other"
+def route_of(path: str) -> Route:
+    """Return the route that a path belongs to; the first of `ROUTES` that fits."""
+    exact = _EXACT.get(path)
+    if exact is not None:
+        return exact
+    for route in _FOLDERS:
+        if path.startswith(route.path) and path.endswith(route.ending):
+            return route
+    return _OTHER

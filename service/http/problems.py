@@ -1,7 +1,7 @@
 """One body for every error: any exception becomes an `application/problem+json` answer (RFC 9457).
 
-Used by the middleware for what the hot route raises and by FastAPI's handlers for everything else,
-so that a client reads one shape whatever went wrong.
+Used by the middleware for errors of the hot routes and by FastAPI's handlers for all others,
+so that a client reads one shape for all errors.
 """
 
 import math
@@ -17,7 +17,7 @@ from service.ground.errors import OverQuota, QueueFull, ServiceError, Unauthoriz
 MEDIA_TYPE = "application/problem+json"
 # A refused client should not come back within the same instant even if the queue is short.
 MIN_RETRY_AFTER_S = 0.05
-# Of an address in an answer: one of 60 KB would come back as three times as much.
+# Length limit of a path in an answer: a path of 60 KB would be returned as three times as much.
 _MAX_PATH = 512
 
 _TITLES = {
@@ -32,7 +32,7 @@ class Problem:
 
     Attributes:
         status: HTTP status.
-        code: Stable name, for logs and metrics.
+        code: Stable name for logs and metrics.
         body: JSON bytes.
         headers: All headers of the answer.
     """
@@ -46,12 +46,12 @@ class Problem:
 def problem_from(
     error: Exception, *, request_id: str, path: str, more: Mapping[str, object] | None = None
 ) -> Problem:
-    """Describe any exception as a problem; unknown ones reveal nothing of the inside.
+    """Describe any exception as a problem; unknown ones reveal no internals.
 
     Args:
-        error: What was raised.
-        request_id: Echoed, so that the client's report leads to our log line.
-        path: The request's path, given as `instance`.
+        error: Exception.
+        request_id: Id of the request, so that a client's report leads to the log line.
+        path: Path of the request, for `instance`.
         more: Extension members of the problem.
     """
     path = path if len(path) <= _MAX_PATH else f"{path[:_MAX_PATH]}…"
@@ -91,7 +91,7 @@ def _describe(error: Exception, path: str) -> tuple[int, str, str, str, float | 
         code, title = _TITLES.get(error.status_code, ("http-error", "The request failed"))
         detail = str(error.detail)
         if error.status_code == 404:
-            detail = f"there is nothing at {path}; /docs lists what there is"
+            detail = f"unknown path {path}; /docs lists all paths"
         return error.status_code, code, title, detail, None
     if isinstance(error, RequestValidationError):
         return 422, "invalid-parameters", "Invalid parameters", _what_is_wrong(error), None
@@ -99,13 +99,13 @@ def _describe(error: Exception, path: str) -> tuple[int, str, str, str, float | 
 
 
 def _what_is_wrong(error: RequestValidationError) -> str:
-    """Name the first parameter that is wrong; unknown ones before what they leave missing."""
+    """Name the first wrong parameter; unknown ones first, because they leave others missing."""
     found = error.errors()
     unknown = [one for one in found if one["type"] == "extra_forbidden"]
     first = (unknown or found)[0]
     place, *names = (str(part) for part in first.get("loc", ()))
     if unknown:
-        return f"{place}: unknown field {'.'.join(names)[:80]!r}; /docs lists what there is"
+        return f"{place}: unknown field {'.'.join(names)[:80]!r}; /docs lists all fields"
     where = ".".join([place, *names])
     return f"{where}: {first['msg']} (found {first.get('input')!r:.80})"
 

@@ -1,15 +1,15 @@
 """uvicorn's HTTP protocol, stricter: bounded heads, unambiguous framing, clients that must read.
 
-What differs besides: a request to upgrade is answered as if it had not asked, HTTP/1.0 gets neither
-chunks nor 100 Continue, and malformed HTTP is answered with a problem like any other error.
+Further differences: Upgrade headers are ignored, HTTP/1.0 gets neither chunks nor 100 Continue, and
+malformed HTTP is answered with a problem like any other error.
 
 Neither uvicorn nor httptools bounds a head: one connection that sends header lines without end
-takes memory and, since the parser looks at everything again, the event loop's time. The same holds
-for trailers and chunk extensions.
+takes memory and, because the parser reads everything again, the event loop's time. The same is true
+of trailers and chunk extensions.
 
-httptools refuses two lengths, a length beside a transfer coding, folded headers, bad chunk sizes: a
-proxy that reads such a request in another way would take a part of it for another client's. What it
-lets pass is refused here: other transfer codings than chunked, none or several Host headers.
+httptools refuses two lengths, a length with a transfer coding, folded headers, and bad chunk sizes:
+a proxy that reads such a request in another way would take a part of it for another client's. The
+rest is refused here: other transfer codings than chunked, and none or several Host headers.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from service.http.connection import CONNECTION, Connection, JoinedWrites
 from service.http.problems import problem_from
 
 MAX_HEAD_BYTES = 65_536
-# Where a request's ASGI scope says, among the extensions, why it must be refused.
+# Key of the extension of an ASGI scope that holds the reason to refuse a request.
 REFUSAL = "semsr.refusal"
 _HOST = re.compile(rb"[^\x00-\x20/@?#,\\]*")
 _MAPPED_IPV4 = "::ffff:"
 
 
 def _refusal(version: str, headers: list[tuple[bytes, bytes]]) -> ServiceError | None:
-    """Say why a request must not be served whose sender or length may be read in two ways.
+    """Return why a request is refused, if its recipient or length is ambiguous.
 
     Args:
         version: HTTP version of the request, such as `1.1`.
@@ -46,7 +46,7 @@ def _refusal(version: str, headers: list[tuple[bytes, bytes]]) -> ServiceError |
         elif name == b"transfer-encoding":
             codings.append(value)
     if version not in {"1.0", "1.1"}:
-        return BadRequest(f"HTTP/{version} is not spoken here; expected HTTP/1.1 or HTTP/1.0")
+        return BadRequest(f"HTTP/{version} is not supported; expected HTTP/1.1 or HTTP/1.0")
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         return BadRequest(f"the request has {len(hosts)} Host headers; expected one")
     if hosts and not _HOST.fullmatch(hosts[0].strip()):
@@ -66,10 +66,10 @@ def _refusal(version: str, headers: list[tuple[bytes, bytes]]) -> ServiceError |
 
 
 def _ended_by_closing(cycle: RequestResponseCycle) -> Callable[[Any], Awaitable[None]]:
-    """Make a `send` for HTTP/1.0, which knows no chunks: the end of the connection is the end.
+    """Make a `send` for HTTP/1.0, which has no chunks: the end of the connection is the end.
 
     Args:
-        cycle: The request, whose own `send` would put what has no Content-Length into chunks.
+        cycle: Request, whose own `send` would answer in chunks without a Content-Length.
     """
     send = cycle.send
     has_length = False
@@ -91,7 +91,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
     """Make a protocol class for `uvicorn.Config(http=…)`.
 
     Args:
-        head_timeout_s: Longest time for a head, from its first byte (for the first head of a
+        head_timeout_s: Time limit for a head, from its first byte (for the first head of a
             connection: from the connection itself).
         send_timeout_s: Time after which the kernel gives up on a peer that takes no data.
     """
@@ -114,7 +114,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             joined = JoinedWrites(transport, self.loop)
             super().connection_made(cast("asyncio.Transport", joined))
             if self.client is not None and self.client[0].startswith(_MAPPED_IPV4):
-                # One client, one name, whichever family the listening socket has.
+                # One name for a client, independent of the family of the listening socket.
                 self.client = self.client[0].removeprefix(_MAPPED_IPV4), self.client[1]
             self._connection = Connection(transport)
             self._connection.set_send_timeout(send_timeout_s)
@@ -123,7 +123,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
         def connection_lost(self, exc: Exception | None) -> None:
             self._end_head()
             super().connection_lost(exc)
-            # uvicorn thinks of the last one only; with pipelining others are under way.
+            # uvicorn handles the last one only; with pipelining others are in flight.
             for cycle in self._unfinished():
                 cycle.disconnected = True
                 cycle.message_event.set()
@@ -135,7 +135,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             was_in_head, self._has_body = self._in_head, False
             if not self._feed(data):
                 return
-            # What comes in one piece with the end of a body is bounded by the size of a read.
+            # Data in one piece with the end of a body are bounded by the size of a read.
             if (was_in_head and self._in_head) or not (
                 was_in_head or self._is_between or self._has_body
             ):
@@ -178,7 +178,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
                 self.expect_100_continue = False
             self._asks_upgrade = self.parser.should_upgrade()
             super().on_headers_complete()
-            # Where none is queued the one before is answered.
+            # If none is queued, the previous one has been answered.
             before = self._unfinished() if self.pipeline else ()
             self._cycles = (*before, self.cycle)
             if version == "1.0":
@@ -200,9 +200,9 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             super().on_message_complete()
 
         def send_400_response(self, msg: str) -> None:
-            """Answer malformed HTTP, after the answers to what came before it.
+            """Answer malformed HTTP, after the answers to earlier requests.
 
-            Not within an answer, of which it would look like a part.
+            Never within an answer, which it would look like a part of.
             """
             others = list(self._unfinished())
             if others and not self._is_between:
@@ -214,7 +214,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
                     self.transport.close()
                     return
             if others:
-                # Their clients get their answers; that there is no more one sees by the end.
+                # The earlier requests get their answers, and then the connection ends.
                 others[-1].keep_alive = False
                 return
             problem = problem_from(BadRequest(msg), request_id="", path="")
@@ -224,7 +224,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             self.transport.close()
 
         def _feed(self, data: bytes | memoryview) -> bool:
-            """Parse what has come; False if it is not HTTP."""
+            """Parse received data; False if they are not HTTP."""
             try:
                 while True:
                     try:
@@ -240,9 +240,9 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
                 return False
 
         def _go_on_without_upgrade(self) -> None:
-            """Have the body parsed of a request that asked for another protocol.
+            """Parse the body of a request that asked for another protocol.
 
-            Clients that offer HTTP/2 (Java's by default) ask so with their first POST.
+            Clients that offer HTTP/2 (Java's by default) do so in their first POST.
             """
             self._asks_upgrade = False
             framing = b"".join(
@@ -269,7 +269,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
                 self._deadline = None
 
         def _give_up(self) -> None:
-            """Cut the connection: there is no request yet that could be answered."""
+            """Cut the connection: no request has arrived yet that could be answered."""
             self._end_head()
             if not self.transport.is_closing():
                 self.transport.abort()

@@ -1,5 +1,6 @@
 """JSON bodies of the quiet routes, and the answers that describe an error in OpenAPI."""
 
+import importlib.metadata
 from typing import Any
 
 from pydantic import BaseModel
@@ -7,6 +8,7 @@ from pydantic import BaseModel
 from bundle_format.bundle import GeneratorInfo, ParityFigures
 from service.hosting.serving import Serving
 
+VERSION = importlib.metadata.version("semsr")
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
 PROBLEM: dict[str, Any] = {
@@ -19,7 +21,7 @@ PROBLEM: dict[str, Any] = {
         "status": {"type": "integer"},
         "detail": {
             "type": "string",
-            "description": "What was wrong, the value, what was expected.",
+            "description": "The problem, the value, and what was expected.",
         },
         "instance": {"type": "string", "description": "Path of the request."},
         "request_id": {"type": "string"},
@@ -31,18 +33,18 @@ PROBLEM: dict[str, Any] = {
     },
 }
 
-# What each status of an error means here; a route names those that it can answer with.
+# Meanings of the statuses of errors; each route names its own statuses.
 _MEANINGS = {
     400: "The body does not decode, or a header or parameter cannot be read.",
     401: "No API key, or an unknown one (SEMSR_API_KEYS).",
     403: "The API key does not allow this.",
     404: "No such model, version or scan.",
     406: "No answer type that the client accepts.",
-    408: "The body came too slowly.",
-    409: "Not possible in the present state.",
+    408: "The body arrived too slowly.",
+    409: "Not possible in the current state.",
     413: "Body or image beyond a limit.",
-    415: "A content type or content encoding that is not read here.",
-    422: "The request can be read and does not suit: channels, data type, size, or a field.",
+    415: "A content type or content encoding that is not read.",
+    422: "The request is readable but unsuitable: channels, data type, size, or a field.",
     429: "More requests than this client's quota allows; see Retry-After and retry_after_ms.",
     500: "The engine failed on the batch.",
     503: "Saturated, starting or draining; see Retry-After and retry_after_ms.",
@@ -92,7 +94,7 @@ def json_body(kind: type[BaseModel]) -> dict[str, Any]:
     """Describe an optional body of JSON that a route reads by itself.
 
     Args:
-        kind: Model of the body, without models inside it.
+        kind: Pydantic model of the body, without nested models.
 
     Returns:
         What FastAPI takes as `openapi_extra`.

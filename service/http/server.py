@@ -26,11 +26,11 @@ log = structlog.get_logger()
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn, with a pause between SIGTERM and the end so that load balancers turn away first.
+    """uvicorn, with a pause between SIGTERM and the end, so that load balancers redirect first.
 
-    SIGTERM: `/readyz` says 503, requests are still served for `drain_s`, then the listening socket
-    closes, what is under way is finished, and the process ends with 0. SIGINT skips the pause. A
-    second signal ends at once, with 5.
+    SIGTERM: `/readyz` returns 503 while requests are served for `drain_s`. Then the listening
+    socket closes, requests in flight are finished, and the process ends with 0. SIGINT skips the
+    pause. A second signal ends at once, with 5.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class DrainingServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the app, accept connections, say where.
+        """Start the app, accept connections, and log the address.
 
         uvicorn's own does the same without a limit on TLS handshakes but asyncio's minute.
         """
         await self.lifespan.startup()
         if self.lifespan.should_exit:
-            # What it raised is in the log.
+            # Its error is in the log.
             self._lifecycle.fail("the application did not start")
             return
         config = self.config
@@ -88,7 +88,7 @@ class DrainingServer(uvicorn.Server):
         """Act on SIGTERM and SIGINT."""
         self._signals += 1
         if self._signals > 1:
-            # Someone who signals twice wants no more waiting, for any part.
+            # A second signal means that no part is to be waited for.
             os._exit(EXIT_FORCED)
         drain_s = self._lifecycle.settings.drain_s if sig == signal.SIGTERM else 0.0
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
@@ -115,12 +115,12 @@ def serve(
     *,
     is_whole_service: bool,
 ) -> int:
-    """Serve an app until told to stop.
+    """Serve an app until it is stopped.
 
     Args:
         settings: The service's settings.
-        listener: Where clients connect; closed at the end.
-        make_app: Makes the app; its argument `on_failure` ends the service.
+        listener: Socket for clients; closed at the end.
+        make_app: Factory of the app; its argument `on_failure` ends the service.
         is_whole_service: Whether it is ready when this process is; then the log says so.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The start of the service: what the settings name is checked, then it is served."""
+"""The start of the service: the files that the settings name are checked, then it serves."""
 
 import functools
 import os
@@ -21,7 +21,7 @@ from service.settings import Settings
 
 log = structlog.get_logger()
 
-# More front ends than that, and the engine is what is waited for.
+# With more front ends the engine is the bottleneck.
 _MAX_FRONT_ENDS = 4
 
 
@@ -55,12 +55,12 @@ def run(settings: Settings) -> int:
 
 
 def _check(settings: Settings) -> None:
-    """Refuse what the settings name and cannot be used, before anything is loaded.
+    """Refuse unusable files, folders and packages of the settings before anything is loaded.
 
     Raises:
         KeyFileError: The file of API keys cannot be used.
         TlsError: Certificate and key cannot be used.
-        FolderError: Uploads cannot be kept where they should.
+        FolderError: The folder for uploads cannot be used.
         TracingError: Traces cannot be sent.
         MissingExtraError: The database of scans needs a package.
     """
@@ -72,7 +72,7 @@ def _check(settings: Settings) -> None:
         raise FolderError(f"SEMSR_SPOOL_DIR {folder}: expected a folder that can be written to")
     check_tracing(settings)
     if settings.scan_database is not None:
-        # Whether the database answers is seen later.
+        # Whether the database answers shows later.
         PostgresDatabase(settings.scan_database.get_secret_value())
 
 
@@ -94,7 +94,7 @@ def _check_tls(settings: Settings) -> None:
     if cert is None or key is None:
         raise TlsError("SEMSR_TLS_CERT and SEMSR_TLS_KEY are set together or not at all")
     try:
-        # A function as password: a key that is encrypted must not ask on a terminal.
+        # A function as password: an encrypted key must not prompt on a terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: "")
     except (OSError, ssl.SSLError) as error:
         raise TlsError(f"SEMSR_TLS_CERT {cert} and SEMSR_TLS_KEY {key}: {error}") from error

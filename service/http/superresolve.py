@@ -1,8 +1,8 @@
 """`POST /superresolve`: the hot route, plain ASGI inside the FastAPI app.
 
-FastAPI's own request and response layer costs about as much as everything else that happens to a
-raw tile, so this route reads and answers by itself, and `app` finds it before FastAPI's
-router (`docs/adr/0004-raw-bodies-plain-asgi.md`). Its OpenAPI text is in `openapi`.
+FastAPI's own request and response layer costs about as much as all other work on a raw tile, so
+this route reads and answers itself, and `app` finds it before FastAPI's router
+(`docs/adr/0004-raw-bodies-plain-asgi.md`). Its OpenAPI text is in `operations`.
 """
 
 import time

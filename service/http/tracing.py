@@ -1,12 +1,12 @@
 """OpenTelemetry traces: one span for a request, one below it for each stage and each batch.
 
-Off unless `SEMSR_TRACES_ENDPOINT` is set: then neither SDK nor exporter is imported, and a request
-pays for one comparison. Stages are measured anyway, so their spans are made when the request has
-ended. In a pool it is the front end that makes them, also those of batches: what an engine process
-answers says how long a tile waited and how long its batch took.
+Disabled unless `SEMSR_TRACES_ENDPOINT` is set: then neither SDK nor exporter is imported, and a
+request costs one comparison more. Stages are measured anyway, so their spans are made when the
+request has ended. In a pool the front end makes them, also for batches: the answers of an engine
+process state how long a tile waited and how long its batch took.
 
-Spans are sent by a thread of their own from a bounded buffer. A collector that is slow or away
-costs spans, never a request: the oldest are dropped, and the log says so.
+Spans are sent by a thread of their own from a bounded buffer. A slow or missing collector costs
+spans, never a request: the oldest are dropped and logged.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# An image of many tiles may need hundreds of batches; the first ones tell enough.
+# An image of many tiles may need hundreds of batches; the first ones suffice.
 MAX_BATCH_SPANS = 32
-# Longest that spans keep a process that ends; a collector that is away needs no longer.
+# Time limit for the last spans of a process that ends.
 _FLUSH_S = 5.0
 _MAX_HEADER_BYTES = 512
 _PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
@@ -39,7 +39,7 @@ _FACTS = ("request_id", "model", "priority", "tiles", "tiles_failed", "ended")
 
 
 class TracingError(RuntimeError):
-    """Traces are asked for and cannot be made."""
+    """Traces are enabled and cannot be made."""
 
 
 def check_tracing(settings: Settings) -> None:
@@ -60,11 +60,11 @@ def check_tracing(settings: Settings) -> None:
 
 
 def make_tracing(settings: Settings, *, version: str) -> "Tracing | None":
-    """Make what traces requests; None where no traces are asked for.
+    """Make the tracing of requests; None where it is disabled.
 
     Args:
-        settings: Where to, and what share.
-        version: Of the service.
+        settings: Settings of the service.
+        version: Version of the service.
 
     Raises:
         TracingError: OpenTelemetry is not installed.
@@ -81,12 +81,12 @@ class Tracing:
     """Makes spans and sends them."""
 
     def __init__(self, endpoint: str, *, sample_ratio: float, version: str) -> None:
-        """Begin to send what will be made.
+        """Start the exporter.
 
         Args:
-            endpoint: Whole address of a collector.
+            endpoint: Full URL of a collector.
             sample_ratio: Share of the traces without a caller that are recorded.
-            version: Of the service.
+            version: Version of the service.
         """
         from opentelemetry import trace
         from opentelemetry.context import Context
@@ -110,7 +110,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("semsr", version)
         self._propagator = TraceContextTextMapPropagator()
         self._trace = trace
-        # Requests say themselves what they belong to: nothing is inherited.
+        # The headers of a request name its parent: nothing is inherited.
         self._nowhere = Context()
 
     def begin(self, scope: Scope, route: str) -> "RequestTrace":
@@ -135,11 +135,11 @@ class Tracing:
         )
 
     def mark_failed(self, span: "Span") -> None:
-        """Say that a request has failed by the service's fault."""
+        """Mark a request that failed because of the service."""
         span.set_status(self._trace.StatusCode.ERROR)
 
     async def close(self, timeout_s: float) -> None:
-        """Send what is left, within that time and a few seconds at most."""
+        """Send the remaining spans, within the time limit and a few seconds at most."""
         loop = asyncio.get_running_loop()
         sent: asyncio.Future[None] = loop.create_future()
 
@@ -178,9 +178,9 @@ class RequestTrace:
         """End the span, with those of its stages.
 
         Args:
-            stages: What was measured, if the request came so far.
+            stages: Measured stages, if the request got so far.
             status: HTTP status of the answer.
-            facts: Of the log line; some become attributes. Nothing of a picture is among them.
+            facts: Fields of the log line, of which some become attributes; never pictures.
         """
         span = self._span
         if not span.is_recording():
@@ -199,7 +199,7 @@ class RequestTrace:
         span.end(ended_ns)
 
     def _add_stages(self, stages: Stages, ended_ns: int) -> None:
-        """Make the spans of the stages, one after the other, and of what is left: sending."""
+        """Make the spans of the stages, one after the other, and of the sending."""
         begun_ns = submitted_ns = self._at_ns(stages.started_s)
         for name, seconds in stages.seconds.items():
             stage = self._tracing.start_below(self._span, name, begun_ns)
@@ -223,7 +223,7 @@ class RequestTrace:
 
 
 def _trace_headers(scope: Scope) -> dict[str, str]:
-    """The W3C headers of a request; nothing where they are too long or not one."""
+    """The W3C headers of a request; empty if they are too long or repeated."""
     parents = [value for name, value in scope["headers"] if name == b"traceparent"]
     states = [value for name, value in scope["headers"] if name == b"tracestate"]
     if len(parents) != 1 or len(parents[0]) > _MAX_HEADER_BYTES:

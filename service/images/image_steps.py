@@ -1,4 +1,4 @@
-"""What is done to one image before and after the engine, in any thread.
+"""Steps of one image before and after the engine, in any thread.
 
     body ──decode──> grey image ──window──> uint8 ──split──> tiles
     SR image ──encode──> answer
@@ -20,28 +20,28 @@ from bundle_format.bundle import Manifest
 from service.ground.errors import BadRequest
 from service.ground.stages import BatchTime
 from service.images import codec, tiling
-from service.images.codec.dispatch import RAW
+from service.images.codec.sniffing import RAW
 from service.images.metadata import ImageMetadata, PixelSize
 from service.images.quality import Quality
 from service.images.request import TileRequest
 from service.images.window import FULL_RANGE, Window, to_uint8
 
-# Given the most pixels that may be, gives the image.
+# From the maximum number of pixels to the image.
 Decode = Callable[[int], codec.DecodedImage]
 
 
 # Tuples: a frozen dataclass takes three times as long to make, and each tile makes several.
 class Prepared(NamedTuple):
-    """One image that has been decoded and cut, and what is asked of it.
+    """One image that has been decoded and cut, and its request.
 
     Attributes:
-        metadata: Of the answer.
-        plan: How the image was cut.
-        tiles: Its tiles, uint8.
-        request: The headers.
+        metadata: Metadata of the answer.
+        plan: Plan by which the image was cut.
+        tiles: Tiles of the image, uint8.
+        request: Headers of the request.
         answer_type: Media type of the answer.
         stretch: Window of a 16-bit answer, or None for 8 bits.
-        decode_s: Seconds that this took.
+        decode_s: Duration in seconds.
     """
 
     metadata: ImageMetadata
@@ -63,10 +63,10 @@ class Inferred(NamedTuple):
 
     Attributes:
         sr: (s*H, s*W) uint8 or uint16; may be a view of a whole batch's output.
-        quality: What the graph said of its tiles.
-        queue_s: Seconds that they waited for the engine.
-        infer_s: Seconds from then on.
-        batches: Those that ran them.
+        quality: Quality flags of the image.
+        queue_s: Seconds that its tiles waited for the engine.
+        infer_s: Seconds from then to the end.
+        batches: Batches that ran them.
     """
 
     sr: codec.Pixels
@@ -80,15 +80,15 @@ class Answer(NamedTuple):
     """One super-resolved image, ready to be sent.
 
     Attributes:
-        body: The encoded image.
-        media_type: Its media type.
+        body: Encoded image.
+        media_type: Media type of the body.
         shape: (H, W) of the answer.
         dtype: uint8 or uint16.
         pixel_size: Pixel size of the answer, or None if it is not known.
-        tiles: Tiles that the image was cut into.
-        quality: What the graph said of them.
+        tiles: Number of tiles that the image was cut into.
+        quality: Quality flags of the image.
         stages_s: Seconds by stage: decode, queue, infer, encode.
-        batches: Those that ran its tiles.
+        batches: Batches that ran its tiles.
     """
 
     body: bytes | memoryview
@@ -109,8 +109,8 @@ class ImageSteps:
         """Prepare.
 
         Args:
-            manifest: Says scale, tile, halo and window.
-            max_pixels: Largest LR image.
+            manifest: Manifest with scale, tile, halo and window.
+            max_pixels: Maximum number of pixels of an LR image.
         """
         self._manifest = manifest
         self._max_pixels = max_pixels
@@ -121,13 +121,13 @@ class ImageSteps:
         """Decode an image, bring it to 8 bits and cut it into tiles.
 
         Args:
-            decode: See `decoder`.
-            image_type: Media type that it arrived as.
-            request: What is asked for.
+            decode: Decoder of the image, see `decoder`.
+            image_type: Media type of the image.
+            request: Headers of the request.
             started_s: `time.perf_counter()` when this stage began.
 
         Raises:
-            service.ground.errors.ServiceError: Whatever is wrong with the image.
+            service.ground.errors.ServiceError: The image has a problem.
         """
         answer_type = request.answer_type(image_type)
         image = decode(self._max_pixels)
@@ -144,7 +144,7 @@ class ImageSteps:
             halo_px=self._manifest.halo_px,
             grid_px=self._manifest.grid_px,
         )
-        # 8-bit input has no window of its own: its greys fill the whole 16-bit range.
+        # 8-bit input has no window: its greys fill the whole 16-bit range.
         stretch = window if image.pixels.dtype == np.uint16 else FULL_RANGE
         return Prepared(
             metadata=image.metadata.scaled(self._manifest.scale),
@@ -160,12 +160,12 @@ class ImageSteps:
         """Encode the answer.
 
         Args:
-            prepared: The image as it was cut.
-            inferred: The same, super-resolved.
+            prepared: Image as it was cut.
+            inferred: Same image, super-resolved.
             started_s: `time.perf_counter()` when this stage began.
 
         Raises:
-            service.ground.errors.NotAcceptable: No encoder of the type that was asked for.
+            service.ground.errors.NotAcceptable: The requested type has no encoder.
         """
         sr = inferred.sr
         body = codec.encode(sr, prepared.answer_type, prepared.metadata)
@@ -173,7 +173,7 @@ class ImageSteps:
             body=body,
             media_type=prepared.answer_type,
             shape=(sr.shape[0], sr.shape[1]),
-            # numpy takes long to name a type: 4 % of a raw tile's time on the loop.
+            # NumPy takes long to name a type: 4 % of a raw tile's time on the loop.
             dtype="uint8" if sr.dtype == np.uint8 else "uint16",
             pixel_size=prepared.metadata.pixel_size,
             tiles=prepared.plan.count,
@@ -198,7 +198,7 @@ def _check_stated(image: codec.DecodedImage, request: TileRequest) -> None:
     """Refuse headers of a raw body that contradict the file which was sent.
 
     Raises:
-        BadRequest: X-Tile-Shape or X-Tile-Dtype says something else than the file.
+        BadRequest: X-Tile-Shape or X-Tile-Dtype differs from the file.
     """
     height, width = image.pixels.shape
     if request.shape is not None and request.shape != (height, width):
@@ -215,7 +215,7 @@ def _check_stated(image: codec.DecodedImage, request: TileRequest) -> None:
 
 
 def decoder(body: bytes | memoryview, image_type: str, request: TileRequest) -> Decode:
-    """Return what decodes a whole body."""
+    """Return the decoder of a whole body."""
 
     def decode(max_pixels: int) -> codec.DecodedImage:
         return codec.decode(

@@ -11,37 +11,38 @@ from functools import lru_cache
 
 from service.ground.errors import BadRequest, NotAcceptable, UnsupportedMediaType
 from service.images.codec import DECODERS, ENCODERS
+from service.images.codec.sniffing import BMP, JPEG, NPY, PNG, TIFF, ZSTD
 
 READABLE_TYPES = tuple(DECODERS)
 ANSWER_TYPES = tuple(ENCODERS)
 
-# Other names of the same thing, as clients write them.
+# Other names of the same types, as clients write them.
 _ALIASES = {
-    "image/x-png": "image/png",
-    "image/jpg": "image/jpeg",
-    "image/pjpeg": "image/jpeg",
-    "image/tif": "image/tiff",
-    "image/x-tiff": "image/tiff",
-    "image/x-ms-bmp": "image/bmp",
-    "image/x-bmp": "image/bmp",
-    "application/npy": "application/x-npy",
-    "application/x-numpy": "application/x-npy",
-    "application/x-zstd": "application/zstd",
+    "image/x-png": PNG,
+    "image/jpg": JPEG,
+    "image/pjpeg": JPEG,
+    "image/tif": TIFF,
+    "image/x-tiff": TIFF,
+    "image/x-ms-bmp": BMP,
+    "image/x-bmp": BMP,
+    "application/npy": NPY,
+    "application/x-numpy": NPY,
+    "application/x-zstd": ZSTD,
     "application/tar": "application/x-tar",
     "application/x-zip-compressed": "application/zip",
 }
-# What a file's suffix says, for forms, folders and the command line.
+# Media types by suffix, for forms, folders and the command line.
 TYPES_BY_SUFFIX = {
-    ".png": "image/png",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".bmp": "image/bmp",
-    ".npy": "application/x-npy",
+    ".png": PNG,
+    ".tif": TIFF,
+    ".tiff": TIFF,
+    ".jpg": JPEG,
+    ".jpeg": JPEG,
+    ".bmp": BMP,
+    ".npy": NPY,
 }
-_DEFAULT_ANSWER = "image/png"
-# How many answers in one are put together; the first is the default.
+_DEFAULT_ANSWER = PNG
+# Containers for several answers in one; the first is the default.
 CONTAINERS = ("application/x-tar", "multipart/mixed")
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,127}"
@@ -49,7 +50,7 @@ _RANGE = re.compile(rf"\s*+({_WORD})/({_WORD})\s*+", re.ASCII)
 _WEIGHT = re.compile(r"[0-9]{0,3}\.?[0-9]{0,9}(?<=[0-9])", re.ASCII)
 _MAX_RANGES = 64
 # A client sends the same header with every tile, so the choice is remembered; a long header is read
-# anew, so that nobody fills the memory with them.
+# each time, so that clients cannot fill the memory.
 _MAX_REMEMBERED = 256
 _MAX_REMEMBERED_LENGTH = 256
 # A container that Accept does not name may be used, after any that it does.
@@ -59,20 +60,22 @@ _UNNAMED_WEIGHT = 1e-6
 def parse_media_type(text: str) -> str:
     """Return the media type or range of a header: lower case, known aliases resolved.
 
-    Parameters (`; charset=…`) are left out, whatever they say.
+    Parameters (`; charset=…`) are ignored.
 
     Raises:
         BadRequest: It is not written as a media type.
     """
     match = _RANGE.fullmatch(text.partition(";")[0])
     if match is None:
-        raise BadRequest(f"{text[:80]!r} is no media type; expected type/subtype, as in image/png")
+        raise BadRequest(
+            f"{text[:80]!r} is not a media type; expected type/subtype, as in image/png"
+        )
     name = f"{match[1]}/{match[2]}".lower()
     return _ALIASES.get(name, name)
 
 
 def check_encoding(values: Iterable[str]) -> None:
-    """Refuse a body that is compressed as a whole: read as it is, it would be taken for pixels.
+    """Refuse a body that is compressed as a whole, which would be taken for pixels.
 
     Args:
         values: Every Content-Encoding header of the request; `identity` and nothing pass.
@@ -94,7 +97,7 @@ def readable_type(content_type: str | None) -> str:
 
     Raises:
         BadRequest: It is not written as a media type.
-        UnsupportedMediaType: It is missing, or not a type that is read here.
+        UnsupportedMediaType: It is missing, or not a readable type.
     """
     if content_type in DECODERS:
         return content_type
@@ -113,8 +116,8 @@ def choose_answer(accept: str | None, request_type: str) -> str:
     """Return the media type of the answer.
 
     Args:
-        accept: The Accept header, several joined by commas; None or empty accepts anything.
-        request_type: The body's type, as `readable_type` returns it.
+        accept: Accept header, several joined by commas; None or empty accepts anything.
+        request_type: Media type of the body, as `readable_type` returns it.
 
     Returns:
         One of `ANSWER_TYPES`.
@@ -146,13 +149,13 @@ _remembered = lru_cache(_MAX_REMEMBERED)(_choose)
 
 
 def choose_container(accept: str | None) -> tuple[str, str | None]:
-    """Return how many answers are put together, and what of Accept is left for each of them.
+    """Return the container of several answers, and the rest of Accept for each of them.
 
-    `application/x-tar`, `multipart/mixed` and `multipart/*` speak of the whole answer, everything
-    else of its entries: `multipart/mixed, image/png` asks for PNGs in parts.
+    `application/x-tar`, `multipart/mixed` and `multipart/*` apply to the whole answer, everything
+    else to its entries: `multipart/mixed, image/png` requests PNGs in parts.
 
     Args:
-        accept: The Accept header, several joined by commas; None or empty accepts anything.
+        accept: Accept header, several joined by commas; None or empty accepts anything.
 
     Returns:
         One of `CONTAINERS`, and an Accept header for `choose_answer`, or None.
@@ -178,10 +181,10 @@ def choose_container(accept: str | None) -> tuple[str, str | None]:
 
 
 def _parse_accept(accept: str) -> dict[str, float]:
-    """Return the weight of each range in the header; what cannot be read is passed over.
+    """Return the weight of each range in the header; malformed ranges are skipped.
 
     Clients in the field send `*` for `*/*` (older Java) and weights of any form; refusing them
-    would help nobody, and a range that is left out can only narrow the choice.
+    would help no client, and a skipped range can only narrow the choice.
     """
     parts = [part for part in accept.split(",") if part.strip()]
     if len(parts) > _MAX_RANGES:
@@ -193,14 +196,14 @@ def _parse_accept(accept: str) -> dict[str, float]:
             media_type = "*/*" if name.strip() == "*" else parse_media_type(name)
         except BadRequest:
             continue
-        # Parameters other than q make a range narrower than what is offered here; it counts as its
-        # plain type.
+        # Parameters other than q make a range narrower than any type offered here; it counts as
+        # its plain type.
         weight = _parse_weight(parameters)
         if weight is not None:
             ranges[media_type] = max(ranges.get(media_type, 0.0), weight)
     if parts and not ranges:
         raise BadRequest(
-            f"Accept is {accept[:80]!r}, in which there is no media type with a weight of 0 to 1; "
+            f"Accept is {accept[:80]!r}, which has no media type with a weight of 0 to 1; "
             f"expected some of {', '.join(ANSWER_TYPES)}"
         )
     return ranges

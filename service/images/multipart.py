@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FIELD = "file"
 _MAX_PARTS = 16
-# What may stand before the first boundary, and what fields other than the file may hold.
+# Size limit of the part before the first boundary, and of the other fields.
 _MAX_IGNORED_BYTES = 65_536
 # Of `filename*=UTF-8''tile%20a.tif`, its last part: only its suffix counts, which is ASCII.
 _EXTENDED_NAME = re.compile(
@@ -33,7 +33,7 @@ class UploadedFile:
 
     Attributes:
         media_type: Media type, from the part's own Content-Type or from the file name's suffix.
-        content: The bytes.
+        content: Bytes of the file.
     """
 
     media_type: str
@@ -44,13 +44,13 @@ def extract_file(body: bytes, content_type: str) -> UploadedFile:
     """Find the field `file` in a form.
 
     Args:
-        body: The whole request body.
-        content_type: The request's Content-Type header, which holds the boundary.
+        body: Whole request body.
+        content_type: Content-Type header of the request, which holds the boundary.
 
     Raises:
         BadRequest: No boundary, no field `file`, or more than one file.
         InvalidImage: The body is not a well-formed multipart.
-        UnsupportedMediaType: Neither the part nor its file name says what it is.
+        UnsupportedMediaType: Neither the part nor its file name states its type.
     """
     form = FormReader(content_type)
     form.write(body)
@@ -65,7 +65,7 @@ class FormReader:
         """Prepare.
 
         Args:
-            content_type: The request's Content-Type header.
+            content_type: Content-Type header of the request.
 
         Raises:
             BadRequest: It has no boundary.
@@ -74,7 +74,7 @@ class FormReader:
         if not boundary:
             raise BadRequest(f"Content-Type is {content_type!r}; expected a boundary parameter")
         self._delimiter = b"--" + boundary
-        # What came before the first boundary; None once that has been found.
+        # Bytes before the first boundary; None once it has been found.
         self._preamble: bytes | None = b"\r\n"
         self._collector = _Collector()
         self._parser = MultipartParser(boundary, self._collector.callbacks())
@@ -83,7 +83,7 @@ class FormReader:
         """Read the next bytes.
 
         Raises:
-            BadRequest: There is more than one file, or too much beside it.
+            BadRequest: The form has several files, or too many bytes in other fields.
             InvalidImage: It is not a well-formed multipart.
         """
         if self._preamble is not None:
@@ -97,11 +97,11 @@ class FormReader:
             raise BadRequest(self._wrong_fields())
         if sum(len(part.content) for part in parts if part.name != FIELD) > _MAX_IGNORED_BYTES:
             raise BadRequest(
-                f"the form has more than {_MAX_IGNORED_BYTES} bytes beside its field {FIELD!r}"
+                f"the form has more than {_MAX_IGNORED_BYTES} bytes outside its field {FIELD!r}"
             )
 
     def _after_preamble(self, data: bytes) -> bytes:
-        """Return what begins with the first boundary; RFC 2046 gives no meaning to the rest."""
+        """Return the bytes from the first boundary on; RFC 2046 gives no meaning to the rest."""
         found = (self._preamble or b"") + data
         start = found.find(b"\r\n" + self._delimiter)
         if start >= 0:
@@ -119,7 +119,7 @@ class FormReader:
 
         Raises:
             InvalidImage: It ends before its closing boundary.
-            BadRequest: There was no file in it.
+            BadRequest: It has no file.
         """
         self._parser.finalize()
         if not self._collector.complete:
@@ -133,7 +133,7 @@ class FormReader:
         return part is not None and part.has_begun
 
     def take(self) -> bytes:
-        """Return what has come of the file since the last call."""
+        """Return the bytes of the file since the last call."""
         part = self._file()
         if part is None:
             return b""
@@ -145,7 +145,7 @@ class FormReader:
         """Return the media type of the file, as `UploadedFile` has it.
 
         Raises:
-            UnsupportedMediaType: Neither the part nor its file name says what it is.
+            UnsupportedMediaType: Neither the part nor its file name states its type.
         """
         part = self._file()
         return "" if part is None else _media_type(part)
@@ -166,7 +166,7 @@ class _Part:
         self.has_begun = False
 
     def begin(self) -> None:
-        """Take note that the headers are complete."""
+        """Record that the headers are complete."""
         self.has_begun = True
         self.name = self._options.get(b"name", b"").decode("utf-8", "replace")
 
@@ -176,7 +176,7 @@ class _Part:
 
     @property
     def file_name(self) -> str:
-        """The name of the file; by `filename*` (RFC 5987) where a client sends nothing else."""
+        """The name of the file; by `filename*` (RFC 5987) where a client sends no `filename`."""
         plain = self._options.get(b"filename")
         if plain is not None:
             return plain.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What a graph says of its own answer, from the flags of tiles to one line for a client."""
+"""The graph's judgement of its own answer, from the flags of tiles to one header for a client."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -17,13 +17,13 @@ class Quality(NamedTuple):
     """The flags of one image; see `bundle_format.bundle.FLAGS`.
 
     Attributes:
-        non_finite: Share of LR pixels where the answer is no number.
-        saturated: Share of LR pixels where the answer was cut off at black or white.
+        non_finite: Share of LR pixels where the answer is non-finite (NaN or infinite).
+        saturated: Share of LR pixels where the answer was clipped to black or white.
         consistency: Mean local correlation of the answer, seen coarsely, with the input.
-        consistency_worst: The least of them over the image.
-        residual: The most suspicious spot of what the answer does not explain, over the bundle's
-            limit; None where the bundle has none.
-        domain_distance: How far the image's farthest tile lies from the training's, over the
+        consistency_worst: Minimum of these correlations over the image.
+        residual: Score of the most suspicious spot that the answer does not explain, over the
+            bundle's limit; None where the bundle has none.
+        domain_distance: Distance of the image's farthest tile from the training tiles, over the
             bundle's limit; None where the bundle has none.
     """
 
@@ -35,15 +35,15 @@ class Quality(NamedTuple):
     domain_distance: float | None = None
 
     def check(self) -> None:
-        """Refuse an answer that holds values that are no numbers: its picture means nothing.
+        """Refuse an answer with non-finite values, which is meaningless.
 
         Raises:
-            EngineFailed: There are such values.
+            EngineFailed: The answer holds such values.
         """
         if self.non_finite > 0:
             raise EngineFailed(
-                f"the model gave values that are no numbers at {self.non_finite:.2%} of the pixels "
-                "of a tile; its answer is withheld"
+                "the model returned non-finite values (NaN or infinite) at "
+                f"{self.non_finite:.2%} of the pixels of a tile; its answer is withheld"
             )
 
     def header(self) -> str:
@@ -67,7 +67,8 @@ def of_tiles(flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
     Args:
         flags: (K,) float32 of each tile, at least one.
     """
-    # So few numbers are much faster in Python itself: an eighth of a raw tile's time on the loop.
+    # Pure Python is much faster for so short arrays: NumPy takes an eighth of a raw tile's time on
+    # the loop.
     rows = [tile.tolist() for tile in flags]
     if len(rows) == 1:
         non_finite, saturated, mean, worst, residual, domain_distance = rows[0]

@@ -1,7 +1,7 @@
-"""What a client asks for with one tile: the headers of a request, read and checked before its body.
+"""The headers of a request for one tile, read and checked before its body.
 
-The values of a repeated Accept or Content-Encoding are joined; any other header that comes twice
-with different values is refused: which of them is true cannot be known.
+The values of a repeated Accept or Content-Encoding are joined; any other header with two different
+values is refused as ambiguous.
 """
 
 import re
@@ -40,14 +40,14 @@ _READ = frozenset(
         b"x-window",
     }
 )
-# A client sends the same with every tile, so what they say is remembered. Long ones are read each
-# time: they could fill the memory.
+# A client sends the same headers with every tile, so the result is cached. Long ones are not: they
+# could fill the memory.
 _MAX_REMEMBERED = 256
 _MAX_REMEMBERED_BYTES = 512
 # An hour: beyond it a client has mistyped the unit.
 MAX_TIMEOUT_MS = 3_600_000.0
 _JOINED = frozenset({"accept", "content-encoding"})
-# Any plain decimal number; what else Python reads as a float (1_000, Infinity) is not one.
+# Any plain decimal number, without Python's other forms of floats (1_000, Infinity).
 _NUMBER = re.compile(r"[0-9]{1,400}(\.[0-9]{0,400})?([eE][-+]?[0-9]{1,4})?", re.ASCII)
 
 
@@ -56,16 +56,16 @@ class TileRequest:
     """The headers of one `POST /superresolve`.
 
     Attributes:
-        content_type: The whole Content-Type header, as sent.
-        media_type: Its media type, lower case, without parameters; not yet known to be readable.
-        accept: The Accept header, or None.
+        content_type: Whole Content-Type header, as sent.
+        media_type: Media type of it, lower case, without parameters; not yet known to be readable.
+        accept: Accept header, or None.
         shape: (H, W) of a raw body, or None.
         dtype: Data type of a raw body, or None.
         window: Grey range of 16-bit input, or None for the bundle's.
         answer_dtype: Data type of the answer: uint8 or uint16.
         pixel_size: Pixel size stated by the client, or None for the file's own.
-        deadline_s: `time.monotonic()` after which nobody wants the answer, or None.
-        priority: Its class.
+        deadline_s: `time.monotonic()` at which the request expires, or None.
+        priority: Class of the request.
     """
 
     content_type: str
@@ -83,16 +83,16 @@ class TileRequest:
         """Choose the media type of the answer for an image that arrived as `image_type`.
 
         Raises:
-            NotAcceptable: The client accepts nothing that can be produced.
+            NotAcceptable: The client accepts no type that can be produced.
         """
         return choose_answer(self.accept, image_type)
 
 
 def asked_model(query: bytes) -> str | None:
-    """Read `?model=NAME`; None where nothing is asked for.
+    """Read `?model=NAME`; None without a query.
 
     Raises:
-        BadRequest: There is something else, or two of them: a mistyped name must not silently give
+        BadRequest: The query is another one, because a mistyped name must not silently select
             another model.
     """
     if not query:
@@ -113,10 +113,10 @@ def parse_request(
 
     Args:
         raw_headers: Lower-case names and values, as ASGI gives them.
-        default_priority: Class of a request that does not say its own.
+        default_priority: Class of a request without X-Priority.
 
     Raises:
-        BadRequest: A header cannot be read; the message names it, its value and what was expected.
+        BadRequest: A header is malformed; the message names it, its value and what was expected.
         UnsupportedMediaType: The body is compressed as a whole, or has no Content-Type.
     """
     asked = tuple(header for header in raw_headers if header[0] in _READ)
@@ -140,7 +140,7 @@ def _read(
             continue
         if name not in _JOINED:
             raise BadRequest(
-                f"the header {name} comes twice, as {headers[name][:60]!r} and as {value[:60]!r}; "
+                f"the header {name} occurs twice, as {headers[name][:60]!r} and as {value[:60]!r}; "
                 "expected one value"
             )
         headers[name] += f",{value}"
@@ -148,8 +148,8 @@ def _read(
     content_type = headers.get("content-type", "")
     if content_type == _CURL_DEFAULT:
         raise UnsupportedMediaType(
-            f"Content-Type is {_CURL_DEFAULT!r}, which curl sends unless told otherwise; "
-            f"say what the body is: one of {', '.join(READABLE_TYPES)}"
+            f"Content-Type is {_CURL_DEFAULT!r}, curl's default; "
+            f"set the type of the body: one of {', '.join(READABLE_TYPES)}"
         )
     if not content_type:
         raise UnsupportedMediaType(

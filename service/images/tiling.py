@@ -1,11 +1,11 @@
 """Images of any size cut into tiles of one size, and the upscaled tiles put together again.
 
 Engines run one shape. A smaller image is padded by reflection and the result cropped; a larger one
-is cut into windows that overlap by the model's halo on both sides of a cut, of which each
-contributes only what no inner cut shows in: results are cropped, never blended, so the answer is
-what one large pass would have given. A network of several levels answers a shifted image
-differently, so that windows start at multiples of its coarsest pixel, the grid; the last one may
-reach beyond the image, which is then padded too. Pure NumPy; knows no engine.
+is cut into windows that overlap by the model's halo on both sides of a cut, each of which
+contributes only pixels that no inner cut affects: results are cropped, never blended, so the answer
+is what one large pass would have given. A network of several levels answers a shifted image
+differently, so windows start at multiples of its coarsest pixel, the grid; the last one may reach
+beyond the image, which is then padded too. Pure NumPy; knows no engine.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class Span:
     """One window along one axis, in pixels of the padded image.
 
     Attributes:
-        start: Where the window begins; it is one tile long.
+        start: Start of the window, which is one tile long.
         keep_from: First position that is taken from this window.
-        keep_to: One past the last; at most the image's length.
+        keep_to: End of these positions (excluded); at most the image's length.
     """
 
     start: int
@@ -37,7 +37,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """How an image is cut; tiles are numbered row by row.
+    """Cuts of an image; tiles are numbered row by row.
 
     Attributes:
         height: Rows of the image.
@@ -79,7 +79,7 @@ class TilePlan:
             image or of a padded copy; for an image of exactly one tile the image itself.
 
         Raises:
-            ValueError: The image is not the one that was planned for.
+            ValueError: The image has another size than planned.
         """
         if image.shape != (self.height, self.width):
             raise ValueError(
@@ -88,7 +88,7 @@ class TilePlan:
         if self.is_single:
             return [image]
         height, width = self.tile
-        # Windows rise, so that the last one reaches farthest.
+        # Windows are sorted, so the last one reaches farthest.
         rows = self.rows[-1].start + height - self.height
         columns = self.columns[-1].start + width - self.width
         if rows or columns:
@@ -124,7 +124,7 @@ class TilePlan:
         return canvas.pixels
 
 
-# Images of one size come again and again; a plan is a few hundred numbers at most.
+# Images of one size recur; a plan is a few hundred numbers at most.
 @lru_cache(maxsize=64)
 def plan(height: int, width: int, *, tile: tuple[int, int], halo_px: int, grid_px: int) -> TilePlan:
     """Return the fewest windows that cover an image.
@@ -136,13 +136,13 @@ def plan(height: int, width: int, *, tile: tuple[int, int], halo_px: int, grid_p
         height: Rows of the image.
         width: Columns of the image.
         tile: (height, width) of the windows.
-        halo_px: Input pixels beyond which a cut shows no longer.
-        grid_px: Input pixels of which windows start at a multiple.
+        halo_px: Number of input pixels beyond which a cut has no effect.
+        grid_px: Grid in input pixels; windows start at its multiples.
 
     Raises:
         UnsuitableImage: The image exceeds the tile, and the tile is too small for two halos: this
-            model takes images of one tile at most.
-        ValueError: The image is empty, the halo negative, or there is no grid.
+            model accepts images of at most one tile.
+        ValueError: The image is empty, the halo negative, or the grid is below 1.
     """
     if height < 1 or width < 1 or halo_px < 0 or grid_px < 1:
         raise ValueError(
@@ -158,7 +158,7 @@ def plan(height: int, width: int, *, tile: tuple[int, int], halo_px: int, grid_p
 
 
 class Canvas:
-    """The upscaled image, filled in while tiles finish, in any order and from any thread.
+    """The upscaled image, filled in as tiles finish, in any order and from any thread.
 
     Regions of different tiles never overlap, so that threads need no lock.
     """
@@ -171,10 +171,10 @@ class Canvas:
         )
 
     def place(self, index: int, output: npt.NDArray[Any]) -> None:
-        """Copy what a tile contributes to its place.
+        """Copy a tile's contribution to its place.
 
         Args:
-            index: The tile's number in `split`'s list.
+            index: Index of the tile in the list of `split`.
             output: (scale × tile height, scale × tile width).
 
         Raises:
@@ -183,7 +183,7 @@ class Canvas:
         scale, (height, width) = self._scale, self._plan.tile
         if output.shape != (height * scale, width * scale):
             raise ValueError(
-                f"tile {index} came back as {output.shape}; expected "
+                f"tile {index} was returned as {output.shape}; expected "
                 f"{(height * scale, width * scale)}"
             )
         row, column = self._plan.spans(index)

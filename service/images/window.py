@@ -49,10 +49,10 @@ def to_uint8(
     """Map 16-bit grey to 8 bits: 255 · (v − low) / (high − low), halves rounded up, clipped.
 
     Args:
-        pixels: (H, W) uint16; uint8 is what it should be already and comes back as it is.
-        window: What becomes 0 and 255, in values as they are stored.
-        white_is_zero: Low values are bright: `low` becomes 255 and `high` 0. Inverting the 16 bits
-            before would turn 12 bits stored in them white throughout.
+        pixels: (H, W) uint16; uint8 is returned unchanged.
+        window: Stored values that become 0 and 255.
+        white_is_zero: Whether low values are bright: `low` becomes 255 and `high` 0. Inverting
+            16 bits beforehand would turn 12 bits stored in them white throughout.
 
     Returns:
         (H, W) uint8.
@@ -72,7 +72,7 @@ def to_uint16(pixels: npt.NDArray[np.uint8], window: Window) -> npt.NDArray[np.u
 
     Args:
         pixels: (H, W) uint8.
-        window: What 0 and 255 become.
+        window: Values that 0 and 255 become.
 
     Returns:
         (H, W) uint16, of at most 256 different values.
@@ -83,7 +83,7 @@ def to_uint16(pixels: npt.NDArray[np.uint8], window: Window) -> npt.NDArray[np.u
     return np.take(_widening(window), pixels)
 
 
-# 64 KiB a table; a fab line uses a handful of windows, and a stranger cannot fill the memory.
+# 64 KiB a table; a fab uses a handful of windows, and other clients cannot fill the memory.
 @lru_cache(maxsize=32)
 def _narrowing(window: Window) -> npt.NDArray[np.uint8]:
     low, span = _low_and_span(window)

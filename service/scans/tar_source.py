@@ -14,16 +14,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from service.images.tar_format import (
-    REFUSALS,
-    GoTo,
-    Read,
-    Step,
-    TarDamage,
-    TarMember,
-    is_hidden,
-    read_members,
-)
+from service.images.tar_format import GoTo, Read, Step, TarMember, is_hidden, read_members
+from service.images.tar_headers import REFUSALS, TarDamage
 from service.scans.errors import ScanError, SourceDamagedError, StoreLostError, TileError
 from service.scans.facts import MAX_SIDECAR_BYTES, Facts, sidecar_facts
 from service.scans.sources import (

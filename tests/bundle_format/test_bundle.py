@@ -15,7 +15,7 @@ from tests.bundles import bundle_files, manifest_fields
 
 @pytest.fixture
 def bundle_path(tmp_path: Path) -> Path:
-    """A well-formed bundle; its graph is no ONNX, which this module never looks at."""
+    """A well-formed bundle; its graph is not ONNX, which this module never reads."""
     path = tmp_path / "bundle"
     write_bundle(path, files=bundle_files(), manifest_fields=manifest_fields())
     return path
@@ -45,7 +45,7 @@ def test_same_content_gives_the_same_bytes(bundle_path: Path, tmp_path: Path):
 
 
 def test_replacing_a_bundle_leaves_only_the_new_one(bundle_path: Path):
-    """Where it is told to, an existing bundle is replaced whole and nothing is left beside it."""
+    """With `overwrite`, an existing bundle is replaced whole and no other file remains."""
     write_bundle(
         bundle_path,
         files=bundle_files(),
@@ -72,7 +72,7 @@ def test_a_bundle_is_not_replaced_unless_told_to(bundle_path: Path):
 def test_a_bundle_that_appears_during_the_export_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Two exports to one folder: the one that ends last fails, and harms nothing."""
+    """Two exports to one folder: the one that ends last fails, without damage."""
     target = tmp_path / "bundle"
     load = bundle_writer.load_bundle
 
@@ -131,7 +131,7 @@ def test_through_a_link_the_folder_that_it_points_to_is_written(tmp_path: Path, 
 
 
 def test_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path):
-    """A mistyped output path never destroys somebody's folder."""
+    """A mistyped output path never destroys another folder."""
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years of work")
@@ -221,14 +221,14 @@ def test_wrong_manifest_is_refused_with_the_field(bundle_path: Path, changes: di
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
 def test_unreadable_manifest_is_refused(bundle_path: Path, content: bytes):
-    """Whatever the manifest's bytes, the error is a BundleError."""
+    """For any bytes of the manifest, the error is a BundleError."""
     (bundle_path / "manifest.json").write_bytes(content)
     with pytest.raises(BundleError, match=r"manifest\.json"):
         load_bundle(bundle_path)
 
 
 def test_folder_without_manifest_is_refused(tmp_path: Path):
-    """An empty folder and a missing one are no bundles."""
+    """An empty folder and a missing one are not bundles."""
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(BundleError, match="is not a bundle"):
             load_bundle(path)

@@ -27,7 +27,7 @@ class Stage:
     """One stage.
 
     Attributes:
-        base: What it is made from: an image or another stage.
+        base: Base of the stage: an image or another stage.
         name: Its own name.
         steps: Its instructions and their arguments, in order.
     """
@@ -51,7 +51,7 @@ class Stage:
         return dict(re.findall(r"(\w+)=(\S+)", text))
 
     def arguments(self) -> dict[str, str]:
-        """Return what its ARG instructions set unless the build is told otherwise."""
+        """Return the defaults of its ARG instructions."""
         words = [shlex.split(text)[0] for name, text in self.steps if name == "ARG"]
         return {name: value for name, _, value in (word.partition("=") for word in words) if value}
 

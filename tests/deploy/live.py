@@ -1,4 +1,4 @@
-"""A real Prometheus with the shipped rules, beside a real service under a small mixed load."""
+"""A real Prometheus with the shipped rules, next to a real service under a small mixed load."""
 
 import contextlib
 import functools

@@ -31,7 +31,7 @@ def run_in_sandbox(
         command: Program and arguments.
         binds: Folders of the host by the path that they have inside; each hides the host's own.
         environment: All variables that it sees.
-        folder: Where it starts, a path inside.
+        folder: Working directory, a path inside.
         writable: Whether `binds` and /tmp can be written to; else nothing can, not
             even /tmp; /dev/shm can, as in a container.
         network: Whether it sees the host's network, or has a loopback of its own.

@@ -89,7 +89,7 @@ def test_queries_read_metrics_that_exist() -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Prometheus beside a service that is used by good and bad clients, and scans."""
+    """Prometheus next to a service with good and bad clients, and scans."""
     folder: Path = tmp_path_factory.mktemp("prometheus")
     key = new_key()
     keys = folder / "keys"

@@ -92,7 +92,7 @@ def test_the_context_holds_what_is_copied() -> None:
 
 
 def test_the_extras_of_the_image_are_those_that_serve() -> None:
-    """All that the service itself can use and that is no runtime: each in its lock, base too."""
+    """All extras that the service itself can use, without runtimes: each in its lock, base too."""
     extras = read_stages()["build"].arguments()["SEMSR_EXTRAS"].split()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     base = pins("base")

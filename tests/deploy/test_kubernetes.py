@@ -49,7 +49,7 @@ def pod(name: str) -> dict[str, Any]:
 
 
 def in_order(rules: list[dict[str, Any]]) -> list[str]:
-    """Write rules down so that lists of them can be compared, whatever their order."""
+    """Write rules in a form in which lists of them can be compared in any order."""
     return sorted(json.dumps(rule, sort_keys=True) for rule in rules)
 
 
@@ -126,7 +126,7 @@ def test_the_pod_is_given_time_to_drain(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_probes_ask_the_right_questions(name: str) -> None:
-    """Ready decides about traffic and start, alive about restarts: overload restarts nobody."""
+    """Ready decides about traffic and start, alive about restarts: overload causes no restart."""
     [container] = pod(name)["containers"]
     paths = {
         kind: container[f"{kind}Probe"]["httpGet"]["path"]

@@ -62,7 +62,7 @@ def test_every_alert_has_a_case_of_either_kind() -> None:
 
 
 def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
-    """Whoever is paged finds a page of the alert's name, and no page outlives its alert."""
+    """Each alert has a page of its name, and no page outlives its alert."""
     assert set(read_alerts()) == {path.stem for path in RUNBOOKS.glob("*.md")}
 
 

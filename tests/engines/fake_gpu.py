@@ -25,13 +25,13 @@ class FakeCuda:
         return 89
 
     def device_buffer(self, num_bytes: int) -> int:
-        """Bytes that nobody has written yet."""
+        """Bytes that have not been written yet."""
         address = 1000 * (len(self.memory) + 1)
         self.memory[address] = np.full(num_bytes, 99, dtype=np.uint8)
         return address
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
-        """An array that nobody has written yet."""
+        """An array that has not been written yet."""
         return np.full(shape, 77, dtype=dtype)
 
     def stream(self) -> int:

@@ -366,7 +366,7 @@ class FakeDriver:
         return 0
 
     def cuDeviceGet(self, handle: Any, index: int) -> int:  # noqa: N802, ANN401
-        """Give the handle, which is no index."""
+        """Return the handle, which is not an index."""
         handle._obj.value = 70 + index
         return 0 if index < len(self.NAMES) else 101
 

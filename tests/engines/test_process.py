@@ -101,7 +101,7 @@ def test_a_child_whose_parent_is_gone_already_ends_at_once() -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and is more than an exit code that nobody has read."""
+    """Whether a process runs, and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -17,8 +17,7 @@ import pytest
 from bundle_format.bundle import FLAGS, Bundle, load_bundle
 from bundle_format.bundle_writer import write_bundle
 from engines import tensorrt_engine, tensorrt_plans
-from engines.buckets import batch_buckets
-from engines.protocol import EngineError, EngineOptions
+from engines.protocol import EngineError, EngineOptions, batch_buckets
 from engines.registry import load_engine
 from engines.tensorrt_plans import PlanKey, build_plans, read_plan
 from tests.bundles import SCALE, TILE_PX, bundle_files, manifest_fields
@@ -37,7 +36,7 @@ KEY = PlanKey(
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """A bundle whose graph nobody parses; its golden output repeats pixels."""
+    """A bundle whose graph is never parsed; its golden output repeats pixels."""
     return write_bundle(
         tmp_path / "bundle", files=bundle_files(), manifest_fields=manifest_fields()
     )
@@ -91,8 +90,8 @@ class TestPlans:
         [
             (lambda content: content[:-1] + b"!", "does not match its sha256"),
             (lambda content: content[:-2], "does not match its sha256"),
-            (lambda content: content[:12], "is no TensorRT plan"),
-            (lambda content: b"PK" + content, "is no TensorRT plan"),
+            (lambda content: content[:12], "is not a TensorRT plan"),
+            (lambda content: b"PK" + content, "is not a TensorRT plan"),
             (lambda content: content[:8] + b"\x02" + content[9:], "has format version 2"),
             (lambda content: content[:16] + b"!" + content[17:], "header .* is damaged"),
             (lambda content: content[:12] + b"\xff\xff\xff\xff" + content[16:], "is damaged"),
@@ -112,7 +111,7 @@ class TestPlans:
     def test_plans_that_fit_are_not_built_again(
         self, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        """A second install step takes no time; a damaged plan is built anew."""
+        """A second install step takes no time; a damaged plan is built again."""
         built: list[int] = []
 
         def build(_trt: object, _graph: bytes, key: PlanKey) -> bytes:
@@ -154,7 +153,7 @@ class TestBuild:
         assert header["tile"] == [24, 24]
 
     def test_a_card_that_it_does_not_know_is_refused(self, tmp_path: Path):
-        """The message names those that it knows."""
+        """The message names the known ones."""
         with pytest.raises(EngineError, match=r"builds for .*SM89.*, not for SM10"):
             build_plans(load_bundle(TINY_BUNDLE), "fp32", tmp_path, compute_capability=10)
 

@@ -76,7 +76,7 @@ class IPv6Server(http.server.HTTPServer):
 def test_it_asks_where_the_service_listens(
     bound: str, host: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever SEMSR_HOST says; 127.0.0.1 is one address of many."""
+    """For any SEMSR_HOST; 127.0.0.1 is one address of many."""
     with (IPv6Server if ":" in bound else http.server.HTTPServer)((bound, 0), Alive) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("semsr_port", str(server.server_address[1]))

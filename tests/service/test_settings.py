@@ -1,4 +1,4 @@
-"""Settings: bounds, defaults, and variables that nobody reads."""
+"""Settings: bounds, defaults, and variables that no part reads."""
 
 import subprocess
 import sys
@@ -62,7 +62,7 @@ def test_cache_folder_follows_the_users_own(
 
 
 def test_mistyped_variables_are_found_and_others_left_alone() -> None:
-    """Only what begins with SEMSR_ and is read by nobody is named."""
+    """Only unknown variables that begin with SEMSR_ are named."""
     environment = {
         "SEMSR_MAX_QEUE": "5",
         "SEMSR_PORT": "1",
@@ -136,7 +136,7 @@ def test_a_host_may_have_the_brackets_of_a_url(host: str, expected: str) -> None
 
 
 def test_trusted_proxies_are_addresses_and_networks() -> None:
-    """Nobody by default."""
+    """None by default."""
     proxies = made(trusted_proxies="10.0.0.7, fd00::/8").trusted_proxies
     assert ("10.0.0.7/32", "fd00::/8") == proxies
     assert made().trusted_proxies is None
@@ -158,7 +158,7 @@ def test_roots_of_scans_are_folders_and_prefixes():
 )
 def test_a_root_that_is_none_is_refused(value):
     """A mistyped root must not allow more than was meant."""
-    with pytest.raises(ValidationError, match="is no root of scans"):
+    with pytest.raises(ValidationError, match="cannot be a root of scans"):
         made(scan_roots=value)
 
 

@@ -1,1 +1,1 @@
-"""The quiet routes: health and what is served, models on order, nightly scans as jobs."""
+"""The quiet routes: health and models, changes of models, nightly scans as jobs."""

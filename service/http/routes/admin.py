@@ -1,13 +1,14 @@
-"""The routes of an admin: another version of a model while the service runs, and back."""
+"""The routes of an admin: replacing the version of a model, and rolling back."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.hosting.lifecycle import Change, Lifecycle
+from service.hosting.lifecycle import Change
 from service.hosting.loading import find_bundle
 from service.http.body import read_order
+from service.http.dependencies import ServedLifecycle
 from service.http.schemas import json_body, refusals
 
 
@@ -18,12 +19,12 @@ class LoadOrder(BaseModel):
 
     bundle: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         default=None,
-        description="Folder of the bundle, in SEMSR_LOAD_FROM; without it the present one again.",
+        description="Folder of the bundle, in SEMSR_LOAD_FROM; without it the current one again.",
     )
 
 
 class ServedVersion(BaseModel):
-    """What is served under a name after a change."""
+    """The version that is served under a name after a change."""
 
     model: str
     version: str = Field(description="The first twelve digits of `sha`.")
@@ -36,36 +37,34 @@ class ServedVersion(BaseModel):
         return cls(model=change.name, version=change.version, sha=change.sha, kept=change.kept)
 
 
-def make_router(lifecycle: Lifecycle) -> APIRouter:
-    """Make the routes of one app; the middleware asks for an admin's key."""
-    router = APIRouter(prefix="/admin/models", tags=["operations"])
+router = APIRouter(prefix="/admin/models", tags=["operations"])
 
-    @router.post(
-        "/{name}/load", summary="Serve another version of a model (admin key)",
-        responses=refusals(
-            400, 404, 408, 413, 415,
-            s403="Not an admin's key, or the bundle lies outside SEMSR_LOAD_FROM.",
-            s422="The bundle cannot be served; nothing has changed.",
-        ),
-        openapi_extra=json_body(LoadOrder),
-    )  # fmt: skip
-    async def load_model(name: str, request: Request) -> ServedVersion:
-        """Load a bundle beside what is served, prove it, put it in place, keep the old one."""
-        timeout_s = lifecycle.settings.body_timeout_s
-        order = await read_order(request, LoadOrder, timeout_s=timeout_s)
-        bundle = None
-        if order.bundle is not None:
-            bundle = find_bundle(lifecycle.settings.load_from, order.bundle)
-        return ServedVersion.of(await lifecycle.host.load(name, bundle))
 
-    @router.post(
-        "/{name}/rollback", summary="Serve the previous version again (admin key)",
-        responses=refusals(
-            404, s409="No earlier version is kept.", s422="The kept version cannot be served."
-        ),
-    )  # fmt: skip
-    async def roll_back_model(name: str) -> ServedVersion:
-        """Takes effect at once: it was kept loaded. The current version becomes the one kept."""
-        return ServedVersion.of(await lifecycle.host.roll_back(name))
+@router.post(
+    "/{name}/load", summary="Serve another version of a model (admin key)",
+    responses=refusals(
+        400, 404, 408, 413, 415,
+        s403="Not an admin's key, or the bundle lies outside SEMSR_LOAD_FROM.",
+        s422="The bundle cannot be served; nothing has changed.",
+    ),
+    openapi_extra=json_body(LoadOrder),
+)  # fmt: skip
+async def load_model(name: str, request: Request, lifecycle: ServedLifecycle) -> ServedVersion:
+    """Load and verify a bundle, then replace the current version with it and keep that one."""
+    timeout_s = lifecycle.settings.body_timeout_s
+    order = await read_order(request, LoadOrder, timeout_s=timeout_s)
+    bundle = None
+    if order.bundle is not None:
+        bundle = find_bundle(lifecycle.settings.load_from, order.bundle)
+    return ServedVersion.of(await lifecycle.host.load(name, bundle))
 
-    return router
+
+@router.post(
+    "/{name}/rollback", summary="Serve the previous version again (admin key)",
+    responses=refusals(
+        404, s409="No earlier version is kept.", s422="The kept version cannot be served."
+    ),
+)  # fmt: skip
+async def roll_back_model(name: str, lifecycle: ServedLifecycle) -> ServedVersion:
+    """Takes effect at once: it was kept loaded. The current version becomes the one kept."""
+    return ServedVersion.of(await lifecycle.host.roll_back(name))

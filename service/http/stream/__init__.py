@@ -3,8 +3,8 @@
     upload ──raw, npy, tar: as it arrives──────────┐
            ──TIFF, zip: spooled, then read─────────┴─> entries ─> places ─> upscaler ─> archive
 
-`run` is the way in: it puts the readers (`stacks`, `tar_entries`, `zip_entries`,
-`spooled_entries`), the places and the writers (`archives`) together. A *batch* in the service's
-other modules is what an engine runs at once; what a client sends in one request is called a stream
-of tiles here.
+`run` is the way in: it connects the reader (`reader`, over `stacks`, `tar_entries`, `zip_entries`
+and `spooled_entries`), the places and the answer (`answer`, over `archives`). A *batch* in the
+service's other modules is what an engine runs at once; what a client sends in one request is called
+a stream of tiles here.
 """

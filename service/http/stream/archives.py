@@ -10,18 +10,20 @@ from urllib.parse import quote_from_bytes
 
 import orjson
 
+from service.images.codec.sniffing import JXL, NPY, PNG, RAW, TIFF, ZSTD
+
 TAR, MULTIPART = "application/x-tar", "multipart/mixed"
 
 SUFFIXES = {
-    "image/png": ".png",
-    "image/tiff": ".tif",
-    "image/jxl": ".jxl",
-    "application/x-npy": ".npy",
-    "application/octet-stream": ".raw",
-    "application/zstd": ".raw.zst",
+    PNG: ".png",
+    TIFF: ".tif",
+    JXL: ".jxl",
+    NPY: ".npy",
+    RAW: ".raw",
+    ZSTD: ".raw.zst",
 }
 PROBLEM_SUFFIX = ".problem.json"
-# Suffixes that say the same as the one of `SUFFIXES`.
+# Other suffixes of the types of `SUFFIXES`.
 _EQUAL_SUFFIXES = {".tiff": ".tif"}
 
 Piece = bytes | memoryview
@@ -32,10 +34,10 @@ class OutEntry:
     """One entry of the answer.
 
     Attributes:
-        name: Of the entry.
-        media_type: Of its body.
-        body: Its bytes.
-        facts: What is known of it, by the names of the headers that a single answer would have.
+        name: Name of the entry.
+        media_type: Media type of its body.
+        body: Bytes of its body.
+        facts: Values by the names of the headers of a single answer.
     """
 
     name: str
@@ -45,7 +47,7 @@ class OutEntry:
 
 
 class Archive(Protocol):
-    """How entries are put together."""
+    """Container of the entries of an answer."""
 
     content_type: str
 
@@ -101,7 +103,7 @@ class MultipartArchive:
             f"--{self._boundary}",
             f"Content-Type: {entry.media_type}",
             f"Content-Length: {len(entry.body)}",
-            # RFC 8187: whatever the name holds, nothing of it can end the header.
+            # RFC 8187: no name can end the header.
             f"Content-Disposition: attachment; filename*=UTF-8''{quote_from_bytes(raw_name)}",
             *(f"{name}: {value}" for name, value in entry.facts.items()),
         ]

@@ -5,21 +5,10 @@ from dataclasses import dataclass
 
 from service.ground.errors import ServiceError, UnsupportedMediaType
 from service.images import codec
-from service.images.codec.sniffing import describe_start
+from service.images.codec.sniffing import describe_start, media_type_of
 
 # Longer names are answered by number; file systems end at 255 bytes a part, and 4,096 in all.
 MAX_NAME_BYTES = 1024
-
-_SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "image/png",
-    b"II*\0": "image/tiff",
-    b"MM\0*": "image/tiff",
-    b"II+\0": "image/tiff",
-    b"MM\0+": "image/tiff",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"BM": "image/bmp",
-    b"\x93NUMPY": "application/x-npy",
-}
 
 
 @dataclass(frozen=True)
@@ -27,9 +16,9 @@ class Loaded:
     """An image whose bytes are in memory.
 
     Attributes:
-        media_type: Of the bytes.
-        decode: Given the most pixels that may be, gives the image.
-        size_bytes: How many bytes.
+        media_type: Media type of the bytes.
+        decode: Function from the maximum number of pixels to the image.
+        size_bytes: Number of bytes.
     """
 
     media_type: str
@@ -42,10 +31,10 @@ class Entry:
     """One image of a stream, before its bytes are read.
 
     Attributes:
-        name: As the client calls it; None where the container has no names.
+        name: Name that the client gave it; None where the container has no names.
         size_bytes: Bytes that `load` brings into memory.
-        load: Reads them; called once, and before the next entry is asked for.
-        refusal: Why it is not loaded at all, or None.
+        load: Function that reads them; called once, before the next entry is requested.
+        refusal: Reason not to load it at all, or None.
     """
 
     name: str | None
@@ -64,16 +53,16 @@ def refused(name: str | None, refusal: ServiceError) -> Entry:
 
 
 def loaded_file(body: bytes) -> Loaded:
-    """Make an image out of a file's bytes, whatever its name says: its first bytes tell its type.
+    """Make an image from a file's bytes; its first bytes decide its type, its name does not.
 
     Raises:
-        UnsupportedMediaType: They are those of no type that is read here.
+        UnsupportedMediaType: Their type is not read here.
     """
-    for signature, media_type in _SIGNATURES.items():
-        if body.startswith(signature):
-            return loaded_bytes(body, media_type)
+    media_type = media_type_of(body)
+    if media_type is not None:
+        return loaded_bytes(body, media_type)
     raise UnsupportedMediaType(
-        f"the entry {describe_start(memoryview(body))}; expected a PNG, TIFF, JPEG, BMP or npy file"
+        f"the entry {describe_start(body)}; expected a PNG, TIFF, JPEG, BMP or npy file"
         if body
         else "the entry is empty; expected an image file"
     )
@@ -95,7 +84,7 @@ def loaded_bytes(
 
 
 def usable_name(name: str) -> str | None:
-    """Return a name that can be answered under; None where it must be replaced by a number."""
+    """Return a name that the answer can have; None where a number must replace it."""
     is_usable = name and "\0" not in name
     if not is_usable or len(name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES:
         return None

@@ -1,7 +1,7 @@
-"""A stream of tiles that arrives as the one file of a form: for clients that can send nothing else.
+"""A stream of tiles that arrives as the one file of a form: for clients that can only send forms.
 
 Clients generated from the OpenAPI description know two kinds of binary body: raw bytes and a form.
-The file is handed on as it arrives, like a body of its own.
+The file is passed on as it arrives, like the body of a request.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ _PIECE_BYTES = 1 << 16
 
 
 class FormUpload:
-    """The file of a form as an upload of its own."""
+    """The file of a form as an upload."""
 
     def __init__(self, upload: Upload, content_type: str) -> None:
         """Prepare; nothing is read yet.
 
         Args:
-            upload: The whole form.
+            upload: Whole form.
             content_type: Content-Type header of the request.
 
         Raises:
@@ -36,10 +36,10 @@ class FormUpload:
         """Read the headers of the file; raises as `Upload.read` and `FormReader` do.
 
         Args:
-            readable: Media types of which the file must be one.
+            readable: Media types that the file may have.
 
         Returns:
-            Its media type.
+            Media type of the file.
 
         Raises:
             UnsupportedMediaType: It is another type.
@@ -54,7 +54,7 @@ class FormUpload:
         return media_type
 
     async def receive(self) -> Mapping[str, Any]:
-        """Give the next bytes of the file, as ASGI's `receive` does."""
+        """Return the next bytes of the file, like ASGI's `receive`."""
         content = self._form.take()
         while not content and not self._is_complete:
             await self._fill()

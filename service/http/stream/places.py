@@ -1,11 +1,11 @@
-"""Who may hold how many places: streams wait where single requests are refused.
+"""Places of streams: streams wait where single requests are refused.
 
-A stream was admitted as a whole, so its images wait for places, first come first served, and while
-they wait its upload stands still. So that nobody waits for ever:
+A stream was admitted as a whole, so its images wait for places, first come first served, and its
+upload pauses meanwhile. These rules prevent deadlocks:
 
 - Each stream holds one place all the time, and all streams of a class together a quarter of them.
-- While it waits for places for an image it holds no other: what others hold for theirs comes free.
-- One stream has at most a quarter of its class's places for images under way, or one larger image.
+- While it waits for places for an image it holds no other: the places of others become free.
+- One stream has at most a quarter of its class's places for images in flight, or one larger image.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from service.ground.errors import ImageTooLarge, QueueFull
 from service.ground.priority import Priority
 
 STREAM_SHARE = 0.25
-# Places that single requests give back are not announced here.
+# Single requests give places back without notice.
 _POLL_S = 0.02
 
 
@@ -30,8 +30,8 @@ class Hold:
     """Places held for one image.
 
     Attributes:
-        admission: As the upscaler wants it.
-        places: How many.
+        admission: Admission for the upscaler.
+        places: Number of places.
     """
 
     admission: Admission
@@ -40,19 +40,19 @@ class Hold:
 
 
 class StreamLimits:
-    """What all streams of one process share."""
+    """Limits that all streams of one process share."""
 
     def __init__(self, max_places: int) -> None:
         """Prepare.
 
         Args:
-            max_places: Of the whole service.
+            max_places: Number of places of the whole service.
         """
         nightly = math.ceil(NIGHTLY_PLACES * max_places)
         places = {Priority.ONLINE: max_places, Priority.NIGHTLY: nightly}
         self._share = {p: max(1, int(STREAM_SHARE * places[p])) for p in Priority}
         self._streams = dict.fromkeys(Priority, 0)
-        # What is left for one image when every other stream waits.
+        # Places for one image when every other stream waits.
         self._largest = {
             Priority.ONLINE: max_places - sum(self._share.values()),
             Priority.NIGHTLY: nightly - self._share[Priority.NIGHTLY],
@@ -61,7 +61,7 @@ class StreamLimits:
         self._freed = asyncio.Event()
 
     def window(self, priority: Priority) -> int:
-        """Places that one stream has for images under way."""
+        """Number of places that one stream has for images in flight."""
         return self._share[priority]
 
     @contextlib.contextmanager
@@ -69,14 +69,14 @@ class StreamLimits:
         """Admit one stream.
 
         Raises:
-            QueueFull: There are as many as may be, or no place is free.
+            QueueFull: Too many streams are in progress, or no place is free.
             ImageTooLarge: The service has too few places for any stream.
         """
         self.check(1, priority)
         if self._streams[priority] >= self._share[priority]:
             raise QueueFull(
-                f"{self._streams[priority]} {priority} batch requests are under way, as many as "
-                "may be (a quarter of the places, SEMSR_MAX_QUEUE)",
+                f"{self._streams[priority]} {priority} batch requests are in progress, the "
+                "maximum (a quarter of the places, SEMSR_MAX_QUEUE)",
                 retry_after_s=1.0,
             )
         with upscaler.admit(priority=priority):
@@ -88,10 +88,10 @@ class StreamLimits:
                 self._freed.set()
 
     def check(self, places: int, priority: Priority) -> None:
-        """Refuse an image that could never have its places.
+        """Refuse an image that could never get its places.
 
         Raises:
-            ImageTooLarge: It could not.
+            ImageTooLarge: It needs too many places.
         """
         largest = self._largest[priority]
         if largest < 1:
@@ -110,7 +110,7 @@ class StreamLimits:
         """Take places as soon as they are free.
 
         Raises:
-            ImageTooLarge: They never are.
+            ImageTooLarge: It needs too many places.
             NotReady: The service is stopping.
         """
         self.check(places, priority)
@@ -126,13 +126,13 @@ class StreamLimits:
                         await self._freed.wait()
 
     def release(self, hold: Hold) -> None:
-        """Give places back."""
+        """Return places."""
         hold.stack.close()
         self._freed.set()
 
 
 class Window:
-    """The places of one stream's images under way."""
+    """The places of one stream's images in flight."""
 
     def __init__(self, limits: StreamLimits, upscaler: Upscaler, priority: Priority) -> None:
         self._limits = limits
@@ -147,9 +147,9 @@ class Window:
         return await self._take(max(1, -(-size_bytes // self._upscaler.place_bytes)))
 
     async def grow(self, hold: Hold, places: int) -> Hold:
-        """Have at least that many places instead of those held; raises as `acquire`.
+        """Exchange places for at least as many as needed; raises as `acquire`.
 
-        The old ones are given back before the new ones are waited for, and are gone if it raises.
+        The old ones are given back before it waits for the new ones, and are lost if it raises.
         """
         if places <= hold.places:
             return hold
@@ -157,14 +157,14 @@ class Window:
         return await self._take(places)
 
     def release(self, hold: Hold) -> None:
-        """Give an image's places back; nothing if they have been."""
+        """Return an image's places, once."""
         if hold in self._held:
             self._held.remove(hold)
             self._limits.release(hold)
             self._changed.set()
 
     def release_all(self) -> None:
-        """Give everything back."""
+        """Return all places."""
         for hold in tuple(self._held):
             self.release(hold)
 

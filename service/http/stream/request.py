@@ -1,21 +1,27 @@
-"""What a client asks for with a stream of tiles: its headers, checked before its body is read."""
+"""The request of a stream of tiles: its headers, checked before its body is read."""
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from service.ground.errors import UnsupportedMediaType
+from service.ground.metrics import Metrics
 from service.ground.priority import Priority
 from service.http.stream.archives import TAR
-from service.http.stream.spooled_entries import TIFF
-from service.http.stream.stacks import NPY, RAW
+from service.http.stream.upload import Receive
 from service.http.stream.zip_entries import ZIP
+from service.images.codec.sniffing import NPY, RAW, TIFF
 from service.images.media_types import choose_answer, choose_container, parse_media_type
 from service.images.request import MULTIPART, TileRequest, parse_request
+from service.settings import Settings
 
 STREAMED_TYPES = (RAW, NPY, TAR)
 SPOOLED_TYPES = (TIFF, ZIP)
 STREAM_TYPES = STREAMED_TYPES + SPOOLED_TYPES
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,8 @@ class StreamRequest:
     Attributes:
         media_type: Media type of the body; one of `STREAM_TYPES`, or that of a form.
         container: Media type of the answer.
-        tile: What is asked for each image; without a deadline.
-        timeout_s: Seconds after which an image's answer is useless, from when it has been read.
+        tile: Headers for each image, without a deadline.
+        timeout_s: Seconds after which an image's answer is useless, since it was read.
     """
 
     media_type: str
@@ -35,21 +41,46 @@ class StreamRequest:
     timeout_s: float | None
 
     def for_image(self) -> TileRequest:
-        """Return what is asked for an image that has been read now."""
+        """Return the headers for an image that has been read now."""
         if self.timeout_s is None:
             return self.tile
         return replace(self.tile, deadline_s=time.monotonic() + self.timeout_s)
 
 
+@dataclass(frozen=True)
+class StreamContext:
+    """One request on its connection.
+
+    Attributes:
+        settings: Settings of the service.
+        metrics: Counters of images.
+        receive: ASGI's.
+        send: ASGI's.
+        is_connected: Whether the client is still there; called periodically.
+        stopping: Event that is set when the service is asked to end; no further image is read then.
+        request_id: Id of the request, for problems.
+        path: Path of the request, for problems.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    receive: Receive
+    send: Send
+    is_connected: Callable[[], bool]
+    stopping: asyncio.Event
+    request_id: str
+    path: str
+
+
 def parse_stream_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> StreamRequest:
-    """Read the headers of one stream; throughput work, so its class is nightly unless it says else.
+    """Read the headers of one stream; throughput work, so its class is nightly by default.
 
     Args:
         raw_headers: Lower-case names and values, as ASGI gives them.
 
     Raises:
-        BadRequest: A header cannot be read.
-        NotAcceptable: Nothing that the client accepts can be answered.
+        BadRequest: A header is malformed.
+        NotAcceptable: The client accepts no type of answer.
         UnsupportedMediaType: The body's type is not one of `STREAM_TYPES`.
     """
     headers = list(raw_headers)
@@ -61,7 +92,7 @@ def parse_stream_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> StreamRe
         )
     tile = parse_request(headers, default_priority=Priority.NIGHTLY)
     container, accept = choose_container(tile.accept)
-    # Raised now, and not by every image.
+    # Raised now and not for every image.
     choose_answer(accept, RAW)
     left_s = None if tile.deadline_s is None else tile.deadline_s - time.monotonic()
     return StreamRequest(

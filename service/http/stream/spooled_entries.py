@@ -1,7 +1,6 @@
-"""Multi-page TIFF, and the spool: what has its directory anywhere is spooled, then read.
+"""Multi-page TIFF, and the spool for formats whose directory may lie anywhere.
 
-The spool is a file without a name in the file system, readable by nobody else, gone with the
-request however that ends.
+The spool is an unnamed file, which no other process can read and which ends with the request.
 """
 
 import asyncio
@@ -20,6 +19,7 @@ from service.http.stream.entries import Entry, Loaded
 from service.http.stream.upload import Upload
 from service.images import codec
 from service.images.codec.image import DecodeOptions
+from service.images.codec.sniffing import SIGNATURES, TIFF
 from service.images.codec.tiff_decode import decode_page
 from service.images.codec.tiff_pages import iterate_pages
 from service.images.codec.tiff_structure import Directory
@@ -28,7 +28,6 @@ log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
-TIFF = "image/tiff"
 MAX_PAGES = 100_000
 _PIECE_BYTES = 1 << 20
 
@@ -41,7 +40,7 @@ async def spooled(
 
     Raises:
         ImageTooLarge: It is longer than `max_bytes`.
-        QueueFull: There is no room in the folder.
+        QueueFull: The folder is full.
         InvalidImage: It is empty.
     """
     with _reported():
@@ -54,7 +53,7 @@ async def spooled(
 
 @contextmanager
 def _reported() -> Generator[None]:
-    """Turn a folder without room, or that cannot be written, into an answer."""
+    """Turn a folder that is full or not writable into an answer."""
     try:
         yield
     except OSError as error:
@@ -84,14 +83,14 @@ async def _fill(file: IO[bytes], upload: Upload, max_bytes: int) -> None:
 
 
 async def in_thread(function: Callable[..., Result], *arguments: object) -> Result:
-    """Run a function in a thread; do not leave before it has, for its file is closed with us."""
+    """Run a function in a thread, and wait for its end even if cancelled; then close its file."""
     work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         await asyncio.wait([work])
         if not work.cancelled():
-            work.exception()  # nobody is left to be told
+            work.exception()  # mark it as retrieved
         raise
 
 
@@ -102,14 +101,14 @@ async def _write(file: IO[bytes], data: bytes) -> None:
 
 
 async def read_tiff(file: IO[bytes]) -> AsyncGenerator[Entry]:
-    """Yield the images of a TIFF: its pages, and of each all that it holds.
+    """Yield the images of a TIFF: its pages, and all images of each.
 
     Raises:
         InvalidImage: The file or its chain of pages is damaged.
         UnsuitableImage: It holds more than `MAX_PAGES` images.
     """
     body = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    if bytes(body[:4]) not in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+    if not bytes(body[:4]).startswith(SIGNATURES[TIFF]):
         raise InvalidImage(
             f"Content-Type is {TIFF} but the body begins with the bytes {body[:8].hex(' ')}"
         )

@@ -9,14 +9,18 @@ from service.ground.errors import InvalidImage, UnsuitableImage
 from service.http.stream.entries import Entry, Loaded, loaded_bytes
 from service.http.stream.upload import Upload
 from service.images.codec.image import check_size
-from service.images.codec.npy import npy_dtype, npy_header, read_npy_header, stack_layout
+from service.images.codec.npy import (
+    MAX_HEADER_BYTES,
+    npy_dtype,
+    npy_header,
+    read_npy_header,
+    stack_layout,
+)
 from service.images.codec.raw import shapeless
+from service.images.codec.sniffing import NPY, RAW, SIGNATURES
 
-NPY, RAW = "application/x-npy", "application/octet-stream"
-_MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
-_MAX_HEADER_BYTES = 4096
-# Of the files that `service.images.codec.sniffing` knows.
+# Length of the longest signature that `service.images.codec.sniffing` knows.
 _LONGEST_SIGNATURE = 16
 
 
@@ -26,8 +30,8 @@ async def read_raw(
     """Yield images of `shape` and `dtype` (uint8 where None) until the upload ends.
 
     Raises:
-        BadRequest: There is no shape.
-        UnsuitableImage, ImageTooLarge: It is no size of an image.
+        BadRequest: The shape is missing.
+        UnsuitableImage, ImageTooLarge: The shape is not a valid size.
         InvalidImage: The upload is empty, or ends within an image.
     """
     if shape is None:
@@ -57,14 +61,14 @@ async def read_npy(upload: Upload, *, max_pixels: int) -> AsyncGenerator[Entry]:
     """
     what = "the npy header"
     head = await upload.read(8, what)
-    if not head.startswith(_MAGIC):
+    if not head.startswith(SIGNATURES[NPY]):
         raise InvalidImage(
             f"Content-Type is {NPY} but the body begins with the bytes {head.hex(' ')}"
         )
     length = await upload.read(_LENGTH_BYTES.get(head[6], 2), what)
     text_size = int.from_bytes(length, "little")
-    # A longer one is refused by `read_npy_header`, from what is here.
-    text = await upload.read(text_size, what) if text_size <= _MAX_HEADER_BYTES else b""
+    # A longer one is refused by `read_npy_header`.
+    text = await upload.read(text_size, what) if text_size <= MAX_HEADER_BYTES else b""
     descr, fortran, shape, _ = read_npy_header(memoryview(head + length + text))
     count, height, width = stack_layout(shape)
     if fortran:

@@ -15,18 +15,18 @@ from service.images.tar_format import (
     GoTo,
     Read,
     Step,
-    TarDamage,
     TarMember,
     is_from_macos,
     read_members,
 )
+from service.images.tar_headers import TarDamage
 
 _PIECE_BYTES = 1 << 18
 
 
 @dataclass
 class _Position:
-    """What of the current entry's data has been read already, and what has not."""
+    """Progress within the current entry's data."""
 
     what: str
     unread: int
@@ -34,16 +34,16 @@ class _Position:
 
 
 async def read_tar(upload: Upload, *, max_entry_bytes: int) -> AsyncGenerator[Entry]:
-    """Yield the files of an archive; entries that are none are yielded as refused.
+    """Yield the files of an archive; other entries are yielded as refused.
 
-    Directories are passed over, and so is what macOS writes beside files (`._NAME`, `__MACOSX/`).
+    Directories are skipped, and so are the files that macOS adds (`._NAME`, `__MACOSX/`).
 
     Args:
-        upload: The archive.
-        max_entry_bytes: Larger files are refused and passed over.
+        upload: Archive.
+        max_entry_bytes: Maximum size of a file; larger ones are refused and skipped.
 
     Raises:
-        InvalidImage: The archive is damaged, ends without its end mark, or goes on after it.
+        InvalidImage: The archive is damaged, ends without its end mark, or has data after it.
     """
     members = read_members()
     index = 0
@@ -69,7 +69,7 @@ async def read_tar(upload: Upload, *, max_entry_bytes: int) -> AsyncGenerator[En
 
 
 async def _obey(step: Step, upload: Upload) -> bytes:
-    """Do what the reader of the format asks for; returns the bytes that it gets."""
+    """Do one step for the reader of the format; returns the bytes for it."""
     if isinstance(step, Read):
         if step.may_end and await upload.is_at_end():
             return b""
@@ -81,7 +81,7 @@ async def _obey(step: Step, upload: Upload) -> bytes:
 
 
 async def _is_beside(member: TarMember, upload: Upload, position: _Position) -> bool:
-    """Whether a member is what macOS wrote beside a file, by its first bytes; it keeps them."""
+    """Whether a member is an extra file of macOS, by its first bytes, which are kept."""
     if member.refusal is not None or member.name.startswith("__MACOSX/"):
         return member.name.startswith("__MACOSX/")
     position.head = await upload.read(min(len(APPLE_DOUBLE), member.size), position.what)

@@ -1,7 +1,7 @@
-"""The upload of a stream of tiles: bytes taken as they are needed, so that the rest waits outside.
+"""The upload of a stream of tiles: bytes taken as needed, so that the rest waits outside.
 
-What is not taken stays in the kernel's buffers, and then in the client's: that is the back-pressure
-that bounds the memory of a request of any length.
+The rest stays in the kernel's buffers, and then in the client's: this back-pressure bounds the
+memory of a request of any length.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class TruncatedUpload(InvalidImage):
-    """The upload ends where more must come: nothing that follows can be read."""
+    """The upload ends too early: nothing more can be read."""
 
 
 class Upload:
@@ -26,9 +26,9 @@ class Upload:
 
         Args:
             receive: ASGI's.
-            idle_timeout_s: Longest wait for the next bytes, between tiles or within one.
-            piece_timeout_s: Longest time from the first to the last byte of what `read` is asked
-                for, so that a crawling client does not hold its places for ever.
+            idle_timeout_s: Time limit for the next bytes, between tiles or within one.
+            piece_timeout_s: Time limit from the first to the last byte of one `read`, so that slow
+                clients do not hold places indefinitely.
         """
         self._receive = receive
         self._idle_timeout_s = idle_timeout_s
@@ -42,12 +42,12 @@ class Upload:
         """Return exactly `size` bytes.
 
         Args:
-            size: How many.
-            what: What they are, for the message of an upload that ends before.
+            size: Number of bytes.
+            what: Name of the bytes, for the message about an upload that ends early.
 
         Raises:
-            TruncatedUpload: The upload ends before.
-            RequestTimeout: It came too slowly.
+            TruncatedUpload: The upload ends early.
+            RequestTimeout: It arrived too slowly.
             ClientGone: The connection ended.
         """
         parts: list[bytes] = []
@@ -56,10 +56,7 @@ class Upload:
         while missing:
             part = await self._take(missing, deadline_s)
             if not part:
-                raise TruncatedUpload(
-                    f"the upload ends after {self.position} bytes, {missing} bytes before the end "
-                    f"of {what}"
-                )
+                raise self._truncated(missing, what)
             if deadline_s is None:
                 deadline_s = asyncio.get_running_loop().time() + self._piece_timeout_s
             parts.append(part)
@@ -71,20 +68,22 @@ class Upload:
         return await self._take(most, None)
 
     async def skip(self, size: int, what: str) -> None:
-        """Pass over `size` bytes; raises as `read`."""
+        """Skip `size` bytes; raises as `read`."""
         missing = size
         while missing:
             part = await self._take(missing, None)
             if not part:
-                raise TruncatedUpload(
-                    f"the upload ends after {self.position} bytes, {missing} bytes before the end "
-                    f"of {what}"
-                )
+                raise self._truncated(missing, what)
             missing -= len(part)
 
     async def is_at_end(self) -> bool:
-        """Whether nothing comes any more; waits for the next byte to know. Raises as `read`."""
+        """Whether the upload has ended; waits for the next byte to decide. Raises as `read`."""
         return not await self._fill(None)
+
+    def _truncated(self, missing: int, what: str) -> TruncatedUpload:
+        return TruncatedUpload(
+            f"the upload ends after {self.position} bytes, {missing} bytes before the end of {what}"
+        )
 
     async def _take(self, most: int, deadline_s: float | None) -> bytes:
         if not await self._fill(deadline_s):
@@ -95,11 +94,11 @@ class Upload:
         return part
 
     async def _fill(self, deadline_s: float | None) -> bool:
-        """Have at least one byte; False at the end."""
+        """Fetch at least one byte; False at the end."""
         while self._used == len(self._chunk):
             if not self._has_more:
                 return False
-            # Let go of the last chunk before the next one is waited for.
+            # Release the last chunk before waiting for the next one.
             self._chunk, self._used = b"", 0
             idle_s = asyncio.get_running_loop().time() + self._idle_timeout_s
             try:

@@ -1,4 +1,4 @@
-"""The end of a zip archive, where it is read from: found by its own rules, shown to `zipfile`."""
+"""The end of a zip archive, from which it is read: found by strict rules, shown to `zipfile`."""
 
 import errno
 import struct
@@ -12,7 +12,7 @@ _MAX_ZIP_DIRECTORY_BYTES = 4 << 20
 END = struct.Struct("<4s4H2LH")
 """The end record without its comment."""
 IN_ZIP64 = 0xFFFF_FFFF
-"""What stands for a number that is in a zip64 record instead."""
+"""Placeholder for a number in a zip64 record."""
 _END_MARK = b"PK\x05\x06"
 _MAX_COMMENT_BYTES = 0xFFFF
 _PIECE_BYTES = 1 << 16
@@ -61,12 +61,12 @@ class ArchiveView:
         return self._at
 
     def seekable(self) -> bool:
-        """Whether it can be moved in: yes."""
+        """Whether it has positions: yes."""
         return True
 
 
 def find_end(file: IO[bytes], size: int) -> int:
-    """Return where the end record begins: the one whose comment ends with the file.
+    """Return the start of the end record whose comment ends with the file.
 
     Zeros may follow it: bsdtar fills what it writes into a pipe to whole blocks.
     """
@@ -92,7 +92,7 @@ def find_end(file: IO[bytes], size: int) -> int:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise InvalidImage("the zip has two ends: its comment holds an end record of its own")
+        raise InvalidImage("the zip has two ends: its comment holds another end record")
     if last_end and last_end < used:
         raise InvalidImage(f"{used - last_end} bytes follow the end of the zip archive")
     raise InvalidImage(

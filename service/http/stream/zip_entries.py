@@ -1,8 +1,8 @@
 """A zip archive, spooled: read only where its directory, its entries' headers and its bytes agree.
 
-Python's `zipfile` reads the directory. What it lets pass is checked here: bytes before or after the
+Python's `zipfile` reads the directory. The rest is checked here: bytes before or after the
 archive (as where two were joined), entries that the directory does not list, headers that differ
-from it, data that go on after what they claim, and a comment that holds the mark of an end.
+from it, data that are longer than claimed, and a comment that holds the mark of an end.
 """
 
 import functools
@@ -27,8 +27,8 @@ _MOST_DESCRIPTOR_BYTES = 24
 _ENCRYPTED, _HAS_DESCRIPTOR, _UTF_8 = 0x1, 0x8, 0x800
 _READABLE_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _PIECE_BYTES = 1 << 16
-_MOST_BESIDE_BYTES = 1 << 20
-# What `zipfile` raises beside its own error when offsets and lengths lead astray.
+_MAX_MACOS_BYTES = 1 << 20
+# Errors of `zipfile` for bad offsets and lengths, in addition to its own.
 _DAMAGE = (struct.error, EOFError, OSError, ValueError, RuntimeError)
 
 
@@ -37,9 +37,9 @@ class _Member:
     """One file of the archive.
 
     Attributes:
-        info: What the directory says of it.
+        info: Entry of the directory.
         data_at: Byte at which its data begin.
-        mismatch: How its own header differs from the directory, or None.
+        mismatch: Difference between its own header and the directory, or None.
     """
 
     info: zipfile.ZipInfo
@@ -50,11 +50,11 @@ class _Member:
 async def read_zip(file: IO[bytes], *, max_entry_bytes: int) -> AsyncGenerator[Entry]:
     """Yield the files of a zip archive, stored or deflated.
 
-    Directories are passed over, and so is what macOS writes beside files (`._NAME`, `__MACOSX/`).
+    Directories are skipped, and so are the files that macOS adds (`._NAME`, `__MACOSX/`).
 
     Args:
-        file: The archive.
-        max_entry_bytes: Entries that are larger, unpacked, are refused, whatever they claim.
+        file: Archive.
+        max_entry_bytes: Maximum size of an unpacked entry, regardless of the size that it claims.
 
     Raises:
         InvalidImage: Not a zip archive, joined with something else, or with overlapping entries.
@@ -123,7 +123,7 @@ def _member(file: IO[bytes], info: zipfile.ZipInfo) -> _Member:
     head = file.read(_LOCAL.size)
     if len(head) < _LOCAL.size or not head.startswith(_LOCAL_MARK):
         at = info.header_offset + _LOCAL.size
-        return _Member(info, at, f"there is no header of it at byte {info.header_offset}")
+        return _Member(info, at, f"its header is missing at byte {info.header_offset}")
     _, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack(head)
     name = file.read(name_length).decode("utf-8" if flags & _UTF_8 else "cp437", "replace")
     pairs = [("name", name, info.orig_filename), ("compression", method, info.compress_type)]
@@ -173,13 +173,13 @@ def _zip_refusal(member: _Member, name: str | None, max_entry_bytes: int) -> Ser
 
 
 def _is_beside(file: IO[bytes], member: _Member) -> bool:
-    """Whether an entry is what macOS wrote beside a file."""
+    """Whether an entry is an extra file of macOS."""
     info = member.info
     if not is_from_macos(info.filename):
         return False
     if info.filename.startswith("__MACOSX/"):
         return True
-    if info.file_size > _MOST_BESIDE_BYTES or _zip_refusal(member, "", _MOST_BESIDE_BYTES):
+    if info.file_size > _MAX_MACOS_BYTES or _zip_refusal(member, "", _MAX_MACOS_BYTES):
         return False
     try:
         return _unpack(file, member).startswith(APPLE_DOUBLE)
@@ -214,7 +214,7 @@ def _unpack(file: IO[bytes], member: _Member) -> bytes:
 
 
 def _inflate(file: IO[bytes], info: zipfile.ZipInfo) -> bytes:
-    """Inflate one entry; nothing may be left over of its data."""
+    """Inflate one entry; its data must end with the stream."""
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     left, pieces, missing = info.compress_size, list[bytes](), info.file_size + 1
     try:
@@ -232,6 +232,6 @@ def _inflate(file: IO[bytes], info: zipfile.ZipInfo) -> bytes:
         raise InvalidImage(f"the entry does not unpack: {error}") from error
     if not unpacker.eof or unpacker.unused_data or left:
         raise InvalidImage(
-            "the entry does not unpack: its data end early, or go on after their end"
+            "the entry does not unpack: its data end early, or continue after their end"
         )
     return b"".join(pieces)

@@ -35,7 +35,7 @@ class Inference:
         """Serve one request; errors are raised to the middleware, which answers them."""
         found = INFER_PATH.fullmatch(scope["path"])
         if found is None:
-            raise ValueError(f"{scope['path']} is no address of this route")
+            raise ValueError(f"{scope['path']} is not a path of this route")
         serving = self._lifecycle.find_model(*found.groups())
         upscaler = serving.upscaler
         header_length = _header_length(scope["headers"])
@@ -91,7 +91,7 @@ class Inference:
 
 
 def _header_length(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
-    """Return the bytes of JSON that a request announces; None where it announces none.
+    """Return the number of bytes of JSON that a request announces, or None.
 
     Raises:
         UnsupportedMediaType: The body is compressed as a whole.

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol says of a model: its tensors, and its configuration.
+"""The description of a model in the Open Inference Protocol: its tensors and its configuration.
 
 Source: the Open Inference Protocol (REST) for the metadata; for the configuration the JSON form of
 `ModelConfig` in Triton's model_config.proto, as its model configuration extension answers it.
@@ -12,7 +12,7 @@ from bundle_format.bundle import FLAGS, Manifest
 from service.http.v2.protocol import DATATYPES, INPUT, OUTPUTS
 
 PLATFORM = "onnx_onnxv1"
-# Of a request's parameter `priority`: 1 online, from 2 on nightly; 0 takes the default.
+# Values of a request's parameter `priority`: 1 online, from 2 on nightly; 0 is the default.
 _PRIORITY_LEVELS, _DEFAULT_PRIORITY = 2, 1
 
 
@@ -39,10 +39,10 @@ def model_config(
         manifest: Manifest of its bundle.
         name: Name of the model.
         engine: Name of the engine that runs it.
-        max_batch_size: Largest batch that the service forms, tiles. Requests may have more tiles;
-            Triton's clients send at most so many.
+        max_batch_size: Maximum batch size that the service forms, in tiles. Requests may have more
+            tiles; Triton's clients do not send more.
         has_gpu: Whether it runs on a GPU.
-        count: Engines that run it side by side.
+        count: Number of engines that run it concurrently.
 
     Returns:
         `ModelConfig` as JSON. Dimensions are those of one tile, without the batch's.

@@ -10,7 +10,7 @@ _RAW = "application/octet-stream"
 
 _INFER_DESCRIPTION = """\
 Input `lr` UINT8 [N, 1, H, W] with the model's tile for H and W; outputs `sr` UINT8 and `flags`
-FP32. Tensors travel as JSON, or by the binary tensor extension as bytes behind it.
+FP32. Tensors travel as JSON, or by the binary tensor extension as bytes after it.
 """
 
 
@@ -67,7 +67,7 @@ def _tensor(name: dict[str, Any], datatype: dict[str, Any]) -> dict[str, Any]:
                     "binary_data_size": {
                         "type": "integer",
                         "minimum": 0,
-                        "description": "Bytes of this tensor behind the JSON; in place of data.",
+                        "description": "Bytes of this tensor after the JSON, in place of data.",
                     }
                 },
             },
@@ -89,7 +89,7 @@ def _infer_request() -> dict[str, Any]:
         "description": "Request of the Open Inference Protocol v2.",
         "required": ["inputs"],
         "properties": {
-            "id": {"type": ["string", "null"], "description": "Id that comes back."},
+            "id": {"type": ["string", "null"], "description": "Id that is returned."},
             "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": tensor},
             "outputs": {
                 "type": "array",

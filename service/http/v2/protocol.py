@@ -39,10 +39,10 @@ class InferRequest:
 
     Attributes:
         tiles: (N, 1, H, W) uint8.
-        request_id: The client's, or None.
+        request_id: Id from the client, or None.
         outputs: Names of the outputs wanted, in order, and whether each is sent as bytes.
         priority: Class.
-        deadline_s: `time.monotonic()` after which nobody wants the answer, or None.
+        deadline_s: `time.monotonic()` at which the request expires, or None.
     """
 
     tiles: npt.NDArray[np.uint8]
@@ -58,7 +58,7 @@ def parse_infer(body: bytes, *, header_length: int | None, manifest: Manifest) -
     Args:
         body: JSON, followed by the tensors that are sent as bytes.
         header_length: Bytes of JSON; None if all of it is, 0 if the body is one raw tile.
-        manifest: Of the model.
+        manifest: Manifest of the model.
 
     Raises:
         BadRequest: The request is malformed.
@@ -110,9 +110,9 @@ def make_answer(
     """Lay out an answer.
 
     Args:
-        request: What it answers.
-        name: Of the model.
-        version: Of the model.
+        request: Request that it answers.
+        name: Name of the model.
+        version: Version of the model.
         sr: (s*H, s*W) of each tile.
         flags: (K,) of each tile.
 
@@ -183,7 +183,7 @@ def _shape(value: object, manifest: Manifest) -> tuple[int, int, int, int]:
     if len(whole) != len(sides) or len(whole) != 4 or whole[1:] != [1, height, width]:
         raise UnsuitableImage(f"{INPUT} has shape {value!r}; expected [N, 1, {height}, {width}]")
     if whole[0] < 1:
-        raise UnsuitableImage(f"{INPUT} has shape {value!r}: there is no tile in it")
+        raise UnsuitableImage(f"{INPUT} has shape {value!r}; expected at least one tile")
     return whole[0], 1, height, width
 
 
@@ -224,13 +224,13 @@ def _wanted(outputs: Sequence[object], *, is_binary: bool) -> tuple[tuple[str, b
         entry = _object(output, "an output")
         name = entry.get("name")
         if name not in OUTPUTS:
-            raise BadRequest(f"there is no output {name!r}; expected {' or '.join(OUTPUTS)}")
+            raise BadRequest(f"unknown output {name!r}; expected {' or '.join(OUTPUTS)}")
         parameters = _object(entry.get("parameters", {}), f"{name}'s parameters")
         _refuse_shared_memory(parameters, str(name))
         if "classification" in parameters:
             raise BadRequest(f"{name} is not a classification; expected no such parameter")
         if name in wanted:
-            raise BadRequest(f"the output {name} is asked for twice; expected it once")
+            raise BadRequest(f"the output {name} is requested twice; expected once")
         wanted[str(name)] = _flag(parameters, "binary_data", default=is_binary)
     return tuple(wanted.items())
 

@@ -3,11 +3,11 @@
 Source: NVIDIA Triton's statistics extension. Times are nanoseconds, counts since the start: of
 requests in `success` and `fail`, of tiles in `queue`, of batches in `compute_infer`. Copying a
 batch in and out is part of `compute_infer`, so `compute_input` and `compute_output` count batches
-and have no time of their own; there is no cache. Clients read all of these fields, and
-versions are numbers to them: perf_analyzer ends where a field is absent or a version is not one.
+and have no time; there is no cache. Clients read all of these fields, and
+versions are numbers to them: perf_analyzer fails if a field is missing or a version is not one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -18,8 +18,8 @@ def model_statistics(families: Iterable[Metric], *, name: str, version: str) -> 
 
     Args:
         families: Every metric of the service.
-        name: The model.
-        version: Its version, as a number.
+        name: Name of the model.
+        version: Version of the model, as a number.
     """
     samples = [sample for family in families for sample in family.samples]
 
@@ -28,7 +28,7 @@ def model_statistics(families: Iterable[Metric], *, name: str, version: str) -> 
         return sum(
             sample.value
             for sample in samples
-            if sample.name == sample_name and wanted.items() <= _text(sample.labels).items()
+            if sample.name == sample_name and wanted.items() <= sample.labels.items()
         )
 
     def duration(count: float, seconds: float) -> dict[str, int]:
@@ -65,8 +65,3 @@ def model_statistics(families: Iterable[Metric], *, name: str, version: str) -> 
             }
         ]
     }
-
-
-def _text(labels: Mapping[str, str]) -> dict[str, str]:
-    """Labels as text: some are enum members."""
-    return {name: str(value) for name, value in labels.items()}

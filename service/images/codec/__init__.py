@@ -11,10 +11,10 @@ from service.images.codec.dispatch import (
     decode,
     decode_images,
     encode,
-    media_type_of,
 )
 from service.images.codec.image import DecodedImage, Pixels
 from service.images.codec.raw import parse_dtype, parse_shape
+from service.images.codec.sniffing import media_type_of
 
 __all__ = [
     "DECODERS",

@@ -1,7 +1,7 @@
 """BMP in: uncompressed Windows bitmaps with 1, 4, 8, 24 or 32 bits a pixel, read by NumPy.
 
-Run-length coded files are refused: nothing that makes SEM images writes them, and their decoders
-are where the bugs lie.
+Run-length coded files are refused: no SEM software writes them, and their decoders are prone to
+bugs.
 """
 
 import struct
@@ -141,7 +141,7 @@ def _grey(body: memoryview, header: _Header, rows: npt.NDArray[np.uint8]) -> Pix
     channels = header.bits // 8
     samples = rows[:, : header.width * channels].reshape(len(rows), header.width, channels)
     if header.has_alpha and samples[..., 3].any():
-        # Writers that know no transparency leave the alpha byte at 0 throughout.
+        # Writers without transparency leave the alpha byte at 0 throughout.
         check_opaque(samples[..., 3])
     return grey_from_channels(samples[..., 2::-1])
 

@@ -24,12 +24,12 @@ def deflate(data: memoryview) -> bytes:
 def inflate(packed: bytes | memoryview, expected_bytes: int, what: str) -> bytes:
     """Return the inflated zlib stream, which must have exactly the expected length.
 
-    Takes at most one byte more than `expected_bytes`, whatever the stream would grow to.
+    Inflates at most one byte more than `expected_bytes`, for a stream of any length.
 
     Args:
         packed: A zlib stream.
-        expected_bytes: How long the data must be.
-        what: What it is, for messages.
+        expected_bytes: Length that the data must have.
+        what: Name of the data, for messages.
 
     Raises:
         InvalidImage: Damaged, shorter or longer than expected, or followed by other bytes.
@@ -48,7 +48,7 @@ def inflate(packed: bytes | memoryview, expected_bytes: int, what: str) -> bytes
     if len(data) < expected_bytes:
         raise InvalidImage(f"{what} inflates to {len(data)} bytes; expected {expected_bytes}")
     if surplus:
-        raise InvalidImage(f"{what} has {len(surplus)} bytes behind its end")
+        raise InvalidImage(f"{what} has {len(surplus)} bytes after its end")
     return data
 
 
@@ -56,7 +56,7 @@ def inflate_at_most(packed: bytes | memoryview, limit_bytes: int) -> bytes:
     """Return the inflated zlib stream, or its first `limit_bytes` bytes.
 
     Raises:
-        InvalidImage: Damaged, or it ends before its own end.
+        InvalidImage: Damaged or truncated.
     """
     return _inflated(packed, limit_bytes)[0]
 

@@ -1,7 +1,7 @@
 """One way in and one way out: media type to decoder, media type to encoder.
 
-Whatever a decoder library raises becomes `InvalidImage` here, with the type and the reason; the
-service errors that the decoders raise themselves pass through.
+Every error of a decoder library becomes `InvalidImage` here, with the type and the reason; the
+service errors of the decoders themselves pass through.
 """
 
 from collections.abc import Callable
@@ -14,27 +14,29 @@ from service.ground.errors import (
     UnsupportedMediaType,
 )
 from service.images.codec.bmp_decode import decode_bmp
+from service.images.codec.compressed_encode import encode_jxl, encode_zstd
 from service.images.codec.image import DecodedImage, DecodeOptions, Pixels, native_rows
 from service.images.codec.jpeg_decode import decode_jpeg
-from service.images.codec.jxl_encode import encode_jxl
 from service.images.codec.npy import decode_npy, encode_npy
 from service.images.codec.png_decode import decode_png
 from service.images.codec.png_encode import encode_png
 from service.images.codec.raw import decode_raw, encode_raw
-from service.images.codec.sniffing import describe_start
+from service.images.codec.sniffing import (
+    BMP,
+    JPEG,
+    JXL,
+    NPY,
+    PNG,
+    RAW,
+    SIGNATURES,
+    TIFF,
+    ZSTD,
+    describe_start,
+)
 from service.images.codec.tiff_decode import decode_page, decode_tiff
 from service.images.codec.tiff_encode import encode_tiff
 from service.images.codec.tiff_pages import iterate_pages
-from service.images.codec.zstd_encode import encode_zstd
 from service.images.metadata import ImageMetadata
-
-PNG, TIFF, JPEG, BMP = "image/png", "image/tiff", "image/jpeg", "image/bmp"
-JXL, NPY, RAW, ZSTD = (
-    "image/jxl",
-    "application/x-npy",
-    "application/octet-stream",
-    "application/zstd",
-)
 
 DECODERS: dict[str, Callable[[memoryview, DecodeOptions], DecodedImage]] = {
     PNG: decode_png,
@@ -53,16 +55,6 @@ ENCODERS: dict[str, Callable[[Pixels, ImageMetadata], bytes | memoryview]] = {
     ZSTD: encode_zstd,
 }
 
-# How a body of each type begins; a raw body begins with anything.
-_SIGNATURES: dict[str, tuple[bytes, ...]] = {
-    PNG: (b"\x89PNG\r\n\x1a\n",),
-    TIFF: (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    JPEG: (b"\xff\xd8\xff",),
-    BMP: (b"BM",),
-    NPY: (b"\x93NUMPY",),
-    RAW: (b"",),
-}
-
 
 def decode(
     body: bytes | bytearray | memoryview,
@@ -76,11 +68,11 @@ def decode(
     """Decode a request body to grey pixels and metadata.
 
     Args:
-        body: The whole body.
+        body: Whole body.
         media_type: One of `DECODERS`, as `media_types.readable_type` returns it.
         shape: (H, W) of a raw body; ignored for types that carry their own.
         dtype: `uint8` or `uint16` (little-endian) of a raw body; None means uint8.
-        max_pixels: Greatest number of pixels that is decoded.
+        max_pixels: Maximum number of pixels.
         max_rows: Rows returned from the top, or None for all; see `DecodeOptions`.
 
     Returns:
@@ -120,17 +112,17 @@ def decode_images(
     """Decode every image of a file: the pages and planes of a TIFF, the one image of other types.
 
     Args:
-        body: The whole file, of a type that carries its own shape.
+        body: Whole file, of a type that carries its own shape.
         media_type: One of `DECODERS` but for raw pixels.
-        max_pixels: Greatest number of pixels of one image.
-        max_images: Images after which the file is refused.
+        max_pixels: Maximum number of pixels of one image.
+        max_images: Maximum number of images.
         max_rows: Rows returned from the top of each, or None for all; see `DecodeOptions`.
 
     Returns:
         At least one image; see `decode`.
 
     Raises:
-        ServiceError: As `decode`, of whichever image; several images of a TIFF are no error.
+        ServiceError: See `decode`, for any of the images; several images of a TIFF are allowed.
     """
     if media_type != TIFF:
         image = decode(
@@ -146,17 +138,8 @@ def decode_images(
     except Exception as error:
         raise _undecodable(media_type, error) from error
     if not images:
-        raise UnsuitableImage("the TIFF holds no image of its own, only thumbnails or masks")
+        raise UnsuitableImage("the TIFF holds only thumbnails or masks; expected an image")
     return images
-
-
-def media_type_of(body: bytes | memoryview) -> str | None:
-    """Return the media type that a body begins like, or None; raw pixels begin with anything."""
-    head = bytes(body[:8])
-    for media_type, signatures in _SIGNATURES.items():
-        if media_type != RAW and head.startswith(signatures):
-            return media_type
-    return None
 
 
 def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | memoryview:
@@ -172,7 +155,7 @@ def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | 
 
     Raises:
         NotAcceptable: No encoder of that type.
-        ValueError: The pixels are no grey image: a fault of the caller.
+        ValueError: The pixels are not a grey image, which is a fault of the caller.
     """
     encoder = ENCODERS.get(media_type)
     if encoder is None:
@@ -187,11 +170,11 @@ def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | 
 
 
 def _checked_start(body: bytes | bytearray | memoryview, media_type: str) -> memoryview:
-    """Return the body as bytes, which begin as the type does."""
+    """Return the body as bytes, checked to begin as its type does."""
     view = memoryview(body).cast("B")
     if not len(view):
         raise InvalidImage(f"the body is empty; expected {media_type}")
-    if not bytes(view[:8]).startswith(_SIGNATURES[media_type]):
+    if media_type != RAW and not bytes(view[:8]).startswith(SIGNATURES[media_type]):
         raise InvalidImage(f"Content-Type is {media_type} but the body {describe_start(view)}")
     return view
 

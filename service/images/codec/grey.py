@@ -1,7 +1,7 @@
-"""Grey out of what is stored as grey with alpha, RGB, RGBA or a palette; colour is refused.
+"""Grey from images stored as grey with alpha, RGB, RGBA or a palette; colour is refused.
 
 SEM tools save grey images in all these forms. The test is exact: one grey level is one grey level,
-and a coloured data bar or scale bar must be cropped by whoever knows where it is.
+and the client must crop a coloured data bar or scale bar.
 """
 
 from typing import Any
@@ -69,7 +69,7 @@ def grey_from_palette(
 
 
 def check_opaque(alpha: npt.NDArray[Any]) -> None:
-    """Refuse an image of which any pixel is transparent.
+    """Refuse an image with a transparent pixel.
 
     Raises:
         UnsuitableImage: The alpha channel is below its full value somewhere.

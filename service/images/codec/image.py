@@ -1,4 +1,4 @@
-"""What every decoder takes and returns, and the size check that comes before any decoding."""
+"""Arguments and results of every decoder, and the size check before any decoding."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -20,7 +20,7 @@ class DecodedImage:
     Attributes:
         pixels: (H, W) uint8 or uint16, C-contiguous, native byte order. Read-only where it is a
             view of the body (raw and npy).
-        metadata: What the file says about the image.
+        metadata: Metadata of the file.
         white_is_zero: The pixels are uint16 of which 0 is white, as the file stores them:
             `window.to_uint8` inverts them within the window. Never set with uint8, which is
             inverted here.
@@ -33,14 +33,14 @@ class DecodedImage:
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What a decoder is told besides the body.
+    """Options of a decoder, next to the body.
 
     Attributes:
         shape: (H, W) of a raw body; other formats carry their own.
         dtype: `uint8` or `uint16` of a raw body, or None for uint8.
-        max_pixels: Greatest H × W that is decoded.
+        max_pixels: Maximum H × W.
         max_rows: Rows returned from the top, or None for all. Those below may be coloured or
-            transparent; damage there is refused all the same.
+            transparent, but damage there is still refused.
     """
 
     shape: tuple[int, int] | None
@@ -50,9 +50,9 @@ class DecodeOptions:
 
 
 def native_rows(image: npt.NDArray[np.generic]) -> Pixels:
-    """Return the image C-contiguous, aligned, in native byte order: itself where it is all that.
+    """Return the image C-contiguous, aligned, in native byte order: unchanged if it is.
 
-    Asking costs an eighth of `np.require`, which a raw tile would otherwise meet twice.
+    The check costs an eighth of `np.require`, which would otherwise run twice for a raw tile.
     """
     flags = image.flags
     if flags.c_contiguous and flags.aligned and image.dtype.isnative:

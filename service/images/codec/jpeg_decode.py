@@ -1,10 +1,9 @@
 """JPEG in: a walk over the whole structure, then libjpeg-turbo with its warnings as errors.
 
-libjpeg only warns of data that ends early, of lost restart intervals and of bytes too many, and
-then invents pixels; simplejpeg's `strict` refuses whatever it warns of. What libjpeg does not even
-warn of, `jpeg_structure` finds. EXIF orientation is ignored: a SEM has no up, and rotating would
-break coordinates. Read: 8-bit baseline, extended and progressive, Huffman coded, grey or YCbCr/RGB
-with equal channels.
+libjpeg only warns of data that ends early, of lost restart intervals and of surplus bytes, and then
+invents pixels; simplejpeg's `strict` turns its warnings into errors. `jpeg_structure` finds the
+rest. EXIF orientation is ignored: SEM images have none, and rotating would break coordinates. Read:
+8-bit baseline, extended and progressive, Huffman coded, grey or YCbCr/RGB with equal channels.
 """
 
 # simplejpeg has types, and no py.typed that says so.

@@ -1,10 +1,10 @@
 """The structure of a JPEG file: every segment from the first byte to the end marker, checked.
 
-libjpeg paints grey what a file lacks, or moves up what comes next. It warns about most of that
+libjpeg paints missing parts grey, or moves up the next ones. It warns about most of that
 (`jpeg_decode` makes errors of its warnings), but not about what only the structure shows: scans
-that are missing or doubled, Huffman tables that are never defined (it takes the standard's own), a
-height that is stated twice. Nothing here touches image data. EXIF, ICC and thumbnails are left out
-of what libjpeg sees.
+that are missing or doubled, Huffman tables that are never defined (it uses the standard's own), a
+height that is stated twice. Nothing here touches image data. libjpeg gets neither EXIF, ICC nor
+thumbnails.
 """
 
 import re
@@ -33,7 +33,7 @@ _IN_HEADER = frozenset(
     {*_READ_FRAMES, *_OTHER_FRAMES, _DHT, _DAC, _SOS, _DQT, _DNL, _DRI, _COM, *range(0xE0, 0xF0)}
 )
 _BETWEEN_SCANS = frozenset({_SOS, _DHT, _DQT, _DRI, _DNL, _COM, *range(0xE0, 0xF0)})
-# A marker after any fill bytes; nobody writes more than a few.
+# A marker after any fill bytes, of which encoders write a few at most.
 _MARKER = re.compile(rb"\xff{1,64}[^\xff]")
 # In entropy-coded data FF is followed by 00 (stuffing), D0 to D7 (restart) or FF (fill).
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -76,7 +76,7 @@ class Structure:
     Attributes:
         frame: Its frame header.
         parts: The segments that decoding needs, in order, from SOI to EOI.
-        pixel_size: What its JFIF header states, or None.
+        pixel_size: Pixel size of its JFIF header, or None.
     """
 
     frame: Frame
@@ -86,11 +86,11 @@ class Structure:
 
 @dataclass(slots=True)
 class _Progress:
-    """What the scans so far have defined and sent.
+    """Tables and bits that the scans so far have sent.
 
     Attributes:
         tables: Huffman tables by class (0 DC, 1 AC) and number.
-        bits: Of each component, the lowest bit sent of each of its 64 coefficients; -1 for none.
+        bits: Lowest bit sent of each of the 64 coefficients, by component; -1 for none.
         scans: Scans so far.
     """
 
@@ -266,7 +266,7 @@ def _check_complete(frame: Frame, progress: _Progress) -> None:
 
 
 def _check_end(body: memoryview, first_scan: int, end: int, frame: Frame) -> None:
-    """Refuse too little image data, and anything but zeros behind the end."""
+    """Refuse too little image data, and anything but zeros after the end."""
     if end - first_scan < frame.least_bytes:
         raise InvalidImage(
             f"the JPEG has {end - first_scan} bytes of image data, too few for the "

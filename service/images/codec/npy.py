@@ -10,9 +10,10 @@ import numpy as np
 
 from service.ground.errors import InvalidImage, UnsuitableImage
 from service.images.codec.image import DecodedImage, DecodeOptions, Pixels, check_size, native_rows
+from service.images.codec.sniffing import NPY, SIGNATURES
 from service.images.metadata import ImageMetadata
 
-_MAGIC = b"\x93NUMPY"
+[_MAGIC] = SIGNATURES[NPY]
 MAX_HEADER_BYTES = 4096
 
 # One entry of the header's dictionary. Possessive repetitions (*+) never give back what they took,
@@ -51,12 +52,12 @@ def decode_npy(body: memoryview, options: DecodeOptions) -> DecodedImage:
         )
     flat = np.frombuffer(body, dtype, height * width, offset)
     image = flat.reshape((height, width), order="F" if fortran else "C")
-    # No copy for what is already native, aligned and in rows.
+    # No copy if it is already native, aligned and in rows.
     return DecodedImage(native_rows(image[: options.max_rows]), ImageMetadata())
 
 
 def encode_npy(pixels: Pixels, metadata: ImageMetadata) -> bytes:
-    """Encode (H, W) uint8 or uint16 as npy, format 1.0, little-endian; metadata have no place."""
+    """Encode (H, W) uint8 or uint16 as npy, format 1.0, little-endian; metadata are left out."""
     del metadata
     descr = "|u1" if pixels.dtype.itemsize == 1 else "<u2"
     rows = np.ascontiguousarray(pixels.astype(descr, copy=False))
@@ -76,7 +77,7 @@ def read_npy_header(body: memoryview) -> tuple[str, bool, tuple[int, ...], int]:
     """Return descr, Fortran order, shape, and where the data begin; the magic bytes are not read.
 
     Args:
-        body: The file, or its first `MAX_HEADER_BYTES` and 12 more.
+        body: File, or its first `MAX_HEADER_BYTES` and 12 more.
 
     Raises:
         InvalidImage: The header cannot be read.

@@ -1,6 +1,6 @@
 """PNG in: a strict walk over the chunks, a bounded inflation, then libpng on a stripped copy.
 
-libpng (through imagecodecs) forgives truncated and surplus data, and Pillow cuts 16-bit colour to 8
+libpng (through imagecodecs) accepts truncated and surplus data, and Pillow cuts 16-bit colour to 8
 bits; so the structure is checked here (order, lengths, CRCs, exact amount of image data) and libpng
 sees only IHDR, a palette, tRNS, IDAT and IEND. Text and profile chunks are never inflated. Gamma
 and colour profiles are ignored: grey levels are data. Interlaced files and all depths are read.
@@ -18,15 +18,15 @@ from service.ground.errors import InvalidImage, UnsuitableImage
 from service.images.codec.deflate import crc32, inflate
 from service.images.codec.grey import grey_from_channels, grey_from_palette
 from service.images.codec.image import DecodedImage, DecodeOptions, Pixels, check_size
-from service.images.codec.png_format import SIGNATURE, framed_chunk
+from service.images.codec.png_encode import SIGNATURE, framed_chunk
 from service.images.metadata.png import SIZE_CHUNKS, TEXT_CHUNKS, read_png_metadata
 
 # Encoders write IDAT chunks of 8 KiB and more: 8,192 of them are 64 MiB of compressed image. The
 # bound keeps a body made of millions of empty chunks from holding the interpreter for seconds.
 _MAX_CHUNKS = 8_192
 
-# libpng warns of how imagecodecs asks it for interlaced rows, which come out right: a line in the
-# log for each such tile would say nothing.
+# libpng warns of the way in which imagecodecs requests interlaced rows, which are right: a log line
+# for each such tile would be noise.
 logging.getLogger("imagecodecs").addFilter(
     lambda record: "Interlace handling should be turned on" not in record.getMessage()
 )
@@ -68,7 +68,7 @@ class _Header:
 
 @dataclass(slots=True)
 class _Chunks:
-    """The chunks that matter, as views of the body."""
+    """The chunks that decoding needs, as views of the body."""
 
     header: memoryview
     palette: memoryview | None = None
@@ -172,7 +172,7 @@ def _read_chunks(body: memoryview, colour_type: int) -> _Chunks:
                 raise InvalidImage(f"the PNG has a misplaced or odd palette of {len(data)} bytes")
             chunks.palette = data
         elif kind == b"tRNS":
-            # libpng keeps the first of several and skips one that stands in the wrong place.
+            # libpng keeps the first of several and skips one in the wrong place.
             early = colour_type == _PALETTE and chunks.palette is None
             if chunks.transparency is not None or chunks.image or early:
                 raise InvalidImage("the PNG has a second or misplaced tRNS chunk")

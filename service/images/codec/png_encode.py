@@ -9,12 +9,13 @@ import struct
 
 import numpy as np
 
-from service.images.codec.deflate import deflate
+from service.images.codec.deflate import crc32, deflate
 from service.images.codec.image import Pixels
-from service.images.codec.png_format import SIGNATURE, framed_chunk
+from service.images.codec.sniffing import PNG, SIGNATURES
 from service.images.metadata import ImageMetadata
 from service.images.metadata.png import png_chunks
 
+[SIGNATURE] = SIGNATURES[PNG]
 _UP = 2
 _GREY = 0
 
@@ -29,6 +30,12 @@ def encode_png(pixels: Pixels, metadata: ImageMetadata) -> bytes:
     packed = deflate(_filtered(pixels))
     parts += [framed_chunk(b"IDAT", packed), framed_chunk(b"IEND", b"")]
     return b"".join(parts)
+
+
+def framed_chunk(kind: bytes, data: bytes | memoryview) -> bytes:
+    """Return one whole chunk: length, type, data, CRC."""
+    crc = crc32(data, crc32(kind))
+    return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", crc)))
 
 
 def _filtered(pixels: Pixels) -> memoryview:

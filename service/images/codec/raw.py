@@ -1,4 +1,4 @@
-"""Raw pixels, in and out: rows of uint8 or little-endian uint16, nothing else.
+"""Raw pixels, in and out: plain rows of uint8 or little-endian uint16.
 
 The fast path of the service: a body becomes a view, an answer is the engine's own memory.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 from service.ground.errors import BadRequest, UnsuitableImage
 from service.images.codec.image import DecodedImage, DecodeOptions, Pixels, check_size, native_rows
-from service.images.codec.sniffing import describe_start, sniff, sniff_type
+from service.images.codec.sniffing import describe_start, media_type_of, sniff
 from service.images.metadata import ImageMetadata
 
 _SHAPE = re.compile(r"\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*", re.ASCII)
@@ -21,7 +21,7 @@ def parse_shape(header: str) -> tuple[int, int]:
     """Read the header `X-Tile-Shape: H,W`.
 
     Returns:
-        Height and width in pixels; whether they suit is the decoder's question.
+        Height and width in pixels; the decoder checks them.
 
     Raises:
         BadRequest: It is not two whole numbers.
@@ -47,23 +47,23 @@ def parse_dtype(header: str) -> str:
 
 
 def shapeless(start: memoryview) -> BadRequest:
-    """Say what is missing, to people who meant to send a file and to those who meant raw pixels.
+    """Explain a missing shape, both for a file of the wrong type and for raw pixels.
 
     Args:
-        start: The body, or how it begins.
+        start: Body, or its first bytes.
 
     Returns:
         The error, to be raised.
     """
-    media_type = sniff_type(start)
+    media_type = media_type_of(start)
     if media_type is not None:
         return BadRequest(
             f"the body {describe_start(start)} and is sent as application/octet-stream; send it "
             f"with Content-Type: {media_type}"
         )
     return BadRequest(
-        f"the body {describe_start(start)} and is sent as application/octet-stream, which stands "
-        "for raw grey pixels and needs the header X-Tile-Shape with height and width in pixels, as "
+        f"the body {describe_start(start)} and is sent as application/octet-stream, which means "
+        "raw grey pixels and needs the header X-Tile-Shape with height and width in pixels, as "
         "in 240,240. A file that this service reads is a PNG, TIFF, JPEG, BMP or npy, sent with "
         "its own Content-Type"
     )
@@ -99,7 +99,7 @@ def decode_raw(body: memoryview, options: DecodeOptions) -> DecodedImage:
 
 
 def encode_raw(pixels: Pixels, metadata: ImageMetadata) -> memoryview:
-    """Return the pixels' own memory, row by row, uint16 little-endian; metadata have no place."""
+    """Return the pixels' own memory, row by row, uint16 little-endian; metadata are left out."""
     del metadata
     if sys.byteorder == "big":
         pixels = pixels.astype(pixels.dtype.newbyteorder("<"))

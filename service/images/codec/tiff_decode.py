@@ -45,7 +45,7 @@ _UNSPECIFIED, _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How the samples of a page are to be understood."""
+    """Meaning of the samples of a page."""
 
     bits: int
     photometric: int
@@ -70,7 +70,7 @@ def decode_tiff(body: memoryview, options: DecodeOptions) -> DecodedImage:
 
 
 def decode_page(page: Directory, options: DecodeOptions) -> DecodedImage:
-    """Decode one page to grey; raises as `decode_tiff`, and whatever the decompressors raise."""
+    """Decode one page to grey; raises as `decode_tiff`, and the errors of the decompressors."""
     height, width = page.integer(_HEIGHT), page.integer(_WIDTH)
     check_size(height, width, options.max_pixels)
     kind = _read_kind(page)
@@ -160,7 +160,7 @@ def _grey(page: Directory, kind: _Kind, samples: npt.NDArray[np.uint8 | np.uint1
 
 
 def _check_extra(page: Directory, channel: npt.NDArray[np.uint8 | np.uint16]) -> None:
-    """Refuse a channel beside the grey ones that holds anything."""
+    """Refuse an extra channel that is not constant."""
     meaning = page.integer(_EXTRA_SAMPLES, 0)
     if meaning not in {_UNSPECIFIED, _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA}:
         raise InvalidImage(f"the TIFF's extra channel has the meaning {meaning}; expected 0 to 2")

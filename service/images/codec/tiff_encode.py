@@ -20,9 +20,9 @@ def encode_tiff(pixels: Pixels, metadata: ImageMetadata, *, white_is_zero: bool 
     """Encode (H, W) uint8 or uint16 as a grey TIFF of the same depth.
 
     Args:
-        pixels: The samples, written as they are.
-        metadata: What is written beside them.
-        white_is_zero: What the file says of the samples; see `DecodedImage`.
+        pixels: Samples, written unchanged.
+        metadata: Metadata to write.
+        white_is_zero: Whether 0 is white; see `DecodedImage`.
     """
     height, width = pixels.shape
     bits = pixels.dtype.itemsize * 8
@@ -32,7 +32,7 @@ def encode_tiff(pixels: Pixels, metadata: ImageMetadata, *, white_is_zero: bool 
         _number(258, _SHORT, bits),
         _number(259, _SHORT, 1),
         _number(262, _SHORT, _WHITE_IS_ZERO if white_is_zero else _BLACK_IS_ZERO),
-        _number(273, _LONG, 0),  # where the pixels begin; known when the directory is laid out
+        _number(273, _LONG, 0),  # offset of the pixels, known when the directory is laid out
         _number(277, _SHORT, 1),
         _number(278, _LONG, height),
         _number(279, _LONG, pixels.nbytes),

@@ -1,7 +1,7 @@
-"""The images of a TIFF file, one after another: of each directory all that it holds.
+"""The images of a TIFF file, one after another: all images of each directory.
 
-What single requests, batches, scans and training ask for: none of them knows whether an image is a
-page of its own or one of several planes in a directory (`tiff_planes`).
+Used by single requests, batches, scans and training, for which a page of its own and one of several
+planes in a directory (`tiff_planes`) look the same.
 """
 
 from array import array
@@ -15,7 +15,7 @@ _MAX_PAGES = 16
 
 
 class PagePlaces:
-    """Where the images of a TIFF are, in order: 12 bytes an image."""
+    """Positions of the images of a TIFF, in order: 12 bytes an image."""
 
     def __init__(self) -> None:
         self._offsets, self._planes = array("Q"), array("L")
@@ -48,8 +48,8 @@ def iterate_pages(body: memoryview, *, most: int) -> Iterator[Directory]:
     """Yield the images one at a time, without thumbnails and masks.
 
     Args:
-        body: The whole file.
-        most: Images after which the file is refused.
+        body: Whole file.
+        most: Maximum number of images.
 
     Raises:
         InvalidImage: See `read_pages`; raised when the damage is reached.
@@ -60,11 +60,11 @@ def iterate_pages(body: memoryview, *, most: int) -> Iterator[Directory]:
 
 
 def page_places(body: memoryview, *, most: int) -> PagePlaces:
-    """Return where the images are; see `read_page`.
+    """Return the positions of the images; see `read_page`.
 
     Args:
-        body: The whole file.
-        most: Images that it may have.
+        body: Whole file.
+        most: Maximum number of images.
 
     Raises:
         InvalidImage: See `read_pages`.
@@ -87,7 +87,7 @@ def read_page(body: memoryview, place: tuple[int, int]) -> Directory:
 
 
 def _images(body: memoryview, *, most: int) -> Iterator[tuple[int, Directory, int]]:
-    """Yield each image: where its directory lies, the directory, and which image of it."""
+    """Yield each image: offset of its directory, the directory, and the image's index in it."""
     count = 0
     for offset, page, alone in _directories(body, most=most):
         images = count_images(page, alone=alone)

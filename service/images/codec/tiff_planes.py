@@ -1,10 +1,10 @@
-"""Several images in one TIFF directory: how many there are, and each as a directory of its own.
+"""Several images in one TIFF directory: their number, and each as a separate directory.
 
 Three conventions, none of which a reader of plain TIFF sees: the planes follow the first one in the
 file and a description states how many (ImageJ's `images=`, all its files beyond 4 GB; tifffile's
 `truncated` shape; MetaMorph's UIC2 tag, which has an entry for each plane), or the directory has
-ImageDepth (32997) and the strips of all slices. A reader that does not look gives the first image
-alone, without a word.
+ImageDepth (32997) and the strips of all slices. A reader without these
+conventions silently returns the first image only.
 """
 
 import re
@@ -27,7 +27,7 @@ _SHAPED = re.compile(
     rb"\A\{\"shape\": ?\[(?P<shape>[0-9]{1,9}(?:, ?[0-9]{1,9}){0,15})\][^\0]{0,2000}"
     rb"\"truncated\": ?true"
 )
-# What may follow the data of one image without being part of another.
+# Bytes that may follow the data of one image without being part of another.
 _PADDING_BYTES = 64
 _MAX_STRIPS = 16_384
 
@@ -41,7 +41,7 @@ def count_images(page: Directory, *, alone: bool) -> int:
     """Return how many images a directory holds: 1 for a plain one.
 
     Args:
-        page: The directory.
+        page: Directory.
         alone: Whether it is the only image of its file; ImageJ's description counts only then,
             since the directories that follow are the other images.
 
@@ -61,13 +61,13 @@ def count_images(page: Directory, *, alone: bool) -> int:
     if _UIC2 in page.entries:
         raise UnsuitableImage(
             f"the TIFF states {stated} images in one directory, compressed, tiled or apart; "
-            "expected them uncompressed, one behind the other"
+            "expected them uncompressed, one after the other"
         )
-    return 1  # a program that packs or tiles one image of a stack copies its description
+    return 1  # programs that pack or tile one image of a stack copy its description
 
 
 def image_of(page: Directory, index: int) -> Directory:
-    """Return one of the images that `count_images` counted as a directory of its own."""
+    """Return one of the images that `count_images` counted as a separate directory."""
     if _slices(page) > 1:
         tables = _slice_tables(page, index)
     elif index == 0:
@@ -102,8 +102,8 @@ def _stated(page: Directory, *, alone: bool) -> int:
 
 
 def _check_planes(page: Directory, stated: int, first: int, plane_bytes: int) -> int:
-    """Return the number of planes that are there; 1 where a description was only copied."""
-    # Whatever else the file holds behind the pixels ends them: the directory, a tag's value.
+    """Return the number of planes in the file; 1 where a description was only copied."""
+    # Any later part of the file ends the pixels: the directory, a tag's value.
     behind = [entry.offset for entry in page.entries.values() if entry.offset > first]
     there = max(0, min([len(page.body), *behind]) - first)
     if there >= stated * plane_bytes:
@@ -119,7 +119,7 @@ def _check_planes(page: Directory, stated: int, first: int, plane_bytes: int) ->
 def _strips(page: Directory) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return where each strip of the first image begins and its bytes.
 
-    Both are empty where the image is not uncompressed strips, one behind the other.
+    Both are empty where the image is not uncompressed strips, one after the other.
     """
     nothing = np.empty(0, np.int64), np.empty(0, np.int64)
     if _TILE_WIDTH in page.entries or page.integer(_COMPRESSION, 1) != 1:

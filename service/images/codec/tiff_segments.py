@@ -1,30 +1,22 @@
 """The strips and tiles of a TIFF page: found, bounded, decompressed, put together.
 
-A file without compression whose strips follow one another (what SEM tools write) becomes one view
+A file without compression whose strips follow one another (as SEM tools write it) becomes one view
 of the body; everything else is decoded strip by strip into its place.
 """
 
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
 from service.ground.errors import InvalidImage, UnsuitableImage
-from service.images.codec.deflate import inflate_at_most
+from service.images.codec.tiff_compression import MAX_GROWTH, NO_COMPRESSION, UNPACKERS
 from service.images.codec.tiff_structure import Directory
 
 _STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
 
-_NONE = 1
 _NO_PREDICTOR, _HORIZONTAL = 1, 2
-
-# No stream grows more than this: PackBits repeats 128 bytes for 2; LZW writes a string of up to
-# 4 KiB for 9 bits; deflate 258 bytes for 2 bits; a Zstandard block holds 128 KiB and takes 4 bytes.
-_MAX_GROWTH = {1: 1, 5: 4096, 8: 1032, 32946: 1032, 32773: 64, 50000: 32_768}
 
 # One row a strip on the tallest camera image is 16,384 of them; each costs a few microseconds.
 _MAX_SEGMENTS = 16_384
@@ -37,18 +29,18 @@ _MAX_TILE_PIXELS = 2048 * 2048
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the samples of a page lie in the file.
+    """Layout of the samples of a page in the file.
 
     Attributes:
         height: Rows of the image.
         width: Columns of the image.
-        bits: Bits a sample: 1, 2, 4, 8 or 16.
-        samples: Samples a pixel within one segment.
+        bits: Bits per sample: 1, 2, 4, 8 or 16.
+        samples: Samples per pixel within one segment.
         planes: Planes that follow one another, each with its own segments.
         segment_height: Rows of a strip or tile.
         segment_width: Columns of a strip (the width of the image) or tile.
-        is_tiled: Tiles are padded to full size, the last strip is not.
-        compression: TIFF's number of it.
+        is_tiled: Whether segments are tiles, which are padded to full size, unlike the last strip.
+        compression: TIFF's number of the compression.
         predictor: 1 none, 2 horizontal differences.
     """
 
@@ -62,6 +54,11 @@ class Layout:
     is_tiled: bool
     compression: int
     predictor: int
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether its segments have to be unpacked."""
+        return self.compression != NO_COMPRESSION
 
     @property
     def down(self) -> int:
@@ -128,7 +125,7 @@ def _check(layout: Layout) -> None:
             f"the TIFF has {layout.down * layout.across * layout.planes} strips or tiles; expected "
             f"at most {_MAX_SEGMENTS}"
         )
-    if layout.compression != _NONE and layout.compression not in _UNPACKERS:
+    if layout.is_compressed and layout.compression not in UNPACKERS:
         raise UnsuitableImage(
             f"the TIFF has compression {layout.compression}; expected 1 (none), 5 (LZW), 8 or 32946"
             " (deflate), 32773 (PackBits) or 50000 (Zstandard)"
@@ -137,7 +134,7 @@ def _check(layout: Layout) -> None:
         layout.predictor == _HORIZONTAL and layout.bits < 8
     ):
         raise UnsuitableImage(f"the TIFF has predictor {layout.predictor} at {layout.bits} bits")
-    if layout.predictor == _HORIZONTAL and layout.compression == _NONE:
+    if layout.predictor == _HORIZONTAL and not layout.is_compressed:
         raise InvalidImage("the TIFF has predictor 2 without compression; readers disagree on it")
 
 
@@ -146,7 +143,7 @@ def _read_table(page: Directory, layout: Layout, count: int) -> tuple[list[int],
     # One more than expected: a table that names other strips was made for another image size.
     offsets = page.integers(_TILE_OFFSETS if layout.is_tiled else _STRIP_OFFSETS, count + 1)
     lengths = page.integers(_TILE_BYTES if layout.is_tiled else _STRIP_BYTES, count + 1)
-    if lengths is None and offsets is not None and layout.compression == _NONE and count == 1:
+    if lengths is None and offsets is not None and not layout.is_compressed and count == 1:
         # Old writers leave out the byte count of one strip; without compression it follows from the
         # size.
         lengths = np.array([layout.height * layout.row_bytes])
@@ -178,7 +175,7 @@ def _check_growth(layout: Layout, packed_bytes: int) -> None:
     image_bytes = (
         layout.height * layout.planes * ((layout.width * layout.samples * layout.bits) // 8)
     )
-    if packed_bytes * _MAX_GROWTH[layout.compression] < image_bytes:
+    if packed_bytes * MAX_GROWTH[layout.compression] < image_bytes:
         raise InvalidImage(
             f"the TIFF has {packed_bytes} bytes of image data (compression {layout.compression}), "
             f"too few for the {image_bytes} bytes of its header"
@@ -190,7 +187,7 @@ def _contiguous_view(
 ) -> npt.NDArray[np.uint8 | np.uint16] | None:
     """Return the samples as one view where uncompressed strips follow one another, else None."""
     if (
-        layout.compression != _NONE
+        layout.is_compressed
         or layout.is_tiled
         or layout.planes > 1
         or layout.bits < 8
@@ -243,10 +240,10 @@ def _unpack(
     passes.
     """
     limit_bytes = (layout.segment_height + 1) * layout.row_bytes
-    if layout.compression == _NONE:
+    if not layout.is_compressed:
         data, padding_bytes = packed, _PADDING_BYTES
     else:
-        data, padding_bytes = _UNPACKERS[layout.compression](packed, limit_bytes + 1), 0
+        data, padding_bytes = UNPACKERS[layout.compression](packed, limit_bytes + 1), 0
         if len(data) > limit_bytes:
             raise InvalidImage(
                 f"strip or tile {index} of the TIFF unpacks to more than the {expected_bytes} bytes"
@@ -255,48 +252,10 @@ def _unpack(
     surplus = len(data) - expected_bytes
     # Parts of a row mean that the width is another, and the picture would be sheared; but another
     # width is a byte more in each row at least.
-    is_padding = layout.compression == _NONE and surplus < expected_bytes // layout.row_bytes
+    is_padding = not layout.is_compressed and surplus < expected_bytes // layout.row_bytes
     is_whole = surplus % layout.row_bytes <= padding_bytes and len(data) <= limit_bytes
     if surplus < 0 or not (is_whole or is_padding):
         raise InvalidImage(
             f"strip or tile {index} of the TIFF has {len(data)} bytes; expected {expected_bytes}"
         )
     return data
-
-
-def _lzw(packed: memoryview, limit_bytes: int) -> bytes:
-    data = bytes(imagecodecs.lzw_decode(bytes(packed), out=limit_bytes))
-    # That decoder goes on after a code that is not in its table yet; libtiff does not.
-    if data != imagecodecs.tiff_decode(_lzw_file(packed, len(data))).tobytes():
-        raise InvalidImage("a strip or tile of the TIFF is damaged LZW data")
-    return data
-
-
-def _lzw_file(packed: memoryview, unpacked_bytes: int) -> bytes:
-    """Return a TIFF of one row that holds an LZW strip."""
-    values = [
-        (256, unpacked_bytes), (257, 1), (258, 8), (259, 5), (262, 1), (273, 8), (277, 1),
-        (278, 1), (279, len(packed)),
-    ]  # fmt: skip
-    padded = bytes(packed) + bytes(-len(packed) % 2)
-    entries = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in values)
-    directory = struct.pack("<H", len(values)) + entries + bytes(4)
-    return struct.pack("<2sHI", b"II", 42, 8 + len(padded)) + padded + directory
-
-
-def _packbits(packed: memoryview, limit_bytes: int) -> bytes:
-    return bytes(imagecodecs.packbits_decode(bytes(packed), out=limit_bytes))
-
-
-def _zstd(packed: memoryview, limit_bytes: int) -> bytes:
-    return bytes(imagecodecs.zstd_decode(bytes(packed), out=limit_bytes))
-
-
-# Each returns at most `limit_bytes` bytes, or raises.
-_UNPACKERS: dict[int, Callable[[memoryview, int], bytes]] = {
-    5: _lzw,
-    8: inflate_at_most,
-    32946: inflate_at_most,
-    32773: _packbits,
-    50000: _zstd,
-}

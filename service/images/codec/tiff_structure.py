@@ -1,8 +1,8 @@
 """The structure of a TIFF file: header, directories and tag values, every length checked.
 
-Read here and not by a library: the offsets and counts of a TIFF are the attacker's, and a general
-reader follows them. Nothing in this file touches pixels; values are views of the body, taken only
-when asked for, so that a directory of absurd counts costs nothing.
+Read here and not by a library, because an attacker may choose the offsets and counts of a TIFF, and
+a general reader follows them. Nothing in this file touches pixels; values are views of the body,
+taken on demand, so that a directory of absurd counts costs nothing.
 """
 
 import struct
@@ -32,7 +32,7 @@ _NOT_AN_IMAGE = 0b101
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tag of a directory: its type, its count, and where its value lies in the body."""
+    """One tag of a directory: its type, its count, and the offset of its value."""
 
     kind: int
     count: int
@@ -44,12 +44,12 @@ class Directory:
     """One page of a TIFF.
 
     Attributes:
-        body: The whole file.
+        body: Whole file.
         byte_order: `<` or `>`.
-        entries: The tags by number; the first of a number wins.
-        span: First byte of the directory itself, and the one behind its last tag.
-        tables: Integers that stand in place of a tag's own; of one image among several of a
-            directory, where its strips or tiles are.
+        entries: Tags by number; the first of a number wins.
+        span: First byte of the directory itself, and the byte after its last tag.
+        tables: Integers in place of a tag's own: for one image of several in a directory, the
+            positions of its strips or tiles.
     """
 
     body: memoryview
@@ -62,10 +62,10 @@ class Directory:
 
     @property
     def is_image(self) -> bool:
-        """Whether it is an image of its own, not a reduced copy or a mask of one.
+        """Whether it is an image, not a reduced copy or a mask of one.
 
         Raises:
-            InvalidImage: The tag that says so is unreadable.
+            InvalidImage: The tag that decides is unreadable.
         """
         return not self.integer(NEW_SUBFILE_TYPE, 0) & _NOT_AN_IMAGE
 
@@ -113,8 +113,8 @@ class Directory:
         """Return the one integer of a tag.
 
         Raises:
-            InvalidImage: The tag is absent without a default, unreadable, or has several values:
-                which of them counts, readers disagree about.
+            InvalidImage: The tag is absent without a default, unreadable, or has several values,
+                about which readers disagree.
         """
         number = self.first_integer(code, default)
         entry = self.entries.get(code)
@@ -136,7 +136,7 @@ class Directory:
         return default
 
     def rational(self, code: int) -> float:
-        """Return a rational tag as a number; 0 where it is absent or no number."""
+        """Return a rational tag as a number; 0 where it is absent or invalid."""
         entry, value = self.entries.get(code), self.value(code)
         if entry is None or value is None or entry.kind != _RATIONAL:
             return 0.0
@@ -144,7 +144,7 @@ class Directory:
         return numerator / denominator if denominator else 0.0
 
     def text(self, code: int) -> tuple[int, memoryview] | None:
-        """Return type and bytes of a byte-string tag, or None where it is none."""
+        """Return type and bytes of a byte-string tag, or None for another tag."""
         entry, value = self.entries.get(code), self.value(code)
         if entry is None or value is None or entry.kind not in _TEXT_KINDS:
             return None
@@ -163,11 +163,11 @@ def directory_at(body: memoryview, offset: int) -> Directory:
 
 
 def walk(body: memoryview, *, most: int) -> Iterator[tuple[int, Directory]]:
-    """Yield each directory along the chain, and where it lies.
+    """Yield the offset of each directory along the chain, and the directory.
 
     Args:
-        body: The whole file.
-        most: Directories after which the file is refused.
+        body: Whole file.
+        most: Maximum number of directories.
 
     Raises:
         InvalidImage: The header or a directory is damaged, or the chain is a loop; raised when the

@@ -3,7 +3,7 @@
 TIFF tags 34680 (FEI_SFEG) and 34682 (FEI_HELIOS) hold INI text: `[Scan] PixelWidth` in metres per
 pixel, `[Image] ResolutionX`, `[PrivateFei] DatabarHeight` in pixels. Tag 34683 (FEI_TITAN, also
 Phenom) holds XML with `<pixelWidth unit="um">`. Tag 50431 (TESCAN) is read, never written: its text
-lies inside a binary record whose lengths we do not know. A line that is not understood is dropped;
+lies inside a binary record of unknown structure. A line that is not understood is dropped;
 XML that states a pixel size in any other way is dropped as a whole.
 """
 
@@ -17,6 +17,7 @@ from service.images.metadata.rewriting import (
     multiply_count,
     read_length,
     reads_comma,
+    replaced,
     states_size,
     unit_text,
 )
@@ -34,7 +35,7 @@ _ELEMENT = re.compile(
     rb"(?P<value>[^<>]{0,200})</(?P=key)[ \t\r\n]{0,8}>"
 )
 _UNIT = re.compile(rb"[ \t\r\n]unit[ \t\r\n]{0,8}=[ \t\r\n]{0,8}[\"'](?P<unit>[^\"'<>]{1,16})[\"']")
-# Whatever is not printable ASCII ends the value: a binary record goes on behind it.
+# Any byte that is not printable ASCII ends the value: a binary record follows.
 _TESCAN = re.compile(rb"(?P<key>PixelSizeX|PixelSizeY)=(?P<value>[\t -~]*)")
 
 
@@ -67,12 +68,12 @@ def rescale_fei(text: bytes, rescaling: Rescaling) -> bytes:
         if value is None:
             return b""
         if not value.strip():
-            return match[0]  # a key without a value states nothing
+            return match[0]  # a key without a value states no size
         if match["count"]:
             new = multiply_count(value, rescaling.count)
         else:
             new = multiply(value, factors[match["length"]], comma=comma)
-        return _replaced(match, new)
+        return replaced(match, new)
 
     return _LINE.sub(line, text)
 
@@ -104,8 +105,8 @@ def rescale_fei_xml(text: bytes, rescaling: Rescaling) -> bytes:
 
     def element(match: re.Match[bytes]) -> bytes:
         if match["key"] == b"databarHeight":
-            return _replaced(match, multiply_count(match["value"], rescaling.count))
-        return _replaced(match, multiply(match["value"], factors[match["key"]], comma=comma))
+            return replaced(match, multiply_count(match["value"], rescaling.count))
+        return replaced(match, multiply(match["value"], factors[match["key"]], comma=comma))
 
     if states_size(_ELEMENT.sub(b"", text)):
         return b""
@@ -140,11 +141,3 @@ def _metres(
     if x is None or y is None or x.has_unit or y.has_unit:
         return None
     return PixelSize.sane(x.value * NM_PER_M, y.value * NM_PER_M)
-
-
-def _replaced(match: re.Match[bytes], value: bytes | None) -> bytes:
-    """Return a statement with another value, or nothing."""
-    if value is None:
-        return b""
-    start, end = match.start("value") - match.start(), match.end("value") - match.start()
-    return match[0][:start] + value + match[0][end:]

@@ -1,4 +1,4 @@
-"""What is carried from a request's file into the answer's file, and how it is scaled.
+"""Metadata carried from a request's file into the answer's file, and their scaling.
 
 A decoder fills one `ImageMetadata`; `scaled` turns its statements into those of the upscaled image;
 an encoder writes it in its own format. Anything that could state a pixel size and is not understood
@@ -13,7 +13,7 @@ from service.images.metadata.rewriting import Rescaling
 from service.images.metadata.texts import rescaled_chunk, rescaled_text
 
 # Longest single item (a text chunk, a tag's value) and longest sum that is carried. Vendor texts
-# have 1 to 20 KiB; what is longer is not what a metrology tool reads from an answer.
+# have 1 to 20 KiB; metrology tools do not read longer ones from an answer.
 MAX_ITEM_BYTES = 64 * 1024
 MAX_TOTAL_BYTES = 256 * 1024
 
@@ -24,7 +24,7 @@ class PngChunk:
 
     Attributes:
         kind: Four letters, such as b"tEXt".
-        data: The chunk's bytes without length, type and CRC; never inflated.
+        data: Bytes of the chunk without length, type and CRC; never inflated.
     """
 
     kind: bytes
@@ -36,9 +36,9 @@ class TiffText:
     """One TIFF tag whose value is a byte string.
 
     Attributes:
-        code: The tag's number.
-        kind: The TIFF type: 1 (BYTE), 2 (ASCII) or 7 (UNDEFINED).
-        value: The bytes, including a final NUL where the file has one.
+        code: Number of the tag.
+        kind: TIFF type: 1 (BYTE), 2 (ASCII) or 7 (UNDEFINED).
+        value: Bytes, including a final NUL where the file has one.
     """
 
     code: int
@@ -51,12 +51,12 @@ class ImageMetadata:
     """The metadata of one image.
 
     Attributes:
-        pixel_size: The size of a pixel on the sample, or None where unknown.
-        pixel_size_source: Which statement it was taken from (`zeiss`, `fei`, `ome`, `imagej`,
+        pixel_size: Size of a pixel on the sample, or None where unknown.
+        pixel_size_source: Statement that it was taken from (`zeiss`, `fei`, `ome`, `imagej`,
             `tiff-resolution`, `png-scal`, `png-phys`, `jfif`, `bmp`, `request`), or None.
         png_chunks: Text and time chunks of a PNG.
         tiff_texts: Descriptive and vendor tags of a TIFF.
-        dropped: What was too long to carry, by name and size.
+        dropped: Items too long to carry, by name and size.
     """
 
     pixel_size: PixelSize | None = None
@@ -69,11 +69,11 @@ class ImageMetadata:
         """Return the metadata of the image upscaled `scale` times.
 
         Pixel sizes are divided by the scale wherever they are stated, image sizes multiplied; the
-        width of the field of view stays what it was.
+        width of the field of view does not change.
         """
         size = self.pixel_size
         if size is None and not self.png_chunks and not self.tiff_texts:
-            return self  # states nothing, as raw and npy never do
+            return self  # no statements, as for raw and npy
         return replace(
             self._rescaled(Rescaling(x=1 / scale, y=1 / scale, count=scale)),
             pixel_size=None if size is None else size.times(1 / scale, 1 / scale),
@@ -108,14 +108,14 @@ class ImageMetadata:
 
 
 class Allowance:
-    """Counts the bytes carried from one file and records what was left out."""
+    """Counts the bytes carried from one file and records the dropped items."""
 
     def __init__(self) -> None:
         self._left_bytes = MAX_TOTAL_BYTES
         self.dropped: list[str] = []
 
     def admits(self, name: str, length_bytes: int) -> bool:
-        """Tell whether an item still fits; where it does not, its name is recorded."""
+        """Return whether an item still fits; otherwise its name is recorded."""
         if length_bytes > MAX_ITEM_BYTES or length_bytes > self._left_bytes:
             self.dropped.append(f"{name} ({length_bytes} bytes)")
             return False

@@ -17,7 +17,7 @@ _ORIGIN = re.compile(
     rb"^(?P<key>[xy]origin=)(?P<value>[^\r\n\0]*)(?P<end>\r?\n|(?=\0|\Z))", re.MULTILINE
 )
 _DISPLAY_RANGE = re.compile(rb"^(?:min|max)=[^\r\n]{0,40}(?:\r?\n|\Z)", re.MULTILINE)
-# How many images the file has, which of the answer's is wrong: an answer holds one.
+# Number of images of the file, wrong for an answer, which holds one.
 _STACK = re.compile(
     rb"^(?:images|channels|slices|frames|hyperstack|loop)=[^\r\n]{0,40}(?:\r?\n|\Z)", re.MULTILINE
 )
@@ -28,14 +28,14 @@ _SHAPE = re.compile(
 
 
 def is_imagej(text: bytes) -> bool:
-    """Tell whether a description was written by ImageJ."""
+    """Return whether a description was written by ImageJ."""
     return text.startswith(b"ImageJ=")
 
 
 def imagej_unit_nm(text: bytes) -> float | None:
     """Return how many nanometres ImageJ's unit has, or None where it names no length."""
     match = _UNIT.search(text)
-    # With a unit of its own, Y is in another one than the resolution tags can be written in.
+    # A separate unit for Y differs from the unit that the resolution tags can be written in.
     if match is None or _OTHER_UNIT.search(text):
         return None
     return unit_in_nm(unit_text(match["unit"]))
@@ -52,7 +52,7 @@ def read_imagej(text: bytes, *, x_per_unit: float, y_per_unit: float) -> PixelSi
 def rescale_imagej(text: bytes, rescaling: Rescaling) -> bytes:
     """Return the description of one image with the origin rescaled, without the display range.
 
-    An answer that stated the images of its stack would be read as a stack of as many. The range
+    An answer that stated the images of its stack would be read as such a stack. The range
     (`min=`, `max=`) was chosen for the input's grey levels; an 8-bit answer to a 16-bit image would
     be shown black.
     """
@@ -68,6 +68,6 @@ def rescale_imagej(text: bytes, rescaling: Rescaling) -> bytes:
 
 
 def without_shape(text: bytes) -> bytes:
-    """Return a tifffile JSON description without its `shape`; empty where nothing else is left."""
+    """Return a tifffile JSON description without its `shape`; empty if that was all."""
     stripped = _SHAPE.sub(b"{", text)
     return b"" if stripped.rstrip(b"\0 \n") == b"{}" else stripped

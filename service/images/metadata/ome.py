@@ -2,8 +2,8 @@
 
 Only the attributes of `<Pixels …>` and `SamplesPerPixel` of `<Channel …>` are touched. No XML
 parser sees the text: no entities, no external references, nothing to expand. An attribute that is
-not understood is dropped; annotations that seem to state a pixel size in their own words go, and a
-text that still states one goes as a whole.
+not understood is dropped; annotations that seem to state a pixel size in their own words are
+dropped, and so is a whole text that still states one.
 """
 
 import re
@@ -14,6 +14,7 @@ from service.images.metadata.rewriting import (
     multiply,
     multiply_count,
     read_length,
+    replaced,
     states_size,
     unit_text,
 )
@@ -31,11 +32,11 @@ _ANNOTATIONS_BEGIN = re.compile(rb"<(?:[A-Za-z]{1,16}:)?StructuredAnnotations[ \
 _ANNOTATIONS_END = re.compile(rb"</(?:[A-Za-z]{1,16}:)?StructuredAnnotations[ \t\r\n]{0,8}>")
 _ANNOTATION_REF = re.compile(rb"<(?:[A-Za-z]{1,16}:)?AnnotationRef[ \t\r\n][^<>]{0,200}>")
 _ANY = rb"[^\"'<>]{0,24}"
-_DEFAULT_UNIT = "\u00b5m"  # what the OME schema says where no unit is given
+_DEFAULT_UNIT = "\u00b5m"  # default of the OME schema
 
 
 def is_ome(text: bytes) -> bool:
-    """Tell whether a description looks like OME-XML."""
+    """Return whether a description looks like OME-XML."""
     return b"<OME" in text[:2048] or b":OME" in text[:2048]
 
 
@@ -61,10 +62,10 @@ def rescale_ome(text: bytes, rescaling: Rescaling) -> bytes:
 
     def length(match: re.Match[bytes]) -> bytes:
         factor = rescaling.x if match["key"].endswith(b"X") else rescaling.y
-        return _replaced(match, multiply(match["value"], factor, comma=False))
+        return replaced(match, multiply(match["value"], factor, comma=False))
 
     def count(match: re.Match[bytes]) -> bytes:
-        return _replaced(match, multiply_count(match["value"], rescaling.count))
+        return replaced(match, multiply_count(match["value"], rescaling.count))
 
     def unit(match: re.Match[bytes]) -> bytes:
         return match[0] if rescaling.x is not None and rescaling.y is not None else b""
@@ -80,7 +81,7 @@ def rescale_ome(text: bytes, rescaling: Rescaling) -> bytes:
 
 
 def _without_annotations(text: bytes) -> bytes:
-    """Return the text without its structured annotations and what refers to them."""
+    """Return the text without its structured annotations and references to them."""
     begin = _ANNOTATIONS_BEGIN.search(text)
     ends = list(_ANNOTATIONS_END.finditer(text))
     if begin is not None and ends and ends[-1].start() > begin.start():
@@ -91,7 +92,7 @@ def _without_annotations(text: bytes) -> bytes:
 def _without_known(text: bytes) -> bytes:
     """Return the text without the attributes that `rescale_ome` rewrites, and their elements' name.
 
-    `<Pixels SizeZ=…` reads like the size of a pixel and is none.
+    `<Pixels SizeZ=…` reads like the size of a pixel but is not one.
     """
 
     def others(match: re.Match[bytes]) -> bytes:
@@ -99,14 +100,6 @@ def _without_known(text: bytes) -> bytes:
         return _UNIT.sub(b"", _LENGTH.sub(b"", attributes))
 
     return _PIXELS.sub(others, text)
-
-
-def _replaced(match: re.Match[bytes], value: bytes | None) -> bytes:
-    """Return an attribute with another value, or nothing."""
-    if value is None:
-        return b""
-    start, end = match.start("value") - match.start(), match.end("value") - match.start()
-    return match[0][:start] + value + match[0][end:]
 
 
 def with_layout(text: bytes, *, height: int, width: int, bits: int) -> bytes:

@@ -1,7 +1,7 @@
-"""The pixel size: what a metrology tool cannot do without, and how headers and files state it.
+"""The pixel size, which metrology tools need, and how headers and files state it.
 
-Every reader of this package ends here: a statement in a file, in whatever unit, becomes a
-`PixelSize` in nanometres, or None where the file says nothing that can be a size on the wafer.
+Every reader of this package ends here: a statement in a file, in any unit, becomes a
+`PixelSize` in nanometres, or None where the file states no possible size on the wafer.
 """
 
 import re
@@ -15,11 +15,11 @@ NM_PER_CM = 1e7
 NM_PER_INCH = 2.54e7
 
 # Resolutions of 2540 dpi and coarser (a pixel of 10 µm and more) describe a sheet of paper or a
-# screen: 72, 96 and 300 dpi are what image libraries write when nobody told them anything. A SEM
-# image with so large a pixel would show a field of centimetres. Finer ones are taken at their word.
+# screen: 72, 96 and 300 dpi are the defaults of image libraries. A SEM image with so large a pixel
+# would show a field of centimetres. Finer ones are trusted.
 PRINT_PIXEL_NM = 10_000.0
 
-# What a pixel size can be at all: a hundredth of an atom to a metre.
+# Possible pixel sizes: a hundredth of an atom to a metre.
 _SMALLEST_NM = 1e-3
 _LARGEST_NM = 1e9
 
@@ -66,7 +66,7 @@ class PixelSize:
 
     @classmethod
     def sane(cls, x_nm: float, y_nm: float) -> Self | None:
-        """Return the pixel size, or None where the values cannot be one (0, NaN, absurd).
+        """Return the pixel size, or None where the values cannot be one (0, NaN, implausible).
 
         Rounds to nine significant digits, more than any file format keeps, so that 4 nm read back
         from a rational or an integer number of pixels per metre is 4 nm again.
@@ -99,7 +99,7 @@ class PixelSize:
 
 
 def unit_in_nm(unit: str) -> float | None:
-    r"""Return how many nanometres a unit of length has, or None where it is no such unit.
+    r"""Return how many nanometres a unit of length has, or None for another unit.
 
     ImageJ writes the micro sign as the six characters `\u00B5`, XML as `&#181;` or `&#xB5;`.
     """

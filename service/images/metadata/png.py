@@ -3,7 +3,7 @@
 Read: sCAL (metres per pixel, exact), OME-XML in a text chunk, pHYs (pixels per metre), in this
 order; tEXt, zTXt, iTXt and tIME are copied as raw chunks and never inflated. Written: pHYs and sCAL
 from the pixel size (pHYs holds whole numbers of pixels per metre and ends at 0.47 nm), then the
-chunks. Of a TIFF's tags, those that have a registered PNG keyword become text chunks.
+chunks. TIFF tags with a registered PNG keyword become text chunks.
 """
 
 import re
@@ -75,7 +75,7 @@ def png_chunks(metadata: ImageMetadata) -> list[PngChunk]:
             continue
         value = text.value
         if text.code == 270:
-            # Machine descriptions mean nothing to a PNG reader; the pixel size goes with pHYs.
+            # Machine descriptions mean nothing to a PNG reader; pHYs holds the pixel size.
             value = b"" if is_ome(value) or is_imagej(value) else without_shape(value)
         value = value.rstrip(b"\0")
         if value and b"\0" not in value:

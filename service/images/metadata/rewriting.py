@@ -1,10 +1,10 @@
 """Statements of lengths inside vendor texts: read whole or not at all, multiplied, written back.
 
-The texts come from strangers, so nothing here parses XML or INI: every expression is anchored on a
+The texts are untrusted, so nothing here parses XML or INI: every expression is anchored on a
 known key, every repetition is bounded or disjoint from what follows, so that matching is linear.
-A statement is taken to its end (of the line, the element, the attribute) and must be understood to
-its end: a number that is multiplied up to its comma would be wrong, and one that is carried would
-be that of the image before. Everything around the number (spacing, unit, line ends, encoding, comma
+A statement is read to its end (of the line, the element, the attribute) and must be understood to
+its end: a number that is multiplied up to its comma would be wrong, and an unchanged one would be
+that of the input image. Everything around the number (spacing, unit, line ends, encoding, comma
 or point) stays as it was, byte by byte.
 """
 
@@ -32,7 +32,7 @@ _SURELY_COMMA = re.compile(
 )
 _POINT = re.compile(rb"[=>\"'][ \t]{0,8}[-+]?[0-9]{1,24}\.[0-9]")
 
-# What a free text states a pixel size by. It cannot be known to be understood, so it is dropped.
+# Words by which a free text states a pixel size. They may be misunderstood, so they are dropped.
 STATES_SIZE = (
     rb"(?i:(?:pix(?:el)?|vox(?:el)?)s?[ \t_-]{0,3}"
     rb"(?:size|width|height|spacing|pitch|scale|scaling|resolution|dimension)"
@@ -49,11 +49,11 @@ class Rescaling:
     """Factors by which the statements of a file are multiplied; None drops the statement.
 
     Attributes:
-        x: On widths of a pixel.
-        y: On heights of a pixel.
-        count: On numbers of pixels (image width and height, data bar, origin).
-        field_x: On the width of the whole image; 1 where only the sampling changed.
-        field_y: On the height of the whole image.
+        x: Factor of widths of a pixel.
+        y: Factor of heights of a pixel.
+        count: Factor of numbers of pixels (image width and height, data bar, origin).
+        field_x: Factor of the width of the whole image; 1 where only the sampling changed.
+        field_y: Factor of the height of the whole image.
     """
 
     x: float | None
@@ -64,7 +64,7 @@ class Rescaling:
 
     @property
     def without_sizes(self) -> "Rescaling":
-        """The same for a text whose own pixel size is not understood, or is another's."""
+        """The factors for a text whose own pixel size is not understood or differs."""
         field_x = 1.0 if self.field_x == 1.0 else None
         field_y = 1.0 if self.field_y == 1.0 else None
         return Rescaling(None, None, self.count, field_x, field_y)
@@ -75,9 +75,9 @@ class Length:
     """A statement that was understood to its end.
 
     Attributes:
-        value: Its number.
-        unit: Its unit in nanometres, or None where it names none that is known.
-        has_unit: Whether it names one.
+        value: Number of the statement.
+        unit: Unit in nanometres, or None without a known unit.
+        has_unit: Whether it has a unit.
     """
 
     value: float
@@ -94,8 +94,8 @@ def read_length(value: bytes, *, comma: bool) -> Length | None:
     """Return number and unit of a whole statement, or None where it is not understood to its end.
 
     Args:
-        value: All that stands behind the key.
-        comma: See `reads_comma`.
+        value: Text after the key.
+        comma: Whether the text has decimal commas, see `reads_comma`.
     """
     match = _VALUE.fullmatch(value)
     number = None if match is None else _number(match["number"], comma=comma)
@@ -111,14 +111,14 @@ def multiply(
     """Return a statement with its number times a factor, in ten significant digits at most.
 
     Args:
-        value: All that stands behind the key.
-        factor: What its number is multiplied by.
-        comma: See `reads_comma`.
-        has_unit: Whether the format writes a unit behind the number; it must be known then.
+        value: Text after the key.
+        factor: Factor of its number.
+        comma: Whether the text has decimal commas, see `reads_comma`.
+        has_unit: Whether the format writes a unit, which must be known, after the number.
 
     Returns:
-        The statement, or None where it is to be dropped: there is no factor, or it is not
-        understood to its end. For the factor 1 the value as it is, understood or not.
+        The statement, or None to drop it: without a factor, or if it is not understood to its
+        end. For the factor 1 the unchanged value.
     """
     if factor is not None and abs(factor - 1.0) < 1e-12:
         return value
@@ -140,6 +140,14 @@ def multiply_count(value: bytes, factor: float) -> bytes | None:
     if match is None:
         return None
     return match["head"] + str(round(int(match["count"]) * factor)).encode("ascii") + match["tail"]
+
+
+def replaced(match: re.Match[bytes], value: bytes | None) -> bytes:
+    """Return a statement with another value in place of its group `value`; None drops it."""
+    if value is None:
+        return b""
+    start, end = match.start("value") - match.start(), match.end("value") - match.start()
+    return match[0][:start] + value + match[0][end:]
 
 
 def unit_text(unit: bytes) -> str:
@@ -166,9 +174,8 @@ def without_sizes(text: bytes) -> bytes:
 def rewritten(text: bytes, rewrite: Callable[[bytes], bytes]) -> bytes:
     """Return a text rewritten as UTF-8 or Latin-1, in the encoding that it has.
 
-    UTF-16, which some tools write, is decoded for the time, and dropped where it has NULs all the
-    same. Any other text ends at its first NUL, as in C: tools write fixed buffers, and what stands
-    behind the NUL is left over from before.
+    UTF-16, which some tools write, is decoded meanwhile, and dropped if it has NULs. Any other text
+    ends at its first NUL, as in C: tools write fixed buffers, with old data after the NUL.
     """
     encoding = _utf16(text)
     if encoding is None:
@@ -184,7 +191,7 @@ def rewritten(text: bytes, rewrite: Callable[[bytes], bytes]) -> bytes:
 
 
 def plain(text: bytes) -> bytes:
-    """Return a text as `rewritten` shows it: UTF-16 as UTF-8, all else as it is."""
+    """Return a text as `rewritten` shows it: UTF-16 as UTF-8, all others unchanged."""
     shown: list[bytes] = []
     rewritten(text, lambda body: shown.append(body) or b"")
     return shown[0] if shown else b""

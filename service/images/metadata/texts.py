@@ -1,8 +1,8 @@
-"""Each carried text: which vendor's it is, the pixel size that it states, and its rescaled form.
+"""Carried texts by vendor: the pixel size that each states, and its rescaled form.
 
-One rule for all: a statement stays only where it was understood to its end and is the pixel size of
-the image (`agrees`). What is not understood, what contradicts it, and free text that seems to state
-a pixel size in its own words are dropped: a wrong number is worse than none.
+A statement stays only if it was understood to its end and is the pixel size of the image
+(`agrees`). Statements that are not understood or contradict it, and free text that seems to
+state a pixel size in its own words, are dropped: a wrong number is worse than none.
 """
 
 import functools
@@ -31,7 +31,7 @@ _RESCALE: dict[int, Callable[[bytes, Rescaling], bytes]] = {
 }
 # Two statements of one size differ by what tools round to; more is another size.
 _ROUNDING = 0.005
-# Longest that a compressed text is looked at; see `image_metadata.MAX_ITEM_BYTES`.
+# Length limit of an unpacked text; see `image_metadata.MAX_ITEM_BYTES`.
 _MAX_UNPACKED_BYTES = 64 * 1024
 
 
@@ -39,13 +39,13 @@ def rescaled_text(code: int, value: bytes, rescaling: Rescaling, size: PixelSize
     """Return the value of a TIFF tag with its statements rescaled or dropped.
 
     Args:
-        code: The tag's number.
-        value: Its bytes.
+        code: Number of the tag.
+        value: Bytes of the tag.
         rescaling: Factors for statements that are understood.
-        size: The pixel size of the image before, or None where unknown.
+        size: Pixel size of the input image, or None where unknown.
 
     Returns:
-        The bytes, in the encoding that they had; empty where nothing is to be carried.
+        The bytes in their encoding; empty to drop the tag.
     """
     if code in _RESCALE:
         rewrite = functools.partial(_vendor, code, rescaling=rescaling, size=size)
@@ -61,7 +61,7 @@ def rescaled_text(code: int, value: bytes, rescaling: Rescaling, size: PixelSize
 def rescaled_chunk(kind: bytes, data: bytes, rescaling: Rescaling, size: PixelSize | None) -> bytes:
     """Return the data of a PNG text chunk with its statements rescaled or dropped.
 
-    A compressed text is unpacked to be looked at, within bounds, and kept or dropped as a whole.
+    A compressed text is unpacked for a check, within bounds, and kept or dropped as a whole.
     """
     keyword, _, rest = data.partition(b"\0")
     if kind == b"tIME":
@@ -89,7 +89,7 @@ def _chunk(head: bytes, text: bytes, rescaling: Rescaling, size: PixelSize | Non
 
 
 def _unpacked(packed: bytes) -> bytes | None:
-    """Return what a zlib stream holds, or None where it is damaged or long."""
+    """Return the content of a zlib stream, or None if it is damaged or long."""
     stream = zlib.decompressobj()
     try:
         text = stream.decompress(packed, _MAX_UNPACKED_BYTES)
@@ -113,7 +113,7 @@ def _description(text: bytes, *, rescaling: Rescaling, size: PixelSize | None) -
 
 
 def _agrees(stated: PixelSize | None, size: PixelSize | None) -> bool:
-    """Whether a text states the pixel size of the image, but for rounding."""
+    """Whether a text states the pixel size of the image, except for rounding."""
     if stated is None or size is None:
         return False
     return (

@@ -1,10 +1,10 @@
 """TIFF tags to `ImageMetadata` and back.
 
 A pixel size is taken from the first of: Zeiss, FEI, FEI XML, TESCAN, OME-XML, ImageJ, then the
-resolution tags. Vendor tags win because tools overwrite resolution tags with 72 or 96 dpi; what a
-resolution tag says counts only where it is finer than any print (`PRINT_PIXEL_NM`), and where no
-vendor tag states a size that is not understood. Written: the resolution from the pixel size, and
-the carried texts. Of a PNG's texts, those with a TIFF tag.
+resolution tags. Vendor tags win because tools overwrite resolution tags with 72 or 96 dpi; a
+resolution tag counts only if it is finer than any print (`PRINT_PIXEL_NM`) and no vendor tag states
+a size that is not understood. Written: the resolution from the pixel size, and
+the carried texts. So are PNG texts that have a TIFF tag.
 """
 
 import math
@@ -30,14 +30,14 @@ ZEISS, FEI_SFEG, FEI_HELIOS, FEI_XML, TESCAN = 34118, 34680, 34682, 34683, 50431
 _VENDORS = frozenset({ZEISS, FEI_SFEG, FEI_HELIOS, FEI_XML, TESCAN})
 
 # DocumentName, ImageDescription, Make, Model, PageName, Software, DateTime, Artist, HostComputer,
-# Copyright, and the vendor texts that can be rewritten. All else is left out.
+# Copyright, and the vendor texts that can be rewritten. All others are left out.
 _CARRIED = frozenset(
     {269, 270, 271, 272, 285, 305, 306, 315, 316, 33432, ZEISS, FEI_SFEG, FEI_HELIOS, FEI_XML}
 )
-# The tags that `read_tiff_metadata` wants to see.
+# The tags that `read_tiff_metadata` reads.
 TEXT_TAGS = _CARRIED | {TESCAN}
 
-# What states a pixel size, but for TESCAN's, whose text lies in a binary record.
+# Tags that state a pixel size, without TESCAN's, whose text lies in a binary record.
 _STATING = frozenset({IMAGE_DESCRIPTION, ZEISS, FEI_SFEG, FEI_HELIOS, FEI_XML})
 # An instrument's own pixel size, from its first digit that is not 0, whether understood or not.
 _VENDORS_SIZE = re.compile(
@@ -58,10 +58,10 @@ class TiffValue:
     """One tag of an answer, ready to be written little-endian.
 
     Attributes:
-        code: The tag's number.
-        kind: The TIFF type.
+        code: Number of the tag.
+        kind: TIFF type.
         count: Number of values of that type.
-        value: The values' bytes.
+        value: Bytes of the values.
     """
 
     code: int
@@ -92,7 +92,7 @@ def read_tiff_metadata(
 
     Args:
         values: Type and bytes of each byte-string tag whose number is in `TEXT_TAGS`.
-        resolution: The resolution tags.
+        resolution: Resolution tags.
     """
     allowance = Allowance()
     texts: dict[int, TiffText] = {}
@@ -139,7 +139,7 @@ def tiff_values(metadata: ImageMetadata, *, height: int, width: int, bits: int) 
 def _find_pixel_size(
     texts: Mapping[int, bytes], resolution: Resolution
 ) -> tuple[str | None, PixelSize | None]:
-    """Return the first pixel size by precedence, and which statement it is."""
+    """Return the first pixel size by precedence, and the name of its statement."""
     for source, code, read in (
         ("zeiss", ZEISS, read_zeiss),
         ("fei", FEI_HELIOS, read_fei),
@@ -169,10 +169,10 @@ def _find_pixel_size(
 def _vendor_differs(texts: Mapping[int, TiffText], size: PixelSize) -> bool:
     """Whether a vendor tag states, in a way not understood, another pixel size than this one.
 
-    With the same digits it is this one: 1,125 is not known to be 1.125 or 1125, but to be no 100.
+    The same digits mean the same size: 1,125 may be 1.125 or 1125, but not 100.
     """
     for code in sorted(_VENDORS & texts.keys()):
-        # Without the NULs of UTF-16, and with what stands behind the end of a text.
+        # Without the NULs of UTF-16, and including the bytes after the end of a text.
         for match in _VENDORS_SIZE.finditer(texts[code].value.replace(b"\0", b"")):
             digits = int(re.sub(rb"[.,]", b"", match["digits"]))
             tens = math.log10(size.x_nm / digits)

@@ -17,6 +17,7 @@ from service.images.metadata.rewriting import (
     multiply_count,
     read_length,
     reads_comma,
+    replaced,
 )
 
 _SIZES = rb"AP_IMAGE_PIXEL_SIZE|AP_PIXEL_SIZE"
@@ -62,14 +63,11 @@ def rescale_zeiss(text: bytes, rescaling: Rescaling) -> bytes:
             new = _rescale_store(value, rescaling.count)
         else:
             new = multiply(value, factors[key], comma=comma, has_unit=True)
-        if new is None:
-            return b""
-        start, end = match.start("value") - match.start(), match.end("value") - match.start()
-        return match[0][:start] + new + match[0][end:]
+        return replaced(match, new)
 
     display = _DISPLAY_LINE.match(text)
     if display is not None:
-        # Dropped, the numbers behind it would move up; 0 is what tools write for none.
+        # Not dropped, because the next numbers would move up; tools write 0 for none.
         new = multiply(display["value"], rescaling.field_x, comma=comma) or b"0"
         text = display["before"] + new + text[display.end() :]
     return _STATEMENT.sub(statement, text)

@@ -27,7 +27,7 @@ def tile(value: int = 0, *, side: int = 8) -> np.ndarray:
 async def running(
     engine: FakeEngine, *, max_batch_size: int = 4, max_queue: int = 16
 ) -> AsyncIterator[tuple[Batcher, RecordingObserver]]:
-    """A started batcher that is closed, and whose threads end, whatever the test does."""
+    """A started batcher that is closed, and whose threads end, after any test."""
     observer = RecordingObserver()
     batcher = Batcher(
         engine,
@@ -75,7 +75,7 @@ async def under_way(
         await asyncio.wait([started, future], return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
             return future, deadline_s
-        engine.started.release()  # nobody else waits for it
+        engine.started.release()  # no other test waits for it
         await started
     raise AssertionError("the engine never began in time")
 
@@ -205,7 +205,7 @@ async def test_cancelling_a_tile_under_way_leaves_its_neighbours_unharmed() -> N
 
 
 async def test_expired_tile_is_dropped_though_the_engine_is_stuck() -> None:
-    """A deadline that passes in the queue is told at once, and is an error for that tile alone."""
+    """A deadline that passes in the queue fails that tile alone, at once."""
     engine = FakeEngine()
     engine.gate.clear()
     async with running(engine) as (batcher, observer):
@@ -240,7 +240,7 @@ async def test_deadline_does_not_stop_a_tile_under_way() -> None:
 
 
 async def test_engine_error_fails_its_batch_only():
-    """Whatever a runtime raises reaches that batch's tiles, without details, and the loop lives."""
+    """Any error of a runtime reaches that batch's tiles, without details, and the loop lives."""
     engine = FakeEngine()
     engine.failures = [MemoryError("secret detail")]
     async with running(engine) as (batcher, observer):
@@ -264,7 +264,7 @@ async def test_engine_error_fails_its_batch_only():
     ids=["too few", "flat", "float", "narrow"],
 )
 async def test_wrong_outputs_are_an_engine_error(spoil) -> None:
-    """Outputs of another number, shape or type never reach a client, and nobody waits for ever."""
+    """Outputs of another number, shape or type never reach a client, and no client hangs."""
     engine = FakeEngine()
     engine.spoil = lambda output: output._replace(sr=spoil(output.sr))
     async with running(engine) as (batcher, observer):
@@ -303,7 +303,7 @@ async def test_report_that_fails_keeps_nobody_waiting() -> None:
 
 
 async def test_dead_loop_tells_every_waiter_and_refuses_new_tiles():
-    """If the loop itself ends, nobody waits for ever and the failure can be seen."""
+    """If the loop itself ends, no client waits indefinitely and the failure is visible."""
     engine = FakeEngine()
     engine.gate.clear()
     async with running(engine) as (batcher, _):
@@ -320,7 +320,7 @@ async def test_dead_loop_tells_every_waiter_and_refuses_new_tiles():
 
 
 async def test_close_finishes_what_is_under_way_and_fails_what_waits():
-    """Closing lets the running batch end, and tells those that still wait."""
+    """Closing lets the running batch end, and fails the waiting tiles."""
     engine = FakeEngine()
     engine.gate.clear()
     async with running(engine) as (batcher, _):
@@ -357,7 +357,7 @@ async def test_expected_wait_grows_with_the_queue():
         futures = batcher.submit([tile()])
         await engine_started(engine)
         futures += batcher.submit([tile()] * 8)
-        # Two batches of four, besides what is left of the one under way.
+        # Two batches of four, and the rest of the one in flight.
         assert 2e-3 <= batcher.expected_wait_s() <= 3e-3
         engine.open_gate()
         await asyncio.gather(*futures)

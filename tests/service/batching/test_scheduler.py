@@ -110,7 +110,7 @@ class TestCosts:
     def test_a_size_that_was_measured_on_a_busy_machine_gets_another_chance(
         self, truth: dict[int, float], best: int
     ):
-        """A wrong figure of the warm-up does not decide for ever, for smaller sizes or larger."""
+        """A wrong figure of the warm-up does not decide for long, for smaller sizes or larger."""
         costs = BatchCosts({size: s * (1.4 if size == best else 1) for size, s in truth.items()})
         assert best != costs.choose(20)
         sizes: list[int] = []
@@ -222,7 +222,7 @@ class TestOrder:
         assert queue.num_waiting == 0
 
     def test_a_tile_that_runs_cannot_be_discarded(self):
-        """Its result is dropped by whoever waited for it."""
+        """Its result is dropped by its caller."""
         queue = scheduler(CPU)
         add(queue, "a")
         [entry] = queue.entries(Priority.ONLINE)
@@ -230,7 +230,7 @@ class TestOrder:
         assert not queue.discard(entry)
 
     def test_everything_can_be_taken_out(self):
-        """At the end, whoever waits is told."""
+        """At the end, all waiting tiles are returned."""
         queue = scheduler(CPU)
         add(queue, "n", priority=Priority.NIGHTLY)
         add(queue, "ab")
@@ -257,7 +257,7 @@ class TestAdmission:
         assert refusal.retry_after_s == pytest.approx(16.0)
 
     def test_an_idle_engine_takes_everything(self):
-        """Even what will be late: nothing would be gained by asking the client to come again."""
+        """Even what will be late: a retry of the client would gain nothing."""
         queue = scheduler(CPU)
         assert queue.refusal(50, Priority.ONLINE, deadline_s=1.0, now_s=0.0) is None
 
@@ -309,13 +309,13 @@ class TestUnderLoad:
     @pytest.mark.parametrize("share", [0.2, 0.5])
     def test_nightly_tiles_hardly_delay_online_ones(self, share: float):
         """With the nightly class saturating the engine, online p99 grows by less than half."""
-        alone, beside = (
+        alone, mixed = (
             simulate(self.COSTS, Load(share=share, is_nightly=is_nightly, seconds=1200.0))
             for is_nightly in (False, True)
         )
-        assert beside.p99_s <= 1.5 * alone.p99_s
+        assert mixed.p99_s <= 1.5 * alone.p99_s
         # And the engine is never idle.
-        assert beside.tiles_per_s + beside.nightly_per_s > 0.98 / 0.18
+        assert mixed.tiles_per_s + mixed.nightly_per_s > 0.98 / 0.18
 
     def test_overload_is_refused_and_the_admitted_are_served_in_time(self):
         """At three times what the engine can do: bounded latency, true promises."""

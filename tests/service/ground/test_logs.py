@@ -35,7 +35,7 @@ def test_a_busy_service_logs_every_failure(serve, capsys):
 
 
 def test_a_closed_log_harms_nobody():
-    """Whoever closes the stream does not make requests fail."""
+    """A closed stream does not make requests fail."""
     file = io.StringIO()
     stream = _Unbreakable(file)
     file.close()

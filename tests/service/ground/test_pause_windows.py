@@ -11,7 +11,7 @@ MIDNIGHT_S = 1_764_115_200  # 2025-11-26T00:00:00Z
 
 
 def windows(text: str) -> PauseWindows:
-    """Windows in UTC, whatever this machine's time zone."""
+    """Windows in UTC, in any time zone of this machine."""
     return PauseWindows(text, local=time.gmtime)
 
 

@@ -16,7 +16,7 @@ class Collector:
     """What has arrived.
 
     Attributes:
-        url: Where traces are sent.
+        url: URL for traces.
         spans: Every span, in order of arrival.
         resource: Attributes of the process that sent the last ones.
         gate: While cleared, no export is answered; set at first.
@@ -70,7 +70,7 @@ def running_collector() -> Iterator[Collector]:
             collector.arrived.release()
             collector.gate.wait(60)
             collector.take(body)
-            with contextlib.suppress(OSError):  # nobody waits any more
+            with contextlib.suppress(OSError):  # no client waits any more
                 self.send_response(200)
                 self.end_headers()
 

@@ -1,4 +1,4 @@
-"""Keys, quotas, TLS: who is let in, and what the others are told."""
+"""Keys, quotas, TLS: admitted clients, and the errors of the others."""
 
 import math
 import ssl
@@ -68,10 +68,10 @@ class TestKeys:
         ("content", "words"),
         [
             ("", "holds no API key"),
-            ("# nobody\n", "holds no API key"),
+            ("# empty\n", "holds no API key"),
             ("line-3 secret\n", r"line 1: expected NAME SHA256"),
-            (f"a {'0' * 64}\na {'1' * 64}\n", "line 2: the name or key of 'a' comes twice"),
-            (f"a {'0' * 64}\nb {'0' * 64}\n", "line 2: the name or key of 'b' comes twice"),
+            (f"a {'0' * 64}\na {'1' * 64}\n", "line 2: the name or key of 'a' occurs twice"),
+            (f"a {'0' * 64}\nb {'0' * 64}\n", "line 2: the name or key of 'b' occurs twice"),
         ],
     )
     def test_a_file_that_is_wrong_is_refused(self, tmp_path: Path, content: str, words: str):
@@ -83,7 +83,7 @@ class TestKeys:
         assert "secret" not in str(caught.value)
 
     def test_a_file_that_is_missing_is_refused(self, tmp_path: Path):
-        """Nobody is let in by mistake."""
+        """No client is admitted by mistake."""
         with pytest.raises(KeyFileError, match="cannot read the API keys"):
             read_keys(tmp_path / "nowhere")
 
@@ -149,7 +149,7 @@ class TestQuota:
             guard.check("k", "b")
 
     def test_memory_is_bounded(self):
-        """However many addresses come; the one that was quiet longest starts anew."""
+        """For any number of addresses; the least recently active one starts again."""
         guard, _ = access(burst=1)
         for number in range(MAX_CLIENTS + 1):
             guard.check(None, str(number))

@@ -72,7 +72,7 @@ def test_quality_of_an_image_is_that_of_all_its_tiles(serve):
 
 
 def test_what_a_bundle_cannot_judge_is_left_out(serve):
-    """Of the header and of the metrics: -1 is no figure."""
+    """In the header and in the metrics: -1 is not a score."""
     app = serve()
 
     def spoil(output: EngineOutput) -> EngineOutput:
@@ -102,7 +102,7 @@ def test_answer_with_values_that_are_no_numbers_is_withheld(serve):
     response = app.post(TILE.tobytes(), RAW)
     assert response.status_code == 500
     assert response.json()["type"] == "urn:semsr:problem:engine-failed"
-    assert "no numbers at 25.00%" in response.json()["detail"]
+    assert "non-finite values (NaN or infinite) at 25.00%" in response.json()["detail"]
     assert app.metric("semsr_non_finite_total") == 1
     app.engine.spoil = None
     assert app.post(TILE.tobytes(), RAW).status_code == 200
@@ -326,7 +326,7 @@ def test_nightly_requests_hold_half_of_the_places(serve):
 
 
 def test_request_that_would_be_late_is_refused_before_its_body_is_read(serve):
-    """While a batch is under way, a tile with a microsecond left gets 503, not a place."""
+    """While a batch is in flight, a tile with a microsecond left gets 503, not a place."""
     app = serve(max_batch_size=1)
     app.engine.started = threading.Semaphore(0)
     app.engine.gate.clear()

@@ -11,7 +11,7 @@ import pytest
 
 from service.http.access import hash_key
 from service.images import codec
-from service.images.codec.dispatch import NPY, PNG, TIFF
+from service.images.codec.sniffing import NPY, PNG, TIFF
 from service.images.metadata import ImageMetadata
 from tests.service.conftest import RAW, ServedApp
 
@@ -100,7 +100,7 @@ class TestHeaders:
             answer = app.client.post("/superresolve", content=TILE.tobytes(), headers=headers)
             assert 400 == answer.status_code
             detail = answer.json()["detail"]
-            assert f"the header {name} comes twice, as {first!r} and as {second!r}" in detail
+            assert f"the header {name} occurs twice, as {first!r} and as {second!r}" in detail
 
     def test_the_same_value_twice_passes(self, app: ServedApp):
         """It says one thing."""

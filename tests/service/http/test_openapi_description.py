@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from service.http.access import hash_key
-from service.http.paths import ADMIN_PATHS
+from service.http.paths import route_of
 from tests.service.conftest import ServedApp
 
 # Served to browsers and to clients' generators, and no part of the interface.
@@ -87,7 +87,7 @@ def test_keys_are_asked_for_where_the_service_has_them(
 ) -> None:
     """Everywhere but for probes; without keys by what an admin does alone."""
     for (_, path), operation in operations(described(serve())).items():
-        assert path.startswith(ADMIN_PATHS) == ("security" in operation)
+        assert route_of(path).is_admin == ("security" in operation)
     (tmp_path / "keys").write_text(f"line {hash_key('k')}\n", encoding="utf-8")
     app = serve(api_keys=tmp_path / "keys")
     app.client.headers["authorization"] = "Bearer k"

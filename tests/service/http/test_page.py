@@ -50,7 +50,7 @@ def test_the_page_is_what_people_find_at_the_root(serve):
 
 
 def test_every_file_has_its_type_and_its_policy(serve):
-    """A browser is told what each file is, and to run and load nothing but the service's own."""
+    """Each file has its content type; browsers may run and load only the service's own files."""
     client = serve().client
     for path, name in [("/", "index.html"), *((f"/page/{name}", name) for name in NAMES)]:
         response = client.get(path)
@@ -65,7 +65,7 @@ def test_every_file_has_its_type_and_its_policy(serve):
 
 
 def test_an_unchanged_file_is_not_sent_again(serve):
-    """The tag is the content's, whatever a proxy made of it; another tag gets the file."""
+    """The tag is the content's, also as a proxy changes it; another tag gets the file."""
     client = serve().client
     first = client.get("/page/app.js")
     tag = first.headers["etag"]

@@ -59,7 +59,7 @@ def test_golden_tile_through_http_is_the_reference(server: ServerProcess) -> Non
 
 
 def test_many_clients_at_once_each_get_their_own_tile(server: ServerProcess) -> None:
-    """Batching never swaps answers, whatever comes together."""
+    """Batching never swaps answers, in any combination."""
     tiles = [np.full((24, 24), value, dtype=np.uint8) for value in range(0, 250, 5)]
 
     def send(tile: np.ndarray) -> np.ndarray:
@@ -116,7 +116,7 @@ def test_large_body_after_a_small_head_is_read(server: ServerProcess) -> None:
     ],
 )
 def test_broken_http_never_harms_the_next_client(server: ServerProcess, sent: bytes) -> None:
-    """Whatever bytes come and however the connection ends, the service goes on."""
+    """For any bytes and any end of the connection, the service continues."""
     parts = urlsplit(server.url)
     with socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=60) as raw:
         raw.sendall(sent)
@@ -219,7 +219,7 @@ def test_every_request_is_one_json_line_without_image_bytes(server: ServerProces
 def test_sigterm_under_load_answers_every_request() -> None:
     """Readiness turns first; requests of the drain time are served; the process ends with 0.
 
-    The clients do what a load balancer does: they go on until they are told that the service is
+    The clients do what a load balancer does: they continue until they learn that the service is
     draining, and a little longer; none of their requests may fail.
     """
     # Where the machine stands still for a whole drain its clients come too late: a longer one then.
@@ -326,7 +326,7 @@ def test_slow_heads_and_clients_that_do_not_read_are_cut() -> None:
         )
         with connect(server) as deaf:
             deaf.sendall(head.encode() + bytes(size * size))
-            # Its answer of 13 MB fits no buffer; nobody reads it, and yet it must go.
+            # Its answer of 13 MB fits no buffer; no client reads it, and yet the service must end.
             deadline_s = time.monotonic() + 60
             batches = admitted = 0.0
             while (not batches or admitted) and time.monotonic() < deadline_s:

@@ -39,11 +39,11 @@ class Clients:
     """What all of them share, and what they saw.
 
     Attributes:
-        turned: Set when the first of them is told that the service is draining.
+        turned: Event that is set when the first of them learns that the service is draining.
         leave: Set when a balancer would have turned away all of them.
-        statuses: Of good clients.
-        broken: What went wrong in the middle of an answer.
-        ended_s: When each stubborn client found nobody any more.
+        statuses: Statuses of good clients.
+        broken: Errors in the middle of an answer.
+        ended_s: Times at which each stubborn client found no server any more.
         unready_s: When `/readyz` said 503.
     """
 
@@ -77,7 +77,7 @@ class Clients:
             self.turned.set()
 
     def insist(self) -> None:
-        """Send until nobody is there: an answer that has begun must be whole, whenever it is."""
+        """Send until the server is gone: an answer that has begun must be whole at any time."""
         while True:
             connection = http.client.HTTPConnection(*self.address, timeout=60)
             try:
@@ -120,7 +120,7 @@ class Clients:
             return archive.getnames()
 
     def probe(self) -> None:
-        """Ask for readiness, on a connection of its own each time, until nobody answers."""
+        """Ask for readiness, on a connection of its own each time, until the server is gone."""
         while True:
             try:
                 answer = httpx2.get(f"{self.url}/readyz", trust_env=False, timeout=60)
@@ -171,7 +171,7 @@ def test_sigterm_under_a_real_load_loses_nothing(mode: str) -> None:
     assert ended_s - told_s < DRAIN_S + SHUTDOWN_S
     assert set(clients.statuses) == {200}
     assert clients.broken == []
-    # Readiness turns first: whoever looks at it is gone before anybody is turned away.
+    # Readiness turns first: load balancers leave before any client is refused.
     assert clients.unready_s[0] < min(clients.ended_s)
     for archive in names:
         tiles = [name for name in archive if name.endswith(".raw")]

@@ -116,7 +116,7 @@ def sample(lifecycle: Lifecycle, name: str, **labels: str) -> float:
 async def until(condition: Any) -> None:  # noqa: ANN401
     """Let the loop turn until a condition holds; fails after a time instead of hanging."""
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 (nobody is told)
+        while not condition():  # noqa: ASYNC110 (there is no event)
             await asyncio.sleep(0)
 
 
@@ -230,7 +230,7 @@ async def test_body_that_never_ends_is_given_up() -> None:
 
 
 async def test_head_without_a_body_is_given_up() -> None:
-    """A client that announces a body and sends none of it does not hold its place for ever."""
+    """A client that announces a body and sends none of it does not hold its place indefinitely."""
     async with served(body_timeout_s=0.01) as (app, _, lifecycle):
         exchange = Exchange(app)
         assert await exchange.status() == 408

@@ -1,4 +1,4 @@
-"""Traces: what a collector gets, what clients and the log are told, and what it costs when off."""
+"""Traces: spans for a collector, ids for clients and the log, and the cost when disabled."""
 
 import os
 import socket
@@ -114,7 +114,7 @@ class TestSpans:
         assert (batch["semsr.tiles"], batch["semsr.ended"]) == (3, "complete")
 
     def test_what_fails_is_marked(self, serve, collector, collecting):
-        """With the problem's code; a client's mistake is no error of ours."""
+        """With the problem's code; a client's mistake is not a server error."""
         app = serve(traces_endpoint=collector.url)
         app.engine.failures = [RuntimeError("boom")]
         statuses = [send(app).status_code, app.post(b"short").status_code]
@@ -130,7 +130,7 @@ class TestSpans:
         assert found == {2: "engine-failed", 0: "unsuitable-image"}
 
     def test_probes_are_not_traced(self, serve, collector):
-        """They come every few seconds for ever."""
+        """They arrive every few seconds."""
         app = serve(traces_endpoint=collector.url)
         for path in ("/livez", "/readyz", "/metrics", "/v2/health/ready"):
             assert "traceparent" not in app.client.get(path).headers
@@ -190,7 +190,7 @@ class TestContext:
 
 
 class TestCollectorTrouble:
-    """Nothing that a collector does harms a request or the end of the service."""
+    """No behaviour of a collector affects a request or the end of the service."""
 
     def test_one_that_is_away(self, serve, collecting, monkeypatch: pytest.MonkeyPatch):
         """A small buffer runs over, and every request is answered."""
@@ -211,7 +211,7 @@ class TestCollectorTrouble:
         assert collector.spans == []
 
     def test_what_is_left_is_sent_at_the_end(self, collecting, monkeypatch: pytest.MonkeyPatch):
-        """A service that is told to stop loses no span."""
+        """A service that stops loses no span."""
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")
         with collecting.running_collector() as collector:
             with running_server(_settings(collector.url)) as server:
@@ -236,7 +236,7 @@ class TestOff:
     """Without the setting, or without the package."""
 
     def test_neither_sdk_nor_exporter_is_imported(self):
-        """Nobody pays for what they did not ask for; FastAPI imports the API of its own accord."""
+        """Disabled traces cost nothing; FastAPI imports the API itself."""
         program = (
             "import sys; from service.http.app import create_app;"
             "from service.settings import Settings;"
@@ -249,7 +249,7 @@ class TestOff:
         assert done.stdout.strip() == "[]"
 
     def test_no_header_and_nothing_in_the_log(self, serve):
-        """A traceparent that comes is somebody else's business."""
+        """The traceparent of a request belongs to its caller."""
         with capture_logs() as lines:
             answer = send(serve(), traceparent=f"00-{TRACE}-{PARENT}-01")
         assert "traceparent" not in answer.headers

@@ -169,7 +169,7 @@ def test_decimal_comma_of_an_fei_text_is_scaled_whole(
 def test_zeiss_text_never_keeps_the_size_of_the_image_before(
     serve: Callable[..., ServedApp], statement: bytes, after: str | None
 ) -> None:
-    """Scaled where it is understood, else left out; never beside another size of the client's."""
+    """Scaled where it is understood, else left out; never next to another size of the client's."""
     text = b"0\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size =  " + statement + b"\r\n"
     app = serve()
     body = vendor_tiff(34118, text)

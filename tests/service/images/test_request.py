@@ -42,7 +42,7 @@ def test_deadline_counts_from_each_request(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_long_headers_are_read_anew(headers: list[tuple[bytes, bytes]]) -> None:
-    """Nobody fills the memory with them."""
+    """Clients cannot fill the memory with them."""
     first, second = parse_request(headers), parse_request(headers)
     assert first is not second
     assert first == second

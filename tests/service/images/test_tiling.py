@@ -181,7 +181,7 @@ def test_canvas_takes_tiles_in_any_order() -> None:
 
 
 def test_images_beyond_an_uncuttable_tile_are_unsuitable() -> None:
-    """A model that looks too far takes one tile at most, and the client is told."""
+    """A model that looks too far takes one tile at most, and the client gets the reason."""
     assert plan(16, 16, tile=(16, 16), halo_px=8, grid_px=1).count == 1
     with pytest.raises(UnsuitableImage, match="17 pixels high or wide; expected at most 16"):
         plan(17, 16, tile=(16, 16), halo_px=8, grid_px=1)
@@ -206,5 +206,5 @@ def test_what_does_not_fit_the_plan_is_refused() -> None:
         tile_plan.split(np.zeros((4, 5)))
     with pytest.raises(ValueError, match="0 outputs for 1 tiles"):
         tile_plan.merge([], scale=2)
-    with pytest.raises(ValueError, match=r"came back as \(4, 4\); expected \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"was returned as \(4, 4\); expected \(8, 8\)"):
         tile_plan.merge([np.zeros((4, 4))], scale=2)

@@ -1,4 +1,4 @@
-"""Another version of a model while the service runs: loaded, refused, rolled back, let go."""
+"""Another version of a model while the service runs: loaded, refused, rolled back, released."""
 
 import shutil
 from collections.abc import Callable
@@ -148,7 +148,7 @@ class TestLoad:
         assert load(start(), str(bundles.folder / "two")).status_code == 200
 
     def test_without_the_setting_no_bundle_may_be_named(self, start, bundles: Bundles):
-        """Loading anew is allowed."""
+        """Loading again is allowed."""
         app = start(load_from=None)
         assert load(app, str(bundles.folder / "two")).status_code == 403
         assert load(app).status_code == 200
@@ -162,7 +162,7 @@ class TestLoad:
 
     @pytest.mark.parametrize("verb", ["load", "rollback"])
     def test_only_an_admin_may_and_only_models_of_the_settings(self, start, verb: str):
-        """404 is told to nobody else."""
+        """Only an admin gets 404."""
         app = start()
         for key, status in (("Bearer l", 403), ("Bearer x", 401), ("Bearer b", 404)):
             headers = {"authorization": key}

@@ -60,7 +60,7 @@ def scans(app: ServedApp) -> Scans:
 
 @pytest.fixture
 def asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set when a run is asked to begin no more tiles: not before may those that wait go on."""
+    """Set when a run is asked to begin no more tiles: waiting tiles continue only then."""
     asked = threading.Event()
     stop = JobRun.stop
 
@@ -207,7 +207,7 @@ def test_a_stack_that_exists_is_not_replaced(scans, root, name, package):
 
 
 def test_a_paused_scan_rests_and_goes_on_where_it_was(app, scans, root, asked_to_stop):
-    """Tiles under way are finished; the rest is computed after `resume`, none twice."""
+    """Tiles in flight are finished; the rest is computed after `resume`, none twice."""
     write_lot(root / "big", 300)
     hold(app)
     scan = scans.start(root / "big", root / "out")
@@ -429,7 +429,7 @@ def test_a_scan_that_cannot_be_run_is_refused_at_once(app, root, changes, said):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"source": 1}'])
 def test_a_body_that_is_no_scan_is_refused(app, content):
-    """Whatever is sent instead of JSON."""
+    """Any body that is not JSON."""
     assert 422 == app.client.post("/scans", content=content).status_code
 
 
@@ -549,8 +549,8 @@ def test_a_link_to_itself_is_no_source(scans, root):
 
 def test_an_unknown_model_fails_with_the_reason(scans, root):
     """It may be served tomorrow; today the scan says which one is missing."""
-    info = scans.wait(scans.start(root / "lot", root / "out", options={"model": "nobody"}))
-    assert ("failed", True) == (info["state"], "nobody" in info["detail"])
+    info = scans.wait(scans.start(root / "lot", root / "out", options={"model": "ghost"}))
+    assert ("failed", True) == (info["state"], "ghost" in info["detail"])
 
 
 def test_a_full_store_is_tried_again_later(scans, root):
@@ -602,7 +602,7 @@ def test_a_source_that_is_gone_is_waited_for(app, scans, root):
 
 
 def test_a_sink_that_is_replaced_is_filled_anew(app, scans, root):
-    """What was written into the one before is missing there, which the end has to know."""
+    """The outputs in the previous sink are missing there, which the end has to report."""
     write_lot(root / "big", 300)
     hold(app)
     scan = scans.start(root / "big", root / "out")
@@ -619,7 +619,7 @@ def test_a_sink_that_is_replaced_is_filled_anew(app, scans, root):
 
 
 def test_a_scan_has_not_ended_before_its_manifest_is_written(scans, root):
-    """Its journal goes with its end: nobody could write the manifest afterwards."""
+    """Its journal goes with its end: the manifest could not be written afterwards."""
     (root / "out" / "manifest.csv" / "in-the-way").mkdir(parents=True)
     scan = scans.start(root / "lot", root / "out")
     info = wait_for_detail(scans, scan, "manifest.csv")
@@ -632,7 +632,7 @@ def test_a_scan_has_not_ended_before_its_manifest_is_written(scans, root):
 
 
 def test_a_scan_that_is_done_when_the_service_stops_has_its_manifest(start, root, tmp_path):
-    """All its tiles were under way, so that the stop finished them; nobody will run it again."""
+    """All its tiles were in flight, so the stop finished them; it will not run again."""
     app = start(max_batch_size=1)
     scans = Scans(app.client)
     hold(app)
@@ -648,7 +648,7 @@ def test_a_scan_that_is_done_when_the_service_stops_has_its_manifest(start, root
 
 
 def test_a_full_state_folder_sets_scans_back_and_does_not_fail_them(scans, root, tmp_path):
-    """A list of lots must not be failed through in a minute while nobody looks."""
+    """A list of lots must not fail within a minute without an operator."""
     (tmp_path / "state" / "scans").write_bytes(b"a file where journals should be")
     scan = scans.start(root / "lot", root / "out")
     wait_for_detail(scans, scan, "cannot use the folder")
@@ -717,7 +717,7 @@ def test_what_a_dead_process_has_left_is_not_called_running(
     app.until(lambda: folder.exists() is not is_deleted)
 
 
-# --- beside the line ---
+# --- next to online traffic ---
 
 
 def test_online_tiles_go_before_those_of_a_scan(start, root):
@@ -770,7 +770,7 @@ def _read_events(text: str) -> list[dict[str, str]]:
 
 
 def test_events_tell_every_change_until_the_end(app, scans, root):
-    """With growing ids; the last one is the end, after which a browser is told to stop asking."""
+    """With growing ids; the last one is the end, after which a browser stops reconnecting."""
     hold(app)
     scan = scans.start(root / "lot", root / "out")
     scans.wait(scan, "running")
@@ -792,7 +792,7 @@ def test_events_tell_every_change_until_the_end(app, scans, root):
 
 
 def test_nobody_follows_a_scan_that_was_forgotten(app, scans, root, monkeypatch):
-    """The stream ends; whoever asks again is told that there is none."""
+    """The stream ends; another request gets 404."""
     monkeypatch.setattr("service.http.routes.scans._LOOK_EVERY_S", 0.01)
     hold(app)
     first = scans.start(root / "lot", root / "a")
@@ -801,7 +801,7 @@ def test_nobody_follows_a_scan_that_was_forgotten(app, scans, root, monkeypatch)
     told: list[str] = []
     thread = _follow(app, second, told)
     time.sleep(0.3)
-    # In one step, so that nobody sees the end before.
+    # In one step, so that no reader sees the end before.
     app.jobs._store._run("DELETE FROM scans WHERE id = ?", (second,))
     thread.join(60)
     assert not thread.is_alive()
@@ -809,7 +809,7 @@ def test_nobody_follows_a_scan_that_was_forgotten(app, scans, root, monkeypatch)
 
 
 def test_no_more_follow_than_there_may_be(app, scans, root, monkeypatch):
-    """Each of them asks the list of scans; one more gets 503 and is told what to do instead."""
+    """Each of them asks the list of scans; one more gets 503 with advice."""
     monkeypatch.setattr("service.http.routes.scans._MOST_WATCHERS", 0)
     scan = scans.start(root / "lot", root / "out")
     answer = app.client.get(f"/scans/{scan}/events")
@@ -818,7 +818,7 @@ def test_no_more_follow_than_there_may_be(app, scans, root, monkeypatch):
 
 
 def test_events_end_when_the_service_drains(app, scans, root, monkeypatch):
-    """Nobody who follows a scan keeps the service from stopping; until then comments keep it up."""
+    """Followers do not keep the service from stopping; until then comments keep them connected."""
     monkeypatch.setattr("service.http.routes.scans._HEARTBEAT_S", 0.0)
     monkeypatch.setattr("service.http.routes.scans._LOOK_EVERY_S", 0.01)
     hold(app)

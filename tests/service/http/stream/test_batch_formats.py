@@ -90,7 +90,7 @@ def test_wide_raw_tiles_go_through_the_window_and_back(serve: Callable[..., Serv
 def test_npy_stack_comes_back_as_npy_files(
     serve: Callable[..., ServedApp], shape: tuple[int, ...], dtype: str
 ) -> None:
-    """One file a tile, whatever the byte order."""
+    """One file a tile, in any byte order."""
     grey = some_tiles(5)
     stack = (grey.astype(dtype) * (257 if dtype.endswith("2") else 1)).astype(dtype)
 
@@ -103,7 +103,7 @@ def test_npy_stack_comes_back_as_npy_files(
 
 
 def test_empty_stack_and_empty_archive_have_empty_answers(serve: Callable[..., ServedApp]) -> None:
-    """Nothing to do is no error."""
+    """An empty stream is not an error."""
     app = serve()
     nothing = npy(np.zeros((0, 24, 24), np.uint8))
     for content, headers in (

@@ -110,7 +110,7 @@ def pax(records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
 
 
 def test_what_is_no_file_is_refused_and_the_rest_is_read(serve: Callable[..., ServedApp]) -> None:
-    """Links, devices, pipes, sparse files; directories are passed over without a word."""
+    """Links, devices, pipes, sparse files; directories are skipped silently."""
     sparse = bytearray(header("sparse.npy", 512, tarfile.GNUTYPE_SPARSE))
     sparse[482] = 1  # one more block of its map follows
     sparse[148:156] = b" " * 8
@@ -247,7 +247,7 @@ def test_pax_and_gnu_names_and_sizes_are_used(serve: Callable[..., ServedApp]) -
     "name", ["../../etc/passwd", "/etc/passwd", "a\nb.npy", "\x1b[31m.npy", "\udcff\udcfe.npy", "-"]
 )
 def test_names_are_data_only(serve: Callable[..., ServedApp], tmp_path: Path, name: str) -> None:
-    """Whatever a name says, it comes back as it went, and nothing is written under it."""
+    """Any name is returned unchanged, and no file is written under it."""
     app = serve(spool_dir=tmp_path)
     before = set(tmp_path.rglob("*"))
     content = tar_of({name: npy(some_tiles(1)[0]), f"{name}2": b"bad"}, errors="surrogateescape")
@@ -380,7 +380,7 @@ def test_tiff_whose_pages_form_a_loop_ends_the_answer(serve: Callable[..., Serve
 
 
 def test_bad_tiff_page_costs_itself_only(serve: Callable[..., ServedApp]) -> None:
-    """Of two pages the first is no grey image."""
+    """Of two pages the first is not grey."""
     first = build(page_tags(24, 24, bits=32), some_tiles(1).tobytes())
     link_at = 8 + 2 + 12 * int.from_bytes(first[8:10], "little")
     tags = page_tags(24, 24)

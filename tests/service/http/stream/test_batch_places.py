@@ -1,4 +1,4 @@
-"""Places of batch requests: they wait where single requests are refused, and starve nobody."""
+"""Places of batch requests: they wait where single requests are refused, without starvation."""
 
 import asyncio
 import tarfile
@@ -95,7 +95,7 @@ async def settled() -> None:
 
 
 async def test_upload_is_read_no_further_than_there_are_places() -> None:
-    """Of 200 tiles that are there to be read only those are that may be under way."""
+    """Of 200 available tiles only as many are read as may be in flight."""
     async with served(max_queue=32) as (app, engine, lifecycle):
         engine.gate.clear()
         batch = Batch(app, RAW)
@@ -119,7 +119,7 @@ async def test_upload_is_read_no_further_than_there_are_places() -> None:
 
 
 async def test_answer_that_is_not_read_stops_the_upload() -> None:
-    """The engine is done, but nobody takes the answers: nothing more is read for them."""
+    """The engine is done, but the client does not read: no more tiles are read."""
     async with served(max_queue=32) as (app, _, lifecycle):
         can_send = asyncio.Event()
         batch = Batch(app, RAW, can_send=can_send)
@@ -372,7 +372,7 @@ async def until_missed(lifecycle: Any, count: int) -> None:  # noqa: ANN401
 
 
 async def test_stopping_ends_a_batch_between_tiles() -> None:
-    """What was read is answered, the rest is told to go elsewhere, and the stop is not held up."""
+    """Read tiles are answered, the rest is refused, and the stop is not delayed."""
     async with served() as (app, engine, lifecycle):
         engine.gate.clear()
         batch = Batch(app, RAW)

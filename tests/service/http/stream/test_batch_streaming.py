@@ -124,7 +124,7 @@ def tar_upload(count: int) -> tuple[dict[str, str], list[bytes], bytes]:
 def test_each_answer_comes_before_the_next_tile_is_sent(
     server: ServerProcess, upload: Callable[[int], tuple[dict[str, str], list[bytes], bytes]]
 ) -> None:
-    """Nobody waits for the end of an upload: the last tile is sent when all others are answered."""
+    """No answer waits for the end of an upload: the last tile is sent after all other answers."""
     headers, pieces, end = upload(4)
     accept = "application/x-tar, application/octet-stream"
     # Of each answer: pax header and records, header, 96x96 pixels.
@@ -181,7 +181,7 @@ def test_memory_does_not_grow_with_the_length_of_a_stream() -> None:
 
 
 def test_a_client_that_sends_and_never_reads_is_cut_off() -> None:
-    """Upload and answer wait for each other, but not for ever; the log and a metric say why."""
+    """Upload and answer wait for each other within a time limit; the log and a metric say why."""
     with running_server({**TINY, "SEMSR_SEND_TIMEOUT_S": "0.5"}) as server:
         # More than all buffers between hold: the rest can only go when answers are read.
         with Duplex(server.url, RAW) as deaf, pytest.raises(ConnectionError):
@@ -254,7 +254,7 @@ def test_spooled_pictures_have_no_name_and_leave_nothing(tmp_path: Path) -> None
 
 
 def test_sigterm_ends_a_stream_between_tiles_and_the_process_well() -> None:
-    """The client is told how far it got and can send the rest elsewhere; nobody waits for it."""
+    """The client gets its progress and can send the rest elsewhere; the stop does not wait."""
     with running_server(
         {**TINY, "SEMSR_DRAIN_S": "0.2", "SEMSR_SHUTDOWN_TIMEOUT_S": "60"}
     ) as server:

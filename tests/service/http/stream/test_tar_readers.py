@@ -131,7 +131,7 @@ def test_a_damaged_header_is_an_error_at_its_place(tmp_path: Path, block: int, d
     ("start", "kind"), [(b"\x1f\x8b\x08", "gzip"), (b"BZh9", "bzip2"), (b"PK\x03\x04", "zip")]
 )
 def test_a_compressed_archive_is_named_as_such(tmp_path: Path, start: bytes, kind: str) -> None:
-    """Whatever its name says."""
+    """For any name."""
     content = start + b"\x55" * 2000
     words = f"it is {kind}; expected an uncompressed tar"
 
@@ -141,8 +141,8 @@ def test_a_compressed_archive_is_named_as_such(tmp_path: Path, start: bytes, kin
 
 def test_what_macos_writes_beside_files_is_no_tile(tmp_path: Path) -> None:
     """A scan leaves hidden files out as in folders, a batch what begins as macOS's own does."""
-    beside = b"\0\x05\x16\x07" + bytes(200)
-    files = {"._t.npy": beside, "die0/._t0.npy": beside, "__MACOSX/t.npy": beside, **TILES}
+    extra = b"\0\x05\x16\x07" + bytes(200)
+    files = {"._t.npy": extra, "die0/._t0.npy": extra, "__MACOSX/t.npy": extra, **TILES}
     files |= {".hidden/t.npy": TILES["die0/t0.npy"], "._true.npy": TILES["die1/t1.npy"]}
     content = tar_of(files)
 

@@ -120,10 +120,10 @@ CRC = zlib.crc32(TILE)
         (with_bytes(30, b"u"), "its header has the name 'u0.npy', the directory 't0.npy'"),
         (with_bytes(18, b"\x09"), "packed size"),
         (with_bytes(8, b"\x08"), "compression"),
-        (with_bytes(0, b"PX"), "no header of it"),
+        (with_bytes(0, b"PX"), "its header is missing"),
         (deflated(packed(TILE)[:-9], len(TILE), CRC), "end early"),
-        (deflated(packed(TILE) + b"tail", len(TILE), CRC), "go on after their end"),
-        (deflated(packed(TILE + bytes(9)), len(TILE), CRC), "end early, or go on"),
+        (deflated(packed(TILE) + b"tail", len(TILE), CRC), "continue after their end"),
+        (deflated(packed(TILE + bytes(9)), len(TILE), CRC), "end early, or continue"),
         (deflated(packed(TILE[:-9]), len(TILE), zlib.crc32(TILE[:-9])), "do not give the 704"),
     ],
 )
@@ -161,8 +161,8 @@ def test_two_entries_of_one_name_are_both_read(post: Callable[[bytes], Any]) -> 
 
 def test_what_macos_writes_beside_files_is_passed_over(post: Callable[[bytes], Any]) -> None:
     """`__MACOSX/` whole; `._NAME` where it begins as macOS's own does."""
-    beside = b"\0\x05\x16\x07" + bytes(200)
-    files = {"__MACOSX/._t0.npy": beside, "._t0.npy": beside, "._own.npy": TILES["t1.npy"]}
+    extra = b"\0\x05\x16\x07" + bytes(200)
+    files = {"__MACOSX/._t0.npy": extra, "._t0.npy": extra, "._own.npy": TILES["t1.npy"]}
 
     answer = post(zip_of({**files, **TILES}))
 

@@ -83,8 +83,8 @@ class TestParsing:
             ({"shape": [2, 1, 8.5, 8]}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
             ({"shape": [True, 1, 8, 8]}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
             ({"shape": "2,1,8,8"}, UnsuitableImage, r"expected \[N, 1, 8, 8\]"),
-            ({"shape": [0, 1, 8, 8]}, UnsuitableImage, "there is no tile in it"),
-            ({"shape": [-1, 1, 8, 8]}, UnsuitableImage, "there is no tile in it"),
+            ({"shape": [0, 1, 8, 8]}, UnsuitableImage, "expected at least one tile"),
+            ({"shape": [-1, 1, 8, 8]}, UnsuitableImage, "expected at least one tile"),
             ({"data": [1, 2]}, BadRequest, "has 2 values"),
             ({"data": [[1], [2, 3]]}, BadRequest, "is not a tensor"),
             ({"data": None}, BadRequest, "expected 128 whole numbers"),
@@ -145,7 +145,7 @@ class TestParsing:
     @pytest.mark.parametrize(
         ("outputs", "words"),
         [
-            ([{"name": "hr"}], "there is no output 'hr'; expected sr or flags"),
+            ([{"name": "hr"}], "unknown output 'hr'; expected sr or flags"),
             ([{"name": "sr", "parameters": {"classification": 3}}], "sr is not a classification"),
             ([{"name": "sr", "parameters": {"binary_data": "yes"}}], "expected true or false"),
             (["sr"], "an output is str"),

@@ -109,7 +109,7 @@ def test_a_tensor_that_is_sent_twice_is_refused(serve: Callable[..., ServedApp])
     outputs = [{"name": "sr"}, {"name": "sr", "parameters": {"binary_data": True}}]
     answer = app.client.post(path, json={"inputs": [entry], "outputs": outputs})
     assert 400 == answer.status_code
-    assert "the output sr is asked for twice" in answer.json()["detail"]
+    assert "the output sr is requested twice" in answer.json()["detail"]
     region = {"name": "sr", "parameters": {"shared_memory_region": "r"}}
     answer = app.client.post(path, json={"inputs": [entry], "outputs": [region]})
     assert 400 == answer.status_code

@@ -50,7 +50,7 @@ def read_raw(body: bytes, like: Pixels) -> Pixels:
     return np.frombuffer(body, like.dtype.newbyteorder("<")).reshape(like.shape)
 
 
-# How somebody else reads each answer type: never the code under test.
+# Independent readers of each answer type: never the code under test.
 INDEPENDENT_READERS: dict[str, list[Callable[[bytes, Pixels], Pixels]]] = {
     "image/png": [
         lambda body, _: read_with_pillow(body),
@@ -154,7 +154,7 @@ def test_raw_answer_is_the_memory_of_the_pixels() -> None:
 
 
 def test_unknown_type_is_unsupported_and_the_message_lists_what_is_read() -> None:
-    """415 names the type that came and those that are read."""
+    """415 names the type and the readable ones."""
     with pytest.raises(UnsupportedMediaType, match=r"'image/gif'.*image/png.*image/tiff") as caught:
         read(b"GIF89a", "image/gif")
 
@@ -256,7 +256,7 @@ def test_raw_without_shape_is_a_bad_request() -> None:
 
 
 def test_decoding_and_encoding_write_no_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Libraries stay silent, whatever they are fed."""
+    """Libraries stay silent for any input."""
     caplog.set_level(logging.DEBUG)
     pixels = np.zeros((9, 9), np.uint8)
     for media_type in sorted(DECODERS.keys() & ENCODERS.keys()):

@@ -177,7 +177,7 @@ def npy(header: str) -> bytes:
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header.encode()
 
 
-# Name, type, body, error, and MiB that Python and NumPy may take at most beside the body.
+# Name, type, body, error, and MiB that Python and NumPy may take at most in addition to the body.
 BOMBS: list[tuple[str, str, Callable[[], bytes], type[ServiceError], float]] = [
     ("claims 100000x100000", "image/png", partial(png, 10**5, 10**5, b"x"), ImageTooLarge, 0.1),
     ("claims 4000x4000", "image/png", partial(png, 4000, 4000, b"x"), InvalidImage, 0.1),

@@ -78,7 +78,7 @@ def test_grey_levels_are_those_of_pillow(
 
 
 def test_exif_orientation_is_ignored_and_exif_never_parsed() -> None:
-    """A SEM has no up: pixels stay where they are, whatever EXIF says."""
+    """A SEM image has no orientation: pixels stay where they are, for any EXIF."""
     exif = Image.Exif()
     exif[0x0112] = 6
     body = written(NOISE, exif=exif.tobytes())

@@ -252,7 +252,7 @@ def test_raw_shape_without_pixels_is_unsuitable(shape: tuple[int, int]) -> None:
 
 
 def test_raw_shape_is_checked_against_the_limit_first() -> None:
-    """A huge shape is 413, whatever the body."""
+    """A huge shape is 413, for any body."""
     with pytest.raises(ImageTooLarge):
         read_raw(b"123456", (10**6, 10**6))
 

@@ -1,4 +1,4 @@
-"""PNG files that must be refused, with the reason and before any harm."""
+"""PNG files that must be refused, with the reason and before any damage."""
 
 import struct
 import zlib
@@ -107,7 +107,7 @@ def test_transparent_palette_entry_is_refused_only_where_used() -> None:
 
 
 def test_animation_is_refused() -> None:
-    """An APNG of two frames is no tile; one frame is a still image."""
+    """An APNG of two frames is not a tile; one frame is a still image."""
     ihdr, idat = image(np.zeros((2, 2, 1), np.int64))
 
     assert read(png(ihdr, chunk(b"acTL", struct.pack(">II", 1, 0)), idat)).pixels.shape == (2, 2)
@@ -157,7 +157,7 @@ PALETTE_IHDR, PALETTE_IDAT = image(np.arange(4).reshape(2, 2, 1), colour=PALETTE
         (png(IHDR, chunk(b"PLTE", bytes(12)), IDAT), "palette of 12 bytes"),
         (
             png(IHDR, chunk(b"IDAT", IDAT[8:-4] + b"more")),
-            "image data has 4 bytes behind its end",
+            "image data has 4 bytes after its end",
         ),
         (
             png(

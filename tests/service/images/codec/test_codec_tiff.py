@@ -170,7 +170,7 @@ def test_coloured_palette_is_refused_only_where_used(rng: np.random.Generator) -
 
 
 def test_thumbnails_and_masks_are_not_pages(rng: np.random.Generator) -> None:
-    """A reduced copy after the image is passed over."""
+    """A reduced copy after the image is skipped."""
     pixels = rng.integers(0, 256, (32, 32), np.uint8)
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as tiff:
@@ -227,7 +227,7 @@ def test_last_strip_may_be_filled_to_its_full_height() -> None:
 def test_answer_can_be_mapped_into_memory(
     dtype: type, rng: np.random.Generator, tmp_path: Path
 ) -> None:
-    """One uncompressed strip, aligned, whatever the metadata before it."""
+    """One uncompressed strip, aligned, after any metadata."""
     pixels = rng.integers(0, 256, (9, 11)).astype(dtype)
     for metadata in (ImageMetadata(), ImageMetadata(PixelSize(1.5, 2.5), "request")):
         file = tmp_path / "answer.tif"

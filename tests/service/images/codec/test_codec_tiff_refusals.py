@@ -1,4 +1,4 @@
-"""TIFF files that must be refused, with the reason and before any harm."""
+"""TIFF files that must be refused, with the reason and before any damage."""
 
 import struct
 import tracemalloc

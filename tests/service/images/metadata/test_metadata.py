@@ -93,7 +93,7 @@ def test_jpeg_and_bmp_densities_are_read() -> None:
 
 @pytest.mark.parametrize("dpi", [1, 72, 96, 150, 300, 600, 2400])
 def test_print_resolutions_are_no_pixel_size(dpi: int) -> None:
-    """72 and 96 dpi are what libraries write when nobody told them anything."""
+    """72 and 96 dpi are the defaults of libraries."""
     for body, media_type in (
         (pillow("PNG", dpi=(dpi, dpi)), PNG),
         (pillow("JPEG", dpi=(dpi, dpi)), JPEG),

@@ -225,7 +225,7 @@ def test_png_states_its_pixel_size_twice() -> None:
 @settings(deadline=None, max_examples=30)
 @given(text=st.binary(max_size=400))
 def test_any_vendor_text_can_be_rescaled(code: int, text: bytes) -> None:
-    """Whatever a tag holds, reading, scaling and writing raise nothing."""
+    """For any content of a tag, reading, scaling and writing raise no error."""
     for prefix in (
         b"",
         b"<OME><Pixels PhysicalSizeX='",

@@ -242,7 +242,7 @@ LINE = re.compile(r"(?:Size = |PixelWidth=|<pixelWidth unit=\"nm\">|PhysicalSize
 def test_every_statement_of_an_answer_is_scaled_or_gone(
     kind: int, number: str, unit: str, encoding: str, asked: bool
 ) -> None:
-    """Whatever number and unit stand there: never the input's, never a part of it multiplied."""
+    """For any number and unit: never the input's, never a part of it multiplied."""
     write = {ZEISS: zeiss, FEI: fei, FEI_XML: xml, DESCRIPTION: ome}[kind]
     text = write("STATEMENT").decode("ascii")
     value = text.replace("STATEMENT", number + unit if kind == ZEISS else number).encode(

@@ -6,7 +6,7 @@ const STEP = 1.25;
 const GRIP_PX = 14;
 
 export class Viewer {
-  // onChange({zoom, at}) tells the zoom in device pixels a picture pixel and the position pointed at.
+  // onChange({zoom, at}): zoom in device pixels per picture pixel, and the position of the pointer.
   constructor(canvas, { onChange, onSplit }) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");

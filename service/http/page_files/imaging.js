@@ -1,7 +1,7 @@
 // Pure functions on grey pictures: {width, height, grey: Uint8Array}, row by row.
 
-// Bicubic enlargement (Keys 1981, a = -0.5, weights renormalised at the edges): what Pillow's
-// BICUBIC does, so that the page shows the same left picture as the project's reports.
+// Bicubic enlargement (Keys 1981, a = -0.5, weights renormalised at the edges): as Pillow's
+// BICUBIC, so that the page shows the same left picture as the project's reports.
 export function bicubic(picture, width, height) {
   const across = weightsFor(picture.width, width);
   const down = weightsFor(picture.height, height);
@@ -53,7 +53,7 @@ function keys(t) {
 }
 
 // Gain and offset that give an LR picture the SR's greys: sent * gain + offset. Fitted as
-// LR = a * SR + b on the LR grid, because noise in the regressor would flatten the line.
+// LR = a * SR + b on the LR grid, because noise in the regressor would flatten the fit.
 export function fitGreys(sent, sr) {
   const scale = sr.width / sent.width;
   const area = scale * scale;
@@ -78,7 +78,7 @@ export function fitGreys(sent, sr) {
   const common = count * sxy - sx * sy;
   const ofSr = count * sxx - sx * sx;
   const ofSent = count * syy - sy * sy;
-  // Without structure in common there is no gain to fit: only the means are brought together.
+  // Without common structure a gain cannot be fitted: only the means are matched.
   const gain = common > 0.1 * Math.sqrt(ofSr * ofSent) ? ofSr / common : 1;
   return { gain, offset: (sx - gain * sy) / count };
 }
@@ -107,7 +107,7 @@ export function gradient({ width, height, grey }) {
   return magnitude;
 }
 
-// Counts of the 256 grey levels, and what is said of them.
+// Counts of the 256 grey levels, and their statistics.
 export function histogram({ grey }) {
   const counts = new Uint32Array(256);
   for (const level of grey) counts[level]++;

@@ -1,4 +1,4 @@
-// The panel of nightly scans: those that have not ended, how far they are, pause and resume.
+// The panel of active nightly scans: their progress, pause and resume.
 
 import { node } from "./answer.js";
 import { apiKey, ask } from "./service.js";
@@ -13,7 +13,7 @@ const number = (value) => value.toLocaleString("en");
 
 export class Scans {
   constructor() {
-    this.rows = new Map(); // by id; kept, so that the focus stays where it is
+    this.rows = new Map(); // by id; kept, so that the focus does not move
     this.askedAt = -Infinity;
     this.refusedKey = undefined; // the key, or null, with which the service does not list them
   }
@@ -56,7 +56,7 @@ export class Scans {
       if (!this.rows.has(scan.id)) this.rows.set(scan.id, this.#newRow(scan.id));
       this.#fill(this.rows.get(scan.id), scan);
     }
-    // Only what is not in its place is moved: a moved button loses the focus.
+    // Only misplaced rows are moved: a moved button loses the focus.
     scans.forEach(({ id }, index) => {
       const { item } = this.rows.get(id);
       if ($("scans").children[index] !== item) $("scans").insertBefore(item, $("scans").children[index] ?? null);

@@ -1,4 +1,4 @@
-// What the page asks of the service: requests with the key, problems as words, metrics as numbers.
+// Calls to the service: requests with the key, problems as words, metrics as numbers.
 
 const KEY = "semsr-api-key";
 
@@ -8,25 +8,25 @@ export const apiKey = {
   forget: () => sessionStorage.removeItem(KEY),
 };
 
-// In plain words by the problem's code, else by status; the service's own detail stands below them.
+// In plain words by the problem's code, else by status; the service's own detail is shown below them.
 const WORDS = {
   "queue-full": "The service is full at the moment. Try again shortly.",
-  "not-ready": "The service is not ready: it starts, stops or has lost its engine.",
-  0: "No answer from the service: it does not run, cannot be reached, or broke off (as with files far too large).",
+  "not-ready": "The service is not ready: it is starting or stopping, or has lost its engine.",
+  0: "No answer from the service: it is down or unreachable, or closed the connection (as for far too large files).",
   400: "The service cannot read this picture.",
-  401: "The service wants an API key that it knows.",
+  401: "The service requires a valid API key.",
   403: "This API key does not allow that.",
-  404: "This model is not served any more.",
+  404: "This model is no longer served.",
   406: "The service cannot answer in a type that this page can show.",
   408: "The picture arrived too slowly.",
-  413: "The picture is larger than the service takes.",
-  415: "This type of file is not read. PNG, TIFF, JPEG, BMP and npy are.",
-  422: "The picture does not suit: one grey channel, 8 or 16 bit.",
+  413: "The picture is larger than the service allows.",
+  415: "Unsupported type of file; expected PNG, TIFF, JPEG, BMP or npy.",
+  422: "Unsuitable picture; expected one grey channel of 8 or 16 bit.",
   429: "More requests than your quota allows. Try again shortly.",
-  500: "The engine failed on this picture. Report the request id to whoever runs the service.",
-  502: "A proxy on the way has no answer from the service.",
+  500: "The engine failed on this picture. Report the request id to the operator of the service.",
+  502: "A proxy got no answer from the service.",
   503: "The service cannot serve at the moment. Try again shortly.",
-  504: "The answer was not there in time.",
+  504: "The answer was not ready in time.",
 };
 
 export class Problem extends Error {
@@ -36,13 +36,13 @@ export class Problem extends Error {
     this.words = WORDS[code] ?? WORDS[status] ?? `The service answered with status ${status}.`;
   }
 
-  // Whether sending the same once more can help.
+  // Whether a retry can help.
   get isPassing() {
     return [0, 408, 429, 500, 502, 503, 504].includes(this.status);
   }
 }
 
-// Ask the service; paths are relative, so that the page works behind a proxy's prefix.
+// Send a request; paths are relative, so that the page works behind a proxy's prefix.
 export async function ask(path, options = {}) {
   const headers = new Headers(options.headers);
   const key = apiKey.get();

@@ -1,4 +1,4 @@
-// Decodes and measures pictures beside the page, so that it never stops answering its user.
+// Decodes and measures pictures in a worker, so that the page stays responsive.
 
 import { bicubic, fitGreys, gradient, histogram, mean, percentile, regrey, toImageData } from "./imaging.js";
 
@@ -18,11 +18,11 @@ self.addEventListener("message", async ({ data: { id, lr, sr } }) => {
   }
 });
 
-// lr, sr: Blob; lr may be null. Both pictures come back at the size of the SR.
+// lr, sr: Blob; lr may be null. Both pictures are returned at the size of the SR.
 async function compare(lr, sr) {
   const right = await decode(sr);
   const sent = lr && (await decode(lr));
-  // A rotated or rescaled LR would lie about what the model was given.
+  // A rotated or rescaled LR would not be the model's input.
   const factor = sent && right.width / sent.width;
   const isAligned = Boolean(sent) && factor === right.height / sent.height && Number.isInteger(factor);
   const left = isAligned ? bicubic(sent, right.width, right.height) : null;

@@ -1,4 +1,4 @@
-// The live figures: /metrics once a second while the tab is seen, never otherwise.
+// The live figures: /metrics once a second while the tab is visible, never otherwise.
 
 import { drawTrend } from "./charts.js";
 import { ask, bucketsOf, quantile, readMetrics } from "./service.js";
@@ -8,7 +8,7 @@ const TIMEOUT_MS = 5000;
 const KEPT = 120; // seconds of trends
 const RATE_OVER = 5; // a rate over fewer seconds jumps with every batch
 const MINUTE = 60;
-// Not those without a key: the page itself asks once without, to learn whether it needs one.
+// Without status 401: the page itself sends one request without a key, to learn whether it needs one.
 const isRefusal = ({ reason }) => reason !== "unauthorized";
 const isWork = ({ route }) => route === "/superresolve" || route === "/v2/models/infer";
 
@@ -17,7 +17,7 @@ const sum = (samples, name, isWanted = () => true) =>
   samples.reduce((total, s) => (s.name === name && isWanted(s.labels) ? total + s.value : total), 0);
 
 export class Live {
-  // onModels(): the models that are served have changed. onState(state, text): ready, waiting, gone.
+  // onModels(): the served models have changed. onState(state, text): ready, waiting, gone.
   // onSamples(samples): /metrics as it is now.
   constructor({ onModels, onSamples, onState }) {
     this.onModels = onModels;
@@ -82,7 +82,7 @@ export class Live {
       refused: sum(samples, "semsr_rejected_total", isRefusal),
       latency: bucketsOf(samples, "semsr_request_duration_seconds", isWork),
     };
-    // Counters that fell: the service was started anew.
+    // Counters that fell: the service was restarted.
     if (this.history.length && now.tiles < this.history.at(-1).tiles) this.history = [];
     const before = this.history.at(-RATE_OVER) ?? this.history[0];
     now.rate = before ? (now.tiles - before.tiles) / (now.atS - before.atS) : null;
@@ -122,13 +122,13 @@ export class Live {
   }
 }
 
-// Whether every model that is served has an engine that is up.
+// Whether every served model has a working engine.
 function hasEngines(samples) {
   const models = samples.filter(({ name }) => name === "semsr_model_info").length;
   return models > 0 && sum(samples, "semsr_engine_up") >= models;
 }
 
-// Why /readyz says no; asked only then, since a browser's console shows each 503 as an error.
+// The reason of /readyz; requested only if needed, because a console shows each 503 as an error.
 async function reasonNotReady(signal) {
   const response = await fetch("readyz", { signal });
   return response.ok ? "" : ((await response.json()).detail ?? "not ready");

@@ -1,4 +1,4 @@
-// The page put together: where a picture comes from, its request, and what is shown of the answer.
+// The page as a whole: the source of a picture, its request, and the view of its answer.
 
 import { hideAnswer, node, showAnswer } from "./answer.js";
 import { fillCard } from "./card.js";
@@ -12,9 +12,9 @@ import { Viewer } from "./viewer.js";
 const $ = (id) => document.getElementById(id);
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
-let source = null; // {blob, name}: what is looked at
+let source = null; // {blob, name}: the shown picture
 let compared = null; // the worker's answer about it
-let request = null; // AbortController of the request under way
+let request = null; // AbortController of the request in flight
 let again = null; // what "Try again" does
 let downloadUrl = null;
 
@@ -92,7 +92,7 @@ async function enlarge() {
   }
 }
 
-// Free a comparison's pictures at once: they are large, and garbage is collected when it pleases.
+// Free a comparison's pictures at once: they are large, and GC timing is unpredictable.
 function release(old) {
   for (const one of old ? [...old.pictures, old.sent] : []) {
     one?.bitmap.close();
@@ -109,7 +109,7 @@ function offerDownload(sr, name, { pictures }) {
   $("download").hidden = false;
 }
 
-// --- what is shown of it ---
+// --- the view of its answer ---
 
 const viewer = new Viewer($("canvas"), { onChange: showReadout, onSplit: setSplit });
 
@@ -207,7 +207,7 @@ function hideProblem() {
 // --- the service: state, key, models ---
 
 function askForKey(refusal) {
-  // Without a key there is nothing wrong yet; a refused one is worth its reason.
+  // A missing key is not an error yet; a refused one is shown with its reason.
   $("key-words").textContent = apiKey.get() ? `The service does not take this key: ${refusal}.` : "This service wants an API key.";
   $("key-form").hidden = false;
   $("key-forget").hidden = true;
@@ -244,7 +244,7 @@ const live = new Live({
   },
 });
 
-// --- what people do ---
+// --- user actions ---
 
 $("file").addEventListener("change", (event) => {
   const [file] = event.target.files;
@@ -258,7 +258,7 @@ for (const button of document.querySelectorAll("[data-sample]")) {
     try {
       const response = await ask(path);
       await look(await response.blob(), path.split("/").pop());
-      // The boundary through the defect: half of it as it was sent, half as it came back.
+      // The boundary through the defect: half of it as LR, half as SR.
       if (compared) setSplit(viewer.shareAt(Number(button.dataset.defectX)));
     } catch (error) {
       showProblem(error, () => button.click());

@@ -1,4 +1,4 @@
-// The panel that says how an answer came about and what its flags mean.
+// The panel with the origin of an answer and the meaning of its flags.
 
 import { bucketsOf, quantile, readQuality, readTiming } from "./service.js";
 
@@ -15,7 +15,7 @@ export function node(tag, text = "", attributes = {}) {
   return element;
 }
 
-// headers: of the answer; tookMs: as seen from here; samples: of /metrics, or null.
+// headers: headers of the answer; tookMs: duration for the browser; samples: /metrics, or null.
 export function showAnswer(headers, { tookMs, requestShape, samples }) {
   const shape = headers.get("x-tile-shape")?.split(",").reverse().join("×");
   const from = requestShape ? `${requestShape} → ` : "";
@@ -66,8 +66,8 @@ function showQuality(quality, samples) {
       quality.residual > 1 ? "Something was lost or invented: look at both pictures." : ""],
     ["Far from the training (limit 1)", quality["domain-distance"], (value) => value.toFixed(2),
       quality["domain-distance"] > 1 ? "The model was not trained on tiles like this one." : ""],
-    ["Cut off at black or white", quality.saturated, percent, ""],
-    ["Values that are no numbers", quality["non-finite"], percent, ""],
+    ["Clipped to black or white", quality.saturated, percent, ""],
+    ["Non-finite values", quality["non-finite"], percent, ""],
   ];
   $("quality").replaceChildren(
     ...rows.filter(([, value]) => value !== undefined).map(([name, value, format, words]) => {
@@ -79,7 +79,7 @@ function showQuality(quality, samples) {
   );
 }
 
-// What this service's own answers were like so far, as a yardstick; nothing for fewer than ten.
+// The median of this service's answers so far, as a baseline; empty for fewer than ten.
 function usual(samples, name) {
   const buckets = samples ? bucketsOf(samples, name) : new Map();
   const count = buckets.get(Infinity) ?? 0;

@@ -1,8 +1,8 @@
 """The page at `/` for people who look at tiles: its files, from memory, with their headers.
 
-Everything that the page asks of the service goes through the same routes as any other client's; no
-route here sees a picture. The files hold nothing secret and are served without an API key, so that
-the page can ask for one. They name no other host: fabs are air-gapped.
+The page uses the same routes as any other client; no route here sees a picture. The files hold
+nothing secret and are served without an API key, so that the page can ask for one. They name no
+other host: fabs are air-gapped.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import HTTPException
 
-FILES = Path(__file__).parent / "files"
+FILES = Path(__file__).with_name("page_files")
 _INDEX = "index.html"
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -21,7 +21,7 @@ _MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
 }
-# Nothing but the service's own files runs or is loaded; pictures may also come from memory.
+# Only the service's own files run or are loaded; pictures may also come from memory.
 _POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -30,11 +30,11 @@ _POLICY = (
 
 @dataclass(frozen=True)
 class _File:
-    """What is sent of a file.
+    """A file as it is sent.
 
     Attributes:
-        content: Its bytes.
-        headers: Those of the answer.
+        content: Bytes of the file.
+        headers: Headers of the answer.
     """
 
     content: bytes
@@ -71,7 +71,7 @@ def _read(path: Path) -> _File:
         {
             "content-type": _MEDIA_TYPES[path.suffix],
             "etag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
-            # Kept by the browser, but asked for anew: after an update all files are of one version.
+            # Cached by the browser, but revalidated: after an update all files are of one version.
             "cache-control": "no-cache",
             "content-security-policy": _POLICY,
             "x-content-type-options": "nosniff",

@@ -1,4 +1,4 @@
-// What a file is, by its first bytes, and whether a browser shows its grey levels as they are.
+// The type of a file by its first bytes, and whether a browser shows its grey levels unchanged.
 
 const MAGIC = [
   ["image/png", [0x89, 0x50, 0x4e, 0x47]],

@@ -1,4 +1,4 @@
-// The model card: what /model says of a model, as a dialog.
+// The model card: the answer of /model as a dialog.
 
 import { node } from "./answer.js";
 

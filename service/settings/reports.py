@@ -1,0 +1,41 @@
+"""Settings of what the service reports: logs and traces."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class ReportSettings(BaseSettings):
+    """Logs and traces."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Minimum level of log lines."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto",
+        description="Log format: json, console, or auto (console on a terminal, otherwise json).",
+    )
+    log_requests_per_s: Annotated[int, Field(ge=1)] = Field(
+        default=100,
+        description=(
+            "Maximum number of log lines per second for successful requests; the next line counts "
+            "the omitted ones (`skipped`). Everything else is always logged."
+        ),
+    )
+    traces_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/.+")] | None = Field(
+        default=None,
+        description=(
+            "Full URL to which OpenTelemetry traces are exported by OTLP over HTTP, such as "
+            "http://collector:4318/v1/traces (extra tracing). Unset: no traces are created. "
+            "Certificates, headers, and other options use the standard variables "
+            "OTEL_EXPORTER_OTLP_…"
+        ),
+    )
+    traces_sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1.0,
+        description=(
+            "Share of requests that are traced. A request with a traceparent is traced if its "
+            "caller's trace is."
+        ),
+    )
