@@ -4,12 +4,10 @@ import asyncio
 import math
 
 from service.batching.admission import Places
-from service.batching.batch_reporter import BatchReporter
-from service.batching.batcher import Batcher
-from service.batching.costs import BatchCosts
 from service.batching.upscaler import Upscaler
 from service.ground.metrics import Metrics
-from service.hosting.loading import BATCH_OVERHEAD_S, LoadedModel
+from service.hosting.loading import LoadedModel
+from service.hosting.working_model import WorkingModel
 from service.images.image_steps import Inferred, Prepared
 from service.scans.errors import ScanError
 from service.settings import Settings
@@ -35,21 +33,12 @@ class EngineRoom:
         """
         self._settings = settings
         metrics = Metrics()
-        reporter = BatchReporter(
-            metrics,
-            model=model.name,
-            version=model.bundle.version,
-            precision=model.engine.precision,
-            on_loop_failure=lambda _: None,  # the batcher then refuses, and the scan ends
+        # If its loop fails, the batcher rejects tiles and the scan ends.
+        working = WorkingModel(
+            model, metrics, name=model.name, max_queue=_PLACES, online_budget_s=math.inf
         )
-        self._batcher = Batcher(
-            model.engine,
-            costs=BatchCosts(model.batch_s, overhead_s=BATCH_OVERHEAD_S),
-            max_queue=_PLACES,
-            online_budget_s=math.inf,
-            observer=reporter,
-        )
-        self._batcher.start()
+        working.start()
+        self._batcher = working.batcher
         self._upscaler = Upscaler(
             self._batcher,
             model.bundle.manifest,

@@ -5,15 +5,13 @@ import signal
 import socket
 import sys
 
-import orjson
-
 from engines.process import run_and_end, signal_at_parents_end
 from service.ground.logs import configure_logs
 from service.ground.memory import keep_freed_memory
 from service.http.app import create_app
 from service.http.server import serve
 from service.pool.arena import Arena
-from service.pool.child_config import FrontEndConfig
+from service.pool.child_config import FrontEndConfig, front_end_config
 from service.pool.pool_models import PoolModels
 from service.settings import Settings
 
@@ -40,7 +38,7 @@ def main() -> int:
     """Read the argument and run."""
     # One that is stopped (SIGSTOP) would keep the port: it goes on, and ends in order.
     signal_at_parents_end(signal.SIGCONT)
-    return run(FrontEndConfig(**orjson.loads(sys.argv[1])))
+    return run(front_end_config(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -23,13 +22,14 @@ from prometheus_client.metrics_core import Metric
 from service.ground.errors import NotReady, UnknownModel
 from service.ground.metrics import Metrics
 from service.hosting.serving import Serving
+from service.hosting.versions import Change
 from service.settings import Settings
 
 log = structlog.get_logger()
 
 _WATCH_PERIOD_S = 0.5
-# Enough for an engine thread to notice that nothing is left to do.
-_MIN_STOP_S = 0.5
+MIN_STOP_S = 0.5
+"""Seconds in which an engine thread surely notices that no tile is left."""
 
 
 class State(enum.StrEnum):
@@ -39,23 +39,6 @@ class State(enum.StrEnum):
     READY = "ready"
     DRAINING = "draining"
     FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a change of models has led to.
-
-    Attributes:
-        name: Name of the model.
-        version: Version that is served now.
-        sha: Digest of its bundle.
-        kept: Version that a rollback would bring back, or None.
-    """
-
-    name: str
-    version: str
-    sha: str
-    kept: str | None
 
 
 class ModelHost(Protocol):
@@ -296,7 +279,7 @@ class Lifecycle:
     def remaining_s(self) -> float:
         """Seconds that are left of the time to stop, once that has begun; never quite none."""
         assert self._stop_by_s is not None, "begin_drain sets it"  # noqa: S101 (our own invariant)
-        return max(_MIN_STOP_S, self._stop_by_s - time.monotonic())
+        return max(MIN_STOP_S, self._stop_by_s - time.monotonic())
 
     def _listed(self) -> list[Serving]:
         return list(self.models.values())

@@ -17,11 +17,6 @@ from service.settings import Settings
 
 log = structlog.get_logger()
 
-# From one batch to the next through threads, event loop and interpreter lock. With the engine
-# `identity`, 16 connections and two cores, batches of one tile, as planned without it, lost a fifth
-# of the throughput; with half of it or a quarter less was lost, with this nothing.
-BATCH_OVERHEAD_S = 2e-3
-
 EngineLoader = Callable[[str, Bundle, EngineOptions], Engine]
 
 

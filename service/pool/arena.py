@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bundle_format.manifest import Manifest
+
 FORMAT_VERSION = 1
 MAX_ENGINES = 64
 SNAPSHOT_BYTES = 512 * 1024
@@ -35,6 +37,12 @@ HEARTBEAT, BUSY_S, ONLINE_DRAIN_S, NIGHTLY_DRAIN_S, WAITING, CONNECTIONS = range
 
 class ArenaError(RuntimeError):
     """Memory that cannot be had, or is no arena of this version."""
+
+
+def tile_bytes(manifest: Manifest) -> tuple[int, int]:
+    """Return the bytes of a model's input tile and of its answer."""
+    height, width = manifest.tile
+    return height * width, manifest.scale**2 * height * width
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,19 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-import orjson
 import structlog
 from prometheus_client import CollectorRegistry
 
 from service.pool import snapshots
 from service.pool.arena import Arena
 from service.pool.channel import Channel, connect
+from service.pool.child_config import EngineConfig, FrontEndConfig, to_argument
+from service.pool.control import Failed, Joined, Message, pack, parse
 
 log = structlog.get_logger()
 
@@ -25,31 +27,37 @@ PUBLISH_PERIOD_S = 1.0
 
 
 class SupervisorLink:
-    """A child's connection to its supervisor: JSON both ways; its end is the end of the child."""
+    """A child's connection to its supervisor, whose end is the end of the child."""
 
     def __init__(
         self,
         address: str,
         name: str,
         *,
-        on_message: Callable[[dict[str, Any]], None],
         on_lost: Callable[[], None],
+        on_message: Callable[[Message], None] = lambda _: None,
     ) -> None:
-        """Connect and say who this is.
+        """Connect and join.
+
+        Args:
+            address: Address of the supervisor.
+            name: Name of this process.
+            on_lost: Callback for the end of the supervisor.
+            on_message: Callback with each of its messages.
 
         Raises:
             OSError: The supervisor is gone already.
         """
         self._channel = Channel(
             connect(address),
-            on_message=lambda message: on_message(orjson.loads(message)),
+            on_message=lambda content: on_message(parse(content)),
             on_close=on_lost,
         )
-        self.tell(process=name)
+        self.send(Joined(name))
 
-    def tell(self, **fields: object) -> None:
+    def send(self, message: Message) -> None:
         """Send a message."""
-        self._channel.send(orjson.dumps(fields))
+        self._channel.send(pack(message))
 
     def close(self) -> None:
         """Leave."""
@@ -94,7 +102,43 @@ def bound_to_supervisor(address: str, *, code: int) -> Generator[None]:
 def report_failure(address: str, name: str, reason: str) -> None:
     """Tell the supervisor why this process ends before it was ready."""
     with contextlib.suppress(OSError), connect(address) as connection:
-        connection.send(orjson.dumps({"process": name, "failed": reason[:2000]}))
+        connection.send(pack(Failed(name, reason[:2000])))
+
+
+def python_command(module: str, config: EngineConfig | FrontEndConfig) -> list[str]:
+    """Return the command that runs a module of this installation with a configuration."""
+    return [sys.executable, "-m", module, to_argument(config)]
+
+
+class Background:
+    """Tasks that run until they end or are cancelled; use it on one event loop."""
+
+    def __init__(self, on_fault: Callable[[BaseException], None]) -> None:
+        """Begin without tasks.
+
+        Args:
+            on_fault: Callback with what a task has raised.
+        """
+        self._on_fault = on_fault
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run work in a task of its own."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def cancel(self) -> None:
+        """Cancel every task."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_fault(error)
 
 
 class Publisher:

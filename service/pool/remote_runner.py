@@ -11,177 +11,24 @@ that is there when two of them die may be what kills them.
 import asyncio
 import functools
 import time
-import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
 import structlog
 
 from service.batching.tile_runner import Tile, TileResult
 from service.ground.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull, ServiceError
 from service.ground.priority import Priority
-from service.pool.arena import NIGHTLY_DRAIN_S, ONLINE_DRAIN_S, WAITING, Arena
-from service.pool.channel import Channel, connect
-from service.pool.messages import (
-    Hello,
-    Kind,
-    SlotResult,
-    Submission,
-    kind_of,
-    pack_cancel,
-    pack_submission,
-    parse_error,
-    parse_hello,
-    parse_results,
-)
+from service.pool.engine_link import EngineLink, RemoteTile
+from service.pool.messages import SlotResult, Submission, pack_cancel, pack_submission
+from service.pool.slots import Slots
 
 log = structlog.get_logger()
 
 # Longest that a tile waits for an engine process to be there again.
 _MAX_ORPHAN_S = 30.0
-_RECONNECT_S = 0.1
 # Slots in one message, which has 128 KiB at most.
 _MAX_SLOTS = 16_384
 _NO_SUCCESSOR = "the engine has ended and is not started anew"
-
-
-class Slots:
-    """The slots of this front end; taken on the event loop, freed on any thread."""
-
-    def __init__(self, arena: Arena, partition: int) -> None:
-        self.arena = arena
-        self._free = list(arena.partition(partition))
-        self._held: dict[int, weakref.ref[Tile]] = {}
-
-    @property
-    def num_free(self) -> int:
-        """Slots that nobody uses."""
-        return len(self._free)
-
-    def take(self) -> int:
-        """Take a slot, the one that was used last: its memory is warm."""
-        return self._free.pop()
-
-    def give_back(self, slot: int) -> None:
-        """Free a slot."""
-        self._free.append(slot)
-
-    def lend(self, slot: int, height: int, width: int) -> Tile:
-        """View the answer in a slot; the slot is free when the view and all its views are gone."""
-        view = self.arena.sr(slot, height, width)
-        # Every view of a view refers to the same array, which lives as long as any of them.
-        owner = view.base
-        if not isinstance(owner, np.ndarray):
-            raise TypeError("an arena's view is one of an array")
-        self._held[slot] = weakref.ref(owner, lambda _: self._unlend(slot))
-        return view
-
-    def _unlend(self, slot: int) -> None:
-        self._held.pop(slot, None)
-        self._free.append(slot)
-
-
-@dataclass(slots=True, eq=False)
-class _Tile:
-    slot: int
-    shape: tuple[int, int]
-    future: asyncio.Future[TileResult]
-    deadline_s: float | None
-    priority: Priority
-    is_retry: bool = False
-    expiry: asyncio.TimerHandle | None = None
-
-
-class EngineLink:
-    """The connection to one engine process, and to each that takes its place."""
-
-    def __init__(
-        self,
-        address: str,
-        row: int,
-        arena: Arena,
-        *,
-        on_hello: Callable[["EngineLink", Hello], None],
-    ) -> None:
-        """Begin to connect.
-
-        Args:
-            address: Where the engine processes of this place listen, one after the other.
-            row: Row of the arena that tells the engine's state.
-            arena: The arena.
-            on_hello: Told when an engine process is ready.
-        """
-        self.address = address
-        self.under_way: dict[int, _Tile] = {}
-        self.is_up = False
-        self.per_tile_s = 0.0
-        self.on_results: Callable[[EngineLink, list[SlotResult]], None] = _nothing
-        self.on_error: Callable[[EngineLink, Sequence[int], ServiceError | None], None] = _nothing
-        self.on_lost: Callable[[EngineLink], None] = _nothing
-        self._state = arena.engine_row(row)
-        self._on_hello = on_hello
-        self._channel: Channel | None = None
-        self._is_closed = False
-        self._connect()
-
-    def drain_s(self, priority: Priority) -> float:
-        """Seconds after which what waits there now will be done."""
-        column = ONLINE_DRAIN_S if priority is Priority.ONLINE else NIGHTLY_DRAIN_S
-        return float(self._state[column])
-
-    @property
-    def num_waiting(self) -> int:
-        """Tiles that wait there, as last told."""
-        return int(self._state[WAITING])
-
-    def send(self, message: bytes) -> None:
-        """Send a message to the engine process."""
-        if self._channel is not None:
-            self._channel.send(message)
-
-    def close(self) -> None:
-        """Leave the engine process."""
-        self._is_closed = True
-        self.is_up = False
-        if self._channel is not None:
-            self._channel.close()
-
-    def _connect(self) -> None:
-        if self._is_closed:
-            return
-        try:
-            connection = connect(self.address)
-        except OSError:
-            # The supervisor holds the listening socket: it is gone too, or the queue is full.
-            asyncio.get_running_loop().call_later(_RECONNECT_S, self._connect)
-            return
-        self._channel = Channel(connection, on_message=self._receive, on_close=self._lost)
-
-    def _receive(self, message: bytes) -> None:
-        match kind_of(message):
-            case Kind.HELLO:
-                hello = parse_hello(message)
-                self.is_up = True
-                self.per_tile_s = min(t / size for size, t in hello.batch_s.items())
-                self._on_hello(self, hello)
-            case Kind.RESULT:
-                self.on_results(self, parse_results(message))
-            case Kind.ERROR:
-                self.on_error(self, *parse_error(message))
-            case kind:
-                raise ValueError(f"an engine process sent {kind.name}")
-
-    def _lost(self) -> None:
-        was_up, self.is_up, self._channel = self.is_up, False, None
-        # The next one takes over the same address.
-        self._connect()
-        if was_up:
-            self.on_lost(self)
-
-
-def _nothing(*_: object) -> None:
-    """What a link tells before a runner listens."""
 
 
 class RemoteRunner:
@@ -211,7 +58,7 @@ class RemoteRunner:
         self._max_queue = max_queue
         self._online_budget_s = online_budget_s
         self._links: list[EngineLink] = []
-        self._orphans: list[_Tile] = []
+        self._orphans: list[RemoteTile] = []
         self._loop = asyncio.get_running_loop()
         self._num_open = 0
         self._idle = asyncio.Event()
@@ -296,12 +143,14 @@ class RemoteRunner:
             NotReady: No engine process is there.
         """
         link = self._admitting(len(tiles), deadline_s=deadline_s, priority=priority)
-        placed: list[_Tile] = []
+        placed: list[RemoteTile] = []
         for pixels in tiles:
             slot = self._slots.take()
             height, width = pixels.shape
             self._slots.arena.lr(slot, height, width)[...] = pixels
-            tile = _Tile(slot, (height, width), self._loop.create_future(), deadline_s, priority)
+            tile = RemoteTile(
+                slot, (height, width), self._loop.create_future(), deadline_s, priority
+            )
             tile.future.add_done_callback(functools.partial(self._forget, tile))
             placed.append(tile)
         self._num_open += len(placed)
@@ -354,7 +203,7 @@ class RemoteRunner:
             up, key=lambda link: max(link.drain_s(priority), len(link.under_way) * link.per_tile_s)
         )
 
-    def _send(self, tiles: Sequence[_Tile], link: EngineLink) -> None:
+    def _send(self, tiles: Sequence[RemoteTile], link: EngineLink) -> None:
         """Send tiles of one request, or a single one again."""
         first = tiles[0]
         for tile in tiles:
@@ -395,7 +244,7 @@ class RemoteRunner:
             if not tile.future.done():
                 tile.future.set_exception(error or EngineFailed("the tile was taken out"))
 
-    def _take_back(self, link: EngineLink, slot: int) -> _Tile:
+    def _take_back(self, link: EngineLink, slot: int) -> RemoteTile:
         """Note that an engine process is done with a slot."""
         tile = link.under_way.pop(slot)
         self._note_idle()
@@ -419,7 +268,7 @@ class RemoteRunner:
                 self._retry(tile)
         self._note_idle()
 
-    def _retry(self, tile: _Tile) -> None:
+    def _retry(self, tile: RemoteTile) -> None:
         tile.is_retry = True
         if self.unavailable is None:
             self._send([tile], self._choose(tile.priority))
@@ -433,7 +282,7 @@ class RemoteRunner:
             left_s = min(left_s, tile.deadline_s - time.monotonic())
         tile.expiry = self._loop.call_later(left_s, self._expire, tile)
 
-    def _expire(self, tile: _Tile) -> None:
+    def _expire(self, tile: RemoteTile) -> None:
         if tile in self._orphans:
             self._orphans.remove(tile)
             if tile.deadline_s is not None and time.monotonic() >= tile.deadline_s:
@@ -441,13 +290,13 @@ class RemoteRunner:
             else:
                 self._fail(tile, NotReady("the engine did not come back", retry_after_s=1.0))
 
-    def _fail(self, tile: _Tile, error: ServiceError) -> None:
+    def _fail(self, tile: RemoteTile, error: ServiceError) -> None:
         """Settle a tile that no engine process has."""
         self._slots.give_back(tile.slot)
         if not tile.future.done():
             tile.future.set_exception(error)
 
-    def _forget(self, tile: _Tile, future: asyncio.Future[TileResult]) -> None:
+    def _forget(self, tile: RemoteTile, future: asyncio.Future[TileResult]) -> None:
         """Runs when a tile's future is done, however that came about."""
         if tile.expiry is not None:
             tile.expiry.cancel()
