@@ -10,11 +10,18 @@ from service.hosting.loading import LoadedModel
 from service.hosting.working_model import WorkingModel
 from service.images.image_steps import Inferred, Prepared
 from service.scans.errors import ScanError
+from service.scans.options import ModelLabel
 from service.settings import Settings
 
 # The scan's own look-ahead bounds what is under way; the batcher's places must not refuse it.
 _PLACES = 100_000
 _WATCH_PERIOD_S = 1.0
+
+
+def model_label(model: LoadedModel) -> ModelLabel:
+    """Return what a scan needs to know of a loaded model."""
+    engine = model.engine
+    return ModelLabel(model.name, model.bundle, engine.name, engine.precision, model.max_batch_size)
 
 
 class EngineRoom:
@@ -54,7 +61,7 @@ class EngineRoom:
             return await self._upscaler.infer(prepared, admission)
 
     def observe_encode(self, seconds: float) -> None:
-        """See `service.scans.group_work.Model`."""
+        """See `service.scans.group_work.Upscaling`."""
         self._upscaler.observe_encode(seconds)
 
     async def watch(self) -> None:

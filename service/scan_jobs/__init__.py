@@ -1,6 +1,6 @@
 """Scans as jobs of the service: asked for over HTTP, kept in a database, run by one process each.
 
-    POST /scans ──> job_store <──claim, heartbeat── jobs.ScanJobs ──> run ──> service.scans.Scan
+    POST /scans ──> store <──claim, heartbeat── jobs.ScanJobs ──> run ──> service.scans.Scan
                                                                                │ nightly tiles
                                                                                v
                                                               the upscaler that serves requests

@@ -1,7 +1,7 @@
 """The two databases that keep the list of scans, behind one statement at a time.
 
 SQLite for the processes of one machine, PostgreSQL for replicas on several. The statements of
-`job_store` are the same for both: `?` stands for a value, `{now}` for the seconds since 1970 by the
+`store` are the same for both: `?` stands for a value, `{now}` for the seconds since 1970 by the
 clock of the database, so that replicas whose clocks differ agree on when a lease has run out.
 """
 

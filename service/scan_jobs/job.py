@@ -1,6 +1,7 @@
-"""A scan as its row in the list of scans says it."""
+"""A scan as the list of scans has it."""
 
 import enum
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,20 +48,23 @@ class Progress:
     setbacks: int = 0
     result: dict[str, Any] | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as the row keeps it."""
+    def to_text(self) -> str:
+        """Return it as a row has it."""
         counts = self.counts
-        return {
-            "counts": None if counts is None else [counts.total, counts.done, counts.failed],
-            "tiles_per_s": self.tiles_per_s,
-            "failures": self.failures,
-            "setbacks": self.setbacks,
-            "result": self.result,
-        }
+        return json.dumps(
+            {
+                "counts": None if counts is None else [counts.total, counts.done, counts.failed],
+                "tiles_per_s": self.tiles_per_s,
+                "failures": self.failures,
+                "setbacks": self.setbacks,
+                "result": self.result,
+            }
+        )
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "Progress":
-        """Read what `to_json` wrote."""
+    def from_text(cls, text: str) -> "Progress":
+        """Read what `to_text` wrote."""
+        fields = json.loads(text)
         counts = fields["counts"]
         return cls(
             counts=None if counts is None else Counts(*counts),
@@ -69,6 +73,23 @@ class Progress:
             setbacks=fields["setbacks"],
             result=fields["result"],
         )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of a scan ended.
+
+    Attributes:
+        state: State of the scan then.
+        progress: Its progress.
+        detail: Reason for the state.
+        retry_in_s: Seconds before a queued scan is tried again, or None.
+    """
+
+    state: State
+    progress: Progress
+    detail: str = ""
+    retry_in_s: float | None = None
 
 
 def setback_pause_s(setbacks: int) -> float:

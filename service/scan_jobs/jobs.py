@@ -16,7 +16,6 @@ import structlog
 from service.ground.errors import NotReady
 from service.ground.pause_windows import PauseWindows
 from service.hosting.lifecycle import Lifecycle
-from service.scan_jobs.body import ScanBody, checked_request
 from service.scan_jobs.database import (
     Database,
     DatabaseError,
@@ -24,12 +23,12 @@ from service.scan_jobs.database import (
     SqliteDatabase,
     UnusableDatabaseError,
 )
-from service.scan_jobs.figures import Figures
 from service.scan_jobs.job import Job, State
-from service.scan_jobs.job_store import JobStore
+from service.scan_jobs.progress import Figures
 from service.scan_jobs.roots import Roots
-from service.scan_jobs.run import remove_folder
-from service.scan_jobs.worker import Worker
+from service.scan_jobs.schemas import ScanBody, checked_request
+from service.scan_jobs.store import JobStore
+from service.scan_jobs.worker import Worker, remove_folder
 from service.settings import Settings
 
 log = structlog.get_logger()

@@ -9,19 +9,20 @@ from service.hosting.lifecycle import Lifecycle
 from service.hosting.serving import Serving
 from service.images.image_steps import ImageSteps, Inferred, Prepared
 from service.scans.errors import ScanError
-from service.scans.preparation import EngineLabel, LabelledModel
+from service.scans.options import ModelLabel
 from service.settings import Settings
 
 # An engine process that has died is there again after seconds.
 ENGINE_AGAIN_S = 0.5
 
 
-def served_model(serving: Serving, settings: Settings) -> LabelledModel:
+def served_model(serving: Serving, settings: Settings) -> ModelLabel:
     """Say what a model is as it is served now."""
-    return LabelledModel(
+    return ModelLabel(
         name=serving.name,
         bundle=serving.bundle,
-        engine=EngineLabel(serving.engine, serving.precision),
+        engine=serving.engine,
+        precision=serving.precision,
         max_batch_size=settings.max_batch_size or serving.bundle.manifest.max_batch_size,
     )
 
@@ -35,7 +36,7 @@ class ServedModel:
 
     def __init__(
         self,
-        model: LabelledModel,
+        model: ModelLabel,
         lifecycle: Lifecycle,
         settings: Settings,
         *,
@@ -56,7 +57,7 @@ class ServedModel:
         self._upscaler: Upscaler | None = None
 
     async def infer(self, prepared: Prepared) -> Inferred:
-        """See `service.scans.group_work.Model`.
+        """See `service.scans.group_work.Upscaling`.
 
         Raises:
             ScanError: The model is not served any more.
@@ -78,6 +79,6 @@ class ServedModel:
             await asyncio.sleep(ENGINE_AGAIN_S)
 
     def observe_encode(self, seconds: float) -> None:
-        """See `service.scans.group_work.Model`."""
+        """See `service.scans.group_work.Upscaling`."""
         if self._upscaler is not None:
             self._upscaler.observe_encode(seconds)

@@ -9,21 +9,23 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import time
 from pathlib import Path
 
 import structlog
 
+from service.ground.daemon_thread import in_daemon_thread
 from service.ground.pause_windows import PauseWindows
 from service.hosting.lifecycle import Lifecycle
 from service.hosting.lifecycle import State as ServiceState
 from service.scan_jobs.database import DatabaseError
-from service.scan_jobs.figures import Figures
-from service.scan_jobs.job import ACTIVE, Job, State
-from service.scan_jobs.job_store import JobStore
+from service.scan_jobs.job import ACTIVE, Ended, Job, State
+from service.scan_jobs.progress import Figures
 from service.scan_jobs.roots import Roots
-from service.scan_jobs.run import Ended, JobRun, Stop, remove_folder
+from service.scan_jobs.run import JobRun, Stop
+from service.scan_jobs.store import JobStore
 from service.scans.rows import Counts
 from service.settings import Settings
 
@@ -180,7 +182,7 @@ class Worker:
                 run.stop(Stop.DRAIN)
             elif self._windows.is_pause_now():
                 run.stop(Stop.WINDOW)
-            progress = await run.progress()
+            progress = await run.progress.now()
             counted = self._count(run, counted)
             self._figures.show_running(progress.counts)
             try:
@@ -202,7 +204,7 @@ class Worker:
         self._count(run, counted)
 
     def _count(self, run: JobRun, counted: Counts | None) -> Counts | None:
-        now, before = run.counts, counted or run.counts_before
+        now, before = run.progress.counts, counted or run.progress.counts_before
         if now is not None and before is not None:
             self._figures.count_tiles(before, now)
         return now
@@ -213,22 +215,14 @@ class Worker:
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise
-            return Ended(State.QUEUED, "", await run.progress())
+            return Ended(State.QUEUED, await run.progress.now())
         except Exception:
             log.exception("scan_run_failed")
             detail = "a fault of the service; its log says which"
-            return Ended(State.FAILED, detail, await run.progress())
+            return Ended(State.FAILED, await run.progress.now(), detail)
 
     async def _release(self, job: Job, ended: Ended) -> None:
-        state = await asyncio.to_thread(
-            self._store.release,
-            job.id,
-            self._owner,
-            ended.state,
-            ended.progress,
-            detail=ended.detail,
-            retry_in_s=ended.retry_in_s,
-        )
+        state = await asyncio.to_thread(self._store.release, job.id, self._owner, ended)
         log.info(
             "scan_left",
             scan=job.id,
@@ -249,3 +243,8 @@ class Worker:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         self._wake.clear()
+
+
+async def remove_folder(folder: Path) -> None:
+    """Remove a scan's journal: nothing is left that it could be resumed for."""
+    await in_daemon_thread(lambda: shutil.rmtree(folder, ignore_errors=True))

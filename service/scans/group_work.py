@@ -28,7 +28,7 @@ _ATTEMPTS = 2
 _LEAST_PAUSE_S = 0.05
 
 
-class Model(Protocol):
+class Upscaling(Protocol):
     """What super-resolves: the steps of the service, and the way to an engine.
 
     Attributes:
@@ -77,18 +77,21 @@ class Run(NamedTuple):
 class GroupWork:
     """Everything between a row that is pending and its picture, but for the order of it."""
 
-    def __init__(self, source: Source, sink: Sink, model: Model, options: ScanOptions) -> None:
+    def __init__(
+        self, source: Source, sink: Sink, upscaling: Upscaling, options: ScanOptions
+    ) -> None:
         """Prepare.
 
         Args:
             source: Where tiles come from.
             sink: Says in which type it wants them.
-            model: What super-resolves them.
+            upscaling: What super-resolves them.
             options: How.
         """
         self._source = source
         self._sink = sink
-        self._model = model
+        self._upscaling = upscaling
+        self._steps = upscaling.steps
         self._options = options
         # Threads are for waiting; more that compute than there are cores would slow the engine.
         self._cores = threading.BoundedSemaphore(options.cores)
@@ -110,7 +113,7 @@ class GroupWork:
         attempts = 0
         while True:
             try:
-                return Run(loaded, await self._model.infer(loaded.prepared))
+                return Run(loaded, await self._upscaling.infer(loaded.prepared))
             except QueueFull as error:
                 await asyncio.sleep(max(_LEAST_PAUSE_S, error.retry_after_s or 0.0))
             except NotReady as error:
@@ -145,7 +148,7 @@ class GroupWork:
         try:
             with self._cores:
                 started_s = time.perf_counter()
-                answer = self._model.steps.encode(loaded.prepared, inferred, started_s=started_s)
+                answer = self._steps.encode(loaded.prepared, inferred, started_s=started_s)
                 answer_sha256 = hashlib.sha256(answer.body).hexdigest()
         except ServiceError as error:
             return _failed(loaded.tile, error, loaded.input_sha256)
@@ -162,7 +165,7 @@ class GroupWork:
             decode = decoder(image.body, image_type, request)
             with self._cores:
                 started_s = time.perf_counter()
-                prepared = self._model.steps.cut(decode, image_type, request, started_s=started_s)
+                prepared = self._steps.cut(decode, image_type, request, started_s=started_s)
         except TileError as error:
             return Outcome(tile.id, "failed", error=str(error), input_sha256=digest)
         except ServiceError as error:

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bundle_format.bundle import FLAGS
 from service.scans.errors import StoreLostError
 from service.scans.extras import load_extra
 from service.scans.facts import IDENTITY, STAGE
@@ -32,12 +33,7 @@ COLUMNS: dict[str, str] = {
     "engine": "string",
     "precision": "string",
     "milliseconds": "float64",
-    "non_finite": "float64",
-    "saturated": "float64",
-    "consistency": "float64",
-    "consistency_worst": "float64",
-    "residual": "float64",
-    "domain_distance": "float64",
+    **dict.fromkeys(FLAGS, "float64"),
     "pixel_size_x_nm": "float64",
     "pixel_size_y_nm": "float64",
     **dict.fromkeys(STAGE, "float64"),

@@ -1,8 +1,10 @@
-"""What a scan is to do: source and sink, how tiles are read and written, how many at once."""
+"""What a scan is to do: source, sink, model, and how tiles are read and written."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bundle_format.bundle import Bundle
 from service.ground.priority import Priority
 from service.images.metadata import PixelSize
 from service.images.window import Window
@@ -17,28 +19,22 @@ def default_form() -> Literal["parquet", "csv"]:
 
 
 @dataclass(frozen=True)
-class ScanOptions:
-    """How tiles are read and written.
+class ModelLabel:
+    """The model of a scan, in this process or elsewhere.
 
     Attributes:
-        scale: Upscaling factor of the model.
-        tile_bytes: Bytes of a tile of the model's own size: one place.
-        look_ahead: Places in all.
-        cores: Tiles that are decoded or encoded at once.
-        priority: Class of the tiles.
-        window: Grey range of 16-bit input, or None for the bundle's.
-        answer_dtype: uint8 or uint16.
-        pixel_size: Pixel size of the input, where it does not state one itself, or None.
+        name: Model name, for the manifest.
+        bundle: The verified bundle.
+        engine: Name of the engine that computes.
+        precision: Execution precision.
+        max_batch_size: Largest batch.
     """
 
-    scale: int
-    tile_bytes: int
-    look_ahead: int
-    cores: int
-    priority: Priority = Priority.ONLINE
-    window: Window | None = None
-    answer_dtype: str = "uint8"
-    pixel_size: PixelSize | None = None
+    name: str
+    bundle: Bundle
+    engine: str
+    precision: str
+    max_batch_size: int
 
 
 @dataclass(frozen=True)
@@ -69,3 +65,65 @@ class ScanRequest:
     def is_stack(self) -> bool:
         """Whether the tiles go into one stack."""
         return self.sink.rstrip("/").lower().endswith(STACK_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How tiles are read and written.
+
+    Attributes:
+        scale: Upscaling factor of the model.
+        tile_bytes: Bytes of a tile of the model's own size: one place.
+        look_ahead: Places in all.
+        cores: Tiles that are decoded or encoded at once.
+        priority: Class of the tiles.
+        window: Grey range of 16-bit input, or None for the bundle's.
+        answer_dtype: uint8 or uint16.
+        pixel_size: Pixel size of the input, where it does not state one itself, or None.
+    """
+
+    scale: int
+    tile_bytes: int
+    look_ahead: int
+    cores: int
+    priority: Priority = Priority.ONLINE
+    window: Window | None = None
+    answer_dtype: str = "uint8"
+    pixel_size: PixelSize | None = None
+
+    @classmethod
+    def of(
+        cls,
+        request: ScanRequest,
+        model: ModelLabel,
+        *,
+        engine_slots: int,
+        cores: int,
+        io_at_once: int,
+        priority: Priority = Priority.ONLINE,
+        max_places: float = math.inf,
+    ) -> "ScanOptions":
+        """Choose the options of a scan.
+
+        Args:
+            request: Source, sink and how tiles are read and written.
+            model: The model that runs.
+            engine_slots: Batches that its engines compute at once.
+            cores: Cores for decoding and encoding.
+            io_at_once: Parallel transfers of the source or the sink, whichever has more.
+            priority: Class of the tiles; by default the one that may use every slot.
+            max_places: Maximum look-ahead.
+        """
+        height, width = model.bundle.manifest.tile
+        # All that input and output work on, twice what engine and codecs do.
+        look_ahead = 2 * (model.max_batch_size * engine_slots + cores) + 2 * io_at_once
+        return cls(
+            scale=model.bundle.manifest.scale,
+            tile_bytes=height * width,
+            look_ahead=int(min(max_places, look_ahead)),
+            cores=cores,
+            priority=priority,
+            window=request.window,
+            answer_dtype=request.answer_dtype,
+            pixel_size=request.pixel_size,
+        )

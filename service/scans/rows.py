@@ -1,21 +1,15 @@
 """Rows of the journal: a tile that is to be computed, what became of it, and how many there are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bundle_format.bundle import FLAGS
 from service.scans.sources import TileRef
 
-QUALITY_FIELDS = (
-    "non_finite",
-    "saturated",
-    "consistency",
-    "consistency_worst",
-    "residual",
-    "domain_distance",
-)
 OUTCOME_FIELDS = (
     "status", "error", "input_sha256", "output", "output_bytes", "output_sha256", "milliseconds",
-    *QUALITY_FIELDS,
+    *FLAGS,
     "pixel_size_x_nm", "pixel_size_y_nm", "metadata",
 )  # fmt: skip
 
@@ -73,7 +67,7 @@ class Outcome:
         """Return the columns of `OUTCOME_FIELDS`."""
         return (
             self.status, self.error, self.input_sha256, self.output, self.output_bytes,
-            self.output_sha256, self.milliseconds, *(self.quality or (None,) * len(QUALITY_FIELDS)),
+            self.output_sha256, self.milliseconds, *(self.quality or (None,) * len(FLAGS)),
             *(self.pixel_size_nm or (None, None)), self.metadata,
         )  # fmt: skip
 
@@ -95,4 +89,14 @@ class Counts:
     @property
     def pending(self) -> int:
         """Tiles that are still to be computed."""
-        return self.total - self.done - self.failed
+        return self.total - self.ended
+
+    @property
+    def ended(self) -> int:
+        """Tiles that are done or failed."""
+        return self.done + self.failed
+
+    def with_outcomes(self, outcomes: Sequence[Outcome]) -> "Counts":
+        """Return the counts after outcomes of pending tiles."""
+        done = sum(outcome.status == "done" for outcome in outcomes)
+        return Counts(self.total, self.done + done, self.failed + len(outcomes) - done)

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol, TypeVar, cast
 
-from service.scans.group_work import GroupWork, Loaded, Model, Run
+from service.scans.group_work import GroupWork, Loaded, Run, Upscaling
 from service.scans.options import ScanOptions
 from service.scans.rows import Counts, Outcome, PendingTile
 from service.scans.sinks import Computed, Sink
@@ -57,7 +57,7 @@ class Scan:
         source: Source,
         sink: Sink,
         journal: Ledger,
-        model: Model,
+        upscaling: Upscaling,
         options: ScanOptions,
         *,
         on_progress: Callable[[Counts], None] = lambda _: None,
@@ -68,15 +68,15 @@ class Scan:
             source: Where tiles come from, already listed in the journal.
             sink: Where they go.
             journal: What is done.
-            model: Super-resolves them.
+            upscaling: What super-resolves them.
             options: How.
             on_progress: Told after every commit.
         """
         self._source = source
         self._sink = sink
         self._journal = journal
-        self._work = GroupWork(source, sink, model, options)
-        self._model = model
+        self._work = GroupWork(source, sink, upscaling, options)
+        self._upscaling = upscaling
         self._tile_bytes = options.tile_bytes
         self._on_progress = on_progress
         self._readers = ThreadPoolExecutor(
@@ -198,7 +198,7 @@ class Scan:
         del parts, loaded, results
         computed, refused = await _in_thread(self._encoders, lambda: self._work.encode(runs))
         for seconds in [one.answer.stages_s["encode"] for one in computed]:
-            self._model.observe_encode(seconds)
+            self._upscaling.observe_encode(seconds)
         written = await _in_thread(self._writers, lambda: self._put(group, computed))
         return failed + refused + written
 
@@ -235,12 +235,7 @@ class Scan:
                     if not done.done():
                         done.set_exception(error)
                 continue
-            num_done = sum(outcome.status == "done" for outcome in outcomes)
-            self._counts = Counts(
-                self._counts.total,
-                self._counts.done + num_done,
-                self._counts.failed + len(outcomes) - num_done,
-            )
+            self._counts = self._counts.with_outcomes(outcomes)
             for _, done in groups:
                 if not done.done():
                     done.set_result(None)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -93,3 +94,25 @@ class WorkFolder:
     ) -> None:
         shutil.rmtree(self.spool, ignore_errors=True)
         os.close(self._lock)
+
+
+def default_work_folder(sink: str) -> Path:
+    """Return where a scan into a sink keeps its journal unless told otherwise.
+
+    Beside a local sink; for an object store in the user's state folder, under a name of its own.
+
+    Raises:
+        ScanError: The sink is the root of all folders.
+    """
+    scheme, separator, rest = sink.rstrip("/").partition("://")
+    if not separator or scheme == "file":
+        path = Path(rest or scheme or "/")
+        if path.name in {"", ".."}:
+            path = path.resolve()  # of `.` and `..` the path alone has no name
+        if not path.name:
+            raise ScanError(
+                f"the sink {sink} has no folder beside it for the work folder: name one"
+            )
+        return path.with_name(f"{path.name}.scan")
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "semsr" / "scans" / sha256(sink.encode()).hexdigest()[:16]

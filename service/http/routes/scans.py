@@ -15,10 +15,9 @@ from service.ground.errors import BadRequest, QueueFull, ScansOff, ServiceError,
 from service.hosting.lifecycle import Lifecycle
 from service.http.body import read_small
 from service.http.schemas import refusals
-from service.scan_jobs import view
-from service.scan_jobs.body import ScanBody, read_body
 from service.scan_jobs.job import Job, State
 from service.scan_jobs.jobs import ScanJobs
+from service.scan_jobs.schemas import ScanBody, ScanInfo, ScanList, describe, read_body
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _MOST_LISTED = 200
@@ -77,12 +76,12 @@ def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
             raise ScansOff("the operator has allowed no folders (SEMSR_SCAN_ROOTS is not set)")
         return jobs
 
-    def shown(job: Job) -> view.ScanInfo:
+    def shown(job: Job) -> ScanInfo:
         windows = on().windows
-        return view.describe(job, windows, windows.now_s())
+        return describe(job, windows, windows.now_s())
 
     @router.post(
-        "", status_code=201, response_model=view.ScanInfo, summary="Ask for a scan",
+        "", status_code=201, response_model=ScanInfo, summary="Ask for a scan",
         openapi_extra=_BODY_SCHEMA,
         responses=refusals(
             400, 408, 413, 415,
@@ -119,33 +118,33 @@ def make_router(lifecycle: Lifecycle, jobs: ScanJobs | None) -> APIRouter:
         )
 
     @router.get("", summary="List scans", responses=refusals(s422="A parameter does not suit."))
-    async def list_scans(asked: Annotated[ListQuery, Query()]) -> view.ScanList:
+    async def list_scans(asked: Annotated[ListQuery, Query()]) -> ScanList:
         """The newest first; `state` may come several times."""
         limit = asked.limit
         found = await on().listing(limit=limit + 1, states=asked.state, before=asked.before)
         more = found[limit - 1].id if len(found) > limit else None
-        return view.ScanList(scans=[shown(job) for job in found[:limit]], next=more)
+        return ScanList(scans=[shown(job) for job in found[:limit]], next=more)
 
     @router.get("/{scan}", summary="How far a scan is")
-    async def get_scan(scan: str) -> view.ScanInfo:
+    async def get_scan(scan: str) -> ScanInfo:
         """Counts, rate, when it will be done, first errors; at its end what is missing."""
         return shown(await on().get(scan))
 
     @router.post("/{scan}/pause", summary="Pause a scan", responses=_NOT_NOW)
-    async def pause_scan(scan: str) -> view.ScanInfo:
+    async def pause_scan(scan: str) -> ScanInfo:
         """Tiles under way are finished; it stays paused, also after a restart."""
         return shown(await on().pause(scan))
 
     @router.post("/{scan}/resume", summary="Let a scan go on", responses=_NOT_NOW)
-    async def resume_scan(scan: str) -> view.ScanInfo:
+    async def resume_scan(scan: str) -> ScanInfo:
         """Also of one that ended with something missing: that is tried again."""
         return shown(await on().resume(scan))
 
     @router.delete(
-        "/{scan}", response_model=view.ScanInfo, summary="Stop a scan, or forget it",
+        "/{scan}", response_model=ScanInfo, summary="Stop a scan, or forget it",
         responses={
             **_NOT_NOW,
-            202: {"model": view.ScanInfo, "description": "Tiles under way are being finished."},
+            202: {"model": ScanInfo, "description": "Tiles under way are being finished."},
             204: {"description": "The scan had ended, and is forgotten."},
         },
     )  # fmt: skip
@@ -235,7 +234,7 @@ async def _events(
             else:
                 if str(job.version) != seen or not job.is_active:
                     seen, sent_s = str(job.version), time.monotonic()
-                    yield _event(job, view.describe(job, jobs.windows, jobs.windows.now_s()))
+                    yield _event(job, describe(job, jobs.windows, jobs.windows.now_s()))
                 if not job.is_active:
                     return
             if time.monotonic() - sent_s > _HEARTBEAT_S:
@@ -247,7 +246,7 @@ async def _events(
         yield b": the service is stopping\n\n"
 
 
-def _event(job: Job, info: view.ScanInfo) -> bytes:
+def _event(job: Job, info: ScanInfo) -> bytes:
     name = "progress" if job.is_active else "end"
     return f"id: {job.version}\nevent: {name}\ndata: {info.model_dump_json()}\n\n".encode()
 

@@ -18,8 +18,8 @@ from service.ground.pause_windows import PauseWindows
 from service.http.access import hash_key
 from service.images.codec.npy import npy_header
 from service.scan_jobs.database import SqliteDatabase
-from service.scan_jobs.job_store import JobStore
 from service.scan_jobs.run import JobRun, Stop
+from service.scan_jobs.store import JobStore
 from service.scans.work_folder import WorkFolder
 from tests.scan_api import Scans
 from tests.scans import enlarged, manifest, numbered_tile, outputs, write_lot
@@ -802,7 +802,7 @@ def test_nobody_follows_a_scan_that_was_forgotten(app, scans, root, monkeypatch)
     thread = _follow(app, second, told)
     time.sleep(0.3)
     # In one step, so that nobody sees the end before.
-    app.jobs._store._run("DELETE FROM scans WHERE id = ?", (second,))
+    app.jobs._store._table.run("DELETE FROM scans WHERE id = ?", (second,))
     thread.join(60)
     assert not thread.is_alive()
     app.engine.open_gate()
