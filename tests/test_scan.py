@@ -336,7 +336,7 @@ def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
     write_lot(tmp_path / "lot", 3)
     scan(tmp_path / "lot", tmp_path / "out")
     journal = Journal(tmp_path / "out.scan" / "journal.sqlite")
-    journal._database.execute("PRAGMA user_version = 99")
+    journal._file.write("PRAGMA user_version = 99")
     journal.close()
 
     with pytest.raises(ScanError, match="has format 99; expected 2"):

@@ -13,13 +13,18 @@ from service.pool.messages import (
     Hello,
     Kind,
     SlotResult,
+    Submission,
     kind_of,
+    pack_cancel,
+    pack_submission,
     parse_error,
     parse_hello,
     parse_results,
 )
 
 _RECONNECT_S = 0.1
+# Maximum number of slots in one message, which has 128 KiB at most.
+_MAX_SLOTS = 16_384
 
 
 @dataclass(slots=True, eq=False)
@@ -59,13 +64,13 @@ class EngineLink:
         """Begin to connect.
 
         Args:
-            address: Where the engine processes of this place listen, one after the other.
-            row: Row of the arena that tells the engine's state.
-            arena: The arena.
-            on_hello: Told when an engine process is ready.
+            address: Address at which the engine processes of this place listen.
+            row: Row of the arena with the engine's state.
+            arena: The pool's shared memory.
+            on_hello: Callback for an engine process that is ready.
         """
         self.address = address
-        self.under_way: dict[int, RemoteTile] = {}
+        self.in_flight: dict[int, RemoteTile] = {}
         self.is_up = False
         self.per_tile_s = 0.0
         self.on_results: Callable[[EngineLink, list[SlotResult]], None] = _ignore
@@ -78,26 +83,43 @@ class EngineLink:
         self._connect()
 
     def drain_s(self, priority: Priority) -> float:
-        """Seconds after which what waits there now will be done."""
+        """Seconds until the tiles that wait there now will be done."""
         column = ONLINE_DRAIN_S if priority is Priority.ONLINE else NIGHTLY_DRAIN_S
         return float(self._state[column])
 
     @property
     def num_waiting(self) -> int:
-        """Tiles that wait there, as last told."""
+        """Tiles that wait there, by its last report."""
         return int(self._state[WAITING])
 
-    def send(self, message: bytes) -> None:
-        """Send a message to the engine process."""
-        if self._channel is not None:
-            self._channel.send(message)
+    def submit(self, tiles: Sequence[RemoteTile]) -> None:
+        """Send the tiles of one request, or one tile again."""
+        first = tiles[0]
+        self.in_flight.update((tile.slot, tile) for tile in tiles)
+        for start in range(0, len(tiles), _MAX_SLOTS):
+            submission = Submission(
+                [tile.slot for tile in tiles[start : start + _MAX_SLOTS]],
+                first.shape,
+                first.priority,
+                first.deadline_s,
+                first.is_retry,
+            )
+            self._send(pack_submission(submission))
+
+    def withdraw(self, tile: RemoteTile) -> None:
+        """Ask for a tile back; its slot stays the engine's until it answers."""
+        self._send(pack_cancel([tile.slot]))
 
     def close(self) -> None:
-        """Leave the engine process."""
+        """Disconnect from the engine process."""
         self._is_closed = True
         self.is_up = False
         if self._channel is not None:
             self._channel.close()
+
+    def _send(self, message: bytes) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
 
     def _connect(self) -> None:
         if self._is_closed:

@@ -1,11 +1,10 @@
-"""A front end's view of a model whose engines are processes of their own.
+"""Runs the tiles of one model on engine processes; a front end's counterpart of the batcher.
 
-A tile is copied into a slot and named to the engine process that will be done first; its answer is
-a view of the same slot, which is free again when nobody holds the view any more: whoever still
-sends it keeps it.
+A tile is copied into a slot and submitted to the engine process that will finish first. Its answer
+is a view of the same slot, which is free again when the last reference to the view is gone.
 
-If an engine process dies, its tiles are given to another one, or to its successor, once: a tile
-that is there when two of them die may be what kills them.
+If an engine process dies, its tiles are submitted once more, to another one or to its successor. A
+tile that two of them died with may be the cause, and is not tried again.
 """
 
 import asyncio
@@ -19,16 +18,14 @@ from service.batching.tile_runner import Tile, TileResult
 from service.ground.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull, ServiceError
 from service.ground.priority import Priority
 from service.pool.engine_link import EngineLink, RemoteTile
-from service.pool.messages import SlotResult, Submission, pack_cancel, pack_submission
+from service.pool.messages import SlotResult
 from service.pool.slots import Slots
 
 log = structlog.get_logger()
 
-# Longest that a tile waits for an engine process to be there again.
+# Time limit for a tile to wait for the next engine process.
 _MAX_ORPHAN_S = 30.0
-# Slots in one message, which has 128 KiB at most.
-_MAX_SLOTS = 16_384
-_NO_SUCCESSOR = "the engine has ended and is not started anew"
+_NO_SUCCESSOR = "the engine has ended and is not started again"
 
 
 class RemoteRunner:
@@ -46,11 +43,11 @@ class RemoteRunner:
         """Begin without an engine.
 
         Args:
-            slots: Of this front end.
-            model: Name, for errors.
+            slots: Slots of this front end.
+            model: Model name, for errors.
             scale: Upscaling factor.
-            max_queue: Most tiles that wait in one engine process.
-            online_budget_s: When an online tile without a deadline is due.
+            max_queue: Maximum number of tiles that wait in one engine process.
+            online_budget_s: Seconds after which an online tile without a deadline is due.
         """
         self._slots = slots
         self._model = model
@@ -75,7 +72,7 @@ class RemoteRunner:
             self._links.append(link)
         orphans, self._orphans = self._orphans, []
         for tile in orphans:
-            self._send([tile], link)
+            link.submit([tile])
 
     @property
     def unavailable(self) -> str | None:
@@ -85,27 +82,27 @@ class RemoteRunner:
         if not any(link.is_up for link in self._links):
             if self._is_abandoned:
                 return _NO_SUCCESSOR
-            return f"the engine of {self._model} is being started anew"
+            return f"the engine of {self._model} is being restarted"
         return None
 
     def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
-        """Estimate in how many seconds what waits or is under way now will be done."""
+        """Estimate the seconds until all tiles that wait or are in progress are done."""
         waits = [link.drain_s(priority) for link in self._links if link.is_up]
         return min(waits, default=1.0)
 
     def check(
         self, count: int, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE
     ) -> None:
-        """Refuse tiles that would surely not be admitted; the engine process decides of the rest.
+        """Reject tiles that would surely not be admitted; the engine process decides on the rest.
 
         Raises:
-            QueueFull: There are too many, or what waits will not be done before they are due.
-            NotReady: No engine process is there.
+            QueueFull: They are too many, or the waiting tiles will not be done before they are due.
+            NotReady: No engine process is ready.
         """
         self._admitting(count, deadline_s=deadline_s, priority=priority)
 
     def _admitting(self, count: int, *, deadline_s: float | None, priority: Priority) -> EngineLink:
-        """Return the engine process that tiles go to; raises as `check`."""
+        """Return the engine process for tiles; raises as `check`."""
         link = self._choose(priority)
         wait_s = link.drain_s(priority)
         if count > self._slots.num_free:
@@ -136,11 +133,11 @@ class RemoteRunner:
         deadline_s: float | None = None,
         priority: Priority = Priority.ONLINE,
     ) -> list[asyncio.Future[TileResult]]:
-        """Queue the tiles of one request; the engine process's refusal comes by the futures.
+        """Queue the tiles of one request; a rejection by the engine process arrives in the futures.
 
         Raises:
-            QueueFull: There are not as many slots.
-            NotReady: No engine process is there.
+            QueueFull: See `check`.
+            NotReady: No engine process is ready.
         """
         link = self._admitting(len(tiles), deadline_s=deadline_s, priority=priority)
         placed: list[RemoteTile] = []
@@ -155,14 +152,14 @@ class RemoteRunner:
             placed.append(tile)
         self._num_open += len(placed)
         self._idle.clear()
-        self._send(placed, link)
+        link.submit(placed)
         return [tile.future for tile in placed]
 
     async def drain(self, timeout_s: float) -> bool:
-        """Wait until every tile is settled and no engine process has one of its slots.
+        """Wait until every tile is settled and no engine process uses a slot.
 
         Returns:
-            False if the time ran out before.
+            Whether the time sufficed.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -172,55 +169,36 @@ class RemoteRunner:
         return True
 
     def abandon(self) -> None:
-        """Wait for no engine process any more, as nobody starts one; those that are there go on."""
+        """Stop waiting for engine processes, as none will be started; the present ones go on."""
         self._is_abandoned = True
-        orphans, self._orphans = self._orphans, []
-        for tile in orphans:
-            self._fail(tile, NotReady(_NO_SUCCESSOR, retry_after_s=1.0))
+        self._fail_orphans(NotReady(_NO_SUCCESSOR, retry_after_s=1.0))
 
     def close(self) -> None:
-        """Refuse new tiles, fail those that are left, and leave the engine processes."""
+        """Reject new tiles, fail the others, and disconnect from the engine processes."""
         self._is_closing = True
         error = NotReady("the service is shutting down")
         for link in self._links:
             link.close()
-            for tile in link.under_way.values():
+            for tile in link.in_flight.values():
                 # Its slot is lost: the engine may still write there.
                 if not tile.future.done():
                     tile.future.set_exception(error)
-            link.under_way.clear()
-        orphans, self._orphans = self._orphans, []
-        for tile in orphans:
-            self._fail(tile, error)
+            link.in_flight.clear()
+        self._fail_orphans(error)
 
     def _choose(self, priority: Priority) -> EngineLink:
-        """Return the engine process that will be done first."""
+        """Return the engine process that will finish first."""
         up = [link for link in self._links if link.is_up]
         if not up or self._is_closing:
-            raise NotReady(self.unavailable or "no engine is there", retry_after_s=1.0)
-        # What it was sent since it last told counts too.
+            raise NotReady(self.unavailable or "no engine is ready", retry_after_s=1.0)
+        # Tiles sent since its last report count too.
         return min(
-            up, key=lambda link: max(link.drain_s(priority), len(link.under_way) * link.per_tile_s)
+            up, key=lambda link: max(link.drain_s(priority), len(link.in_flight) * link.per_tile_s)
         )
-
-    def _send(self, tiles: Sequence[RemoteTile], link: EngineLink) -> None:
-        """Send tiles of one request, or a single one again."""
-        first = tiles[0]
-        for tile in tiles:
-            link.under_way[tile.slot] = tile
-        for start in range(0, len(tiles), _MAX_SLOTS):
-            submission = Submission(
-                [tile.slot for tile in tiles[start : start + _MAX_SLOTS]],
-                first.shape,
-                first.priority,
-                first.deadline_s,
-                first.is_retry,
-            )
-            link.send(pack_submission(submission))
 
     def _take_results(self, link: EngineLink, results: list[SlotResult]) -> None:
         for result in results:
-            tile = self._take_back(link, result.slot)
+            tile = link.in_flight.pop(result.slot)
             if tile.future.done():
                 self._slots.give_back(tile.slot)
                 continue
@@ -234,30 +212,26 @@ class RemoteRunner:
                     result.batch_size,
                 )
             )
+        self._note_idle()
 
     def _take_error(
         self, link: EngineLink, slots: Sequence[int], error: ServiceError | None
     ) -> None:
         for slot in slots:
-            tile = self._take_back(link, slot)
+            tile = link.in_flight.pop(slot)
             self._slots.give_back(slot)
             if not tile.future.done():
-                tile.future.set_exception(error or EngineFailed("the tile was taken out"))
-
-    def _take_back(self, link: EngineLink, slot: int) -> RemoteTile:
-        """Note that an engine process is done with a slot."""
-        tile = link.under_way.pop(slot)
+                tile.future.set_exception(error or EngineFailed("the tile was withdrawn"))
         self._note_idle()
-        return tile
 
     def _note_idle(self) -> None:
-        if not self._num_open and not any(link.under_way for link in self._links):
+        if not self._num_open and not any(link.in_flight for link in self._links):
             self._idle.set()
 
     def _take_loss(self, link: EngineLink) -> None:
-        """An engine process has died: what it had is tried once more elsewhere."""
-        tiles = list(link.under_way.values())
-        link.under_way.clear()
+        """Submit the tiles of an engine process that has died once more."""
+        tiles = list(link.in_flight.values())
+        link.in_flight.clear()
         log.warning("engine_lost", model=self._model, tiles=len(tiles))
         for tile in tiles:
             if tile.future.done():
@@ -271,7 +245,7 @@ class RemoteRunner:
     def _retry(self, tile: RemoteTile) -> None:
         tile.is_retry = True
         if self.unavailable is None:
-            self._send([tile], self._choose(tile.priority))
+            self._choose(tile.priority).submit([tile])
             return
         if self._is_abandoned:
             self._fail(tile, NotReady(_NO_SUCCESSOR, retry_after_s=1.0))
@@ -290,14 +264,19 @@ class RemoteRunner:
             else:
                 self._fail(tile, NotReady("the engine did not come back", retry_after_s=1.0))
 
+    def _fail_orphans(self, error: ServiceError) -> None:
+        orphans, self._orphans = self._orphans, []
+        for tile in orphans:
+            self._fail(tile, error)
+
     def _fail(self, tile: RemoteTile, error: ServiceError) -> None:
-        """Settle a tile that no engine process has."""
+        """Fail a tile that no engine process has."""
         self._slots.give_back(tile.slot)
         if not tile.future.done():
             tile.future.set_exception(error)
 
     def _forget(self, tile: RemoteTile, future: asyncio.Future[TileResult]) -> None:
-        """Runs when a tile's future is done, however that came about."""
+        """Clean up after a tile whose future is done or cancelled."""
         if tile.expiry is not None:
             tile.expiry.cancel()
         self._num_open -= 1
@@ -310,5 +289,5 @@ class RemoteRunner:
             return
         for link in self._links:
             # Its slot stays the engine's until it answers.
-            if link.under_way.get(tile.slot) is tile:
-                link.send(pack_cancel([tile.slot]))
+            if link.in_flight.get(tile.slot) is tile:
+                link.withdraw(tile)

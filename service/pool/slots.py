@@ -18,11 +18,11 @@ class Slots:
 
     @property
     def num_free(self) -> int:
-        """Slots that nobody uses."""
+        """Number of free slots."""
         return len(self._free)
 
     def take(self) -> int:
-        """Take a slot, the one that was used last: its memory is warm."""
+        """Take the slot that was freed last: its memory is warm."""
         return self._free.pop()
 
     def give_back(self, slot: int) -> None:
@@ -30,7 +30,7 @@ class Slots:
         self._free.append(slot)
 
     def lend(self, slot: int, height: int, width: int) -> Tile:
-        """View the answer in a slot; the slot is free when the view and all its views are gone."""
+        """View the answer in a slot; the slot is free when all views of the view are gone too."""
         view = self.arena.sr(slot, height, width)
         # Every view of a view refers to the same array, which lives as long as any of them.
         owner = view.base
