@@ -17,7 +17,7 @@ from service.settings import Settings
 
 
 def run(config: FrontEndConfig) -> int:
-    """Serve until told to stop; returns the exit code."""
+    """Serve until asked to stop; returns the exit code."""
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format, process=config.name)
     keep_freed_memory()
@@ -36,7 +36,7 @@ def run(config: FrontEndConfig) -> int:
 
 def main() -> int:
     """Read the argument and run."""
-    # One that is stopped (SIGSTOP) would keep the port: it goes on, and ends in order.
+    # A stopped process (SIGSTOP) would keep the port: SIGCONT lets it end in order.
     signal_at_parents_end(signal.SIGCONT)
     return run(front_end_config(sys.argv[1]))
 

@@ -1,4 +1,4 @@
-"""What the supervisor and its children say to each other: one JSON array a message.
+"""Messages between the supervisor and its children: one JSON array each.
 
     child ──> supervisor       Joined first, or Failed instead; engines: EngineReady
     front end ──> supervisor   Alive, Holds, Serves; LoadOrder, RollBackOrder, UnloadOrder

@@ -1,4 +1,4 @@
-"""The supervisor's end of the talk with its children: what each has said, and what it is told."""
+"""The supervisor's end of the control talk: reports and orders of its children, lists for them."""
 
 import socket
 import time
@@ -58,7 +58,7 @@ class ControlServer:
         self._keep = keep
         self._channels: dict[str, Channel] = {}
         # Front ends that can serve every model. The kernel deals connections out, so the pool is
-        # ready when all of them are; one that is restarted later does not turn the others.
+        # ready when all of them are; one that is restarted later does not make the pool unready.
         self._serving: set[str] = set()
 
     def start(self) -> None:
@@ -75,7 +75,7 @@ class ControlServer:
             channel.send(message)
 
     def join(self, name: str, channel: Channel) -> None:
-        """Take in a child that has said its name; front ends are ready to be told."""
+        """Note the name of a child; a front end is ready then and gets the list of models."""
         front = self._fronts.find(name)
         if front is None:
             return
@@ -92,10 +92,10 @@ class ControlServer:
             self._versions.forget_front(name)
 
     def hear(self, name: str, message: Message) -> None:
-        """Take note of what a child has said.
+        """Act on a message of a child.
 
         Raises:
-            ValueError: It is not for a child to say.
+            ValueError: A child does not send such messages.
         """
         child = self._find(name)
         if child is None:

@@ -1,6 +1,6 @@
 """An engine process: `python -m service.pool.engine CONFIG`, started by the supervisor.
 
-Loads one model, proves it on its golden tile, and serves front ends until it is told to stop, its
+Loads one model, proves it on its golden tile, and serves front ends until it is asked to stop, its
 supervisor is gone, or its engine fails.
 """
 
@@ -44,7 +44,7 @@ _STATE_PERIOD_S = 0.25
 
 
 class EngineProcess:
-    """One engine process's life."""
+    """The life of one engine process."""
 
     def __init__(self, config: EngineConfig, settings: Settings, model: LoadedModel) -> None:
         """Put the parts together; call on the event loop."""
@@ -120,7 +120,7 @@ class EngineProcess:
         return EXIT_FAILED if self._has_failed or self._is_alone else EXIT_OK
 
     def _lose_supervisor(self) -> None:
-        """Finish what is there: front ends have clients that wait for it."""
+        """Finish the queued tiles, which clients of the front ends wait for, and end."""
         self._is_alone = True
         self._ended.set()
 
@@ -129,7 +129,7 @@ class EngineProcess:
         self._ended.set()
 
     def _judge(self, problem: str | None) -> None:
-        """A wrong picture is worse than none: the next process must prove itself first."""
+        """End after a failed self-test: a wrong picture is worse than none."""
         if problem is not None:
             self._fail()
 
@@ -188,7 +188,7 @@ def run(config: EngineConfig) -> int:
 
 def main() -> int:
     """Read the argument and run."""
-    # One that is stopped (SIGSTOP) would keep its memory: it goes on, and ends in order.
+    # A stopped process (SIGSTOP) would keep its memory: SIGCONT lets it end in order.
     signal_at_parents_end(signal.SIGCONT)
     return run(engine_config(sys.argv[1]))
 

@@ -1,7 +1,4 @@
-"""What every process of a pool does besides its work: hold on to the supervisor, publish metrics.
-
-A child is told what it is by one JSON argument; settings come from the environment, as ever.
-"""
+"""Parts of every process of a pool: its link to the supervisor, its tasks, its metrics."""
 
 import asyncio
 import contextlib
@@ -66,13 +63,13 @@ class SupervisorLink:
 
 @contextlib.contextmanager
 def bound_to_supervisor(address: str, *, code: int) -> Generator[None]:
-    """Within the block, end this process at once when the supervisor does.
+    """Within the block, end this process at once when the supervisor ends.
 
-    For what keeps the event loop, and so `SupervisorLink`, from being there: loading may take
-    minutes, and the next service needs the memory and the cores of what nobody waits for.
+    For loading, when no event loop and so no `SupervisorLink` runs: it may take minutes, and the
+    next service needs the memory and the cores.
 
     Args:
-        address: The supervisor's.
+        address: Address of the supervisor.
         code: Exit code.
 
     Raises:
@@ -142,15 +139,15 @@ class Background:
 
 
 class Publisher:
-    """Writes a process's metrics into its row, on top of its predecessor's counters."""
+    """Writes a process's metrics into its row, added to its predecessor's counters."""
 
     def __init__(self, arena: Arena, row: int, registry: CollectorRegistry) -> None:
         """Take over the row.
 
         Args:
-            arena: Where the row is.
-            row: Which.
-            registry: This process's metrics.
+            arena: The pool's shared memory.
+            row: Row of the arena.
+            registry: Metrics of this process.
         """
         self._arena = arena
         self._row = row
@@ -158,7 +155,7 @@ class Publisher:
         self._before = snapshots.counters_only(snapshots.parse(arena.read_snapshot(row)))
 
     def publish(self) -> None:
-        """Write the metrics as they are now."""
+        """Write the present metrics."""
         families = self._registry.collect()
         if self._before:
             families = snapshots.merge([self._before, families])
@@ -168,20 +165,20 @@ class Publisher:
             log.error("metrics_not_published", error=str(error))  # noqa: TRY400
 
     async def run(self) -> None:
-        """Publish for ever."""
+        """Publish until the task is cancelled."""
         while True:
             self.publish()
             await asyncio.sleep(PUBLISH_PERIOD_S)
 
 
 def collect(arena: Arena) -> list[Any]:
-    """Give the metrics of all processes."""
+    """Return the metrics of all processes."""
     rows = range(arena.geometry.snapshots)
     return snapshots.merge(snapshots.parse(arena.read_snapshot(row)) for row in rows)
 
 
 def drop_state(arena: Arena, row: int) -> None:
-    """Leave only counters of a process that has died, and is no longer in any state."""
+    """Remove the gauges of a process that has died; its counters stay."""
     counters = snapshots.counters_only(snapshots.parse(arena.read_snapshot(row)))
     with contextlib.suppress(ValueError):
         arena.write_snapshot(row, snapshots.pack(counters))

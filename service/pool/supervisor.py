@@ -93,7 +93,7 @@ class Supervisor:
         self._signals = 0
 
     async def run(self) -> int:
-        """Run the pool until it is told to stop, or cannot go on.
+        """Run the pool until it is asked to stop, or cannot go on.
 
         Returns:
             0 after a graceful stop, 3 after a failure.

@@ -74,7 +74,7 @@ class TestArena:
         """Another file, and another version."""
         fd = os.memfd_create("other")
         os.ftruncate(fd, 4096)
-        with pytest.raises(ArenaError, match="is no arena"):
+        with pytest.raises(ArenaError, match="is not an arena"):
             Arena.attach(fd)
         newer = Arena.create(GEOMETRY)
         text = os.pread(newer.fd, 200, 0).replace(b'"format_version": 1', b'"format_version": 9')
