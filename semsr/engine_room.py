@@ -1,4 +1,4 @@
-"""A loaded model at work as in the service, with nobody to share it with: for scans."""
+"""A loaded model at work as in the service, for a single scan."""
 
 import asyncio
 import math
@@ -13,7 +13,7 @@ from service.scans.errors import ScanError
 from service.scans.options import ModelLabel
 from service.settings import Settings
 
-# The scan's own look-ahead bounds what is under way; the batcher's places must not refuse it.
+# The scan's own look-ahead bounds the tiles in progress; the batcher must not reject any.
 _PLACES = 100_000
 _WATCH_PERIOD_S = 1.0
 
@@ -35,8 +35,8 @@ class EngineRoom:
         """Start to work.
 
         Args:
-            model: What runs.
-            settings: Limits and patience, as for the service.
+            model: Model to run.
+            settings: Limits and timeouts, as for the service.
         """
         self._settings = settings
         metrics = Metrics()
@@ -78,6 +78,6 @@ class EngineRoom:
         raise ScanError(f"the engine has worked on one batch for {timeout_s:g} s")
 
     async def close(self) -> None:
-        """Stop, waiting for the batch under way for as long as the settings allow."""
+        """Stop, and wait for the batches in progress within the time limit of the settings."""
         self._batcher.close()
         await self._batcher.join(self._settings.shutdown_timeout_s)

@@ -1,4 +1,4 @@
-"""How fast scans go, when they will be done, and what Prometheus is told of that."""
+"""Progress of scans: rate, forecast, and their metrics."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from service.scans.rows import Counts
 
 _OVER_S = 300.0
 _EVERY_S = 1.0
-# Before that a few tiles that were nearly done would promise too much.
+# Shortest time for a rate: a few tiles that were nearly done would promise too much.
 _AT_LEAST_S = 3.0
 _SHOWN_FAILURES = 10
 _MOST_MEASURED = 1000
@@ -26,17 +26,17 @@ _STATUSES = ("done", "failed", "pending")
 
 
 class RateMeter:
-    """Tiles a second over the last minutes of one run."""
+    """Tiles per second over the last minutes of one run."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
 
     def note(self, at_s: float, ended: int) -> None:
-        """Note how many tiles have ended, well or not.
+        """Note the number of tiles that are done or failed.
 
         Args:
             at_s: `time.monotonic()`.
-            ended: Tiles in all.
+            ended: Number of tiles.
         """
         if self._samples and at_s - self._samples[-1][0] < _EVERY_S:
             return
@@ -45,7 +45,7 @@ class RateMeter:
             self._samples.popleft()
 
     def tiles_per_s(self) -> float | None:
-        """Return the rate; None where it is not known yet."""
+        """Return the rate; None while it is unknown."""
         if not self._samples:
             return None
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
@@ -55,12 +55,12 @@ class RateMeter:
 
 
 class RunProgress:
-    """How far one run of a scan in this process is.
+    """Progress of one run of a scan in this process.
 
     Attributes:
         counts: Tiles of the scan; None before they are listed.
-        counts_before: The same when this run began.
-        result: What the run says at its end, beside counts and seconds.
+        counts_before: Tiles of the scan when this run began.
+        result: Facts for the result of the run, in addition to counts and seconds.
     """
 
     def __init__(self, earlier: Progress) -> None:
@@ -78,7 +78,7 @@ class RunProgress:
 
     @property
     def setbacks(self) -> int:
-        """Setbacks before this run; none any more once it has got somewhere."""
+        """Consecutive setbacks before this run; 0 once it has made progress."""
         has_advanced = self.counts is not None and self.counts != self.counts_before
         return 0 if has_advanced else self._earlier.setbacks
 
@@ -89,11 +89,11 @@ class RunProgress:
         return self.counts
 
     def note(self, counts: Counts) -> None:
-        """Note the tiles after a commit."""
+        """Note the counts after a commit."""
         self.counts = counts
 
     async def now(self) -> Progress:
-        """Return how far the scan is."""
+        """Return the present progress."""
         counts = self.counts
         if counts is None:
             return self._earlier
@@ -101,14 +101,14 @@ class RunProgress:
         shown = min(counts.failed, _SHOWN_FAILURES)
         async with self._reading:
             if self._journal is not None and len(self._failures) != shown:
-                # A journal that cannot be read ends the run, which says so.
+                # A journal that cannot be read ends the run with its own error.
                 with contextlib.suppress(ScanError):
                     self._failures = await asyncio.to_thread(
                         self._journal.failures, _SHOWN_FAILURES
                     )
         return Progress(
             counts=counts,
-            # Until it is known what this run does, what the last one did is the best guess.
+            # Until this run has a rate, the rate of the last run is the best estimate.
             tiles_per_s=self._rate.tiles_per_s() or self._earlier.tiles_per_s,
             failures=self._failures,
             setbacks=self.setbacks,
@@ -116,13 +116,13 @@ class RunProgress:
         )
 
     async def leave_journal(self) -> None:
-        """Read the journal for the last time: it is about to be closed."""
+        """Read the journal for the last time, before it is closed."""
         await self.now()
         async with self._reading:
             self._journal = None
 
     async def final(self, *, keeps_result: bool = False) -> Progress:
-        """Return how far the scan is at the end of this run.
+        """Return the progress at the end of this run.
 
         Args:
             keeps_result: Whether the result of an earlier run stays.
@@ -141,11 +141,11 @@ class RunProgress:
 
 
 def eta_s(job: Job, windows: PauseWindows, now_s: float) -> float | None:
-    """Return when all tiles will be done, or None where nobody can say.
+    """Return the time at which all tiles will be done, or None if it is unknown.
 
     Args:
-        job: The scan; one that is paused by somebody has no such time.
-        windows: Times at which scans pause.
+        job: The scan; a paused one has no such time.
+        windows: Times of day at which scans pause.
         now_s: Seconds since 1970.
     """
     progress = job.progress
@@ -159,10 +159,10 @@ def eta_s(job: Job, windows: PauseWindows, now_s: float) -> float | None:
 
 
 def late_s(job: Job, windows: PauseWindows, now_s: float) -> float | None:
-    """Return by how many seconds a scan will be, is or was late; 0 for in time.
+    """Return the seconds by which a scan will be, is or was late; 0 for in time.
 
     Returns:
-        None where it is wanted by no time, or where nobody can say yet.
+        None without a time at which it should be done, or if that is unknown yet.
     """
     if job.finish_by_s is None:
         return None
@@ -181,7 +181,7 @@ class Figures:
     """Keeps the metrics of scans up to date."""
 
     def __init__(self, metrics: Metrics, store: JobStore, windows: PauseWindows) -> None:
-        """Begin with nothing: the first one of a kind is to be an increase."""
+        """Make every label now, so that the first event of a kind is an increase."""
         self._metrics = metrics
         self._store = store
         self._windows = windows
@@ -194,7 +194,7 @@ class Figures:
         self.show_running(None)
 
     async def measure(self) -> None:
-        """Look at the whole list.
+        """Measure the whole list.
 
         Raises:
             DatabaseError: It cannot be reached.
@@ -212,17 +212,17 @@ class Figures:
         self._metrics.scan_remaining.set(max(ends, default=now_s) - now_s)
 
     def show_running(self, counts: Counts | None) -> None:
-        """Show the tiles of the scan that runs here now; None: none does."""
+        """Show the tiles of the scan that runs in this process, or None."""
         for status in _STATUSES:
             number = 0 if counts is None else getattr(counts, status)
             self._metrics.scan_running_tiles.labels(status).set(number)
 
     def count_tiles(self, before: Counts, now: Counts) -> None:
-        """Count the tiles that have ended between two looks."""
+        """Count the tiles that were done or failed between two counts."""
         for outcome in _OUTCOMES:
             more = getattr(now, outcome) - getattr(before, outcome)
             self._metrics.scan_tiles.labels(outcome).inc(more)
 
     def count_end(self, state: State) -> None:
-        """Count a scan that has ended here."""
+        """Count a scan that has ended in this process."""
         self._metrics.scans_ended.labels(state).inc()

@@ -1,7 +1,7 @@
 """One run of a scan in this process: from its claim until it ends, is stopped, or cannot go on.
 
 The tiles go through the upscaler that serves requests, in the class `nightly`, so that they take
-what online tiles leave. Codecs have threads of their own, or online images would wait there.
+the time that online tiles leave. Codecs have separate threads, so that online images do not wait.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ from service.settings import Settings
 
 log = structlog.get_logger()
 
-# A store that is lost is tried again so often without getting anywhere.
+# Maximum number of consecutive runs without progress before a scan fails.
 _MOST_SETBACKS = 24
 _HELD_S = 5.0
 
 
 class Stop(enum.Enum):
-    """Why a run is to end before its end."""
+    """Reason for a run to stop early."""
 
     PAUSE = "paused"
     CANCEL = "stopped"
@@ -62,7 +62,7 @@ class JobRun:
     """One run; create and use it on the event loop of the service.
 
     Attributes:
-        progress: How far it is.
+        progress: Its progress.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class JobRun:
         """Prepare.
 
         Args:
-            job: The scan, which this process has.
-            folder: Of its journal.
-            roots: What it may read and write.
-            lifecycle: Knows the models.
-            settings: The service's.
+            job: The scan, which this process owns.
+            folder: Folder of its journal.
+            roots: Folders and prefixes that it may use.
+            lifecycle: The service's models.
+            settings: The service's settings.
         """
         self._job = job
         self._folder = folder
@@ -89,20 +89,20 @@ class JobRun:
         self.progress = RunProgress(job.progress)
 
     def stop(self, reason: Stop) -> None:
-        """Begin no more tiles; those under way are finished."""
+        """Begin no more tiles; those in progress are finished."""
         self._reason = self._reason or reason
         self._is_stopped.set()
         if self._scan is not None:
             self._scan.stop()
 
     async def run(self) -> Ended:
-        """Run until the end; what it raises is a fault of this code."""
+        """Run until the end; any exception is a fault of this code."""
         try:
             await self._run()
         except _StoppedError:
             return await self._stopped()
         except FolderHeldError as error:
-            # Its former owner has lost the lease and has not noticed yet, or is ending.
+            # Its former owner has not noticed yet that it lost the lease, or is ending.
             return Ended(State.QUEUED, await self.progress.now(), str(error), _HELD_S)
         except StoreLostError as error:
             return await self._set_back(error)
@@ -127,7 +127,7 @@ class JobRun:
 
     async def _run(self) -> None:
         body = ScanBody.model_validate(self._job.body)
-        # As they were when it was asked for, whatever a link in their paths leads to by now.
+        # Links were resolved when it was submitted, wherever they lead by now.
         request = body.request(source=self._job.source, sink=self._job.sink)
         serving = await self._wait_for_model(body.options.model)
         model = served_model(serving, self._settings)
@@ -153,7 +153,7 @@ class JobRun:
             await in_daemon_thread(lambda: (stores.close(), work.__exit__(None, None, None)))
 
     async def _run_prepared(self, prepared: PreparedScan, model: ModelLabel) -> None:
-        """Compute what is pending and write the manifest."""
+        """Compute the pending tiles and write the manifest."""
         self._damage = prepared.damage
         result = self.progress.result
         result |= {
@@ -165,7 +165,7 @@ class JobRun:
         try:
             is_whole = await self._compute(prepared, model)
             if is_whole and self._reason is not Stop.LOST:
-                # A scan has not ended before it has said what became of its tiles.
+                # A scan has not ended before its manifest is written.
                 result["manifest"] = await in_daemon_thread(
                     lambda: prepared.put_manifest(self._folder)
                 )
@@ -180,7 +180,7 @@ class JobRun:
             await self.progress.leave_journal()
 
     async def _compute(self, prepared: PreparedScan, model: ModelLabel) -> bool:
-        """Compute what is pending; returns whether nothing is any more."""
+        """Compute the pending tiles; returns whether none is left."""
         journal = prepared.journal
         await self.progress.begin(journal)
         served = ServedModel(
@@ -231,7 +231,7 @@ class JobRun:
             raise _StoppedError
 
     def _writes_manifest(self) -> bool:
-        """Whether people want to see what there is: not when it goes on by itself."""
+        """Whether people need a manifest now: not if the scan goes on by itself."""
         return self._reason in {None, Stop.PAUSE, Stop.CANCEL}
 
     async def _stopped(self) -> Ended:
@@ -244,7 +244,7 @@ class JobRun:
         return Ended(State.FAILED, await self.progress.final(), str(error))
 
     async def _set_back(self, error: ScanError) -> Ended:
-        """A store is lost: the scan is tried again later, for as long as that leads somewhere."""
+        """Try the scan again later after a lost store, until too many runs made no progress."""
         if self._reason is not None:
             return await self._stopped()
         progress = await self.progress.final()

@@ -1,4 +1,4 @@
-"""The bodies of `/scans`: what a client asks for, and what it is told."""
+"""The bodies of `/scans`: requests and answers."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -24,7 +24,7 @@ _Text = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class ScanOptionsBody(BaseModel):
-    """How tiles are read and written; as the options of `semsr scan`."""
+    """How tiles are read and written; see the options of `semsr scan`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,15 +44,16 @@ class ScanOptionsBody(BaseModel):
     pixel_size_nm: str | None = Field(
         default=None,
         max_length=60,
-        description="Pixel size in nm where the source does not say it: x or x,y.",
+        description="Pixel size in nm if the source does not state it: x or x,y.",
         json_schema_extra={"pattern": rf"^\s*{_SIZE}(\s*,\s*{_SIZE})?\s*$"},
     )
     manifest: Literal["parquet", "csv"] = Field(
         default_factory=default_form,
-        description="Form of the manifest; default: parquet where pyarrow is installed, else csv.",
+        description="Form of the manifest; default: parquet if pyarrow is installed, else csv.",
     )
     patience_s: Annotated[float, Field(ge=0, le=3600)] = Field(
-        default=60.0, description="How long an object store that does not answer is asked again."
+        default=60.0,
+        description="Seconds for which requests to an object store that fails are retried.",
     )
     verify: bool = Field(
         default=False, description="Compare the hash of every output when the scan is resumed."
@@ -60,7 +61,7 @@ class ScanOptionsBody(BaseModel):
 
 
 class ScanBody(BaseModel):
-    """A scan that is asked for."""
+    """The request of a scan."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,7 +73,7 @@ class ScanBody(BaseModel):
     name: str = Field(default="", max_length=200, description="Name for people.")
     finish_by: AwareDatetime | None = Field(
         default=None,
-        description="Time at which it is wanted, with its time zone (RFC 3339), from year 2000 on.",
+        description="Time by which it should be done (RFC 3339 with time zone), from 2000 on.",
         json_schema_extra={"pattern": "^2"},
     )
     options: ScanOptionsBody = Field(default_factory=ScanOptionsBody)
@@ -85,11 +86,11 @@ class ScanBody(BaseModel):
         return value
 
     def request(self, *, source: str, sink: str) -> ScanRequest:
-        """Return what the scan is to do.
+        """Return the request as `service.scans` takes it.
 
         Args:
-            source: Where tiles come from, as it is to be opened.
-            sink: Where they go, as it is to be opened.
+            source: Path or URL of the source, with links resolved.
+            sink: Path or URL of the sink, with links resolved.
 
         Raises:
             BadRequest: A window or pixel size cannot be read.
@@ -112,7 +113,7 @@ def read_body(content: bytes) -> ScanBody:
     """Read a body of JSON.
 
     Raises:
-        UnsuitableScan: It is none, or something in it is wrong.
+        UnsuitableScan: It is not JSON of this form, or a value is invalid.
     """
     try:
         return parse_json(content, ScanBody)
@@ -121,10 +122,10 @@ def read_body(content: bytes) -> ScanBody:
 
 
 def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:
-    """Return what a scan is to do; what is wrong with it is said now and not at night.
+    """Return the request of a scan, checked now and not at night.
 
     Raises:
-        OutsideRoots: Source or sink are not allowed.
+        OutsideRoots: Source or sink lies outside the allowed folders.
         UnsuitableScan: It cannot be run.
     """
     if "::" in body.sink:
@@ -162,23 +163,23 @@ class ScanInfo(BaseModel):
     id: str
     name: str
     state: State
-    detail: str = Field(description="Why it is in that state, what it waits for, or what to do.")
+    detail: str = Field(description="Reason for the state, what it waits for, or what to do.")
     source: str
     sink: str
     options: dict[str, Any]
-    client: str = Field(description="Name of the API key, or address, of who asked for it.")
+    client: str = Field(description="Name of the client's API key, or its address.")
     created: datetime
     started: datetime | None
     ended: datetime | None
     finish_by: datetime | None
     tiles: TileCounts | None = Field(description="None until the source has been listed.")
-    tiles_per_s: float | None = Field(description="Over the last five minutes of its last run.")
-    eta: datetime | None = Field(description="When all tiles will be done, pauses included.")
-    makes_finish_by: bool | None = Field(description="None where nobody can say.")
+    tiles_per_s: float | None = Field(description="Rate of the last five minutes of its last run.")
+    eta: datetime | None = Field(description="Time by which all tiles will be done, with pauses.")
+    makes_finish_by: bool | None = Field(description="None if unknown.")
     late_by_s: float | None
     failures: list[TileFailure] = Field(description="The first ten tiles that failed.")
     result: dict[str, Any] | None = Field(
-        description="How its last run ended: missing, computed, lost, skipped, notes, seconds, "
+        description="Result of its last run: missing, computed, lost, skipped, notes, seconds, "
         "manifest."
     )
 
@@ -187,15 +188,15 @@ class ScanList(BaseModel):
     """Scans, the newest first."""
 
     scans: list[ScanInfo]
-    next: str | None = Field(description="Give it as `before` to get older ones; None: no more.")
+    next: str | None = Field(description="Value of `before` for older ones; None: no more.")
 
 
 def describe(job: Job, windows: PauseWindows, now_s: float) -> ScanInfo:
-    """Tell of a scan as it is now.
+    """Describe a scan for clients.
 
     Args:
         job: The scan.
-        windows: Times at which scans pause.
+        windows: Times of day at which scans pause.
         now_s: Seconds since 1970.
     """
     progress, counts = job.progress, job.progress.counts
@@ -231,16 +232,16 @@ def _detail(job: Job, windows: PauseWindows, now_s: float) -> str:
         case State.QUEUED:
             return _wait(job, windows, now_s)
         case State.RUNNING if job.is_left:
-            return "its process has died or cannot reach the list of scans; it goes on by itself"
+            return "its process has died or cannot reach the list of scans; it resumes by itself"
         case State.RUNNING if job.wanted is not None:
             done = "paused" if job.wanted == "pause" else "stopped"
-            return f"is being {done}; tiles under way are finished"
+            return f"is being {done}; tiles in progress are finished"
         case State.PAUSED:
             return "paused; POST …/resume goes on"
         case State.CANCELLED:
-            return f"stopped; outputs that were finished stay in {job.body['sink']}"
+            return f"stopped; finished outputs stay in {job.body['sink']}"
         case State.INCOMPLETE | State.FAILED:
-            return f"{job.detail}; POST …/resume tries again what is missing"
+            return f"{job.detail}; POST …/resume retries the missing tiles"
         case _:
             return job.detail
 

@@ -1,4 +1,4 @@
-"""The model that a scan runs on: what it is pinned to, and the way of its tiles there."""
+"""The model that a scan runs on: its label, and the way of its tiles to it."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from service.scans.errors import ScanError
 from service.scans.options import ModelLabel
 from service.settings import Settings
 
-# An engine process that has died is there again after seconds.
+# Interval of retries; an engine process that has died is restarted within seconds.
 ENGINE_AGAIN_S = 0.5
 
 
 def served_model(serving: Serving, settings: Settings) -> ModelLabel:
-    """Say what a model is as it is served now."""
+    """Return the label of a model as it is served now."""
     return ModelLabel(
         name=serving.name,
         bundle=serving.bundle,
@@ -28,7 +28,7 @@ def served_model(serving: Serving, settings: Settings) -> ModelLabel:
 
 
 class ServedModel:
-    """Super-resolves through what serves requests, whichever process that is by then.
+    """Super-resolves through the upscaler that serves requests, also after a restart of the engine.
 
     Attributes:
         steps: Before and after the engine.
@@ -45,10 +45,10 @@ class ServedModel:
         """Prepare.
 
         Args:
-            model: What the scan is pinned to.
-            lifecycle: Knows the models.
-            settings: The service's.
-            is_stopped: Whether an engine that is not there is still to be waited for.
+            model: Model that the scan is pinned to.
+            lifecycle: The service's models.
+            settings: The service's settings.
+            is_stopped: Function that returns whether to stop waiting for an engine.
         """
         self.steps = ImageSteps(model.bundle.manifest, max_pixels=settings.max_pixels)
         self._model = model
@@ -60,7 +60,7 @@ class ServedModel:
         """See `service.scans.group_work.Upscaling`.
 
         Raises:
-            ScanError: The model is not served any more.
+            ScanError: The model is no longer served.
         """
         name = self._model.name
         while True:

@@ -34,7 +34,7 @@ class JobStore:
         self._table = ScanTable(database)
 
     def close(self) -> None:
-        """Leave the database."""
+        """Disconnect."""
         self._table.close()
 
     # --- what clients ask ---

@@ -1,4 +1,4 @@
-"""The table of scans: its columns, its rows as jobs, and its set-up."""
+"""The table of scans: its columns, its rows as jobs, its set-up."""
 
 import json
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ SCHEMA = (
         owner TEXT,
         lease_until_s DOUBLE PRECISION
     )""",
-    # Two scans into one sink would undo each other's work.
+    # Two scans into one sink would overwrite each other's outputs.
     "CREATE UNIQUE INDEX IF NOT EXISTS one_active_scan_a_sink ON scans (sink) "
     "WHERE state IN ('queued', 'running', 'paused')",
     "CREATE INDEX IF NOT EXISTS scans_by_time ON scans (created_s)",
@@ -94,7 +94,7 @@ class ScanTable:
         )
 
     def close(self) -> None:
-        """Leave the database."""
+        """Disconnect."""
         self._database.close()
 
 

@@ -258,7 +258,7 @@ def test_a_deleted_scan_stops_and_its_outputs_stay(start, tmp_path, root, asked_
     assert asked_to_stop.wait(timeout=60)
     app.engine.open_gate()
     info = scans.wait(scan, "cancelled")
-    assert "outputs that were finished stay in" in info["detail"]
+    assert "finished outputs stay in" in info["detail"]
     assert 0 < info["tiles"]["done"] < 400
     assert info["tiles"]["done"] == len(outputs(root / "out"))
     assert info["result"]["missing"] == 400 - info["tiles"]["done"]
