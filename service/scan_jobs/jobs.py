@@ -181,8 +181,8 @@ class ScanJobs:
         except UnusableDatabaseError as error:
             log.warning("scans_unusable", error=str(error))
             raise NotReady(
-                f"the list of scans cannot be used: {error.reason}. Retrying does not help: the "
-                "operator of this service must repair it (docs/scans.md, When something is missing)",
+                f"the list of scans cannot be used: {error.reason}. Retrying does not help: "
+                "the operator must repair it (docs/scans.md, When something is missing)",
                 retry_after_s=_REPAIR_S,
             ) from error
         except DatabaseError as error:

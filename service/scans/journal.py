@@ -1,8 +1,8 @@
-"""What a scan has done, in SQLite: the truth that a resume starts from.
+"""The journal of a scan: which tiles are done. A resumed scan starts from it.
 
 One row per tile. A tile is `done` only after its output is durable; a process that is killed leaves
-rows `pending`, and they are computed again. The file says which format it has and which scan it
-belongs to (`pins`); another scan is refused.
+rows `pending`, and they are computed again. The journal names its format and its scan (`pins`);
+another scan is rejected.
 """
 
 import json
@@ -20,14 +20,14 @@ _PAGE_ROWS = 512
 
 
 class Journal:
-    """The journal of one scan; safe for threads, one process at a time (see `ScanFolder`)."""
+    """The journal of one scan; safe for threads, one process at a time (see `WorkFolder`)."""
 
     def __init__(self, path: Path) -> None:
         """Open a journal, or make an empty one.
 
         Raises:
-            ScanError: The file is no journal, is damaged, or of another format.
-            StoreLostError: The disk takes nothing more.
+            ScanError: The file is not a journal, is damaged, or has another format.
+            StoreLostError: The disk is full.
         """
         self._file = JournalFile(path)
         self.path = path
@@ -36,7 +36,7 @@ class Journal:
         """Close the file."""
         self._file.close()
 
-    # --- what the scan is ---
+    # --- which scan it is ---
 
     def pins(self) -> dict[str, Any]:
         """Return what the scan is pinned to; empty for a new one."""
@@ -46,7 +46,7 @@ class Journal:
         """Pin a new scan, or check that a resumed one is the same.
 
         Raises:
-            ScanMismatchError: It is another one; the message names every difference.
+            ScanMismatchError: It is another scan; the message names every difference.
         """
         known = self.pins()
         if not known:
@@ -63,31 +63,31 @@ class Journal:
         ]
         if different:
             raise ScanMismatchError(
-                f"the journal {self.path} is of another scan: {'; '.join(different)}. Resume it "
-                "with what it began with, or begin anew (--no-resume) or into another sink"
+                f"the journal {self.path} belongs to another scan: {'; '.join(different)}. Resume "
+                "it with its own values, start from scratch (--no-resume), or use another sink"
             )
 
     def fact(self, key: str) -> Any:
-        """Return what `set_fact` noted, or None."""
+        """Return a fact of the scan as a whole, or None."""
         return self.pins().get(key)
 
     def set_fact(self, key: str, value: Any) -> None:
-        """Note something of the scan as a whole; None forgets it."""
+        """Store a fact of the scan as a whole; None removes it."""
         with self._file.transaction() as database:
             database.execute("DELETE FROM facts WHERE key = ?", (key,))
             if value is not None:
                 database.execute("INSERT INTO facts VALUES (?, ?)", (key, json.dumps(value)))
 
-    # --- what there is to do ---
+    # --- the tiles ---
 
     def list_tiles(self, listed: Iterable[tuple[Listed, str | None]]) -> int:
-        """Take in what the source lists; a tile that has changed since is pending again.
+        """Add the tiles and sidecars of the source; a tile that has changed is pending again.
 
         Args:
             listed: Tiles and sidecars, with the name of a tile's own output file.
 
         Returns:
-            How many tiles were listed.
+            Number of listed tiles.
 
         Raises:
             ScanError: Two tiles would become one file.
@@ -129,17 +129,17 @@ class Journal:
         return count
 
     def retry_failed(self) -> None:
-        """Make what failed pending: what stood in its way may be gone."""
+        """Make failed tiles pending: the cause may be gone."""
         self._file.write("UPDATE tiles SET status = 'pending' WHERE status = 'failed'")
 
     def check_outputs(self, found: Iterable[tuple[str, int]]) -> int:
-        """Make tiles pending whose output is not there as it was written.
+        """Make tiles pending whose output is missing or has another length.
 
         Args:
             found: Names and lengths of the files of the sink.
 
         Returns:
-            How many they are.
+            Number of these tiles.
         """
         with self._file.transaction() as database:
             database.execute("CREATE TEMP TABLE found (name TEXT PRIMARY KEY, size INTEGER)")
@@ -169,7 +169,7 @@ class Journal:
         yield from self._pages("output, output_sha256", "status = 'done'")
 
     def pending(self) -> Iterator[PendingTile]:
-        """Yield the pending tiles in order, a page at a time; the journal may change meanwhile."""
+        """Yield the pending tiles in order, page by page; the journal may change in between."""
         last = -1
         while True:
             rows = self._file.read(
@@ -188,10 +188,10 @@ class Journal:
                 return
             last = rows[-1][1]
 
-    # --- what was done ---
+    # --- their outcomes ---
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Note what became of tiles, all or none of them.
+        """Record outcomes of tiles, all or none.
 
         Raises:
             StoreLostError: The journal cannot be written.
@@ -210,7 +210,7 @@ class Journal:
             )
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield every tile in order, with what became of it."""
+        """Yield every tile in order, with its outcome."""
         fields = ("name", "position", "size_bytes", *OUTCOME_FIELDS)
         for row in self._pages(", ".join(fields), "1"):
             yield dict(zip(fields, row[1:], strict=True))

@@ -1,4 +1,4 @@
-"""The journal's file: its tables in SQLite, and what can be wrong with it."""
+"""The file of a journal: its tables in SQLite, its transactions, its errors."""
 
 import contextlib
 import sqlite3
@@ -54,8 +54,8 @@ class JournalFile:
         """Open a journal, or make an empty one.
 
         Raises:
-            ScanError: The file is no journal, is damaged, or of another format.
-            StoreLostError: The disk takes nothing more.
+            ScanError: The file is not a journal, is damaged, or has another format.
+            StoreLostError: The disk is full.
         """
         self._path = path
         self._lock = threading.Lock()
@@ -100,17 +100,17 @@ class JournalFile:
 
 
 def count_done(path: Path) -> int:
-    """Count the tiles that are done by a journal, which is opened for reading only.
+    """Count the done tiles of a journal, which is opened for reading only.
 
     Returns:
-        The number; 0 where there is no journal, or an empty one.
+        Number of tiles; 0 for a missing or empty journal.
 
     Raises:
-        ScanError: The file is no journal, or is damaged.
+        ScanError: The file is not a journal, or is damaged.
     """
     if not path.exists():
         return 0
-    # Without a log of writes that are not in the file yet, even SQLite's index of it is not made.
+    # Without a write-ahead log, SQLite opens the file without making its index (-shm) either.
     mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
     try:
         with contextlib.closing(
@@ -126,7 +126,7 @@ def count_done(path: Path) -> int:
 
 
 def _failure(path: Path, error: sqlite3.Error) -> ScanError:
-    """Say what is wrong: the disk for now, or the file for good."""
+    """Return the error of the scan: the disk fails now, or the file is damaged for good."""
     if isinstance(error, sqlite3.OperationalError):
         return StoreLostError(f"the journal {path} cannot be used: {error}")
     return ScanError(
@@ -135,7 +135,7 @@ def _failure(path: Path, error: sqlite3.Error) -> ScanError:
 
 
 class _Transaction:
-    """All of what is written within it, or nothing."""
+    """A block whose statements take effect together, or not at all."""
 
     def __init__(self, path: Path, database: sqlite3.Connection, lock: threading.Lock) -> None:
         self._path = path

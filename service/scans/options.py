@@ -14,7 +14,7 @@ STACK_SUFFIXES = (".zarr", ".h5", ".hdf5", ".tif", ".tiff")
 
 
 def default_form() -> Literal["parquet", "csv"]:
-    """Return the manifest's form where none is asked for: Parquet, or CSV without pyarrow."""
+    """Return the default form of the manifest: Parquet, or CSV without pyarrow."""
     return "parquet" if is_installed("pyarrow") else "csv"
 
 
@@ -39,17 +39,17 @@ class ModelLabel:
 
 @dataclass(frozen=True)
 class ScanRequest:
-    """What was asked for: a whole scan.
+    """The request of a scan.
 
     Attributes:
         source: Path or URL, see `opening.open_source`.
         sink: Path or URL of a folder, or of a stack (`STACK_SUFFIXES`).
         window: Grey range of 16-bit input, or None for the bundle's.
-        answer_dtype: uint8 or uint16.
+        answer_dtype: Data type of the answers, uint8 or uint16.
         answer_type: Media type of output files, or None for each tile's own.
-        pixel_size: Pixel size of the input, where it does not state one itself, or None.
+        pixel_size: Pixel size of inputs that do not state one, or None.
         manifest: `parquet` or `csv`; by default Parquet where pyarrow is installed.
-        patience_s: For how long an object store that does not answer is asked again.
+        patience_s: Seconds for which failing requests to an object store are retried.
     """
 
     source: str
@@ -74,12 +74,12 @@ class ScanOptions:
     Attributes:
         scale: Upscaling factor of the model.
         tile_bytes: Bytes of a tile of the model's own size: one place.
-        look_ahead: Places in all.
-        cores: Tiles that are decoded or encoded at once.
+        look_ahead: Total number of places.
+        cores: Number of tiles that are decoded or encoded at once.
         priority: Class of the tiles.
         window: Grey range of 16-bit input, or None for the bundle's.
-        answer_dtype: uint8 or uint16.
-        pixel_size: Pixel size of the input, where it does not state one itself, or None.
+        answer_dtype: Data type of the answers, uint8 or uint16.
+        pixel_size: Pixel size of inputs that do not state one, or None.
     """
 
     scale: int
@@ -115,7 +115,7 @@ class ScanOptions:
             max_places: Maximum look-ahead.
         """
         height, width = model.bundle.manifest.tile
-        # All that input and output work on, twice what engine and codecs do.
+        # Every tile in a transfer, and twice as many as engine and codecs work on.
         look_ahead = 2 * (model.max_batch_size * engine_slots + cores) + 2 * io_at_once
         return cls(
             scale=model.bundle.manifest.scale,

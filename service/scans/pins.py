@@ -1,4 +1,4 @@
-"""What a scan is pinned to: a resumed one goes on with what it began with."""
+"""The pins of a scan: the values that a resumed scan must share with its beginning."""
 
 import contextlib
 from typing import Any
@@ -12,7 +12,7 @@ STACK_TILE = "stack_tile"
 
 
 def scan_pins(request: ScanRequest, model: ModelLabel) -> dict[str, Any]:
-    """Return what a scan with a request and a model is pinned to."""
+    """Return the pins of a scan."""
     size = request.pixel_size
     return {
         "source": request.source,

@@ -1,4 +1,4 @@
-"""From what was asked for to a scan that can run: opened, pinned, listed, checked."""
+"""Prepares a scan: opens source and sink, pins the journal, lists the tiles, checks outputs."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,13 +31,13 @@ class PreparedScan:
     """A scan that can run.
 
     Attributes:
-        request: What was asked for.
-        source: Opened.
-        sink: Opened.
-        journal: Pinned; lists every tile.
-        skipped: Files of the source that are no tiles, by suffix.
-        lost: Outputs that were done and are not there any more; they are done anew.
-        damage: Why the source has not been listed to its end, or None: tiles are missing.
+        request: Source, sink and how tiles are read and written.
+        source: The open source.
+        sink: The open sink.
+        journal: The pinned journal, which lists every tile.
+        skipped: Number of files of the source that are not tiles, by suffix.
+        lost: Number of finished outputs that are missing or changed; they are computed again.
+        damage: Reason why the listing of the source is incomplete, or None.
     """
 
     request: ScanRequest
@@ -54,15 +54,15 @@ class PreparedScan:
         return max(self.source.io_at_once, self.sink.io_at_once)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close source and journal."""
         self.source.close()
         self.journal.close()
 
     def put_manifest(self, folder: Path) -> str:
-        """Write the manifest into the sink, by way of `folder`; returns where it lies.
+        """Write the manifest to `folder` and move it into the sink; returns its place.
 
         Raises:
-            StoreLostError: It cannot be written; it may lie in `folder`.
+            StoreLostError: It cannot be written or moved; it may lie in `folder`.
         """
         path = write_manifest(self.journal, folder, form=self.request.manifest)
         try:
@@ -75,11 +75,11 @@ class PreparedScan:
 
         Args:
             folder: See `put_manifest`.
-            names_folder: Whether a manifest that stays in the folder is named; clients of the
-                service do not see it.
+            names_folder: Whether a manifest that stays in the folder counts as written; clients
+                of the service have no access to it.
 
         Returns:
-            Where it lies, or why it was not written.
+            Its place, or the reason why it was not written.
         """
         try:
             return self.put_manifest(folder)
@@ -98,20 +98,20 @@ def prepare(
     open_store: StoreOpener = open_store,
     on_listed: Callable[[], None] = lambda: None,
 ) -> PreparedScan:
-    """Open a scan and find out what is to be done.
+    """Open a scan and find its pending tiles.
 
     Args:
-        request: What was asked for.
-        model: What runs it.
-        work: Its folder, held by this process.
-        verify: Read every output that is done and compare its hash.
-        overwrite: Replace a stack that this scan has not written.
-        open_store: Opens the stores of source and sink.
-        on_listed: Called for everything that the source lists; what it raises ends the listing.
+        request: Source, sink and how tiles are read and written.
+        model: Model that runs.
+        work: Work folder, held by this process.
+        verify: Whether every finished output is read and its hash compared.
+        overwrite: Whether a stack that this scan has not written is replaced.
+        open_store: Function that opens the stores of source and sink.
+        on_listed: Callback for every listed item; an exception ends the listing.
 
     Raises:
-        SourceMissingError: There is no such source, or its tiles are gone.
-        ScanMismatchError: The folder holds the journal of another scan.
+        SourceMissingError: The source does not exist, or its tiles are gone.
+        ScanMismatchError: The journal in the folder belongs to another scan.
         ScanError: The scan cannot run.
     """
     source = open_source(
@@ -143,7 +143,7 @@ def prepare(
     if journal.counts().done and (not isinstance(sink, StackSink) or sink.check(journal)):
         lost = _check_outputs(journal, sink, verify=verify)
     if not num_listed and journal.counts().pending:
-        # As where its file system is not mounted: each tile would fail for itself.
+        # Its file system may not be mounted: otherwise, each tile would fail by itself.
         raise SourceMissingError(f"the source {request.source} is empty; it held {total} tiles")
     return PreparedScan(
         request, source, sink, journal, skipped, lost, damage[0] if damage else None
@@ -151,7 +151,7 @@ def prepare(
 
 
 def _check_outputs(journal: Journal, sink: Sink, *, verify: bool) -> int:
-    """Make pending what is not there as it was written; returns how many tiles that are."""
+    """Make tiles pending whose outputs are missing or changed; returns their number."""
     lost = journal.check_outputs(sink.find_outputs())
     if verify:
         changed = [
@@ -166,7 +166,7 @@ def _check_outputs(journal: Journal, sink: Sink, *, verify: bool) -> int:
 
 
 def mirrored_name(request: ScanRequest, listed: Listed, scale: int) -> str | None:
-    """Return the name of a tile's own output file, or None where it goes into a stack."""
+    """Return the name of a tile's own output file, or None for a stack."""
     if request.is_stack:
         return None
     return FolderSink.name(listed, scale=scale, answer_type=request.answer_type)
@@ -189,11 +189,11 @@ def _tiles_of(
                 yield listed, None
             count_skipped(listed, skipped)
     except SourceDamagedError as error:
-        damage.append(str(error))  # what was found is computed, and the scan says what is missing
+        damage.append(str(error))  # the listed tiles are computed, and the scan reports the damage
 
 
 def count_skipped(listed: Listed, skipped: Counter[str]) -> None:
-    """Count what a source lists and a scan leaves out."""
+    """Count an item that is not a tile by its suffix."""
     if not listed.is_sidecar:
         skipped[listed.suffix or "without suffix"] += 1
     elif listed.size_bytes > MAX_SIDECAR_BYTES:
@@ -201,6 +201,6 @@ def count_skipped(listed: Listed, skipped: Counter[str]) -> None:
 
 
 def no_tiles(source: str, skipped: Counter[str]) -> str:
-    """Say that a source holds no tiles, and what it holds instead."""
+    """Return the message for a source without tiles, with what it holds instead."""
     found = ", ".join(f"{count} x {suffix}" for suffix, count in skipped.most_common())
     return f"the source {source} holds no tiles{f'; it has {found}' if found else ''}"
