@@ -48,7 +48,7 @@ def open_hdf5(store: Store, name: str, inner: str, *, spool: Path) -> TileArray:
         return LabelledArray(
             name,
             dataset,
-            members.beside(chosen),
+            members.siblings(chosen),
             stamp="" if entry is None else entry.stamp,
             find_stored=lambda: _stored(dataset, f"{where}::{chosen}"),
             file=file,

@@ -160,12 +160,12 @@ class ObjectStore:
         return FileEntry(name, int(info["size"]), str(stamp).strip('"'))
 
     def _patiently(self, work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        """Call until the store answers or patience ends; what it answers is passed on.
+        """Call until the store answers or the time limit passes; returns its answer.
 
         Raises:
-            FileNotFoundError: It has no such object.
-            PermissionError: It does not allow it.
-            StoreLostError: It does not answer.
+            FileNotFoundError: The object does not exist.
+            PermissionError: The store denies access.
+            StoreLostError: The store does not answer.
         """
         give_up_s = time.monotonic() + self._patience_s
         pause_s = 0.1

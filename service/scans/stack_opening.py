@@ -1,4 +1,4 @@
-"""Opens a stack as the sink of a scan: new, or begun by an earlier run."""
+"""Opens a stack as the sink of a scan, new or begun by an earlier run."""
 
 import contextlib
 import heapq
@@ -21,7 +21,7 @@ from service.scans.stack_sink import StackSink, TileFormat
 from service.scans.stores import Store
 from service.scans.work_folder import WorkFolder
 
-# Tiles that are looked at to learn the size of a stack's tiles.
+# Maximum number of tiles that are read to find the size of a stack's tiles.
 _MOST_PROBED = 100
 _MAX_PIXELS = 1 << 28
 
@@ -68,8 +68,8 @@ def open_scan_stack(
     )
     shards.remove_parts()
     if is_new:
-        # Shards of another stack would be read as this one's. From the noted shape on, what is
-        # there is this scan's own.
+        # Shards of another stack would be read as this one's. Once the journal has the shape, all
+        # shards are this scan's own.
         sink.clear()
         journal.set_fact(STACK_TILE, pinned)
     return sink
@@ -86,17 +86,17 @@ def open_stack_sink(
     """Open a stack as a sink.
 
     Args:
-        request: What was asked for.
-        shape: (H, W) of every tile of it.
-        work: Where the shards of a stack lie that is assembled from them.
-        attributes: What the stack says of itself.
-        open_store: Opens the stores of sink and shards.
+        request: Source, sink and how tiles are read and written.
+        shape: (H, W) of every output tile.
+        work: Work folder, for the shards of a stack that is assembled from them.
+        attributes: Attributes of the stack.
+        open_store: Function that opens the stores of sink and shards.
 
     Returns:
         The sink, and the store of its shards.
 
     Raises:
-        ScanError: There can be no such stack.
+        ScanError: No stack has this suffix.
     """
     url = request.sink.rstrip("/")
     folder, _, name = url.rpartition("/")
@@ -115,7 +115,7 @@ def _probe(source: Source, url: str, scale: int) -> tuple[int, int]:
     """Return the output shape of the first tile, in the order of names, that can be read."""
 
     def tiles() -> Iterator[Listed]:
-        with contextlib.suppress(SourceDamagedError):  # the listing of the scan says it
+        with contextlib.suppress(SourceDamagedError):  # the listing of the scan reports it
             yield from (item for item in source.listing() if item.is_tile)
 
     for item in heapq.nsmallest(_MOST_PROBED, tiles(), key=lambda item: item.name):

@@ -44,7 +44,7 @@ def open_zarr(path: str, inner: str) -> TileArray:
     return LabelledArray(
         path,
         array,
-        members.beside(chosen),
+        members.siblings(chosen),
         stamp=stamp,
         find_stored=lambda: _stored(zarr, array),
     )
