@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from engines.cpu import share_cpus
 from service.ground.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
 from service.ground.instruments import Counter, Histogram
 from service.ground.priority import Priority
-from service.pool import channel, messages, snapshots
+from service.hosting.versions import Change
+from service.pool import channel, child_config, control, messages, snapshots
 from service.pool.arena import SNAPSHOT_BYTES, Arena, ArenaError, Geometry
 from service.pool.processes import Publisher, collect, drop_state
 
@@ -193,6 +195,59 @@ class TestMessages:
             messages.parse_hello(other)
         with pytest.raises(ValueError, match="99"):
             messages.kind_of(bytes([99]))
+
+
+HELLO = messages.Hello("m", "v", "d", "onnx", "fp32", {1: 0.5, 8: 2.0})
+ENTRY = control.VersionEntry(3, "m", Path("/b"), [control.EngineAddress("a", 1)])
+
+
+class TestControl:
+    """What the supervisor and its children say to each other."""
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            control.Joined("front-0"),
+            control.Failed("engine-0", "no memory: ü"),
+            control.EngineReady(HELLO),
+            control.Alive(),
+            control.Holds([1, 2]),
+            control.Serves(),
+            control.LoadOrder(1, "m", Path("/b")),
+            control.LoadOrder(2, "m", None),
+            control.RollBackOrder(3, "m"),
+            control.UnloadOrder(4, "m"),
+            control.ModelList([ENTRY], [], "m", is_started=True),
+            control.Answer(5, Change("m", "v", "d", None)),
+            control.Answer(6, error_code="load-failed", detail="damaged"),
+        ],
+    )
+    def test_every_message_is_read_as_it_was_written(self, message: control.Message):
+        """With numbers as keys, paths, and messages within messages."""
+        assert message == control.parse(control.pack(message))
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b'["Hello", {}]', "expected one of Joined"),
+            (b'["Joined", {}]', "process"),
+            (b'{"process": "front-0"}', "expected a name and fields"),
+            (b"no JSON", "invalid literal"),
+        ],
+    )
+    def test_what_is_no_message_is_an_error(self, content: bytes, words: str):
+        """Processes of two installations do not talk."""
+        with pytest.raises(ValueError, match=words):
+            control.parse(content)
+
+    def test_a_process_gets_its_whole_configuration_in_one_argument(self):
+        """Also what its predecessor has measured."""
+        engine = child_config.EngineConfig(
+            "engine-0", 8, 9, "a", 0, 1, "m", Path("/b"), "cpu", [0, 1], HELLO
+        )
+        front = child_config.FrontEndConfig("front-0", 8, 9, "a", 0, 1)
+        assert engine == child_config.engine_config(child_config.to_argument(engine))
+        assert front == child_config.front_end_config(child_config.to_argument(front))
 
 
 class TestChannel:
