@@ -713,7 +713,7 @@ def test_what_a_dead_process_has_left_is_not_called_running(
         store.cancel(scan)
     store.close()
     info = scans.wait(scan, "cancelled" if is_deleted else "queued")
-    assert ("outputs that were finished" if is_deleted else "scans pause") in info["detail"]
+    assert ("finished outputs" if is_deleted else "scans pause") in info["detail"]
     app.until(lambda: folder.exists() is not is_deleted)
 
 
