@@ -11,7 +11,7 @@ from service.ground.memory import keep_freed_memory
 from service.http.app import create_app
 from service.http.server import serve
 from service.pool.arena import Arena
-from service.pool.child_config import FrontEndConfig, front_end_config
+from service.pool.child_config import FrontEndConfig, read_argument
 from service.pool.pool_models import PoolModels
 from service.settings import Settings
 
@@ -38,7 +38,7 @@ def main() -> int:
     """Read the argument and run."""
     # A stopped process (SIGSTOP) would keep the port: SIGCONT lets it end in order.
     signal_at_parents_end(signal.SIGCONT)
-    return run(front_end_config(sys.argv[1]))
+    return run(read_argument(FrontEndConfig, sys.argv[1]))
 
 
 if __name__ == "__main__":

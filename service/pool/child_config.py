@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 from pydantic import TypeAdapter
@@ -62,16 +63,14 @@ class FrontEndConfig:
     snapshot: int
 
 
+Config = TypeVar("Config", EngineConfig, FrontEndConfig)
+
+
 def to_argument(config: EngineConfig | FrontEndConfig) -> str:
     """Write a configuration as one command-line argument."""
     return orjson.dumps(config, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def engine_config(argument: str) -> EngineConfig:
+def read_argument(kind: type[Config], argument: str) -> Config:
     """Read what `to_argument` wrote."""
-    return TypeAdapter(EngineConfig).validate_json(argument)
-
-
-def front_end_config(argument: str) -> FrontEndConfig:
-    """Read what `to_argument` wrote."""
-    return TypeAdapter(FrontEndConfig).validate_json(argument)
+    return TypeAdapter(kind).validate_json(argument)

@@ -1,15 +1,15 @@
 """Messages between the supervisor and its children: one JSON array each.
 
-    child ──> supervisor       Joined first, or Failed instead; engines: EngineReady
-    front end ──> supervisor   Alive, Holds, Serves; LoadOrder, RollBackOrder, UnloadOrder
-    supervisor ──> front end   ModelList; an Answer to each order
+    child ──> supervisor       Joined first, or Failed instead; EngineReady or FrontEndState
+    front end ──> supervisor   Order
+    supervisor ──> front end   ModelList; an Answer to each Order
 
 All processes come from one installation, so the messages have no version.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import orjson
 from pydantic import TypeAdapter
@@ -20,23 +20,14 @@ from service.pool.messages import Hello
 
 @dataclass(frozen=True)
 class Joined:
-    """First message on a child's connection.
-
-    Attributes:
-        process: Name of the child.
-    """
+    """First message on a child's connection, with the child's name."""
 
     process: str
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A child ends before it was ready.
-
-    Attributes:
-        process: Name of the child.
-        reason: Reason for people.
-    """
+    """The named child ends before it was ready, for a reason."""
 
     process: str
     reason: str
@@ -44,88 +35,49 @@ class Failed:
 
 @dataclass(frozen=True)
 class EngineReady:
-    """An engine process has loaded and proven its model.
-
-    Attributes:
-        hello: Greeting that front ends get from it.
-    """
+    """An engine process is ready, with the greeting that front ends get from it."""
 
     hello: Hello
 
 
 @dataclass(frozen=True)
-class Alive:
-    """A front end's event loop runs."""
-
-
-@dataclass(frozen=True)
-class Holds:
-    """Versions that a front end can serve at once.
+class FrontEndState:
+    """Sign of life of a front end, also sent with every change.
 
     Attributes:
-        version_ids: Ids of the versions.
+        holds: Ids of the versions that it can serve at once.
+        serves: Whether it serves every model of its last list.
     """
 
-    version_ids: list[int]
+    holds: list[int]
+    serves: bool
 
 
 @dataclass(frozen=True)
-class Serves:
-    """A front end can serve every model of its last list."""
-
-
-@dataclass(frozen=True)
-class LoadOrder:
-    """Load another version of a model.
+class Order:
+    """A change of a model, numbered by its front end.
 
     Attributes:
-        request: Number of the order, for its answer.
+        number: Number of the order, for its answer.
+        verb: What to do.
         model: Model name.
-        bundle: Folder of the bundle; None loads the present one again.
+        bundle: Folder of the bundle to load; None loads the present one again.
     """
 
-    request: int
+    number: int
+    verb: Literal["load", "roll_back", "unload"]
     model: str
-    bundle: Path | None
+    bundle: Path | None = None
 
 
 @dataclass(frozen=True)
-class RollBackOrder:
-    """Serve the kept version of a model again.
+class Answer:
+    """Result of the order with a number: a change, or an error by its code."""
 
-    Attributes:
-        request: Number of the order, for its answer.
-        model: Model name.
-    """
-
-    request: int
-    model: str
-
-
-@dataclass(frozen=True)
-class UnloadOrder:
-    """Stop serving a model.
-
-    Attributes:
-        request: Number of the order, for its answer.
-        model: Model name.
-    """
-
-    request: int
-    model: str
-
-
-@dataclass(frozen=True)
-class EngineAddress:
-    """Where one engine process is.
-
-    Attributes:
-        address: Address that front ends connect to.
-        row: Row of the arena with its state.
-    """
-
-    address: str
-    row: int
+    number: int
+    change: Change | None = None
+    error_code: str | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,24 +88,24 @@ class VersionEntry:
         version_id: Number of the version, used once in the life of a pool.
         model: Model name.
         bundle: Folder of its bundle.
-        engines: Its engine processes.
+        engines: Address and row of the arena of each engine process.
     """
 
     version_id: int
     model: str
     bundle: Path
-    engines: list[EngineAddress]
+    engines: list[tuple[str, int]]
 
 
 @dataclass(frozen=True)
 class ModelList:
-    """What front ends are to serve.
+    """Versions for front ends.
 
     Attributes:
         served: Versions to serve.
         others: Versions to hold ready: those being loaded, and those kept for a rollback.
         default: Name of the default model.
-        is_started: Whether all front ends can serve.
+        is_started: Whether all front ends have served every model.
     """
 
     served: list[VersionEntry]
@@ -162,31 +114,11 @@ class ModelList:
     is_started: bool
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Result of an order.
-
-    Attributes:
-        request: Number of the order.
-        change: Result of a load or a rollback.
-        error_code: `ServiceError.code` of the refusal, or None.
-        detail: Detail of the refusal.
-    """
-
-    request: int
-    change: Change | None = None
-    error_code: str | None = None
-    detail: str = ""
-
-
-Order = LoadOrder | RollBackOrder | UnloadOrder
-Message = Joined | Failed | EngineReady | Alive | Holds | Serves | Order | ModelList | Answer
-
-_KINDS: tuple[type[Message], ...] = (
-    Joined, Failed, EngineReady, Alive, Holds, Serves, LoadOrder, RollBackOrder, UnloadOrder,
-    ModelList, Answer,
-)  # fmt: skip
-_READERS: dict[str, TypeAdapter[Message]] = {kind.__name__: TypeAdapter(kind) for kind in _KINDS}
+Message = Joined | Failed | EngineReady | FrontEndState | Order | Answer | ModelList
+_READERS: dict[str, TypeAdapter[Message]] = {
+    kind.__name__: TypeAdapter(kind)
+    for kind in (Joined, Failed, EngineReady, FrontEndState, Order, Answer, ModelList)
+}
 
 
 def pack(message: Message) -> bytes:
@@ -201,15 +133,10 @@ def parse(content: bytes) -> Message:
     Raises:
         ValueError: It is not a message of this version.
     """
-    name, fields = _read_pair(orjson.loads(content))
-    if name not in _READERS:
-        raise ValueError(f"the message is a {name!r}; expected one of {', '.join(_READERS)}")
-    return _READERS[name].validate_python(fields)
-
-
-def _read_pair(content: Any) -> tuple[str, Any]:  # noqa: ANN401 (JSON of any shape)
-    match content:
-        case [str(name), fields]:
-            return name, fields
+    match orjson.loads(content):
+        case [str(name), fields] if name in _READERS:
+            return _READERS[name].validate_python(fields)
         case _:
-            raise ValueError(f"the message is {str(content)[:80]!r}; expected a name and fields")
+            raise ValueError(
+                f"the message is {content[:80]!r}; expected one of {', '.join(_READERS)}"
+            )

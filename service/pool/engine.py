@@ -26,7 +26,7 @@ from service.ground.priority import Priority
 from service.hosting.loading import LoadedModel, load_model
 from service.hosting.working_model import WorkingModel
 from service.pool.arena import Arena
-from service.pool.child_config import EngineConfig, engine_config
+from service.pool.child_config import EngineConfig, read_argument
 from service.pool.control import EngineReady
 from service.pool.engine_server import EngineServer
 from service.pool.messages import Hello
@@ -190,7 +190,7 @@ def main() -> int:
     """Read the argument and run."""
     # A stopped process (SIGSTOP) would keep its memory: SIGCONT lets it end in order.
     signal_at_parents_end(signal.SIGCONT)
-    return run(engine_config(sys.argv[1]))
+    return run(read_argument(EngineConfig, sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from service.pool.arena import BUSY_S, CONNECTIONS, HEARTBEAT, MAX_ENGINES, Aren
 from service.pool.channel import listen
 from service.pool.child_config import EngineConfig
 from service.pool.children import Child, LoadError, end_children
-from service.pool.control import EngineAddress, VersionEntry
+from service.pool.control import VersionEntry
 from service.pool.messages import Hello
 from service.pool.processes import drop_state, python_command
 from service.settings import Settings
@@ -75,7 +75,7 @@ class PoolVersion:
     @property
     def entry(self) -> VersionEntry:
         """What a front end needs to connect to its engine processes."""
-        engines = [EngineAddress(engine.address, engine.row) for engine in self.engines]
+        engines = [(engine.address, engine.row) for engine in self.engines]
         return VersionEntry(self.version_id, self.name, self.path, engines)
 
     @property

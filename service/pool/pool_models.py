@@ -5,6 +5,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import structlog
 from prometheus_client.metrics_core import Metric
@@ -16,18 +17,7 @@ from service.hosting.lifecycle import Lifecycle
 from service.hosting.serving import ServingFactory
 from service.hosting.versions import Change
 from service.pool.arena import Arena
-from service.pool.control import (
-    Alive,
-    Answer,
-    Holds,
-    LoadOrder,
-    Message,
-    ModelList,
-    Order,
-    RollBackOrder,
-    Serves,
-    UnloadOrder,
-)
+from service.pool.control import Answer, FrontEndState, Message, ModelList, Order
 from service.pool.processes import Background, Publisher, SupervisorLink, collect
 from service.pool.remote_version import RemoteVersion
 from service.pool.slots import Slots
@@ -102,7 +92,7 @@ class PoolModels:
             lifecycle.fail(f"the supervisor is gone: {error}")
             return
         self._background.run(self._publisher.run())
-        self._background.run(self._give_signs_of_life(self._supervisor))
+        self._background.run(self._give_signs_of_life())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GREETING_S):
                 await lifecycle.wait_loaded()
@@ -118,15 +108,15 @@ class PoolModels:
 
     async def load(self, name: str, bundle: Path | None = None) -> Change:
         """See `ModelHost.load`."""
-        return _change(await self._ask(LoadOrder(next(self._numbers), name, bundle)))
+        return _change(await self._ask("load", name, bundle))
 
     async def roll_back(self, name: str) -> Change:
         """See `ModelHost.roll_back`."""
-        return _change(await self._ask(RollBackOrder(next(self._numbers), name)))
+        return _change(await self._ask("roll_back", name))
 
     async def unload(self, name: str) -> None:
         """See `ModelHost.unload`."""
-        await self._ask(UnloadOrder(next(self._numbers), name))
+        await self._ask("unload", name)
 
     async def stop(self, remaining_s: Callable[[], float]) -> bool:
         """See `ModelHost.stop`."""
@@ -158,7 +148,7 @@ class PoolModels:
                 self._running_in().set_default(message.default)
                 self._update(message)
             case Answer():
-                future = self._answers.pop(message.request, None)
+                future = self._answers.pop(message.number, None)
                 if future is not None and not future.done():
                     _settle(future, message)
             case _:
@@ -176,7 +166,7 @@ class PoolModels:
                     self._settings,
                     self._slots,
                     self._factory,
-                    on_held=self._tell_held,
+                    on_held=self._tell_state,
                     on_engine=self._follow,
                 )
                 self._versions[entry.version_id] = version
@@ -198,11 +188,13 @@ class PoolModels:
             if version_id not in listed and not self._is_served(version):
                 del self._versions[version_id]
                 self._background.run(version.close(self._settings.shutdown_timeout_s))
-        if all(self._is_served(self._versions[entry.version_id]) for entry in models.served):
-            if models.is_started:
-                lifecycle.started()
-            else:
-                self._tell(Serves())
+        if models.is_started and self._serves_all():
+            lifecycle.started()
+        self._tell_state()
+
+    def _serves_all(self) -> bool:
+        entries = [] if self._models is None else self._models.served
+        return all(self._is_served(self._versions[entry.version_id]) for entry in entries)
 
     def _is_served(self, version: RemoteVersion) -> bool:
         served = self._running_in().models.get(version.entry.model)
@@ -220,27 +212,28 @@ class PoolModels:
                     "version_not_held", model=version.entry.model, error=str(error)
                 )
 
-    def _tell_held(self) -> None:
-        self._tell(Holds([v for v, one in self._versions.items() if one.serving is not None]))
+    def _tell_state(self) -> None:
+        if self._supervisor is not None and self._models is not None:
+            held = [number for number, one in self._versions.items() if one.serving is not None]
+            self._supervisor.send(FrontEndState(held, serves=self._serves_all()))
 
-    async def _give_signs_of_life(self, supervisor: SupervisorLink) -> None:
+    async def _give_signs_of_life(self) -> None:
         """Keep the supervisor from taking this process for one that hangs."""
         while True:
-            supervisor.send(Alive())
+            self._tell_state()
             await asyncio.sleep(_SIGN_PERIOD_S)
 
-    def _tell(self, message: Message) -> None:
-        if self._supervisor is not None:
-            self._supervisor.send(message)
-
-    async def _ask(self, order: Order) -> Change | None:
+    async def _ask(
+        self, verb: Literal["load", "roll_back", "unload"], name: str, bundle: Path | None = None
+    ) -> Change | None:
         """Send an order to the supervisor, and wait for its answer."""
-        if len(order.model) > _MAX_NAME:
-            raise UnknownModel(f"no model has a name of {len(order.model)} characters")
+        if len(name) > _MAX_NAME:
+            raise UnknownModel(f"no model has a name of {len(name)} characters")
         if self._supervisor is None:
             raise LoadFailed("the supervisor is gone")
+        order = Order(next(self._numbers), verb, name, bundle)
         future: asyncio.Future[Change | None] = asyncio.get_running_loop().create_future()
-        self._answers[order.request] = future
+        self._answers[order.number] = future
         self._supervisor.send(order)
         return await future
 

@@ -15,7 +15,7 @@ from bundle_format.bundle import load_bundle
 from service.ground.errors import LoadFailed, ServiceError
 from service.hosting.versions import Versions
 from service.pool.children import LoadError
-from service.pool.control import Answer, LoadOrder, ModelList, Order, RollBackOrder, UnloadOrder
+from service.pool.control import Answer, ModelList, Order
 from service.pool.engine_processes import EngineProcesses, PoolVersion
 
 log = structlog.get_logger()
@@ -96,16 +96,16 @@ class PoolVersions:
     async def obey(self, order: Order) -> Answer:
         """Do an order; returns the answer for the front end that sent it."""
         try:
-            match order:
-                case LoadOrder(model=model, bundle=bundle):
-                    return Answer(order.request, await self._versions.load(model, bundle))
-                case RollBackOrder(model=model):
-                    return Answer(order.request, await self._versions.roll_back(model))
-                case UnloadOrder(model=model):
-                    await self._versions.unload(model)
-                    return Answer(order.request)
+            match order.verb:
+                case "load":
+                    change = await self._versions.load(order.model, order.bundle)
+                case "roll_back":
+                    change = await self._versions.roll_back(order.model)
+                case "unload":
+                    change = await self._versions.unload(order.model)
         except ServiceError as error:
-            return Answer(order.request, error_code=error.code, detail=error.detail)
+            return Answer(order.number, error_code=error.code, detail=error.detail)
+        return Answer(order.number, change)
 
     async def _start(self, name: str, path: Path) -> PoolVersion:
         """Start engine processes, and wait until every front end could serve them.

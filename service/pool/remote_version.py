@@ -57,12 +57,12 @@ class RemoteVersion:
         self._greeted: asyncio.Queue[tuple[EngineLink, Hello]] = asyncio.Queue()
         self._links = [
             EngineLink(
-                engine.address,
-                engine.row,
+                address,
+                row,
                 slots.arena,
                 on_hello=lambda link, hello: self._greeted.put_nowait((link, hello)),
             )
-            for engine in entry.engines
+            for address, row in entry.engines
         ]
 
     async def run(self) -> None:

@@ -29,7 +29,7 @@ from service.pool.channel import listen
 from service.pool.children import Child, end_children
 from service.pool.control_server import ControlServer
 from service.pool.engine_processes import EngineProcesses, PoolVersion
-from service.pool.front_end_processes import SPARE_PARTITIONS, FrontEndProcesses
+from service.pool.front_end_processes import SPARE_PARTITIONS, kill_hanging, make_front_ends
 from service.pool.pool_versions import PoolVersions
 from service.pool.processes import Background, Publisher
 from service.settings import Settings
@@ -61,7 +61,8 @@ class Supervisor:
         self._publisher = Publisher(arena, 0, self._metrics.registry)
         self._background = Background(self._fail_by_fault)
         self._control, address = listen()
-        self._fronts = FrontEndProcesses(
+        self._listeners = listeners
+        self._fronts = make_front_ends(
             arena, listeners, supervisor=address, first_snapshot=1, on_failed=self._fail
         )
         self._engines = EngineProcesses(
@@ -84,7 +85,7 @@ class Supervisor:
             self._engines,
             self._versions,
             on_started=lambda: say_ready(self._url, settings.log_format),
-            keep=self._background.run,
+            background=self._background,
         )
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
@@ -105,7 +106,7 @@ class Supervisor:
         for name, bundle in self._bundles.items():
             version = self._engines.start(name or self._default_name(bundle), bundle.path)
             self._versions.begin(version)
-        for child in self._fronts.children:
+        for child in self._fronts:
             self._run_child(child)
         for child in self._children():
             child.ready.add_done_callback(self._fail_if_never_ready)
@@ -142,11 +143,11 @@ class Supervisor:
                 for child in self._children():
                     child.started_s += paused_s
                 continue
-            self._fronts.kill_hanging(self._settings.front_end_timeout_s)
+            kill_hanging(self._fronts, self._settings.front_end_timeout_s)
             self._engines.kill_hanging()
 
     def _children(self) -> list[Child]:
-        return [*self._fronts.children, *self._engines.children]
+        return [*self._fronts, *self._engines.children]
 
     def _default_name(self, bundle: Bundle) -> str:
         return "identity" if self._settings.engine == "identity" else bundle.manifest.name
@@ -195,12 +196,16 @@ class Supervisor:
         drain_s = self._settings.drain_s if self._stop_signal is signal.SIGTERM else 0.0
         log.info("draining", drain_s=drain_s)
         # New connections are turned away when the front ends no longer take them.
-        self._loop.call_later(drain_s, self._fronts.close_listeners)
+        self._loop.call_later(drain_s, self._close_listeners)
         last_s = self._settings.shutdown_timeout_s
-        await end_children(self._fronts.children, self._stop_signal, within_s=drain_s + last_s)
+        await end_children(self._fronts, self._stop_signal, within_s=drain_s + last_s)
         await end_children(self._engines.children, signal.SIGTERM, within_s=last_s)
         self._background.cancel()
         log.info("stopped", code=self._exit_code)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
 
 def run_pool(settings: Settings, listeners: Sequence[socket.socket]) -> int:

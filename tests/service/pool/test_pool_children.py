@@ -12,7 +12,7 @@ import pytest
 
 from service.pool.arena import Arena, Geometry
 from service.pool.children import Child, LoadError
-from service.pool.front_end_processes import FrontEndProcesses
+from service.pool.front_end_processes import kill_hanging, make_front_ends
 
 pytestmark = pytest.mark.anyio
 
@@ -72,13 +72,12 @@ async def test_a_process_that_hangs_while_it_starts_is_killed(
     process: Any = SimpleNamespace(returncode=None, send_signal=sent.append)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         arena = Arena.create(Geometry(3, slots=1, lr_bytes=1, sr_bytes=16, snapshots=2))
-        fronts = FrontEndProcesses(
+        [front] = make_front_ends(
             arena, [listener], supervisor="none", first_snapshot=1, on_failed=lambda _: None
         )
-        [front] = fronts.children
         front.process = process
         front.is_ready = is_ready
         front.started_s = time.monotonic() - started_before_s
         front.heard_s = time.monotonic()
-        fronts.kill_hanging(timeout_s=1.0)
+        kill_hanging([front], timeout_s=1.0)
     assert sent == expected

@@ -198,7 +198,7 @@ class TestMessages:
 
 
 HELLO = messages.Hello("m", "v", "d", "onnx", "fp32", {1: 0.5, 8: 2.0})
-ENTRY = control.VersionEntry(3, "m", Path("/b"), [control.EngineAddress("a", 1)])
+ENTRY = control.VersionEntry(3, "m", Path("/b"), [("a", 1)])
 
 
 class TestControl:
@@ -210,13 +210,11 @@ class TestControl:
             control.Joined("front-0"),
             control.Failed("engine-0", "no memory: ü"),
             control.EngineReady(HELLO),
-            control.Alive(),
-            control.Holds([1, 2]),
-            control.Serves(),
-            control.LoadOrder(1, "m", Path("/b")),
-            control.LoadOrder(2, "m", None),
-            control.RollBackOrder(3, "m"),
-            control.UnloadOrder(4, "m"),
+            control.FrontEndState([1, 2], serves=True),
+            control.Order(1, "load", "m", Path("/b")),
+            control.Order(2, "load", "m"),
+            control.Order(3, "roll_back", "m"),
+            control.Order(4, "unload", "m"),
             control.ModelList([ENTRY], [], "m", is_started=True),
             control.Answer(5, Change("m", "v", "d", None)),
             control.Answer(6, error_code="load-failed", detail="damaged"),
@@ -231,7 +229,7 @@ class TestControl:
         [
             (b'["Hello", {}]', "expected one of Joined"),
             (b'["Joined", {}]', "process"),
-            (b'{"process": "front-0"}', "expected a name and fields"),
+            (b'{"process": "front-0"}', "expected one of Joined"),
             (b"no JSON", "invalid literal"),
         ],
     )
@@ -246,8 +244,12 @@ class TestControl:
             "engine-0", 8, 9, "a", 0, 1, "m", Path("/b"), "cpu", [0, 1], HELLO
         )
         front = child_config.FrontEndConfig("front-0", 8, 9, "a", 0, 1)
-        assert engine == child_config.engine_config(child_config.to_argument(engine))
-        assert front == child_config.front_end_config(child_config.to_argument(front))
+        assert engine == child_config.read_argument(
+            child_config.EngineConfig, child_config.to_argument(engine)
+        )
+        assert front == child_config.read_argument(
+            child_config.FrontEndConfig, child_config.to_argument(front)
+        )
 
 
 class TestChannel:
