@@ -40,12 +40,11 @@ class EngineRoom:
         """
         self._settings = settings
         metrics = Metrics()
+        alone = {"max_queue": _PLACES, "online_budget_ms": math.inf, "self_test_minutes": 0.0}
         # If its loop fails, the batcher rejects tiles and the scan ends.
-        working = WorkingModel(
-            model, metrics, name=model.name, max_queue=_PLACES, online_budget_s=math.inf
-        )
-        working.start()
-        self._batcher = working.batcher
+        self._batcher = WorkingModel(
+            model, settings.model_copy(update=alone), metrics, name=model.name
+        ).batcher
         self._upscaler = Upscaler(
             self._batcher,
             model.bundle.manifest,

@@ -165,15 +165,11 @@ class LocalModels:
         lifecycle = self._running_in()
         working = WorkingModel(
             model,
+            self._settings,
             self._metrics,
             name=name,
-            max_queue=self._settings.max_queue,
-            online_budget_s=self._settings.online_budget_ms / 1e3,
             on_failure=lambda: lifecycle.fail("the engine loop has failed"),
-        )
-        working.start(
-            self_test_minutes=self._settings.self_test_minutes,
-            on_self_test=functools.partial(_judge, working.batcher, name),
+            on_self_test=lambda problem: _judge(working.batcher, name, problem),
         )
         serving = self._factory.make(
             name,

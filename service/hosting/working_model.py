@@ -1,6 +1,5 @@
 """A loaded model at work: the batcher that feeds its engine, and the self-test that checks it."""
 
-import asyncio
 from collections.abc import Callable
 
 from service.batching.batch_reporter import BatchReporter
@@ -9,6 +8,7 @@ from service.batching.costs import BatchCosts
 from service.ground.metrics import Metrics
 from service.hosting.loading import LoadedModel
 from service.hosting.self_test import start_self_test
+from service.settings import Settings
 
 # From one batch to the next through threads, event loop and interpreter lock. With the engine
 # `identity`, 16 connections and two cores, batches of one tile, planned without this overhead, lost
@@ -27,32 +27,32 @@ class WorkingModel:
     def __init__(
         self,
         loaded: LoadedModel,
+        settings: Settings,
         metrics: Metrics,
         *,
         name: str,
-        max_queue: int,
-        online_budget_s: float,
         on_failure: Callable[[], None] = lambda: None,
+        on_self_test: Callable[[str | None], None] = lambda _: None,
     ) -> None:
-        """Prepare; `start` begins to work.
+        """Start the engine's threads and its self-test.
 
         Args:
             loaded: The bundle and its warm engine.
+            settings: Limits of the queue, and the interval of the self-test.
             metrics: Metrics that batches and self-tests are counted in.
             name: Model name in metrics.
-            max_queue: Maximum number of waiting tiles.
-            online_budget_s: Seconds after which an online tile without a deadline is due.
-            on_failure: Callback for the end of the engine loop; the batcher rejects tiles from
-                then on.
+            on_failure: Callback for the end of the engine loop; the batcher rejects tiles then.
+            on_self_test: Callback with the problem that a self-test has found, or None.
+
+        Raises:
+            bundle_format.bundle.BundleError: The golden tile cannot be read any more.
         """
         self.loaded = loaded
-        self._metrics = metrics
-        self._name = name
         self.batcher = Batcher(
             loaded.engine,
             costs=BatchCosts(loaded.batch_s, overhead_s=_BATCH_OVERHEAD_S),
-            max_queue=max_queue,
-            online_budget_s=online_budget_s,
+            max_queue=settings.max_queue,
+            online_budget_s=settings.online_budget_ms / 1e3,
             observer=BatchReporter(
                 metrics,
                 model=name,
@@ -61,29 +61,12 @@ class WorkingModel:
                 on_loop_failure=lambda _: on_failure(),
             ),
         )
-        self._self_test: asyncio.Task[None] | None = None
-
-    def start(
-        self,
-        *,
-        self_test_minutes: float = 0.0,
-        on_self_test: Callable[[str | None], None] = lambda _: None,
-    ) -> None:
-        """Start the engine's threads and its self-test.
-
-        Args:
-            self_test_minutes: Interval of the self-test; 0 runs none.
-            on_self_test: Callback with the problem that a self-test has found, or None.
-
-        Raises:
-            bundle_format.bundle.BundleError: The golden tile cannot be read any more.
-        """
         self._self_test = start_self_test(
-            self.loaded,
+            loaded,
             self.batcher,
-            name=self._name,
-            metrics=self._metrics,
-            minutes=self_test_minutes,
+            name=name,
+            metrics=metrics,
+            minutes=settings.self_test_minutes,
             on_result=on_self_test,
         )
         self.batcher.start()

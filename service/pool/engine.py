@@ -56,11 +56,11 @@ class EngineProcess:
         self._arena = Arena.attach(config.arena_fd)
         self._working = WorkingModel(
             model,
+            settings,
             self._metrics,
             name=config.model,
-            max_queue=settings.max_queue,
-            online_budget_s=settings.online_budget_ms / 1e3,
             on_failure=self._fail,
+            on_self_test=self._judge,
         )
         batcher = self._working.batcher
         for priority in Priority:
@@ -100,9 +100,6 @@ class EngineProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ended.set)
         self._server.start()
-        self._working.start(
-            self_test_minutes=self._settings.self_test_minutes, on_self_test=self._judge
-        )
         tasks = [loop.create_task(self._publisher.run()), loop.create_task(self._tell_state())]
         self._supervisor.send(EngineReady(self._hello))
         log.info("engine_ready", model=self._hello.model, engine=self._hello.engine)
