@@ -170,23 +170,17 @@ class Journal:
 
     def pending(self) -> Iterator[PendingTile]:
         """Yield the pending tiles in order, page by page; the journal may change in between."""
-        last = -1
-        while True:
-            rows = self._file.read(
-                "SELECT id, position, target, tiles.name, tiles.stem, tiles.place, "
-                "tiles.size_bytes, sidecars.name, sidecars.place, sidecars.size_bytes FROM tiles "
-                "LEFT JOIN sidecars ON sidecars.stem = tiles.stem WHERE status = 'pending' AND "
-                "position > ? ORDER BY position LIMIT ?",
-                (last, _PAGE_ROWS),
+        rows = self._pages(
+            "id, target, tiles.name, tiles.stem, tiles.place, tiles.size_bytes, sidecars.name, "
+            "sidecars.place, sidecars.size_bytes",
+            "status = 'pending'",
+            table="tiles LEFT JOIN sidecars ON sidecars.stem = tiles.stem",
+        )
+        for position, tile_id, target, name, stem, place, size_bytes, *sidecar in rows:
+            known = None if sidecar[0] is None else (sidecar[0], sidecar[1], sidecar[2])
+            yield PendingTile(
+                tile_id, position, target, TileRef(name, stem, place, size_bytes, known)
             )
-            for row in rows:
-                sidecar = None if row[7] is None else (row[7], row[8], row[9])
-                yield PendingTile(
-                    row[0], row[1], row[2], TileRef(row[3], row[4], row[5], row[6], sidecar)
-                )
-            if len(rows) < _PAGE_ROWS:
-                return
-            last = rows[-1][1]
 
     # --- their outcomes ---
 
@@ -229,12 +223,14 @@ class Journal:
             (most,),
         )
 
-    def _pages(self, columns: str, condition: str) -> Iterator[tuple[Any, ...]]:
+    def _pages(
+        self, columns: str, condition: str, *, table: str = "tiles"
+    ) -> Iterator[tuple[Any, ...]]:
         """Yield rows in order, the position before them; no lock is held between pages."""
         last = -1
         while True:
             rows = self._file.read(
-                f"SELECT position, {columns} FROM tiles WHERE {condition} "  # noqa: S608
+                f"SELECT position, {columns} FROM {table} WHERE {condition} "  # noqa: S608
                 "AND position > ? ORDER BY position LIMIT ?",
                 (last, _PAGE_ROWS),
             )
