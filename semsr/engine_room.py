@@ -1,22 +1,27 @@
-"""A loaded model at work as in the service, with nobody to share it with: for scans."""
+"""A loaded model at work as in the service, for a single scan."""
 
 import asyncio
 import math
 
 from service.batching.admission import Places
-from service.batching.batch_reporter import BatchReporter
-from service.batching.batcher import Batcher
-from service.batching.costs import BatchCosts
 from service.batching.upscaler import Upscaler
 from service.ground.metrics import Metrics
-from service.hosting.loading import BATCH_OVERHEAD_S, LoadedModel
+from service.hosting.loading import LoadedModel
+from service.hosting.working_model import WorkingModel
 from service.images.image_steps import Inferred, Prepared
 from service.scans.errors import ScanError
+from service.scans.options import ModelLabel
 from service.settings import Settings
 
-# The scan's own look-ahead bounds what is under way; the batcher's places must not refuse it.
+# The scan's own look-ahead bounds the tiles in progress; the batcher must not reject any.
 _PLACES = 100_000
 _WATCH_PERIOD_S = 1.0
+
+
+def model_label(model: LoadedModel) -> ModelLabel:
+    """Return what a scan needs to know of a loaded model."""
+    engine = model.engine
+    return ModelLabel(model.name, model.bundle, engine.name, engine.precision, model.max_batch_size)
 
 
 class EngineRoom:
@@ -30,26 +35,16 @@ class EngineRoom:
         """Start to work.
 
         Args:
-            model: What runs.
-            settings: Limits and patience, as for the service.
+            model: Model to run.
+            settings: Limits and timeouts, as for the service.
         """
         self._settings = settings
         metrics = Metrics()
-        reporter = BatchReporter(
-            metrics,
-            model=model.name,
-            version=model.bundle.version,
-            precision=model.engine.precision,
-            on_loop_failure=lambda _: None,  # the batcher then refuses, and the scan ends
-        )
-        self._batcher = Batcher(
-            model.engine,
-            costs=BatchCosts(model.batch_s, overhead_s=BATCH_OVERHEAD_S),
-            max_queue=_PLACES,
-            online_budget_s=math.inf,
-            observer=reporter,
-        )
-        self._batcher.start()
+        alone = {"max_queue": _PLACES, "online_budget_ms": math.inf, "self_test_minutes": 0.0}
+        # If its loop fails, the batcher rejects tiles and the scan ends.
+        self._batcher = WorkingModel(
+            model, settings.model_copy(update=alone), metrics, name=model.name
+        ).batcher
         self._upscaler = Upscaler(
             self._batcher,
             model.bundle.manifest,
@@ -65,7 +60,7 @@ class EngineRoom:
             return await self._upscaler.infer(prepared, admission)
 
     def observe_encode(self, seconds: float) -> None:
-        """See `service.scans.group_work.Model`."""
+        """See `service.scans.group_work.Upscaling`."""
         self._upscaler.observe_encode(seconds)
 
     async def watch(self) -> None:
@@ -82,6 +77,6 @@ class EngineRoom:
         raise ScanError(f"the engine has worked on one batch for {timeout_s:g} s")
 
     async def close(self) -> None:
-        """Stop, waiting for the batch under way for as long as the settings allow."""
+        """Stop, and wait for the batches in progress within the time limit of the settings."""
         self._batcher.close()
         await self._batcher.join(self._settings.shutdown_timeout_s)

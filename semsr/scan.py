@@ -11,22 +11,16 @@ import uvloop
 
 from engines.cpu import available_cpus
 from engines.registry import load_engine
-from semsr.engine_room import EngineRoom
+from semsr.engine_room import EngineRoom, model_label
 from semsr.interrupts import sigterm_interrupts
 from semsr.progress import progress
 from semsr.scan_report import ScanReport
-from service.ground.priority import Priority
 from service.hosting.loading import EngineLoader, LoadedModel, load_model
 from service.scans.checks import check_new_stack, check_request
 from service.scans.errors import ScanError
-from service.scans.options import ScanOptions, ScanRequest
-from service.scans.preparation import (
-    PreparedScan,
-    ScanModel,
-    owns_stack,
-    pinned_engine,
-    prepare,
-)
+from service.scans.options import ModelLabel, ScanOptions, ScanRequest
+from service.scans.pins import owns_stack, pinned_engine
+from service.scans.preparation import PreparedScan, prepare
 from service.scans.rows import Counts
 from service.scans.scan import Scan
 from service.scans.work_folder import WorkFolder
@@ -72,7 +66,9 @@ def run_scan(
         try:
             if not resume:
                 folder.forget()
-            prepared = list_scan(request, model, folder, verify=verify, overwrite=overwrite)
+            prepared = list_scan(
+                request, model_label(model), folder, verify=verify, overwrite=overwrite
+            )
 
             def compute(show: Callable[[Counts], None]) -> bool:
                 # The loop leaves SIGTERM with the system's handler, and the sink is not finished.
@@ -119,7 +115,7 @@ def check_overwrite(
 
 def list_scan(
     request: ScanRequest,
-    model: ScanModel,
+    model: ModelLabel,
     folder: WorkFolder,
     *,
     verify: bool,
@@ -202,13 +198,19 @@ async def _scan(
         ScanError: The source, the sink or the engine is lost.
     """
     room = EngineRoom(model, settings)
-    io_at_once = max(prepared.source.io_at_once, prepared.sink.io_at_once)
+    options = ScanOptions.of(
+        prepared.request,
+        model_label(model),
+        engine_slots=model.engine.slots,
+        cores=available_cpus(),
+        io_at_once=prepared.io_at_once,
+    )
     scan = Scan(
         prepared.source,
         prepared.sink,
         prepared.journal,
         room,
-        scan_options(prepared.request, model, cores=available_cpus(), io_at_once=io_at_once),
+        options,
         on_progress=on_progress,
     )
     work = asyncio.create_task(scan.run())
@@ -230,32 +232,6 @@ async def _scan(
     finally:
         await room.close()
     return stopped.is_set()
-
-
-def scan_options(
-    request: ScanRequest, model: LoadedModel, *, cores: int, io_at_once: int
-) -> ScanOptions:
-    """Say how tiles are read and written, where nobody else is served.
-
-    Args:
-        request: What was asked for.
-        model: What runs.
-        cores: For decoding and encoding.
-        io_at_once: Of the source or the sink, whichever is more.
-    """
-    manifest = model.bundle.manifest
-    return ScanOptions(
-        scale=manifest.scale,
-        tile_bytes=manifest.tile[0] * manifest.tile[1],
-        # All that input and output work on, twice what engine and codecs do.
-        look_ahead=2 * (model.max_batch_size * model.engine.slots + cores) + 2 * io_at_once,
-        cores=cores,
-        # The class that may use every slot.
-        priority=Priority.ONLINE,
-        window=request.window,
-        answer_dtype=request.answer_dtype,
-        pixel_size=request.pixel_size,
-    )
 
 
 def _stop_on_signals(scan: Scan, work: asyncio.Task[None]) -> asyncio.Event:

@@ -10,7 +10,8 @@ from bundle_format.bundle import load_bundle
 from semsr.progress import progress
 from service.scans.checks import check_request
 from service.scans.errors import ScanError, SourceDamagedError
-from service.scans.journal import Journal, count_done
+from service.scans.journal import Journal
+from service.scans.journal_file import count_done
 from service.scans.opening import open_source
 from service.scans.options import ScanRequest
 from service.scans.preparation import count_skipped, mirrored_name, no_tiles

@@ -5,21 +5,19 @@ import signal
 import socket
 import sys
 
-import orjson
-
 from engines.process import run_and_end, signal_at_parents_end
 from service.ground.logs import configure_logs
 from service.ground.memory import keep_freed_memory
 from service.http.app import create_app
 from service.http.server import serve
 from service.pool.arena import Arena
-from service.pool.child_config import FrontEndConfig
+from service.pool.child_config import FrontEndConfig, read_argument
 from service.pool.pool_models import PoolModels
 from service.settings import Settings
 
 
 def run(config: FrontEndConfig) -> int:
-    """Serve until told to stop; returns the exit code."""
+    """Serve until asked to stop; returns the exit code."""
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format, process=config.name)
     keep_freed_memory()
@@ -38,9 +36,9 @@ def run(config: FrontEndConfig) -> int:
 
 def main() -> int:
     """Read the argument and run."""
-    # One that is stopped (SIGSTOP) would keep the port: it goes on, and ends in order.
+    # A stopped process (SIGSTOP) would keep the port: SIGCONT lets it end in order.
     signal_at_parents_end(signal.SIGCONT)
-    return run(FrontEndConfig(**orjson.loads(sys.argv[1])))
+    return run(read_argument(FrontEndConfig, sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -201,8 +201,8 @@ def test_a_tile_that_cannot_be_read_is_recorded(tmp_path: Path) -> None:
         (b"die\xfe/a.npy", "die\\xfe/a.npy: cannot be read: its name is not UTF-8; rename it"),
         (b"n" * 251 + b".npy", "cannot be written as"),
         ("a\nb \U0001f600 'c' \\d.npy".encode(), None),
-        (b"pipe.npy", "pipe.npy/: cannot be read: it is no regular file"),
-        (b"zero.npy", "zero.npy/: cannot be read: it is no regular file"),
+        (b"pipe.npy", "pipe.npy/: cannot be read: it is not a regular file"),
+        (b"zero.npy", "zero.npy/: cannot be read: it is not a regular file"),
         (b"huge.npy", "huge.npy: has 2147483648 bytes; expected at most 1073741824"),
     ],
 )
@@ -336,7 +336,7 @@ def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
     write_lot(tmp_path / "lot", 3)
     scan(tmp_path / "lot", tmp_path / "out")
     journal = Journal(tmp_path / "out.scan" / "journal.sqlite")
-    journal._database.execute("PRAGMA user_version = 99")
+    journal._file.write("PRAGMA user_version = 99")
     journal.close()
 
     with pytest.raises(ScanError, match="has format 99; expected 2"):
@@ -512,9 +512,9 @@ def test_facts_that_cannot_be_read_fail_their_tile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[" * 30_000, "is no JSON"),
-        (b'{"tool": "\\ud800"}', "is no JSON"),
-        (b'{"\\udc00": 1}', "is no JSON"),
+        (b"[" * 30_000, "is not JSON"),
+        (b'{"tool": "\\ud800"}', "is not JSON"),
+        (b'{"\\udc00": 1}', "is not JSON"),
         (b'{"pixel_size_nm": 1' + b"0" * 400 + b"}", "expected a positive number"),
         (b'{"stage_x": 1' + b"0" * 400 + b"}", None),
         (b'{"tool": "\\u0000", "lot": null, "die": [1, "x"], "": NaN}', None),

@@ -185,7 +185,7 @@ def test_an_array_beside_the_tiles_that_cannot_be_read_is_noted(tmp_path: Path) 
     report = scan(tmp_path / "lot.h5", tmp_path / "out")
 
     assert (3, True) == (report.counts.done, report.is_complete)
-    assert "the array tool beside the tiles is left out" in report.text()
+    assert "the array tool next to the tiles is left out" in report.text()
 
 
 def test_a_dataset_that_was_not_written_to_its_end_says_so(tmp_path: Path) -> None:

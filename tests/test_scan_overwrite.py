@@ -13,7 +13,8 @@ import zarr
 from semsr.cli import main
 from semsr.scan_dry_run import dry_run
 from service.scans.errors import ScanError
-from service.scans.journal import Journal, count_done
+from service.scans.journal import Journal
+from service.scans.journal_file import count_done
 from service.scans.options import ScanRequest
 from service.scans.work_folder import WorkFolder
 from tests.scans import TINY_BUNDLE, enlarged, scan, settings, write_lot

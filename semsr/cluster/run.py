@@ -210,9 +210,7 @@ class ClusterRun:
         if not outcomes:
             return
         self._journal.record(outcomes)
-        num_done = sum(outcome.status == "done" for outcome in outcomes)
-        total, done, failed = self._counts.total, self._counts.done, self._counts.failed
-        self._counts = Counts(total, done + num_done, failed + len(outcomes) - num_done)
+        self._counts = self._counts.with_outcomes(outcomes)
         self._on_progress(self._counts)
 
     def _check_room(self) -> None:

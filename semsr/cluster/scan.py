@@ -33,13 +33,8 @@ from service.hosting.loading import EngineLoader
 from service.scans.checks import check_request
 from service.scans.errors import ScanError, TileError
 from service.scans.opening import open_store
-from service.scans.options import ScanRequest
-from service.scans.preparation import (
-    STACK_TILE,
-    EngineLabel,
-    LabelledModel,
-    pinned_engine,
-)
+from service.scans.options import ModelLabel, ScanRequest
+from service.scans.pins import STACK_TILE, pinned_engine
 from service.scans.work_folder import WorkFolder
 from service.settings import Settings
 
@@ -101,8 +96,7 @@ def run_cluster_scan(
             )
         # As a loaded model is named.
         name = "identity" if found.name == "identity" else bundle.manifest.name
-        label = EngineLabel(found.name, found.precision)
-        model_there = LabelledModel(name, bundle, label, found.max_batch_size)
+        model_there = ModelLabel(name, bundle, found.name, found.precision, found.max_batch_size)
         if not resume:
             folder.forget()
         prepared = list_scan(request, model_there, folder, verify=verify, overwrite=overwrite)

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bundle_format.bundle import FLAGS
 from service.scans.extras import load_extra
-from service.scans.rows import QUALITY_FIELDS, Outcome, PendingTile
+from service.scans.rows import Outcome, PendingTile
 from service.scans.sources import TileRef
 
 _TILE_COLUMNS = {
@@ -29,7 +30,7 @@ _OUTCOME_COLUMNS = {
     "output_bytes": "int64",
     "output_sha256": "string",
     "milliseconds": "float64",
-    **dict.fromkeys(QUALITY_FIELDS, "float64"),
+    **dict.fromkeys(FLAGS, "float64"),
     "pixel_size_x_nm": "float64",
     "pixel_size_y_nm": "float64",
     "metadata": "string",
@@ -109,7 +110,7 @@ def outcome_table(
         (
             outcome.id, outcome.status, outcome.error, outcome.input_sha256, outcome.output,
             outcome.output_bytes, outcome.output_sha256, outcome.milliseconds,
-            *(outcome.quality or (None,) * len(QUALITY_FIELDS)),
+            *(outcome.quality or (None,) * len(FLAGS)),
             *(outcome.pixel_size_nm or (None, None)), outcome.metadata, outcome.is_shared,
         )
         for outcome in outcomes
@@ -133,7 +134,7 @@ def outcomes_of(table: Any) -> Returned:
         if row["status"] == FAULTY:
             faults[row["id"]] = row["error"]
             continue
-        quality = tuple(row[name] for name in QUALITY_FIELDS)
+        quality = tuple(row[name] for name in FLAGS)
         size = (row["pixel_size_x_nm"], row["pixel_size_y_nm"])
         outcomes.append(
             Outcome(

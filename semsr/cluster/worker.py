@@ -22,17 +22,17 @@ from pydantic import ValidationError
 from bundle_format.bundle import BundleError
 from engines.protocol import EngineError
 from semsr.cluster.tables import outcome_table, tiles_of
-from semsr.engine_room import EngineRoom
-from semsr.scan import scan_options
+from semsr.engine_room import EngineRoom, model_label
 from service.ground.memory import keep_freed_memory
 from service.hosting.loading import EngineLoader, LoadedModel, load_model
 from service.scans.errors import ScanError, TileError
 from service.scans.opening import open_source, open_store
-from service.scans.preparation import ScanRequest, open_stack_sink
+from service.scans.options import ScanOptions, ScanRequest
 from service.scans.rows import Counts, Outcome, PendingTile
 from service.scans.scan import Scan
 from service.scans.sinks import FolderSink, Sink
 from service.scans.sources import Source, TileRef
+from service.scans.stack_opening import open_stack_sink
 from service.scans.work_folder import WorkFolder
 from service.settings import Settings
 
@@ -194,14 +194,14 @@ class ScanWorker:
 
     async def _compute(self, tiles: Sequence[PendingTile]) -> Any:
         block = _Block(tiles)
-        io_at_once = max(self._source.io_at_once, self._sink.io_at_once)
-        scan = Scan(
-            self._source,
-            self._sink,
-            block,
-            self._room,
-            scan_options(self._request, self._model, cores=self._cores, io_at_once=io_at_once),
+        options = ScanOptions.of(
+            self._request,
+            model_label(self._model),
+            engine_slots=self._model.engine.slots,
+            cores=self._cores,
+            io_at_once=max(self._source.io_at_once, self._sink.io_at_once),
         )
+        scan = Scan(self._source, self._sink, block, self._room, options)
         try:
             await scan.run()
         except ScanError as error:

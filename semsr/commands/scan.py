@@ -128,7 +128,7 @@ def _run_interruptible(options: argparse.Namespace) -> int:
     from semsr.scan_dry_run import dry_run
     from service.ground.logs import configure_logs
     from service.ground.memory import keep_freed_memory
-    from service.scans.preparation import work_folder
+    from service.scans.work_folder import default_work_folder
     from service.settings import Settings
 
     # Before the first thread: every tile allocates its answer.
@@ -141,7 +141,7 @@ def _run_interruptible(options: argparse.Namespace) -> int:
     settings = Settings(**changes)
     configure_logs(settings.log_level, settings.log_format)
     request = _request(options)
-    work = options.work or work_folder(request.sink)
+    work = options.work or default_work_folder(request.sink)
     if options.dry_run:
         row = dry_run(request, settings=settings, work=work)
         text = "\n".join(f"{name}: {value}" for name, value in row.items())

@@ -1,8 +1,8 @@
-"""Figures of the GPUs, by NVIDIA's management library: load, memory, heat, power, faults.
+"""Metrics of the GPUs, from NVIDIA's management library: load, memory, heat, power, faults.
 
-Read by a thread of its own, because a driver may hang, and only where the engine computes on a GPU.
-Without the package `nvidia-ml-py` (extra gpu), without the library, or for a figure that a card
-does not have, there are no figures, and that is no error.
+A separate thread reads them, because a driver may hang, and only if the engine computes on a GPU.
+A missing package (`nvidia-ml-py`, extra gpu), library or figure is not an error; its metrics are
+absent.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from service.ground.metrics import Metrics
 log = structlog.get_logger()
 
 _PERIOD_S = 5.0
-# Bits of the reasons for which a card runs slower than it could; idle and set clocks are none.
+# Bits of the reasons why a card is slowed down; an idle card and fixed clocks do not count.
 _SLOWDOWNS = {
     "power_cap": 0x4,
     "hardware": 0x8,
@@ -37,10 +37,10 @@ class GpuMetrics:
 
         Args:
             nvml: The module `pynvml`.
-            metrics: Where figures go.
+            metrics: Metrics to set.
 
         Raises:
-            Exception: An error of the library: there is no driver.
+            Exception: An error of the library, such as a missing driver.
         """
         self._nvml = nvml
         self._metrics = metrics
@@ -52,11 +52,11 @@ class GpuMetrics:
 
     @property
     def num_gpus(self) -> int:
-        """GPUs that were found."""
+        """Number of GPUs."""
         return len(self._handles)
 
     def read(self) -> None:
-        """Read every figure now; one that cannot be read is taken away."""
+        """Read every figure now; one that cannot be read is removed."""
         nvml, metrics = self._nvml, self._metrics
         figures: dict[Gauge, Callable[[Any], float]] = {
             metrics.gpu_busy: lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100,
@@ -87,11 +87,11 @@ class GpuMetrics:
 
 
 def start_gpu_metrics(device: str, metrics: Metrics) -> None:
-    """Begin to read the GPUs' figures where the engine computes on one; never an error.
+    """Begin to read the GPUs' figures if the engine computes on one; never an error.
 
     Args:
-        device: Where the engine computes.
-        metrics: Where figures go.
+        device: Device of the engine.
+        metrics: Metrics to set.
     """
     if device == "cpu":
         return

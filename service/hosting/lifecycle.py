@@ -1,19 +1,18 @@
-"""Starting, ready, draining: what state the service is in, and which models it serves.
+"""The state of the service, and the models that it serves.
 
     starting ──every model loaded──> ready ──SIGTERM──> draining ──> stopped
         ├──> failed                    └──engine dies or hangs──> failed
         └──SIGTERM──> draining ──> stopped
 
-Where the models run is the model host's business: `local_models` runs them in this process,
-`service.pool` in processes of their own. Loading goes on in the background, so that `/livez`
-answers meanwhile and `/readyz` says why not yet.
+A model host runs the models: `local_models` in this process, `service.pool` in engine processes.
+Loading goes on in the background, so that `/livez` answers in the meantime and `/readyz` gives the
+reason.
 """
 
 import asyncio
 import enum
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -23,17 +22,18 @@ from prometheus_client.metrics_core import Metric
 from service.ground.errors import NotReady, UnknownModel
 from service.ground.metrics import Metrics
 from service.hosting.serving import Serving
+from service.hosting.versions import Change
 from service.settings import Settings
 
 log = structlog.get_logger()
 
 _WATCH_PERIOD_S = 0.5
-# Enough for an engine thread to notice that nothing is left to do.
-_MIN_STOP_S = 0.5
+MIN_STOP_S = 0.5
+"""Seconds within which an engine thread notices that no tile is left."""
 
 
 class State(enum.StrEnum):
-    """Where the service is in its life."""
+    """State of the service."""
 
     STARTING = "starting"
     READY = "ready"
@@ -41,87 +41,70 @@ class State(enum.StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True)
-class Change:
-    """What a change of models has led to.
-
-    Attributes:
-        name: Name of the model.
-        version: Version that is served now.
-        sha: Digest of its bundle.
-        kept: Version that a rollback would bring back, or None.
-    """
-
-    name: str
-    version: str
-    sha: str
-    kept: str | None
-
-
 class ModelHost(Protocol):
-    """Where models run. Tells the lifecycle of each by `publish`, then `started`, or `fail`."""
+    """Runs models. Reports each to the lifecycle by `publish`, then `started`, or `fail`."""
 
     async def start(self, lifecycle: "Lifecycle") -> None:
-        """Begin to load what the settings name, in the background."""
+        """Begin to load the models of the settings, in the background."""
         ...
 
     def busy_s(self) -> float:
-        """How long an engine of this process has worked on the batch that it began first."""
+        """Seconds for which an engine of this process has computed its oldest batch."""
         ...
 
     def collect(self) -> Iterable[Metric]:
-        """Give every metric of the whole service now."""
+        """Return every metric of the whole service."""
         ...
 
     async def load(self, name: str, bundle: Path | None = None) -> Change:
-        """Load a model of the settings beside what is served, and put it in its place.
+        """Load another version of a model next to the served one, and serve it.
 
         Args:
-            name: Of the model.
-            bundle: Folder of its bundle; None reads that of the last version anew.
+            name: Model name.
+            bundle: Folder of its bundle; None reads the folder of the last version again.
 
         Raises:
             service.ground.errors.UnknownModel: The settings name no such model.
-            service.ground.errors.LoadFailed: Its bundle cannot be served; what was served still is.
+            service.ground.errors.LoadFailed: It cannot be served; the previous version still is.
         """
         ...
 
     async def roll_back(self, name: str) -> Change:
-        """Serve the version again that was served before, and keep the present one.
+        """Serve the kept version of a model again, and keep the present one.
 
         Raises:
             service.ground.errors.UnknownModel: The model is not served.
-            service.ground.errors.NothingKept: No earlier version is there any more.
-            service.ground.errors.LoadFailed: It cannot be served any more; what was served still
+            service.ground.errors.NothingKept: No earlier version is kept.
+            service.ground.errors.LoadFailed: It cannot be served now; the present version still
                 is.
         """
         ...
 
     async def unload(self, name: str) -> None:
-        """Serve a model no longer; what is under way is finished.
+        """Stop serving a model; requests in flight are answered.
 
         Raises:
-            service.ground.errors.UnknownModel: It is not served.
+            service.ground.errors.UnknownModel: The model is not served.
         """
         ...
 
     async def stop(self, remaining_s: Callable[[], float]) -> bool:
-        """Finish what is under way and free everything.
+        """Answer the requests in flight and free everything.
 
         Args:
-            remaining_s: Seconds that are left for it.
+            remaining_s: Function that returns the seconds that are left.
 
         Returns:
-            Whether all of it was finished in time.
+            Whether the time sufficed.
         """
         ...
 
 
 class Lifecycle:
-    """Owns the state of one app and what it serves.
+    """The state of one app and its models.
 
     Attributes:
-        draining: Set when the service has been asked to end: long requests come to theirs.
+        draining: Event that is set when the service is asked to end: long requests finish early.
     """
 
     def __init__(
@@ -136,9 +119,9 @@ class Lifecycle:
 
         Args:
             settings: The service's settings.
-            metrics: Told of the state and the models.
+            metrics: Metrics of the state and the models.
             host: Runs the models.
-            on_failure: Called when the service cannot, or can no longer, serve.
+            on_failure: Callback for a service that cannot serve, or can no longer.
         """
         self.settings = settings
         self.metrics = metrics
@@ -159,63 +142,63 @@ class Lifecycle:
         await self.host.start(self)
 
     async def wait_loaded(self) -> None:
-        """Wait until loading has ended, well or not."""
+        """Wait until loading has succeeded or failed."""
         await self._settled.wait()
 
-    # --- what the host tells ---
+    # --- what the host reports ---
 
     def publish(self, serving: Serving) -> Serving | None:
-        """Serve a model from now on; the first one is the one that requests get unasked.
+        """Serve a version of a model from now on; the first model is the default one.
 
         Returns:
-            What was served under its name.
+            The version that it replaces, or None.
         """
         before = self.models.get(serving.name)
         if before is not None:
-            self.metrics.model_info.remove(*_info(before))
+            self.metrics.model_info.remove(*before.info_labels)
         self.models[serving.name] = serving
         self._default = self._default or serving.name
-        self.metrics.model_info.labels(*_info(serving)).set(1)
+        self.metrics.model_info.labels(*serving.info_labels).set(1)
         return before
 
     def set_default(self, name: str) -> None:
-        """Name the model that requests get unasked, whichever is served first."""
+        """Name the model of requests that name none."""
         self._default = name
 
     def withdraw(self, name: str) -> Serving:
-        """Serve a model no longer.
+        """Stop serving a model.
 
         Raises:
-            UnknownModel: It is not served.
+            UnknownModel: The model is not served.
         """
         serving = self.models.pop(name, None)
         if serving is None:
             raise UnknownModel(f"the model {name} is not served")
-        self.metrics.model_info.remove(*_info(serving))
+        self.metrics.model_info.remove(*serving.info_labels)
         return serving
 
     def started(self) -> None:
-        """Every model is loaded."""
+        """Note that every model is loaded."""
         if self.state is State.STARTING:
             self.state = State.READY
             self.reason = "ready"
         self._settled.set()
 
     def fail(self, reason: str) -> None:
-        """Turn both probes and ask the process to end, so that whoever watches restarts it."""
+        """Fail both probes and end the process, so that the orchestrator restarts it."""
         self.state = State.FAILED
         self.reason = reason
         self._settled.set()
         self._on_failure()
 
-    # --- what the routes ask ---
+    # --- what the routes need ---
 
     def find_model(self, name: str | None = None, version: str | None = None) -> Serving:
-        """Return what serves a model; without a name, the default one.
+        """Return what serves a model; None stands for the default one.
 
         Raises:
-            NotReady: Nothing is loaded, or its engine is not there now.
-            UnknownModel: No such model, or another version of it, is served.
+            NotReady: No model is loaded, or its engine is not ready now.
+            UnknownModel: The model is not served, or only in another version.
         """
         if self.state is State.FAILED or (not self.models and self.state is not State.READY):
             raise NotReady(self.reason, retry_after_s=1.0)
@@ -223,7 +206,9 @@ class Lifecycle:
         if served is None or not served.has_version(version):
             asked = name or self._default or "(any)"
             asked = asked if version is None else f"{asked} version {version}"
-            known = [f"{model.name} version {model.bundle.version}" for model in self._listed()]
+            known = [
+                f"{model.name} version {model.bundle.version}" for model in self.models.values()
+            ]
             raise UnknownModel(
                 f"the model {asked} is not served; served are: {', '.join(known) or 'none'}"
             )
@@ -232,27 +217,27 @@ class Lifecycle:
         return served
 
     def unready(self) -> str | None:
-        """Why the service is not ready; None if it is."""
+        """Reason why the service is not ready; None if it is."""
         if self.state is not State.READY:
             return self.reason
-        reasons = [model.runner.unavailable for model in self._listed()]
+        reasons = [model.runner.unavailable for model in self.models.values()]
         if not reasons:
             return "no model is loaded"
         return next((reason for reason in reasons if reason is not None), None)
 
     @property
     def has_failed(self) -> bool:
-        """Whether the service could not, or can no longer, serve."""
+        """Whether the service cannot serve, or can no longer."""
         return self.state is State.FAILED
 
     def common_headers(
         self, answered_by: list[tuple[bytes, bytes]] | None = None
     ) -> list[tuple[bytes, bytes]]:
-        """Headers that every answer carries now.
+        """Return the headers that every answer carries now.
 
         Args:
-            answered_by: Headers of the `Serving` that computed the answer, which may have been
-                replaced meanwhile; None takes those of the default model.
+            answered_by: Headers of the `Serving` that computed the answer and may have been
+                replaced since; None takes those of the default model.
         """
         headers = answered_by
         if headers is None:
@@ -265,10 +250,10 @@ class Lifecycle:
     # --- the end ---
 
     def begin_drain(self, drain_s: float = 0.0) -> float:
-        """Turn `/readyz` to 503; requests are still served.
+        """Turn `/readyz` to 503; requests are still answered.
 
         Args:
-            drain_s: Wish for how long to go on; nothing is served yet while starting.
+            drain_s: Seconds for which to go on; a starting service goes on for none.
 
         Returns:
             Seconds after which the process should stop accepting.
@@ -285,7 +270,7 @@ class Lifecycle:
         return drain_s
 
     async def stop(self) -> None:
-        """Finish what is under way and free the engines, within what is left of the time."""
+        """Answer the requests in flight and free the engines, within the time limit."""
         self.begin_drain()
         if self._watcher is not None:
             self._watcher.cancel()
@@ -294,15 +279,12 @@ class Lifecycle:
         log.info("stopped", finished=finished)
 
     def remaining_s(self) -> float:
-        """Seconds that are left of the time to stop, once that has begun; never quite none."""
+        """Seconds that are left of the time limit of a stop; at least `MIN_STOP_S`."""
         assert self._stop_by_s is not None, "begin_drain sets it"  # noqa: S101 (our own invariant)
-        return max(_MIN_STOP_S, self._stop_by_s - time.monotonic())
-
-    def _listed(self) -> list[Serving]:
-        return list(self.models.values())
+        return max(MIN_STOP_S, self._stop_by_s - time.monotonic())
 
     async def _watch(self) -> None:
-        """Measure the event loop's lag, and notice an engine that hangs."""
+        """Measure the lag of the event loop, and detect an engine that hangs."""
         while True:
             due_s = time.monotonic() + _WATCH_PERIOD_S
             await asyncio.sleep(_WATCH_PERIOD_S)
@@ -312,9 +294,3 @@ class Lifecycle:
                 self.metrics.engine_up.set(0)
                 log.error("engine_hangs", seconds=round(busy_s, 1))
                 self.fail(f"the engine has worked on one batch for {busy_s:.0f} s")
-
-
-def _info(serving: Serving) -> tuple[str, str, str, str, str]:
-    """Labels of `semsr_model_info`."""
-    bundle = serving.bundle
-    return serving.name, bundle.version, serving.engine, serving.precision, bundle.digest

@@ -1,4 +1,4 @@
-"""From settings to an engine that may serve: verified, chosen, proven on its golden tile, warm."""
+"""Loads models: verifies the bundle, chooses the engine, proves it on the golden tile, warms up."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,11 +16,6 @@ from service.ground.errors import Forbidden
 from service.settings import Settings
 
 log = structlog.get_logger()
-
-# From one batch to the next through threads, event loop and interpreter lock. With the engine
-# `identity`, 16 connections and two cores, batches of one tile, as planned without it, lost a fifth
-# of the throughput; with half of it or a quarter less was lost, with this nothing.
-BATCH_OVERHEAD_S = 2e-3
 
 EngineLoader = Callable[[str, Bundle, EngineOptions], Engine]
 
@@ -46,7 +41,7 @@ class LoadedModel:
 
     @property
     def name(self) -> str:
-        """Name in answers and metrics; `identity` is no model of the bundle's."""
+        """Name in answers and metrics; `identity` does not run the bundle's model."""
         return "identity" if self.engine.name == "identity" else self.bundle.manifest.name
 
 
@@ -55,20 +50,20 @@ def resolve_engine(
 ) -> tuple[str, EngineOptions, dict[str, float]]:
     """Decide which engine runs a bundle and how.
 
-    Where the settings name no precision, `auto` chooses it with the engine; an engine that is named
-    runs in the bundle's own.
+    Without a precision in the settings, `auto` chooses it together with the engine, and a named
+    engine takes the bundle's own.
 
     Args:
         bundle: The verified bundle.
         settings: Engine, precision, threads and the cache of `auto`.
-        name: Engine asked for in place of the setting's.
+        name: Name of an engine that replaces the setting's.
 
     Returns:
         The engine's name (never `auto`), its options, and tiles per second by engine and precision
         if `auto` measured any.
 
     Raises:
-        EngineError: The bundle lacks the precision, or `auto` finds nothing that runs.
+        EngineError: The bundle lacks the precision, or `auto` finds no engine that runs.
     """
     options = EngineOptions(
         precision=settings.precision or bundle.manifest.precision,
@@ -105,18 +100,18 @@ def load_model(
         path: Folder of its bundle.
         settings: Engine, precision, threads and batch size.
         engine_loader: Loads an engine by name.
-        known_batch_s: Seconds by batch size of the same model on this machine, known from an engine
-            that ran before; nothing is measured then.
+        known_batch_s: Seconds by batch size, measured by an earlier engine of the same model on
+            this machine; None measures them.
 
     Raises:
         bundle_format.bundle.BundleError: The bundle is damaged or unknown.
-        EngineError: The engine cannot be had, or fails its golden tile.
+        EngineError: The engine cannot be loaded, or fails its golden tile.
     """
     log.info("loading", bundle=str(path), engine=settings.engine)
     bundle = load_bundle(path)
     name, options, speeds = resolve_engine(bundle, settings)
     if settings.engine == "auto":
-        # Speeds are there if engines were measured: not where one is installed or was remembered.
+        # No speeds: only one engine is installed, or the cache knew the fastest.
         measured = {"tiles_per_s": speeds} if speeds else {}
         log.info("engine_chosen", engine=name, precision=options.precision, **measured)
     engine = engine_loader(name, bundle, options)
@@ -131,7 +126,7 @@ def load_model(
 async def load_model_in_thread(
     path: Path, settings: Settings, engine_loader: EngineLoader
 ) -> LoadedModel:
-    """Run `load_model` in a daemon thread, which a process that must end does not wait for."""
+    """Run `load_model` in a daemon thread: a process that must end does not wait for it."""
     return await in_daemon_thread(
         lambda: load_model(path, settings, engine_loader),
         on_late=lambda model: model.engine.close(),
@@ -142,11 +137,11 @@ def find_bundle(allowed: Path | None, asked: str) -> Path:
     """Find the folder of a bundle that an admin names.
 
     Args:
-        allowed: The folder below which it must lie; None allows nothing.
-        asked: What was named: an address in it, or a whole one.
+        allowed: Folder that must contain it; None allows no bundle.
+        asked: Path within that folder, or an absolute path.
 
     Raises:
-        Forbidden: It lies elsewhere, symbolic links followed.
+        Forbidden: It lies elsewhere, with symbolic links resolved.
     """
     if allowed is None:
         raise Forbidden(

@@ -11,42 +11,49 @@ from pathlib import Path
 import structlog
 from prometheus_client.metrics_core import Metric
 
-from engines.protocol import Engine
 from engines.registry import load_engine
-from service.batching.batch_reporter import BatchReporter
 from service.batching.batcher import Batcher
-from service.batching.costs import BatchCosts
-from service.ground.errors import LoadFailed, NothingKept, UnknownModel
 from service.ground.metrics import Metrics
 from service.ground.priority import Priority
 from service.hosting.gpu_metrics import start_gpu_metrics
-from service.hosting.lifecycle import Change, Lifecycle, State
-from service.hosting.loading import (
-    BATCH_OVERHEAD_S,
-    EngineLoader,
-    LoadedModel,
-    load_model_in_thread,
-)
-from service.hosting.self_test import start_self_test
+from service.hosting.lifecycle import MIN_STOP_S, Lifecycle, State
+from service.hosting.loading import EngineLoader, LoadedModel, load_model_in_thread
 from service.hosting.serving import Serving, ServingFactory
-from service.hosting.versions import Versions
+from service.hosting.versions import Change, Versions
+from service.hosting.working_model import WorkingModel
 from service.settings import Settings
 
 log = structlog.get_logger()
 
-# Enough for an engine thread to notice that nothing is left to do.
-_MIN_END_S = 0.5
-
 
 @dataclass(frozen=True, eq=False)
-class _Running:
-    """One version of a model: its engine and batcher, and what tests them."""
+class LocalVersion:
+    """A version of a model in this process; see `service.hosting.versions.Version`."""
 
     path: Path
     serving: Serving
-    engine: Engine
-    batcher: Batcher
-    self_test: asyncio.Task[None] | None
+    working: WorkingModel
+
+    @property
+    def bundle_version(self) -> str:
+        """Version of its bundle."""
+        return self.serving.bundle.version
+
+    @property
+    def digest(self) -> str:
+        """Digest of its bundle."""
+        return self.serving.bundle.digest
+
+    @property
+    def batcher(self) -> Batcher:
+        """What runs its tiles."""
+        return self.working.batcher
+
+    async def end(self, remaining_s: Callable[[], float]) -> bool:
+        """Finish its tiles and close its engine; returns whether the time sufficed."""
+        finished = await self.working.drain(remaining_s())
+        ended = await self.working.close(remaining_s())
+        return finished and ended
 
 
 class LocalModels:
@@ -59,17 +66,20 @@ class LocalModels:
 
         Args:
             settings: The service's settings.
-            metrics: Told of batches and queues.
+            metrics: Metrics of batches and queues.
             engine_loader: Loads an engine by name; tests give their own.
         """
         self._settings = settings
         self._metrics = metrics
         self._engine_loader = engine_loader
         self._factory = ServingFactory(settings, metrics)
-        self._paths: dict[str, Path] = settings.model_paths()
-        self._versions = Versions[_Running](keep_s=settings.rollback_keep_s, retire=self._retire)
+        self._versions = Versions[LocalVersion](
+            keep_s=settings.rollback_keep_s,
+            start=self._start_version,
+            on_switch=self._switch,
+            retire=self._retire,
+        )
         self._retiring: set[asyncio.Task[bool]] = set()
-        self._changing = asyncio.Lock()
         self._starting: asyncio.Task[None] | None = None
         self._lifecycle: Lifecycle | None = None
 
@@ -82,12 +92,12 @@ class LocalModels:
             depth = functools.partial(self._depth, priority)
             self._metrics.queue_depth.labels(priority).set_function(depth)
         self._metrics.tiles_in_flight.set_function(
-            lambda: sum(model.batcher.in_flight for model in self._versions.all())
+            lambda: sum(version.batcher.in_flight for version in self._versions.all())
         )
 
     def busy_s(self) -> float:
         """See `ModelHost.busy_s`."""
-        return max((m.batcher.oldest_batch_s() for m in self._versions.all()), default=0.0)
+        return max((v.batcher.oldest_batch_s() for v in self._versions.all()), default=0.0)
 
     def collect(self) -> Iterable[Metric]:
         """See `ModelHost.collect`."""
@@ -95,61 +105,29 @@ class LocalModels:
 
     async def load(self, name: str, bundle: Path | None = None) -> Change:
         """See `ModelHost.load`."""
-        async with self._changing:
-            path = bundle or self._paths.get(name)
-            if name not in self._paths or path is None:
-                raise UnknownModel(
-                    f"the settings name no model {name}; they name {', '.join(self._paths)}"
-                )
-            model: LoadedModel | None = None
-            try:
-                model = await load_model_in_thread(path, self._settings, self._engine_loader)
-                self._serve(name, model, path)
-            except Exception as error:
-                if model is not None:
-                    model.engine.close()
-                log.error("load_failed", model=name, error=str(error))  # noqa: TRY400
-                raise LoadFailed(f"the model {name} cannot be served: {error}") from error
-            return self._changed("loaded", name)
+        return await self._versions.load(name, bundle)
 
     async def roll_back(self, name: str) -> Change:
         """See `ModelHost.roll_back`."""
-        async with self._changing:
-            if name not in self._versions.served:
-                raise UnknownModel(f"the model {name} is not served")
-            if name not in self._versions.kept:
-                raise NothingKept(
-                    f"no earlier version of {name} is there: none was replaced, or it was let go "
-                    "(SEMSR_ROLLBACK_KEEP_S)"
-                )
-            self._versions.roll_back(name)
-            running = self._versions.served[name]
-            self._paths[name] = running.path
-            self._published_in().publish(running.serving)
-            return self._changed("rolled_back", name)
+        return await self._versions.roll_back(name)
 
     async def unload(self, name: str) -> None:
         """See `ModelHost.unload`."""
-        async with self._changing:
-            self._published_in().withdraw(name)
-            self._versions.remove(name)
-            self._metrics.engine_up.set(len(self._versions.served))
-        log.info("unloaded", model=name)
+        await self._versions.unload(name)
 
     async def stop(self, remaining_s: Callable[[], float]) -> bool:
         """See `ModelHost.stop`."""
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
-        ends = [self._end(model, remaining_s) for model in self._versions.all()]
+        ends = [version.end(remaining_s) for version in self._versions.all()]
         ended = await asyncio.gather(*ends, *self._retiring, return_exceptions=True)
         self._factory.close()
         self._metrics.engine_up.set(0)
         return all(end is True for end in ended)
 
     async def _load_all(self, lifecycle: Lifecycle) -> None:
-        paths, self._paths = self._paths, {}
-        for given_name, path in paths.items():
+        for given_name, path in self._settings.model_paths().items():
             started_s = time.perf_counter()
             try:
                 model = await load_model_in_thread(path, self._settings, self._engine_loader)
@@ -157,10 +135,10 @@ class LocalModels:
                     model.engine.close()
                     break
                 name = given_name or model.name
-                self._serve(name, model, path)
+                self._versions.serve(name, self._put_to_work(name, model, path))
             except Exception as error:
                 if lifecycle.state is not State.STARTING:
-                    break  # stopped meanwhile: nobody waits for the model
+                    break  # stopped in the meantime: no client waits for the model
                 kind = type(error).__name__
                 log.error("load_failed", bundle=str(path), error=str(error), kind=kind)  # noqa: TRY400
                 lifecycle.fail(f"the model cannot be served: {error}")
@@ -174,84 +152,66 @@ class LocalModels:
             )
         lifecycle.started()
 
-    def _serve(self, name: str, model: LoadedModel, path: Path) -> None:
-        """Put a loaded model to work; runs on the event loop."""
-        lifecycle, precision = self._published_in(), model.engine.precision
-        reporter = BatchReporter(
-            self._metrics,
-            model=name,
-            version=model.bundle.version,
-            precision=precision,
-            on_loop_failure=lambda _: lifecycle.fail("the engine loop has failed"),
-        )
-        batcher = Batcher(
-            model.engine,
-            costs=BatchCosts(model.batch_s, overhead_s=BATCH_OVERHEAD_S),
-            max_queue=self._settings.max_queue,
-            online_budget_s=self._settings.online_budget_ms / 1e3,
-            observer=reporter,
-        )
-        self_test = start_self_test(
+    async def _start_version(self, name: str, path: Path) -> LocalVersion:
+        model = await load_model_in_thread(path, self._settings, self._engine_loader)
+        try:
+            return self._put_to_work(name, model, path)
+        except Exception:
+            model.engine.close()
+            raise
+
+    def _put_to_work(self, name: str, model: LoadedModel, path: Path) -> LocalVersion:
+        """Start the batcher and the self-test of a loaded model; runs on the event loop."""
+        lifecycle = self._running_in()
+        working = WorkingModel(
             model,
-            batcher,
+            self._settings,
+            self._metrics,
             name=name,
-            metrics=self._metrics,
-            minutes=self._settings.self_test_minutes,
-            on_result=functools.partial(_judge, batcher, name),
+            on_failure=lambda: lifecycle.fail("the engine loop has failed"),
+            on_self_test=lambda problem: _judge(working.batcher, name, problem),
         )
-        batcher.start()
         serving = self._factory.make(
-            name, model.bundle, engine=model.engine.name, precision=precision, runner=batcher
-        )
-        self._versions.serve(name, _Running(path, serving, model.engine, batcher, self_test))
-        self._paths[name] = path
-        self._metrics.engine_up.set(len(self._versions.served))
-        lifecycle.publish(serving)
-
-    def _changed(self, event: str, name: str) -> Change:
-        bundle, kept = self._versions.served[name].serving.bundle, self._versions.kept.get(name)
-        change = Change(
             name,
-            bundle.version,
-            bundle.digest,
-            None if kept is None else kept.serving.bundle.version,
+            model.bundle,
+            engine=model.engine.name,
+            precision=model.engine.precision,
+            runner=working.batcher,
         )
-        log.info(event, model=name, version=change.version, kept=change.kept)
-        return change
+        return LocalVersion(path, serving, working)
 
-    def _retire(self, running: _Running) -> None:
-        """End a model that no new request reaches, when those that use it have their answers."""
+    def _switch(self, name: str) -> None:
+        """Publish the served version of a model, or withdraw an unloaded model."""
+        version = self._versions.served.get(name)
+        if version is None:
+            self._running_in().withdraw(name)
+        else:
+            self._running_in().publish(version.serving)
+        self._metrics.engine_up.set(len(self._versions.served))
+
+    def _retire(self, version: LocalVersion) -> None:
+        """End a version that no new request reaches, once its requests have been answered."""
         by_s = time.monotonic() + self._settings.shutdown_timeout_s
 
         async def retire() -> bool:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.shutdown_timeout_s):
-                    await running.serving.upscaler.users.wait_gone()
-            return await self._end(running, lambda: max(_MIN_END_S, by_s - time.monotonic()))
+                    await version.serving.upscaler.users.wait_gone()
+            return await version.end(lambda: max(MIN_STOP_S, by_s - time.monotonic()))
 
         task = asyncio.get_running_loop().create_task(retire())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _end(self, running: _Running, remaining_s: Callable[[], float]) -> bool:
-        if running.self_test is not None:
-            running.self_test.cancel()
-        finished = await running.batcher.drain(remaining_s())
-        running.batcher.close()
-        ended = await running.batcher.join(remaining_s())
-        if ended:
-            running.engine.close()
-        return finished and ended
-
     def _depth(self, priority: Priority) -> int:
-        return sum(model.batcher.depth_of(priority) for model in self._versions.all())
+        return sum(version.batcher.depth_of(priority) for version in self._versions.all())
 
-    def _published_in(self) -> Lifecycle:
+    def _running_in(self) -> Lifecycle:
         if self._lifecycle is None:
             raise RuntimeError("the host has not been started")
         return self._lifecycle
 
 
 def _judge(batcher: Batcher, name: str, problem: str | None) -> None:
-    """A wrong picture is worse than none: an engine that fails its self-test is given no tiles."""
+    """Suspend an engine that fails its self-test: a wrong picture is worse than none."""
     batcher.suspend(None if problem is None else f"the self-test of {name} fails: {problem}")

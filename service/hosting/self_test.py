@@ -1,8 +1,8 @@
-"""The golden tile again and again, on the engine that serves, in the nightly class.
+"""Runs the golden tile at intervals, on the engine that serves, in the nightly class.
 
-An engine is proven when it is loaded; memory, cards and drivers may fail later, and then every
-answer is a picture that looks right. A test that fails is repeated at once: only one that fails
-every time says that the engine computes something else.
+An engine is proven when it is loaded. Memory, cards and drivers may fail later, and then every
+answer still looks like a picture. A failed test is repeated at once; the engine is wrong only if
+every attempt fails.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from service.hosting.loading import LoadedModel
 log = structlog.get_logger()
 
 _ATTEMPTS = 3
-# After a failure: whether the engine has recovered is worth to know soon.
+# Interval after a failure, to notice soon that the engine has recovered.
 _SOON_S = 60.0
 
 
@@ -42,12 +42,12 @@ class SelfTest:
         """Read the golden tile, before its file can be replaced; nothing is tested yet.
 
         Args:
-            model: What is tested.
-            batcher: Runs its engine.
-            name: Of the model, in metrics.
-            metrics: Where tests are counted.
-            period_s: From one test to the next.
-            on_result: Told after each test what is wrong; None if nothing is.
+            model: Model to test.
+            batcher: Batcher of its engine.
+            name: Model name in metrics.
+            metrics: Metrics that tests are counted in.
+            period_s: Interval in seconds.
+            on_result: Callback with the problem after each test; None for a passed test.
 
         Raises:
             bundle_format.bundle.BundleError: The golden tile cannot be read any more.
@@ -56,7 +56,7 @@ class SelfTest:
         self._precision: Precision = model.engine.precision
         self._batcher = batcher
         self._name = name
-        # All from the start: what begins with its first failure has nothing to increase from.
+        # All from the start: a counter that begins with its first failure shows no increase.
         self._counts = {
             outcome: metrics.self_tests.labels(name, outcome)
             for outcome in ("passed", "failed", "not_run")
@@ -65,7 +65,7 @@ class SelfTest:
         self._on_result = on_result
 
     async def run(self) -> None:
-        """Test for ever."""
+        """Test until the task is cancelled."""
         pause_s = self._period_s
         while True:
             await asyncio.sleep(pause_s)
@@ -82,11 +82,11 @@ class SelfTest:
         """Test once, and again if that fails.
 
         Returns:
-            What is wrong, or None.
+            Problem, or None.
 
         Raises:
-            ServiceError: The engine cannot be asked: the service is ending.
-            TimeoutError: It was not the test's turn within a whole period.
+            ServiceError: The engine takes no tiles: the service is ending.
+            TimeoutError: The tile was not run within one interval.
         """
         problem: str | None = None
         for _ in range(_ATTEMPTS):
@@ -98,7 +98,7 @@ class SelfTest:
         return problem
 
     async def _try(self) -> str | None:
-        """Run the golden tile beside whatever else is there."""
+        """Run the golden tile once, among the other tiles."""
         futures = self._batcher.submit(
             [tile[0] for tile in self._golden.lr], priority=Priority.NIGHTLY, is_admitted=True
         )
@@ -129,8 +129,8 @@ def start_self_test(
     """Begin to test an engine; see `SelfTest`.
 
     Returns:
-        What runs until it is cancelled; None where nothing is to be tested: no minutes are set, or
-        the engine is `identity`, which is no model.
+        The task, to be cancelled; None without an interval, or for the engine `identity`, which
+        runs no model.
     """
     if not minutes or model.engine.name == "identity":
         return None

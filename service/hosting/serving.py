@@ -1,4 +1,4 @@
-"""A model as it is served, and what all the models of one process share."""
+"""A served model, and what all models of one process share."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,12 +35,18 @@ class Serving:
     headers: list[tuple[bytes, bytes]]
 
     @property
+    def info_labels(self) -> tuple[str, str, str, str, str]:
+        """Labels of `semsr_model_info`."""
+        bundle = self.bundle
+        return self.name, bundle.version, self.engine, self.precision, bundle.digest
+
+    @property
     def version_number(self) -> str:
-        """The same version as a decimal number: Triton's own clients know no other versions."""
+        """The version as a decimal number, the only form that Triton's clients read."""
         return str(int(self.bundle.version, 16))
 
     def has_version(self, asked: str | None) -> bool:
-        """Whether a client means this version: by its digits, as a number, or by naming none."""
+        """Whether a client means this version: as hex digits, as a number, or by naming none."""
         return asked is None or asked in {self.bundle.version, self.version_number}
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with the settings, a line each, in words for the person who has set them."""
+"""Problems of the settings, one line each, for the person who has set them."""
 
 import difflib
 from collections.abc import Mapping
@@ -17,22 +17,22 @@ def value_problems(error: ValidationError) -> list[str]:
     """Describe values that are out of bounds or cannot be read.
 
     Args:
-        error: What `Settings()` has raised.
+        error: Error of `Settings()`.
 
     Returns:
-        A line for each: variable, problem, value, and the nearest value that would do.
+        One line each: variable, problem, value, and the nearest valid value.
     """
     return [_value_problem(cast("dict[str, Any]", problem)) for problem in error.errors()]
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
-    """Describe `SEMSR_…` variables that nobody reads.
+    """Describe unknown `SEMSR_…` variables.
 
     Args:
         environment: Variables and values, such as `os.environ`.
 
     Returns:
-        A line for each: variable, and the known one that is most like it.
+        One line each: variable, and the most similar known one.
     """
     known = sorted({f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES)
     lines: list[str] = []

@@ -1,14 +1,13 @@
-"""The memory that the processes of a pool share: tiles, the engines' state, metric snapshots.
+"""The shared memory of a pool: tiles, the engines' state, metric snapshots.
 
-An anonymous file (memfd) that children inherit: it has no name that others could open, is readable
-by nobody but its owner, and is gone with the last process. Pages that were never touched take no
-memory.
+An anonymous file (memfd) that children inherit: it has no name that others could open, only its
+owner can read it, and it is gone with the last process. Untouched pages take no memory.
 
     header | engine rows | snapshot rows | partition 0: slot 0, slot 1, … | partition 1 | …
 
-A slot is the place of one tile: its input, then its answer. Each front end owns one partition and
-hands out its slots by itself, so no lock is shared. A slot is written by one process at a time: its
-input by the front end before it is submitted, its answer by the engine before it is reported.
+A slot holds one tile: its input, then its answer. Each front end owns one partition and hands out
+its slots by itself, so no lock is shared. One process at a time writes a slot: the front end its
+input before it submits the tile, the engine its answer before it reports the tile.
 """
 
 import json
@@ -19,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from bundle_format.manifest import Manifest
 
 FORMAT_VERSION = 1
 MAX_ENGINES = 64
@@ -34,7 +35,13 @@ HEARTBEAT, BUSY_S, ONLINE_DRAIN_S, NIGHTLY_DRAIN_S, WAITING, CONNECTIONS = range
 
 
 class ArenaError(RuntimeError):
-    """Memory that cannot be had, or is no arena of this version."""
+    """The system gives too little memory, or a file is not an arena of this version."""
+
+
+def tile_bytes(manifest: Manifest) -> tuple[int, int]:
+    """Return the bytes of a model's input tile and of its answer."""
+    height, width = manifest.tile
+    return height * width, manifest.scale**2 * height * width
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Geometry:
     """The arena's dimensions.
 
     Attributes:
-        partitions: One for each front end, and spare ones for those that are started anew.
+        partitions: One for each front end, and spare ones for restarted front ends.
         slots: Slots of one partition.
         lr_bytes: Bytes of the largest input tile.
         sr_bytes: Bytes of the largest answer.
@@ -103,7 +110,7 @@ class Arena:
         """Make an arena.
 
         Raises:
-            ArenaError: The system does not give so much.
+            ArenaError: The system gives too little memory.
         """
         fd = os.memfd_create("semsr-arena", os.MFD_CLOEXEC)
         header = {"format_version": FORMAT_VERSION, "kind": "semsr-arena", **asdict(geometry)}
@@ -125,7 +132,7 @@ class Arena:
         """Map an arena that another process made.
 
         Raises:
-            ArenaError: It is none, or of another version.
+            ArenaError: It is not an arena, or of another version.
         """
         text = os.pread(fd, _HEADER_BYTES, 0).rstrip(b"\0")
         try:
@@ -133,7 +140,7 @@ class Arena:
             version = fields.pop("format_version"), fields.pop("kind")
             geometry = Geometry(**fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArenaError(f"file descriptor {fd} is no arena: {error}") from error
+            raise ArenaError(f"file descriptor {fd} is not an arena: {error}") from error
         if version != (FORMAT_VERSION, "semsr-arena"):
             raise ArenaError(f"the arena has format {version}; expected {FORMAT_VERSION}")
         return cls(fd, geometry)
@@ -143,7 +150,7 @@ class Arena:
         return self._view(self._slot_at(slot), height, width, self.geometry.lr_bytes)
 
     def sr(self, slot: int, height: int, width: int) -> npt.NDArray[np.uint8]:
-        """View a slot's answer as (height, width) uint8; every call gives an array of its own."""
+        """View a slot's answer as (height, width) uint8; every call returns a new array object."""
         start = self._slot_at(slot) + _align(self.geometry.lr_bytes)
         return self._view(start, height, width, self.geometry.sr_bytes)
 
@@ -153,13 +160,13 @@ class Arena:
         return range(index * slots, (index + 1) * slots)
 
     def free_partition(self, index: int) -> None:
-        """Give the memory of a partition that nobody uses back to the system."""
+        """Return the memory of an unused partition to the system."""
         size = self.geometry.partition_bytes
         start = self.geometry.slots_at + index * size
         self._memory.madvise(mmap.MADV_REMOVE, start, size)
 
     def engine_row(self, index: int) -> npt.NDArray[np.float64]:
-        """Return an engine's row, writable; see the columns above."""
+        """Return an engine's row of the columns above, writable."""
         return self._engines[index]
 
     def write_snapshot(self, row: int, content: bytes) -> None:
@@ -175,7 +182,7 @@ class Arena:
         start = self._snapshot_at(row) + _PAGE + count % 2 * SNAPSHOT_BYTES
         self._memory[start : start + len(content)] = content
         state[1 + count % 2] = len(content)
-        # One aligned word: whoever dies before it leaves the old snapshot in place.
+        # One aligned word: a process that dies before this write leaves the old snapshot in place.
         state[0] = count
 
     def read_snapshot(self, row: int) -> bytes:
@@ -194,7 +201,7 @@ class Arena:
         return self.geometry.snapshots_at + row * _pages(_PAGE + 2 * SNAPSHOT_BYTES)
 
     def _snapshot_state(self, row: int) -> npt.NDArray[np.uint64]:
-        """Return how many were written, which tells the half of the last one, and both lengths."""
+        """Return the number of written snapshots (parity selects the half) and both lengths."""
         return np.frombuffer(self._memory, np.uint64, 3, self._snapshot_at(row))
 
     def _slot_at(self, slot: int) -> int:

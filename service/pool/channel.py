@@ -1,8 +1,8 @@
 """Messages between the processes of a pool: Unix sockets that keep message boundaries.
 
-A socket's end tells at once that the process at the other end is gone, whatever it died of, and
-what did not fit into the kernel's buffer waits here. Addresses are abstract, so nothing is left
-behind in the file system; they are random, and only processes of the same user are let in.
+The end of a socket shows at once that the process at the other end is gone, and messages that do
+not fit into the kernel's buffer wait here. Addresses are abstract, so nothing is left behind in the
+file system; they are random, and only processes of the same user are let in.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import structlog
 
 log = structlog.get_logger()
 
-# Larger than any message: the greeting of an engine has the whole manifest's figures at most.
+# Larger than any message: the largest is a list of models with their engine processes.
 MAX_MESSAGE_BYTES = 128 * 1024
 _BACKLOG = 128
 _ACCEPT_PAUSE_S = 0.1
@@ -37,7 +37,7 @@ def connect(name: str) -> socket.socket:
     """Connect to an address.
 
     Raises:
-        OSError: Nobody listens there, or so many wait there already that it would take time.
+        OSError: No process listens there, or its queue of connections is full.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
@@ -50,7 +50,7 @@ def connect(name: str) -> socket.socket:
 
 
 def accept(listener: socket.socket) -> socket.socket | None:
-    """Take the next connection; None if there is none, or if it is another user's."""
+    """Take the next connection; None if there is none, or it comes from another user."""
     try:
         connection, _ = listener.accept()
     except BlockingIOError:
@@ -72,14 +72,14 @@ def is_own_user(connection: socket.socket) -> bool:
 
 
 class Acceptor:
-    """Takes connections as they come, on the running event loop."""
+    """Accepts connections on the running event loop."""
 
     def __init__(self, listener: socket.socket, take: Callable[[socket.socket], None]) -> None:
         """Begin.
 
         Args:
-            listener: Where they come; stays its owner's.
-            take: Called with each.
+            listener: Listening socket; its owner closes it.
+            take: Callback with each connection.
         """
         self._listener = listener
         self._take = take
@@ -88,7 +88,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Take no more; call it before the listener is closed."""
+        """Accept no more; call it before the listener is closed."""
         self._loop.remove_reader(self._listener.fileno())
         if self._pause is not None:
             self._pause.cancel()
@@ -101,7 +101,8 @@ class Acceptor:
         try:
             connection = accept(self._listener)
         except OSError as error:
-            # No file descriptors: what waits there would call again at once, for ever.
+            # No file descriptors are left: without a pause, the waiting connection would be
+            # reported again at once, over and over.
             log.warning("cannot_accept", error=str(error))
             self._loop.remove_reader(self._listener.fileno())
             self._pause = self._loop.call_later(_ACCEPT_PAUSE_S, self._resume)
@@ -123,9 +124,9 @@ class Channel:
         """Begin to read.
 
         Args:
-            connection: A connected socket; belongs to the channel from now on.
-            on_message: Called with each message.
-            on_close: Called once when the other end is gone; not after `close`.
+            connection: Connected socket, which the channel closes.
+            on_message: Callback with each message.
+            on_close: Callback for the end of the other side; not called after `close`.
         """
         self._connection = connection
         self._on_message = on_message
@@ -136,14 +137,14 @@ class Channel:
         self._loop.add_reader(connection.fileno(), self._read)
 
     def send(self, message: bytes) -> None:
-        """Send a message, or keep it until there is room; nothing happens once closed.
+        """Send a message, or keep it until there is room; a closed channel drops it.
 
         Raises:
-            ValueError: It is too large: the other end would never have it whole.
+            ValueError: It is too large to arrive as one message.
         """
         if len(message) > MAX_MESSAGE_BYTES:
             raise ValueError(
-                f"a message of {len(message)} bytes; at most {MAX_MESSAGE_BYTES} are sent"
+                f"the message has {len(message)} bytes; expected at most {MAX_MESSAGE_BYTES}"
             )
         if not self._is_open:
             return
@@ -181,7 +182,7 @@ class Channel:
             self._loop.remove_writer(self._connection.fileno())
 
     def _try(self, message: bytes) -> bool:
-        """Send without waiting; False if there is no room. A lost peer is noticed by reading."""
+        """Send without waiting; False if there is no room. Reading detects a lost peer."""
         try:
             self._connection.send(message)
         except BlockingIOError:

@@ -1,27 +1,32 @@
-"""What the supervisor tells a process that it starts; settings come from the environment."""
+"""The one argument of a process that the supervisor starts; its settings are in the environment."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+from pydantic import TypeAdapter
+
+from service.pool.messages import Hello
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """For `python -m service.pool.engine`.
+    """Argument of `python -m service.pool.engine`.
 
     Attributes:
         name: Name of the process.
         arena_fd: File descriptor of the arena.
-        listener_fd: Of the socket that front ends connect to.
-        supervisor: The supervisor's address.
-        row: Row of the arena that tells this engine's state.
-        snapshot: Row of its metrics.
-        model: Name of the model.
+        listener_fd: File descriptor of the socket that front ends connect to.
+        supervisor: Address of the supervisor.
+        row: Row of the arena with this engine's state.
+        snapshot: Row of the arena with its metrics.
+        model: Model name.
         bundle: Folder of its bundle.
-        device: Where the engine computes.
+        device: Device that the engine computes on.
         cpus: Cores that it may use, or None for all.
-        engine: Engine that its predecessor chose, or None to choose.
-        precision: Precision that its predecessor chose, or None to choose.
-        batch_s: Seconds by batch size, if its predecessor measured them.
-        digest: Of its predecessor's bundle: another one at its place is refused.
+        predecessor: Greeting of the previous process in this place, or None. Its engine, precision
+            and measured times are taken over, and another bundle is refused.
     """
 
     name: str
@@ -31,26 +36,23 @@ class EngineConfig:
     row: int
     snapshot: int
     model: str
-    bundle: str
+    bundle: Path
     device: str
     cpus: list[int] | None = None
-    engine: str | None = None
-    precision: str | None = None
-    batch_s: dict[str, float] | None = None
-    digest: str | None = None
+    predecessor: Hello | None = None
 
 
 @dataclass(frozen=True)
 class FrontEndConfig:
-    """For `python -m service.front_end`.
+    """Argument of `python -m service.front_end`.
 
     Attributes:
         name: Name of the process.
         arena_fd: File descriptor of the arena.
-        listener_fd: Of the socket that clients connect to.
-        supervisor: The supervisor's address.
-        partition: Its part of the arena.
-        snapshot: Row of its metrics.
+        listener_fd: File descriptor of the socket that clients connect to.
+        supervisor: Address of the supervisor.
+        partition: Its partition of the arena.
+        snapshot: Row of the arena with its metrics.
     """
 
     name: str
@@ -59,3 +61,16 @@ class FrontEndConfig:
     supervisor: str
     partition: int
     snapshot: int
+
+
+Config = TypeVar("Config", EngineConfig, FrontEndConfig)
+
+
+def to_argument(config: EngineConfig | FrontEndConfig) -> str:
+    """Write a configuration as one command-line argument."""
+    return orjson.dumps(config, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def read_argument(kind: type[Config], argument: str) -> Config:
+    """Read what `to_argument` wrote."""
+    return TypeAdapter(kind).validate_json(argument)

@@ -3,22 +3,21 @@
 import asyncio
 import contextlib
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import structlog
 
 log = structlog.get_logger()
 
-# A process that never becomes ready is started so often in a row, each time after a longer pause.
+# Starts in a row, each after a longer pause, of a process that never becomes ready.
 _MAX_FAILURES = 5
 _BACKOFF_S = 0.5
-# Beyond the time that a process was given to end by itself.
+# Seconds after the time limit for an orderly end.
 _KILL_AFTER_S = 2.0
+# Time limit of a start, as a multiple of the time limit for silence; at least a minute.
+_START_FACTOR, _MIN_START_S = 10.0, 60.0
 
 
 class LoadError(Exception):
@@ -27,20 +26,22 @@ class LoadError(Exception):
 
 @dataclass(eq=False)
 class Child:
-    """One place that a process fills, and another one after it.
+    """A place that one process after the other fills.
 
     Attributes:
         name: Name of the processes, for the log.
-        command: Makes a process's arguments.
+        command: Function that makes the arguments of the next process.
         fds: File descriptors that it inherits.
-        on_end: Called when a process has ended.
-        is_wanted: Whether it is started anew.
-        is_ready: Whether the process that runs now said that it is ready.
-        on_failed: Told why, when its processes cannot be kept running.
-        ready: Settled when the first one is, or cannot be.
-        heard_s: `time.monotonic()` when it last said something.
-        started_s: `time.monotonic()` when it was started.
-        is_known: Set unless a process is being created, whose id is not known yet.
+        on_end: Callback for the end of a process.
+        on_failed: Callback with the reason why no process can be kept running.
+        ready: Future of the first process: done when it is ready, LoadError when it cannot be.
+        is_wanted: Whether the place is filled again.
+        is_ready: Whether the present process has reported that it is ready.
+        process: The present process, or the last one.
+        reason: Reason that a process has reported for its end.
+        heard_s: `time.monotonic()` of its last message.
+        started_s: `time.monotonic()` of its start.
+        is_known: Event that is clear while a process is being created and has no known id.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Child:
     fds: tuple[int, ...]
     on_end: Callable[[], None]
     on_failed: Callable[[str], None]
-    ready: asyncio.Future[dict[str, Any]]
+    ready: asyncio.Future[None]
     is_wanted: bool = True
     is_ready: bool = False
     process: asyncio.subprocess.Process | None = None
@@ -60,18 +61,18 @@ class Child:
     def __post_init__(self) -> None:
         self.is_known.set()
 
-    @property
-    def starting_s(self) -> float:
-        """Seconds for which the process that runs now has not been ready; 0 if it is, or none."""
-        is_running = self.process is not None and self.process.returncode is None
-        return time.monotonic() - self.started_s if is_running and not self.is_ready else 0.0
+    def set_ready(self) -> None:
+        """Note that the present process is ready."""
+        self.is_ready = True
+        if not self.ready.done():
+            self.ready.set_result(None)
 
     async def run(self, *, is_stopping: Callable[[], bool], on_restart: Callable[[], None]) -> None:
-        """Run the place's processes, one after the other, until it is wanted no longer.
+        """Run processes, one after the other, for as long as the place is wanted.
 
         Args:
-            is_stopping: Whether the whole pool ends.
-            on_restart: Called before a process is started in the place of another.
+            is_stopping: Function that returns whether the whole pool ends.
+            on_restart: Callback before each process but the first.
         """
         failures = 0
         while self.is_wanted and not is_stopping():
@@ -116,19 +117,33 @@ class Child:
         return code, f"ended with code {code}; its log says why"
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process that runs now."""
+        """Send a signal to the present process."""
         if self.process is not None and self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
 
+    def kill_hanging_start(self, timeout_s: float) -> None:
+        """Kill a process that hangs before it can give any sign of life.
+
+        Args:
+            timeout_s: Time limit for the silence of a process that is ready.
+        """
+        most_s = max(_MIN_START_S, _START_FACTOR * timeout_s)
+        starting_s = time.monotonic() - self.started_s
+        is_running = self.process is not None and self.process.returncode is None
+        if is_running and not self.is_ready and starting_s > most_s:
+            self.reason = f"{self.name} was not ready after {most_s:.0f} s"
+            log.error("start_hangs", child=self.name, seconds=round(starting_s, 1))
+            self.signal(signal.SIGKILL)
+
 
 async def end_children(children: Sequence[Child], number: int, *, within_s: float) -> None:
-    """Ask processes to end; those that do not are killed.
+    """Ask processes to end, and kill those that do not.
 
     Args:
-        children: Their places, which are wanted no longer.
-        number: The signal that asks.
-        within_s: Time that they have.
+        children: Places, which are no longer wanted.
+        number: Number of the signal that asks.
+        within_s: Time limit in seconds.
     """
     for child in children:
         child.is_wanted = False
@@ -147,48 +162,3 @@ async def end_children(children: Sequence[Child], number: int, *, within_s: floa
             for child in children:
                 child.signal(signal.SIGKILL)
             await asyncio.wait(late)
-
-
-@dataclass(eq=False)
-class EnginePlace:
-    """The place of one engine process.
-
-    Attributes:
-        row: Row of the arena.
-        address: Where front ends connect.
-        listener: The socket that listens there.
-        child: The place's processes.
-    """
-
-    row: int
-    address: str
-    listener: socket.socket
-    child: Child
-
-
-@dataclass(eq=False)
-class Model:
-    """One loading of one model."""
-
-    name: str
-    path: Path
-    generation: int
-    engines: list[EnginePlace] = field(default_factory=list["EnginePlace"])
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether all its engine processes are there now."""
-        return all(engine.child.is_ready for engine in self.engines)
-
-    def facts(self) -> dict[str, Any]:
-        """What the first engine process said of itself, once it was ready."""
-        return self.engines[0].child.ready.result()
-
-    def entry(self) -> dict[str, Any]:
-        """Tell a front end where its engine processes listen."""
-        return {
-            "name": self.name,
-            "bundle": str(self.path),
-            "generation": self.generation,
-            "engines": [{"address": e.address, "row": e.row} for e in self.engines],
-        }

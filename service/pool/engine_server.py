@@ -1,4 +1,4 @@
-"""The engine's end: tiles from the slots of several front ends into one batcher, and back."""
+"""The engine process's end: tiles from the slots of several front ends to one batcher, and back."""
 
 import asyncio
 import functools
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 class EngineServer:
-    """Serves front ends out of the arena; create and use it on one event loop."""
+    """Serves front ends; create and use it on one event loop."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class EngineServer:
         """Prepare.
 
         Args:
-            listener: Where front ends connect.
-            arena: Where their tiles are.
-            batcher: Runs them.
-            hello: What a front end is told when it connects.
+            listener: Socket that front ends connect to.
+            arena: Memory with their tiles.
+            batcher: Batcher that runs the tiles.
+            hello: Greeting for front ends.
             scale: Upscaling factor.
-            row: Row of the arena that tells this engine's state.
+            row: Row of the arena with this engine's state.
         """
         self._listener = listener
         self._arena = arena
@@ -70,19 +70,19 @@ class EngineServer:
         self._acceptor: Acceptor | None = None
 
     def start(self) -> None:
-        """Let front ends in."""
+        """Let front ends connect."""
         self._listener.setblocking(False)
         self._acceptor = Acceptor(self._listener, self._accept)
 
     def close(self) -> None:
-        """Let nobody in any more, and leave those who are there."""
+        """Reject new connections and close the present ones."""
         if self._acceptor is not None:
             self._acceptor.close()
         for connection in list(self._connections):
             connection.close()
 
     def tell_state(self) -> None:
-        """Write down how much waits, for front ends and supervisor."""
+        """Publish how much waits, for front ends and supervisor."""
         state, batcher = self._state, self._batcher
         state[ONLINE_DRAIN_S] = batcher.expected_wait_s(Priority.ONLINE)
         state[NIGHTLY_DRAIN_S] = batcher.expected_wait_s(Priority.NIGHTLY)
@@ -129,7 +129,7 @@ class _Connection:
         self.channel = Channel(accepted, on_message=self._receive, on_close=self._lost)
 
     def close(self) -> None:
-        """Leave the front end, which then knows that its other tiles are lost."""
+        """Close the connection; the front end then knows that its other tiles are lost."""
         self._send_results()
         self.channel.close()
         self._on_close(self)
@@ -139,7 +139,7 @@ class _Connection:
             case Kind.SUBMIT:
                 self._submit(message)
             case Kind.CANCEL:
-                # What is under way is answered when its batch is done: its slot is in use.
+                # Tiles in progress are answered when their batch is done: their slots are in use.
                 taken = [s for s in parse_cancel(message) if self._withdraw(s)]
                 if taken:
                     self.channel.send(pack_error(taken, None))
@@ -175,7 +175,7 @@ class _Connection:
     def _settle(self, slot: int, future: asyncio.Future[TileResult]) -> None:
         self._futures.pop(slot, None)
         if future.cancelled():
-            return  # whoever withdrew it answers
+            return  # withdrawn, and answered there
         error = future.exception()
         if error is not None:
             known = error if isinstance(error, ServiceError) else EngineFailed(str(error))
@@ -183,7 +183,7 @@ class _Connection:
             return
         result = future.result()
         if not self._results:
-            # The tiles of a batch settle one after the other: one message tells of them all.
+            # The tiles of a batch settle one after the other: one message reports them all.
             self._loop.call_soon(self._send_results)
         self._results.append(
             SlotResult(slot, result.batch_size, result.queue_s, result.infer_s, result.flags)
@@ -198,7 +198,7 @@ class _Connection:
         self._tell_state()
 
     def _lost(self) -> None:
-        """The front end has died: nobody wants its tiles."""
+        """Withdraw the tiles of a front end that has died."""
         for slot in list(self._futures):
             self._withdraw(slot)
         self._on_close(self)

@@ -1,4 +1,4 @@
-"""What front ends and engine processes tell each other: small, fixed, never a picture.
+"""Messages between front ends and engine processes: small, of fixed form, never with pixels.
 
     front end -> engine: SUBMIT tiles of one request, CANCEL tiles
     engine -> front end: HELLO once it serves, RESULT of tiles, ERROR of tiles
@@ -45,7 +45,7 @@ class Kind(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Hello:
-    """What an engine process says when it is ready.
+    """Greeting of an engine process.
 
     Attributes:
         model: Name of the model.
@@ -69,11 +69,11 @@ class Submission:
     """Tiles of one request.
 
     Attributes:
-        slots: Where they are.
+        slots: Slots that hold them.
         shape: (H, W) of each.
-        priority: Class.
-        deadline_s: `time.monotonic()` after which nobody wants them, or None.
-        is_retry: They were admitted before, by an engine that died.
+        priority: Class of the tiles.
+        deadline_s: `time.monotonic()` of their deadline, or None.
+        is_retry: Whether an engine that died had admitted them before.
     """
 
     slots: Sequence[int]
@@ -85,14 +85,14 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class SlotResult:
-    """A tile that is done; its answer lies in its slot.
+    """A tile that is done; its answer is in its slot.
 
     Attributes:
-        slot: Which.
-        batch_size: Tiles of its batch.
-        queue_s: Seconds that it waited.
-        infer_s: Seconds of its batch.
-        flags: (K,) float32.
+        slot: Slot index.
+        batch_size: Tiles in its batch.
+        queue_s: Seconds in the queue.
+        infer_s: Seconds of its batch on the engine.
+        flags: (K,) float32, see `bundle_format.bundle.FLAGS`.
     """
 
     slot: int
@@ -103,10 +103,10 @@ class SlotResult:
 
 
 def kind_of(message: bytes) -> Kind:
-    """Return what a message is.
+    """Return the kind of a message.
 
     Raises:
-        ValueError: It is nothing that is known.
+        ValueError: The kind is unknown.
     """
     return Kind(message[0])
 
@@ -122,7 +122,7 @@ def parse_hello(message: bytes) -> Hello:
     """Read a HELLO.
 
     Raises:
-        ValueError: It is of another version.
+        ValueError: It has another version.
     """
     fields = orjson.loads(message[1:])
     version = fields.pop("format_version", None)
@@ -188,7 +188,7 @@ def parse_results(message: bytes) -> list[SlotResult]:
 
 
 def pack_error(slots: Sequence[int], error: ServiceError | None) -> bytes:
-    """Write an ERROR; None says that the tiles were taken out as asked."""
+    """Write an ERROR; None confirms that the tiles were withdrawn."""
     code, retry_after_s, text = _CANCELLED, math.nan, b""
     if error is not None:
         code = next((i for i, kind in enumerate(_ERRORS) if type(error) is kind), 0)
@@ -198,7 +198,7 @@ def pack_error(slots: Sequence[int], error: ServiceError | None) -> bytes:
 
 
 def parse_error(message: bytes) -> tuple[Sequence[int], ServiceError | None]:
-    """Read an ERROR; None if the tiles were taken out as asked."""
+    """Read an ERROR; None if the tiles were withdrawn."""
     fields: tuple[int, int, int, float] = _ERROR.unpack_from(message)
     _, code, count, retry_after_s = fields
     slots_end = _ERROR.size + 4 * count

@@ -3,43 +3,34 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import structlog
 from prometheus_client.metrics_core import Metric
 
-from bundle_format.bundle import Bundle, BundleError, load_bundle
+from bundle_format.bundle import BundleError
 from service.ground.errors import LoadFailed, NothingKept, ServiceError, UnknownModel
 from service.ground.metrics import Metrics
-from service.hosting.lifecycle import Change, Lifecycle
-from service.hosting.serving import Serving, ServingFactory
+from service.hosting.lifecycle import Lifecycle
+from service.hosting.serving import ServingFactory
+from service.hosting.versions import Change
 from service.pool.arena import Arena
-from service.pool.messages import Hello
-from service.pool.processes import Publisher, SupervisorLink, collect
-from service.pool.remote import EngineLink, RemoteRunner, Slots
+from service.pool.control import Answer, FrontEndState, Message, ModelList, Order
+from service.pool.processes import Background, Publisher, SupervisorLink, collect
+from service.pool.remote_version import RemoteVersion
+from service.pool.slots import Slots
 from service.settings import Settings
 
 log = structlog.get_logger()
 
 _GREETING_S = 1.0
 _SIGN_PERIOD_S = 1.0
-# Longer than any in the settings; what is asked for must fit into a message.
+# Longer than any in the settings; an order must fit into a message.
 _MAX_NAME = 256
-
-
-class _Generation:
-    """One loading of one model: the engine processes that run it."""
-
-    def __init__(self, model: str, bundle: Path, number: int) -> None:
-        self.model = model
-        self.bundle = bundle
-        self.number = number
-        self.links: list[EngineLink] = []
-        self.runner: RemoteRunner | None = None
-        self.serving: Serving | None = None
-        self.task: asyncio.Task[None] | None = None
+# What a supervisor refuses an order with.
+_REFUSALS = {error.code: error for error in (UnknownModel, LoadFailed, NothingKept)}
 
 
 class PoolModels:
@@ -60,11 +51,11 @@ class PoolModels:
 
         Args:
             settings: The service's settings.
-            metrics: Of this front end.
-            arena: Where tiles are exchanged.
-            partition: This front end's part of it.
-            snapshot: Row of its metrics.
-            supervisor: The supervisor's address.
+            metrics: Metrics of this front end.
+            arena: Memory in which tiles are exchanged.
+            partition: This front end's partition of it.
+            snapshot: Row of the arena with its metrics.
+            supervisor: Address of the supervisor.
             name: Name of this process.
         """
         self._settings = settings
@@ -74,22 +65,20 @@ class PoolModels:
         self._publisher = Publisher(arena, snapshot, metrics.registry)
         self._address = supervisor
         self._name = name
-        # By number: those that are served, those to come, and those kept for a rollback.
-        self._generations: dict[int, _Generation] = {}
-        self._wanted: dict[str, int] = {}
-        self._listed: set[int] = set()
-        self._requests: dict[int, asyncio.Future[dict[str, Any] | None]] = {}
+        self._models: ModelList | None = None
+        # By id: the served versions, those being loaded, and those kept for a rollback.
+        self._versions: dict[int, RemoteVersion] = {}
+        self._answers: dict[int, asyncio.Future[Change | None]] = {}
         self._numbers = itertools.count(1)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background(self._fail_by_fault)
         self._lifecycle: Lifecycle | None = None
         self._supervisor: SupervisorLink | None = None
-        self._pool_started = False
 
     async def start(self, lifecycle: Lifecycle) -> None:
         """Connect to the supervisor, which says which engine processes there are.
 
-        Waits a moment for engines that are there already: when a front end is started anew, clients
-        wait for it in the kernel's queue, and need not be sent away.
+        Waits a moment for engines that are there already: when a front end is restarted, clients
+        wait for it in the kernel's queue, and need not be rejected.
         """
         self._lifecycle = lifecycle
         try:
@@ -102,8 +91,8 @@ class PoolModels:
         except OSError as error:
             lifecycle.fail(f"the supervisor is gone: {error}")
             return
-        self._keep(self._publisher.run())
-        self._keep(self._give_signs_of_life(self._supervisor))
+        self._background.run(self._publisher.run())
+        self._background.run(self._give_signs_of_life())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GREETING_S):
                 await lifecycle.wait_loaded()
@@ -119,27 +108,23 @@ class PoolModels:
 
     async def load(self, name: str, bundle: Path | None = None) -> Change:
         """See `ModelHost.load`."""
-        _check_name(name)
-        return _change(await self._ask(load=name, bundle=None if bundle is None else str(bundle)))
+        return _change(await self._ask("load", name, bundle))
 
     async def roll_back(self, name: str) -> Change:
         """See `ModelHost.roll_back`."""
-        _check_name(name)
-        return _change(await self._ask(roll_back=name))
+        return _change(await self._ask("roll_back", name))
 
     async def unload(self, name: str) -> None:
         """See `ModelHost.unload`."""
-        _check_name(name)
-        await self._ask(unload=name)
+        await self._ask("unload", name)
 
     async def stop(self, remaining_s: Callable[[], float]) -> bool:
         """See `ModelHost.stop`."""
-        runners = [g.runner for g in self._generations.values() if g.runner is not None]
+        runners = [v.runner for v in self._versions.values() if v.runner is not None]
         finished = [await runner.drain(remaining_s()) for runner in runners]
         for runner in runners:
             runner.close()
-        for task in self._tasks:
-            task.cancel()
+        self._background.cancel()
         self._publisher.publish()
         if self._supervisor is not None:
             self._supervisor.close()
@@ -147,203 +132,130 @@ class PoolModels:
         return all(finished)
 
     def _lose_supervisor(self) -> None:
-        """Come to an end: what the engines still have is answered, the rest is told at once."""
-        for generation in self._generations.values():
-            if generation.runner is not None:
-                generation.runner.abandon()
-        for future in self._requests.values():
+        """Come to an end: the engines' tiles are answered, everything else fails at once."""
+        for version in self._versions.values():
+            if version.runner is not None:
+                version.runner.abandon()
+        for future in self._answers.values():
             if not future.done():
                 future.set_exception(LoadFailed("the supervisor is gone"))
-        self._serving_in().fail("the supervisor is gone")
+        self._running_in().fail("the supervisor is gone")
 
-    def _receive(self, message: dict[str, Any]) -> None:
-        if "models" in message:
-            self._pool_started = message["started"]
-            self._serving_in().set_default(message["default"])
-            self._update(message["models"], message["others"])
-        if "answered" in message:
-            future = self._requests.pop(message["answered"], None)
-            if future is not None and not future.done():
-                _settle(future, message)
+    def _receive(self, message: Message) -> None:
+        match message:
+            case ModelList():
+                self._models = message
+                self._running_in().set_default(message.default)
+                self._update(message)
+            case Answer():
+                future = self._answers.pop(message.number, None)
+                if future is not None and not future.done():
+                    _settle(future, message)
+            case _:
+                raise ValueError(f"the supervisor sent a {type(message).__name__}")
 
-    def _update(self, models: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
-        """Follow the supervisor's list of models and their engine processes.
-
-        Args:
-            models: To be served.
-            others: To be ready for: new versions, and those before, kept for a rollback.
-        """
-        self._wanted = {model["name"]: model["generation"] for model in models}
-        for name in set(self._serving_in().models) - set(self._wanted):
-            self._serving_in().withdraw(name)
-        self._listed = {entry["generation"] for entry in [*models, *others]}
-        for entry in [*models, *others]:
-            number = entry["generation"]
-            if number not in self._generations:
-                generation = _Generation(entry["name"], Path(entry["bundle"]), number)
-                self._generations[number] = generation
-                generation.task = self._keep(self._open(generation, entry["engines"]))
+    def _update(self, models: ModelList) -> None:
+        """Follow the supervisor's list of models and their engine processes."""
+        lifecycle = self._running_in()
+        for name in set(lifecycle.models) - {entry.model for entry in models.served}:
+            lifecycle.withdraw(name)
+        for entry in [*models.served, *models.others]:
+            if entry.version_id not in self._versions:
+                version = RemoteVersion(
+                    entry,
+                    self._settings,
+                    self._slots,
+                    self._factory,
+                    on_held=self._tell_state,
+                    on_engine=self._follow,
+                )
+                self._versions[entry.version_id] = version
+                version.task = self._background.run(self._run(version))
         self._follow()
 
     def _follow(self) -> None:
-        """Serve what is wanted, as soon as it is ready, and leave what is wanted no longer."""
-        lifecycle = self._serving_in()
-        for name, number in self._wanted.items():
-            serving = self._generations[number].serving
-            if serving is not None and lifecycle.models.get(name) is not serving:
-                lifecycle.publish(serving)
-        for generation in list(self._generations.values()):
-            # One whose successor is not ready yet goes on.
-            if generation.number not in self._listed and not self._is_served(generation):
-                del self._generations[generation.number]
-                self._keep(self._retire(generation))
-        self._check_published()
-
-    def _is_served(self, generation: _Generation) -> bool:
-        served = self._serving_in().models.get(generation.model)
-        return served is not None and served is generation.serving
-
-    async def _open(self, generation: _Generation, engines: list[dict[str, Any]]) -> None:
-        """Connect to a generation's engine processes; it can be served when the first is ready."""
-        greeted: asyncio.Queue[tuple[EngineLink, Hello]] = asyncio.Queue()
-        generation.links = [
-            EngineLink(
-                engine["address"],
-                engine["row"],
-                self._arena,
-                on_hello=lambda link, hello: greeted.put_nowait((link, hello)),
-            )
-            for engine in engines
-        ]
-        while True:
-            link, hello = await greeted.get()
-            if generation.runner is None:
-                try:
-                    bundle = await asyncio.to_thread(_load_same, generation.bundle, hello.digest)
-                except BundleError as error:
-                    self._cannot_serve(generation, error)
-                    return
-                self._prepare(generation, bundle, hello)
-            if generation.runner is not None and link.is_up:
-                generation.runner.add(link)
-            self._follow()
-
-    def _cannot_serve(self, generation: _Generation, error: BundleError) -> None:
-        if generation.number in self._wanted.values():
-            self._serving_in().fail(f"the model cannot be served: {error}")
-        else:
-            log.error("version_not_held", model=generation.model, error=str(error))
-
-    def _prepare(self, generation: _Generation, bundle: Bundle, hello: Hello) -> None:
-        """Put together what serves a generation, and tell the supervisor that it could."""
-        generation.runner = RemoteRunner(
-            self._slots,
-            model=generation.model,
-            scale=bundle.manifest.scale,
-            max_queue=self._settings.max_queue,
-            online_budget_s=self._settings.online_budget_ms / 1e3,
-        )
-        generation.serving = self._factory.make(
-            generation.model,
-            bundle,
-            engine=hello.engine,
-            precision=hello.precision,
-            runner=generation.runner,
-        )
-        if self._supervisor is not None:
-            held = [g.number for g in self._generations.values() if g.serving is not None]
-            self._supervisor.tell(holds=held)
-
-    def _check_published(self) -> None:
-        """Tell the supervisor that every model can be served here; it says when all can do so."""
-        if not all(self._is_served(self._generations[n]) for n in self._wanted.values()):
+        """Serve the listed versions as soon as they are ready, and leave those not listed."""
+        lifecycle, models = self._running_in(), self._models
+        if models is None:
             return
-        if self._pool_started:
-            self._serving_in().started()
-        elif self._supervisor is not None:
-            self._supervisor.tell(serving=True)
+        for entry in models.served:
+            serving = self._versions[entry.version_id].serving
+            if serving is not None and lifecycle.models.get(entry.model) is not serving:
+                lifecycle.publish(serving)
+        listed = {entry.version_id for entry in [*models.served, *models.others]}
+        for version_id, version in list(self._versions.items()):
+            # One whose successor is not ready yet goes on.
+            if version_id not in listed and not self._is_served(version):
+                del self._versions[version_id]
+                self._background.run(version.close(self._settings.shutdown_timeout_s))
+        if models.is_started and self._serves_all():
+            lifecycle.started()
+        self._tell_state()
 
-    async def _retire(self, generation: _Generation) -> None:
-        """Leave a generation when nobody uses it any more."""
-        if generation.task is not None:
-            generation.task.cancel()
-        if generation.runner is not None and generation.serving is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.shutdown_timeout_s):
-                    await generation.serving.upscaler.users.wait_gone()
-                    await generation.runner.drain(self._settings.shutdown_timeout_s)
-            generation.runner.close()
-        for link in generation.links:
-            link.close()
+    def _serves_all(self) -> bool:
+        entries = [] if self._models is None else self._models.served
+        return all(self._is_served(self._versions[entry.version_id]) for entry in entries)
 
-    async def _give_signs_of_life(self, supervisor: SupervisorLink) -> None:
+    def _is_served(self, version: RemoteVersion) -> bool:
+        served = self._running_in().models.get(version.entry.model)
+        return served is not None and served is version.serving
+
+    async def _run(self, version: RemoteVersion) -> None:
+        try:
+            await version.run()
+        except BundleError as error:
+            served = [] if self._models is None else self._models.served
+            if version.entry in served:
+                self._running_in().fail(f"the model cannot be served: {error}")
+            else:
+                log.error(  # noqa: TRY400 (the reason says it all)
+                    "version_not_held", model=version.entry.model, error=str(error)
+                )
+
+    def _tell_state(self) -> None:
+        if self._supervisor is not None and self._models is not None:
+            held = [number for number, one in self._versions.items() if one.serving is not None]
+            self._supervisor.send(FrontEndState(held, serves=self._serves_all()))
+
+    async def _give_signs_of_life(self) -> None:
         """Keep the supervisor from taking this process for one that hangs."""
         while True:
-            supervisor.tell(alive=True)
+            self._tell_state()
             await asyncio.sleep(_SIGN_PERIOD_S)
 
-    async def _ask(self, **command: object) -> dict[str, Any] | None:
-        """Ask the supervisor for something, and wait until it is done."""
+    async def _ask(
+        self, verb: Literal["load", "roll_back", "unload"], name: str, bundle: Path | None = None
+    ) -> Change | None:
+        """Send an order to the supervisor, and wait for its answer."""
+        if len(name) > _MAX_NAME:
+            raise UnknownModel(f"no model has a name of {len(name)} characters")
         if self._supervisor is None:
             raise LoadFailed("the supervisor is gone")
-        number = next(self._numbers)
-        future: asyncio.Future[dict[str, Any] | None] = asyncio.get_running_loop().create_future()
-        self._requests[number] = future
-        self._supervisor.tell(request=number, **command)
+        order = Order(next(self._numbers), verb, name, bundle)
+        future: asyncio.Future[Change | None] = asyncio.get_running_loop().create_future()
+        self._answers[order.number] = future
+        self._supervisor.send(order)
         return await future
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
+    def _fail_by_fault(self, error: BaseException) -> None:
+        log.error("front_end_failed", exc_info=error)
+        self._running_in().fail(f"the front end failed: {error!r}")
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("front_end_failed", exc_info=task.exception())
-            self._serving_in().fail(f"the front end failed: {task.exception()!r}")
-
-    def _serving_in(self) -> Lifecycle:
+    def _running_in(self) -> Lifecycle:
         if self._lifecycle is None:
             raise RuntimeError("the host has not been started")
         return self._lifecycle
 
 
-def _load_same(path: Path, digest: str) -> Bundle:
-    """Load the bundle that an engine process serves.
-
-    Raises:
-        BundleError: It cannot be used, or has been replaced meanwhile.
-    """
-    bundle = load_bundle(path)
-    if bundle.digest != digest:
-        raise BundleError(
-            f"{path} is not what the engine process serves: its digest is {bundle.digest[:12]}, "
-            f"the engine's {digest[:12]}"
-        )
-    return bundle
-
-
-def _check_name(name: str) -> None:
-    if len(name) > _MAX_NAME:
-        raise UnknownModel(f"no model has a name of {len(name)} characters")
-
-
-def _settle(future: asyncio.Future[dict[str, Any] | None], message: dict[str, Any]) -> None:
-    error: dict[str, str] | None = message["error"]
-    if error is None:
-        future.set_result(message["change"])
+def _settle(future: asyncio.Future[Change | None], answer: Answer) -> None:
+    if answer.error_code is None:
+        future.set_result(answer.change)
         return
-    kinds: dict[str, type[ServiceError]] = {
-        "unknown": UnknownModel,
-        "failed": LoadFailed,
-        "nothing-kept": NothingKept,
-    }
-    future.set_exception(kinds[error["kind"]](error["text"]))
+    refusal: type[ServiceError] = _REFUSALS[answer.error_code]
+    future.set_exception(refusal(answer.detail))
 
 
-def _change(fields: dict[str, Any] | None) -> Change:
-    if fields is None:
+def _change(change: Change | None) -> Change:
+    if change is None:
         raise LoadFailed("the supervisor does not say what is served")
-    return Change(**fields)
+    return change

@@ -1,207 +1,169 @@
 """Which versions of the models a pool serves, keeps and gets ready; the supervisor's part of it.
 
 A switch has two steps. Front ends first get ready for a version: they read its bundle and greet its
-engine processes. When all of them say so, one message lets them serve it. Going back to a version
-that is kept is the second step alone.
+engine processes. When all of them hold it, one message lets them serve it. Going back to a kept
+version is the second step alone.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import structlog
 
-from bundle_format.bundle import Bundle, BundleError, load_bundle
+from bundle_format.bundle import load_bundle
+from service.ground.errors import LoadFailed, ServiceError
 from service.hosting.versions import Versions
-from service.pool.children import LoadError, Model
+from service.pool.children import LoadError
+from service.pool.control import Answer, ModelList, Order
+from service.pool.engine_processes import EngineProcesses, PoolVersion
 
 log = structlog.get_logger()
 
-# For front ends to get ready.
+# Time limit for front ends to get ready.
 _TAKE_OVER_S = 30.0
 
 
-class NothingKeptError(Exception):
-    """No earlier version of a model is there to go back to."""
-
-
 class PoolVersions:
-    """Does what an admin orders, one order after the other; use it on one event loop.
-
-    Attributes:
-        paths: Folder of the bundle of each model, the default one first.
-    """
+    """Does what an admin orders, one order after the other; use it on one event loop."""
 
     def __init__(
         self,
-        paths: dict[str, Path],
+        engines: EngineProcesses,
         *,
         keep_s: float,
-        start: Callable[[str, Path, Bundle], Model],
         tell_fronts: Callable[[], None],
-        retire: Callable[[Model], None],
+        retire: Callable[[PoolVersion], None],
     ) -> None:
-        """Begin with nothing that is served.
+        """Begin without models.
 
         Args:
-            paths: Folder of the bundle of each model.
-            keep_s: For how long the version before is kept.
-            start: Starts the engine processes of another version; raises LoadError or OSError.
-            tell_fronts: Sends `entries` to every front end.
-            retire: Ends the engine processes of a version, when nobody uses them.
+            engines: Starts the engine processes of versions.
+            keep_s: Seconds for which the previous version is kept.
+            tell_fronts: Function that sends `model_list` to every front end.
+            retire: Function that ends a version's engine processes once no front end uses them.
         """
-        self.paths = paths
-        self._start = start
+        self._engines = engines
         self._tell_fronts = tell_fronts
-        self._retire = retire
-        self._versions = Versions[Model](keep_s=keep_s, retire=self._let_go)
-        self._coming: set[Model] = set()
-        # Generations that each front end that is there can serve at once.
+        self._retire_version = retire
+        self._versions = Versions[PoolVersion](
+            keep_s=keep_s,
+            start=self._start,
+            on_switch=lambda _: tell_fronts(),
+            retire=self._retire,
+            check_kept=self._check_kept,
+        )
+        # Versions that are being loaded.
+        self._coming: set[PoolVersion] = set()
+        # Ids of the versions that each connected front end can serve at once.
         self._held: dict[str, set[int]] = {}
-        self._told = asyncio.Event()
-        self._changing = asyncio.Lock()
+        self._held_changed = asyncio.Event()
 
-    def begin(self, model: Model) -> None:
-        """Serve a first version, as soon as it can be."""
-        self._versions.serve(model.name, model)
+    def begin(self, version: PoolVersion) -> None:
+        """Serve the first version of a model as soon as it is ready."""
+        self._versions.serve(version.name, version)
 
-    def is_served(self, model: Model) -> bool:
-        """Whether this version is the one that is served."""
-        return self._versions.served.get(model.name) is model
+    def is_served(self, version: PoolVersion) -> bool:
+        """Whether this version is the served one."""
+        return self._versions.served.get(version.name) is version
 
-    def lose(self, model: Model, reason: str) -> None:
-        """Note that a version that is not served cannot be kept running."""
-        if self._versions.kept.get(model.name) is model:
-            log.error("kept_version_lost", model=model.name, error=reason)
-            self._versions.let_go(model.name)
+    def lose(self, version: PoolVersion, reason: str) -> None:
+        """Note that the engine processes of a version that is not served cannot be kept running."""
+        if self._versions.kept.get(version.name) is version:
+            log.error("kept_version_lost", model=version.name, error=reason)
+            self._versions.drop_kept(version.name)
 
-    def entries(self) -> dict[str, Any]:
-        """Say what is to be served, and what front ends are to be ready for beside it."""
+    def model_list(self, *, is_started: bool) -> ModelList:
+        """Return what front ends are to serve and to hold ready."""
         others = [*self._versions.kept.values(), *self._coming]
-        return {
-            "models": [model.entry() for model in self._versions.served.values()],
-            "others": [model.entry() for model in others],
-            "default": next(iter(self.paths)),
-        }
+        return ModelList(
+            served=[version.entry for version in self._versions.served.values()],
+            others=[version.entry for version in others],
+            default=next(iter(self._versions.paths)),
+            is_started=is_started,
+        )
 
-    def hear_held(self, front: str, generations: Iterable[int]) -> None:
-        """Note what a front end can serve at once."""
-        self._held[front] = set(generations)
-        self._told.set()
+    def hear_held(self, front: str, version_ids: Iterable[int]) -> None:
+        """Note which versions a front end can serve at once."""
+        self._held[front] = set(version_ids)
+        self._held_changed.set()
 
     def forget_front(self, front: str) -> None:
-        """Note that a front end has gone."""
+        """Note that a front end has disconnected."""
         self._held.pop(front, None)
-        self._told.set()
+        self._held_changed.set()
 
-    async def obey(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Do an order; returns what the front end that sent it is told."""
-        error: dict[str, str] | None = None
-        change: dict[str, Any] | None = None
+    async def obey(self, order: Order) -> Answer:
+        """Do an order; returns the answer for the front end that sent it."""
         try:
-            async with self._changing:
-                change = await self._change(order)
-        except KeyError as unknown:
-            known = ", ".join(self.paths)
-            error = {"kind": "unknown", "text": f"no model {unknown}; the settings name {known}"}
-        except NothingKeptError as nothing:
-            error = {"kind": "nothing-kept", "text": str(nothing)}
-        except (BundleError, LoadError, OSError) as failure:
-            log.error("load_failed", order=order, error=str(failure))  # noqa: TRY400
-            error = {"kind": "failed", "text": f"the model cannot be served: {failure}"}
-        return {"answered": order["request"], "error": error, "change": change}
+            match order.verb:
+                case "load":
+                    change = await self._versions.load(order.model, order.bundle)
+                case "roll_back":
+                    change = await self._versions.roll_back(order.model)
+                case "unload":
+                    change = await self._versions.unload(order.model)
+        except ServiceError as error:
+            return Answer(order.number, error_code=error.code, detail=error.detail)
+        return Answer(order.number, change)
 
-    async def _change(self, order: dict[str, Any]) -> dict[str, Any] | None:
-        """Do one order; returns what is served then, but for an order to serve it no longer."""
-        if "unload" in order:
-            self._versions.remove(order["unload"])
-            self._tell_fronts()
-            return None
-        if "load" in order:
-            name = str(order["load"])
-            present = self.paths[name]
-            await self._load(name, Path(order["bundle"] or present))
-        else:
-            name = str(order["roll_back"])
-            self._roll_back(name)
-        facts, kept = self._versions.served[name].facts(), self._versions.kept.get(name)
-        version = None if kept is None else kept.facts()["version"]
-        change = {"version": facts["version"], "sha": facts["digest"], "kept": version}
-        log.info("model_changed", model=name, order=order, **change)
-        return {"name": name, **change}
-
-    async def _load(self, name: str, path: Path) -> None:
-        """Start new engine processes for a model, and put them in place when all can be used.
+    async def _start(self, name: str, path: Path) -> PoolVersion:
+        """Start engine processes, and wait until every front end could serve them.
 
         Raises:
-            BundleError: Its bundle cannot be used.
-            LoadError: An engine process or a front end did not become ready.
+            BundleError: The bundle cannot be used.
+            LoadError: There is no room, or an engine process or a front end did not become ready.
+            OSError: The system has no room for them.
         """
-        bundle = await asyncio.to_thread(load_bundle, path)
-        model = self._start(name, path, bundle)
+        self._engines.check_room(await asyncio.to_thread(load_bundle, path))
+        version = self._engines.start(name, path)
         try:
-            await asyncio.gather(*(engine.child.ready for engine in model.engines))
-            self._coming.add(model)
+            await asyncio.gather(*(engine.child.ready for engine in version.engines))
+            self._coming.add(version)
             self._tell_fronts()
-            await self._wait_held(model)
+            await self._wait_held(version)
         except BaseException:
-            self._coming.discard(model)
-            self._let_go(model)
+            self._coming.discard(version)
+            self._retire(version)
             raise
-        self._coming.discard(model)
-        self.paths[name] = path
-        self._versions.serve(name, model)
-        self._tell_fronts()
+        self._coming.discard(version)
+        return version
 
-    async def _wait_held(self, model: Model) -> None:
-        """Wait until every front end that is there could serve a version: then all switch at once.
+    async def _wait_held(self, version: PoolVersion) -> None:
+        """Wait until every connected front end holds a version: then all switch at once.
 
         Raises:
-            LoadError: One did not get ready, or an engine process has ended meanwhile.
+            LoadError: One did not get ready, or an engine process has ended in the meantime.
         """
         try:
             async with asyncio.timeout(_TAKE_OVER_S):
-                while self._not_holding(model):
-                    self._told.clear()
-                    await self._told.wait()
+                while self._not_holding(version):
+                    self._held_changed.clear()
+                    await self._held_changed.wait()
         except TimeoutError:
-            late = ", ".join(self._not_holding(model))
+            late = ", ".join(self._not_holding(version))
             raise LoadError(f"{late} did not get ready for it in {_TAKE_OVER_S:g} s") from None
-        if not model.is_ready:
+        if not version.is_ready:
             raise LoadError("its engine has ended again; the log says why")
 
-    def _not_holding(self, model: Model) -> list[str]:
-        return [name for name, held in self._held.items() if model.generation not in held]
+    def _not_holding(self, version: PoolVersion) -> list[str]:
+        return [name for name, held in self._held.items() if version.version_id not in held]
 
-    def _roll_back(self, name: str) -> None:
-        """Serve the version before again.
+    def _check_kept(self, version: PoolVersion) -> None:
+        """Check that a rollback takes effect at once.
 
         Raises:
-            KeyError: The model is not served.
-            NothingKeptError: Nothing is kept.
-            LoadError: It cannot be used now.
+            LoadFailed: A process has been restarted and is not ready for the kept version.
         """
-        if name not in self._versions.served:
-            raise KeyError(name)
-        model = self._versions.kept.get(name)
-        if model is None:
-            raise NothingKeptError(
-                f"no earlier version of {name} is there: none was replaced, or it was let go "
-                "(SEMSR_ROLLBACK_KEEP_S)"
+        without = self._not_holding(version)
+        if without or not version.is_ready:
+            raise LoadFailed(
+                f"the previous version of {version.name} cannot be served now: "
+                f"{', '.join(without) or 'its engine'} was restarted and is not ready for it; "
+                f"retry, or load {version.path} if it still holds that version"
             )
-        without = self._not_holding(model)
-        if without or not model.is_ready:
-            raise LoadError(
-                f"a process of the version before was started anew and is not ready for it "
-                f"({', '.join(without) or 'its engine'}); try again, or load {model.path} if it "
-                "still holds that version"
-            )
-        self._versions.roll_back(name)
-        self.paths[name] = model.path
-        self._tell_fronts()
 
-    def _let_go(self, model: Model) -> None:
-        """Serve a version no longer, nor keep it."""
+    def _retire(self, version: PoolVersion) -> None:
+        """Let front ends leave a version, then end it."""
         self._tell_fronts()
-        self._retire(model)
+        self._retire_version(version)

@@ -1,23 +1,22 @@
-"""What every process of a pool does besides its work: hold on to the supervisor, publish metrics.
-
-A child is told what it is by one JSON argument; settings come from the environment, as ever.
-"""
+"""Parts of every process of a pool: its link to the supervisor, its tasks, its metrics."""
 
 import asyncio
 import contextlib
 import os
 import socket
+import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-import orjson
 import structlog
 from prometheus_client import CollectorRegistry
 
 from service.pool import snapshots
 from service.pool.arena import Arena
 from service.pool.channel import Channel, connect
+from service.pool.child_config import EngineConfig, FrontEndConfig, to_argument
+from service.pool.control import Failed, Joined, Message, pack, parse
 
 log = structlog.get_logger()
 
@@ -25,31 +24,37 @@ PUBLISH_PERIOD_S = 1.0
 
 
 class SupervisorLink:
-    """A child's connection to its supervisor: JSON both ways; its end is the end of the child."""
+    """A child's connection to its supervisor, whose end is the end of the child."""
 
     def __init__(
         self,
         address: str,
         name: str,
         *,
-        on_message: Callable[[dict[str, Any]], None],
         on_lost: Callable[[], None],
+        on_message: Callable[[Message], None] = lambda _: None,
     ) -> None:
-        """Connect and say who this is.
+        """Connect and join.
+
+        Args:
+            address: Address of the supervisor.
+            name: Name of this process.
+            on_lost: Callback for the end of the supervisor.
+            on_message: Callback with each of its messages.
 
         Raises:
             OSError: The supervisor is gone already.
         """
         self._channel = Channel(
             connect(address),
-            on_message=lambda message: on_message(orjson.loads(message)),
+            on_message=lambda content: on_message(parse(content)),
             on_close=on_lost,
         )
-        self.tell(process=name)
+        self.send(Joined(name))
 
-    def tell(self, **fields: object) -> None:
+    def send(self, message: Message) -> None:
         """Send a message."""
-        self._channel.send(orjson.dumps(fields))
+        self._channel.send(pack(message))
 
     def close(self) -> None:
         """Leave."""
@@ -58,13 +63,13 @@ class SupervisorLink:
 
 @contextlib.contextmanager
 def bound_to_supervisor(address: str, *, code: int) -> Generator[None]:
-    """Within the block, end this process at once when the supervisor does.
+    """Within the block, end this process at once when the supervisor ends.
 
-    For what keeps the event loop, and so `SupervisorLink`, from being there: loading may take
-    minutes, and the next service needs the memory and the cores of what nobody waits for.
+    For loading, when no event loop and so no `SupervisorLink` runs: it may take minutes, and the
+    next service needs the memory and the cores.
 
     Args:
-        address: The supervisor's.
+        address: Address of the supervisor.
         code: Exit code.
 
     Raises:
@@ -94,19 +99,55 @@ def bound_to_supervisor(address: str, *, code: int) -> Generator[None]:
 def report_failure(address: str, name: str, reason: str) -> None:
     """Tell the supervisor why this process ends before it was ready."""
     with contextlib.suppress(OSError), connect(address) as connection:
-        connection.send(orjson.dumps({"process": name, "failed": reason[:2000]}))
+        connection.send(pack(Failed(name, reason[:2000])))
+
+
+def python_command(module: str, config: EngineConfig | FrontEndConfig) -> list[str]:
+    """Return the command that runs a module of this installation with a configuration."""
+    return [sys.executable, "-m", module, to_argument(config)]
+
+
+class Background:
+    """Tasks that run until they end or are cancelled; use it on one event loop."""
+
+    def __init__(self, on_fault: Callable[[BaseException], None]) -> None:
+        """Begin without tasks.
+
+        Args:
+            on_fault: Callback with what a task has raised.
+        """
+        self._on_fault = on_fault
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run work in a task of its own."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def cancel(self) -> None:
+        """Cancel every task."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_fault(error)
 
 
 class Publisher:
-    """Writes a process's metrics into its row, on top of its predecessor's counters."""
+    """Writes a process's metrics into its row, added to its predecessor's counters."""
 
     def __init__(self, arena: Arena, row: int, registry: CollectorRegistry) -> None:
         """Take over the row.
 
         Args:
-            arena: Where the row is.
-            row: Which.
-            registry: This process's metrics.
+            arena: The pool's shared memory.
+            row: Row of the arena.
+            registry: Metrics of this process.
         """
         self._arena = arena
         self._row = row
@@ -114,7 +155,7 @@ class Publisher:
         self._before = snapshots.counters_only(snapshots.parse(arena.read_snapshot(row)))
 
     def publish(self) -> None:
-        """Write the metrics as they are now."""
+        """Write the present metrics."""
         families = self._registry.collect()
         if self._before:
             families = snapshots.merge([self._before, families])
@@ -124,20 +165,20 @@ class Publisher:
             log.error("metrics_not_published", error=str(error))  # noqa: TRY400
 
     async def run(self) -> None:
-        """Publish for ever."""
+        """Publish until the task is cancelled."""
         while True:
             self.publish()
             await asyncio.sleep(PUBLISH_PERIOD_S)
 
 
 def collect(arena: Arena) -> list[Any]:
-    """Give the metrics of all processes."""
+    """Return the metrics of all processes."""
     rows = range(arena.geometry.snapshots)
     return snapshots.merge(snapshots.parse(arena.read_snapshot(row)) for row in rows)
 
 
 def drop_state(arena: Arena, row: int) -> None:
-    """Leave only counters of a process that has died, and is no longer in any state."""
+    """Remove the gauges of a process that has died; its counters stay."""
     counters = snapshots.counters_only(snapshots.parse(arena.read_snapshot(row)))
     with contextlib.suppress(ValueError):
         arena.write_snapshot(row, snapshots.pack(counters))

@@ -1,8 +1,8 @@
 """Metrics of several processes as if they were one.
 
-Every process writes its metrics into its row of the arena once a second; whoever is asked adds them
-up. A process that is started anew goes on counting where the one before it in its row stopped, so
-that no counter ever falls.
+Every process writes its metrics into its row of the arena once a second; the process that answers
+`/metrics` adds them up. A restarted process continues the counters of its predecessor, so that no
+counter ever decreases.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from prometheus_client.samples import Sample
 
 FORMAT_VERSION = 1
 
-# Gauges that are no amounts: what counts is the largest, or the first.
+# Gauges that do not add up: the largest counts, or the smallest.
 _LARGEST = frozenset(
     {
         "semsr_model_info",
@@ -31,7 +31,7 @@ _SMALLEST = frozenset({"process_start_time_seconds"})
 
 
 def pack(families: Iterable[Metric]) -> bytes:
-    """Write metrics down."""
+    """Write metrics as a snapshot."""
     content = {
         "format_version": FORMAT_VERSION,
         "families": [
@@ -39,7 +39,7 @@ def pack(families: Iterable[Metric]) -> bytes:
                 family.name,
                 family.documentation,
                 family.type,
-                # When a counter was made says nothing of one that several processes share.
+                # The creation time of a counter means nothing for one that processes share.
                 [
                     [sample.name, _text(sample.labels), float(sample.value)]
                     for sample in family.samples
@@ -53,10 +53,10 @@ def pack(families: Iterable[Metric]) -> bytes:
 
 
 def parse(content: bytes) -> list[Metric]:
-    """Read what `pack` wrote; nothing is no metrics.
+    """Read what `pack` wrote; empty content gives no metrics.
 
     Raises:
-        ValueError: It is of another version.
+        ValueError: It has another version.
     """
     if not content:
         return []
@@ -75,7 +75,7 @@ def parse(content: bytes) -> list[Metric]:
 
 
 def counters_only(families: Iterable[Metric]) -> list[Metric]:
-    """Leave out what a process that is gone has no more: the state it was in."""
+    """Leave out the state of a process that is gone."""
     return [family for family in families if family.type in {"counter", "histogram", "summary"}]
 
 

@@ -1,7 +1,7 @@
-"""The two databases that keep the list of scans, behind one statement at a time.
+"""The two databases for the list of scans; each runs one statement at a time.
 
 SQLite for the processes of one machine, PostgreSQL for replicas on several. The statements of
-`job_store` are the same for both: `?` stands for a value, `{now}` for the seconds since 1970 by the
+`store` are the same for both: `?` stands for a value, `{now}` for the seconds since 1970 by the
 clock of the database, so that replicas whose clocks differ agree on when a lease has run out.
 """
 
@@ -17,19 +17,19 @@ from service.scans.errors import MissingExtraError
 
 Row = tuple[Any, ...]
 _TIMEOUT_S = 5
-# Any number that nothing else takes: replicas that start at once make the tables one by one.
+# Arbitrary, unique number: replicas that start together make the tables one after the other.
 _SETUP_LOCK = 7_390_151
 
 
 class DatabaseError(Exception):
-    """The database does not answer, or answers something that was not expected."""
+    """The database does not answer, or its answer is not the expected one."""
 
 
 class UnusableDatabaseError(DatabaseError):
-    """It answers something that no time mends: somebody must see to it.
+    """The database is damaged or of another format: only the operator can repair it.
 
     Attributes:
-        reason: Without its place, which is not for clients.
+        reason: Reason without the path, which is not for clients.
     """
 
     def __init__(self, reason: str, *, place: str) -> None:
@@ -44,25 +44,25 @@ class Database(Protocol):
         """Run one statement.
 
         Returns:
-            What it gives: rows of SELECT and of RETURNING.
+            Rows of SELECT and of RETURNING.
 
         Raises:
             DatabaseError: The database does not answer.
-            TakenError: The statement breaks a rule of uniqueness.
+            TakenError: The statement violates a uniqueness constraint.
         """
         ...
 
     def set_up(self, statements: Sequence[str]) -> None:
-        """Run statements that make the tables, all or none, one process at a time; raises `run`."""
+        """Make the tables in one transaction, one process at a time; raises as `run`."""
         ...
 
     def close(self) -> None:
-        """Leave the database."""
+        """Disconnect."""
         ...
 
 
 class TakenError(Exception):
-    """A statement would have made two of what there may be one of."""
+    """A statement violates a uniqueness constraint."""
 
 
 class SqliteDatabase:
@@ -103,7 +103,7 @@ class SqliteDatabase:
                 self._connection = None
 
     def _trouble(self, error: sqlite3.Error | OSError) -> DatabaseError:
-        # The low byte is the kind, the others say more.
+        # The low byte is the kind of error, the other bytes its details.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             return UnusableDatabaseError(f"it is damaged ({error})", place=str(self._path))
@@ -116,14 +116,14 @@ class SqliteDatabase:
                 self._path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
             connection.execute("PRAGMA journal_mode = WAL")
-            # Who was told that a scan is taken must find it after a power failure.
+            # A client whose scan was accepted must find it after a power failure.
             connection.execute("PRAGMA synchronous = FULL")
             self._connection = connection
         return self._connection
 
 
 class PostgresDatabase:
-    """PostgreSQL through psycopg (extra `postgres`); a lost connection is made anew."""
+    """PostgreSQL through psycopg (extra `postgres`); a lost connection is opened again."""
 
     _NOW = "extract(epoch FROM clock_timestamp())::float8"
 
@@ -141,7 +141,7 @@ class PostgresDatabase:
     def run(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """See `Database`."""
         text = statement.replace("{now}", self._NOW).replace("?", "%s")
-        # It has no NUL in texts: what a client sent with one is nothing that it knows.
+        # PostgreSQL has no NUL in texts: a key or id with one is unknown to it in any case.
         sent = [v.replace("\0", "\ufffd") if isinstance(v, str) else v for v in values]
         with self._lock:
             try:

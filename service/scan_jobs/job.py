@@ -1,6 +1,7 @@
-"""A scan as its row in the list of scans says it."""
+"""A scan in the list of scans: its state and its progress."""
 
 import enum
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,7 @@ from service.scans.rows import Counts
 
 
 class State(enum.StrEnum):
-    """Where a scan is in its life."""
+    """State of a scan."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -22,7 +23,7 @@ class State(enum.StrEnum):
 ACTIVE = frozenset({State.QUEUED, State.RUNNING, State.PAUSED})
 """States of a scan that has not ended."""
 RESUMABLE = frozenset({State.PAUSED, State.INCOMPLETE, State.FAILED})
-"""States that `resume` leads out of."""
+"""States of a scan that can be resumed."""
 
 _FIRST_SETBACK_S = 30.0
 _LONGEST_SETBACK_S = 600.0
@@ -30,15 +31,15 @@ _LONGEST_SETBACK_S = 600.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a scan is, as its owner last said.
+    """Progress of a scan, as its owner last reported.
 
     Attributes:
-        counts: Of all tiles; None until the source has been listed.
-        tiles_per_s: Of the last minutes, or None.
+        counts: Counts of its tiles; None until the source has been listed.
+        tiles_per_s: Rate of the last minutes, or None.
         failures: Name and reason of the first tiles that failed.
-        setbacks: Runs in a row that a lost store, or the death of their process, ended before they
-            got anywhere.
-        result: What the last run said at its end; see `run.JobRun.run`.
+        setbacks: Consecutive runs without progress, ended by a lost store or the death of their
+            process.
+        result: Result of the last run; see `progress.RunProgress.final`.
     """
 
     counts: Counts | None = None
@@ -47,20 +48,23 @@ class Progress:
     setbacks: int = 0
     result: dict[str, Any] | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as the row keeps it."""
+    def to_text(self) -> str:
+        """Return it as a row has it."""
         counts = self.counts
-        return {
-            "counts": None if counts is None else [counts.total, counts.done, counts.failed],
-            "tiles_per_s": self.tiles_per_s,
-            "failures": self.failures,
-            "setbacks": self.setbacks,
-            "result": self.result,
-        }
+        return json.dumps(
+            {
+                "counts": None if counts is None else [counts.total, counts.done, counts.failed],
+                "tiles_per_s": self.tiles_per_s,
+                "failures": self.failures,
+                "setbacks": self.setbacks,
+                "result": self.result,
+            }
+        )
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "Progress":
-        """Read what `to_json` wrote."""
+    def from_text(cls, text: str) -> "Progress":
+        """Read what `to_text` wrote."""
+        fields = json.loads(text)
         counts = fields["counts"]
         return cls(
             counts=None if counts is None else Counts(*counts),
@@ -71,8 +75,25 @@ class Progress:
         )
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a run of a scan ended.
+
+    Attributes:
+        state: State of the scan then.
+        progress: Its progress.
+        detail: Reason for the state.
+        retry_in_s: Seconds before a queued scan is tried again, or None.
+    """
+
+    state: State
+    progress: Progress
+    detail: str = ""
+    retry_in_s: float | None = None
+
+
 def setback_pause_s(setbacks: int) -> float:
-    """Return how many seconds a scan rests after so many setbacks in a row."""
+    """Return the seconds for which a scan rests after a number of consecutive setbacks."""
     if setbacks < 1:
         return 0.0
     return min(_LONGEST_SETBACK_S, _FIRST_SETBACK_S * 2.0 ** (setbacks - 1))
@@ -83,23 +104,23 @@ class Job:
     """One scan; times are seconds since 1970.
 
     Attributes:
-        id: Its name in addresses.
-        version: Grows with every change.
-        name: What its client calls it, or empty.
-        client: Who asked for it.
-        body: What was asked for: the body of the request.
-        source: Where tiles come from, as it will be opened.
-        sink: Where they go, as it will be opened.
-        state: Where it is.
-        wanted: What its owner is to do next: `pause`, `cancel`, or None to go on.
-        detail: Why it is where it is, or empty.
-        finish_by_s: When it is wanted, or None.
-        retry_at_s: Before that it is not tried again, or None.
-        created_s: When it was asked for.
-        started_s: When it was first run, or None.
-        ended_s: When it ended, or None.
-        progress: How far it is.
-        is_left: Whether it is running by name only: its process has not been heard of for long.
+        id: Id in addresses.
+        version: Number that grows with every change.
+        name: Name for people, or empty.
+        client: Client that submitted it.
+        body: Body of its request.
+        source: Path or URL of the source, with links resolved.
+        sink: Path or URL of the sink, with links resolved.
+        state: State.
+        wanted: Request for its owner: `pause`, `cancel`, or None to go on.
+        detail: Reason for the state, or empty.
+        finish_by_s: Time at which it should be done, or None.
+        retry_at_s: Time before which it is not tried again, or None.
+        created_s: Time of its request.
+        started_s: Time of its first run, or None.
+        ended_s: Time of its end, or None.
+        progress: Its progress.
+        is_left: Whether its lease has expired: its process has died or cannot reach the list.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """Scans as jobs: what clients ask of the list, and the worker that runs them in this process.
 
-One scan at a time in a process: scans that run together would end together, later than the first
-one needs to. Which one: the one that is wanted first.
+A process runs one scan at a time, the most urgent first: scans that run together would also end
+together, all of them late.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ import structlog
 from service.ground.errors import NotReady
 from service.ground.pause_windows import PauseWindows
 from service.hosting.lifecycle import Lifecycle
-from service.scan_jobs.body import ScanBody, checked_request
 from service.scan_jobs.database import (
     Database,
     DatabaseError,
@@ -24,12 +23,12 @@ from service.scan_jobs.database import (
     SqliteDatabase,
     UnusableDatabaseError,
 )
-from service.scan_jobs.figures import Figures
 from service.scan_jobs.job import Job, State
-from service.scan_jobs.job_store import JobStore
+from service.scan_jobs.progress import Figures
 from service.scan_jobs.roots import Roots
-from service.scan_jobs.run import remove_folder
-from service.scan_jobs.worker import Worker
+from service.scan_jobs.schemas import ScanBody, checked_request
+from service.scan_jobs.store import JobStore
+from service.scan_jobs.worker import Worker, remove_folder
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -39,23 +38,23 @@ Result = TypeVar("Result")
 _MEASURE_S = 5.0
 _FORGET_EVERY_S = 3600.0
 _DAY_S = 86_400.0
-# Before that nobody has mended the list of scans.
-_MENDED_S = 60.0
+# Retry-After, in seconds, for a list of scans that only the operator can repair.
+_REPAIR_S = 60.0
 
 
 class ScanJobs:
     """Scans as jobs; create and use it on the event loop.
 
     Attributes:
-        windows: Times at which scans pause.
+        windows: Times of day at which scans pause.
     """
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
         """Prepare; `start` begins to work.
 
         Args:
-            settings: The service's, with `scan_roots`.
-            lifecycle: Knows the models and when the service is to end.
+            settings: The service's settings, with `scan_roots`.
+            lifecycle: The service's models, and the time of its end.
 
         Raises:
             service.scans.errors.MissingExtraError: The database needs a package.
@@ -87,10 +86,10 @@ class ScanJobs:
             self._tasks.append(asyncio.get_running_loop().create_task(work))
 
     async def stop(self, within_s: float) -> None:
-        """Begin no more tiles, finish those under way, and leave the scan to who comes next.
+        """Begin no more tiles, finish those in progress, and leave the scan to another process.
 
         Args:
-            within_s: After that what is under way is dropped; it is computed again later.
+            within_s: Time limit; tiles that are dropped then are computed again later.
         """
         for task in self._tasks:
             task.cancel()
@@ -103,7 +102,7 @@ class ScanJobs:
     async def submit(
         self, body: ScanBody, *, client: str, idempotency_key: str | None
     ) -> tuple[Job, bool]:
-        """Take a scan; returns it, and whether it is new.
+        """Add a scan to the list; returns it, and whether it is new.
 
         Raises:
             ServiceError: It cannot be run, or not now.
@@ -131,7 +130,7 @@ class ScanJobs:
         """Return a scan.
 
         Raises:
-            UnknownScan: There is none of that id.
+            UnknownScan: No scan has this id.
         """
         return await self._ask(lambda: self._store.get(job_id))
 
@@ -171,20 +170,20 @@ class ScanJobs:
         return is_gone
 
     async def _ask(self, question: Callable[[], Result]) -> Result:
-        """Ask the list of scans something for a client.
+        """Ask the list of scans for a client.
 
         Raises:
-            NotReady: The database does not answer, or what it answers is of no use.
-            ServiceError: What the list says.
+            NotReady: The database does not answer, or is unusable.
+            ServiceError: The list rejects the request.
         """
         try:
             return await asyncio.to_thread(question)
         except UnusableDatabaseError as error:
             log.warning("scans_unusable", error=str(error))
             raise NotReady(
-                f"the list of scans cannot be used: {error.reason}. Waiting does not help: whoever "
-                "runs this service must see to it (docs/scans.md, When something is missing)",
-                retry_after_s=_MENDED_S,
+                f"the list of scans cannot be used: {error.reason}. Retrying does not help: "
+                "the operator must repair it (docs/scans.md, When something is missing)",
+                retry_after_s=_REPAIR_S,
             ) from error
         except DatabaseError as error:
             log.warning("scans_unavailable", error=str(error))
@@ -199,7 +198,7 @@ class ScanJobs:
         self._worker.begin_stop()
 
     async def _look_after_list(self) -> None:
-        """Put back what was left behind, keep figures up to date, and forget old scans."""
+        """Put back scans that were left behind, update the metrics, and forget old scans."""
         forget_at_s = 0.0
         while True:
             try:
@@ -210,7 +209,7 @@ class ScanJobs:
                     for job_id in await asyncio.to_thread(self._store.forget_old, self._keep_s):
                         await remove_folder(self._folder / job_id)
             except DatabaseError as error:
-                log.debug("scans_unavailable", error=str(error))  # the worker says it aloud
+                log.debug("scans_unavailable", error=str(error))  # the worker logs it as a warning
             except Exception:
                 log.exception("scan_jobs_failed")
             await asyncio.sleep(_MEASURE_S)

@@ -1,4 +1,4 @@
-"""What scans may read and write: the folders and prefixes that the operator has allowed."""
+"""The folders and prefixes that scans may read and write, as allowed by the operator."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from service.scans.errors import OutsideRootsError
 from service.scans.stores import Store
 
 _MAX_URL_CHARS = 4096
-# Of one part; no file system of Linux has longer ones.
+# Bytes of one part of a path; no file system of Linux allows more.
 _MAX_NAME_BYTES = 255
 
 
@@ -17,18 +17,18 @@ class Roots:
     """The allowed folders and prefixes."""
 
     def __init__(self, roots: Sequence[str], *, closed: Path) -> None:
-        """Take them; folders need not be there yet.
+        """Begin; the folders need not exist yet.
 
         Args:
-            roots: Absolute folders, and `scheme://bucket/prefix`.
-            closed: A folder that is never allowed, wherever it lies: the service's own state.
+            roots: Absolute folders, and prefixes `scheme://bucket/prefix`.
+            closed: Folder that is never allowed, even within a root: the service's own state.
         """
         self._folders = [Path(root) for root in roots if "://" not in root]
         self._prefixes = [root for root in roots if "://" in root]
         self._closed = closed
 
     def check(self, url: str) -> str:
-        """Return a path or URL as it is to be opened: a path without links, a URL as it is.
+        """Return a path with links resolved, or a URL unchanged.
 
         Raises:
             OutsideRootsError: It lies in no allowed folder.
@@ -36,7 +36,7 @@ class Roots:
         place, separator, inner = url.rstrip("/").partition("::")
         scheme, is_url, rest = place.partition("://")
         if len(url) > _MAX_URL_CHARS or any(ord(letter) < 32 for letter in url):
-            raise OutsideRootsError(f"{url[:80]!r} is no path or URL")
+            raise OutsideRootsError(f"{url[:80]!r} is not a path or URL")
         parts = [*place.split("/"), *inner.split("/")]
         if any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts):
             raise OutsideRootsError(f"{url[:80]}… has a name of more than {_MAX_NAME_BYTES} bytes")
@@ -48,7 +48,7 @@ class Roots:
             return f"{place}{separator}{inner}"
         path = Path(rest if is_url else place)
         if not path.is_absolute():
-            raise OutsideRootsError(f"{url} is no absolute path")
+            raise OutsideRootsError(f"{url} is not an absolute path")
         real = Path(os.path.realpath(path))
         closed = Path(os.path.realpath(self._closed))
         if containing(real, self._real_folders()) is None or real.is_relative_to(closed):
@@ -56,10 +56,10 @@ class Roots:
         return f"{real}{separator}{inner}"
 
     def stores(self, on_entry: Callable[[], None]) -> "RootedStores":
-        """Return what opens stores within the roots.
+        """Return an opener of stores within the roots.
 
         Args:
-            on_entry: Called for every file that is listed; what it raises ends the listing.
+            on_entry: Callback for every listed file; an exception ends the listing.
         """
         return RootedStores(self, self._real_folders(), on_entry)
 
@@ -72,7 +72,7 @@ class Roots:
 
 
 class RootedStores:
-    """Opens stores within the roots (see `service.scans.opening.StoreOpener`), and closes them."""
+    """Opens stores within the roots, and closes them; see `service.scans.opening.StoreOpener`."""
 
     def __init__(self, roots: Roots, folders: Sequence[Path], on_entry: Callable[[], None]) -> None:
         self._roots = roots
@@ -95,6 +95,6 @@ class RootedStores:
         return store
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the opened stores."""
         for store in self._opened:
             store.close()

@@ -1,4 +1,4 @@
-"""The model that a scan runs on: what it is pinned to, and the way of its tiles there."""
+"""The model that a scan runs on: its label, and the way of its tiles to it."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,25 +9,26 @@ from service.hosting.lifecycle import Lifecycle
 from service.hosting.serving import Serving
 from service.images.image_steps import ImageSteps, Inferred, Prepared
 from service.scans.errors import ScanError
-from service.scans.preparation import EngineLabel, LabelledModel
+from service.scans.options import ModelLabel
 from service.settings import Settings
 
-# An engine process that has died is there again after seconds.
+# Interval of retries; an engine process that has died is restarted within seconds.
 ENGINE_AGAIN_S = 0.5
 
 
-def served_model(serving: Serving, settings: Settings) -> LabelledModel:
-    """Say what a model is as it is served now."""
-    return LabelledModel(
+def served_model(serving: Serving, settings: Settings) -> ModelLabel:
+    """Return the label of a model as it is served now."""
+    return ModelLabel(
         name=serving.name,
         bundle=serving.bundle,
-        engine=EngineLabel(serving.engine, serving.precision),
+        engine=serving.engine,
+        precision=serving.precision,
         max_batch_size=settings.max_batch_size or serving.bundle.manifest.max_batch_size,
     )
 
 
 class ServedModel:
-    """Super-resolves through what serves requests, whichever process that is by then.
+    """Super-resolves through the upscaler that serves requests, also after a restart of the engine.
 
     Attributes:
         steps: Before and after the engine.
@@ -35,7 +36,7 @@ class ServedModel:
 
     def __init__(
         self,
-        model: LabelledModel,
+        model: ModelLabel,
         lifecycle: Lifecycle,
         settings: Settings,
         *,
@@ -44,10 +45,10 @@ class ServedModel:
         """Prepare.
 
         Args:
-            model: What the scan is pinned to.
-            lifecycle: Knows the models.
-            settings: The service's.
-            is_stopped: Whether an engine that is not there is still to be waited for.
+            model: Model that the scan is pinned to.
+            lifecycle: The service's models.
+            settings: The service's settings.
+            is_stopped: Function that returns whether to stop waiting for an engine.
         """
         self.steps = ImageSteps(model.bundle.manifest, max_pixels=settings.max_pixels)
         self._model = model
@@ -56,10 +57,10 @@ class ServedModel:
         self._upscaler: Upscaler | None = None
 
     async def infer(self, prepared: Prepared) -> Inferred:
-        """See `service.scans.group_work.Model`.
+        """See `service.scans.group_work.Upscaling`.
 
         Raises:
-            ScanError: The model is not served any more.
+            ScanError: The model is no longer served.
         """
         name = self._model.name
         while True:
@@ -78,6 +79,6 @@ class ServedModel:
             await asyncio.sleep(ENGINE_AGAIN_S)
 
     def observe_encode(self, seconds: float) -> None:
-        """See `service.scans.group_work.Model`."""
+        """See `service.scans.group_work.Upscaling`."""
         if self._upscaler is not None:
             self._upscaler.observe_encode(seconds)

@@ -1,42 +1,44 @@
-"""This process's own scan: taken from the list, watched while it runs, and left in a state.
+"""This process's own scan: claimed from the list, watched while it runs, and released.
 
-    claim ──> JobRun ──every second: heartbeat (lease, progress; what is wanted?)──> release
+    claim ──> JobRun ──every second: heartbeat (lease and progress there, requests back)──> release
 
-A process that dies in between leaves a lease that runs out; any other one puts its scan back.
+A process that dies in between leaves a lease that expires; any other process puts its scan back.
 """
 
 import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import time
 from pathlib import Path
 
 import structlog
 
+from service.ground.daemon_thread import in_daemon_thread
 from service.ground.pause_windows import PauseWindows
 from service.hosting.lifecycle import Lifecycle
 from service.hosting.lifecycle import State as ServiceState
 from service.scan_jobs.database import DatabaseError
-from service.scan_jobs.figures import Figures
-from service.scan_jobs.job import ACTIVE, Job, State
-from service.scan_jobs.job_store import JobStore
+from service.scan_jobs.job import ACTIVE, Ended, Job, State
+from service.scan_jobs.progress import Figures
 from service.scan_jobs.roots import Roots
-from service.scan_jobs.run import Ended, JobRun, Stop, remove_folder
+from service.scan_jobs.run import JobRun, Stop
+from service.scan_jobs.store import JobStore
 from service.scans.rows import Counts
 from service.settings import Settings
 
 log = structlog.get_logger()
 
 LEASE_S = 10.0
-"""After so many seconds without a heartbeat a scan is anybody's."""
+"""Seconds without a heartbeat after which any process may take a scan."""
 _BEAT_S = 1.0
 _IDLE_S = 2.0
 _UNAVAILABLE_S = 10.0
-# A lease that was not renewed for so much of it is given up before others may take it.
+# Share of the lease after which a run stops if it could not renew it, before others may take it.
 _GIVE_UP_SHARE = 0.7
-# Kept of the time to stop in for the rest of the process.
+# Part of the time limit of a stop that is left to the rest of the process.
 _MARGIN_S = 2.0
 
 
@@ -57,13 +59,13 @@ class Worker:
         """Prepare.
 
         Args:
-            settings: The service's.
-            lifecycle: Knows the models.
+            settings: The service's settings.
+            lifecycle: The service's models.
             store: The list of scans.
-            folder: Has a folder for the journal of each.
-            roots: What scans may read and write.
-            windows: Times at which they pause.
-            figures: Told of tiles and ends.
+            folder: Folder with a folder for the journal of each scan.
+            roots: Folders and prefixes that scans may use.
+            windows: Times of day at which scans pause.
+            figures: Metrics of tiles and ends.
         """
         self._settings = settings
         self._lifecycle = lifecycle
@@ -84,7 +86,7 @@ class Worker:
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     def wake(self) -> None:
-        """Look now: there may be something to do."""
+        """Look for work now."""
         self._wake.set()
 
     def begin_stop(self) -> None:
@@ -93,10 +95,10 @@ class Worker:
         self._wake.set()
 
     async def stop(self, within_s: float) -> None:
-        """Finish the tiles under way and leave the scan to who comes next.
+        """Finish the tiles in progress and leave the scan to another process.
 
         Args:
-            within_s: After that they are dropped; they are computed again later.
+            within_s: Time limit; tiles that are dropped then are computed again later.
         """
         self.begin_stop()
         if self._task is None:
@@ -111,7 +113,7 @@ class Worker:
         self._task.cancel()
 
     async def settle_left_behind(self) -> None:
-        """Put back what processes that have died were running.
+        """Put back the scans of processes that have died.
 
         Raises:
             DatabaseError: The list cannot be reached.
@@ -135,7 +137,7 @@ class Worker:
                 log.warning("scans_unavailable", error=str(error))
                 await self._sleep(_UNAVAILABLE_S)
             except Exception:
-                # A fault here must not end the scans of the night; the next try may fare better.
+                # A fault here must not end the scans of the night; a retry may succeed.
                 log.exception("scan_jobs_failed")
             await self._sleep(_IDLE_S)
 
@@ -162,7 +164,7 @@ class Worker:
             await self._watch(job, run, task)
             await self._release(job, await self._outcome(run, task))
         except Exception:
-            # Nobody would renew its lease: it must not go on.
+            # Its lease would not be renewed: it must not go on.
             run.stop(Stop.LOST)
             await asyncio.wait({task})
             raise
@@ -172,7 +174,7 @@ class Worker:
             self._figures.show_running(None)
 
     async def _watch(self, job: Job, run: JobRun, task: asyncio.Task[Ended]) -> None:
-        """Renew the lease and pass on what is wanted, until the run has ended."""
+        """Renew the lease and pass requests on, until the run has ended."""
         beaten_s = time.monotonic()
         counted: Counts | None = None
         while not task.done():
@@ -180,7 +182,7 @@ class Worker:
                 run.stop(Stop.DRAIN)
             elif self._windows.is_pause_now():
                 run.stop(Stop.WINDOW)
-            progress = await run.progress()
+            progress = await run.progress.now()
             counted = self._count(run, counted)
             self._figures.show_running(progress.counts)
             try:
@@ -202,7 +204,7 @@ class Worker:
         self._count(run, counted)
 
     def _count(self, run: JobRun, counted: Counts | None) -> Counts | None:
-        now, before = run.counts, counted or run.counts_before
+        now, before = run.progress.counts, counted or run.progress.counts_before
         if now is not None and before is not None:
             self._figures.count_tiles(before, now)
         return now
@@ -213,22 +215,14 @@ class Worker:
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise
-            return Ended(State.QUEUED, "", await run.progress())
+            return Ended(State.QUEUED, await run.progress.now())
         except Exception:
             log.exception("scan_run_failed")
             detail = "a fault of the service; its log says which"
-            return Ended(State.FAILED, detail, await run.progress())
+            return Ended(State.FAILED, await run.progress.now(), detail)
 
     async def _release(self, job: Job, ended: Ended) -> None:
-        state = await asyncio.to_thread(
-            self._store.release,
-            job.id,
-            self._owner,
-            ended.state,
-            ended.progress,
-            detail=ended.detail,
-            retry_in_s=ended.retry_in_s,
-        )
+        state = await asyncio.to_thread(self._store.release, job.id, self._owner, ended)
         log.info(
             "scan_left",
             scan=job.id,
@@ -244,8 +238,13 @@ class Worker:
             await remove_folder(self._folder / job.id)
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait, or less if there may be something to do."""
+        """Wait, or less if there is work."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         self._wake.clear()
+
+
+async def remove_folder(folder: Path) -> None:
+    """Remove the journal of a scan that cannot be resumed any more."""
+    await in_daemon_thread(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -2,6 +2,6 @@
 
     source ──list──> journal ──pending──> read ──> upscaler ──> sink ──> journal ──> manifest
 
-Read `scan.py` first. Knows neither HTTP nor a runtime; object stores, HDF5, Zarr and Parquet are
-imported only where they are used (extra `scan`).
+Read `scan.py` first. Knows neither HTTP nor a runtime; the packages for object stores, HDF5, Zarr
+and Parquet (extra `scan`) are imported when a scan needs them.
 """

@@ -20,9 +20,9 @@ class TileArray(Protocol):
         count: N.
         shape: (H, W).
         dtype: uint8 or uint16, of any byte order.
-        stamp: Changes when the array does, as far as that can be seen.
+        stamp: Text that changes with the array, as far as its metadata show.
         notes: See `Source`.
-        damage: What is wrong with the container as a whole, or None.
+        damage: Damage of the container as a whole, or None.
     """
 
     count: int
@@ -33,10 +33,10 @@ class TileArray(Protocol):
     damage: str | None
 
     def check(self) -> None:
-        """Look at what is stored of it, which may take a while; `notes` are whole then.
+        """Find out what is stored of it, which may take a while, and complete `notes`.
 
         Raises:
-            ScanError: Nothing is.
+            ScanError: Nothing of it is stored.
         """
         ...
 
@@ -50,11 +50,11 @@ class TileArray(Protocol):
         ...
 
     def facts(self, index: int) -> Facts:
-        """Return what is known of a tile beside its pixels."""
+        """Return the facts of a tile."""
         ...
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close the file."""
         ...
 
 
@@ -65,9 +65,9 @@ class ArraySource:
         """Take an open array.
 
         Args:
-            url: What it was opened by.
-            name: Of its file.
-            array: The tiles.
+            url: URL that it was opened by.
+            name: Name of its file.
+            array: Array of the tiles.
             io_at_once: See `Source`.
         """
         self.url = url

@@ -1,4 +1,4 @@
-"""What can be wrong with a scan before it begins: said before an engine is loaded."""
+"""Checks of a scan before an engine is loaded."""
 
 import os
 from pathlib import Path
@@ -9,24 +9,24 @@ from service.scans.opening import StoreOpener, open_source, open_store
 from service.scans.options import ScanRequest
 from service.scans.stack_formats import check_stack
 
-# Formats that are copied to this machine before they are read: not twice.
+# Formats that are copied from an object store before they are read; the checks do not copy them.
 _COPIED = (".h5", ".hdf5", ".tif", ".tiff")
 
 
 def check_request(
     request: ScanRequest, *, work: Path, open_store: StoreOpener = open_store
 ) -> None:
-    """Make sure that a scan can begin: source first, then sink, then manifest.
+    """Check that a scan can begin: source first, then sink, then manifest.
 
     Args:
-        request: What was asked for.
-        work: Folder of the journal, which need not be there.
-        open_store: Opens the stores of source and sink.
+        request: Source, sink and how tiles are read and written.
+        work: Folder of the journal, which need not exist.
+        open_store: Function that opens the stores of source and sink.
 
     Raises:
-        SourceMissingError: There is no such source.
+        SourceMissingError: The source does not exist.
         ScanError: Source or sink cannot be used.
-        MissingExtraError: A package that source, sink or manifest need is not installed.
+        MissingExtraError: A package that source, sink or manifest needs is not installed.
     """
     path = request.source.partition("::")[0].rstrip("/").lower()
     if not ("://" in path and path.endswith(_COPIED)):
@@ -43,10 +43,10 @@ def check_request(
 
 
 def check_sink(request: ScanRequest, open_store: StoreOpener = open_store) -> None:
-    """Make sure that a sink can be written, as far as that can be seen without writing.
+    """Check that a sink can be written, as far as possible without writing.
 
     Raises:
-        ScanError: It cannot be.
+        ScanError: It cannot be written.
         MissingExtraError: A package that it needs is not installed.
     """
     url = request.sink.rstrip("/")
@@ -73,15 +73,15 @@ def check_sink(request: ScanRequest, open_store: StoreOpener = open_store) -> No
 def check_new_stack(
     request: ScanRequest, open_store: StoreOpener = open_store, *, advice: str = "remove it"
 ) -> None:
-    """Refuse a stack that is there already, before a scan that has not written it replaces it.
+    """Reject a stack that exists already, so that a scan replaces no stack of another one.
 
     Args:
-        request: What was asked for; a folder as sink is not looked at.
-        open_store: Opens the store of the sink.
-        advice: What to do, for the message.
+        request: Request of the scan; a folder as sink is not checked.
+        open_store: Function that opens the store of the sink.
+        advice: Advice for the message.
 
     Raises:
-        ScanError: There is one.
+        ScanError: The stack exists.
     """
     if not request.is_stack:
         return
@@ -100,10 +100,10 @@ def check_new_stack(
 
 
 def check_apart(source: str, **others: str) -> None:
-    """Refuse a sink or work folder within its source: a resume would take outputs for tiles.
+    """Reject a sink or work folder within the source: a resume would take outputs for tiles.
 
     Raises:
-        ScanError: It is.
+        ScanError: It lies within the source.
     """
     for name, other in others.items():
         if _place(other).startswith(_place(source)):
@@ -112,10 +112,10 @@ def check_apart(source: str, **others: str) -> None:
 
 
 def check_outside(work_folder: str, **others: str) -> None:
-    """Refuse a source or sink within the work folder, where a scan that begins anew removes files.
+    """Reject a source or sink within the work folder, where a scan from scratch removes files.
 
     Raises:
-        ScanError: It is.
+        ScanError: It lies within the work folder.
     """
     for name, other in others.items():
         if _place(other).startswith(_place(work_folder)):
@@ -123,7 +123,7 @@ def check_outside(work_folder: str, **others: str) -> None:
 
 
 def _place(url: str) -> str:
-    """Return a path without links, or a URL, such that what lies within begins with it."""
+    """Return a path with links resolved, or a URL; places within it begin with it."""
     scheme, separator, rest = url.partition("::")[0].partition("://")
     if not separator or scheme == "file":
         path = os.path.realpath(rest or scheme)

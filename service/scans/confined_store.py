@@ -1,8 +1,8 @@
-"""Stores that nothing leads out of, whatever lies in them: for scans that others ask for.
+"""Stores that no link leads out of, for scans that clients submit.
 
-A file is opened first and judged then, by where its descriptor says that it is: nobody can put a
-link in its place between the two. What is written is reached from an allowed folder downwards, each
-part opened without following links. Hard links cannot be told from files.
+A file is opened first and then checked by the path of its descriptor, so that no link can take its
+place between the two. For writing, each part of a path is opened from an allowed folder downwards
+without following links. Hard links cannot be distinguished from files.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class ConfinedStore(LocalStore):
     """A folder of this machine within allowed folders.
 
-    Links are followed for reading where they lead to a regular file of an allowed folder, and never
+    Links are followed for reading if they lead to a regular file in an allowed folder, and never
     for writing.
     """
 
@@ -36,12 +36,12 @@ class ConfinedStore(LocalStore):
         """Find the allowed folder that the root lies in.
 
         Args:
-            root: The folder, which need not be there yet.
+            root: Folder, which need not exist yet.
             allowed: Real paths of the allowed folders.
-            on_entry: Called for every file that is listed; what it raises ends the listing.
+            on_entry: Callback for every listed file; an exception ends the listing.
 
         Raises:
-            OutsideRootsError: It lies in none.
+            OutsideRootsError: The folder lies in none of them.
         """
         real = Path(os.path.realpath(root))
         anchor = containing(real, allowed)
@@ -56,7 +56,7 @@ class ConfinedStore(LocalStore):
         self._held: list[int] = []
 
     def close(self) -> None:
-        """Give back what `local_path` holds."""
+        """Close the descriptors of `local_path`."""
         while self._held:
             os.close(self._held.pop())
 
@@ -76,7 +76,7 @@ class ConfinedStore(LocalStore):
         return FileEntry(name, status.st_size, str(status.st_mtime_ns))
 
     def check_whole(self) -> None:
-        """See `Store`: there is no link in it."""
+        """See `Store`: no link is allowed."""
         for folder, folders, files in os.walk(self.root):
             for name in (*folders, *files):
                 self._on_entry()
@@ -85,7 +85,7 @@ class ConfinedStore(LocalStore):
                     raise OutsideRootsError(f"{path} is a link, which is not followed here")
 
     def local_path(self, name: str) -> Path | None:
-        """See `Store`: the path of a descriptor, which stays this file's until `close`."""
+        """See `Store`: the path of a descriptor, which refers to this file until `close`."""
         try:
             descriptor = self._open_checked(str(self.path(name)), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -99,7 +99,7 @@ class ConfinedStore(LocalStore):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             with self._folder(name, create=True) as (folder, last):
-                # A rename puts itself in a link's place and does not follow it.
+                # A rename replaces a link and does not follow it.
                 os.rename(path, last, dst_dir_fd=folder)
         except OSError as error:
             if error.errno != errno.EXDEV:
@@ -129,16 +129,16 @@ class ConfinedStore(LocalStore):
         return self._open_checked
 
     def _open_checked(self, path: str, flags: int) -> int:
-        """Open a file for reading, and only then see where and what it is.
+        """Open a file for reading, then check its kind and its place.
 
         Raises:
-            OSError: It cannot be opened, is no regular file, or lies outside.
+            OSError: It cannot be opened, is not a regular file, or lies outside.
         """
-        # A pipe would keep the opening waiting until somebody writes to it.
+        # Opening a pipe would otherwise wait for a writer.
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise PermissionError(errno.EACCES, "no regular file")
+                raise PermissionError(errno.EACCES, "not a regular file")
             real = _descriptor_path(descriptor).readlink()
             if containing(real, self._allowed) is None:
                 raise PermissionError(errno.EACCES, "a link leads out of the allowed folders")
@@ -157,14 +157,14 @@ class ConfinedStore(LocalStore):
 
     @contextlib.contextmanager
     def _folder(self, name: str, *, create: bool) -> Generator[tuple[int, str]]:
-        """Open the folder of a name, from the allowed folder down, following no link.
+        """Open the folder of a name from the allowed folder downwards, without following links.
 
         Yields:
             Its descriptor, and the last part of the name.
 
         Raises:
             StoreLostError: The root cannot be opened.
-            OSError: A folder below it cannot be.
+            OSError: A folder below the root cannot be opened.
         """
         *parts, last = PurePosixPath(safe_name(name)).parts
         descriptor = self._open_root(create=create)
@@ -176,15 +176,15 @@ class ConfinedStore(LocalStore):
             os.close(descriptor)
 
     def _open_root(self, *, create: bool) -> int:
-        """Open the root itself; where that fails it is no single name's fault.
+        """Open the root itself, whose failure is not the fault of a single name.
 
         Raises:
-            StoreLostError: It is not a folder, or a link by now.
+            StoreLostError: It is not a folder, or has become a link.
         """
         try:
             descriptor = os.open(self._anchor, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             for part in self._below:
-                # One that was there is not made anew: what was written into it would be missed.
+                # A root that has been seen is not made again: its files would be missing.
                 descriptor = _step(descriptor, part, create=create and self._device is None)
         except OSError as error:
             raise StoreLostError(f"cannot write to {self.root}: {error.strerror}") from error
@@ -197,7 +197,7 @@ class ConfinedStore(LocalStore):
 
 
 class ConfinedObjectStore(ObjectStore):
-    """A prefix of an object store, which has no links; whoever opens it has checked the prefix."""
+    """A prefix of an object store, which has no links; `Roots.check` has checked the prefix."""
 
     is_confined = True
 
@@ -219,7 +219,7 @@ def containing(path: Path, folders: Sequence[Path]) -> Path | None:
 
 
 def _step(folder: int, part: str, *, create: bool) -> int:
-    """Open a folder within an open one, which is closed, whether that succeeds or not."""
+    """Open a folder within an open one, which is closed in any case."""
     try:
         return _enter(folder, part, create=create)
     finally:

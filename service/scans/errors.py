@@ -1,13 +1,13 @@
-"""What can go wrong in a scan: with one tile, or with all of it.
+"""The errors of a scan: of one tile, or of all of it.
 
-    ScanError                   the scan cannot start or go on; what is done stays done
-    ├── ScanMismatchError       a journal exists, of another scan
-    ├── SourceMissingError      there is no such source
+    ScanError                   the scan cannot start or go on; finished tiles stay done
+    ├── ScanMismatchError       the journal belongs to another scan
+    ├── SourceMissingError      the source does not exist
     ├── SourceDamagedError      a container ends early, or goes on after its end
-    ├── StoreLostError          a source or sink does not answer, or takes nothing more
+    ├── StoreLostError          a source or sink does not answer, or a disk is full
     ├── FolderHeldError         another process runs the scan
     ├── MissingExtraError       a package is not installed
-    └── OutsideRootsError       a path or URL leads out of what the operator allowed
+    └── OutsideRootsError       a path or URL leads out of the allowed folders
     TileError                   one tile cannot be read or written
 
 A `TileError` is recorded and the scan goes on.
@@ -19,19 +19,19 @@ class ScanError(Exception):
 
 
 class ScanMismatchError(ScanError):
-    """The journal is of a scan with another model, engine, source, sink or options."""
+    """The journal belongs to a scan with another model, engine, source, sink or options."""
 
 
 class SourceMissingError(ScanError):
-    """There is no such source: it never was, or it is gone by now."""
+    """The source does not exist, or no longer."""
 
 
 class SourceDamagedError(ScanError):
-    """A container ends early or goes on after its end; what it holds before has been listed."""
+    """A container ends early or goes on after its end; the tiles before have been listed."""
 
 
 class StoreLostError(ScanError):
-    """A store does not answer, or takes nothing more (a full disk)."""
+    """A store does not answer, or its disk is full."""
 
 
 class FolderHeldError(ScanError):
@@ -43,8 +43,8 @@ class MissingExtraError(ScanError):
 
 
 class OutsideRootsError(ScanError):
-    """A path or URL leads out of what the operator allowed."""
+    """A path or URL leads out of the folders that the operator allows."""
 
 
 class TileError(Exception):
-    """One tile cannot be read or written; the message is for its row of the manifest."""
+    """One tile cannot be read or written; the message goes into its row of the manifest."""

@@ -1,4 +1,4 @@
-"""Packages that only some scans need, imported when one does."""
+"""Packages that only some scans need, imported on demand."""
 
 import importlib
 import importlib.util
@@ -17,9 +17,9 @@ def load_extra(module: str, *, purpose: str, extra: str = "scan") -> ModuleType:
     """Import a module of an extra.
 
     Args:
-        module: Its name.
-        purpose: What needs it, for the message.
-        extra: The extra that has it.
+        module: Name of the module.
+        purpose: Purpose, for the message.
+        extra: Extra that installs it.
 
     Raises:
         MissingExtraError: It is not installed.

@@ -1,7 +1,8 @@
-"""What is known of a tile beside its pixels: pixel size, stage position, tool, lot, wafer, die.
+"""The facts of a tile: pixel size, stage position, tool, lot, wafer, die, and any others.
 
-It comes from a JSON file beside the tile, or from the attributes of an HDF5 or Zarr array and the
-one-dimensional arrays beside it. All of it is carried to the output; the pixel size is scaled.
+They come from a JSON file next to the tile (its sidecar), or from the attributes of an HDF5 or Zarr
+array and the one-dimensional arrays in its group. All are copied to the output, with the pixel size
+scaled.
 """
 
 import json
@@ -14,14 +15,14 @@ from service.scans.errors import TileError
 Facts = dict[str, Any]
 
 PIXEL_SIZE = "pixel_size_nm"
-# The keys that have columns of their own in the manifest; numbers first.
+# Facts with their own columns in the manifest; numbers first.
 STAGE = ("stage_x", "stage_y")
 IDENTITY = ("stage_unit", "tool", "lot", "wafer", "die")
-# Arrays of these names beside an array of tiles hold one value for each of them.
+# Arrays of these names in the group of an array of tiles hold one value per tile.
 PER_TILE = frozenset({PIXEL_SIZE, *STAGE, *IDENTITY})
 
 MAX_SIDECAR_BYTES = 64 * 1024
-# The fact that stands for a sidecar which is too long.
+# The fact that replaces a sidecar which is too long.
 SIDECAR_LEFT_OUT = "sidecar_left_out"
 
 
@@ -29,15 +30,15 @@ def parse_sidecar(content: bytes, name: str) -> Facts:
     """Read the JSON file of one tile.
 
     Raises:
-        TileError: It is no JSON object or too deep, its pixel size is none, or it holds what is no
-            text (half of a surrogate pair).
+        TileError: It is not a JSON object or nested too deeply, its pixel size is invalid, or a
+            text in it is (half of a surrogate pair).
     """
     try:
         value = json.loads(content)
-        # What cannot be written again is found now, not when its picture is computed.
+        # Facts that cannot be written are found now, before the tile is computed.
         to_json(value).encode()
     except (ValueError, RecursionError) as error:
-        raise TileError(f"{name} is no JSON: {error}") from error
+        raise TileError(f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise TileError(f"{name} holds a {type(value).__name__}; expected a JSON object")
     facts = cast("Facts", value)
@@ -46,15 +47,15 @@ def parse_sidecar(content: bytes, name: str) -> Facts:
 
 
 def sidecar_facts(content: bytes, name: str, size_bytes: int) -> Facts:
-    """Read the JSON file of one tile, or say that it is too long for one.
+    """Read the JSON file of one tile, or note that it is too long.
 
-    Programs that mark pictures (LabelMe) write NAME.json beside NAME.png too, with the picture in
-    it: that must not cost the tile.
+    Annotation programs (LabelMe) also write NAME.json next to NAME.png, with the picture in it: the
+    tile must not fail by that.
 
     Args:
-        content: The file; not looked at where it is too long.
-        name: Its name, for messages.
-        size_bytes: Its length.
+        content: Content of the file; ignored if it is too long.
+        name: Name of the file, for messages.
+        size_bytes: Length of the file.
 
     Raises:
         TileError: See `parse_sidecar`.
@@ -66,7 +67,7 @@ def sidecar_facts(content: bytes, name: str, size_bytes: int) -> Facts:
 
 
 def pixel_size(facts: Facts) -> PixelSize | None:
-    """Return the pixel size that facts state, or None where they state none.
+    """Return the pixel size in the facts, or None.
 
     Raises:
         TileError: `pixel_size_nm` is neither a positive number nor two of them (x, y).
@@ -98,14 +99,14 @@ def scaled(facts: Facts, scale: int) -> Facts:
 
 
 def to_json(facts: Any) -> str:
-    """Write facts, their keys in order, so that the same facts are the same text."""
+    """Write facts with sorted keys, so that equal facts are equal texts."""
     return json.dumps(facts, sort_keys=True, ensure_ascii=False)
 
 
 def plain(value: Any) -> Any:
-    """Return an attribute or element of HDF5 or Zarr as a JSON value, or None if it has none.
+    """Return an attribute or element of HDF5 or Zarr as a JSON value, or None if there is none.
 
-    NaN is how such files say that a number is missing, and JSON knows neither it nor infinity.
+    NaN marks a missing number in such files, and JSON has neither NaN nor infinity.
     """
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
@@ -124,7 +125,7 @@ def _is_number(value: Any) -> bool:
 
 
 def text(value: str | bytes) -> str:
-    """Return a text that can be written as UTF-8: bytes and halves of pairs that are none as ?."""
+    """Return a text that is valid UTF-8; invalid bytes and half surrogate pairs become `?`."""
     if isinstance(value, bytes):  # a name in HDF5 that is not UTF-8
         return value.decode("utf-8", "replace")
     return value.encode("utf-8", "replace").decode()

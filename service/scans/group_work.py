@@ -1,7 +1,7 @@
-"""What is done to a group of tiles: read and cut in one thread, run, encoded and hashed in one.
+"""The steps of a group of tiles: read and cut in one thread, run, encoded and hashed in another.
 
-A tile that travels alone costs the interpreter more in trips between threads than in work. The
-tiles of a group share them, and their files are on their way to the disk together.
+A tile that travels alone costs the interpreter more in switches between threads than in work. The
+tiles of a group share the switches, and their files are written to the disk together.
 """
 
 import asyncio
@@ -22,27 +22,27 @@ from service.scans.rows import Outcome, PendingTile
 from service.scans.sinks import Computed, Sink
 from service.scans.sources import Source, SourceImage
 
-# An engine's failure on a batch may have been another tile's fault: each gets one more try.
+# Another tile may have caused the failure of a batch: each tile is tried twice.
 _ATTEMPTS = 2
-# Of a place that may be free again at once.
+# Shortest pause after a full queue, which may have room again at once.
 _LEAST_PAUSE_S = 0.05
 
 
-class Model(Protocol):
-    """What super-resolves: the steps of the service, and the way to an engine.
+class Upscaling(Protocol):
+    """Super-resolves images: the steps of the service, and the way to an engine.
 
     Attributes:
-        steps: Before and after the engine; in any thread.
+        steps: Steps before and after the engine, for any thread.
     """
 
     steps: ImageSteps
 
     async def infer(self, prepared: Prepared) -> Inferred:
-        """Run one image; raises what `Upscaler.infer` raises."""
+        """Run one image; raises as `Upscaler.infer`."""
         ...
 
     def observe_encode(self, seconds: float) -> None:
-        """Count how long one took to encode; on the event loop."""
+        """Note the seconds that an image took to encode; called on the event loop."""
         ...
 
 
@@ -50,10 +50,10 @@ class Loaded(NamedTuple):
     """A tile that was read and cut.
 
     Attributes:
-        tile: Which one.
-        prepared: Its picture.
-        facts: What is known of it beside.
-        input_sha256: Of what was read.
+        tile: Its row.
+        prepared: Its image, cut into tiles of the model's size.
+        facts: Its facts.
+        input_sha256: SHA-256 of the input.
     """
 
     tile: PendingTile
@@ -66,8 +66,8 @@ class Run(NamedTuple):
     """A tile that the engine has done.
 
     Attributes:
-        loaded: As it was read.
-        inferred: The same, super-resolved.
+        loaded: The tile as it was read.
+        inferred: Its super-resolved tiles.
     """
 
     loaded: Loaded
@@ -75,22 +75,25 @@ class Run(NamedTuple):
 
 
 class GroupWork:
-    """Everything between a row that is pending and its picture, but for the order of it."""
+    """Every step between a pending row and its encoded image; `Scan` decides their order."""
 
-    def __init__(self, source: Source, sink: Sink, model: Model, options: ScanOptions) -> None:
+    def __init__(
+        self, source: Source, sink: Sink, upscaling: Upscaling, options: ScanOptions
+    ) -> None:
         """Prepare.
 
         Args:
-            source: Where tiles come from.
-            sink: Says in which type it wants them.
-            model: What super-resolves them.
-            options: How.
+            source: Source of the tiles.
+            sink: Sink, which chooses the type of the answers.
+            upscaling: Super-resolves the tiles.
+            options: Options of reading and writing.
         """
         self._source = source
         self._sink = sink
-        self._model = model
+        self._upscaling = upscaling
+        self._steps = upscaling.steps
         self._options = options
-        # Threads are for waiting; more that compute than there are cores would slow the engine.
+        # The threads mostly wait; more of them computing than cores would slow the engine.
         self._cores = threading.BoundedSemaphore(options.cores)
 
     def load(self, tiles: Sequence[PendingTile]) -> list[Loaded | Outcome]:
@@ -110,7 +113,7 @@ class GroupWork:
         attempts = 0
         while True:
             try:
-                return Run(loaded, await self._model.infer(loaded.prepared))
+                return Run(loaded, await self._upscaling.infer(loaded.prepared))
             except QueueFull as error:
                 await asyncio.sleep(max(_LEAST_PAUSE_S, error.retry_after_s or 0.0))
             except NotReady as error:
@@ -124,10 +127,10 @@ class GroupWork:
         """Encode and hash tiles; in any thread.
 
         Args:
-            runs: What the engine has done; emptied, so that pictures go as they are encoded.
+            runs: Tiles from the engine; emptied, so that each is freed once it is encoded.
 
         Returns:
-            Those that can be written, and what became of the others.
+            Tiles to be written, and outcomes of those that failed.
         """
         computed: list[Computed] = []
         failed: list[Outcome] = []
@@ -145,7 +148,7 @@ class GroupWork:
         try:
             with self._cores:
                 started_s = time.perf_counter()
-                answer = self._model.steps.encode(loaded.prepared, inferred, started_s=started_s)
+                answer = self._steps.encode(loaded.prepared, inferred, started_s=started_s)
                 answer_sha256 = hashlib.sha256(answer.body).hexdigest()
         except ServiceError as error:
             return _failed(loaded.tile, error, loaded.input_sha256)
@@ -162,7 +165,7 @@ class GroupWork:
             decode = decoder(image.body, image_type, request)
             with self._cores:
                 started_s = time.perf_counter()
-                prepared = self._model.steps.cut(decode, image_type, request, started_s=started_s)
+                prepared = self._steps.cut(decode, image_type, request, started_s=started_s)
         except TileError as error:
             return Outcome(tile.id, "failed", error=str(error), input_sha256=digest)
         except ServiceError as error:

@@ -25,13 +25,13 @@ def open_hdf5(store: Store, name: str, inner: str, *, spool: Path) -> TileArray:
     """Open a dataset of an HDF5 file; on an object store, of a copy of it.
 
     Args:
-        store: Where it lies.
-        name: Its name there.
-        inner: The dataset's path, or empty for the only one that holds tiles.
+        store: Store of the file.
+        name: Name of the file in the store.
+        inner: Path of the dataset, or empty for the only one with tiles.
         spool: Folder for the copy.
 
     Raises:
-        ScanError: There is no such dataset, or it holds no tiles.
+        ScanError: The dataset does not exist, or has no tiles.
     """
     h5py = load_extra("h5py", purpose=f"the HDF5 file {name}")
     path = local_copy(store, name, spool)
@@ -48,7 +48,7 @@ def open_hdf5(store: Store, name: str, inner: str, *, spool: Path) -> TileArray:
         return LabelledArray(
             name,
             dataset,
-            members.beside(chosen),
+            members.siblings(chosen),
             stamp="" if entry is None else entry.stamp,
             find_stored=lambda: _stored(dataset, f"{where}::{chosen}"),
             file=file,
@@ -89,7 +89,7 @@ def _members(h5py: Any, file: Any, *, is_confined: bool) -> Members:
 
 
 def _children(h5py: Any, folder: str, group: Any) -> Iterator[tuple[str, Any, str | None]]:
-    """Yield path, object and None of what a group holds, or path, None and what is wrong."""
+    """Yield path, object and None for each member of a group, or path, None and the problem."""
     try:
         names = list(group)
     except Exception as error:  # h5py raises many kinds for a damaged group
@@ -109,7 +109,7 @@ def _children(h5py: Any, folder: str, group: Any) -> Iterator[tuple[str, Any, st
 
 
 def _why_unusable(h5py: Any, dataset: Any, *, is_confined: bool) -> str | None:
-    """Return why a dataset is neither tiles nor facts of tiles, or None where it may be."""
+    """Return why a dataset can be neither tiles nor facts of tiles, or None if it can."""
     try:
         if dataset.shape is None:
             return "it has no dataspace (an empty dataset)"

@@ -1,110 +1,56 @@
-"""What a scan has done, in SQLite: the truth that a resume starts from.
+"""The journal of a scan: which tiles are done. A resumed scan starts from it.
 
 One row per tile. A tile is `done` only after its output is durable; a process that is killed leaves
-rows `pending`, and they are computed again. The file says which format it has and which scan it
-belongs to (`pins`); another scan is refused.
+rows `pending`, and they are computed again. The journal names its format and its scan (`pins`);
+another scan is rejected.
 """
 
-import contextlib
 import json
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.scans.errors import ScanError, ScanMismatchError, StoreLostError
+from service.scans.errors import ScanError, ScanMismatchError
+from service.scans.journal_file import JournalFile
 from service.scans.rows import OUTCOME_FIELDS, Counts, Outcome, PendingTile
 from service.scans.sources import Listed, TileRef
 
-FORMAT_VERSION = 2
-
-_SCHEMA = """
-CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE tiles (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    stem TEXT NOT NULL,
-    place INTEGER NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    stamp TEXT NOT NULL,
-    target TEXT UNIQUE,
-    position INTEGER,
-    status TEXT NOT NULL DEFAULT 'pending',
-    error TEXT,
-    input_sha256 TEXT,
-    output TEXT,
-    output_bytes INTEGER,
-    output_sha256 TEXT,
-    milliseconds REAL,
-    non_finite REAL,
-    saturated REAL,
-    consistency REAL,
-    consistency_worst REAL,
-    residual REAL,
-    domain_distance REAL,
-    pixel_size_x_nm REAL,
-    pixel_size_y_nm REAL,
-    metadata TEXT
-);
-CREATE INDEX by_status ON tiles (status, position);
-CREATE UNIQUE INDEX by_position ON tiles (position);
-CREATE INDEX by_output ON tiles (output);
-CREATE TABLE sidecars (stem TEXT PRIMARY KEY, name TEXT NOT NULL, place INTEGER NOT NULL,
-    size_bytes INTEGER NOT NULL);
-"""
 _PAGE_ROWS = 512
 
 
 class Journal:
-    """The journal of one scan; safe for threads, one process at a time (see `ScanFolder`)."""
+    """The journal of one scan; safe for threads, one process at a time (see `WorkFolder`)."""
 
     def __init__(self, path: Path) -> None:
         """Open a journal, or make an empty one.
 
         Raises:
-            ScanError: The file is no journal, is damaged, or of another format.
-            StoreLostError: The disk takes nothing more.
+            ScanError: The file is not a journal, is damaged, or has another format.
+            StoreLostError: The disk is full.
         """
+        self._file = JournalFile(path)
         self.path = path
-        self._lock = threading.Lock()
-        try:
-            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            # A power failure may lose the last commits, never the file: those tiles are done anew.
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            [(version,)] = self._database.execute("PRAGMA user_version")
-            if version == 0:
-                self._database.executescript(
-                    f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT_VERSION}; COMMIT;"
-                )
-            elif version != FORMAT_VERSION:
-                raise ScanError(
-                    f"the journal {path} has format {version}; expected {FORMAT_VERSION}"
-                )
-        except sqlite3.Error as error:
-            raise _failure(path, error) from error
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._database.close()
+        self._file.close()
 
-    # --- what the scan is ---
+    # --- which scan it is ---
 
     def pins(self) -> dict[str, Any]:
         """Return what the scan is pinned to; empty for a new one."""
-        return {key: json.loads(value) for key, value in self._read("SELECT * FROM facts")}
+        return {key: json.loads(value) for key, value in self._file.read("SELECT * FROM facts")}
 
     def pin(self, pins: Mapping[str, Any]) -> None:
         """Pin a new scan, or check that a resumed one is the same.
 
         Raises:
-            ScanMismatchError: It is another one; the message names every difference.
+            ScanMismatchError: It is another scan; the message names every difference.
         """
         known = self.pins()
         if not known:
-            with self._transaction() as database:
+            with self._file.transaction() as database:
                 database.executemany(
                     "INSERT INTO facts VALUES (?, ?)",
                     [(key, json.dumps(value)) for key, value in pins.items()],
@@ -117,37 +63,37 @@ class Journal:
         ]
         if different:
             raise ScanMismatchError(
-                f"the journal {self.path} is of another scan: {'; '.join(different)}. Resume it "
-                "with what it began with, or begin anew (--no-resume) or into another sink"
+                f"the journal {self.path} belongs to another scan: {'; '.join(different)}. Resume "
+                "it with its own values, start from scratch (--no-resume), or use another sink"
             )
 
     def fact(self, key: str) -> Any:
-        """Return what `set_fact` noted, or None."""
+        """Return a fact of the scan as a whole, or None."""
         return self.pins().get(key)
 
     def set_fact(self, key: str, value: Any) -> None:
-        """Note something of the scan as a whole; None forgets it."""
-        with self._transaction() as database:
+        """Store a fact of the scan as a whole; None removes it."""
+        with self._file.transaction() as database:
             database.execute("DELETE FROM facts WHERE key = ?", (key,))
             if value is not None:
                 database.execute("INSERT INTO facts VALUES (?, ?)", (key, json.dumps(value)))
 
-    # --- what there is to do ---
+    # --- the tiles ---
 
     def list_tiles(self, listed: Iterable[tuple[Listed, str | None]]) -> int:
-        """Take in what the source lists; a tile that has changed since is pending again.
+        """Add the tiles and sidecars of the source; a tile that has changed is pending again.
 
         Args:
             listed: Tiles and sidecars, with the name of a tile's own output file.
 
         Returns:
-            How many tiles were listed.
+            Number of listed tiles.
 
         Raises:
             ScanError: Two tiles would become one file.
         """
         count = 0
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             for item, target in listed:
                 if item.is_sidecar:
                     database.execute(
@@ -183,19 +129,19 @@ class Journal:
         return count
 
     def retry_failed(self) -> None:
-        """Make what failed pending: what stood in its way may be gone."""
-        self._write("UPDATE tiles SET status = 'pending' WHERE status = 'failed'")
+        """Make failed tiles pending: the cause may be gone."""
+        self._file.write("UPDATE tiles SET status = 'pending' WHERE status = 'failed'")
 
     def check_outputs(self, found: Iterable[tuple[str, int]]) -> int:
-        """Make tiles pending whose output is not there as it was written.
+        """Make tiles pending whose output is missing or has another length.
 
         Args:
             found: Names and lengths of the files of the sink.
 
         Returns:
-            How many they are.
+            Number of these tiles.
         """
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             database.execute("CREATE TEMP TABLE found (name TEXT PRIMARY KEY, size INTEGER)")
             database.executemany("INSERT OR REPLACE INTO found VALUES (?, ?)", found)
             lost = database.execute(
@@ -207,15 +153,15 @@ class Journal:
 
     def forget(self, position: int) -> None:
         """Make one tile pending."""
-        self._write("UPDATE tiles SET status = 'pending' WHERE position = ?", (position,))
+        self._file.write("UPDATE tiles SET status = 'pending' WHERE position = ?", (position,))
 
     def forget_all(self) -> None:
         """Make every tile pending."""
-        self._write("UPDATE tiles SET status = 'pending'")
+        self._file.write("UPDATE tiles SET status = 'pending'")
 
     def counts(self) -> Counts:
         """Count the tiles."""
-        counts = dict(self._read("SELECT status, count(*) FROM tiles GROUP BY status"))
+        counts = dict(self._file.read("SELECT status, count(*) FROM tiles GROUP BY status"))
         return Counts(sum(counts.values()), counts.get("done", 0), counts.get("failed", 0))
 
     def outputs(self) -> Iterator[tuple[int, str, str]]:
@@ -223,29 +169,23 @@ class Journal:
         yield from self._pages("output, output_sha256", "status = 'done'")
 
     def pending(self) -> Iterator[PendingTile]:
-        """Yield the pending tiles in order, a page at a time; the journal may change meanwhile."""
-        last = -1
-        while True:
-            rows = self._read(
-                "SELECT id, position, target, tiles.name, tiles.stem, tiles.place, "
-                "tiles.size_bytes, sidecars.name, sidecars.place, sidecars.size_bytes FROM tiles "
-                "LEFT JOIN sidecars ON sidecars.stem = tiles.stem WHERE status = 'pending' AND "
-                "position > ? ORDER BY position LIMIT ?",
-                (last, _PAGE_ROWS),
+        """Yield the pending tiles in order, page by page; the journal may change in between."""
+        rows = self._pages(
+            "id, target, tiles.name, tiles.stem, tiles.place, tiles.size_bytes, sidecars.name, "
+            "sidecars.place, sidecars.size_bytes",
+            "status = 'pending'",
+            table="tiles LEFT JOIN sidecars ON sidecars.stem = tiles.stem",
+        )
+        for position, tile_id, target, name, stem, place, size_bytes, *sidecar in rows:
+            known = None if sidecar[0] is None else (sidecar[0], sidecar[1], sidecar[2])
+            yield PendingTile(
+                tile_id, position, target, TileRef(name, stem, place, size_bytes, known)
             )
-            for row in rows:
-                sidecar = None if row[7] is None else (row[7], row[8], row[9])
-                yield PendingTile(
-                    row[0], row[1], row[2], TileRef(row[3], row[4], row[5], row[6], sidecar)
-                )
-            if len(rows) < _PAGE_ROWS:
-                return
-            last = rows[-1][1]
 
-    # --- what was done ---
+    # --- their outcomes ---
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Note what became of tiles, all or none of them.
+        """Record outcomes of tiles, all or none.
 
         Raises:
             StoreLostError: The journal cannot be written.
@@ -254,7 +194,7 @@ class Journal:
         rewritten = {
             (outcome.output_bytes, outcome.output) for outcome in outcomes if outcome.is_shared
         }
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             database.executemany(
                 f"UPDATE tiles SET {columns} WHERE id = ?",  # noqa: S608 (names of this file)
                 [(*outcome.values(), outcome.id) for outcome in outcomes],
@@ -264,33 +204,33 @@ class Journal:
             )
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield every tile in order, with what became of it."""
+        """Yield every tile in order, with its outcome."""
         fields = ("name", "position", "size_bytes", *OUTCOME_FIELDS)
         for row in self._pages(", ".join(fields), "1"):
             yield dict(zip(fields, row[1:], strict=True))
 
     def common(self, column: str) -> Any:
         """Return the value that a column has in every tile that is done, or None."""
-        rows = self._read(
+        rows = self._file.read(
             f"SELECT DISTINCT {column} FROM tiles WHERE status = 'done' LIMIT 2"  # noqa: S608
         )
         return rows[0][0] if len(rows) == 1 else None
 
     def failures(self, most: int) -> list[tuple[str, str]]:
         """Return name and error of the first tiles that failed."""
-        return self._read(
+        return self._file.read(
             "SELECT name, error FROM tiles WHERE status = 'failed' ORDER BY position LIMIT ?",
             (most,),
         )
 
-    # --- SQLite ---
-
-    def _pages(self, columns: str, condition: str) -> Iterator[tuple[Any, ...]]:
+    def _pages(
+        self, columns: str, condition: str, *, table: str = "tiles"
+    ) -> Iterator[tuple[Any, ...]]:
         """Yield rows in order, the position before them; no lock is held between pages."""
         last = -1
         while True:
-            rows = self._read(
-                f"SELECT position, {columns} FROM tiles WHERE {condition} "  # noqa: S608
+            rows = self._file.read(
+                f"SELECT position, {columns} FROM {table} WHERE {condition} "  # noqa: S608
                 "AND position > ? ORDER BY position LIMIT ?",
                 (last, _PAGE_ROWS),
             )
@@ -298,87 +238,3 @@ class Journal:
             if len(rows) < _PAGE_ROWS:
                 return
             last = rows[-1][0]
-
-    def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            try:
-                return self._database.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise _failure(self.path, error) from error
-
-    def _write(self, query: str, values: Sequence[Any] = ()) -> None:
-        with self._transaction() as database:
-            database.execute(query, values)
-
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self.path, self._database, self._lock)
-
-
-def count_done(path: Path) -> int:
-    """Count the tiles that are done by a journal, which is opened for reading only.
-
-    Returns:
-        The number; 0 where there is no journal, or an empty one.
-
-    Raises:
-        ScanError: The file is no journal, or is damaged.
-    """
-    if not path.exists():
-        return 0
-    # Without a log of writes that are not in the file yet, even SQLite's index of it is not made.
-    mode = "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
-        ) as database:
-            [(version,)] = database.execute("PRAGMA user_version")
-            if version == 0:
-                return 0
-            [(count,)] = database.execute("SELECT count(*) FROM tiles WHERE status = 'done'")
-    except sqlite3.Error as error:
-        raise _failure(path, error) from error
-    return count
-
-
-def _failure(path: Path, error: sqlite3.Error) -> ScanError:
-    """Say what is wrong: the disk for now, or the file for good."""
-    if isinstance(error, sqlite3.OperationalError):
-        return StoreLostError(f"the journal {path} cannot be used: {error}")
-    return ScanError(
-        f"the journal {path} is damaged: {error}; remove it, and every tile is computed again"
-    )
-
-
-class _Transaction:
-    """All of what is written within it, or nothing."""
-
-    def __init__(self, path: Path, database: sqlite3.Connection, lock: threading.Lock) -> None:
-        self._path = path
-        self._database = database
-        self._lock = lock
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._lock.acquire()
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            self._lock.release()
-            raise _failure(self._path, error) from error
-        return self._database
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> None:
-        try:
-            if kind is None:
-                self._database.execute("COMMIT")
-            elif self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-        except sqlite3.Error as failure:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise _failure(self._path, failure) from failure
-        finally:
-            self._lock.release()
-        if isinstance(error, sqlite3.Error):
-            raise _failure(self._path, error) from error

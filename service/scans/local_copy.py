@@ -1,4 +1,4 @@
-"""A file of a store where libraries can open it by its path."""
+"""A local path for a file of any store, for libraries that open paths."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from service.scans.stores import Store
 
 
 def local_copy(store: Store, name: str, spool: Path) -> Path:
-    """Return where a file lies on this machine; one of an object store is copied there first.
+    """Return the local path of a file; one of an object store is copied first.
 
     Raises:
         ScanError: It cannot be read.

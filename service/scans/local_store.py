@@ -12,17 +12,17 @@ from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.part_file import PART_SUFFIX, Fill, PartFile, copying, filling
 from service.scans.stores import ESCAPE, FileEntry, printable, safe_name
 
-# What is wrong with one name rather than with the store.
+# Errors of one name rather than of the store.
 _BAD_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
-# Opens a path with flags and returns a descriptor, as `open` wants it.
+# Opens a path with flags and returns a descriptor, see `open`.
 Opener = Callable[[str, int], int]
 
 
 class LocalStore:
     """A folder of this machine."""
 
-    # Files that wait for the disk side by side share the commits of its journal, and those of one
-    # thread are on their way to it together. More would share more, but each holds a picture.
+    # Files that wait for the disk in parallel share the commits of its journal, and those of one
+    # thread are written together. More of them would share more, but each holds an image.
     io_at_once = 32
     io_per_thread = 4
     is_confined = False
@@ -32,7 +32,7 @@ class LocalStore:
         self.url = str(root)
         self._prefix = f"{root}/"
         self._device = _device(root)
-        # Folders of names, relative to the root, that are known to be there.
+        # Folders, relative to the root, that are known to exist.
         self._made: set[str] = set()
 
     def walk(self) -> Iterator[FileEntry]:
@@ -81,7 +81,7 @@ class LocalStore:
             if isinstance(error, FileNotFoundError) and ESCAPE in name:
                 raise TileError("cannot be read: its name is not UTF-8; rename it") from error
             if name.endswith("/"):
-                raise TileError("cannot be read: it is no regular file") from error
+                raise TileError("cannot be read: it is not a regular file") from error
             raise TileError(f"cannot be read: {error.strerror}") from error
 
     def open(self, name: str) -> BinaryIO:
@@ -137,7 +137,7 @@ class LocalStore:
         """See `Store`."""
         if os.path.isdir(self.root):  # noqa: PTH112 (Path.is_dir raises for a name too long)
             for path in self.root.rglob(f".*{PART_SUFFIX}"):
-                # One that stays, as somebody else's, costs space and nothing more.
+                # One that cannot be removed, as another user's, costs space and nothing more.
                 with contextlib.suppress(OSError):
                     path.unlink()
 
@@ -154,10 +154,10 @@ class LocalStore:
         return self.root / safe_name(name)
 
     def _check_device(self, device: int | None) -> None:
-        """Make sure that what was written lies where it is looked for.
+        """Check that the root is still the folder that files were written to.
 
         Raises:
-            StoreLostError: The root lies on another file system than when it was first seen.
+            StoreLostError: It lies on another file system than before.
         """
         self._device = self._device or device
         if device != self._device:
@@ -166,7 +166,7 @@ class LocalStore:
             )
 
     def _opener(self) -> Opener | None:
-        """What opens files for reading; None for the system's own way."""
+        """Return what opens files for reading; None for the system's own way."""
         return None
 
     def _open(self, name: str, *, buffering: int = -1) -> IO[Any]:
@@ -200,7 +200,7 @@ class LocalStore:
         return failures
 
     def _blamed(self, name: str, step: Callable[[int], None], index: int) -> TileError | None:
-        """Do something to a file; returns what is its own fault, and raises what is the store's."""
+        """Do a step of a file; returns an error of the file, and raises one of the store."""
         try:
             step(index)
         except TileError as error:
@@ -214,7 +214,7 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _part(self, name: str) -> Generator[PartFile]:
-        """Open a file under a temporary name; it is removed where it was not published.
+        """Open a file under a temporary name; it is removed if it is not published.
 
         Raises:
             TileError: The name leads out of the root.
@@ -235,16 +235,16 @@ class LocalStore:
 
 
 def cannot_write(path: Path, name: str, error: OSError) -> StoreLostError | TileError:
-    """Say whose fault it is that a file cannot be written: its name's, or the store's."""
+    """Return the error of a file that cannot be written: of its name, or of the store."""
     if error.errno in _BAD_NAMES:
         return TileError(f"cannot be written as {name}: {error.strerror}")
     return StoreLostError(f"cannot write {path}: {error.strerror}")
 
 
 def _device(path: Path) -> int | None:
-    """Return the file system that a path leads to; None if to none.
+    """Return the file system of a path; None if the path does not exist.
 
-    Not which folder: there are file systems whose inodes have other numbers after a while.
+    The inode is no use: some file systems renumber their inodes.
     """
     try:
         return path.stat().st_dev
@@ -256,7 +256,7 @@ def _local_entry(name: str, path: os.DirEntry[str]) -> FileEntry:
     try:
         status = path.stat()
     except OSError:
-        # A broken link: listed, so that reading it says what is wrong.
+        # A broken link is listed, so that reading it reports the error.
         return FileEntry(name, 0, "")
     if not stat.S_ISREG(status.st_mode):
         return FileEntry(f"{name}/", 0, "")

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bundle_format.bundle import FLAGS
 from service.scans.errors import StoreLostError
 from service.scans.extras import load_extra
 from service.scans.facts import IDENTITY, STAGE
@@ -32,12 +33,7 @@ COLUMNS: dict[str, str] = {
     "engine": "string",
     "precision": "string",
     "milliseconds": "float64",
-    "non_finite": "float64",
-    "saturated": "float64",
-    "consistency": "float64",
-    "consistency_worst": "float64",
-    "residual": "float64",
-    "domain_distance": "float64",
+    **dict.fromkeys(FLAGS, "float64"),
     "pixel_size_x_nm": "float64",
     "pixel_size_y_nm": "float64",
     **dict.fromkeys(STAGE, "float64"),
@@ -48,16 +44,16 @@ _PAGE_ROWS = 8192
 
 
 def write_manifest(journal: Journal, folder: Path, *, form: str) -> Path:
-    """Write the manifest of what is done so far to `folder/manifest.FORM`.
+    """Write the manifest, with all outcomes so far, to `folder/manifest.FORM`.
 
     Args:
-        journal: Of the scan.
-        folder: Where; an older manifest is replaced.
-        form: `parquet` or `csv`.
+        journal: Journal of the scan.
+        folder: Folder; an older manifest in it is replaced.
+        form: Form, `parquet` or `csv`.
 
     Raises:
         MissingExtraError: Parquet needs pyarrow.
-        StoreLostError: The disk takes nothing more.
+        StoreLostError: The disk is full.
     """
     path = folder / f"manifest.{form}"
     try:
@@ -66,7 +62,7 @@ def write_manifest(journal: Journal, folder: Path, *, form: str) -> Path:
         else:
             _write_csv(journal, path)
     except Exception as error:
-        # Nobody is to take a part for the whole.
+        # A partial manifest would look like a whole one.
         path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise StoreLostError(f"cannot write {path}: {error.strerror or error}") from error
@@ -75,7 +71,7 @@ def write_manifest(journal: Journal, folder: Path, *, form: str) -> Path:
 
 
 def check_form(form: str) -> None:
-    """Make sure before the night that a manifest can be written in the morning.
+    """Check that a manifest of a form can be written, before the scan begins.
 
     Raises:
         MissingExtraError: Parquet needs pyarrow.
@@ -125,7 +121,7 @@ def _number(value: Any) -> float | None:
     try:
         return float(value) if isinstance(value, int | float) else None
     except OverflowError:
-        return None  # a whole number of hundreds of digits; `metadata` has it
+        return None  # an integer with hundreds of digits; `metadata` has it
 
 
 def _text(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""An npy array (N, H, W) in a file, opened and read one tile at a time."""
+"""An npy array (N, H, W) in a file as an array of tiles."""
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class NpyStack:
         self.notes: list[str] = []
         self._tile_bytes = self.shape[0] * self.shape[1] * self.dtype.itemsize
         size_bytes = 0 if entry is None else entry.size_bytes - self._start
-        # A header can claim more than any disk holds; a tile that is there in part is listed.
+        # A header can claim more than any disk holds; a partial last tile is listed.
         self.count = min(count, -(-size_bytes // self._tile_bytes))
         self.damage: str | None = None
         if size_bytes != count * self._tile_bytes:
@@ -44,7 +44,7 @@ class NpyStack:
             )
 
     def check(self) -> None:
-        """See `TileArray`: the length says all."""
+        """See `TileArray`: the length of the file has been checked."""
 
     def tile(self, index: int) -> Pixels:
         """See `TileArray`."""
@@ -57,7 +57,7 @@ class NpyStack:
         return np.frombuffer(content, self.dtype).reshape(self.shape)
 
     def facts(self, index: int) -> Facts:
-        """See `TileArray`: npy has no place for any."""
+        """See `TileArray`: npy files have none."""
         del index
         return {}
 

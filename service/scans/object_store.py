@@ -13,7 +13,7 @@ from service.scans.stores import FileEntry, safe_name
 Result = TypeVar("Result")
 
 _LONGEST_PAUSE_S = 5.0
-# A store that is there answers within this; longer waits are the retries' business.
+# Time limits of one request; longer waits are left to the retries.
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 30
 
@@ -22,11 +22,11 @@ class ObjectStore:
     """A prefix of an object store, such as `s3://bucket/lot1`, through fsspec.
 
     Addresses and keys come from the environment that its own tools read, such as AWS_ENDPOINT_URL.
-    A store that does not answer is asked again for a while.
+    Requests that fail are retried for a while.
     """
 
     io_at_once = 32
-    # Each answer takes its time, so that each wants a thread.
+    # Each request waits for the network, so that each needs a thread.
     io_per_thread = 1
     is_confined = False
 
@@ -35,7 +35,7 @@ class ObjectStore:
 
         Args:
             url: Scheme, bucket and prefix.
-            patience_s: For how long a store that does not answer is asked again.
+            patience_s: Seconds for which failing requests are retried.
 
         Raises:
             ScanError: The scheme is unknown.
@@ -125,7 +125,7 @@ class ObjectStore:
         path.unlink()
 
     def sync(self, names: Iterable[str]) -> None:
-        """See `Store`: an object store has answered only when it keeps the object."""
+        """See `Store`: an object is durable when the store has answered."""
 
     def check_whole(self) -> None:
         """See `Store`: an object store has no links."""
@@ -138,10 +138,10 @@ class ObjectStore:
             return
 
     def remove_parts(self) -> None:
-        """See `Store`: an upload that was not completed is not visible."""
+        """See `Store`: an incomplete upload is not visible."""
 
     def local_path(self, name: str) -> Path | None:
-        """See `Store`: it has none."""
+        """See `Store`: objects have none."""
         del name
 
     def download(self, name: str, path: Path) -> None:
@@ -160,12 +160,12 @@ class ObjectStore:
         return FileEntry(name, int(info["size"]), str(stamp).strip('"'))
 
     def _patiently(self, work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        """Call until the store answers or patience ends; what it answers is passed on.
+        """Call until the store answers or the time limit passes; returns its answer.
 
         Raises:
-            FileNotFoundError: It has no such object.
-            PermissionError: It does not allow it.
-            StoreLostError: It does not answer.
+            FileNotFoundError: The object does not exist.
+            PermissionError: The store denies access.
+            StoreLostError: The store does not answer.
         """
         give_up_s = time.monotonic() + self._patience_s
         pause_s = 0.1

@@ -1,4 +1,4 @@
-"""Which store and which source a URL names.
+"""Opens the store and the source that a URL names.
 
 A folder of images (local or on an object store), a tar archive, or one array of tiles: an npy
 stack, a multi-page TIFF, an HDF5 dataset or a Zarr array.
@@ -35,7 +35,7 @@ def open_store(url: str, *, patience_s: float) -> Store:
 
     Raises:
         ScanError: The scheme is unknown.
-        MissingExtraError: What it needs is not installed.
+        MissingExtraError: A package that it needs is not installed.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -48,18 +48,18 @@ def open_store(url: str, *, patience_s: float) -> Store:
 def open_source(
     url: str, *, spool: Path, patience_s: float, open_store: StoreOpener = open_store
 ) -> Source:
-    """Open a source by what its URL ends in.
+    """Open a source by the suffix of its URL.
 
     Args:
         url: A path or URL of a folder, or of a file `.npy`, `.tif`, `.tiff`, `.h5`, `.hdf5`,
             `.tar` or a `.zarr`; after `::`, the dataset or array within HDF5 or Zarr.
-        spool: Folder for the copy of an HDF5 or TIFF that lies on an object store.
+        spool: Folder for the copy of an HDF5 or TIFF file from an object store.
         patience_s: See `open_store`.
-        open_store: Opens the store that the URL lies in.
+        open_store: Function that opens the store of the URL.
 
     Raises:
-        ScanError: There is no such source, or it holds no tiles.
-        MissingExtraError: What it needs is not installed.
+        ScanError: The source does not exist, or has no tiles.
+        MissingExtraError: A package that it needs is not installed.
     """
     path, _, inner = url.rstrip("/").partition("::")
     name = PurePosixPath(path).name

@@ -1,4 +1,4 @@
-"""A file of this machine under a temporary name until it is whole and durable."""
+"""A local file under a temporary name until it is whole and durable."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 PART_SUFFIX = ".semsr-part"
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Writes what a file is to hold into an open one.
+# Writes the content of a file to its descriptor.
 Fill = Callable[[int], None]
 
 
@@ -23,13 +23,13 @@ class PartFile:
         """Open it for writing.
 
         Args:
-            path: What it is to be called.
+            path: Path that it gets in the end.
             folder: Descriptor of the folder that the path is relative to, or None.
         """
         self._path = path
         self._folder = folder
-        # Of fixed length, so that a long name has one too; nobody else's, so that two processes
-        # that write the same tile (a node that was thought lost) do not mix their bytes.
+        # Of fixed length, for long names too; random, so that two processes that write the same
+        # tile (one on a node that was thought lost) do not mix their bytes.
         folders, slash, _ = path.rpartition("/")
         self._part = f"{folders}{slash}.{secrets.token_hex(8)}{PART_SUFFIX}"
         self._descriptor: int | None = os.open(self._part, _FLAGS, 0o666, dir_fd=folder)
@@ -40,28 +40,28 @@ class PartFile:
     def __exit__(self, *_: object) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
-            # Frees the space of what could not be written; the error that led here counts more.
+            # Frees the space of a partial file; the error that led here matters more.
             with contextlib.suppress(OSError):
                 os.unlink(self._part, dir_fd=self._folder)
 
     def write(self, fill: Fill) -> None:
-        """Fill it, and let the disk begin to take it."""
+        """Write the content, and let the disk begin to store it."""
         descriptor = self._open()
         fill(descriptor)
-        # Linux begins to write what is not on the disk yet, without waiting for it: the files of
-        # a group are on their way together, and `sync` waits for the slowest alone.
+        # Linux begins to write the dirty pages without waiting: the files of a group are written
+        # together, and `sync` waits for the slowest only.
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def sync(self) -> None:
-        """Wait until the disk has it."""
+        """Wait until the content is durable."""
         descriptor = self._open()
         os.fsync(descriptor)
-        # Nobody reads it soon. Its pages are free for the next file at once, which costs a third
-        # of filling new ones, and a lot does not push out what others have in the page cache.
+        # The file is not read soon. Its pages are free for the next file, which costs a third of
+        # new pages, and a lot does not displace other data in the page cache.
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def publish(self) -> None:
-        """Give it its name."""
+        """Rename it to its final path."""
         os.rename(self._part, self._path, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         descriptor, self._descriptor = self._open(), None
         os.close(descriptor)
@@ -73,7 +73,7 @@ class PartFile:
 
 
 def filling(content: bytes | memoryview) -> Fill:
-    """Return what writes bytes."""
+    """Return a function that writes bytes."""
 
     def fill(descriptor: int) -> None:
         view = memoryview(content).cast("B")
@@ -84,7 +84,7 @@ def filling(content: bytes | memoryview) -> Fill:
 
 
 def copying(path: Path) -> Fill:
-    """Return what copies a file."""
+    """Return a function that copies a file."""
 
     def fill(descriptor: int) -> None:
         with path.open("rb") as source, os.fdopen(os.dup(descriptor), "wb") as target:
@@ -94,9 +94,9 @@ def copying(path: Path) -> Fill:
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file that has its name only once it is whole and durable; it replaces what was there.
+    """Write or replace a file, which gets its name only once it is whole and durable.
 
-    A full disk or a signal leaves what was there before, and nothing under a temporary name.
+    A full disk or a signal leaves the previous file, and no temporary one.
 
     Raises:
         OSError: It cannot be written.

@@ -1,34 +1,28 @@
-"""Rows of the journal: a tile that is to be computed, what became of it, and how many there are."""
+"""Rows of the journal: pending tiles, outcomes, and counts of both."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bundle_format.bundle import FLAGS
 from service.scans.sources import TileRef
 
-QUALITY_FIELDS = (
-    "non_finite",
-    "saturated",
-    "consistency",
-    "consistency_worst",
-    "residual",
-    "domain_distance",
-)
 OUTCOME_FIELDS = (
     "status", "error", "input_sha256", "output", "output_bytes", "output_sha256", "milliseconds",
-    *QUALITY_FIELDS,
+    *FLAGS,
     "pixel_size_x_nm", "pixel_size_y_nm", "metadata",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class PendingTile:
-    """A tile that is to be computed.
+    """A tile to compute.
 
     Attributes:
-        id: Its row.
-        position: Its place in the order of names, from 0.
-        target: The name of its output, or None where it goes into a stack.
-        ref: What its source needs to read it.
+        id: Id of its row.
+        position: Index in the order of names, from 0.
+        target: Name of its output file, or None for a stack.
+        ref: Reference by which its source reads it.
     """
 
     id: int
@@ -39,21 +33,21 @@ class PendingTile:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one tile; None where it does not apply.
+    """The outcome of one tile; fields that do not apply are None.
 
     Attributes:
-        id: Its row.
+        id: Id of its row.
         status: `done` or `failed`.
-        error: Why it failed.
-        input_sha256: Of the file, or of the pixels of one tile of a stack.
-        output: Name of what it was written to.
-        output_bytes: Length of that.
-        output_sha256: Of the output file, or of the pixels within a stack.
-        milliseconds: Spent on it in decoding, engine and encoding; without waiting.
-        quality: Its flags, as the journal's columns have them.
-        pixel_size_nm: (x, y) of the output.
-        metadata: Everything else that is known of it, scaled, as a JSON object.
-        is_shared: Whether other tiles lie in the same output, which has just been written anew.
+        error: Reason of a failure.
+        input_sha256: SHA-256 of the file, or of the pixels of one tile of a stack.
+        output: Name of the output file or shard.
+        output_bytes: Length of the output.
+        output_sha256: SHA-256 of the output file, or of the pixels within a stack.
+        milliseconds: Time for decoding, engine and encoding, without waiting.
+        quality: Quality flags, see `bundle_format.bundle.FLAGS`.
+        pixel_size_nm: (x, y) of the output in nm.
+        metadata: All other facts, scaled, as a JSON object.
+        is_shared: Whether other tiles lie in the same output, which has just been rewritten.
     """
 
     id: int
@@ -73,19 +67,19 @@ class Outcome:
         """Return the columns of `OUTCOME_FIELDS`."""
         return (
             self.status, self.error, self.input_sha256, self.output, self.output_bytes,
-            self.output_sha256, self.milliseconds, *(self.quality or (None,) * len(QUALITY_FIELDS)),
+            self.output_sha256, self.milliseconds, *(self.quality or (None,) * len(FLAGS)),
             *(self.pixel_size_nm or (None, None)), self.metadata,
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How far a scan is.
+    """Counts of the tiles of a scan.
 
     Attributes:
         total: Tiles that the source has or had.
-        done: Their outputs are durable.
-        failed: Could not be read, computed or written.
+        done: Tiles with durable outputs.
+        failed: Tiles that could not be read, computed or written.
     """
 
     total: int
@@ -94,5 +88,15 @@ class Counts:
 
     @property
     def pending(self) -> int:
-        """Tiles that are still to be computed."""
-        return self.total - self.done - self.failed
+        """Tiles that are neither done nor failed."""
+        return self.total - self.ended
+
+    @property
+    def ended(self) -> int:
+        """Tiles that are done or failed."""
+        return self.done + self.failed
+
+    def with_outcomes(self, outcomes: Sequence[Outcome]) -> "Counts":
+        """Return the counts after outcomes of pending tiles."""
+        done = sum(outcome.status == "done" for outcome in outcomes)
+        return Counts(self.total, self.done + done, self.failed + len(outcomes) - done)

@@ -1,14 +1,13 @@
-"""The file to read first: how every pending tile goes from the source to the sink.
+"""The file to read first: the way of every pending tile from the source to the sink.
 
     journal.pending ──read──> engine ──encode──> sink.write ──> sink.sync ──> journal.record
 
-Tiles go in groups, see `group_work`. Reading, encoding and writing have threads of their own: as
-many write as the disk wants files at once, and none of them computes meanwhile. Look-ahead is
-bounded by places, each the memory of a tile's way to the sink; so many more may wait to be
-recorded, so that nobody who writes waits for a commit. A tile that cannot be read, computed or
-written is recorded and the scan goes on; a store that is lost ends it, and what was not recorded
-stays pending. Outcomes are recorded together: one fsync of a folder and one commit for all that
-came meanwhile.
+Tiles go in groups, see `group_work`. Reading, encoding and writing have separate threads: as many
+writers as the disk takes files in parallel, and none of them computes. Look-ahead is bounded by
+places, each the memory of a tile on its way to the sink; as many tiles again may wait to be
+recorded, so that no writer waits for a commit. A tile that cannot be read, computed or written is
+recorded and the scan goes on; a lost store ends the scan, and tiles that were not recorded stay
+pending. Outcomes are recorded together: one fsync of a folder and one commit for all of them.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol, TypeVar, cast
 
-from service.scans.group_work import GroupWork, Loaded, Model, Run
+from service.scans.group_work import GroupWork, Loaded, Run, Upscaling
 from service.scans.options import ScanOptions
 from service.scans.rows import Counts, Outcome, PendingTile
 from service.scans.sinks import Computed, Sink
@@ -25,15 +24,15 @@ from service.scans.sources import Source
 
 Result = TypeVar("Result")
 
-# Groups that are read from the journal at a time.
+# Groups that are read from the journal at once.
 _PAGE_GROUPS = 64
 
 
 class Ledger(Protocol):
-    """What is to be done and what was: the journal, or a part of it on another machine."""
+    """Pending tiles and outcomes: the journal, or a part of it on another machine."""
 
     def pending(self) -> Iterator[PendingTile]:
-        """Yield the pending tiles in the order of their positions; safe for `record` meanwhile."""
+        """Yield the pending tiles in the order of their positions, also during `record`."""
         ...
 
     def counts(self) -> Counts:
@@ -41,7 +40,7 @@ class Ledger(Protocol):
         ...
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Note what became of tiles, all or none of them; in any thread.
+        """Record outcomes of tiles, all or none; in any thread.
 
         Raises:
             StoreLostError: It cannot be written.
@@ -50,14 +49,14 @@ class Ledger(Protocol):
 
 
 class Scan:
-    """One run over what is pending; create and use it on one event loop."""
+    """One run over the pending tiles; create and use it on one event loop."""
 
     def __init__(
         self,
         source: Source,
         sink: Sink,
         journal: Ledger,
-        model: Model,
+        upscaling: Upscaling,
         options: ScanOptions,
         *,
         on_progress: Callable[[Counts], None] = lambda _: None,
@@ -65,18 +64,18 @@ class Scan:
         """Prepare.
 
         Args:
-            source: Where tiles come from, already listed in the journal.
-            sink: Where they go.
-            journal: What is done.
-            model: Super-resolves them.
-            options: How.
-            on_progress: Told after every commit.
+            source: Source of the tiles, already listed in the journal.
+            sink: Sink of the answers.
+            journal: Pending tiles and outcomes.
+            upscaling: Super-resolves the tiles.
+            options: Options of reading and writing.
+            on_progress: Callback with the counts after every commit.
         """
         self._source = source
         self._sink = sink
         self._journal = journal
-        self._work = GroupWork(source, sink, model, options)
-        self._model = model
+        self._work = GroupWork(source, sink, upscaling, options)
+        self._upscaling = upscaling
         self._tile_bytes = options.tile_bytes
         self._on_progress = on_progress
         self._readers = ThreadPoolExecutor(
@@ -86,7 +85,7 @@ class Scan:
         self._writers = ThreadPoolExecutor(
             -(-sink.io_at_once // sink.io_per_thread), thread_name_prefix="scan-write"
         )
-        # Of its own, so that a commit never waits behind the reads and writes that it is for.
+        # Separate, so that a commit never waits behind the reads and writes.
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="scan-commit")
         self._look_ahead = max(options.look_ahead, 2 * sink.unit_tiles)
         # Few places still make several groups, one at each stage.
@@ -99,7 +98,7 @@ class Scan:
         self._failure: Exception | None = None
 
     def stop(self) -> None:
-        """Begin no more tiles; those under way are finished."""
+        """Begin no more tiles; those in progress are finished."""
         self._stopping = True
         self._open_places()
 
@@ -107,7 +106,7 @@ class Scan:
         """Compute every pending tile, or until `stop`.
 
         Raises:
-            StoreLostError: The source or the sink is lost; what was recorded is done.
+            StoreLostError: The source or the sink is lost; recorded tiles stay done.
             ScanError: The engine cannot go on.
         """
         recorder = asyncio.create_task(self._record_all())
@@ -130,7 +129,7 @@ class Scan:
         finally:
             recorder.cancel()
             await asyncio.gather(recorder, return_exceptions=True)
-            # A read that waits for a lost store must not hold up those who share the event loop.
+            # A read that waits for a lost store must not block the event loop.
             for threads in (self._readers, self._encoders, self._writers):
                 await asyncio.to_thread(threads.shutdown, wait=True, cancel_futures=True)
             await asyncio.to_thread(self._committer.shutdown, wait=True)
@@ -161,7 +160,7 @@ class Scan:
         return self._count_places([*group, tile]) <= self._group_places
 
     def _count_places(self, group: Iterable[PendingTile]) -> int:
-        # A file's head makes no second tile of it.
+        # Rounded down: a file with a header is still one tile.
         return sum(max(1, tile.ref.size_bytes // self._tile_bytes) for tile in group)
 
     async def _take_places(self, group: Sequence[PendingTile]) -> int:
@@ -175,10 +174,10 @@ class Scan:
             try:
                 outcomes = await self._write(group)
             finally:
-                # The pictures are gone with the call; what waits to be recorded are rows.
+                # The images are freed with the call; only rows wait to be recorded.
                 self._places.give_back(places)
             await self._record(outcomes)
-        except Exception as error:  # raised by `run`: the first one says why the scan ends
+        except Exception as error:  # raised by `run`: the first one is the reason
             self._failure = self._failure or error
             self._open_places()
         finally:
@@ -194,16 +193,16 @@ class Scan:
         results = await _all(self._work.infer(one) for one in loaded if isinstance(one, Loaded))
         failed = [one for one in (*loaded, *results) if isinstance(one, Outcome)]
         runs = [one for one in results if isinstance(one, Run)]
-        # The threads below are to hold the last reference to every picture.
+        # The threads below must hold the last reference to every image.
         del parts, loaded, results
         computed, refused = await _in_thread(self._encoders, lambda: self._work.encode(runs))
         for seconds in [one.answer.stages_s["encode"] for one in computed]:
-            self._model.observe_encode(seconds)
+            self._upscaling.observe_encode(seconds)
         written = await _in_thread(self._writers, lambda: self._put(group, computed))
         return failed + refused + written
 
     def _put(self, group: Sequence[PendingTile], computed: list[Computed]) -> list[Outcome]:
-        """Write tiles; the pictures go here, and not on the event loop."""
+        """Write tiles; the images are freed here, and not on the event loop."""
         try:
             return self._sink.write(group, computed)
         finally:
@@ -221,7 +220,7 @@ class Scan:
             await done
 
     async def _record_all(self) -> None:
-        """Record what has been written, all that there is at a time."""
+        """Record the outcomes of all groups that have been written in the meantime."""
         loop = asyncio.get_running_loop()
         while True:
             groups = [await self._written.get()]
@@ -230,17 +229,12 @@ class Scan:
             outcomes = [outcome for group, _ in groups for outcome in group]
             try:
                 await loop.run_in_executor(self._committer, self._commit, outcomes)
-            except Exception as error:  # whoever waits must be told, whatever it is
+            except Exception as error:  # every waiting group gets it, of any kind
                 for _, done in groups:
                     if not done.done():
                         done.set_exception(error)
                 continue
-            num_done = sum(outcome.status == "done" for outcome in outcomes)
-            self._counts = Counts(
-                self._counts.total,
-                self._counts.done + num_done,
-                self._counts.failed + len(outcomes) - num_done,
-            )
+            self._counts = self._counts.with_outcomes(outcomes)
             for _, done in groups:
                 if not done.done():
                     done.set_result(None)
@@ -253,7 +247,7 @@ class Scan:
 
 
 class _Places:
-    """A bounded number of places, taken several at a time in the order of asking."""
+    """A bounded number of places, taken in the order of requests."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -271,7 +265,7 @@ class _Places:
         self._changed.set()
 
     def open(self) -> None:
-        """Keep nobody waiting any more: the scan ends."""
+        """Let every request pass: the scan ends."""
         self._is_open = True
         self._changed.set()
 
@@ -281,7 +275,7 @@ async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], Result]) ->
 
 
 async def _all(work: Iterable[Awaitable[Result]]) -> list[Result]:
-    """Wait for everything, whatever fails; then raise the first failure."""
+    """Wait for all, also after a failure; then raise the first failure."""
     results = await asyncio.gather(*work, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

@@ -1,4 +1,4 @@
-"""Where super-resolved tiles go: what a sink is, and the commonest one, a folder that mirrors."""
+"""The sinks of a scan: their protocol, and the most common one, a folder of files."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -29,11 +29,11 @@ class Computed:
     """A tile that is ready to be written.
 
     Attributes:
-        tile: Which one.
-        answer: Its picture.
-        answer_sha256: Of that picture, as it is encoded.
-        facts: What is known of it beside, scaled.
-        input_sha256: Of what was read.
+        tile: Its row.
+        answer: Its encoded image.
+        answer_sha256: SHA-256 of the encoded image.
+        facts: Its facts, scaled.
+        input_sha256: SHA-256 of the input.
     """
 
     tile: PendingTile
@@ -43,7 +43,7 @@ class Computed:
     input_sha256: str
 
     def outcome(self, output: str, *, output_bytes: int, is_shared: bool = False) -> Outcome:
-        """Say that it was written."""
+        """Return the outcome of a tile that was written."""
         quality, size = self.answer.quality, self.answer.pixel_size
         spent_s = sum(seconds for name, seconds in self.answer.stages_s.items() if name != "queue")
         return Outcome(
@@ -54,32 +54,25 @@ class Computed:
             output_bytes=output_bytes,
             output_sha256=self.answer_sha256,
             milliseconds=1e3 * spent_s,
-            quality=(
-                quality.non_finite,
-                quality.saturated,
-                quality.consistency,
-                quality.consistency_worst,
-                quality.residual,
-                quality.domain_distance,
-            ),
+            quality=tuple(quality),
             pixel_size_nm=None if size is None else (size.x_nm, size.y_nm),
             metadata=to_json(self.facts) if self.facts else None,
             is_shared=is_shared,
         )
 
     def failure(self, reason: str) -> Outcome:
-        """Say why it was not written."""
+        """Return the outcome of a tile that was not written."""
         return Outcome(self.tile.id, "failed", error=reason, input_sha256=self.input_sha256)
 
 
 class Sink(Protocol):
-    """Takes tiles, from any thread, and what belongs to the whole scan.
+    """Stores tiles, from any thread, and the manifest.
 
     Attributes:
-        url: What it was opened by.
-        io_at_once: Writes that are worth having under way at once.
-        io_per_thread: How many of them one thread takes, rather than each its own.
-        unit_tiles: Tiles that make one write, in order of their positions.
+        url: URL that it was opened by.
+        io_at_once: Number of parallel writes that pays off.
+        io_per_thread: Number of them that share one thread.
+        unit_tiles: Tiles of one write, in order of their positions.
     """
 
     url: str
@@ -96,43 +89,43 @@ class Sink(Protocol):
         ...
 
     def find_outputs(self) -> Iterator[tuple[str, int]]:
-        """Yield name and length of what lies in the sink."""
+        """Yield name and length of every output in the sink."""
         ...
 
     def digest(self, output: str, position: int) -> str | None:
-        """Return the sha256 of a tile as it lies in the sink, or None where it cannot be read."""
+        """Return the SHA-256 of a tile in the sink, or None if it cannot be read."""
         ...
 
     def write(self, unit: Sequence[PendingTile], tiles: Sequence[Computed]) -> list[Outcome]:
         """Write tiles.
 
         Args:
-            unit: All of a unit, or several units of one tile.
-            tiles: Those of them that could be computed.
+            unit: All tiles of a unit, or several units of one tile.
+            tiles: Those of them that were computed.
 
         Returns:
-            What became of each of `tiles`.
+            Outcome of each of `tiles`.
 
         Raises:
-            StoreLostError: The sink takes nothing more.
+            StoreLostError: The sink cannot be written.
         """
         ...
 
     def sync(self, outputs: Sequence[str]) -> None:
-        """Make outputs just written durable; raises as `write`."""
+        """Make new outputs durable; raises as `write`."""
         ...
 
     def finish(self, journal: Journal) -> None:
-        """Put together what the sink holds, once nothing is pending; raises as `write`."""
+        """Complete the sink once no tile is pending; raises as `write`."""
         ...
 
     def put_manifest(self, path: Path) -> str:
-        """Move a manifest in; returns where it lies then; raises as `write`."""
+        """Move a manifest in; returns its place; raises as `write`."""
         ...
 
 
 class FolderSink:
-    """A folder (or prefix) in which every tile becomes a file of its own name and `_x4`."""
+    """A folder (or prefix) in which every tile becomes a file, NAME_x4.SUFFIX."""
 
     unit_tiles = 1
 
@@ -140,9 +133,9 @@ class FolderSink:
         """Prepare.
 
         Args:
-            store: Where the files go.
-            scale: For the names.
-            answer_type: Media type of the files; None keeps each tile's own.
+            store: Store of the files.
+            scale: Upscaling factor, for the names.
+            answer_type: Media type of the files; None keeps the type of each tile.
         """
         self.url = store.url
         self.io_at_once = store.io_at_once
@@ -157,7 +150,7 @@ class FolderSink:
 
     @staticmethod
     def name(listed: Listed, *, scale: int, answer_type: str | None) -> str:
-        """Name a tile's output; the suffix is the tile's own where its type stays."""
+        """Return the name of a tile's output; its suffix stays if its type does."""
         own = TYPES_BY_SUFFIX[listed.suffix.lower()]
         answer_type = answer_type or (own if own in _SUFFIXES else "image/png")
         suffix = listed.suffix if answer_type == own else _SUFFIXES[answer_type]
@@ -183,7 +176,7 @@ class FolderSink:
     def write(self, unit: Sequence[PendingTile], tiles: Sequence[Computed]) -> list[Outcome]:
         """See `Sink`."""
         del unit
-        # Sidecars before tiles: who sees a tile sees what is known of it.
+        # Sidecars before tiles, so that every visible tile has its facts.
         refused = self._write_all(
             [
                 (computed, _sidecar(computed), to_json(computed.facts).encode())
@@ -205,7 +198,7 @@ class FolderSink:
         self._store.sync(outputs)
 
     def finish(self, journal: Journal) -> None:
-        """See `Sink`: every file stands for itself."""
+        """See `Sink`: separate files need no completion."""
 
     def put_manifest(self, path: Path) -> str:
         """See `Sink`."""

@@ -1,4 +1,4 @@
-"""Where tiles come from: what a source is, and the commonest one, a folder of images."""
+"""The sources of a scan: their protocol, and the most common one, a folder of images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ MAX_TILE_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One thing that a source lists.
+    """One item of a source's listing.
 
     Attributes:
-        name: What the manifest calls it; unique in the source.
-        stem: Its output's name without scale and suffix; a sidecar has the stem of its tile.
-        suffix: The tile's suffix, `.json` for a sidecar, or another for what is no tile.
-        place: Where it lies in a container: index or byte offset.
-        size_bytes: Its length as stored.
-        stamp: Changes when it does.
+        name: Name in the manifest, unique in the source.
+        stem: Name of its output without scale and suffix; a sidecar has the stem of its tile.
+        suffix: Suffix of a tile, `.json` for a sidecar, any other for other files.
+        place: Index or byte offset in a container.
+        size_bytes: Stored length.
+        stamp: Text that changes with its content.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Listed:
 
     @property
     def is_tile(self) -> bool:
-        """Whether it is to be super-resolved."""
+        """Whether it is a tile."""
         return self.suffix.lower() in TYPES_BY_SUFFIX
 
     @property
@@ -47,7 +47,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class TileRef:
-    """A tile to be read.
+    """A tile to read.
 
     Attributes:
         name: See `Listed`.
@@ -69,11 +69,11 @@ class SourceImage:
     """A tile as it was read.
 
     Attributes:
-        body: The file, or raw little-endian pixels.
-        media_type: What the body is.
+        body: Content of the file, or raw little-endian pixels.
+        media_type: Media type of the body.
         shape: (H, W) of raw pixels, else None.
-        dtype: uint8 or uint16 of raw pixels, else None.
-        facts: What is known of it beside.
+        dtype: Data type of raw pixels, uint8 or uint16, else None.
+        facts: Its facts.
     """
 
     body: bytes
@@ -87,10 +87,10 @@ class Source(Protocol):
     """Lists tiles, and reads them from any thread.
 
     Attributes:
-        url: What it was opened by.
-        io_at_once: Reads that are worth having under way at once.
-        io_per_thread: How many of them one thread takes, rather than each its own.
-        notes: What people should know of it though no tile fails by it; whole after the listing.
+        url: URL that it was opened by.
+        io_at_once: Number of parallel reads that pays off.
+        io_per_thread: Number of them that share one thread.
+        notes: Notes for people on flaws that make no tile fail; complete after the listing.
     """
 
     url: str
@@ -99,11 +99,11 @@ class Source(Protocol):
     notes: list[str]
 
     def listing(self) -> Iterator[Listed]:
-        """List tiles, sidecars and what is neither, in no particular order.
+        """List tiles, sidecars and other items, in no particular order.
 
         Raises:
             ScanError: The source cannot be listed.
-            SourceDamagedError: It cannot be listed to its end; what was found has been listed.
+            SourceDamagedError: It cannot be listed to its end; the items before have been listed.
         """
         ...
 
@@ -117,12 +117,12 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close the source."""
         ...
 
 
 class FolderSource:
-    """A folder of image files, with those below it."""
+    """A folder of image files, with all folders below it."""
 
     def __init__(self, store: Store) -> None:
         self.url = store.url
@@ -145,7 +145,7 @@ class FolderSource:
             name, _, size_bytes = tile.sidecar
             content = b""
             if size_bytes <= MAX_SIDECAR_BYTES:
-                # One byte more than is read, so that a file that has grown is not cut.
+                # One byte more than the limit, so that a file that has grown is not cut.
                 content = self._store.read(name, length=MAX_SIDECAR_BYTES + 1)
             if len(content) > MAX_SIDECAR_BYTES and (entry := self._store.find(name)) is not None:
                 size_bytes = entry.size_bytes
@@ -164,17 +164,17 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def media_type(name: str) -> str:
-    """Return what a file is by its suffix."""
+    """Return the media type of a file by its suffix."""
     return TYPES_BY_SUFFIX[PurePosixPath(name).suffix.lower()]
 
 
 def indexed_name(name: str, index: int) -> str:
-    """Name one tile of a container, so that names sort as indices do."""
+    """Return the name of one tile of a container; names sort as indices do."""
     return f"{name}[{index:08d}]"
 
 
 def check_size(tile: TileRef) -> None:
-    """Refuse what would fill the memory before anybody could say that it is no picture.
+    """Reject a file that would fill the memory before it could be decoded.
 
     Raises:
         TileError: It is longer than `MAX_TILE_BYTES`.
@@ -188,7 +188,7 @@ def read_part(store: Store, name: str, *, start: int, length: int) -> bytes:
 
     Raises:
         TileError: It cannot be read.
-        StoreLostError: The store does not answer, or the container is gone: no tile's own fault.
+        StoreLostError: The store does not answer, or the whole container is gone.
     """
     try:
         return store.read(name, start=start, length=length)
@@ -199,10 +199,10 @@ def read_part(store: Store, name: str, *, start: int, length: int) -> bytes:
 
 
 def check_length(content: bytes, tile: TileRef, container: str) -> None:
-    """Refuse a tile that the end of its container has cut.
+    """Reject a tile that is cut off by the end of its container.
 
     Raises:
-        TileError: It has another length than listed.
+        TileError: It is shorter than listed.
     """
     if len(content) != tile.size_bytes:
         raise TileError(

@@ -1,4 +1,4 @@
-"""Stacks as Zarr v3 (its shards are the stack), HDF5 and BigTIFF (assembled from shards)."""
+"""Stacks as Zarr v3 (whose shards are the stack), HDF5 and BigTIFF (assembled from shards)."""
 
 import contextlib
 import json
@@ -25,12 +25,12 @@ _PACKAGES = {
     ".tiff": ("tifffile", "a TIFF stack"),
 }
 
-# Writes a file of so many tiles, with attributes; OSError where that fails.
+# Writes a file: path, tiles, their number and format, attributes; raises OSError.
 Fill = Callable[[Path, Iterator[Pixels], int, TileFormat, dict[str, Any]], None]
 
 
 class ZarrStack:
-    """A Zarr v3 array (N, H, W) of one chunk a tile; its metadata are written last."""
+    """A Zarr v3 array (N, H, W) with one chunk per tile; its metadata are written last."""
 
     keeps_shards = True
 
@@ -45,7 +45,7 @@ class ZarrStack:
         return f"c/{index}/0/0"
 
     def encode(self, tiles: Pixels) -> bytes:
-        """See `StackFormat`: what Zarr would write, made in memory, so that it is put whole."""
+        """See `StackFormat`: Zarr writes it in memory, so that the file is written whole."""
         held: dict[str, Any] = {}
         array = self._create(held, SHARD_TILES, {})
         array[:] = tiles
@@ -85,7 +85,7 @@ class ZarrStack:
             compressors=self._zarr.codecs.ZstdCodec(level=1),
             fill_value=0,
             attributes=attributes,
-            # Black tiles are written too: a shard that is not there is one that was lost.
+            # Black tiles are written too: a missing shard is a lost one.
             config={"write_empty_chunks": True},
         )
 
@@ -101,11 +101,11 @@ class CopiedStack:
         """Prepare.
 
         Args:
-            store: Where the file goes.
-            name: Its name there.
-            tile: What each tile is.
-            work: Where it is made.
-            fill: Writes it.
+            store: Store of the file.
+            name: Name of the file in the store.
+            tile: Format of its tiles.
+            work: Folder in which it is assembled.
+            fill: Function that writes it.
         """
         self._store = store
         self._name = name
@@ -146,7 +146,7 @@ class CopiedStack:
 def fill_hdf5(
     path: Path, tiles: Iterator[Pixels], count: int, tile: TileFormat, attributes: dict[str, Any]
 ) -> None:
-    """Write an HDF5 file with the dataset `sr` (N, H, W), one chunk a tile."""
+    """Write an HDF5 file with the dataset `sr` (N, H, W), one chunk per tile."""
     h5py = load_extra("h5py", purpose="an HDF5 stack")
     with h5py.File(path, "w") as file:
         dataset = file.create_dataset(
@@ -159,13 +159,13 @@ def fill_hdf5(
 
 
 def _put_attribute(attributes: Any, key: str, value: Any) -> None:
-    """Put an attribute as it is, or as JSON; what HDF5 can hold as neither is in the manifest."""
+    """Write an attribute as it is, or else as JSON, or not at all: the manifest has it too."""
     forms: list[Any] = [json.dumps(value)]
     if isinstance(value, str | int | float | list):
         forms.insert(0, value)
     for form in forms:
-        # h5py has many ways to say that it has no type, no name or no room for something; a disk
-        # that is full says so again with the pictures.
+        # h5py raises many kinds of errors for unsupported types, names and sizes; a full disk
+        # fails again with the pixels.
         with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError, OSError):
             attributes[key] = form
             return
@@ -174,7 +174,7 @@ def _put_attribute(attributes: Any, key: str, value: Any) -> None:
 def fill_tiff(
     path: Path, tiles: Iterator[Pixels], count: int, tile: TileFormat, attributes: dict[str, Any]
 ) -> None:
-    """Write a BigTIFF of one page a tile; the first one's description has the attributes."""
+    """Write a BigTIFF with one page per tile; the first description holds the attributes."""
     del count, tile
     tifffile = load_extra("tifffile", purpose="a TIFF stack")
     size_nm = attributes.get(PIXEL_SIZE)
@@ -200,11 +200,11 @@ def fill_tiff(
 
 
 def stack_format(store: Store, name: str, tile: TileFormat, *, work: Path) -> StackFormat:
-    """Choose the format by the name's suffix.
+    """Choose the format by the suffix of the name.
 
     Raises:
-        ScanError: It is none of a stack.
-        MissingExtraError: What it needs is not installed.
+        ScanError: No stack has this suffix.
+        MissingExtraError: A package that it needs is not installed.
     """
     suffix = Path(name).suffix.lower()
     check_stack(suffix)
@@ -215,11 +215,11 @@ def stack_format(store: Store, name: str, tile: TileFormat, *, work: Path) -> St
 
 
 def check_stack(suffix: str) -> None:
-    """Make sure that a stack of a suffix can be written.
+    """Check that a stack with a suffix can be written.
 
     Raises:
-        ScanError: It is none of a stack.
-        MissingExtraError: What it needs is not installed.
+        ScanError: No stack has this suffix.
+        MissingExtraError: A package that it needs is not installed.
     """
     if suffix not in _PACKAGES:
         raise ScanError(f"{suffix} is not a stack; expected {', '.join(_PACKAGES)}")

@@ -1,7 +1,7 @@
-"""One stack for all tiles: shards of some tiles each, written whole, then put together.
+"""One stack for all tiles: written as shards of some tiles each, then assembled.
 
-A shard is what is durable: its tiles count as done when it is. Tiles that failed are black in the
-stack, and the manifest says which they are.
+Tiles are done when their shard is durable. Failed tiles are black in the stack, and the manifest
+names them.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ _ASSEMBLED = "assembled"
 
 @dataclass(frozen=True, slots=True)
 class TileFormat:
-    """What every tile of a stack is.
+    """Format of the tiles of a stack.
 
     Attributes:
-        shape: (H, W).
-        dtype: uint8 or uint16.
+        shape: Size (H, W).
+        dtype: Data type, uint8 or uint16.
     """
 
     shape: tuple[int, int]
@@ -41,16 +41,16 @@ class TileFormat:
 
 
 class StackFormat(Protocol):
-    """How a stack and its shards are stored.
+    """Storage format of a stack and its shards.
 
     Attributes:
-        keeps_shards: Whether the shards are the stack, and not copied into it.
+        keeps_shards: Whether the shards are part of the stack, and not copied into it.
     """
 
     keeps_shards: bool
 
     def shard_name(self, index: int) -> str:
-        """Name a shard."""
+        """Return the name of a shard."""
         ...
 
     def encode(self, tiles: Pixels) -> bytes:
@@ -67,15 +67,15 @@ class StackFormat(Protocol):
         """Make the stack.
 
         Args:
-            shards: (SHARD_TILES, H, W) each, in order; not looked at where shards are kept.
-            count: Tiles in all.
-            attributes: Of the stack.
+            shards: Shards (SHARD_TILES, H, W) in order; unused if the shards are kept.
+            count: Number of tiles.
+            attributes: Attributes of the stack.
 
         Returns:
             Name and length of the file that completes it.
 
         Raises:
-            StoreLostError: The sink takes nothing more.
+            StoreLostError: The sink cannot be written.
         """
         ...
 
@@ -98,12 +98,12 @@ class StackSink:
         """Prepare.
 
         Args:
-            url: What it was asked for by.
-            store: Where the stack goes.
-            shards: Where its shards are.
-            stack: How both are stored.
-            tile: What each tile is.
-            attributes: What the stack says of itself beside what its tiles have in common.
+            url: URL that it was opened by.
+            store: Store of the stack.
+            shards: Store of its shards.
+            stack: Storage format of both.
+            tile: Format of the tiles.
+            attributes: Attributes of the stack, in addition to the facts that all tiles share.
         """
         self.url = url
         self.io_at_once = min(4, store.io_at_once)
@@ -115,7 +115,7 @@ class StackSink:
         self._attributes = attributes
 
     def clear(self) -> None:
-        """Remove all shards, and of a stack that consists of them everything: metadata first."""
+        """Remove all shards, and all other files of a stack that keeps them; metadata first."""
         names = [entry.name for entry in self._shards.walk() if not entry.name.endswith("/")]
         for name in sorted(names, key=lambda name: (not name.endswith("zarr.json"), name)):
             self._shards.remove(name)
@@ -132,7 +132,7 @@ class StackSink:
         """Make every tile pending if the finished stack is gone.
 
         Returns:
-            Whether its tiles lie in shards, which are to be checked (see `find_outputs`).
+            Whether its tiles lie in shards, to be checked by `find_outputs`.
 
         Raises:
             ScanError: The stack is finished, its shards are gone, and the source has grown.
@@ -204,7 +204,7 @@ class StackSink:
         body = self._stack.encode(content)
         self._shards.write(name, body)
         return outcomes + [
-            # The picture's own digest is that of its pixels: it came as `accept` asked for.
+            # The digest of the answer is that of its pixels: `accept` asks for raw ones.
             computed.outcome(name, output_bytes=len(body), is_shared=True)
             for computed in placed
         ]
@@ -214,7 +214,7 @@ class StackSink:
         self._shards.sync(outputs)
 
     def finish(self, journal: Journal) -> None:
-        """See `Sink`; the shards go once nothing is missing."""
+        """See `Sink`; the shards are removed once no tile is missing."""
         counts = journal.counts()
         if journal.fact(_ASSEMBLED) is None or self._stack.keeps_shards or self._has_shards():
             attributes = {
@@ -235,7 +235,7 @@ class StackSink:
                 self._shards.remove(self._stack.shard_name(index))
 
     def put_manifest(self, path: Path) -> str:
-        """See `Sink`: it lies beside the stack."""
+        """See `Sink`: it lies next to the stack."""
         name = f"{self.url.rpartition('/')[2]}.{path.name}"
         self._store.move_in(name, path)
         return f"{self.url}.{path.name}"
@@ -256,7 +256,7 @@ class StackSink:
 
 
 def common_facts(journal: Journal) -> dict[str, Any]:
-    """Return what all tiles have in common: pixel size and metadata."""
+    """Return the facts that all tiles share: pixel size and metadata."""
     facts: dict[str, Any] = json.loads(journal.common("metadata") or "{}")
     x_nm, y_nm = journal.common("pixel_size_x_nm"), journal.common("pixel_size_y_nm")
     if x_nm is not None and y_nm is not None:

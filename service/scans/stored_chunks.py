@@ -1,4 +1,4 @@
-"""Which chunks of an array its file holds: both HDF5 and Zarr read the others as a fill value."""
+"""The chunks that a file stores: HDF5 and Zarr read all others as the fill value."""
 
 import math
 from collections import Counter
@@ -6,18 +6,18 @@ from collections.abc import Iterable, Sequence
 
 
 class StoredChunks:
-    """Which chunks of an array are stored, in memory that grows with those, not with its shape.
+    """The stored chunks of an array, in memory that grows with their number, not with its shape.
 
     Attributes:
         by_row: Number of stored chunks by their index along the first axis.
-        lacking: Number of tiles of which not all chunks are stored.
+        lacking: Number of tiles with chunks that are not stored.
     """
 
     def __init__(self, rows: Iterable[int], shape: Sequence[int], chunks: Sequence[int]) -> None:
-        """Count.
+        """Count the chunks.
 
         Args:
-            rows: For each stored chunk its index along the first axis.
+            rows: Index along the first axis of each stored chunk.
             shape: Shape of the array, (H, W) or (N, ..., H, W).
             chunks: Shape of a chunk.
         """
@@ -34,5 +34,5 @@ class StoredChunks:
         self.lacking = shape[0] - whole
 
     def missing(self, index: int) -> int:
-        """Return how many chunks of a tile are not stored."""
+        """Return the number of chunks of a tile that are not stored."""
         return max(0, self._expected - self.by_row[index // self._tiles_per_row])

@@ -1,8 +1,8 @@
-"""Where files lie: what a store is; `local_store` and `object_store` are the two kinds.
+"""The protocol of stores, which hold files; `local_store` and `object_store` are the two kinds.
 
 Both write a file whole or not at all. Locally: a temporary name, fsync, rename, and fsync of the
-folder before anybody is told (`sync`). On an object store: one PUT, or a multipart upload that its
-completion makes visible.
+folder before the file is reported (`sync`). On an object store: one PUT, or a multipart upload,
+which becomes visible when it is complete.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 from service.scans.errors import TileError
 
 ESCAPE = "\\x"
-"""What stands in a `printable` name for a byte that is not UTF-8."""
+"""Begin of the escape of a byte that is not UTF-8 in a `printable` name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class FileEntry:
     """One file of a store.
 
     Attributes:
-        name: Relative to the store's root, parts joined by `/`; what is no regular file ends in
-            `/`: a link to a folder, which is not followed, a pipe, a device.
-        size_bytes: Its length.
-        stamp: Changes when the file does: time of change, or entity tag.
+        name: Name relative to the store's root, parts joined by `/`. The name of a file that is
+            not regular (a link to a folder, which is not followed, a pipe, a device) ends in `/`.
+        size_bytes: Length of the file.
+        stamp: Text that changes with the file: time of change, or entity tag.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Store(Protocol):
     """A root under which files are read and written by relative names; safe for threads.
 
     Attributes:
-        url: What the root was asked for by, without a trailing slash.
-        io_at_once: Reads and writes that are worth having under way at once.
-        io_per_thread: How many of them one thread takes, rather than each its own.
-        is_confined: Whether nothing outside may be read through what lies in it.
+        url: URL or path of the root, without a trailing slash.
+        io_at_once: Number of parallel reads or writes that pays off.
+        io_per_thread: Number of them that share one thread.
+        is_confined: Whether links in it must not lead out of it.
     """
 
     url: str
@@ -48,7 +48,7 @@ class Store(Protocol):
     is_confined: bool
 
     def walk(self) -> Iterator[FileEntry]:
-        """List every file below the root, in no particular order; nothing where there is no root.
+        """List every file below the root, in no particular order; none without a root.
 
         Raises:
             ScanError: A folder cannot be listed.
@@ -57,11 +57,11 @@ class Store(Protocol):
         ...
 
     def find(self, name: str) -> FileEntry | None:
-        """Look a file up; None where it is absent."""
+        """Look up a file; None if it does not exist."""
         ...
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytes:
-        """Read a file or a part of it.
+        """Read a file, or a part of it.
 
         Raises:
             TileError: This file cannot be read.
@@ -70,7 +70,7 @@ class Store(Protocol):
         ...
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading from its beginning on; seeks are possible.
+        """Open a file for reading; seeks are possible.
 
         Raises:
             ScanError: It cannot be opened.
@@ -82,7 +82,7 @@ class Store(Protocol):
 
         Raises:
             TileError: This name cannot be written.
-            StoreLostError: The store takes nothing more.
+            StoreLostError: The store cannot be written.
         """
         ...
 
@@ -90,44 +90,44 @@ class Store(Protocol):
         """Write files, each whole or not at all.
 
         Returns:
-            For each of them None, or why its name cannot be written.
+            For each of them None, or the error of its name.
 
         Raises:
-            StoreLostError: The store takes nothing more.
+            StoreLostError: The store cannot be written.
         """
         ...
 
     def move_in(self, name: str, path: Path) -> None:
-        """Write what a local file holds, whole or not at all, and remove it; raises as `write`."""
+        """Move a local file into the store, whole or not at all; raises as `write`."""
         ...
 
     def sync(self, names: Iterable[str]) -> None:
-        """Make sure that files just written are still there after a power failure."""
+        """Make new files durable: they survive a power failure."""
         ...
 
     def check_whole(self) -> None:
-        """Make sure that nothing below the root leads out of it, for those who read it by path.
+        """Check that no link below the root leads out of it, before it is read by path.
 
         Raises:
-            ScanError: Something does, and the store is confined.
+            ScanError: One does, and the store is confined.
         """
         ...
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         ...
 
     def remove_parts(self) -> None:
-        """Remove what a killed process left under temporary names."""
+        """Remove the temporary files of killed processes."""
         ...
 
     def local_path(self, name: str) -> Path | None:
-        """Return where the file lies on this machine, or None."""
+        """Return the path of a file on this machine, or None."""
         ...
 
 
 def printable(name: str) -> str:
-    """Return a name as it is told: bytes of it that are not UTF-8 as escapes."""
+    """Return a name for messages: bytes that are not UTF-8 become escapes."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -136,12 +136,12 @@ def printable(name: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Return a relative name as it is.
+    """Return a relative name unchanged.
 
     Raises:
         TileError: It is absolute or leads upwards, as names in an archive can.
     """
-    # Every file of a lot comes here several times; pathlib would take as long as opening it does.
+    # Called several times for every file of a lot; pathlib would take as long as opening the file.
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or set(parts) <= {"", "."} or "\0" in name:
         raise TileError(f"the name {name!r} leads out of its folder")

@@ -1,6 +1,6 @@
-"""A tar archive of image files as a source: listed once, then read by offset; nothing unpacked.
+"""A tar archive of image files as a source: listed once, then read by offset, never unpacked.
 
-`service.images.tar_format` says what an archive holds, as for a batch.
+`service.images.tar_format` reads the format, as for a batch.
 """
 
 import contextlib
@@ -41,9 +41,9 @@ class TarSource:
         """Take an archive.
 
         Args:
-            url: What it was asked for by.
-            store: Where it lies.
-            name: Its name there.
+            url: URL that it was opened by.
+            store: Store of the archive.
+            name: Name of the archive in the store.
         """
         self.url = url
         self.io_at_once = store.io_at_once
@@ -55,18 +55,18 @@ class TarSource:
     def listing(self) -> Iterator[Listed]:
         """See `Source`.
 
-        A link, a sparse file or the like that has a tile's name is listed as a tile, so that
-        reading it says what it is.
+        A link, a sparse file or the like with the name of a tile is listed as a tile, so that
+        reading it reports its kind.
 
         Raises:
             ScanError: It is not a tar archive, or two members have one name.
-            SourceDamagedError: It ends early or goes on after its end; all that was found before
-                has been listed.
+            SourceDamagedError: It ends early or goes on after its end; the members before have
+                been listed.
         """
         entry = self._store.find(self._name)
         if entry is None:
             raise ScanError(f"{self.url} does not exist")
-        # A million names would fill memory: their hashes do not.
+        # Hashes of a million names take less memory than the names.
         hashes = array("Q")
         damaged: TarDamage | None = None
         try:
@@ -137,7 +137,7 @@ class TarSource:
                 raise StoreLostError(f"{self.url} cannot be read: {error}") from error
 
     def _check_names(self, hashes: npt.NDArray[np.uint64]) -> None:
-        """Refuse an archive with two members of one name: only one of them could be the tile.
+        """Reject an archive with two members of one name: only one of them could be the tile.
 
         Raises:
             ScanError: Two members have one name.
@@ -161,10 +161,10 @@ class TarSource:
 
 
 def _obey(step: Step, file: BinaryIO, size_bytes: int) -> bytes:
-    """Do what the reader of the format asks for; returns the bytes that it gets.
+    """Do a step of the reader of the format; returns the bytes for it.
 
     Raises:
-        TarDamage: The archive ends before.
+        TarDamage: The archive ends too early.
     """
     at = file.tell()
     if isinstance(step, GoTo):

@@ -1,4 +1,4 @@
-"""A TIFF of many images as a source: found once, each decoded as the service does it.
+"""A TIFF of many images as a source: listed once, each decoded by the service's own codec.
 
 An image is a page, or one of several planes of a directory (`service.images.codec.tiff_planes`).
 """
@@ -25,7 +25,7 @@ from service.scans.stores import Store
 
 _TIFF = "image/tiff"
 _MAX_PAGES = 10_000_000
-# Of the decoder; the upscaler checks the image again by its own, smaller limit.
+# Limit of the decoder; the upscaler checks each image again by its own, smaller limit.
 _MAX_PIXELS = 1 << 28
 
 
@@ -36,13 +36,13 @@ class TiffSource:
         """Find the images.
 
         Args:
-            url: What it was asked for by.
-            store: Where it lies.
-            name: Its name there.
-            spool: Folder for a copy of what lies on an object store.
+            url: URL that it was opened by.
+            store: Store of the file.
+            name: Name of the file in the store.
+            spool: Folder for the copy of a file from an object store.
 
         Raises:
-            ScanError: It is no TIFF, or damaged.
+            ScanError: It is not a TIFF, or damaged.
         """
         self.url = url
         self.io_at_once = 4
@@ -75,12 +75,12 @@ class TiffSource:
             )
 
     def read(self, tile: TileRef) -> SourceImage:
-        """See `Source`; the body is the page as a TIFF of its own."""
+        """See `Source`; the body is the page as a separate TIFF."""
         try:
             image = self._image(tile.place)
             if self._first is None:
                 self._first = self._image(0).metadata
-        except Exception as error:  # the service's errors, and whatever a decompressor raises
+        except Exception as error:  # the service's errors, and any error of a decompressor
             raise TileError(str(error)) from error
         # OME and ImageJ state the size of all pages in the first one's description.
         metadata = image.metadata
@@ -97,7 +97,7 @@ class TiffSource:
         image = decode_page(page, DecodeOptions(None, None, _MAX_PIXELS))
         metadata = image.metadata
         if len(self._places) > 1:
-            # What describes a stack would be wrong in the file of one page.
+            # The description of a stack would be wrong in the file of one page.
             metadata = replace(
                 metadata,
                 tiff_texts=tuple(

@@ -1,7 +1,7 @@
-"""Arrays of tiles in HDF5 and Zarr: which of a file's members is meant, and its tiles and facts.
+"""Arrays of tiles in HDF5 and Zarr: the choice of the array, its tiles and its facts.
 
-What else lies in the file may be of any kind and in any state: a member that cannot be used is left
-out with its reason, and costs no other one.
+A file may hold other members of any kind, also damaged ones: an unusable member is left out with
+its reason and does not affect the others.
 """
 
 import contextlib
@@ -23,31 +23,31 @@ Pixels = npt.NDArray[np.uint8 | np.uint16]
 PixelDtype = np.dtype[np.uint8] | np.dtype[np.uint16]
 
 CHUNKS_NOT_STORED = "chunks_not_stored"
-"""The fact that counts a tile's chunks that the file does not hold."""
+"""The fact with the number of a tile's chunks that the file does not store."""
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Members:
-    """What a file of arrays holds.
+    """The members of a file of arrays.
 
     Attributes:
-        arrays: Those that can be opened, by path.
-        unusable: Path and reason of those that cannot be.
+        arrays: Usable arrays by path.
+        unusable: Reasons of the unusable members by path.
     """
 
     arrays: dict[str, Any] = field(default_factory=dict[str, Any])
     unusable: dict[str, str] = field(default_factory=dict[str, str])
 
     def choose(self, inner: str, where: str) -> str:
-        """Return the path of the array that holds the tiles.
+        """Return the path of the array of tiles.
 
         Args:
-            inner: Its path, or empty for the only one that can be tiles.
-            where: The file, for messages.
+            inner: Path of the array, or empty for the only one that can be tiles.
+            where: Name of the file, for messages.
 
         Raises:
-            ScanError: There is no such array, it cannot be used, or several can be meant.
+            ScanError: The array does not exist, cannot be used, or is not the only one.
         """
         inner = inner.strip("/")
         if inner:
@@ -74,8 +74,8 @@ class Members:
             + (f". Left out: {left_out}" if left_out and not candidates else "")
         )
 
-    def beside(self, chosen: str) -> dict[str, Any]:
-        """Return the other arrays of the chosen one's group by their last names."""
+    def siblings(self, chosen: str) -> dict[str, Any]:
+        """Return the other arrays in the group of the chosen one, by the last part of the name."""
         folder = chosen.rpartition("/")[0]
         return {
             name.rpartition("/")[2]: array
@@ -85,13 +85,13 @@ class Members:
 
 
 class LabelledArray:
-    """A dataset of HDF5 or an array of Zarr, with its attributes and the arrays beside it."""
+    """A dataset of HDF5 or an array of Zarr, with its attributes and the arrays of its group."""
 
     def __init__(
         self,
         name: str,
         array: Any,
-        beside: Mapping[str, Any],
+        siblings: Mapping[str, Any],
         *,
         stamp: str,
         find_stored: Callable[[], StoredChunks | None],
@@ -100,16 +100,16 @@ class LabelledArray:
         """Take an open array.
 
         Args:
-            name: For messages.
-            array: (N, H, W) or (N, 1, H, W).
-            beside: The arrays of the same group by name.
+            name: Name for messages.
+            array: Open array, (N, H, W) or (N, 1, H, W).
+            siblings: Other arrays of the group by name.
             stamp: See `TileArray`.
-            find_stored: Finds the chunks that are stored, called once; None where that cannot be
-                found out.
-            file: What to close in the end, or None.
+            find_stored: Function, called once, that returns the stored chunks, or None if they
+                are unknown.
+            file: File to close in the end, or None.
 
         Raises:
-            ScanError: It holds no tiles.
+            ScanError: It has no tiles.
         """
         self._name = name
         self._array = array
@@ -123,7 +123,7 @@ class LabelledArray:
         self._is_one = len(array.shape) == 2
         self._attributes = self._read_attributes(array)
         self._per_tile = {
-            key: values for key, values in beside.items() if self._is_per_tile(key, values)
+            key: values for key, values in siblings.items() if self._is_per_tile(key, values)
         }
         self._find_stored = find_stored
 
@@ -144,10 +144,10 @@ class LabelledArray:
 
     @cached_property
     def _stored(self) -> StoredChunks | None:
-        """The chunks that are stored; None where nobody can tell.
+        """The stored chunks; None if they are unknown.
 
         Raises:
-            ScanError: None is.
+            ScanError: No chunk is stored.
         """
         stored = self._find_stored()
         if stored is not None and not stored.by_row:
@@ -179,7 +179,7 @@ class LabelledArray:
             self._file.close()
 
     def _read_attributes(self, array: Any) -> Facts:
-        """Read what can be read; one that cannot be is noted."""
+        """Read the attributes; an unreadable one becomes a note."""
         found: Facts = {}
         try:
             keys = list(array.attrs)
@@ -199,20 +199,20 @@ class LabelledArray:
         return found
 
     def _is_per_tile(self, key: str, values: Any) -> bool:
-        """Whether an array holds a value for each tile; one that cannot be read is noted."""
+        """Whether an array has a value for each tile; an unreadable one becomes a note."""
         if key not in PER_TILE or not values.shape or values.shape[0] != self.count:
             return False
         try:
             if self.count:
                 values[0]
         except Exception as error:  # as of `_reading`
-            self.notes.append(f"the array {key} beside the tiles is left out: {reason_of(error)}")
+            self.notes.append(f"the array {key} next to the tiles is left out: {reason_of(error)}")
             return False
         return True
 
 
 def tile_layout(shape: tuple[int, ...], name: str) -> tuple[int, tuple[int, int]]:
-    """Return N and (H, W) of an array; one picture (H, W) is a stack of one.
+    """Return N and (H, W) of an array; one image (H, W) is a stack of one.
 
     Raises:
         ScanError: It is not a stack of grey tiles.
@@ -227,7 +227,7 @@ def tile_layout(shape: tuple[int, ...], name: str) -> tuple[int, tuple[int, int]
 
 
 def pixel_dtype(descr: Any, name: str) -> PixelDtype:
-    """Return the type of pixels that a description names.
+    """Return the data type of pixels by its description.
 
     Raises:
         ScanError: It is neither uint8 nor uint16.
@@ -242,13 +242,13 @@ def pixel_dtype(descr: Any, name: str) -> PixelDtype:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error says, or its kind where it says nothing, in one line."""
+    """Return kind and message of an error in one line."""
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words}"[:300] if words else type(error).__name__
 
 
 def _why_not(name: str, array: Any) -> str | None:
-    """Return why an array cannot be tiles, or None where it can be."""
+    """Return why an array cannot be tiles, or None if it can."""
     if len(array.shape) not in {3, 4}:
         return f"it has the shape {tuple(array.shape)}"
     try:
@@ -267,7 +267,7 @@ def _listed(items: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def _reading() -> Generator[None]:
-    """Turn what h5py and zarr raise into the errors of a scan."""
+    """Turn the errors of h5py and zarr into those of a scan."""
     try:
         yield
     except (ConnectionError, TimeoutError) as error:

@@ -1,8 +1,9 @@
-"""The folder of one scan: its journal, its lock, its shards and copies of remote containers."""
+"""The work folder of a scan: its journal, its lock, its shards and copies of remote files."""
 
 import fcntl
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,7 +12,7 @@ from service.scans.errors import FolderHeldError, ScanError, StoreLostError
 
 _JOURNAL = "journal.sqlite"
 _LOCK = "lock"
-# What a scan writes here beside folders; the journal last, so that a kill leaves it.
+# Files of a scan; the journal last, so that it remains if the process is killed.
 _OWN_FILES = (
     "manifest.csv",
     "manifest.parquet",
@@ -23,7 +24,7 @@ _OWN_FILES = (
 
 
 class WorkFolder:
-    """Held by one process at a time; a killed one lets go of it."""
+    """A work folder, held by one process at a time; the kernel releases it when that ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,21 +32,21 @@ class WorkFolder:
 
     @property
     def journal_path(self) -> Path:
-        """Where the journal is."""
+        """Path of the journal."""
         return self.path / _JOURNAL
 
     @property
     def spool(self) -> Path:
-        """Where copies of remote containers are."""
+        """Folder for copies of remote files."""
         return self.path / "spool"
 
     @property
     def shards(self) -> Path:
-        """Where shards are that are no part of the sink."""
+        """Folder for shards that are not part of the sink."""
         return self.path / "shards"
 
     def forget(self) -> None:
-        """Remove what a scan keeps here, and nothing else: the scan begins anew."""
+        """Remove the files of the scan, and nothing else, to start from scratch."""
         for folder in (self.shards, self.spool):
             if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder)
@@ -57,8 +58,8 @@ class WorkFolder:
 
         Raises:
             FolderHeldError: Another process holds it.
-            ScanError: The folder holds files and is not that of a scan.
-            StoreLostError: The folder cannot be made.
+            ScanError: The folder has files and is not a work folder.
+            StoreLostError: The folder cannot be created.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,7 @@ class WorkFolder:
         return self
 
     def _check_own(self) -> None:
-        """Refuse a folder of something else: what a scan removes here could be its data."""
+        """Reject a folder with other files: a scan could remove them."""
         lock = self.path / _LOCK
         if self.journal_path.is_file() or (lock.is_file() and lock.stat().st_size == 0):
             return
@@ -93,3 +94,25 @@ class WorkFolder:
     ) -> None:
         shutil.rmtree(self.spool, ignore_errors=True)
         os.close(self._lock)
+
+
+def default_work_folder(sink: str) -> Path:
+    """Return the default work folder of a scan into a sink.
+
+    Next to a local sink; in the user's state folder for an object store.
+
+    Raises:
+        ScanError: The sink is the root of all folders.
+    """
+    scheme, separator, rest = sink.rstrip("/").partition("://")
+    if not separator or scheme == "file":
+        path = Path(rest or scheme or "/")
+        if path.name in {"", ".."}:
+            path = path.resolve()  # of `.` and `..` the path alone has no name
+        if not path.name:
+            raise ScanError(
+                f"the sink {sink} has no folder next to it for the work folder: name one"
+            )
+        return path.with_name(f"{path.name}.scan")
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "semsr" / "scans" / sha256(sink.encode()).hexdigest()[:16]

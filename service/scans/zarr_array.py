@@ -24,16 +24,16 @@ def open_zarr(path: str, inner: str) -> TileArray:
 
     Args:
         path: Path or URL of the store.
-        inner: The array's path within it, or empty for the only one that holds tiles.
+        inner: Path of the array within it, or empty for the only one with tiles.
 
     Raises:
-        ScanError: There is no such array, or it holds no tiles.
+        ScanError: The array does not exist, or has no tiles.
     """
     zarr = load_extra("zarr", purpose=f"the Zarr store {path}")
     root = _open_root(zarr, path.removeprefix("file://"), path)
     if isinstance(root, zarr.Array):
         if inner:
-            raise ScanError(f"{path} is one array; it holds no {inner!r}")
+            raise ScanError(f"{path} is one array; it has no {inner!r}")
         members, chosen = Members({"": root}), ""
     else:
         members = _members(zarr, root)
@@ -44,7 +44,7 @@ def open_zarr(path: str, inner: str) -> TileArray:
     return LabelledArray(
         path,
         array,
-        members.beside(chosen),
+        members.siblings(chosen),
         stamp=stamp,
         find_stored=lambda: _stored(zarr, array),
     )
@@ -57,17 +57,17 @@ def _open_root(zarr: Any, place: str, path: str) -> Any:
         raise ScanError(f"{path}: {error}; {install_hint('scan')}") from error
     except Exception as error:  # zarr and the stores below it share no base class
         try:
-            # Consolidated metadata are read as one: a member that zarr does not know spoils all.
+            # Consolidated metadata are read as one: a member unknown to zarr makes all unreadable.
             return zarr.open_group(place, mode="r", use_consolidated=False)
         except Exception:  # the first error says what is wrong
             raise ScanError(f"{path} cannot be opened as Zarr: {error}") from error
 
 
 def _members(zarr: Any, root: Any) -> Members:
-    """Find the arrays; where one member is damaged, each by itself."""
+    """Find the arrays; if one member is damaged, one by one."""
     try:
         found = dict(root.members(max_depth=None))
-    except Exception:  # whatever a damaged member raises is found again, with its path
+    except Exception:  # the damaged member is found again, with its path
         root = zarr.open_group(root.store, path=root.path, mode="r", use_consolidated=False)
         return _members_one_by_one(zarr, root)
     return Members({name: item for name, item in found.items() if isinstance(item, zarr.Array)})
@@ -93,7 +93,7 @@ def _members_one_by_one(zarr: Any, root: Any) -> Members:
 
 
 def _child_names(zarr: Any, group: Any) -> list[str]:
-    """Return the names of what has metadata within a group, in order."""
+    """Return the sorted names of the members of a group that have metadata."""
     store, path = group.store_path.store, group.store_path.path
     prefix = f"{path}/" if path else ""
 
@@ -112,9 +112,9 @@ def _child_names(zarr: Any, group: Any) -> list[str]:
 
 
 def _stored(zarr: Any, array: Any) -> StoredChunks | None:
-    """Return which chunks (shards, where it has them) are stored.
+    """Return which chunks (or shards) are stored.
 
-    None where that cannot be told: the store does not list what it holds.
+    None if that is unknown: the store does not list its keys.
     """
     store, path = array.store_path.store, array.store_path.path
     if not store.supports_listing or 0 in array.shape:
@@ -135,6 +135,6 @@ def _stored(zarr: Any, array: Any) -> StoredChunks | None:
 
     try:
         found = zarr.core.sync.sync(rows())
-    except Exception:  # reading the tiles will say what is wrong with the store
+    except Exception:  # reading the tiles will show the problem of the store
         return None
     return StoredChunks(found, array.shape, array.shards or array.chunks)

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.hosting.lifecycle import Change
 from service.hosting.loading import find_bundle
+from service.hosting.versions import Change
 from service.http.body import read_order
 from service.http.dependencies import ServedLifecycle
 from service.http.schemas import json_body, refusals

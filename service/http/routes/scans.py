@@ -16,10 +16,9 @@ from service.hosting.lifecycle import Lifecycle
 from service.http.body import read_small
 from service.http.dependencies import Jobs, ServedLifecycle
 from service.http.schemas import refusals
-from service.scan_jobs import view
-from service.scan_jobs.body import ScanBody, read_body
 from service.scan_jobs.job import Job, State
 from service.scan_jobs.jobs import ScanJobs
+from service.scan_jobs.schemas import ScanBody, ScanInfo, ScanList, describe, read_body
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _MOST_LISTED = 200
@@ -85,7 +84,7 @@ router = APIRouter(prefix="/scans", tags=["scans"], responses=_OTHERWISE)
 
 
 @router.post(
-    "", status_code=201, response_model=view.ScanInfo, summary="Create a scan",
+    "", status_code=201, response_model=ScanInfo, summary="Create a scan",
     openapi_extra=_BODY_SCHEMA,
     responses=refusals(
         400, 408, 413, 415,
@@ -125,37 +124,37 @@ async def submit_scan(
 
 
 @router.get("", summary="List scans", responses=refusals(s422="A parameter is invalid."))
-async def list_scans(asked: Annotated[ListQuery, Query()], jobs: Jobs) -> view.ScanList:
+async def list_scans(asked: Annotated[ListQuery, Query()], jobs: Jobs) -> ScanList:
     """The newest first; `state` may be repeated."""
     limit = asked.limit
     found = await jobs.listing(limit=limit + 1, states=asked.state, before=asked.before)
     more = found[limit - 1].id if len(found) > limit else None
-    return view.ScanList(scans=[_shown(jobs, job) for job in found[:limit]], next=more)
+    return ScanList(scans=[_shown(jobs, job) for job in found[:limit]], next=more)
 
 
 @router.get("/{scan}", summary="Progress of a scan")
-async def get_scan(scan: str, jobs: Jobs) -> view.ScanInfo:
+async def get_scan(scan: str, jobs: Jobs) -> ScanInfo:
     """Counts, rate, expected end, and first errors; at its end the missing outputs."""
     return _shown(jobs, await jobs.get(scan))
 
 
 @router.post("/{scan}/pause", summary="Pause a scan", responses=_NOT_NOW)
-async def pause_scan(scan: str, jobs: Jobs) -> view.ScanInfo:
+async def pause_scan(scan: str, jobs: Jobs) -> ScanInfo:
     """Tiles in flight are finished; the scan stays paused, also after a restart."""
     return _shown(jobs, await jobs.pause(scan))
 
 
 @router.post("/{scan}/resume", summary="Resume a scan", responses=_NOT_NOW)
-async def resume_scan(scan: str, jobs: Jobs) -> view.ScanInfo:
+async def resume_scan(scan: str, jobs: Jobs) -> ScanInfo:
     """Also resumes a scan that ended incomplete: its missing outputs are retried."""
     return _shown(jobs, await jobs.resume(scan))
 
 
 @router.delete(
-    "/{scan}", response_model=view.ScanInfo, summary="Stop or delete a scan",
+    "/{scan}", response_model=ScanInfo, summary="Stop or delete a scan",
     responses={
         **_NOT_NOW,
-        202: {"model": view.ScanInfo, "description": "Tiles in flight are being finished."},
+        202: {"model": ScanInfo, "description": "Tiles in flight are being finished."},
         204: {"description": "The scan had ended, and is deleted."},
     },
 )  # fmt: skip
@@ -203,8 +202,8 @@ async def follow_scan(
     )
 
 
-def _shown(jobs: ScanJobs, job: Job) -> view.ScanInfo:
-    return view.describe(job, jobs.windows, jobs.windows.now_s())
+def _shown(jobs: ScanJobs, job: Job) -> ScanInfo:
+    return describe(job, jobs.windows, jobs.windows.now_s())
 
 
 async def _after(first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -248,7 +247,7 @@ async def _events(
         yield b": the service is stopping\n\n"
 
 
-def _event(job: Job, info: view.ScanInfo) -> bytes:
+def _event(job: Job, info: ScanInfo) -> bytes:
     name = "progress" if job.is_active else "end"
     return f"id: {job.version}\nevent: {name}\ndata: {info.model_dump_json()}\n\n".encode()
 

@@ -216,7 +216,7 @@ async def test_an_engine_process_that_goes_wrong_ends(bundle: Bundle) -> None:
         row=0,
         snapshot=1,
         model="m",
-        bundle=str(bundle.path),
+        bundle=bundle.path,
         device="cpu",
     )
     engine = FakeEngine()

@@ -361,7 +361,7 @@ def test_what_was_accepted_is_answered_when_the_supervisor_dies(
             got = [answer.result(60) for answer in answers]
         assert {answer.status_code for answer in got} == {status}
         if status == 503:
-            assert "is not started anew" in got[0].json()["detail"]
+            assert "is not started again" in got[0].json()["detail"]
         until(lambda: not any(map(is_there, pids)))
 
 

@@ -5,19 +5,16 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from service.pool.arena import Arena, Geometry
 from service.pool.children import Child, LoadError
-from service.pool.supervisor import Supervisor
-from service.settings import Settings
+from service.pool.front_end_processes import kill_hanging, make_front_ends
 
 pytestmark = pytest.mark.anyio
-
-TINY_BUNDLE = Path(__file__).parents[2] / "data" / "tiny_bundle"
 
 
 def place(command: list[str], ended: list[int], failed: list[str]) -> Child:
@@ -38,7 +35,7 @@ async def test_a_process_that_cannot_be_started_now_is_started_later() -> None:
     failed: list[str] = []
     command = ["/nowhere/python"]
     child = place(command, ended, failed)
-    child.ready.set_result({})
+    child.ready.set_result(None)
     restarts: list[int] = []
 
     def on_restart() -> None:
@@ -73,14 +70,14 @@ async def test_a_process_that_hangs_while_it_starts_is_killed(
     """It can give no sign of life yet, and its connections would wait for ever."""
     sent: list[int] = []
     process: Any = SimpleNamespace(returncode=None, send_signal=sent.append)
-    settings = Settings(mode="pool", bundle=TINY_BUNDLE, front_end_timeout_s=1.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        supervisor = Supervisor(settings, [listener])
-        front = supervisor._make_front(0, listener)
+        arena = Arena.create(Geometry(3, slots=1, lr_bytes=1, sr_bytes=16, snapshots=2))
+        [front] = make_front_ends(
+            arena, [listener], supervisor="none", first_snapshot=1, on_failed=lambda _: None
+        )
         front.process = process
         front.is_ready = is_ready
         front.started_s = time.monotonic() - started_before_s
         front.heard_s = time.monotonic()
-        supervisor._check_silent(front)
-        supervisor._control.close()
+        kill_hanging([front], timeout_s=1.0)
     assert sent == expected

@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from engines.cpu import share_cpus
 from service.ground.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
 from service.ground.instruments import Counter, Histogram
 from service.ground.priority import Priority
-from service.pool import channel, messages, snapshots
+from service.hosting.versions import Change
+from service.pool import channel, child_config, control, messages, snapshots
 from service.pool.arena import SNAPSHOT_BYTES, Arena, ArenaError, Geometry
 from service.pool.processes import Publisher, collect, drop_state
 
@@ -74,7 +76,7 @@ class TestArena:
         """Another file, and another version."""
         fd = os.memfd_create("other")
         os.ftruncate(fd, 4096)
-        with pytest.raises(ArenaError, match="is no arena"):
+        with pytest.raises(ArenaError, match="is not an arena"):
             Arena.attach(fd)
         newer = Arena.create(GEOMETRY)
         text = os.pread(newer.fd, 200, 0).replace(b'"format_version": 1', b'"format_version": 9')
@@ -193,6 +195,61 @@ class TestMessages:
             messages.parse_hello(other)
         with pytest.raises(ValueError, match="99"):
             messages.kind_of(bytes([99]))
+
+
+HELLO = messages.Hello("m", "v", "d", "onnx", "fp32", {1: 0.5, 8: 2.0})
+ENTRY = control.VersionEntry(3, "m", Path("/b"), [("a", 1)])
+
+
+class TestControl:
+    """What the supervisor and its children say to each other."""
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            control.Joined("front-0"),
+            control.Failed("engine-0", "no memory: ü"),
+            control.EngineReady(HELLO),
+            control.FrontEndState([1, 2], serves=True),
+            control.Order(1, "load", "m", Path("/b")),
+            control.Order(2, "load", "m"),
+            control.Order(3, "roll_back", "m"),
+            control.Order(4, "unload", "m"),
+            control.ModelList([ENTRY], [], "m", is_started=True),
+            control.Answer(5, Change("m", "v", "d", None)),
+            control.Answer(6, error_code="load-failed", detail="damaged"),
+        ],
+    )
+    def test_every_message_is_read_as_it_was_written(self, message: control.Message):
+        """With numbers as keys, paths, and messages within messages."""
+        assert message == control.parse(control.pack(message))
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b'["Hello", {}]', "expected one of Joined"),
+            (b'["Joined", {}]', "process"),
+            (b'{"process": "front-0"}', "expected one of Joined"),
+            (b"no JSON", "invalid literal"),
+        ],
+    )
+    def test_what_is_no_message_is_an_error(self, content: bytes, words: str):
+        """Processes of two installations do not talk."""
+        with pytest.raises(ValueError, match=words):
+            control.parse(content)
+
+    def test_a_process_gets_its_whole_configuration_in_one_argument(self):
+        """Also what its predecessor has measured."""
+        engine = child_config.EngineConfig(
+            "engine-0", 8, 9, "a", 0, 1, "m", Path("/b"), "cpu", [0, 1], HELLO
+        )
+        front = child_config.FrontEndConfig("front-0", 8, 9, "a", 0, 1)
+        assert engine == child_config.read_argument(
+            child_config.EngineConfig, child_config.to_argument(engine)
+        )
+        assert front == child_config.read_argument(
+            child_config.FrontEndConfig, child_config.to_argument(front)
+        )
 
 
 class TestChannel:

@@ -15,9 +15,11 @@ from service.batching.tile_runner import TileResult
 from service.ground.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull
 from service.pool.arena import Arena, Geometry
 from service.pool.channel import listen
+from service.pool.engine_link import EngineLink
 from service.pool.engine_server import EngineServer
 from service.pool.messages import Hello
-from service.pool.remote import EngineLink, RemoteRunner, Slots
+from service.pool.remote_runner import RemoteRunner
+from service.pool.slots import Slots
 from tests.fakes import FakeEngine, FixedCosts, RecordingObserver
 
 pytestmark = pytest.mark.anyio
@@ -171,7 +173,7 @@ class TestTiles:
 
     async def test_more_tiles_than_a_message_holds(self, monkeypatch: pytest.MonkeyPatch):
         """A huge image goes in several."""
-        monkeypatch.setattr("service.pool.remote._MAX_SLOTS", 2)
+        monkeypatch.setattr("service.pool.engine_link._MAX_SLOTS", 2)
         async with running() as pool:
             results = await asyncio.gather(*pool.runner.submit([tile(v) for v in range(5)]))
             assert [int(result.sr[0, 0]) for result in results] == [0, 1, 2, 3, 4]
@@ -358,9 +360,9 @@ class TestDeaths:
             await until(lambda: not pool.links[1].is_up)
             pool.runner.abandon()
             await pool.places[0].die()
-            with pytest.raises(NotReady, match="is not started anew"):
+            with pytest.raises(NotReady, match="is not started again"):
                 await lost
-            with pytest.raises(NotReady, match="is not started anew"):
+            with pytest.raises(NotReady, match="is not started again"):
                 pool.runner.check(1)
             await until(lambda: pool.slots.num_free == 6)
 
@@ -369,8 +371,8 @@ class TestDeaths:
         async with running() as pool:
             await pool.places[0].die()
             await until(lambda: not pool.links[0].is_up)
-            assert pool.runner.unavailable == "the engine of m is being started anew"
-            with pytest.raises(NotReady, match="started anew"):
+            assert pool.runner.unavailable == "the engine of m is being restarted"
+            with pytest.raises(NotReady, match="being restarted"):
                 pool.runner.submit([tile()])
 
     async def test_a_deadline_passes_while_there_is_no_engine(self):

@@ -18,8 +18,8 @@ from service.ground.pause_windows import PauseWindows
 from service.http.access import hash_key
 from service.images.codec.npy import npy_header
 from service.scan_jobs.database import SqliteDatabase
-from service.scan_jobs.job_store import JobStore
 from service.scan_jobs.run import JobRun, Stop
+from service.scan_jobs.store import JobStore
 from service.scans.work_folder import WorkFolder
 from tests.scan_api import Scans
 from tests.scans import enlarged, manifest, numbered_tile, outputs, write_lot
@@ -258,7 +258,7 @@ def test_a_deleted_scan_stops_and_its_outputs_stay(start, tmp_path, root, asked_
     assert asked_to_stop.wait(timeout=60)
     app.engine.open_gate()
     info = scans.wait(scan, "cancelled")
-    assert "outputs that were finished stay in" in info["detail"]
+    assert "finished outputs stay in" in info["detail"]
     assert 0 < info["tiles"]["done"] < 400
     assert info["tiles"]["done"] == len(outputs(root / "out"))
     assert info["result"]["missing"] == 400 - info["tiles"]["done"]
@@ -713,7 +713,7 @@ def test_what_a_dead_process_has_left_is_not_called_running(
         store.cancel(scan)
     store.close()
     info = scans.wait(scan, "cancelled" if is_deleted else "queued")
-    assert ("outputs that were finished" if is_deleted else "scans pause") in info["detail"]
+    assert ("finished outputs" if is_deleted else "scans pause") in info["detail"]
     app.until(lambda: folder.exists() is not is_deleted)
 
 
@@ -802,7 +802,7 @@ def test_nobody_follows_a_scan_that_was_forgotten(app, scans, root, monkeypatch)
     thread = _follow(app, second, told)
     time.sleep(0.3)
     # In one step, so that no reader sees the end before.
-    app.jobs._store._run("DELETE FROM scans WHERE id = ?", (second,))
+    app.jobs._store._table.run("DELETE FROM scans WHERE id = ?", (second,))
     thread.join(60)
     assert not thread.is_alive()
     app.engine.open_gate()

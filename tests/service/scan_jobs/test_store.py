@@ -17,9 +17,9 @@ from service.scan_jobs.database import (
     SqliteDatabase,
     UnusableDatabaseError,
 )
-from service.scan_jobs.job import Job, Progress, State
-from service.scan_jobs.job_store import JobStore
-from service.scan_jobs.view import describe
+from service.scan_jobs.job import Ended, Job, Progress, State
+from service.scan_jobs.schemas import describe
+from service.scan_jobs.store import JobStore
 from service.scans.rows import Counts
 from tests.postgres import PostgresServer, running_postgres
 
@@ -109,7 +109,7 @@ def test_one_active_scan_a_sink(store):
     with pytest.raises(ScanConflict, match="the scan a writes into the same sink"):
         add(store, "b", sink="t")
     assert store.claim("me", lease_s=LEASE_S)
-    store.release("a", "me", State.FAILED, PROGRESS, detail="x")
+    store.release("a", "me", Ended(State.FAILED, PROGRESS, detail="x"))
     add(store, "b", sink="t")
     with pytest.raises(ScanConflict, match="the scan b writes into the same sink"):
         store.resume("a")
@@ -171,7 +171,7 @@ def test_a_lease_that_is_not_renewed_is_anybodys(connect):
     assert taken is not None
     assert taken.id == "a"
     assert first.beat("a", "one", PROGRESS, lease_s=60) is None
-    assert not first.release("a", "one", State.DONE, PROGRESS)
+    assert not first.release("a", "one", Ended(State.DONE, PROGRESS))
     assert State.RUNNING == second.get("a").state
 
 
@@ -233,7 +233,7 @@ def test_pause_and_resume_reach_the_owner(connect):
     told = owner.beat("a", "me", PROGRESS, lease_s=60)
     assert told is not None
     assert told.wanted == "pause"
-    owner.release("a", "me", State.PAUSED, PROGRESS)
+    owner.release("a", "me", Ended(State.PAUSED, PROGRESS))
     assert (State.PAUSED, None) == (client.get("a").state, client.get("a").wanted)
 
 
@@ -248,7 +248,7 @@ def test_what_was_wanted_last_counts(store, change, state):
     told = store.beat("a", "me", PROGRESS, lease_s=60)
     assert (told is not None, told and told.wanted) == (True, "pause")
     getattr(store, change)("a")
-    assert state == store.release("a", "me", State.PAUSED, PROGRESS)
+    assert state == store.release("a", "me", Ended(State.PAUSED, PROGRESS))
     job = store.get("a")
     assert (state, state is State.CANCELLED) == (job.state, job.ended_s is not None)
 
@@ -271,7 +271,7 @@ def test_cancel_is_final_and_not_undone_by_a_pause(store):
     told = store.beat("a", "me", PROGRESS, lease_s=60)
     assert told is not None
     assert told.wanted == "cancel"
-    store.release("a", "me", State.QUEUED, PROGRESS)
+    store.release("a", "me", Ended(State.QUEUED, PROGRESS))
     job = store.get("a")
     assert State.CANCELLED == job.state
     assert job.ended_s is not None
@@ -302,7 +302,9 @@ def test_a_scan_that_was_set_back_rests(store):
     for job_id, rest_s in (("a", 60.0), ("b", OVER_S)):
         add(store, job_id)
         store.claim("me", lease_s=60)
-        store.release(job_id, "me", State.QUEUED, PROGRESS, detail="no space", retry_in_s=rest_s)
+        store.release(
+            job_id, "me", Ended(State.QUEUED, PROGRESS, detail="no space", retry_in_s=rest_s)
+        )
     assert "no space" == store.get("a").detail
     taken = [store.claim("me", lease_s=60) for _ in range(2)]
     assert ["b", None] == [job and job.id for job in taken]
@@ -339,7 +341,7 @@ def test_a_list_of_another_format_is_refused(connect, tmp_path, request):
     """A newer service's list is not written to."""
     store = connect()
     add(store, "a")
-    store._database.run("UPDATE scan_format SET version = 2")
+    store._table.run("UPDATE scan_format SET version = 2")
     with pytest.raises(UnusableDatabaseError, match="format 2; expected 1"):
         connect().get("a")
 

@@ -1,0 +1,264 @@
+"""The bodies of `/scans`: requests and answers."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+
+from service.ground.errors import BadRequest, OutsideRoots, UnsuitableScan
+from service.ground.json_body import JsonBodyError, parse_json
+from service.ground.pause_windows import PauseWindows
+from service.images.metadata import parse_pixel_size
+from service.images.window import parse_window
+from service.scan_jobs.job import Job, State
+from service.scan_jobs.progress import eta_s, late_s
+from service.scan_jobs.roots import Roots
+from service.scans.checks import check_apart
+from service.scans.errors import OutsideRootsError, ScanError
+from service.scans.manifest import check_form
+from service.scans.options import ScanRequest, default_form
+from service.scans.sinks import FORMATS
+
+_SIZE = r"[0-9]{1,15}(\.[0-9]{0,15})?([eE][-+]?[0-9]{1,3})?"
+_Text = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class ScanOptionsBody(BaseModel):
+    """How tiles are read and written; see the options of `semsr scan`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(
+        default=None, max_length=64, description="Name of the model; default: the first one."
+    )
+    format: Literal["png", "tiff", "npy", "jxl"] | None = Field(
+        default=None, description="Type of output files; default: as each was read."
+    )
+    window: str | None = Field(
+        default=None,
+        max_length=60,
+        description="Grey range lo,hi of 16-bit tiles, with 0 ≤ lo < hi ≤ 65535.",
+        json_schema_extra={"pattern": r"^\s*[0-9]{1,5}\s*,\s*[0-9]{1,5}\s*$"},
+    )
+    answer_dtype: Literal["uint8", "uint16"] = "uint8"
+    pixel_size_nm: str | None = Field(
+        default=None,
+        max_length=60,
+        description="Pixel size in nm if the source does not state it: x or x,y.",
+        json_schema_extra={"pattern": rf"^\s*{_SIZE}(\s*,\s*{_SIZE})?\s*$"},
+    )
+    manifest: Literal["parquet", "csv"] = Field(
+        default_factory=default_form,
+        description="Form of the manifest; default: parquet if pyarrow is installed, else csv.",
+    )
+    patience_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=60.0,
+        description="Seconds for which requests to an object store that fails are retried.",
+    )
+    verify: bool = Field(
+        default=False, description="Compare the hash of every output when the scan is resumed."
+    )
+
+
+class ScanBody(BaseModel):
+    """The request of a scan."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: _Text = Field(description="Folder, .tar, .npy, .tif, .h5 or .zarr: a path or URL.")
+    sink: _Text = Field(
+        description="Folder, or one stack: .zarr, .h5 or .tif. Nothing within one (::).",
+        json_schema_extra={"pattern": "^:?([^:]+:)*[^:]*$"},
+    )
+    name: str = Field(default="", max_length=200, description="Name for people.")
+    finish_by: AwareDatetime | None = Field(
+        default=None,
+        description="Time by which it should be done (RFC 3339 with time zone), from 2000 on.",
+        json_schema_extra={"pattern": "^2"},
+    )
+    options: ScanOptionsBody = Field(default_factory=ScanOptionsBody)
+
+    @field_validator("finish_by")
+    @classmethod
+    def _check_year(cls, value: datetime | None) -> datetime | None:
+        if value is not None and not 2000 <= value.year < 3000:
+            raise ValueError("expected a time of this millennium")
+        return value
+
+    def request(self, *, source: str, sink: str) -> ScanRequest:
+        """Return the request as `service.scans` takes it.
+
+        Args:
+            source: Path or URL of the source, with links resolved.
+            sink: Path or URL of the sink, with links resolved.
+
+        Raises:
+            BadRequest: A window or pixel size cannot be read.
+        """
+        options = self.options
+        size = options.pixel_size_nm
+        return ScanRequest(
+            source=source,
+            sink=sink,
+            window=None if options.window is None else parse_window(options.window),
+            answer_dtype=options.answer_dtype,
+            answer_type=None if options.format is None else FORMATS[options.format],
+            pixel_size=None if size is None else parse_pixel_size(size),
+            manifest=options.manifest,
+            patience_s=options.patience_s,
+        )
+
+
+def read_body(content: bytes) -> ScanBody:
+    """Read a body of JSON.
+
+    Raises:
+        UnsuitableScan: It is not JSON of this form, or a value is invalid.
+    """
+    try:
+        return parse_json(content, ScanBody)
+    except JsonBodyError as error:
+        raise UnsuitableScan(str(error)) from error
+
+
+def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:
+    """Return the request of a scan, checked now and not at night.
+
+    Raises:
+        OutsideRoots: Source or sink lies outside the allowed folders.
+        UnsuitableScan: It cannot be run.
+    """
+    if "::" in body.sink:
+        raise UnsuitableScan(f"the sink {body.sink} names something within (::); a source may")
+    try:
+        request = body.request(source=roots.check(body.source), sink=roots.check(body.sink))
+        check_form(request.manifest)
+        check_apart(request.source, sink=request.sink)
+    except OutsideRootsError as error:
+        raise OutsideRoots(str(error)) from error
+    except (ScanError, BadRequest) as error:
+        raise UnsuitableScan(str(error)) from error
+    return request
+
+
+class TileCounts(BaseModel):
+    """Tiles of a scan."""
+
+    total: int
+    done: int
+    failed: int
+    pending: int
+
+
+class TileFailure(BaseModel):
+    """A tile that failed."""
+
+    source: str
+    error: str
+
+
+class ScanInfo(BaseModel):
+    """A scan; times are RFC 3339 in UTC."""
+
+    id: str
+    name: str
+    state: State
+    detail: str = Field(description="Reason for the state, what it waits for, or what to do.")
+    source: str
+    sink: str
+    options: dict[str, Any]
+    client: str = Field(description="Name of the client's API key, or its address.")
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+    finish_by: datetime | None
+    tiles: TileCounts | None = Field(description="None until the source has been listed.")
+    tiles_per_s: float | None = Field(description="Rate of the last five minutes of its last run.")
+    eta: datetime | None = Field(description="Time by which all tiles will be done, with pauses.")
+    makes_finish_by: bool | None = Field(description="None if unknown.")
+    late_by_s: float | None
+    failures: list[TileFailure] = Field(description="The first ten tiles that failed.")
+    result: dict[str, Any] | None = Field(
+        description="Result of its last run: missing, computed, lost, skipped, notes, seconds, "
+        "manifest."
+    )
+
+
+class ScanList(BaseModel):
+    """Scans, the newest first."""
+
+    scans: list[ScanInfo]
+    next: str | None = Field(description="Value of `before` for older ones; None: no more.")
+
+
+def describe(job: Job, windows: PauseWindows, now_s: float) -> ScanInfo:
+    """Describe a scan for clients.
+
+    Args:
+        job: The scan.
+        windows: Times of day at which scans pause.
+        now_s: Seconds since 1970.
+    """
+    progress, counts = job.progress, job.progress.counts
+    late = late_s(job, windows, now_s)
+    return ScanInfo(
+        id=job.id,
+        name=job.name,
+        state=job.state,
+        detail=_detail(job, windows, now_s),
+        source=job.body["source"],
+        sink=job.body["sink"],
+        options=job.body["options"],
+        client=job.client,
+        created=_time(job.created_s),
+        started=_time_or_none(job.started_s),
+        ended=_time_or_none(job.ended_s),
+        finish_by=_time_or_none(job.finish_by_s),
+        tiles=counts
+        and TileCounts(
+            total=counts.total, done=counts.done, failed=counts.failed, pending=counts.pending
+        ),
+        tiles_per_s=None if progress.tiles_per_s is None else round(progress.tiles_per_s, 3),
+        eta=_time_or_none(eta_s(job, windows, now_s)),
+        makes_finish_by=None if late is None else late == 0.0,
+        late_by_s=None if late is None else round(late, 1),
+        failures=[TileFailure(source=name, error=error) for name, error in progress.failures],
+        result=progress.result,
+    )
+
+
+def _detail(job: Job, windows: PauseWindows, now_s: float) -> str:
+    match job.state:
+        case State.QUEUED:
+            return _wait(job, windows, now_s)
+        case State.RUNNING if job.is_left:
+            return "its process has died or cannot reach the list of scans; it resumes by itself"
+        case State.RUNNING if job.wanted is not None:
+            done = "paused" if job.wanted == "pause" else "stopped"
+            return f"is being {done}; tiles in progress are finished"
+        case State.PAUSED:
+            return "paused; POST …/resume goes on"
+        case State.CANCELLED:
+            return f"stopped; finished outputs stay in {job.body['sink']}"
+        case State.INCOMPLETE | State.FAILED:
+            return f"{job.detail}; POST …/resume retries the missing tiles"
+        case _:
+            return job.detail
+
+
+def _wait(job: Job, windows: PauseWindows, now_s: float) -> str:
+    end_s = windows.end_s(now_s)
+    if end_s is not None:
+        return f"waits until {_time(end_s).isoformat()}: scans pause at this time of day"
+    if job.retry_at_s is not None and job.retry_at_s > now_s:
+        at = _time(job.retry_at_s).isoformat(timespec="seconds")
+        return f"tried again at {at}: {job.detail}"
+    return "waits for its turn"
+
+
+def _time(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, UTC)
+
+
+def _time_or_none(at_s: float | None) -> datetime | None:
+    return None if at_s is None else _time(at_s)
