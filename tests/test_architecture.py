@@ -117,6 +117,13 @@ def test_the_command_line_imports_a_folder_only_when_asked() -> None:
     assert ["semsr.cli"] == imported
 
 
+def test_the_package_imports_its_python_interface_when_it_is_used() -> None:
+    """`import semsr` alone needs none of the folders, and not even NumPy."""
+    blocked = f"import sys; sys.modules |= dict.fromkeys({[*OTHERS, 'numpy']!r}); import semsr"
+
+    subprocess.run([sys.executable, "-c", blocked], cwd=ROOT, check=True)
+
+
 def test_the_client_needs_nothing_else_of_ours() -> None:
     """A pipeline imports it into its own environment."""
     imported = import_blocked(
@@ -127,7 +134,7 @@ def test_the_client_needs_nothing_else_of_ours() -> None:
     assert ["semsr.client"] == imported
 
 
-@pytest.mark.parametrize("package", [name for name in PACKAGES if name != "models"])
+@pytest.mark.parametrize("package", [name for name in PACKAGES if name not in {"models", "semsr"}])
 def test_a_package_file_holds_a_docstring_only(package: str) -> None:
     """Importing one module of these folders must not import the others through `__init__`."""
     tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
