@@ -126,12 +126,9 @@ def test_the_package_imports_its_python_interface_when_it_is_used() -> None:
 
 def test_the_client_needs_nothing_else_of_ours() -> None:
     """A pipeline imports it into its own environment."""
-    imported = import_blocked(
-        ["semsr.client"],
-        [*OTHERS, "torch", "onnxruntime", "pydantic", "fastapi"],
-    )
+    imported = import_blocked(["semsr_client"], [*PACKAGES, "torch", "pydantic", "fastapi", "tqdm"])
 
-    assert ["semsr.client"] == imported
+    assert "semsr_client.stream" in imported
 
 
 @pytest.mark.parametrize("package", [name for name in PACKAGES if name not in {"models", "semsr"}])

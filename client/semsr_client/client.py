@@ -1,15 +1,4 @@
-"""The client: NumPy arrays in, super-resolved NumPy arrays out, over HTTP.
-
-    from semsr.client import Client
-
-    with Client("http://fab-sr:8000") as client:
-        sr = client.superresolve(tile).pixels
-
-What a defect-detection pipeline imports; it needs NumPy and httpx2 and nothing else of this
-project. `AsyncClient` is the same for asyncio. Tiles travel as raw bytes, connections are kept, a
-saturated service is asked again when it says so, nothing is waited for beyond its deadline, and an
-answer is taken only if it has its tile's request id and shape.
-"""
+"""`Client` and `AsyncClient`: one tile with retries, and many tiles in order."""
 
 import asyncio
 import contextlib
@@ -17,43 +6,37 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
-from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import httpx2
-from tqdm import tqdm
 
-from semsr.client_answers import Scales, SrTile, Tile
-from semsr.client_blocking import BlockingTileStream
-from semsr.client_call import Call
-from semsr.client_connections import LoopConnections, ProcessConnections
-from semsr.client_errors import DeadlineError, ServiceError, TileError
-from semsr.client_options import (
+from semsr_client.answers import Scales, SrTile, Tile
+from semsr_client.blocking import BlockingTileStream
+from semsr_client.call import Call
+from semsr_client.connections import Connections
+from semsr_client.errors import ServiceError, TileError
+from semsr_client.options import (
     AnswerDtype,
     Priority,
     at_least_one,
     check_errors,
     checked_options,
 )
-from semsr.client_stream import TileStream
-from semsr.client_turns import Turns, iterator_of
+from semsr_client.stream import TileStream
+from semsr_client.turns import Turns, iterator_of
 
-__all__ = [
-    "AsyncClient",
-    "Client",
-    "DeadlineError",
-    "Priority",
-    "ServiceError",
-    "SrTile",
-    "Tile",
-    "TileError",
-]
-
+Errors = Literal["raise", "yield"]
+Outcome = SrTile | ServiceError
+Counter = contextlib.AbstractContextManager[Callable[[], object]]
 Transport = TypeVar("Transport", httpx2.BaseTransport, httpx2.AsyncBaseTransport)
+Pool = TypeVar("Pool", httpx2.Client, httpx2.AsyncClient)
+Outcomes = TypeVar("Outcomes", Iterator[Outcome], AsyncIterator[Outcome])
 
 
-class _AnyClient(Generic[Transport]):
-    """What both clients have in common."""
+class _AnyClient(Generic[Transport, Pool, Outcomes]):
+    """What both clients have in common; each process opens its own connections."""
+
+    _HAS_POOL_PER_LOOP: ClassVar[bool]
 
     def __init__(
         self,
@@ -106,72 +89,23 @@ class _AnyClient(Generic[Transport]):
         self._options = checked_options(**self._arguments)
         self._transport = transport
         self._scales = Scales()
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """Make the connections' owner; nothing is opened yet."""
-        raise NotImplementedError
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Another process, or a copy, makes its own connections from the same arguments.
-        return _restored, (type(self), {**self._arguments, "transport": self._transport})
-
-    def _stream(self) -> TileStream:
-        return TileStream(self._options, self._scales)
-
-
-def _restored(kind: "type[_AnyClient[Any]]", arguments: dict[str, Any]) -> "_AnyClient[Any]":
-    """Rebuild a pickled client."""
-    return kind(**arguments)
-
-
-class Client(_AnyClient[httpx2.BaseTransport]):
-    """Connections to one service; threads may share them, and each process opens its own."""
-
-    def _prepare(self) -> None:
-        self._http = ProcessConnections(
-            lambda: httpx2.Client(transport=self._transport, **self._options.http_arguments()),
-            is_given=self._transport is not None,
+        self._http: Connections[Pool] = Connections(
+            self._new_pool,
+            is_per_loop=self._HAS_POOL_PER_LOOP,
+            has_own_transport=transport is not None,
         )
 
-    def superresolve(self, tile: Tile, *, request_id: str | None = None) -> SrTile:
-        """Super-resolve one tile.
-
-        Args:
-            tile: (H, W) uint8 or uint16, any size that the service takes.
-            request_id: Id that the service logs and the answer has; None makes one.
-
-        Raises:
-            TileError: The tile is not a grey image; a `ValueError` and a `ServiceError`.
-            ServiceError: The service refuses the tile, or what came is not this tile's answer.
-            DeadlineError: There was no answer within the deadline.
-            ValueError: The id cannot be sent.
-            RuntimeError: The client is closed.
-        """
-        call = Call(tile, self._options, self._scales, request_id=request_id)
-        http = self._http.get()
-        while True:
-            try:
-                with http.stream(**call.request()) as response:
-                    call.begin(response)
-                    for part in response.iter_bytes():
-                        call.add(part)
-            except httpx2.RequestError as error:
-                outcome: SrTile | float = call.failed(error)
-            else:
-                outcome = call.read(response)
-            if isinstance(outcome, SrTile):
-                return outcome
-            time.sleep(outcome)
+    def _new_pool(self) -> Pool:
+        raise NotImplementedError
 
     def superresolve_many(
         self,
         tiles: Iterable[Tile],
         *,
-        errors: Literal["raise", "yield"] = "raise",
+        errors: Errors = "raise",
         progress: bool = False,
         streams: int = 1,
-    ) -> Iterator[SrTile | ServiceError]:
+    ) -> Outcomes:
         """Super-resolve many tiles in one request, which is sent and read at the same time.
 
         Results come in the tiles' order. Tiles are taken from the iterable as they are needed,
@@ -203,13 +137,64 @@ class Client(_AnyClient[httpx2.BaseTransport]):
         bar = _counter(tiles, shown=progress)
         return self._many(iterator_of(tiles), bar, errors, streams)
 
+    def _many(self, tiles: Iterator[Tile], bar: Counter, errors: Errors, streams: int) -> Outcomes:
+        """Super-resolve tiles whose arguments were checked."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process, or a copy, makes its own connections from the same arguments.
+        return _restored, (type(self), {**self._arguments, "transport": self._transport})
+
+    def _stream(self) -> TileStream:
+        return TileStream(self._options, self._scales)
+
+
+def _restored(kind: Callable[..., object], arguments: dict[str, Any]) -> object:
+    """Rebuild a pickled client."""
+    return kind(**arguments)
+
+
+class Client(_AnyClient[httpx2.BaseTransport, httpx2.Client, Iterator[Outcome]]):
+    """Connections to one service; threads may share them, and each process opens its own."""
+
+    _HAS_POOL_PER_LOOP = False
+
+    def _new_pool(self) -> httpx2.Client:
+        return httpx2.Client(transport=self._transport, **self._options.http_arguments())
+
+    def superresolve(self, tile: Tile, *, request_id: str | None = None) -> SrTile:
+        """Super-resolve one tile.
+
+        Args:
+            tile: (H, W) uint8 or uint16, any size that the service takes.
+            request_id: Id that the service logs and the answer has; None makes one.
+
+        Raises:
+            TileError: The tile is not a grey image; a `ValueError` and a `ServiceError`.
+            ServiceError: The service refuses the tile, or what came is not this tile's answer.
+            DeadlineError: There was no answer within the deadline.
+            ValueError: The id cannot be sent.
+            RuntimeError: The client is closed.
+        """
+        call = Call(tile, self._options, self._scales, request_id=request_id)
+        http = self._http.get()
+        while True:
+            try:
+                with http.stream(**call.request()) as response:
+                    call.begin(response)
+                    for part in response.iter_bytes():
+                        call.add(part)
+            except httpx2.RequestError as error:
+                outcome: SrTile | float = call.failed(error)
+            else:
+                outcome = call.read(response)
+            if isinstance(outcome, SrTile):
+                return outcome
+            time.sleep(outcome)
+
     def _many(
-        self,
-        tiles: Iterator[Tile],
-        bar: contextlib.AbstractContextManager[Callable[[], object]],
-        errors: Literal["raise", "yield"],
-        streams: int,
-    ) -> Iterator[SrTile | ServiceError]:
+        self, tiles: Iterator[Tile], bar: Counter, errors: Errors, streams: int
+    ) -> Iterator[Outcome]:
         with contextlib.ExitStack() as stack:
             count = stack.enter_context(bar)
             pool = [stack.enter_context(BlockingTileStream(self._stream())) for _ in range(streams)]
@@ -222,28 +207,28 @@ class Client(_AnyClient[httpx2.BaseTransport]):
 
     def close(self) -> None:
         """Close the connections of this process; the client refuses further tiles."""
-        self._http.close()
+        if (pool := self._http.close()) is not None:
+            pool.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class AsyncClient(_AnyClient[httpx2.AsyncBaseTransport]):
-    """`Client` for asyncio; see there. Each event loop has its own connections."""
+class AsyncClient(
+    _AnyClient[httpx2.AsyncBaseTransport, httpx2.AsyncClient, AsyncIterator[Outcome]]
+):
+    """`Client` for asyncio (`async for … in superresolve_many(…)`).
 
-    def _prepare(self) -> None:
-        self._http = LoopConnections(
-            lambda: httpx2.AsyncClient(transport=self._transport, **self._options.http_arguments()),
-            is_given=self._transport is not None,
-        )
+    Each event loop has its own connections.
+    """
+
+    _HAS_POOL_PER_LOOP = True
+
+    def _new_pool(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(transport=self._transport, **self._options.http_arguments())
 
     async def superresolve(self, tile: Tile, *, request_id: str | None = None) -> SrTile:
         """Super-resolve one tile; see `Client.superresolve`."""
@@ -263,28 +248,9 @@ class AsyncClient(_AnyClient[httpx2.AsyncBaseTransport]):
                 return outcome
             await asyncio.sleep(outcome)
 
-    def superresolve_many(
-        self,
-        tiles: Iterable[Tile],
-        *,
-        errors: Literal["raise", "yield"] = "raise",
-        progress: bool = False,
-        streams: int = 1,
-    ) -> AsyncIterator[SrTile | ServiceError]:
-        """Super-resolve many tiles in one request; see `Client.superresolve_many`."""
-        check_errors(errors)
-        at_least_one("streams", streams)
-        self._http.check_open()
-        bar = _counter(tiles, shown=progress)
-        return self._many(iterator_of(tiles), bar, errors, streams)
-
     async def _many(
-        self,
-        tiles: Iterator[Tile],
-        bar: contextlib.AbstractContextManager[Callable[[], object]],
-        errors: Literal["raise", "yield"],
-        streams: int,
-    ) -> AsyncIterator[SrTile | ServiceError]:
+        self, tiles: Iterator[Tile], bar: Counter, errors: Errors, streams: int
+    ) -> AsyncIterator[Outcome]:
         async with contextlib.AsyncExitStack() as stack:
             count = stack.enter_context(bar)
             pool = [self._stream() for _ in range(streams)]
@@ -299,35 +265,38 @@ class AsyncClient(_AnyClient[httpx2.AsyncBaseTransport]):
 
     async def close(self) -> None:
         """Close the running loop's connections; the client refuses further tiles."""
-        await self._http.close()
+        if (pool := self._http.close()) is not None:
+            await pool.aclose()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
 
-@contextlib.contextmanager
-def _counter(tiles: Iterable[Tile], *, shown: bool) -> Iterator[Callable[[], object]]:
-    """Give what counts a tile on a bar, which is shown from then on.
+def _counter(tiles: Iterable[Tile], *, shown: bool) -> Counter:
+    """Return what counts tiles on a bar, which is shown while its context is open.
 
     tqdm takes a lock that processes share, even for a bar that it does not show: after a fork that
-    could wait forever.
+    could wait indefinitely.
+
+    Raises:
+        ImportError: tqdm is not installed.
     """
     if not shown:
-        yield lambda: None
-        return
-    total = len(tiles) if isinstance(tiles, Sized) else None
-    with tqdm(total=total, unit="tile", file=sys.stderr) as bar:
-        yield bar.update
+        return contextlib.nullcontext(lambda: None)
+    from tqdm import tqdm
+
+    @contextlib.contextmanager
+    def bar() -> Iterator[Callable[[], object]]:
+        total = len(tiles) if isinstance(tiles, Sized) else None
+        with tqdm(total=total, unit="tile", file=sys.stderr) as counter:
+            yield counter.update
+
+    return bar()
 
 
-def _raise_if(errors: Literal["raise", "yield"], outcome: SrTile | ServiceError) -> None:
+def _raise_if(errors: Errors, outcome: Outcome) -> None:
     if errors == "raise" and isinstance(outcome, ServiceError):
         raise outcome

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from semsr.client_answers import Tile, checked
-from semsr.client_errors import TileError
+from semsr_client.answers import Tile, checked
+from semsr_client.errors import TileError
 
 
 class Sender(Protocol):

@@ -1,4 +1,4 @@
-"""The archives that tiles and their answers travel in; see `semsr.client_stream`."""
+"""The archives that tiles and their answers travel in; see `semsr_client.stream`."""
 
 import io
 import tarfile
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from semsr.client_answers import Tile, read_json
-from semsr.client_errors import bad_answer
+from semsr_client.answers import Tile, read_json
+from semsr_client.errors import bad_answer
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)

@@ -1,4 +1,4 @@
-"""One tile under way: what is sent of it and what its answer means; see `semsr.client`. No I/O."""
+"""One tile under way: what is sent of it and what its answer means; see `semsr_client`. No I/O."""
 
 import time
 import uuid
@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx2
 
-from semsr.client_answers import RAW, Asked, Scales, SrTile, Tile, check_head, checked, read_tile
-from semsr.client_errors import (
+from semsr_client.answers import RAW, Asked, Scales, SrTile, Tile, check_head, checked, read_tile
+from semsr_client.errors import (
     RETRIED,
     Backoff,
     DeadlineError,
@@ -17,7 +17,7 @@ from semsr.client_errors import (
     read_problem,
     retry_after_s,
 )
-from semsr.client_options import Options, check_request_id
+from semsr_client.options import Options, check_request_id
 
 # What is left of a deadline must be worth a request.
 _LEAST_S = 0.001

@@ -1,4 +1,4 @@
-"""What a client was made with, checked before anything is sent; see `semsr.client`."""
+"""What a client was made with, checked before anything is sent; see `semsr_client`."""
 
 import base64
 import re
@@ -92,7 +92,7 @@ def checked_options(
     headers: Mapping[str, str] | None,
     verify: ssl.SSLContext | bool,
 ) -> Options:
-    """Check the arguments of a client; see `semsr.client.Client`.
+    """Check the arguments of a client; see `semsr_client.Client`.
 
     Raises:
         ValueError: One of them cannot be sent; the message names it, its value and what was

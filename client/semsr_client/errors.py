@@ -1,4 +1,4 @@
-"""What can go wrong with a tile, and when to try again; see `semsr.client`."""
+"""What can go wrong with a tile, and when to try again; see `semsr_client`."""
 
 import email.utils
 import json

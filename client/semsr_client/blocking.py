@@ -1,17 +1,16 @@
-"""Streams of tiles for callers without an event loop; see `semsr.client_stream`."""
+"""Streams of tiles for callers without an event loop;"""
 
 import asyncio
 import contextlib
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from semsr.client_answers import SrTile, Tile
-from semsr.client_connections import forks
-from semsr.client_errors import ServiceError
-from semsr.client_stream import TileStream
+from semsr_client.answers import SrTile, Tile
+from semsr_client.connections import forks
+from semsr_client.errors import ServiceError
+from semsr_client.stream import TileStream
 
 Result = TypeVar("Result")
 
@@ -42,12 +41,7 @@ class BlockingTileStream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._forks != forks() or sys.is_finalizing():
             # The thread is another process's, or has ended with the interpreter: to wait for it
             # would be to wait forever.

@@ -1,11 +1,8 @@
-"""Many tiles through one request: sent and read at the same time; see `semsr.client`.
+"""Many tiles through one request: sent and read at the same time.
 
 `POST /superresolve/batch` answers while it is still being sent to, which an HTTP client that first
 writes and then reads cannot use (and httpx2 is one): it would hang as soon as the buffers
 between are full. Hence a connection of its own here, by asyncio and h11.
-
-What was sent and not answered is kept, so that a connection that breaks loses nothing: the tiles
-are sent again in a new request. Each has the same answer however often it is computed.
 """
 
 import asyncio
@@ -13,76 +10,32 @@ import contextlib
 import socket
 import tarfile
 import time
-import uuid
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import h11
 import httpx2
 
-from semsr.client_answers import (
-    RAW,
-    TAR,
-    Asked,
-    Scales,
-    SrTile,
-    Tile,
-    check_head,
-    most_answer_bytes,
-    read_json,
-    read_tile,
-)
-from semsr.client_archives import END, AnswerReader, Entry, tar_entry
-from semsr.client_errors import (
+from semsr_client.answers import RAW, TAR, Scales, SrTile, Tile
+from semsr_client.archives import END, AnswerReader
+from semsr_client.errors import (
     MAX_BACKOFF_S,
     RETRIED,
     Backoff,
-    DeadlineError,
     ServiceError,
     bad_answer,
     check_certificate,
     read_problem,
     retry_after_s,
 )
-from semsr.client_options import Options
+from semsr_client.options import Options
+from semsr_client.unanswered import RequestEndedError, UnansweredTiles
 
 PATH = "superresolve/batch"
 _READ_BYTES = 1 << 18
 _MAX_PROBLEM_BYTES = 1 << 20
 # The service may be this much later than a tile's deadline before the connection counts as dead.
 _SILENCE_S = 5.0
-# An upload that paused for long, and a service that stops, end a request, not the work.
-_CONTINUED = frozenset({408, 503})
-_PROBLEM = ".problem.json"
-# The end of an answer that is otherwise complete is not waited for any longer.
+# Longest wait for the end of an answer that is otherwise complete.
 _GOODBYE_S = 2.0
-
-
-@dataclass
-class _Sent:
-    """One tile that is not answered yet.
-
-    Attributes:
-        body: Bytes that are sent.
-        shape: (H, W) of the tile.
-        end_s: Its deadline, of `time.monotonic`.
-        attempts: Requests that it was sent in.
-    """
-
-    body: bytes
-    shape: tuple[int, int]
-    end_s: float
-    attempts: int = 0
-
-
-class _RequestEndedError(Exception):
-    """A request is over before every tile was answered; the rest goes into another one."""
-
-    def __init__(self, error: ServiceError, wait_s: float | None = None) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.wait_s = wait_s
 
 
 class TileStream:
@@ -97,7 +50,7 @@ class TileStream:
         """
         self._url = options.url
         self._options = options
-        self._scales = scales
+        self._tiles = UnansweredTiles(options, scales)
         self._headers = {
             "host": options.url.netloc.decode(),
             "transfer-encoding": "chunked",
@@ -112,14 +65,6 @@ class TileStream:
             if options.url.scheme == "https"
             else None
         )
-        # Unanswered tiles in order, and how many of them the request under way has been sent.
-        self._tiles: deque[_Sent] = deque()
-        self._num_sent = 0
-        # Id of the request under way, and how many of its tiles are answered.
-        self._request_id = ""
-        self._num_answered = 0
-        # Largest answer that any of the tiles so far can have.
-        self._most_bytes = 0
         self._heard_s = 0.0
         self._not_before_s = 0.0
         self._is_finished = False
@@ -130,9 +75,7 @@ class TileStream:
 
     def put(self, tile: Tile) -> None:
         """Send one tile, as `checked` returns it; until it can go it waits in memory."""
-        end_s = time.monotonic() + self._options.timeout_s
-        self._most_bytes = max(self._most_bytes, most_answer_bytes(tile.size))
-        self._tiles.append(_Sent(tar_entry(tile), (tile.shape[0], tile.shape[1]), end_s))
+        self._tiles.add(tile)
         self._changed.set()
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
@@ -174,7 +117,7 @@ class TileStream:
             await asyncio.sleep(self._not_before_s - time.monotonic())
             try:
                 await self._request()
-            except _RequestEndedError as ended:
+            except RequestEndedError as ended:
                 await self._wait(ended.error, ended.wait_s)
             except (OSError, EOFError, h11.ProtocolError, tarfile.TarError) as error:
                 check_certificate(error)
@@ -190,18 +133,8 @@ class TileStream:
     async def _wait(self, error: ServiceError, asked_s: float | None) -> None:
         """Wait before the next request; tiles whose deadline that would miss are given up."""
         wait_s = self._backoff.wait_s(asked_s)
-        self._num_sent = 0
-        again_s = time.monotonic() + wait_s
-        while self._tiles and self._tiles[0].end_s <= again_s:
-            tile = self._tiles.popleft()
-            self._results.put_nowait(
-                DeadlineError(
-                    error.status,
-                    "deadline-exceeded",
-                    f"after {tile.attempts} attempts within {self._options.timeout_s:g} s: {error}",
-                    request_id=error.request_id,
-                )
-            )
+        for given_up in self._tiles.give_up(error, until_s=time.monotonic() + wait_s):
+            self._results.put_nowait(given_up)
         if self._tiles:
             await asyncio.sleep(wait_s)
         else:
@@ -210,8 +143,7 @@ class TileStream:
 
     async def _request(self) -> None:
         """Send what is not answered, and read at the same time, until the answer ends."""
-        self._num_sent = self._num_answered = 0
-        self._request_id = uuid.uuid4().hex
+        self._tiles.begin_request()
         port = self._url.port or (443 if self._ssl else 80)
         async with asyncio.timeout(self._options.timeout_s):
             reader, writer = await asyncio.open_connection(
@@ -232,18 +164,15 @@ class TileStream:
     async def _send(self, connection: h11.Connection, writer: asyncio.StreamWriter) -> None:
         """Send tiles as they come; what goes wrong here is seen by who reads."""
         target = self._url.raw_path.rstrip(b"/") + b"/" + self._options.path(PATH).encode()
-        headers = {**self._headers, "x-request-id": self._request_id}
+        headers = {**self._headers, "x-request-id": self._tiles.request_id}
         head = h11.Request(method="POST", target=target, headers=list(headers.items()))
         writer.write(connection.send(head) or b"")
         while True:
             await writer.drain()
-            if self._num_sent < len(self._tiles):
-                tile = self._tiles[self._num_sent]
-                if not self._num_sent:
-                    self._heard_s = time.monotonic()  # nothing was waited for until now
-                self._num_sent += 1
-                tile.attempts += 1
-                writer.write(connection.send(h11.Data(tile.body)) or b"")
+            if not self._tiles.num_sent:
+                self._heard_s = time.monotonic()  # nothing was waited for until now
+            if (body := self._tiles.next_body()) is not None:
+                writer.write(connection.send(h11.Data(body)) or b"")
             elif self._is_finished:
                 writer.write(connection.send(h11.Data(END)) or b"")
                 writer.write(connection.send(h11.EndOfMessage()) or b"")
@@ -268,10 +197,12 @@ class TileStream:
                 status = event.status_code
                 headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
                 if status == 200:
-                    self._check_head(headers)
+                    self._tiles.check_head(headers)
             elif isinstance(event, h11.Data) and status == 200:
-                for entry in answers.feed(bytes(event.data), most_bytes=self._most_bytes):
-                    self._take(entry, headers)
+                for entry in answers.feed(bytes(event.data), most_bytes=self._tiles.most_bytes):
+                    self._results.put_nowait(self._tiles.match(entry, headers))
+                    self._backoff.reset()
+                    self._heard_s = time.monotonic()
             elif isinstance(event, h11.Data):
                 problem += event.data[: _MAX_PROBLEM_BYTES - len(problem)]
             elif isinstance(event, h11.ConnectionClosed):
@@ -281,28 +212,16 @@ class TileStream:
                 status,
                 bytes(problem),
                 request_id=headers.get("x-request-id", ""),
-                asked_id=self._request_id,
+                asked_id=self._tiles.request_id,
                 location=headers.get("location"),
             )
             if status not in RETRIED:
                 raise error
-            raise _RequestEndedError(error, retry_after_s(bytes(problem), headers))
+            raise RequestEndedError(error, retry_after_s(bytes(problem), headers))
         if not answers.has_ended:
             raise EOFError("the answer ended within an entry")
-        if self._num_sent:
-            raise bad_answer(
-                f"{self._num_sent} tiles that were sent have no answer",
-                request_id=self._request_id,
-            )
-
-    def _check_head(self, headers: Mapping[str, str]) -> None:
-        encoding = headers.get("content-encoding", "identity")
-        if encoding != "identity":
-            raise bad_answer(
-                f"the answer has the Content-Encoding {encoding!r}, expected none",
-                request_id=self._request_id,
-            )
-        check_head(headers, media_type=TAR, request_id=self._request_id, model=self._options.model)
+        if self._tiles.num_sent:
+            raise self._tiles.misfit(f"{self._tiles.num_sent} tiles that were sent have no answer")
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
         """Read what comes; where no answer is completed for too long, the connection is broken."""
@@ -310,7 +229,7 @@ class TileStream:
         most_s = self._options.timeout_s + _SILENCE_S
         try:
             while not reading.done():
-                silent_s = time.monotonic() - self._heard_s if self._num_sent else 0.0
+                silent_s = time.monotonic() - self._heard_s if self._tiles.num_sent else 0.0
                 if silent_s >= most_s:
                     raise EOFError(
                         f"no answer for {most_s:g} s; a proxy that gathers requests or answers "
@@ -320,73 +239,3 @@ class TileStream:
             return reading.result()
         finally:
             reading.cancel()
-
-    def _take(self, entry: Entry, headers: Mapping[str, str]) -> None:
-        """Match one entry of the answer with the tile that it belongs to."""
-        result: SrTile | ServiceError
-        if entry.name.endswith(_PROBLEM):
-            result = self._read_problem(entry)
-        elif not self._num_sent:
-            raise self._misfit("there are more answers than tiles")
-        else:
-            self._check_index(entry.facts.get("x-tile-index"))
-            tile = self._tiles[0]
-            asked = Asked(
-                shape=tile.shape,
-                dtype=self._options.answer_dtype,
-                model=self._options.model,
-                request_id=self._request_id,
-            )
-            if entry.facts.get("content-type", RAW) != RAW:
-                raise self._misfit(f"a tile has the type {entry.facts['content-type'][:80]!r}")
-            result = read_tile(
-                entry.body,
-                entry.facts,
-                headers,
-                attempts=tile.attempts,
-                asked=asked,
-                scales=self._scales,
-            )
-        self._backoff.reset()
-        self._heard_s = time.monotonic()
-        self._tiles.popleft()
-        self._num_sent -= 1
-        self._num_answered += 1
-        self._results.put_nowait(result)
-
-    def _read_problem(self, entry: Entry) -> ServiceError:
-        """Read the problem of one tile.
-
-        Raises:
-            _RequestEndedError: It ends the request, and what is not answered goes into another one.
-            ServiceError: It ends all of it.
-        """
-        try:
-            content = read_json(entry.body)
-            status = int(content["status"])
-        except (KeyError, ValueError, TypeError, OverflowError) as error:
-            raise self._misfit(f"a problem cannot be read: {error!r}") from error
-        result = read_problem(status, entry.body, request_id=self._request_id)
-        wait_s = retry_after_s(entry.body, {})
-        if content.get("scope") == "batch":
-            if status in _CONTINUED:
-                raise _RequestEndedError(result, wait_s)
-            raise result
-        if not self._num_sent:
-            raise self._misfit("there are more answers than tiles")
-        self._check_index(content.get("index"))
-        if status in RETRIED:
-            raise _RequestEndedError(result, wait_s)
-        if status == 504:
-            return DeadlineError(status, result.code, result.detail, request_id=result.request_id)
-        return result
-
-    def _check_index(self, index: object) -> None:
-        """Refuse an answer that is not the next tile's; both are counted within one request."""
-        if str(index) != str(self._num_answered):
-            raise self._misfit(
-                f"an answer has the tile index {index!r}, expected {self._num_answered}"
-            )
-
-    def _misfit(self, detail: str) -> ServiceError:
-        return bad_answer(detail, request_id=self._request_id)

@@ -1,4 +1,4 @@
-"""What the client sends of a tile, and how an answer is held against it; see `semsr.client`.
+"""What the client sends of a tile, and how an answer is held against it; see `semsr_client`.
 
 An answer is taken only if it has the request's id, the asked data type and model, and the shape
 scale x tile: whatever stands between here and the service, a picture of another tile is an error.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semsr.client_errors import TileError, bad_answer
+from semsr_client.errors import TileError, bad_answer
 
 Tile = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
