@@ -1,4 +1,4 @@
-"""Streams of tiles for callers without an event loop;"""
+"""Streams of tiles for callers without an event loop."""
 
 import asyncio
 import contextlib

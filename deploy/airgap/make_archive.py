@@ -1,8 +1,8 @@
 """Makes one archive that installs the service on a machine without network; `make airgap` runs it.
 
-It holds the locked wheels, those of some extras, the project's own and its client's for this machine's
-Python and platform, the shipped bundle, documentation, `deploy/`, a bill of materials, the installer, and the
-sha256 of every file. The archive has its name only once it is whole.
+It holds the locked wheels, those of some extras, the project's own and its client's for this
+machine's Python and platform, the shipped bundle, documentation, `deploy/`, a bill of materials,
+the installer, and the sha256 of every file. The archive has its name only once it is whole.
 Only the standard library, so that the serving environment can run it.
 """
 
