@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from loadtests import images
+from loadtests.exchange import http_request
 
 Piece = tuple[float, bytes]
 """Seconds to wait, then what to send."""
@@ -51,14 +52,7 @@ def _post(
     path: str = "/superresolve",
     announced: int | None = None,
 ) -> bytes:
-    length = len(body) if announced is None else announced
-    lines = [
-        f"POST {path} HTTP/1.1",
-        "Host: loadtest",
-        f"Content-Length: {length}",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+    return http_request(path, headers, body, length=announced)
 
 
 def _once(message: bytes) -> Callable[[], Sequence[Piece]]:

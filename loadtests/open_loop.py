@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from loadtests.exchange import Address, http_request
 from loadtests.outcomes import Outcome, format_summaries, summarize
+from loadtests.tile_request import PATH, RAW, address_of
 
 # For the worker processes to start and to plan.
 _START_S = 0.5
@@ -74,7 +75,7 @@ class OpenLoop:
 
     def __init__(
         self,
-        address: tuple[str, int],
+        address: Address,
         streams: Sequence[Stream],
         *,
         seconds: float,
@@ -140,7 +141,7 @@ class OpenLoop:
 
 
 def run_open_loop(
-    address: tuple[str, int],
+    address: Address,
     streams: Sequence[Stream],
     *,
     seconds: float,
@@ -160,17 +161,6 @@ def run_open_loop(
         workers=workers,
     ) as load:
         return load.report()
-
-
-def http_request(path: str, headers: dict[str, str], body: bytes) -> bytes:
-    """Put a POST together."""
-    lines = [
-        f"POST {path} HTTP/1.1",
-        "Host: loadtest",
-        f"Content-Length: {len(body)}",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
 def _as_json(stream: Stream) -> dict[str, Any]:
@@ -195,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.open_loop", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("url", help="of the service")
-    parser.add_argument("--path", default="/superresolve")
+    parser.add_argument("--path", default=PATH)
     parser.add_argument("--rate", type=float, required=True, help="requests due in a second")
     parser.add_argument("--arrivals", choices=["constant", "poisson"], default="poisson")
     parser.add_argument("--seconds", type=float, default=30.0)
@@ -209,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     headers = {
-        "Content-Type": "application/octet-stream",
+        "Content-Type": RAW,
         "X-Tile-Shape": f"{options.tile},{options.tile}",
         "X-Priority": options.priority,
     }
@@ -223,9 +213,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arrivals=options.arrivals,
         seed=options.seed,
     )
-    parts = urlsplit(options.url)
     report = run_open_loop(
-        (str(parts.hostname), parts.port or 80),
+        address_of(options.url),
         [stream],
         seconds=options.seconds,
         connections=options.connections,

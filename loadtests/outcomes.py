@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from loadtests.results import Column, format_table
+
 REFUSALS = {429, 503}
+_COLUMNS = [
+    Column("name", "stream"),
+    Column("sent", "sent"),
+    Column("good_per_s", "good/s"),
+    Column("p50_ms", "p50 ms", 2),
+    Column("p90_ms", "p90 ms", 2),
+    Column("p99_ms", "p99 ms", 2),
+    Column("max_ms", "max ms", 2),
+    Column("late_p99_ms", "late p99", 2),
+    Column("answers", "answers"),
+]
 
 
 class Outcome(NamedTuple):
@@ -138,17 +151,11 @@ def unserved(outcomes: Sequence[Outcome]) -> set[int]:
 
 def format_summaries(summaries: Sequence[Summary]) -> str:
     """Lay them out as a table for people."""
-    lines = [
-        f"{'stream':<12} {'sent':>8} {'good/s':>8} {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9} "
-        f"{'max ms':>9} {'late p99':>9}  answers"
-    ]
-    for row in summaries:
-        answers = ", ".join(f"{label}: {count}" for label, count in row.answers.items())
-        if row.retry_after_ms is not None:
-            answers += f" (retry_after_ms {row.retry_after_ms:.0f}, median)"
-        lines.append(
-            f"{row.name:<12} {row.sent:>8} {row.good_per_s:>8.1f} {row.p50_ms:>9.2f} "
-            f"{row.p90_ms:>9.2f} {row.p99_ms:>9.2f} {row.max_ms:>9.2f} {row.late_p99_ms:>9.2f}  "
-            f"{answers}"
-        )
-    return "\n".join(lines)
+    return format_table(_COLUMNS, [{**vars(row), "answers": _answers(row)} for row in summaries])
+
+
+def _answers(summary: Summary) -> str:
+    answers = ", ".join(f"{label}: {count}" for label, count in summary.answers.items())
+    if summary.retry_after_ms is None:
+        return answers
+    return f"{answers} (retry_after_ms {summary.retry_after_ms:.0f}, median)"

@@ -96,6 +96,22 @@ def _cell(row: Row, column: Column) -> str:
     return str(value)
 
 
+def format_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """Lay rows out for a terminal: numbers to the right, columns without a value left out."""
+    shown = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
+    table = [[column.title for column in shown]]
+    table += [[_cell(row, column) for column in shown] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    is_text = [any(isinstance(row.get(column.key), str) for row in rows) for column in shown]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if text else cell.rjust(width)
+            for cell, width, text in zip(line, widths, is_text, strict=True)
+        ).rstrip()
+        for line in table
+    )
+
+
 def write_into_page(page: Path, name: str, text: str) -> None:
     """Replace what stands between the comments of `name`.
 

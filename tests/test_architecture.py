@@ -14,7 +14,7 @@ PACKAGES = (
     "bundle_format", "engines", "models", "export", "training", "service", "semsr", "loadtests",
 )  # fmt: skip
 # What the command line and the client must not import before they need it.
-OTHERS = tuple(name for name in PACKAGES if name not in {"semsr", "loadtests"})
+OTHERS = tuple(name for name in PACKAGES if name != "semsr")
 
 # Imports every module of the packages named first while the names after `--` cannot be imported.
 IMPORT_BLOCKED = """

@@ -212,7 +212,16 @@ def build_wheel(project: Path, folder: Path) -> None:
 def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
     """A wheel has every module, the recipes, the page, the command; no tests, no bundles."""
     build_wheel(ROOT, tmp_path)
-    packages = ("bundle_format", "engines", "models", "export", "training", "service", "semsr")
+    packages = (
+        "bundle_format",
+        "engines",
+        "models",
+        "export",
+        "training",
+        "service",
+        "semsr",
+        "loadtests",
+    )
     expected = {
         path.relative_to(ROOT).as_posix()
         for package in packages

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
-import psutil
 
 from loadtests.peers.catalog import SERVERS, Peer, Place
 
@@ -91,6 +90,8 @@ def _wait_right(
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """End it and every process that it started, gently first."""
+    import psutil  # of the extra loadtest; the other scenarios run without
+
     with contextlib.suppress(psutil.NoSuchProcess):
         started = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)

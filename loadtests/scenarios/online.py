@@ -5,22 +5,21 @@ either order, so that a machine that drifts does so for both; their rounds count
 the ratios are: `loadtests.intervals`.
 """
 
+import argparse
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 from bundle_format.bundle import load_bundle
+from loadtests.alone.engine import engine_alone
 from loadtests.intervals import CONFIDENCE, needed_for_both_ends, ratio_interval
 from loadtests.machine import describe_machine
 from loadtests.open_loop import run_open_loop
 from loadtests.outcomes import Outcome, errors, percentile, unserved
 from loadtests.results import Column, Result
-from loadtests.target import Target, running_service
-from semsr.bench.engine_loop import engine_alone
-from semsr.bench.modes import service_modes
+from loadtests.target import MODES, Target, running_service
 
-# Of single tiles: a quarter of it is what a nightly batch may keep the engine busy.
+# In single tiles; a nightly batch may keep the engine busy for a quarter of it.
 _BUDGET_TILES = 4.0
 _BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
 # Share of a round after which both classes have settled.
@@ -47,19 +46,26 @@ _COLUMNS = [
 ]
 
 
-def run(bundle: Path, *, seconds: float, rounds: int, shares: list[float]) -> Result:
-    """Measure every mode at every load.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of a round in seconds")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each case")
+    parser.add_argument(
+        "--load",
+        type=float,
+        nargs="+",
+        default=[0.2, 0.5],
+        help="online loads as shares of the capacity",
+    )
 
-    Args:
-        bundle: What is served.
-        seconds: Length of a round of one case.
-        rounds: Of each case.
-        shares: Online loads as shares of the capacity.
-    """
+
+def run(options: argparse.Namespace) -> Result:
+    """Measure every mode at every load."""
+    bundle, seconds, rounds = options.bundle, options.seconds, options.rounds
     machine = describe_machine()
     rows: list[dict[str, Any]] = []
     budget_ms = 0.0
-    for mode, settings in service_modes().items():
+    for mode, settings in MODES.items():
         with running_service(bundle, settings) as target:
             engine = target.engine()
         [tile] = engine_alone(bundle, engine, 5.0, batches=(1,))
@@ -71,7 +77,7 @@ def run(bundle: Path, *, seconds: float, rounds: int, shares: list[float]) -> Re
             capacity = target.closed_loop(
                 connections=2 * size, seconds=max(5.0, 16 * size * tile.ms / 1e3)
             ).per_second
-            for share in shares:
+            for share in options.load:
                 pair = _Pair(target, share * capacity, seconds, nightly=4 * size)
                 for number in range(rounds):
                     pair.measure(number)

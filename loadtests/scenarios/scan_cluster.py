@@ -1,5 +1,6 @@
-"""One scan on clusters of 1, 2, … nodes of this machine: the same outputs, and a lost node."""
+"""One scan on Ray clusters of this machine: the same outputs, and a lost node."""
 
+import argparse
 import csv
 import json
 import os
@@ -29,14 +30,21 @@ _TILE_PX = 240
 _STORE_BYTES = 80 << 20
 
 
-def run(bundle: Path, *, tiles: int, nodes: list[int], scratch: Path | None) -> Result:
-    """Scan without a model in one process, on clusters, and on one that loses a node half-way.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--tiles", type=int, default=2000, help="npy tiles of noise")
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        nargs="+",
+        default=[1, 2, 4],
+        help="sizes of clusters, one CPU a node; the largest loses a node in a further run",
+    )
+    parser.add_argument("--scratch", type=Path, help="folder for lot and outputs")
 
-    Args:
-        bundle: Whose scale and tile it takes.
-        tiles: npy tiles of noise.
-        nodes: Sizes of clusters, one CPU a node; the largest loses a node in a further run.
-        scratch: Folder for lot and outputs; None takes the system's temporary one.
+
+def run(options: argparse.Namespace) -> Result:
+    """Scan without a model in one process, on clusters, and on one that loses a node half-way.
 
     Raises:
         RuntimeError: Ray is not installed, or a scan did not complete.
@@ -45,8 +53,9 @@ def run(bundle: Path, *, tiles: int, nodes: list[int], scratch: Path | None) -> 
         import ray.cluster_utils  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise RuntimeError(f"{error}; run it by make bench-scan-cluster") from error
+    bundle, tiles, nodes = options.bundle, options.tiles, options.nodes
     machine = describe_machine()
-    with tempfile.TemporaryDirectory(prefix="semsr-cluster-", dir=scratch) as name:
+    with tempfile.TemporaryDirectory(prefix="semsr-cluster-", dir=options.scratch) as name:
         folder = Path(name)
         _make_lot(folder / "lot", tiles)
         alone, expected = _scan(bundle, folder, "alone", [])

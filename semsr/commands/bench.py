@@ -189,11 +189,14 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 def _bench_service(options: argparse.Namespace) -> int:
     _check_positive(options, "seconds", "connections")
-    from semsr.bench.report import format_rows
-    from semsr.bench.runs import run_bench
+    from loadtests.rows import format_rows
+    from loadtests.scenarios.throughput import measure
+    from service.settings import Settings
 
-    rows = run_bench(
-        bundle=options.bundle, seconds=options.seconds, connections=options.connections
+    rows = measure(
+        options.bundle or Settings().bundle,
+        seconds=options.seconds,
+        connections=options.connections,
     )
     print_rows(rows, format_rows(rows), as_json=options.json)
     return 0
@@ -202,7 +205,7 @@ def _bench_service(options: argparse.Namespace) -> int:
 def _bench_engines(options: argparse.Namespace) -> int:
     _check_positive(options, "seconds")
     _check_packages(options)
-    from semsr.bench.engines import bench_engines, draw_engines, format_engines
+    from loadtests.alone.engines import bench_engines, draw_engines, format_engines
     from service.settings import Settings
 
     rows = bench_engines(
@@ -226,7 +229,7 @@ def _bench_schedule(options: argparse.Namespace) -> int:
     costs = dict(_cost(text) for text in options.cost_ms)
     if 1 not in costs:
         raise UsageError("--cost-ms needs the cost of one tile at least, such as --cost-ms 1=180")
-    from semsr.bench.schedule import bench_schedule, draw_outcomes, format_outcomes, rows
+    from loadtests.alone.schedule import bench_schedule, draw_outcomes, format_outcomes, rows
 
     budget_s = 3 * max(costs.values()) if options.budget_ms is None else options.budget_ms / 1e3
     outcomes = bench_schedule(
@@ -247,8 +250,8 @@ def _bench_scan(options: argparse.Namespace) -> int:
     _check_positive(options, "tiles")
     if options.lot is not None and not options.lot.is_dir():
         raise UsageError(f"--lot is {options.lot}, which is not a folder")
-    from semsr.bench.report import format_rows
-    from semsr.bench.scan import bench_scan
+    from loadtests.alone.scan import bench_scan
+    from loadtests.rows import format_rows
     from service.settings import Settings
 
     rows = bench_scan(

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from loadtests.open_loop import Stream, http_request, main, run_open_loop
+from loadtests.exchange import http_request
+from loadtests.open_loop import Stream, main, run_open_loop
 from loadtests.outcomes import unserved
 
 BODY = b"b" * 100_000

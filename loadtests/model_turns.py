@@ -1,28 +1,25 @@
 """The service with its real model, in each mode, in short turns with its own engine alone.
 
-A turn of the engine lies before and after each turn of the service: their mean is what it is
-compared with, so that a machine that drifts does so for both.
+A turn of the engine lies before and after each turn of the service, which is compared with their
+mean, so that a machine that drifts does so for both.
 """
 
 import contextlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
-import httpx2
-
 from engines.cpu import available_cpus
-from semsr.bench.codec_loop import png_core_s
-from semsr.bench.engine_loop import BATCH_SIZES
-from semsr.bench.engine_turns import EngineTurn, EngineTurns
-from semsr.bench.family import family_mib
-from semsr.bench.idle import wait_until_idle
-from semsr.bench.load import LoadResult
-from semsr.bench.rows import Row, added_row, load_row, mode_name, ratio_row
-from semsr.bench.tile_load import TileLoad, address_of
-from semsr.server_process import ServerProcess, running_server
+from loadtests.alone.codec import png_core_s, png_tile
+from loadtests.alone.engine import BATCH_SIZES, EngineTurn, EngineTurns
+from loadtests.clients import TileLoad
+from loadtests.closed_loop import LoadResult
+from loadtests.processes import family_mib, wait_until_idle
+from loadtests.results import Row
+from loadtests.rows import added_row, load_row, mode_name, ratio_row
+from loadtests.target import MODES, Target, running_service
+from loadtests.tile_request import png_request
 
 _CORES = "engine and PNG codec, summed cores"
 _LOOKS = 2
@@ -59,30 +56,24 @@ class _Turns:
     png: list[_PngPair] = field(default_factory=list)
 
 
-def measure_beside_engine(
-    path: Path,
-    load: TileLoad,
-    modes: Mapping[str, Mapping[str, str]],
-    rounds: int,
-    step: Callable[[], object],
-) -> list[Row]:
+def measure_beside_engine(load: TileLoad, rounds: int, step: Callable[[], object]) -> list[Row]:
     """Measure.
 
     Args:
-        path: The bundle.
-        load: What is sent.
-        modes: Settings of each mode.
-        rounds: Turns of each measurement, two at least.
+        load: Load of the service in a turn.
+        rounds: Turns of each measurement, at least two.
         step: Called after each turn of the service.
     """
+    path = load.bundle.path
     with contextlib.ExitStack() as stack:
         servers = {
-            # The self-test would run tiles in somebody else's turn.
-            mode: stack.enter_context(running_server({**settings, "SEMSR_SELF_TEST_MINUTES": "0"}))
-            for mode, settings in modes.items()
+            # The self-test would run tiles in another server's turn.
+            mode: stack.enter_context(
+                running_service(path, {**settings, "SEMSR_SELF_TEST_MINUTES": "0"})
+            )
+            for mode, settings in MODES.items()
         }
-        url = next(iter(servers.values())).url
-        engine = httpx2.get(f"{url}/model", trust_env=False, timeout=60.0).json()["engine"]
+        engine = next(iter(servers.values())).engine()
         alone = stack.enter_context(EngineTurns(path, engine))
         measurement = ModelTurns(load, alone, servers, step)
         for number in range(rounds):
@@ -103,7 +94,7 @@ class ModelTurns:
         self,
         load: TileLoad,
         alone: EngineTurns,
-        servers: Mapping[str, ServerProcess],
+        servers: Mapping[str, Target],
         step: Callable[[], object],
     ) -> None:
         """Choose the engine's batch size, and take its first turn.
@@ -118,10 +109,11 @@ class ModelTurns:
         self._alone = alone
         self._servers = servers
         self._step = step
-        self._png_bytes = {mode: load.png_answer_bytes(one.url) for mode, one in servers.items()}
+        png = png_tile(load.bundle)
+        self._pngs = {mode: png_request(png, server.url) for mode, server in servers.items()}
         sizes = [size for size in BATCH_SIZES if size <= load.bundle.manifest.max_batch_size]
         self._looks = _first_look(alone, sizes, seconds=load.seconds / 5)
-        # What is chosen for being fast was also lucky: the yardstick is measured anew in the turns.
+        # Selection bias: the fastest look was also lucky, so the turns measure the baseline again.
         self._best = max(self._looks, key=lambda size: self._looks[size].tiles_per_s)
         self._single_tiles: list[EngineTurn] = []
         self._turns = {mode: _Turns() for mode in servers}
@@ -143,18 +135,15 @@ class ModelTurns:
         alone = self._alone.run(calls, batch=1)
         self._single_tiles.append(alone)
         server = self._servers[mode]
-        load = self._load.raw_one_by_one(address_of(server.url))
+        load = self._load.one_by_one(server.address)
         self._turns[mode].one.append(_Pair(load, alone))
         wait_until_idle(server.pid)
 
     def _take_many(self, mode: str, *, as_png: bool) -> None:
         server = self._servers[mode]
-        address = address_of(server.url)
         before = self._batches[-1]
-        if as_png:
-            load = self._load.png(address, answer_bytes=self._png_bytes[mode])
-        else:
-            load = self._load.raw(address)
+        tile = self._pngs[mode] if as_png else self._load.raw
+        load = self._load.many(server.address, tile)
         wait_until_idle(server.pid)
         self._take_engine_turn()
         alone = before + self._batches[-1]

@@ -3,22 +3,22 @@
 import time
 
 from bundle_format.bundle import Bundle
+from loadtests.tile_request import PNG
 from service.images.codec import decode, encode
 from service.images.metadata import ImageMetadata
 
-PNG = "image/png"
 _LIMIT_PX = 1 << 30
 
 
 def png_core_s(bundle: Bundle, seconds: float) -> float:
-    """Decode the bundle's golden tile and encode its picture as PNG again and again.
+    """Decode the bundle's golden tile and encode its picture as PNG, repeatedly.
 
     Args:
-        bundle: Whose tile and picture.
-        seconds: Length.
+        bundle: Bundle with the tile and its picture.
+        seconds: Length of the measurement.
 
     Returns:
-        Processor seconds for both, of one tile.
+        Processor seconds of one tile, decoding and encoding together.
     """
     sr = bundle.golden().sr[0, 0]
     body = png_tile(bundle)
@@ -33,5 +33,5 @@ def png_core_s(bundle: Bundle, seconds: float) -> float:
 
 
 def png_tile(bundle: Bundle) -> bytes:
-    """The bundle's golden tile as a PNG."""
+    """Return the bundle's golden tile as a PNG."""
     return bytes(encode(bundle.golden().lr[0, 0], PNG, ImageMetadata()))

@@ -1,4 +1,4 @@
-"""nginx handing out a file of the answer's size: what HTTP on this machine can reach at most."""
+"""nginx serving a file of the answer's size: the baseline of HTTP on this machine."""
 
 import contextlib
 import shutil
@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+ANSWER_PATH = "/answer"
 _START_TIMEOUT_S = 10.0
 
 # One worker: a single event loop, as our service has. A POST to a file is not allowed in nginx;
-# answering that error with the file itself is the usual way round.
+# answering that error with the file itself is the usual workaround.
 _CONFIGURATION = """\
 daemon off;
 pid {folder}/nginx.pid;

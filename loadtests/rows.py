@@ -2,11 +2,17 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
-from semsr.bench.load import LoadResult
+from loadtests.closed_loop import LoadResult
+from loadtests.results import Column, Row, format_table
 
-Row = dict[str, Any]
+_COLUMNS = [
+    Column("name", ""),
+    Column("tiles_per_s", "tiles/s"),
+    Column("p50_ms", "p50 ms"),
+    Column("p99_ms", "p99 ms"),
+    Column("note", ""),
+]
 
 # A 99th percentile of fewer answers would be their maximum under another name.
 _ENOUGH_FOR_P99 = 100
@@ -75,3 +81,47 @@ def added_row(pairs: Sequence[tuple[float, float]]) -> Row:
 def mode_name(mode: str) -> str:
     """What rows call a mode of the service."""
     return "service" if mode == "single" else f"service, {mode}"
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """Lay rows out for a terminal; ratios name their baseline."""
+    return format_table(_COLUMNS, [{**row, "note": _note(row)} for row in rows])
+
+
+def _note(row: Row) -> str:
+    notes = []
+    if "engine" in row:
+        notes.append(str(row["engine"]))
+    if "ratio" in row:
+        notes.append(f"{_percent(row)} of: {row['yardstick']}")
+    if "codec_core_ms" in row:
+        codec_ms, engine_ms = row["codec_core_ms"], row["engine_core_ms"]
+        notes.append(f"{codec_ms:.1f} + {engine_ms:.1f} ms of a core a tile")
+    if "added_ms" in row:
+        notes.append(f"engine {row['engine_tile_ms']:.1f} ms a tile, {_added(row)}")
+    if "mib" in row:
+        notes.append(f"{row['mib']:.0f} MiB at most")
+    if "growth_mib" in row:
+        notes.append(f"{row['growth_mib']:+.0f} MiB from tile 1,000 on")
+    if "core_ms" in row:
+        stages = ", ".join(f"{name} {ms:.2f}" for name, ms in row["core_ms"].items())
+        notes.append(f"core ms a tile: {stages}")
+    if row.get("errors"):
+        notes.append(f"{row['errors']} ERRORS")
+    return "; ".join(notes)
+
+
+def _added(row: Row) -> str:
+    """What the service adds to the engine, where it is more than the spread of its turns."""
+    low, high = row["added_low_ms"], row["added_high_ms"]
+    if row["is_noise"]:
+        return f"overhead within noise (quartiles {low:+.1f} to {high:+.1f} ms)"
+    return f"overhead {row['added_ms']:+.1f} ms ({low:+.1f} to {high:+.1f})"
+
+
+def _percent(row: Row) -> str:
+    """A ratio, and the quartiles of its turns where it has them."""
+    text = f"{100 * row['ratio']:.0f} %"
+    if "ratio_low" not in row:
+        return text
+    return f"{text} ({100 * row['ratio_low']:.0f} to {100 * row['ratio_high']:.0f})"

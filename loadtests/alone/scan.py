@@ -26,6 +26,7 @@ import numpy as np
 from bundle_format.bundle import load_bundle
 from engines.cpu import available_cpus
 from engines.registry import load_engine
+from loadtests.results import Row
 from semsr.progress import progress
 from service.hosting.loading import resolve_engine
 from service.images import codec, tiling
@@ -33,8 +34,6 @@ from service.images.media_types import TYPES_BY_SUFFIX, choose_answer
 from service.images.window import FULL_RANGE, to_uint8
 from service.scans.local_store import LocalStore
 from service.settings import Settings
-
-Row = dict[str, Any]
 
 _SAMPLED = 64
 _DISK_FILES = 2048

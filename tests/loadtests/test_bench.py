@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from bundle_format.bundle import load_bundle
-from semsr.bench.engine_turns import EngineTurn, EngineTurns
-from semsr.bench.family import family_core_s, family_mib
-from semsr.bench.idle import BusyError, wait_until_idle
-from semsr.bench.load import LoadResult, Window, closed_loop
-from semsr.bench.model_turns import ModelTurns
-from semsr.bench.report import format_rows
-from semsr.bench.rows import added_row, load_row, ratio_row
-from semsr.bench.tile_load import PATH, Address, TileLoad
-from semsr.bench.wrk import parse_wrk
+from loadtests.alone.engine import EngineTurn, EngineTurns
+from loadtests.clients import TileLoad
+from loadtests.closed_loop import LoadResult, Window, closed_loop
+from loadtests.exchange import Address, TileRequest
+from loadtests.model_turns import ModelTurns
+from loadtests.processes import BusyError, family_core_s, family_mib, wait_until_idle
+from loadtests.rows import added_row, format_rows, load_row, ratio_row
+from loadtests.target import Target
+from loadtests.tile_request import PNG
+from loadtests.wrk import parse_wrk
 from semsr.cli import main
-from semsr.server_process import ServerProcess
 
-TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
+TINY_BUNDLE = Path(__file__).parents[1] / "data" / "tiny_bundle"
 BENCH = ["bench", "--bundle", str(TINY_BUNDLE), "--connections", "4"]
 REQUEST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
 
@@ -237,9 +237,12 @@ def test_memory_is_that_of_all_processes() -> None:
 
 def test_process_that_does_not_rest_is_an_error() -> None:
     """A runtime whose threads spin must not take its neighbour's turn."""
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+    code = "print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as busy:
+        assert busy.stdout is not None
+        busy.stdout.readline()
         try:
-            with pytest.raises(BusyError, match="expected it to rest"):
+            with pytest.raises(BusyError, match="expected it to be idle"):
                 wait_until_idle(busy.pid, timeout_s=0.3)
         finally:
             busy.kill()
@@ -272,7 +275,7 @@ class DriftingEngine(EngineTurns):
     def __init__(self, machine: DriftingMachine) -> None:
         self._machine = machine
 
-    def run(self, calls: int, *, batch: int = 1) -> EngineTurn:
+    def run(self, calls: int, *, seconds: float = 0.0, batch: int = 1) -> EngineTurn:
         """A turn at the speed of the moment; luck ends with the third look at full batches."""
         self._machine.asked.append(f"engine {batch}")
         if self._machine.speed == LUCKY and self._machine.asked.count("engine 4") > 3:
@@ -286,40 +289,32 @@ class DriftingLoad(TileLoad):
 
     machine: DriftingMachine
 
-    def raw(self, address: Address, *, path: str = PATH) -> LoadResult:
+    def many(self, address: Address, tile: TileRequest) -> LoadResult:
         """16 tiles, half of them before the machine drifts."""
-        self.machine.asked.append("raw")
+        self.machine.asked.append("png" if tile.headers["Content-Type"] == PNG else "raw")
         before_s = 8 / (0.9 * 2 * self.machine.speed)
         self.machine.drift()
         return LoadResult(16, 0, before_s + 8 / (0.9 * 2 * self.machine.speed), [100.0] * 16)
 
-    def png(self, address: Address, *, answer_bytes: int) -> LoadResult:
-        """As raw tiles."""
-        load = self.raw(address)
-        self.machine.asked[-1] = "png"
-        return load
-
-    def raw_one_by_one(self, address: Address) -> LoadResult:
+    def one_by_one(self, address: Address) -> LoadResult:
         """One at a time."""
         self.machine.asked.append("one")
         return LoadResult(4, 0, 1.0, [300.0] * 4)
 
-    def png_answer_bytes(self, url: str) -> int:
-        """Nobody looks at it."""
-        return 1
-
 
 def test_each_turn_of_the_service_is_compared_with_those_of_the_engine_around_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither the drift of a machine nor the luck of the first look is in the ratio."""
-    monkeypatch.setattr("semsr.bench.model_turns.wait_until_idle", lambda _: None)
-    monkeypatch.setattr("semsr.bench.model_turns.png_core_s", lambda *_: 0.005)
-    monkeypatch.setattr("semsr.bench.model_turns.available_cpus", lambda: 1)
+    monkeypatch.setattr("loadtests.model_turns.wait_until_idle", lambda _: None)
+    monkeypatch.setattr("loadtests.model_turns.png_core_s", lambda *_: 0.005)
+    monkeypatch.setattr("loadtests.model_turns.available_cpus", lambda: 1)
+    png = TileRequest("/", b"", {"Content-Type": PNG}, 1)
+    monkeypatch.setattr("loadtests.model_turns.png_request", lambda *_: png)
     machine = DriftingMachine()
     load = DriftingLoad(load_bundle(TINY_BUNDLE), 16, 2.0)
     object.__setattr__(load, "machine", machine)
-    servers = {"single": ServerProcess("http://127.0.0.1:1", 1, tmp_path / "log")}
+    servers = {"single": Target("http://127.0.0.1:1", ("127.0.0.1", 1), 1, load.raw)}
     turns = ModelTurns(load, DriftingEngine(machine), servers, lambda: None)
     machine.asked.clear()
 
@@ -344,9 +339,9 @@ def test_bench_prints_every_ratio_without_nginx(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nginx is not installed the bench says so and measures the rest."""
-    monkeypatch.setattr("semsr.bench.nginx_turns.nginx_path", lambda: None)
+    monkeypatch.setattr("loadtests.nginx_turns.nginx_path", lambda: None)
     monkeypatch.setenv("SEMSR_ENGINE", "onnx")
-    monkeypatch.setattr("semsr.bench.runs.ROUNDS", 2)
+    monkeypatch.setattr("loadtests.scenarios.throughput.ROUNDS", 2)
 
     assert main([*BENCH, "--seconds", "0.6", "--json"]) == 0
 
@@ -374,7 +369,7 @@ def test_bench_compares_with_nginx_handing_out_the_same_bytes(
 ) -> None:
     """Nginx answers a POST with a file of the answer's size, without errors."""
     monkeypatch.setenv("SEMSR_ENGINE", "onnx")
-    monkeypatch.setattr("semsr.bench.runs.ROUNDS", 2)
+    monkeypatch.setattr("loadtests.scenarios.throughput.ROUNDS", 2)
     try:
         assert main([*BENCH, "--seconds", "0.6"]) == 0
     except ZeroDivisionError:  # the machine stood still in that moment

@@ -13,11 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from semsr.bench.figures import write_figure
+from loadtests.figures import write_figure
+from loadtests.results import Column, Row, format_table
 from semsr.progress import tracked
 from service.batching.costs import BatchCosts
 from service.batching.scheduler import Batch, Scheduler
 from service.ground.priority import Priority
+
+_COLUMNS = [
+    Column("load", "load", 2),
+    Column("nightly", "nightly"),
+    Column("offered", "offered"),
+    Column("refused", "refused"),
+    Column("p50_ms", "p50 ms", 2),
+    Column("p99_ms", "p99 ms", 2),
+    Column("tiles_per_s", "tiles/s", 2),
+    Column("nightly_per_s", "nightly/s", 2),
+    Column("batch", "batch", 2),
+    Column("retry_ratio", "retry", 2),
+]
 
 NIGHTLY_WAITING = 64
 """Nightly tiles that are always there where the nightly class saturates the engine."""
@@ -214,7 +228,7 @@ def bench_schedule(
     return [simulate(costs, load) for load in tracked(loads, "bench schedule", unit="load")]
 
 
-def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def rows(outcomes: Sequence[Outcome]) -> list[Row]:
     """Return the outcomes as rows with plain keys."""
     return [
         {
@@ -235,19 +249,9 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 def format_outcomes(outcomes: Sequence[Outcome]) -> str:
     """Lay the outcomes out as a table for people."""
-    lines = [
-        f"{'load':>5} {'nightly':<7} {'offered':>8} {'refused':>8} {'p50 ms':>9} {'p99 ms':>9} "
-        f"{'tiles/s':>9} {'nightly/s':>10} {'batch':>6} {'retry':>6}"
-    ]
-    lines += [
-        f"{row['load']:>5.2f} {'yes' if row['nightly'] else 'no':<7} {row['offered']:>8} "
-        f"{row['refused']:>8} {row['p50_ms']:>9.2f} {row['p99_ms']:>9.2f} "
-        f"{row['tiles_per_s']:>9.2f} {row['nightly_per_s']:>10.2f} {row['batch']:>6.2f} "
-        f"{row['retry_ratio']:>6.2f}"
-        for row in rows(outcomes)
-    ]
-    lines.append("retry: promised over true time until what waited was done, median of refusals")
-    return "\n".join(lines)
+    shown = [{**row, "nightly": "yes" if row["nightly"] else "no"} for row in rows(outcomes)]
+    note = "retry: promised over true time until what waited was done, median of refusals"
+    return f"{format_table(_COLUMNS, shown)}\n{note}"
 
 
 def draw_outcomes(outcomes: Sequence[Outcome], path: Path) -> None:

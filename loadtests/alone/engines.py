@@ -11,26 +11,38 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bundle_format.bundle import Precision, load_bundle
 from engines.registry import installed_engines
-from semsr.bench.engine_loop import BATCH_SIZES, LoopError, Speed, engine_alone
-from semsr.bench.figures import write_figure
+from loadtests.alone.engine import BATCH_SIZES, EngineProcessError, EngineTurn, engine_alone
+from loadtests.figures import write_figure
+from loadtests.results import Column, Row, format_table
 from semsr.progress import progress
 from service.settings import Settings
-
-Row = dict[str, Any]
 
 ROUNDS = 3
 BASELINE: tuple[str, Precision] = ("onnx", "fp32")
 PAPER = "paper"
 PEAK_BATCHES = (1, 4)
+_COLUMNS = [
+    Column("bundle", "bundle"),
+    Column("precision", "precision"),
+    Column("engine", "engine"),
+    Column("batch", "batch"),
+    Column("tiles_per_s", "tiles/s"),
+    Column("ms", "ms"),
+    Column("peak_mib", "MiB", 0),
+    Column("gmac_per_s", "GMAC/s", 0),
+    Column("peak_share", "of peak", 2),
+    Column("speed_up", "x onnx fp32", 2),
+    Column("paper_speed_up", "x paper"),
+    Column("problem", ""),
+]
 
 
 @dataclass(frozen=True)
 class Combination:
-    """One row's subject."""
+    """What one row measures."""
 
     bundle: Path
     precision: Precision
@@ -79,7 +91,7 @@ def bench_engines(
     with tempfile.TemporaryDirectory() as folder:
         peaks: list[Combination] = []
         if with_peak:
-            from semsr.bench.untrained import write_peak_bundle
+            from loadtests.alone.untrained import write_peak_bundle
 
             peak = Path(folder) / "peak"
             available = write_peak_bundle(peak).manifest.graphs
@@ -90,7 +102,7 @@ def bench_engines(
                 if precision in available
             ]
         if with_paper:
-            from semsr.bench.untrained import write_paper_bundle
+            from loadtests.alone.untrained import write_paper_bundle
 
             paper = Path(folder) / PAPER
             write_paper_bundle(paper)
@@ -152,11 +164,21 @@ def _compare_with_paper(rows: Sequence[Row]) -> None:
             row["paper_speed_up"] = row["tiles_per_s"] / max(speeds)
 
 
+@dataclass(frozen=True)
+class _Speed:
+    """Medians of a combination's rounds at one batch size, and the highest peak of memory."""
+
+    batch: int
+    tiles_per_s: float
+    ms: float
+    peak_mib: float
+
+
 def _measure(
     combinations: Sequence[Combination], *, seconds: float
-) -> tuple[dict[Combination, list[Speed]], dict[Combination, str]]:
-    """Measure in rounds; the speeds of a combination are medians over them, by batch."""
-    rounds: dict[Combination, list[list[Speed]]] = {item: [] for item in combinations}
+) -> tuple[dict[Combination, list[_Speed]], dict[Combination, str]]:
+    """Measure in rounds; returns the speeds of each combination by batch, or its problem."""
+    rounds: dict[Combination, list[list[EngineTurn]]] = {item: [] for item in combinations}
     problems: dict[Combination, str] = {}
     turns = [item for _ in range(ROUNDS) for item in combinations]
     with progress("bench engine", len(turns), unit="turn") as steps:
@@ -173,24 +195,23 @@ def _measure(
                             batches=item.batches,
                         )
                     )
-                except LoopError as error:
+                except EngineProcessError as error:
                     problems[item] = str(error)
             steps.update()
     medians = {
-        item: [_median([speeds[index] for speeds in found]) for index in range(len(found[0]))]
+        item: [_median(turns) for turns in zip(*found, strict=True)]
         for item, found in rounds.items()
         if item not in problems
     }
     return medians, problems
 
 
-def _median(speeds: Sequence[Speed]) -> Speed:
-    return Speed(
-        batch=speeds[0].batch,
-        tiles_per_s=statistics.median(speed.tiles_per_s for speed in speeds),
-        ms=statistics.median(speed.ms for speed in speeds),
-        core_ms=statistics.median(speed.core_ms for speed in speeds),
-        peak_mib=max(speed.peak_mib for speed in speeds),
+def _median(turns: Sequence[EngineTurn]) -> _Speed:
+    return _Speed(
+        batch=turns[0].batch,
+        tiles_per_s=statistics.median(turn.tiles_per_s for turn in turns),
+        ms=statistics.median(turn.ms for turn in turns),
+        peak_mib=max(turn.peak_mib for turn in turns),
     )
 
 
@@ -200,7 +221,7 @@ def _gmac(item: Combination) -> float:
 
 def _rows(
     combinations: Sequence[Combination],
-    measured: dict[Combination, list[Speed]],
+    measured: dict[Combination, list[_Speed]],
     problems: dict[Combination, str],
     peaks: dict[tuple[str, str], float],
 ) -> list[Row]:
@@ -242,23 +263,7 @@ def _rows(
 
 def format_engines(rows: Sequence[Row]) -> str:
     """Lay the rows out as a table for people."""
-    lines = [
-        f"{'bundle':<12} {'precision':<9} {'engine':<9} {'batch':>5} {'tiles/s':>8} {'ms':>8} "
-        f"{'MiB':>6} {'GMAC/s':>7} {'of peak':>7} {'x onnx fp32':>11} {'x paper':>8}"
-    ]
-    for row in rows:
-        head = f"{row['bundle']:<12} {row['precision']:<9} {row['engine']:<9}"
-        if "problem" in row:
-            lines.append(f"{head} {row['problem']}")
-            continue
-        share = f"{row['peak_share']:>7.0%}" if "peak_share" in row else f"{'':>7}"
-        speed_up = f"{row['speed_up']:>11.2f}" if "speed_up" in row else f"{'':>11}"
-        paper = f"{row['paper_speed_up']:>8.1f}" if "paper_speed_up" in row else ""
-        lines.append(
-            f"{head} {row['batch']:>5} {row['tiles_per_s']:>8.1f} {row['ms']:>8.1f} "
-            f"{row['peak_mib']:>6.0f} {row['gmac_per_s']:>7.0f} {share} {speed_up} {paper}".rstrip()
-        )
-    return "\n".join(lines)
+    return format_table(_COLUMNS, rows)
 
 
 def draw_engines(rows: Sequence[Row], path: Path) -> None:

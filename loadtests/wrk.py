@@ -1,8 +1,8 @@
-"""The load of `wrk`, where it is installed: a well-known client beside our own.
+"""The load of `wrk`, where it is installed: a well-known client next to our own.
 
-wrk looks at every byte of an answer, which for 0.9 MB makes the client the slower side; our own
-client counts and drops them. Ratios from both are printed, since they answer different questions:
-wrk what a client that works sees, ours what the server could do.
+wrk reads every byte of an answer, which for 0.9 MB makes the client the slower side; our own client
+only counts them. Ratios from both are printed, since they answer different questions: wrk shows
+what a working client sees, ours what the server could do.
 """
 
 import re
@@ -11,7 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from semsr.bench.load import LoadResult
+from loadtests.closed_loop import LoadResult
+from loadtests.exchange import Address, TileRequest
 
 _SCRIPT = """\
 wrk.method = "POST"
@@ -28,23 +29,17 @@ def is_installed() -> bool:
     return shutil.which("wrk") is not None
 
 
-def run_wrk(
-    address: tuple[str, int],
-    *,
-    path: str,
-    body: bytes,
-    headers: dict[str, str],
-    connections: int,
-    seconds: float,
-) -> LoadResult:
+def run_wrk(address: Address, tile: TileRequest, *, connections: int, seconds: float) -> LoadResult:
     """Run wrk with one thread; the latencies of the result are its median and 99th percentile."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "body").write_bytes(body)
-        lines = "\n".join(f'wrk.headers["{key}"] = "{value}"' for key, value in headers.items())
+        (folder / "body").write_bytes(tile.body)
+        lines = "\n".join(
+            f'wrk.headers["{key}"] = "{value}"' for key, value in tile.headers.items()
+        )
         script = folder / "load.lua"
         script.write_text(_SCRIPT.format(body=folder / "body", headers=lines), encoding="utf-8")
-        url = f"http://{address[0]}:{address[1]}{path}"
+        url = f"http://{address[0]}:{address[1]}{tile.path}"
         length = f"{max(1, round(seconds))}s"
         child = subprocess.run(
             ["wrk", "-t1", f"-c{connections}", f"-d{length}", "--latency", "-s", str(script), url],  # noqa: S607
@@ -60,7 +55,7 @@ def parse_wrk(text: str) -> LoadResult:
     """Read wrk's report.
 
     Raises:
-        ValueError: It is not as wrk writes it.
+        ValueError: It is not a report of wrk.
     """
     total = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m),", text)
     percentiles = dict(re.findall(r"(50|99)%\s+([\d.]+(?:us|ms|s))", text))

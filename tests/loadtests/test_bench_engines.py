@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from bundle_format.bundle import Precision, load_bundle
-from semsr.bench import engines, untrained
-from semsr.bench.engine_loop import LoopError, Speed, engine_alone
-from semsr.bench.engines import bench_engines, format_engines
-from semsr.bench.untrained import write_peak_bundle
+from loadtests.alone import engines, untrained
+from loadtests.alone.engine import EngineProcessError, EngineTurn, engine_alone
+from loadtests.alone.engines import bench_engines, format_engines
+from loadtests.alone.untrained import write_peak_bundle
 from semsr.cli import main
 
-TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
+TINY_BUNDLE = Path(__file__).parents[1] / "data" / "tiny_bundle"
 
 
 def test_rows_hold_medians_shares_and_speed_ups(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,18 +27,12 @@ def test_rows_hold_medians_shares_and_speed_ups(monkeypatch: pytest.MonkeyPatch)
     }
     asked: list[float] = []
 
-    def measured(bundle: Path, engine: str, seconds: float, **options: Any) -> list[Speed]:
+    def measured(bundle: Path, engine: str, seconds: float, **options: Any) -> list[EngineTurn]:
         assert options["batches"] == ((1, 4) if bundle.name == "peak" else (1, 2))
         asked.append(seconds)
         values = next(speeds[bundle.name, engine, options["precision"]])
         return [
-            Speed(
-                batch=batch,
-                tiles_per_s=value,
-                ms=1e3 * batch / value,
-                core_ms=1e3 / value,
-                peak_mib=value,
-            )
+            EngineTurn(batch, [1e3 * batch / value] * 3, core_ms=1e3 / value, peak_mib=value)
             for batch, value in zip(options["batches"], values, strict=True)
         ]
 
@@ -66,10 +60,10 @@ def test_combination_that_cannot_run_is_a_row_with_its_reason(
 ) -> None:
     """An engine that fails costs its own row, not the run."""
 
-    def measured(bundle: Path, engine: str, seconds: float, **_: object) -> list[Speed]:
+    def measured(bundle: Path, engine: str, seconds: float, **_: object) -> list[EngineTurn]:
         if engine == "openvino":
-            raise LoopError("EngineError: no such runtime")
-        return [Speed(batch=1, tiles_per_s=1.0, ms=1.0, core_ms=1.0, peak_mib=1.0)]
+            raise EngineProcessError("EngineError: no such runtime")
+        return [EngineTurn(1, [1e3], core_ms=1.0, peak_mib=1.0)]
 
     monkeypatch.setattr(engines, "engine_alone", measured)
     rows = bench_engines([TINY_BUNDLE], engines=["openvino", "onnx"], seconds=1.0, with_peak=False)
@@ -91,10 +85,9 @@ def test_the_papers_generator_is_the_other_yardstick(monkeypatch: pytest.MonkeyP
     speeds = {"tiny_bundle": 30.0, engines.PAPER: 0.5}
     asked: list[tuple[str, str, tuple[int, ...]]] = []
 
-    def measured(bundle: Path, engine: str, seconds: float, **options: Any) -> list[Speed]:
+    def measured(bundle: Path, engine: str, seconds: float, **options: Any) -> list[EngineTurn]:
         asked.append((bundle.name, engine, options["batches"]))
-        tiles_per_s = speeds[bundle.name]
-        return [Speed(batch=1, tiles_per_s=tiles_per_s, ms=1.0, core_ms=1.0, peak_mib=1.0)]
+        return [EngineTurn(1, [1e3 / speeds[bundle.name]], core_ms=1.0, peak_mib=1.0)]
 
     monkeypatch.setattr(engines, "engine_alone", measured)
     monkeypatch.setattr(untrained, "write_paper_bundle", write_paper)
@@ -143,7 +136,7 @@ def test_nothing_to_measure_is_an_error(options: dict[str, Any], message: str) -
 
 def test_engine_that_cannot_be_loaded_says_why() -> None:
     """The child's last words reach the caller."""
-    with pytest.raises(LoopError, match="no int8 graph"):
+    with pytest.raises(EngineProcessError, match="no int8 graph"):
         engine_alone(TINY_BUNDLE, "onnx", 0.1, precision="int8")
 
 

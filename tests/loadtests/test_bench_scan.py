@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semsr.bench.scan import bench_scan
+from loadtests.alone.scan import bench_scan
 from semsr.cli import main
 from tests.scans import TINY_BUNDLE
 
@@ -14,7 +14,7 @@ from tests.scans import TINY_BUNDLE
 @pytest.fixture(autouse=True)
 def few_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk is known by few files where only the rows matter."""
-    monkeypatch.setattr("semsr.bench.scan._DISK_FILES", 128)
+    monkeypatch.setattr("loadtests.alone.scan._DISK_FILES", 128)
 
 
 def write_tiles(folder: Path, count: int) -> Path:
