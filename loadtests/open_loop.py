@@ -119,13 +119,14 @@ class OpenLoop:
         """
         outcomes: list[Outcome] = []
         cpu_s = 0.0
-        for child in self._children:
-            stdout, stderr = child.communicate(timeout=self._longest_s)
-            if child.returncode:
-                raise RuntimeError(f"the load's process failed:\n{stderr.decode()}")
-            told = json.loads(stdout)
-            cpu_s += told["cpu_s"]
-            outcomes += [Outcome(self._names[row[0]], *row[1:]) for row in told["outcomes"]]
+        with self:
+            for child in self._children:
+                stdout, stderr = child.communicate(timeout=self._longest_s)
+                if child.returncode:
+                    raise RuntimeError(f"the load's process failed:\n{stderr.decode()}")
+                report = json.loads(stdout)
+                cpu_s += report["cpu_s"]
+                outcomes += [Outcome(self._names[row[0]], *row[1:]) for row in report["outcomes"]]
         outcomes.sort(key=lambda outcome: outcome.done_s)
         return LoadReport(outcomes, self.start_s, self.seconds, cpu_s)
 
@@ -138,29 +139,6 @@ class OpenLoop:
             if child.poll() is None:
                 child.kill()
                 child.communicate()
-
-
-def run_open_loop(
-    address: Address,
-    streams: Sequence[Stream],
-    *,
-    seconds: float,
-    connections: int = 256,
-    timeout_s: float = 60.0,
-    grace_s: float = 60.0,
-    workers: int = 1,
-) -> LoadReport:
-    """Run a load to its end; see `OpenLoop`."""
-    with OpenLoop(
-        address,
-        streams,
-        seconds=seconds,
-        connections=connections,
-        timeout_s=timeout_s,
-        grace_s=grace_s,
-        workers=workers,
-    ) as load:
-        return load.report()
 
 
 def _as_json(stream: Stream) -> dict[str, Any]:
@@ -213,13 +191,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arrivals=options.arrivals,
         seed=options.seed,
     )
-    report = run_open_loop(
+    report = OpenLoop(
         address_of(options.url),
         [stream],
         seconds=options.seconds,
         connections=options.connections,
         workers=options.workers,
-    )
+    ).report()
     summaries = summarize(report.outcomes, report.seconds)
     if options.json:
         print(json.dumps([vars(summary) for summary in summaries], indent=2))

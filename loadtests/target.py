@@ -1,6 +1,7 @@
 """The service under load: started in a mode, with the tile that is sent to it."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from loadtests.tile_request import address_of, raw_request
 from semsr.server_process import running_server
 from service.settings import Settings
 
+BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
 # The service's modes, with the variables that choose each; the environment may have further ones.
 MODES = {mode: {"SEMSR_MODE": mode} for mode in ("single", "pool")}
 
@@ -85,3 +87,15 @@ def running_service(
     with running_server({"SEMSR_BUNDLE": str(bundle), **settings}, command=command) as server:
         tile = raw_request(load_bundle(bundle))
         yield Target(server.url, address_of(server.url), server.pid, tile)
+
+
+def chosen_engine(bundle: Path, settings: dict[str, str]) -> str:
+    """Return the name of the engine that the service chooses for a bundle."""
+    with running_service(bundle, settings) as target:
+        return target.engine()
+
+
+def online_budget_ms(default_ms: float) -> float:
+    """Return the latency budget of the environment, or else a default."""
+    given = os.environ.get(BUDGET_VARIABLE)
+    return float(given) if given else default_ms

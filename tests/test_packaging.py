@@ -34,8 +34,6 @@ LOCKED_EXTRAS = {
     "scan.txt": ["scan"],
     "ray.txt": ["scan", "ray"],
     "tracing.txt": ["tracing"],
-    "train.txt": ["train"],
-    "export.txt": ["export"],
     "loadtest.txt": ["loadtest"],
     "postgres.txt": ["postgres"],
     "dev.txt": ["openvino", "rtx", "scan", "tracing", "postgres", "train", "export", "loadtest"],
@@ -164,8 +162,7 @@ def test_all_locks_agree_on_versions() -> None:
     assert {} == {package: found for package, found in versions.items() if len(found) > 1}
 
 
-@pytest.mark.parametrize("name", ["train.txt", "export.txt", "dev.txt"])
-def test_what_torch_needs_is_locked(name: str) -> None:
+def test_what_torch_needs_is_locked() -> None:
     """Installing torch after the lock brings torch alone (with a CPU build)."""
     try:
         needs = importlib.metadata.requires("torch") or []
@@ -179,7 +176,7 @@ def test_what_torch_needs_is_locked(name: str) -> None:
     ]
 
     assert requirements
-    assert [] == unmet(requirements, read_lock(name))
+    assert [] == unmet(requirements, read_lock("dev.txt"))
 
 
 def test_the_fixed_packages_are_declared() -> None:
@@ -264,7 +261,7 @@ def test_extras_that_make_installs_are_those_that_have_a_lock() -> None:
     [known] = re.findall(r"^KNOWN_EXTRAS := (.*)$", makefile, flags=re.MULTILINE)
     serving = {
         extra for extras in LOCKED_EXTRAS.values() if len(extras) == 1 for extra in extras
-    } - {"train", "export", "loadtest"}
+    } - {"loadtest"}
 
     assert sorted(serving) == known.split() == list(LOCKED_EXTRAS_OF_HINTS)
 

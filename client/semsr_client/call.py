@@ -68,7 +68,7 @@ class Call:
             "x-tile-shape": f"{sent.shape[0]},{sent.shape[1]}",
             "x-tile-dtype": f"uint{8 * sent.dtype.itemsize}",
             "x-request-id": self._asked.request_id,
-            **options.headers(),
+            **options.tile_headers,
         }
         self._end_s = time.monotonic() + options.timeout_s
         self._backoff = Backoff()

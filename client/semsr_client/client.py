@@ -17,10 +17,10 @@ from semsr_client.connections import Connections
 from semsr_client.errors import ServiceError, TileError
 from semsr_client.options import (
     AnswerDtype,
+    Options,
     Priority,
     at_least_one,
     check_errors,
-    checked_options,
 )
 from semsr_client.stream import TileStream
 from semsr_client.turns import Turns, iterator_of
@@ -74,7 +74,7 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
         Raises:
             ValueError: An argument that no request could be made with.
         """
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "url": url,
             "timeout_s": timeout_s,
             "priority": priority,
@@ -86,7 +86,7 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
             "headers": None if headers is None else dict(headers),
             "verify": verify,
         }
-        self._options = checked_options(**self._arguments)
+        self._options = Options(**self._arguments)
         self._transport = transport
         self._scales = Scales()
         self._http: Connections[Pool] = Connections(

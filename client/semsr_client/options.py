@@ -1,10 +1,11 @@
-"""What a client was made with, checked before anything is sent; see `semsr_client`."""
+"""The arguments of a client, checked before anything is sent."""
 
 import base64
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -25,102 +26,82 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every request of a client has in common.
+    """The arguments of a client, checked; `semsr_client.Client` describes them.
 
-    Attributes:
-        url: Address of the service, without user, query and fragment.
-        own_headers: Headers of the caller, and the key; names in lower case.
-        timeout_s: Deadline of a tile, seconds.
-        priority: Class of the tiles.
-        window: Grey range of 16-bit tiles, or None for the model's.
-        answer_dtype: Data type of the answers.
-        model: Name of the model, or None for the service's default.
-        connections: Most connections.
-        verify: TLS context, or whether certificates are checked.
+    Raises:
+        ValueError: One of them cannot be sent; the message names it, its value and what was
+            expected.
     """
 
-    url: httpx2.URL
-    own_headers: Mapping[str, str]
+    url: str
     timeout_s: float
     priority: Priority
     window: tuple[int, int] | None
     answer_dtype: AnswerDtype
     model: str | None
     connections: int
+    api_key: str | None
+    headers: Mapping[str, str] | None
     verify: ssl.SSLContext | bool
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers that say so, without the time-out and the caller's own."""
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout_s <= _MAX_TIMEOUT_S:
+            raise ValueError(
+                f"timeout_s must be above 0 and at most {_MAX_TIMEOUT_S:g}, got {self.timeout_s}"
+            )
+        _check_choice("priority", self.priority, _PRIORITIES)
+        _check_choice("answer_dtype", self.answer_dtype, _ANSWER_DTYPES)
+        if self.model is not None and not self.model:
+            raise ValueError("model is empty; expected a name, or None for the service's default")
+        at_least_one("connections", self.connections)
+        # They are computed once, here, and raise for invalid arguments.
+        _ = self.address, self.own_headers, self.tile_headers
+
+    @cached_property
+    def address(self) -> httpx2.URL:
+        """Address of the service, without user, query and fragment."""
+        return _checked_url(self.url).copy_with(username=None, password=None)
+
+    @cached_property
+    def own_headers(self) -> Mapping[str, str]:
+        """Headers of the caller, and the key; names in lower case."""
+        own = _own_headers(self.headers, self.api_key)
+        given = _checked_url(self.url)
+        if given.userinfo and "authorization" not in own:
+            pair = f"{given.username}:{given.password}".encode()
+            own["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        return own
+
+    @cached_property
+    def tile_headers(self) -> Mapping[str, str]:
+        """Headers that describe every tile, without the timeout and the caller's own."""
         headers = {
             "accept-encoding": "identity",
             "x-answer-dtype": self.answer_dtype,
             "x-priority": self.priority,
         }
         if self.window is not None:
-            headers["x-window"] = f"{self.window[0]},{self.window[1]}"
+            low, high = _checked_window(self.window)
+            headers["x-window"] = f"{low},{high}"
         return headers
 
     def path(self, route: str) -> str:
-        """Return a route with the model that is asked for."""
+        """Return a route with the requested model."""
         return route if self.model is None else f"{route}?{urlencode({'model': self.model})}"
 
     def http_arguments(self) -> dict[str, Any]:
         """Return the arguments of a connection pool, blocking or asyncio."""
         return {
-            "base_url": self.url,
+            "base_url": self.address,
             "headers": self.own_headers,
             "limits": httpx2.Limits(
                 max_connections=self.connections, max_keepalive_connections=self.connections
             ),
-            # Loading authorities takes tens of milliseconds, and http never comes to use them:
-            # redirects are not followed.
-            "verify": self.verify if self.url.scheme == "https" else False,
+            # Loading authorities takes tens of milliseconds, and http does not use them: redirects
+            # are not followed.
+            "verify": self.verify if self.address.scheme == "https" else False,
             "trust_env": False,
         }
-
-
-def checked_options(
-    url: str,
-    *,
-    timeout_s: float,
-    priority: Priority,
-    window: tuple[int, int] | None,
-    answer_dtype: AnswerDtype,
-    model: str | None,
-    connections: int,
-    api_key: str | None,
-    headers: Mapping[str, str] | None,
-    verify: ssl.SSLContext | bool,
-) -> Options:
-    """Check the arguments of a client; see `semsr_client.Client`.
-
-    Raises:
-        ValueError: One of them cannot be sent; the message names it, its value and what was
-            expected.
-    """
-    if not 0 < timeout_s <= _MAX_TIMEOUT_S:
-        raise ValueError(
-            f"timeout_s must be above 0 and at most {_MAX_TIMEOUT_S:g}, got {timeout_s}"
-        )
-    _check_choice("priority", priority, _PRIORITIES)
-    _check_choice("answer_dtype", answer_dtype, _ANSWER_DTYPES)
-    if model is not None and not model:
-        raise ValueError("model is empty; expected a name, or None for the service's default")
-    address, own_headers = _checked_url(url), _own_headers(headers, api_key)
-    if address.userinfo and "authorization" not in own_headers:
-        pair = f"{address.username}:{address.password}".encode()
-        own_headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-    return Options(
-        url=address.copy_with(username=None, password=None),
-        own_headers=own_headers,
-        timeout_s=timeout_s,
-        priority=priority,
-        window=None if window is None else _checked_window(window),
-        answer_dtype=answer_dtype,
-        model=model,
-        connections=at_least_one("connections", connections),
-        verify=verify,
-    )
 
 
 def at_least_one(name: str, value: int) -> int:

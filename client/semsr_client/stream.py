@@ -48,21 +48,21 @@ class TileStream:
             options: Options of the client.
             scales: Scales that the client knows.
         """
-        self._url = options.url
+        self._url = options.address
         self._options = options
         self._tiles = UnansweredTiles(options, scales)
         self._headers = {
-            "host": options.url.netloc.decode(),
+            "host": options.address.netloc.decode(),
             "transfer-encoding": "chunked",
             "content-type": TAR,
             "accept": f"{TAR}, {RAW}",
             "x-request-timeout-ms": f"{1e3 * options.timeout_s:.3f}",
-            **options.headers(),
+            **options.tile_headers,
             **options.own_headers,
         }
         self._ssl = (
             httpx2.create_ssl_context(verify=options.verify, trust_env=False)
-            if options.url.scheme == "https"
+            if options.address.scheme == "https"
             else None
         )
         self._heard_s = 0.0

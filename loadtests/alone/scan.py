@@ -69,7 +69,7 @@ def bench_scan(
         folder = Path(name)
         if lot is None:
             steps.say("writing tiles of noise")
-            lot = _make_lot(folder / "lot", tiles, load_bundle(bundle).manifest.tile)
+            lot = write_noise(folder / "lot", tiles, load_bundle(bundle).manifest.tile)
         steps.say("cores")
         core_ms, sha256_ms, answer = _core_times(bundle, engine, lot)
         steps.update()
@@ -115,7 +115,8 @@ def bench_scan(
     ]
 
 
-def _make_lot(folder: Path, count: int, shape: tuple[int, int]) -> Path:
+def write_noise(folder: Path, count: int, shape: tuple[int, int]) -> Path:
+    """Write npy tiles of noise, the same in every run, into a new folder; returns it."""
     folder.mkdir()
     noise = np.random.default_rng(1)
     for index in range(count):
@@ -203,14 +204,7 @@ def _disk(folder: Path, content: bytes) -> float:
 
 def _scan(bundle: Path, engine: str, lot: Path, sink: Path) -> tuple[Row, Row]:
     """Run `semsr scan` in a process of its own and watch its memory."""
-    process = subprocess.Popen(
-        [
-            sys.executable, "-m", "semsr", "scan", str(lot), str(sink), "--bundle", str(bundle),
-            "--engine", engine, "--manifest", "csv", "--json",
-        ],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "SEMSR_LOG_LEVEL": "warning"},
-    )  # fmt: skip
+    process = start_scan(bundle, engine, lot, sink)
     journal = Path(f"{sink}.scan") / "journal.sqlite"
     warm_mib: float | None = None
     most_mib = 0.0
@@ -228,6 +222,20 @@ def _scan(bundle: Path, engine: str, lot: Path, sink: Path) -> tuple[Row, Row]:
         raise RuntimeError(f"the scan did not complete: {row}")
     memory: Row = {} if warm_mib is None else {"mib": most_mib, "growth_mib": most_mib - warm_mib}
     return row, memory
+
+
+def start_scan(
+    bundle: Path, engine: str, lot: Path, sink: Path, more: Sequence[str] = ()
+) -> "subprocess.Popen[bytes]":
+    """Start `semsr scan` with a CSV manifest, its row as JSON on stdout, and further options."""
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "semsr", "scan", str(lot), str(sink), "--bundle", str(bundle),
+            "--engine", engine, "--manifest", "csv", "--json", *more,
+        ],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "SEMSR_LOG_LEVEL": "warning"},
+    )  # fmt: skip
 
 
 def _num_done(journal: Path) -> int:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from bundle_format.bundle import load_bundle
 from loadtests.machine import describe_machine
 from loadtests.nginx import ANSWER_PATH, running_nginx
-from loadtests.open_loop import Stream, run_open_loop
+from loadtests.open_loop import OpenLoop, Stream
 from loadtests.outcomes import summarize
 from loadtests.results import Column, Result
 from loadtests.tile_request import raw_request
@@ -59,9 +59,9 @@ def run(options: argparse.Namespace) -> Result:
                 rate_per_s=rate,
                 arrivals="poisson",
             )
-            report = run_open_loop(
+            report = OpenLoop(
                 address, [stream], seconds=seconds, connections=_CONNECTIONS, workers=workers
-            )
+            ).report()
             [summary] = summarize(report.outcomes, seconds)
             last_s = max(outcome.done_s for outcome in report.outcomes)
             answers = ", ".join(f"{label}: {n}" for label, n in summary.answers.items())

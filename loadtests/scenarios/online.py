@@ -7,21 +7,26 @@ the ratios are: `loadtests.intervals`.
 
 import argparse
 import math
-import os
 from typing import Any
 
 from bundle_format.bundle import load_bundle
 from loadtests.alone.engine import engine_alone
 from loadtests.intervals import CONFIDENCE, needed_for_both_ends, ratio_interval
 from loadtests.machine import describe_machine
-from loadtests.open_loop import run_open_loop
+from loadtests.open_loop import OpenLoop
 from loadtests.outcomes import Outcome, errors, percentile, unserved
 from loadtests.results import Column, Result
-from loadtests.target import MODES, Target, running_service
+from loadtests.target import (
+    BUDGET_VARIABLE,
+    MODES,
+    Target,
+    chosen_engine,
+    online_budget_ms,
+    running_service,
+)
 
 # In single tiles; a nightly batch may keep the engine busy for a quarter of it.
 _BUDGET_TILES = 4.0
-_BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
 # Share of a round after which both classes have settled.
 _SETTLED = 0.1
 _INTERVAL = f"{100 * CONFIDENCE:.0f} % interval"
@@ -66,12 +71,10 @@ def run(options: argparse.Namespace) -> Result:
     rows: list[dict[str, Any]] = []
     budget_ms = 0.0
     for mode, settings in MODES.items():
-        with running_service(bundle, settings) as target:
-            engine = target.engine()
+        engine = chosen_engine(bundle, settings)
         [tile] = engine_alone(bundle, engine, 5.0, batches=(1,))
-        given = os.environ.get(_BUDGET_VARIABLE)
-        budget_ms = float(given) if given else _BUDGET_TILES * tile.ms
-        limited = {**settings, _BUDGET_VARIABLE: f"{budget_ms:.3f}"}
+        budget_ms = online_budget_ms(_BUDGET_TILES * tile.ms)
+        limited = {**settings, BUDGET_VARIABLE: f"{budget_ms:.3f}"}
         size = load_bundle(bundle).manifest.max_batch_size
         with running_service(bundle, limited) as target:
             capacity = target.closed_loop(
@@ -90,7 +93,7 @@ def run(options: argparse.Namespace) -> Result:
             "bundle": bundle.name,
             "seconds": seconds,
             "rounds": rounds,
-            _BUDGET_VARIABLE: round(budget_ms),
+            BUDGET_VARIABLE: round(budget_ms),
         },
         _COLUMNS,
         rows,
@@ -125,9 +128,9 @@ class _Pair:
                 headers = {"X-Priority": "nightly"}
                 nightly = self._target.stream("nightly", concurrency=self._nightly, headers=headers)
                 streams.append(nightly)
-            report = run_open_loop(
+            report = OpenLoop(
                 self._target.address, streams, seconds=self._seconds, connections=512
-            )
+            ).report()
             settled_s = report.start_s + _SETTLED * self._seconds
             self._online[is_nightly] += [
                 o for o in report.outcomes if o.stream == "online" and o.due_s >= settled_s

@@ -5,7 +5,6 @@ nothing else may go wrong, and memory must not grow.
 """
 
 import argparse
-import os
 import statistics
 from dataclasses import asdict
 from pathlib import Path
@@ -14,16 +13,22 @@ from typing import Any
 from bundle_format.bundle import load_bundle
 from loadtests.alone.engine import engine_alone
 from loadtests.machine import describe_machine
-from loadtests.open_loop import run_open_loop
+from loadtests.open_loop import OpenLoop
 from loadtests.outcomes import errors, percentile
 from loadtests.processes import MemoryWatch, mean_mib
 from loadtests.results import Column, Result
 from loadtests.retry_promises import promises, summarize_promises
-from loadtests.target import MODES, Target, running_service
+from loadtests.target import (
+    BUDGET_VARIABLE,
+    MODES,
+    Target,
+    chosen_engine,
+    online_budget_ms,
+    running_service,
+)
 
 # In full batches; a request that would wait longer is refused. Its own tile comes on top.
 _BUDGET_BATCHES = 2.0
-_BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
 _COLUMNS = [
     Column("mode", "Mode"),
     Column("engine", "Engine"),
@@ -57,12 +62,10 @@ def run(options: argparse.Namespace) -> Result:
     rows: list[dict[str, Any]] = []
     budget_ms = 0.0
     for mode, settings in MODES.items():
-        with running_service(bundle, settings) as target:
-            engine = target.engine()
+        engine = chosen_engine(bundle, settings)
         before_ms = _full_batch_ms(bundle, engine)
-        given = os.environ.get(_BUDGET_VARIABLE)
-        budget_ms = float(given) if given else _BUDGET_BATCHES * before_ms
-        limited = {**settings, _BUDGET_VARIABLE: f"{budget_ms:.3f}"}
+        budget_ms = online_budget_ms(_BUDGET_BATCHES * before_ms)
+        limited = {**settings, BUDGET_VARIABLE: f"{budget_ms:.3f}"}
         with running_service(bundle, limited) as target:
             row = _overload(target, bundle, seconds=seconds, times=times, batch_ms=before_ms)
         batch_ms = statistics.mean([before_ms, _full_batch_ms(bundle, engine)])
@@ -75,7 +78,7 @@ def run(options: argparse.Namespace) -> Result:
             "bundle": bundle.name,
             "seconds": seconds,
             "times": times,
-            _BUDGET_VARIABLE: round(budget_ms),
+            BUDGET_VARIABLE: round(budget_ms),
         },
         _COLUMNS,
         rows,
@@ -102,9 +105,9 @@ def _overload(
     stream = target.stream("overload", rate_per_s=times * capacity, seed=1)
     with MemoryWatch(target.pid) as memory:
         # As many connections as requests can be in flight, so that none waits for one here.
-        report = run_open_loop(
+        report = OpenLoop(
             target.address, [stream], seconds=seconds, connections=1024, grace_s=60.0
-        )
+        ).report()
     outcomes = report.outcomes
     good_ms = [1e3 * outcome.latency_s for outcome in outcomes if outcome.is_good]
     late_ms = [1e3 * (outcome.sent_s - outcome.due_s) for outcome in outcomes]
