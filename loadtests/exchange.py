@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection that never blocks and never looks at the picture that comes back.
 
 Of an answer only the head is read, and the body where the status is not 200 (a problem, which is
-small and says when to come again). Everything else is received into one buffer and counted.
+small and may name a retry time). Everything else is received into one buffer and counted.
 """
 
 import json

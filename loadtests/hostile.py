@@ -1,4 +1,4 @@
-"""What strange and broken clients send, and what the service may answer.
+"""Requests of strange and broken clients, and the answers that the service may give.
 
 Every act is raw bytes on a socket of its own. An answer must have one of the documented statuses
 and, like every error, say what was wrong as a problem; where the connection itself is broken the
@@ -25,16 +25,16 @@ class HostileError(AssertionError):
 
 @dataclass(frozen=True)
 class Act:
-    """One thing that a bad client does.
+    """One act of a bad client.
 
     Attributes:
-        name: What.
-        pieces: What is sent.
-        statuses: What may be answered.
-        may_close: The connection may end without an answer.
-        leaves: The client hangs up after sending and expects nothing.
-        is_problem: The answer comes from the service itself and must be a problem; broken HTTP is
-            answered below it, in plain words.
+        name: Name of the act.
+        pieces: Maker of the bytes that are sent.
+        statuses: Statuses that may be answered.
+        may_close: Whether the connection may end without an answer.
+        leaves: Whether the client hangs up after sending and expects no answer.
+        is_problem: Whether the answer must be a problem of the service itself; malformed HTTP is
+            answered below it, as plain text.
     """
 
     name: str
@@ -65,7 +65,7 @@ def _garbage(kind: str) -> Act:
 
 
 def _slow_body() -> Sequence[Piece]:
-    """A byte a second until the service has had enough."""
+    """Send a byte a second until the service gives up."""
     body, headers = images.raw(images.wafer(1))
     head = _post(b"", headers, announced=len(body))
     return [(0.0, head), *((1.0, body[number : number + 1]) for number in range(120))]
@@ -100,7 +100,7 @@ ACTS = [
         "unknown dtype", _once(_post(_TILE, {**_RAW, "X-Tile-Dtype": "complex"})), frozenset({400})
     ),
     Act(
-        "timeout that is none",
+        "timeout that is not finite",
         _once(_post(_TILE, {**_RAW, "X-Request-Timeout-Ms": "-inf"})),
         frozenset({400}),
     ),
@@ -110,7 +110,7 @@ ACTS = [
         frozenset({400}),
     ),
     Act(
-        "answer that nobody makes",
+        "answer type that does not exist",
         _once(_post(_TILE, {**_RAW, "Accept": "image/webp"})),
         frozenset({406}),
     ),
@@ -182,12 +182,12 @@ ACTS = [
 
 
 def perform(act: Act, address: tuple[str, int], *, longest_s: float) -> str:
-    """Do it; returns the status, `closed` or `left`.
+    """Perform an act; returns the status, `closed` or `left`.
 
     Args:
-        act: What to do.
+        act: Act to perform.
         address: Host and port.
-        longest_s: From the first byte until the service must have reacted.
+        longest_s: Time limit in seconds for the reaction, from the first byte.
 
     Raises:
         HostileError: It reacted wrongly, or not in time.
@@ -213,7 +213,7 @@ def perform(act: Act, address: tuple[str, int], *, longest_s: float) -> str:
 
 
 def _exchange(connection: socket.socket, act: Act, deadline_s: float) -> bytes:
-    """Send the pieces, but listen meanwhile: an answer may come before the last."""
+    """Send the pieces and listen meanwhile: an answer may come before the last."""
     for wait_s, message in act.pieces():
         if wait_s and select.select([connection], [], [], wait_s)[0]:
             return _receive(connection, act, deadline_s)
@@ -223,7 +223,7 @@ def _exchange(connection: socket.socket, act: Act, deadline_s: float) -> bytes:
         try:
             connection.sendall(message)
         except ConnectionError:
-            break  # refused while it was sent; what was answered can still be read
+            break  # refused while it was sent; the answer can still be read
         except TimeoutError as error:
             raise HostileError(f"{act.name}: the service stopped reading") from error
     return _receive(connection, act, deadline_s)

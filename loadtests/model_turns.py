@@ -27,7 +27,7 @@ _CODEC_S = 0.2
 
 
 class _Pair(NamedTuple):
-    """A turn of the service, and the engine's turns around or before it as one."""
+    """A turn of the service, and the engine's turns around or before it, combined."""
 
     load: LoadResult
     alone: EngineTurn
@@ -42,22 +42,22 @@ class _PngPair(NamedTuple):
 
     @property
     def allowed_per_s(self) -> float:
-        """What the cores allow for engine and codec, no more than the engine can do alone."""
+        """Limit of the cores for engine and codec, at most the rate of the engine alone."""
         core_ms = self.alone.core_ms + self.codec_core_ms
         return min(self.alone.tiles_per_s, 1e3 * available_cpus() / core_ms)
 
 
 @dataclass(frozen=True)
 class _Turns:
-    """What a mode's turns have shown."""
+    """Turns of one mode."""
 
     one: list[_Pair] = field(default_factory=list)
     raw: list[_Pair] = field(default_factory=list)
     png: list[_PngPair] = field(default_factory=list)
 
 
-def measure_beside_engine(load: TileLoad, rounds: int, step: Callable[[], object]) -> list[Row]:
-    """Measure.
+def compare_with_engine(load: TileLoad, rounds: int, step: Callable[[], object]) -> list[Row]:
+    """Compare every mode with the engine alone.
 
     Args:
         load: Load of the service in a turn.
@@ -100,9 +100,9 @@ class ModelTurns:
         """Choose the engine's batch size, and take its first turn.
 
         Args:
-            load: What is sent.
-            alone: The engine.
-            servers: A running service for each mode.
+            load: Load of the service in a turn.
+            alone: Engine alone.
+            servers: Running service of each mode.
             step: Called after each turn of a service.
         """
         self._load = load
@@ -121,7 +121,7 @@ class ModelTurns:
         self._take_engine_turn()
 
     def take_round(self, *, is_reversed: bool) -> None:
-        """Every measurement once, in one order or the other."""
+        """Take every measurement once, in one order or the other."""
         order = [(mode, kind) for mode in self._servers for kind in ("one", "raw", "png")]
         for mode, kind in reversed(order) if is_reversed else order:
             if kind == "one":
@@ -162,7 +162,7 @@ class ModelTurns:
         return _calls_within(seconds, statistics.median(self._looks[batch].times_ms))
 
     def rows(self, engine: str) -> list[Row]:
-        """What the turns have shown."""
+        """Return the rows of all turns."""
         best = f"engine alone, batch {self._best}"
         tile_ms = statistics.median(ms for turn in self._single_tiles for ms in turn.times_ms)
         pngs = [pair for turns in self._turns.values() for pair in turns.png]
@@ -211,12 +211,12 @@ class ModelTurns:
 def _first_look(
     alone: EngineTurns, sizes: Sequence[int], *, seconds: float
 ) -> dict[int, EngineTurn]:
-    """Look at each batch size for a moment, one after the other, again and again.
+    """Measure each batch size for a moment, one after the other, in several rounds.
 
     Args:
-        alone: The engine.
+        alone: Engine alone.
         sizes: Tiles in a call.
-        seconds: Of each, in all looks together; two calls at least.
+        seconds: Time for each size, all looks together; at least two calls.
     """
     looks = {size: alone.run(1, batch=size) for size in sizes}
     calls = {
@@ -230,5 +230,5 @@ def _first_look(
 
 
 def _calls_within(seconds: float, call_ms: float, *, at_least: int = 2) -> int:
-    """Calls of so many milliseconds that take about so long."""
+    """Return the number of calls that take about `seconds`."""
     return max(at_least, round(1e3 * seconds / call_ms))

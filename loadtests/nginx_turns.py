@@ -17,8 +17,8 @@ _NGINX = "nginx, the same bytes"
 Loads = dict[str, LoadResult]
 
 
-def measure_beside_nginx(load: TileLoad, rounds: int, step: Callable[[], object]) -> list[Row]:
-    """Measure.
+def compare_with_nginx(load: TileLoad, rounds: int, step: Callable[[], object]) -> list[Row]:
+    """Compare every mode with nginx.
 
     Args:
         load: Load of a turn.

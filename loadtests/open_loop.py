@@ -1,10 +1,10 @@
-"""An open-loop HTTP load: requests go out when they are due, whatever became of those before.
+"""An open-loop HTTP load: requests are sent when they are due, regardless of earlier ones.
 
     python -m loadtests.open_loop http://127.0.0.1:8000 --rate 200 --seconds 30 --arrivals poisson
 
-A closed loop sends its next request when the last answer is there, so a server that stalls is asked
-less and looks better than it is. Here the times are fixed beforehand, and latency counts from them.
-What the generator itself can carry on a machine is measured by `python -m loadtests ceiling`.
+A closed loop sends its next request when the last answer is there, so a server that stalls gets
+fewer requests and looks better than it is. Here the times are fixed beforehand, and latency counts
+from them. `python -m loadtests ceiling` measures the limit of the generator itself on a machine.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from loadtests.exchange import Address, http_request
 from loadtests.outcomes import Outcome, format_summaries, summarize
 from loadtests.tile_request import PATH, RAW, address_of
 
-# For the worker processes to start and to plan.
+# Time for each worker process to start and to plan.
 _START_S = 0.5
 _LONGEST_REPORT_S = 60.0
 
@@ -33,15 +33,15 @@ class Stream:
     """Requests of one kind.
 
     Attributes:
-        name: What its outcomes are called.
-        request: The whole HTTP/1.1 request, head and body.
+        name: Name of its outcomes.
+        request: Whole HTTP/1.1 request, head and body.
         expected_bytes: Body length of a good answer.
-        rate_per_s: Requests due in a second, unless `concurrency` is given.
-        arrivals: At even distances, or as a Poisson process.
-        seed: Of the Poisson process.
-        concurrency: If not 0, the stream saturates instead: so many requests are always under way
-            or waiting to come again, and one that is refused comes again after the time that the
-            refusal names, under its own number, until it is served.
+        rate_per_s: Requests per second, unless `concurrency` is given.
+        arrivals: Even distances, or a Poisson process.
+        seed: Seed of the Poisson process.
+        concurrency: If not 0, the stream saturates instead: this number of requests is always in
+            flight or waiting for a retry. A refused request is retried under its own number after
+            the time that the refusal names, until it is served.
     """
 
     name: str
@@ -55,10 +55,10 @@ class Stream:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load led to.
+    """Result of a load.
 
     Attributes:
-        outcomes: Of every request, in the order of their ends.
+        outcomes: Outcome of every request, in the order of their ends.
         start_s: `time.monotonic()` of its start.
         seconds: Length of the load.
         cpu_s: Processor seconds that the generator used.
@@ -88,9 +88,9 @@ class OpenLoop:
 
         Args:
             address: Host and port.
-            streams: What is sent.
-            seconds: Length; what is under way then is still waited for.
-            connections: Most at once; they are opened as they are needed.
+            streams: Streams of requests.
+            seconds: Length; requests in flight at the end are still waited for.
+            connections: Largest number of connections; they are opened as they are needed.
             timeout_s: Longest wait for one answer.
             grace_s: Longest wait after the end for all of them.
             workers: Processes that share the load.
@@ -162,16 +162,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Load one address from the command line."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.open_loop", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("url", help="of the service")
+    parser.add_argument("url", help="URL of the service")
     parser.add_argument("--path", default=PATH)
-    parser.add_argument("--rate", type=float, required=True, help="requests due in a second")
+    parser.add_argument("--rate", type=float, required=True, help="requests per second")
     parser.add_argument("--arrivals", choices=["constant", "poisson"], default="poisson")
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--connections", type=int, default=256, help="most at once")
+    parser.add_argument(
+        "--connections", type=int, default=256, help="largest number of connections"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes that send")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tile", type=int, default=240, help="edge of the raw tile that is sent")
-    parser.add_argument("--scale", type=int, default=4, help="of the model that is served")
+    parser.add_argument("--tile", type=int, default=240, help="edge of the raw tile in pixels")
+    parser.add_argument("--scale", type=int, default=4, help="scale of the served model")
     parser.add_argument("--priority", choices=["online", "nightly"], default="online")
     parser.add_argument("--timeout-ms", type=float, help="deadline that each request carries")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -1,4 +1,4 @@
-"""What became of each request of a load, and the figures made of that."""
+"""The outcome of each request of a load, and their figures."""
 
 import math
 from collections import Counter
@@ -26,15 +26,15 @@ class Outcome(NamedTuple):
     """One request that was sent; times are of `time.monotonic()`.
 
     Attributes:
-        stream: Its stream's name.
-        number: Its number there; a request that came again keeps it.
-        due_s: When it should have left.
-        sent_s: When it began to leave.
-        done_s: When its answer was complete, or hope was given up.
-        status: Of the answer; 0 without one.
+        stream: Name of its stream.
+        number: Number in its stream; a retried request keeps it.
+        due_s: Time when it was due.
+        sent_s: Time when it began to leave.
+        done_s: Time when its answer was complete, or the request was given up.
+        status: Status of the answer; 0 without one.
         failure: Empty, or `broken` (the connection ended), `unanswered` (in time), `not sent` (no
             connection became free) or `wrong length`.
-        retry_after_ms: What a refusal named.
+        retry_after_ms: Retry time that a refusal named, or None.
     """
 
     stream: str
@@ -48,22 +48,22 @@ class Outcome(NamedTuple):
 
     @property
     def is_good(self) -> bool:
-        """Whether the picture came back."""
+        """Whether the answer has the picture."""
         return self.status == 200 and not self.failure
 
     @property
     def is_refused(self) -> bool:
-        """Whether the service said to come again later."""
+        """Whether the service rejected it for now (429, 503)."""
         return self.status in REFUSALS and not self.failure
 
     @property
     def label(self) -> str:
-        """Status, or what went wrong without one."""
+        """Status, or the failure if there is one."""
         return self.failure or str(self.status)
 
     @property
     def latency_s(self) -> float:
-        """From when it was due to the whole answer."""
+        """Seconds from the time when it was due to the whole answer."""
         return self.done_s - self.due_s
 
 
@@ -72,17 +72,18 @@ class Summary:
     """Figures of one stream.
 
     Attributes:
-        name: The stream.
-        sent: Requests, those that came again each time.
-        answers: How many by status or failure.
-        good_per_s: Good answers by length of the load.
+        name: Name of the stream.
+        sent: Number of requests, retries included.
+        answers: Number of outcomes by status or failure.
+        good_per_s: Good answers per second of the load.
         p50_ms: Latency of good answers from when they were due; NaN without any.
         p90_ms: See p50_ms.
         p99_ms: See p50_ms.
         max_ms: See p50_ms.
-        late_p99_ms: 99th percentile of how late requests left: the generator's own doing, or that
-            no connection was free. Beyond a few milliseconds the load was not the one asked for.
-        retry_after_ms: Median of what refusals named; None without any.
+        late_p99_ms: 99th percentile of the delay with which requests left, because of the generator
+            or because no connection was free. Above a few milliseconds the load was not the
+            requested one.
+        retry_after_ms: Median of the retry times that refusals named; None without any.
     """
 
     name: str
@@ -109,7 +110,7 @@ def summarize(outcomes: Sequence[Outcome], seconds: float) -> list[Summary]:
     """Make the figures of every stream, by name.
 
     Args:
-        outcomes: Of all streams.
+        outcomes: Outcomes of all streams.
         seconds: Length of the load.
     """
     names = sorted({outcome.stream for outcome in outcomes})
@@ -138,13 +139,13 @@ def _summarize_stream(name: str, outcomes: Sequence[Outcome], seconds: float) ->
 
 
 def errors(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Count what was neither good nor a refusal, by label."""
+    """Count the outcomes that are neither good nor a refusal, by label."""
     bad = [o.label for o in outcomes if not o.is_good and not o.is_refused]
     return dict(sorted(Counter(bad).items()))
 
 
 def unserved(outcomes: Sequence[Outcome]) -> set[int]:
-    """Numbers of one stream's requests that never were served, however often they came."""
+    """Return the numbers of one stream's requests that were never served."""
     served = {outcome.number for outcome in outcomes if outcome.is_good}
     return {outcome.number for outcome in outcomes} - served
 

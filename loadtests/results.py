@@ -23,8 +23,8 @@ class Column:
     """One column of a table.
 
     Attributes:
-        key: What it shows of a row; a row without it leaves it empty.
-        title: Its head.
+        key: Key of the value in a row; a row without it has an empty cell.
+        title: Head of the column.
         digits: Decimals of a number.
     """
 
@@ -35,14 +35,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Result:
-    """What one scenario found.
+    """Result of one scenario.
 
     Attributes:
-        name: The scenario.
-        machine: See `loadtests.machine`.
-        settings: What the run was given.
-        columns: Of the table.
-        rows: What was measured.
+        name: Name of the scenario.
+        machine: Description of the machine (`loadtests.machine`).
+        settings: Options of the run.
+        columns: Columns of the table.
+        rows: Measured rows.
         notes: Sentences under the table.
     """
 
@@ -54,7 +54,7 @@ class Result:
     notes: Sequence[str] = ()
 
     def as_json(self) -> str:
-        """The whole of it, for programs."""
+        """Return all of it as JSON."""
         kept = {
             "name": self.name,
             "format_version": 1,
@@ -66,7 +66,7 @@ class Result:
         return json.dumps(kept, indent=2, allow_nan=False) + "\n"
 
     def as_markdown(self) -> str:
-        """The table, what it was measured on, and the notes."""
+        """Return the table, the machine it was measured on, and the notes."""
         head = "| " + " | ".join(column.title for column in self.columns) + " |"
         rule = "|" + "---|" * len(self.columns)
         lines = [head, rule]
@@ -80,7 +80,7 @@ class Result:
 
 
 def _finite(row: Row) -> Row:
-    """JSON has no words for NaN and infinity: null."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
@@ -113,7 +113,7 @@ def format_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 
 
 def write_into_page(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the comments of `name`.
+    """Replace the text between the comments of `name`.
 
     Raises:
         ValueError: The page does not have both comments exactly once.
@@ -128,12 +128,12 @@ def write_into_page(page: Path, name: str, text: str) -> None:
 
 
 def publish(result: Result, page: Path, *, picture: str | None = None) -> None:
-    """Write the table into a page, and the JSON beside it.
+    """Write the table into a page, and the JSON next to it.
 
     Args:
-        result: What was measured.
-        page: It must have a place of that name; the JSON goes to a folder named like the page.
-        picture: A picture that belongs to it, relative to the page.
+        result: Result to publish.
+        page: Page with a place of that name; the JSON goes into a folder named like the page.
+        picture: Path of its picture, relative to the page; None without one.
     """
     folder = page.with_suffix("")
     folder.mkdir(exist_ok=True)

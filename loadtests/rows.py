@@ -1,4 +1,4 @@
-"""Turns to rows: a load's figures, and a ratio with what its turns say of how sure it is."""
+"""Turns to rows: the figures of a load, and ratios with the quartiles of their turns."""
 
 import statistics
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _ENOUGH_FOR_P99 = 100
 
 
 def load_row(name: str, turns: Sequence[LoadResult], engine: str | None = None) -> Row:
-    """Rate as the median of the turns, latencies over all of them, errors summed."""
+    """Return the median rate of the turns, the latencies over all of them, and all errors."""
     every = LoadResult(
         requests=sum(turn.requests for turn in turns),
         errors=sum(turn.errors for turn in turns),
@@ -38,12 +38,12 @@ def load_row(name: str, turns: Sequence[LoadResult], engine: str | None = None) 
     return row
 
 
-def ratio_row(pairs: Sequence[tuple[float, float]], yardstick: str) -> Row:
-    """The ratio of what took turns.
+def ratio_row(pairs: Sequence[tuple[float, float]], baseline: str) -> Row:
+    """Return the ratio of two cases that took turns.
 
     Args:
-        pairs: Tiles a second of a turn and of the yardstick beside it, two pairs at least.
-        yardstick: Its name.
+        pairs: Tiles a second of a turn and of the baseline next to it, at least two pairs.
+        baseline: Name of the baseline.
 
     Returns:
         `ratio`, the median of the pairs' ratios, with their quartiles `ratio_low` and `ratio_high`
@@ -55,15 +55,15 @@ def ratio_row(pairs: Sequence[tuple[float, float]], yardstick: str) -> Row:
         "ratio_low": low,
         "ratio_high": high,
         "turns": len(pairs),
-        "yardstick": yardstick,
+        "yardstick": baseline,
     }
 
 
 def added_row(pairs: Sequence[tuple[float, float]]) -> Row:
-    """The time that ours takes longer than what took turns with it.
+    """Return the time that a case takes longer than the baseline that took turns with it.
 
     Args:
-        pairs: Milliseconds of a turn of ours and of the baseline's beside it, two pairs at least.
+        pairs: Milliseconds of a turn and of the baseline next to it, at least two pairs.
 
     Returns:
         `added_ms`, the median of the pairs' differences, with their quartiles `added_low_ms` and
@@ -79,7 +79,7 @@ def added_row(pairs: Sequence[tuple[float, float]]) -> Row:
 
 
 def mode_name(mode: str) -> str:
-    """What rows call a mode of the service."""
+    """Return the name of a mode of the service in rows."""
     return "service" if mode == "single" else f"service, {mode}"
 
 
@@ -112,7 +112,7 @@ def _note(row: Row) -> str:
 
 
 def _added(row: Row) -> str:
-    """What the service adds to the engine, where it is more than the spread of its turns."""
+    """Describe the time that the service adds, where it exceeds the spread of its turns."""
     low, high = row["added_low_ms"], row["added_high_ms"]
     if row["is_noise"]:
         return f"overhead within noise (quartiles {low:+.1f} to {high:+.1f} ms)"
@@ -120,7 +120,7 @@ def _added(row: Row) -> str:
 
 
 def _percent(row: Row) -> str:
-    """A ratio, and the quartiles of its turns where it has them."""
+    """Describe a ratio, with the quartiles of its turns where it has them."""
     text = f"{100 * row['ratio']:.0f} %"
     if "ratio_low" not in row:
         return text

@@ -21,7 +21,7 @@ from service.images.media_types import TYPES_BY_SUFFIX, choose_answer
 from service.images.window import Window
 from service.settings import Settings
 
-# What macOS puts beside files that it packs or copies.
+# Folder that macOS adds next to files that it packs or copies.
 _FOREIGN_FOLDER = "__MACOSX"
 # A 16-bit image that fills less than an eighth of the greys has most likely fewer bits.
 _DARK = 32
@@ -31,18 +31,18 @@ _EARLIER = "result of an earlier run"
 
 
 class UpscaleError(ValueError):
-    """The files that were named cannot be written as they should; nothing was written."""
+    """The results cannot be written as requested; nothing was written."""
 
 
 @dataclass(frozen=True)
 class UpscaledFile:
-    """What became of one image.
+    """Result of one image.
 
     Attributes:
-        source: Its file.
+        source: File of the image.
         output: File that was written, or None.
         shape: (H, W) of the result, or None.
-        note: Something that the user should look at, or None.
+        note: Hint for the user, or None.
         error: Reason why nothing was written, or None.
     """
 
@@ -67,7 +67,7 @@ class UpscaledFile:
 
 @dataclass(frozen=True)
 class _Found:
-    """Images that were named, or lie in folders that were.
+    """Images among the sources and in their folders.
 
     Attributes:
         images: File, and the folder below the results that its result belongs to.
@@ -94,8 +94,8 @@ def upscale_files(
 ) -> list[UpscaledFile]:
     """Super-resolve image files into `out/NAME_x4.SUFFIX` (JPEG and BMP become PNG).
 
-    Everything that can be wrong with the arguments is found before the engine is loaded. A result
-    has its name only once it is whole.
+    Invalid arguments are found before the engine is loaded. A result has its name only once it is
+    whole.
 
     Args:
         sources: Files, and folders that are searched with their subfolders; a bad file is reported
@@ -198,7 +198,7 @@ def _search(folder: Path, out: Path, found: _Found) -> None:
 
 
 def _targets(found: _Found, out: Path, scale: int) -> dict[Path, Path]:
-    """Name every result, and refuse names that meet: nothing is overwritten unseen.
+    """Name every result, and reject equal names: nothing is overwritten unseen.
 
     An image that has the name of another one's result is the result of an earlier run.
     """

@@ -1,7 +1,7 @@
-"""What the client sends of a tile, and how an answer is held against it; see `semsr_client`.
+"""The check of a tile, and of an answer against its tile.
 
-An answer is taken only if it has the request's id, the asked data type and model, and the shape
-scale x tile: whatever stands between here and the service, a picture of another tile is an error.
+An answer is accepted only if it has the request's id, the requested data type and model, and the
+shape scale x tile: a picture of another tile is an error, regardless of proxies in between.
 """
 
 import json
@@ -32,8 +32,8 @@ class SrTile:
     """One answer.
 
     Attributes:
-        pixels: (s*H, s*W) uint8, or uint16 where asked for; read-only.
-        quality: What the model's graph says of the answer: `non-finite`, `saturated`,
+        pixels: (s*H, s*W) uint8, or uint16 where requested; read-only.
+        quality: Quality flags of the model's graph: `non-finite`, `saturated`,
             `consistency`, `consistency-worst` and, where the bundle has their limits,
             `residual` and `domain-distance`.
         model: Name of the model.
@@ -42,7 +42,7 @@ class SrTile:
         precision: Execution precision.
         request_id: As in the service's log; many tiles of one request share it.
         timing_ms: Milliseconds by stage, as the service measured them; empty for one of many.
-        attempts: Requests that were sent for it.
+        attempts: Number of requests that were sent for it.
     """
 
     pixels: Tile
@@ -58,7 +58,7 @@ class SrTile:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What was asked for one tile.
+    """The request of one tile.
 
     Attributes:
         shape: (H, W) of the tile.
@@ -74,7 +74,7 @@ class Asked:
 
     @property
     def most_bytes(self) -> int:
-        """Largest answer that is read."""
+        """Largest answer that is read, in bytes."""
         return most_answer_bytes(self.shape[0] * self.shape[1])
 
 
@@ -85,10 +85,10 @@ class Scales:
         self._known: dict[tuple[str, str], int] = {}
 
     def check(self, lr: tuple[int, int], sr: tuple[int, int], answer: Mapping[str, str]) -> None:
-        """Hold an answer's shape against its tile's.
+        """Check an answer's shape against its tile's.
 
-        The scale is what the answer's `X-Scale` says; without it any whole number, which then must
-        stay the same for this version of the model.
+        The scale is the answer's `X-Scale`. Without this header it may be any whole number, which
+        must then stay the same for this version of the model.
 
         Args:
             lr: (H, W) of the tile.
@@ -96,7 +96,7 @@ class Scales:
             answer: Headers of the answer.
 
         Raises:
-            ServiceError: It is another shape than scale x tile.
+            ServiceError: The shape is not scale x tile.
         """
         version = answer.get("x-model", ""), answer.get("x-model-version", "")
         stated = answer.get("x-scale")
@@ -114,7 +114,7 @@ class Scales:
 
 
 def most_answer_bytes(pixels: int) -> int:
-    """Return the largest answer in bytes that a tile of so many pixels can have."""
+    """Return the largest answer in bytes to a tile with this number of pixels."""
     return _MIN_ANSWER_BYTES + 2 * _MAX_SCALE**2 * pixels
 
 
@@ -122,8 +122,8 @@ def checked(tile: Tile, *, index: int | None = None) -> Tile:
     """Return a tile as it is sent: C order, little endian.
 
     Args:
-        tile: What the caller gave.
-        index: Its place among many, for the message.
+        tile: Argument of the caller.
+        index: Index among many tiles, for the message.
 
     Raises:
         TileError: It is not a two-dimensional array of uint8 or uint16, or has no pixel.
@@ -153,7 +153,7 @@ def checked(tile: Tile, *, index: int | None = None) -> Tile:
 def check_head(
     headers: Mapping[str, str], *, media_type: str, request_id: str, model: str | None
 ) -> None:
-    """Hold the head of an answer against its request's, before the body is read.
+    """Check the head of an answer against its request, before the body is read.
 
     Raises:
         ServiceError: It is the answer to another request, or not one of this service.
@@ -192,12 +192,12 @@ def read_tile(
     """Read a raw answer whose head was checked.
 
     Args:
-        body: Pixels.
+        body: Bytes of the pixels.
         facts: Headers of the tile, by lower-case names.
         answer: Headers of the whole answer.
-        attempts: Requests that were sent for it.
-        asked: What it must fit.
-        scales: Scales that are known.
+        attempts: Number of requests that were sent for it.
+        asked: Request that it must fit.
+        scales: Known scales.
 
     Raises:
         ServiceError: It is not the answer to this tile.
@@ -230,7 +230,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is not a JSON object.
     """
     try:
         content: Any = json.loads(body)
@@ -257,6 +257,6 @@ def _quality(text: str) -> dict[str, float]:
 
 
 def _timing_ms(text: str) -> dict[str, float]:
-    """Read `a;dur=1, b;dur=2`; proxies add entries of other forms, which are left out."""
+    """Read `a;dur=1, b;dur=2`; entries of other forms, which proxies add, are left out."""
     matches = (_TIMING.fullmatch(part.strip()) for part in text.split(","))
     return {match[1]: float(match[2]) for match in matches if match}

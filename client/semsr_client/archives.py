@@ -1,4 +1,4 @@
-"""The archives that tiles and their answers travel in; see `semsr_client.stream`."""
+"""The tar archives of tiles and of their answers."""
 
 import io
 import tarfile
@@ -18,7 +18,7 @@ _MAX_PAX_BYTES = 1 << 16
 
 
 def tar_entry(tile: Tile) -> bytes:
-    """Return a tile as one entry of a tar archive: an npy file, which says shape and type."""
+    """Return a tile as one entry of a tar archive: an npy file, with shape and type."""
     file = io.BytesIO()
     header: Any = np.lib.format.header_data_from_array_1_0(tile)
     np.lib.format.write_array_header_1_0(file, header)
@@ -35,9 +35,9 @@ class Entry:
     """One entry of the answer.
 
     Attributes:
-        name: Its name.
-        facts: What headers would say of a single answer; names in lower case.
-        body: Its bytes.
+        name: Name of the entry.
+        facts: Values that are headers of a single answer; names in lower case.
+        body: Content of the entry.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Entry:
 
 
 class AnswerReader:
-    """Takes a tar archive apart as it arrives: of the headers, those that the service writes."""
+    """Reads a tar archive as it arrives, with the kinds of headers that the service writes."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -58,11 +58,11 @@ class AnswerReader:
 
         Args:
             data: Next bytes of the archive.
-            most_bytes: Largest entry that the service can have meant.
+            most_bytes: Largest valid entry in bytes.
 
         Raises:
             tarfile.TarError: A header is damaged.
-            ServiceError: An entry is too large, or what is said of it cannot be read.
+            ServiceError: An entry is too large, or its facts cannot be read.
         """
         self._buffer += data
         entries: list[Entry] = []
@@ -93,7 +93,7 @@ class AnswerReader:
 
 
 def _facts_of(pax: bytes) -> dict[str, str]:
-    """Read the record `comment`, which holds what headers would say of one answer.
+    """Read the record `comment`, which holds the values that are headers of a single answer.
 
     Raises:
         ServiceError: It is malformed.

@@ -43,8 +43,8 @@ class BlockingTileStream:
 
     def __exit__(self, *_: object) -> None:
         if self._forks != forks() or sys.is_finalizing():
-            # The thread is another process's, or has ended with the interpreter: to wait for it
-            # would be to wait forever.
+            # The thread is another process's, or has ended with the interpreter: waiting for it
+            # would never end.
             return
         try:
             self._call(self._stream.close)

@@ -1,4 +1,4 @@
-"""One tile under way: what is sent of it and what its answer means; see `semsr_client`. No I/O."""
+"""One tile in flight: its requests, and the interpretation of its answer. No I/O."""
 
 import time
 import uuid
@@ -19,14 +19,14 @@ from semsr_client.errors import (
 )
 from semsr_client.options import Options, check_request_id
 
-# What is left of a deadline must be worth a request.
+# The rest of a deadline must be worth a request.
 _LEAST_S = 0.001
 
 
 class _Left(dict[str, float]):
-    """Time-outs of one attempt: each of its phases gets what is left when it begins.
+    """Timeouts of one attempt: each of its phases gets the time that is left when it begins.
 
-    httpx2 would give connecting, sending and reading the whole of it each.
+    httpx2 would give connecting, sending and reading the whole time each.
     """
 
     def __init__(self, call: "Call") -> None:
@@ -39,7 +39,7 @@ class _Left(dict[str, float]):
 
 
 class Call:
-    """One tile under way: what to send next, and what to make of the answer. No I/O."""
+    """One tile in flight: the next request, and the interpretation of the answer. No I/O."""
 
     def __init__(
         self, tile: Tile, options: Options, scales: Scales, *, request_id: str | None
@@ -96,10 +96,10 @@ class Call:
         }
 
     def begin(self, response: httpx2.Response) -> None:
-        """Check the head of an answer; one that is refused here closes its connection.
+        """Check the head of an answer; rejecting it closes the connection.
 
         Raises:
-            ServiceError: It is the answer to something else.
+            ServiceError: It is the answer to another request.
         """
         if response.status_code == 200:
             asked = self._asked
@@ -126,11 +126,11 @@ class Call:
             raise httpx2.ReadTimeout("the answer was still arriving at the deadline")
 
     def read(self, response: httpx2.Response) -> SrTile | float:
-        """Read an answer: the tile, or the seconds after which to try again.
+        """Read an answer: the tile, or the seconds until the next attempt.
 
         Raises:
-            ServiceError: The service refuses the tile, or answers what it should not.
-            DeadlineError: There is no time left to try again.
+            ServiceError: The service rejects the tile, or its answer is invalid.
+            DeadlineError: There is no time left for another attempt.
         """
         headers, content, asked = response.headers, b"".join(self._parts), self._asked
         if response.status_code == 200:
@@ -156,11 +156,11 @@ class Call:
         return self._wait_s(error, retry_after_s(content, headers))
 
     def failed(self, error: httpx2.RequestError) -> float:
-        """Return for how long to wait after a connection failed; a tile may be sent twice.
+        """Return the seconds to wait after a failed connection; a tile may be sent twice.
 
         Raises:
             ServiceError: The answer cannot be decoded, or the certificate is not trusted.
-            DeadlineError: There is no time left to try again.
+            DeadlineError: There is no time left for another attempt.
         """
         text = str(error) or type(error).__name__
         if isinstance(error, httpx2.DecodingError):
@@ -169,10 +169,10 @@ class Call:
         return self._wait_s(ServiceError(0, "unreachable", text))
 
     def _wait_s(self, error: ServiceError, asked_s: float | None = None) -> float:
-        """Return for how long to wait before the next attempt.
+        """Return the seconds to wait before the next attempt.
 
         Args:
-            error: Why the last one failed.
+            error: Error of the last attempt.
             asked_s: Seconds that the service asks for, or None.
 
         Raises:

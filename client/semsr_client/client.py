@@ -63,7 +63,8 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
             answer_dtype: Data type of the answers; uint16 stretches the 8-bit answer over the
                 window again.
             model: Name of the model, where the service has several; None takes its default.
-            connections: Most connections; `superresolve_many` has twice as many tiles under way.
+            connections: Largest number of connections; `superresolve_many` has up to twice as many
+                tiles in flight.
             api_key: Key, where the service asks for one.
             headers: Headers sent with every request, such as those that a proxy needs.
             verify: Check of an https service's certificate: a context that knows the fab's own
@@ -72,7 +73,7 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
                 forked processes.
 
         Raises:
-            ValueError: An argument that no request could be made with.
+            ValueError: An argument is invalid.
         """
         self._arguments: dict[str, Any] = {
             "url": url,
@@ -110,23 +111,23 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
 
         Results come in the tiles' order. Tiles are taken from the iterable as they are needed,
         twice as many ahead as there are connections, so that a night's scan never lies in memory.
-        A connection that breaks, or a service that stops, costs nothing: what was not answered is
-        sent again in another request.
+        After a broken connection or a restart of the service, unanswered tiles are sent again in
+        another request.
 
-        What cannot be sent, such as None for a file that could not be read, is a `TileError` in its
-        place, like a tile that the service refuses. What the iterable itself raises is raised
-        unchanged, after the answers to the tiles before it.
+        A tile that cannot be sent, such as None for a file that could not be read, is a `TileError`
+        in its place, like a tile that the service rejects. Errors of the iterable itself are raised
+        unchanged, after the answers to the preceding tiles.
 
         Args:
             tiles: See `superresolve`; of any sizes.
-            errors: `raise` ends at the first tile that fails, when those before it are answered;
-                `yield` gives its error in its place.
+            errors: `raise` ends at the first tile that fails, after the answers to the preceding
+                ones; `yield` yields its error in its place.
             progress: Whether a bar is shown on stderr.
-            streams: Requests at once, which take turns; more than one is for services that run in
-                several processes.
+            streams: Number of requests that are used in turn; more than one is for services that
+                run in several processes.
 
         Raises:
-            ServiceError: The service refuses the whole request; or one tile, with `raise`.
+            ServiceError: The service rejects the whole request; or one tile, with `raise`.
             TileError: A tile is not a grey image, with `raise`.
             ValueError: `errors` or `streams` has an impossible value.
             RuntimeError: The client is closed; or the process was forked since the first tile.
@@ -171,7 +172,7 @@ class Client(_AnyClient[httpx2.BaseTransport, httpx2.Client, Iterator[Outcome]])
 
         Raises:
             TileError: The tile is not a grey image; a `ValueError` and a `ServiceError`.
-            ServiceError: The service refuses the tile, or what came is not this tile's answer.
+            ServiceError: The service rejects the tile, or the answer is not this tile's.
             DeadlineError: There was no answer within the deadline.
             ValueError: The id cannot be sent.
             RuntimeError: The client is closed.

@@ -1,4 +1,4 @@
-"""What can go wrong with a tile, and when to try again; see `semsr_client`."""
+"""The errors of a tile, and the waits between attempts."""
 
 import email.utils
 import json
@@ -11,8 +11,8 @@ from typing import Any
 
 # Saturated, or over this client's quota.
 RETRIED = frozenset({429, 503})
-# Without Retry-After a connection that broke is tried again after about so long, doubling. No
-# answer brings the next attempt sooner, or a Retry-After of 0 would make a loop without a pause.
+# Wait after a broken connection without Retry-After, doubled each time. No answer shortens it:
+# a Retry-After of 0 would make a loop without a pause.
 FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 2.0
 # Clients that were refused together should not return together.
@@ -25,8 +25,8 @@ class ServiceError(Exception):
     Attributes:
         status: HTTP status; 0 where there was no answer.
         code: Stable name such as `queue-full`; `unreachable`, `bad-answer` or `bad-tile` from here.
-        detail: What was wrong, for people.
-        request_id: The request's id, which the service's log carries; empty without an answer.
+        detail: Description of the fault.
+        request_id: Id of the request in the service's log; empty without an answer.
     """
 
     def __init__(self, status: int, code: str, detail: str, *, request_id: str = "") -> None:
@@ -48,7 +48,7 @@ class DeadlineError(ServiceError):
 
 
 class TileError(ServiceError, ValueError):
-    """Not a tile: it was refused here and nothing was sent; the detail has index and value."""
+    """The tile is invalid: nothing was sent; the detail has its index and value."""
 
 
 def _restored(
@@ -71,14 +71,14 @@ def read_problem(
     asked_id: str | None = None,
     location: str | None = None,
 ) -> ServiceError:
-    """Read a problem; an answer that is none comes from something between here and the service.
+    """Read a problem; an answer of another form comes from a proxy.
 
     Args:
         status: HTTP status.
         content: Body of the answer.
-        request_id: The id that the answer has; empty if none.
-        asked_id: The id that the request had; an answer to another one says so in its detail.
-        location: Address that the answer refers to; redirects are not followed.
+        request_id: Id of the answer; empty if it has none.
+        asked_id: Id of the request; if the answer has another one, the detail says so.
+        location: Address of a redirect; redirects are not followed.
     """
     try:
         problem: Any = json.loads(content)
@@ -131,7 +131,7 @@ def _until_date_s(header: str) -> float | None:
 
 
 class Backoff:
-    """Waits between attempts: as the service asks, else longer each time."""
+    """Waits between attempts: as the service asks, or else longer each time."""
 
     def __init__(self) -> None:
         self._next_s = FIRST_BACKOFF_S
@@ -153,7 +153,7 @@ class Backoff:
 
 
 def check_certificate(error: BaseException) -> None:
-    """Refuse to try again where the service's certificate is not trusted.
+    """Reject another attempt where the service's certificate is not trusted.
 
     Raises:
         ServiceError: That is the cause of the error; waiting would not change it.

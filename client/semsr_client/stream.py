@@ -74,7 +74,7 @@ class TileStream:
         self._backoff = Backoff()
 
     def put(self, tile: Tile) -> None:
-        """Send one tile, as `checked` returns it; until it can go it waits in memory."""
+        """Send one tile, as `checked` returns it; until then it waits in memory."""
         self._tiles.add(tile)
         self._changed.set()
         if self._runner is None:
@@ -84,7 +84,7 @@ class TileStream:
         """Wait for the answer to the first tile that has none; an error is returned, not raised.
 
         Raises:
-            ServiceError: Nothing that was sent can be answered any more.
+            ServiceError: The remaining tiles cannot be answered any more.
         """
         runner = self._runner
         assert runner is not None, "get follows put"  # noqa: S101 (our own invariant)
@@ -99,12 +99,12 @@ class TileStream:
         raise bad_answer("the answers ended before the tiles did")
 
     def finish(self) -> None:
-        """Say that no tile follows."""
+        """Mark the end: no tile follows."""
         self._is_finished = True
         self._changed.set()
 
     async def close(self) -> None:
-        """End the request: well, if all is answered and no tile follows; else at once."""
+        """End the request: properly if all is answered and no tile follows, or else at once."""
         if self._runner is not None:
             if self._is_finished and not self._tiles:
                 await asyncio.wait([self._runner], timeout=_GOODBYE_S)
@@ -112,7 +112,7 @@ class TileStream:
             await asyncio.gather(self._runner, return_exceptions=True)
 
     async def _run(self) -> None:
-        """One request after another until everything is answered."""
+        """Send one request after another until everything is answered."""
         while await self._has_tiles():
             await asyncio.sleep(self._not_before_s - time.monotonic())
             try:
@@ -131,18 +131,18 @@ class TileStream:
         return bool(self._tiles)
 
     async def _wait(self, error: ServiceError, asked_s: float | None) -> None:
-        """Wait before the next request; tiles whose deadline that would miss are given up."""
+        """Wait before the next request; tiles that would miss their deadline are given up."""
         wait_s = self._backoff.wait_s(asked_s)
         for given_up in self._tiles.give_up(error, until_s=time.monotonic() + wait_s):
             self._results.put_nowait(given_up)
         if self._tiles:
             await asyncio.sleep(wait_s)
         else:
-            # All are given up; those that follow must not come as a storm of requests.
+            # All are given up; the next tiles must not cause a storm of requests.
             self._not_before_s = time.monotonic() + min(wait_s, MAX_BACKOFF_S)
 
     async def _request(self) -> None:
-        """Send what is not answered, and read at the same time, until the answer ends."""
+        """Send the unanswered tiles, and read at the same time, until the answer ends."""
         self._tiles.begin_request()
         port = self._url.port or (443 if self._ssl else 80)
         async with asyncio.timeout(self._options.timeout_s):
@@ -162,7 +162,7 @@ class TileStream:
             writer.transport.abort()
 
     async def _send(self, connection: h11.Connection, writer: asyncio.StreamWriter) -> None:
-        """Send tiles as they come; what goes wrong here is seen by who reads."""
+        """Send tiles as they come; failures show in `_receive`."""
         target = self._url.raw_path.rstrip(b"/") + b"/" + self._options.path(PATH).encode()
         headers = {**self._headers, "x-request-id": self._tiles.request_id}
         head = h11.Request(method="POST", target=target, headers=list(headers.items()))
@@ -224,7 +224,7 @@ class TileStream:
             raise self._tiles.misfit(f"{self._tiles.num_sent} tiles that were sent have no answer")
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
-        """Read what comes; where no answer is completed for too long, the connection is broken."""
+        """Read the next bytes; without an answer for too long the connection counts as broken."""
         reading = asyncio.ensure_future(reader.read(_READ_BYTES))
         most_s = self._options.timeout_s + _SILENCE_S
         try:

@@ -1,4 +1,4 @@
-"""Many tiles over several streams that take turns: which one is sent what, and who is next."""
+"""Many tiles over several streams that take turns, and the order of their answers."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,14 +9,14 @@ from semsr_client.errors import TileError
 
 
 class Sender(Protocol):
-    """What turns need of a stream."""
+    """The part of a stream that sends."""
 
     def put(self, tile: Tile) -> None:
         """Send one tile."""
         ...
 
     def finish(self) -> None:
-        """Say that no tile follows."""
+        """Mark the end: no tile follows."""
         ...
 
 
@@ -26,8 +26,8 @@ Stream = TypeVar("Stream", bound=Sender)
 class Turns(Generic[Stream]):
     """Takes tiles as they are needed and keeps the order of their answers. No I/O of its own.
 
-    What cannot be sent keeps its place in the order as an error. An error of the tiles' source
-    comes last: the tiles that were taken before it are answered first.
+    An invalid tile keeps its place in the order as an error. An error of the tiles' source comes
+    last: the tiles that were taken before it are answered first.
     """
 
     def __init__(self, tiles: Iterator[Tile], streams: Sequence[Stream], *, ahead: int) -> None:
@@ -36,7 +36,7 @@ class Turns(Generic[Stream]):
         Args:
             tiles: Source of the tiles.
             streams: Streams that take turns.
-            ahead: Most tiles that are taken and not answered.
+            ahead: Largest number of tiles that are taken and not answered.
         """
         self._tiles = tiles
         self._streams = streams
@@ -48,13 +48,13 @@ class Turns(Generic[Stream]):
         self._order: deque[Stream | TileError] = deque()
 
     def next(self) -> Stream | TileError | None:
-        """Send what can be sent; return the stream that has the next answer, or the error instead.
+        """Send as many tiles as allowed; return the stream of the next answer, or an error instead.
 
         Returns:
             None when all is answered.
 
         Raises:
-            Exception: What the source of the tiles raised, when all before it is answered.
+            Exception: Error of the tiles' source, after all earlier answers.
         """
         while not self._is_exhausted and len(self._order) < self._ahead:
             self._take()
@@ -95,7 +95,7 @@ def iterator_of(tiles: Iterable[Tile]) -> Iterator[Tile]:
     """Return an iterator of tiles.
 
     Raises:
-        TypeError: There is nothing to iterate over.
+        TypeError: It is not iterable.
     """
     try:
         return iter(tiles)

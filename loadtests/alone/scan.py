@@ -1,10 +1,10 @@
-"""`semsr bench scan`: a scan beside what its cores and its disk allow, all in one run.
+"""`semsr bench scan`: a scan and the limits of its cores and its disk, all in one run.
 
-The yardstick is the lower of two rates: the cores of this machine over the core time of decode,
-engine and encode of one tile, each measured alone; and the disk, taking the same files by the same
-code: as many threads, the same groups, as durable. Both are measured before and after the scan,
-and the better of the two counts. The SHA-256 of both files is work that a scan promises too: a
-second yardstick counts its core time.
+The baseline (`yardstick` in the rows) is the lower of two rates: the cores of this machine over the
+core time of decode, engine and encode of one tile, each measured alone; and the disk, taking the
+same files by the same code: as many threads, the same groups, as durable. Both are measured before
+and after the scan, and the better of the two counts. The SHA-256 of both files is work that a scan
+promises too: a second baseline counts its core time.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ _SAMPLED = 64
 _DISK_FILES = 2048
 # Files between two commits, far more than a scan has.
 _DISK_SYNCED = 128
-# Memory is flat from here on: buffers and caches are filled.
+# From this tile on memory is flat: buffers and caches are full.
 _WARM_TILES = 1000
 _POLL_S = 0.1
 
@@ -47,13 +47,13 @@ _POLL_S = 0.1
 def bench_scan(
     bundle: Path, *, engine: str, lot: Path | None, tiles: int, scratch: Path | None
 ) -> list[Row]:
-    """Measure one scan and its yardsticks.
+    """Measure one scan and its baselines.
 
     Args:
-        bundle: What is run.
-        engine: Its engine.
+        bundle: Bundle to run.
+        engine: Engine name.
         lot: Folder of tiles; None makes `tiles` npy tiles of noise.
-        tiles: How many.
+        tiles: Number of tiles of noise.
         scratch: Folder on the disk to be measured; None takes the system's temporary one.
 
     Returns:
@@ -185,7 +185,7 @@ def _core_ms(work: Sequence[Callable[[], object]]) -> float:
 def _disk(folder: Path, content: bytes) -> float:
     """Files a second as the sink writes them, without anything else.
 
-    They stay: for minutes ext4 does not use what was freed, and looks for other places longer.
+    They stay: for minutes ext4 does not reuse freed space, and searches longer for other space.
     """
     store = LocalStore(folder)
 
@@ -246,7 +246,7 @@ def _num_done(journal: Path) -> int:
             [(count,)] = database.execute("SELECT count(*) FROM tiles WHERE status = 'done'")
             return count
     except sqlite3.Error:
-        return 0  # not yet made
+        return 0  # not created yet
 
 
 def _resident_mib(pid: int) -> float:

@@ -34,7 +34,7 @@ _COLUMNS = [
 ]
 
 NIGHTLY_WAITING = 64
-"""Nightly tiles that are always there where the nightly class saturates the engine."""
+"""Nightly tiles that always wait where the nightly class saturates the engine."""
 
 TIMING_SPREAD = 0.05
 """Relative deviation of a batch's true time from its cost."""
@@ -46,12 +46,12 @@ class Load:
 
     Attributes:
         share: Online arrivals as a share of what the engine can do.
-        is_nightly: Whether the nightly class saturates the engine besides.
+        is_nightly: Whether the nightly class saturates the engine as well.
         seconds: Simulated time.
         slots: Batches that the engine runs at once.
         budget_s: Online budget.
         max_waiting: Places of the queue.
-        seed: Of arrivals and times.
+        seed: Seed of arrivals and times.
     """
 
     share: float
@@ -65,14 +65,14 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one load led to.
+    """Result of one load.
 
     Attributes:
         load: The load.
-        offered: Online tiles that came.
-        refused: Those that were not admitted.
-        p50_s: Median time from arrival to answer of those that were.
-        p99_s: The 99th percentile.
+        offered: Number of online tiles that arrived.
+        refused: Number of online tiles that were not admitted.
+        p50_s: Median time from arrival to answer of the admitted ones.
+        p99_s: 99th percentile of that time.
         tiles_per_s: Online tiles answered in a second.
         nightly_per_s: Nightly tiles answered in a second.
         batch: Mean batch size.
@@ -96,7 +96,7 @@ def simulate(costs: Mapping[int, float], load: Load) -> Outcome:
 
     Args:
         costs: True seconds by batch size; the scheduler starts with the same and learns.
-        load: What comes.
+        load: Load to simulate.
     """
     return _Simulation(costs, load).run()
 
@@ -120,7 +120,7 @@ class _Simulation:
         self.latencies: list[float] = []
         self.num_nightly = 0
         self.sizes: list[int] = []
-        # Refusals: when, what was promised, and how many batches' ends it was made of.
+        # Refusals: time, promised seconds, and the tiles that waited then.
         self.promises: list[tuple[float, float, set[int]]] = []
         self.kept: list[float] = []
 
@@ -129,7 +129,7 @@ class _Simulation:
         capacity = load.slots / min(
             self.true_costs.seconds(size) / size for size in self.true_costs.buckets
         )
-        # Poisson: so many arrivals, anywhere.
+        # Poisson: their number, and independent times.
         count = self.rng.poisson(load.share * capacity * load.seconds)
         arrivals = np.sort(self.rng.uniform(0.0, load.seconds, count))
         refused = 0

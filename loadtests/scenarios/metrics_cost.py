@@ -1,7 +1,7 @@
 """The cost of metrics: engine `identity` with recording on and off, with and without scrapes.
 
 Two services run side by side and take turns under load, so that a machine that drifts does so for
-both; each turn is compared with the one beside it. The recording calls are also timed one by one,
+both; each turn is compared with the one next to it. The recording calls are also timed one by one,
 which a noisy machine blurs less.
 """
 
@@ -75,11 +75,10 @@ def run(options: argparse.Namespace) -> Result:
         "connections": connections,
     }
     notes = [
-        "Each turn against the one beside it; the order changes from round to round. Off means "
+        "Each turn against the one next to it; the order changes from round to round. Off means "
         "that each recording call is a call that does nothing. Timed: recording and looking up "
         "labels, summed over a run of their own, less what a call that does nothing shows; the "
-        "cost is that time as a share of the time between two answers, as if nothing else ran "
-        "beside it."
+        "cost is that time as a share of the time between two answers, as if nothing else ran."
     ]
     return Result("metrics-cost", machine, settings, _COLUMNS, rows, notes)
 

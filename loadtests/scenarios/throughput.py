@@ -6,8 +6,8 @@ from pathlib import Path
 from bundle_format.bundle import load_bundle
 from loadtests.clients import TileLoad
 from loadtests.machine import describe_machine
-from loadtests.model_turns import measure_beside_engine
-from loadtests.nginx_turns import measure_beside_nginx
+from loadtests.model_turns import compare_with_engine
+from loadtests.nginx_turns import compare_with_nginx
 from loadtests.results import Column, Result, Row
 from loadtests.target import MODES
 from semsr.progress import progress
@@ -82,6 +82,6 @@ def measure(bundle: Path, *, seconds: float, connections: int) -> list[Row]:
     load = TileLoad(load_bundle(bundle), connections, seconds / ROUNDS)
     with progress("bench", ROUNDS * (1 + 4 * len(MODES)), unit="turn") as steps:
         steps.say("the service and its engine")
-        rows = measure_beside_engine(load, ROUNDS, steps.update)
+        rows = compare_with_engine(load, ROUNDS, steps.update)
         steps.say("the service without a model, and nginx")
-        return [*rows, *measure_beside_nginx(load, ROUNDS, steps.update)]
+        return [*rows, *compare_with_nginx(load, ROUNDS, steps.update)]

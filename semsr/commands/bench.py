@@ -1,4 +1,4 @@
-"""`semsr bench`: the service beside its limits, the engines alone, the scheduler, or a scan."""
+"""`semsr bench`: the service, engines, the scheduler or a scan, each with its limits."""
 
 import argparse
 import importlib.util
@@ -7,10 +7,10 @@ from pathlib import Path
 from semsr.commands.checks import writable_file
 from semsr.commands.options import ENGINES, Commands, UsageError, add_command, group_of, print_rows
 
-_SERVICE = "the service beside its engine alone and beside nginx"
-_ENGINE = "bundle x precision x engine x batch, beside the machine's own peak"
+_SERVICE = "the service against its engine alone and against nginx"
+_ENGINE = "bundle x precision x engine x batch, against the machine's own peak"
 _SCHEDULE = "the scheduler in simulated time: latency against load"
-_SCAN = "a scan beside what its cores and its disk allow"
+_SCAN = "a scan against the limits of its cores and its disk"
 
 
 def add(commands: Commands) -> None:
@@ -46,7 +46,7 @@ def _add_service(what: Commands) -> None:
         "cores)",
     )
     parser.add_argument(
-        "--connections", type=int, default=16, metavar="N", help="requests at once in the load"
+        "--connections", type=int, default=16, metavar="N", help="requests in flight"
     )
     _add_json(parser)
     parser.set_defaults(run=_bench_service)
@@ -67,21 +67,21 @@ def _add_engine(what: Commands) -> None:
         type=Path,
         action="append",
         default=[],
-        help="bundle, several times for several (default: SEMSR_BUNDLE)",
+        help="bundle to run; may be repeated (default: SEMSR_BUNDLE)",
     )
     parser.add_argument(
         "--engine",
         nargs="+",
         default=[],
         choices=ENGINES[1:],
-        help="engines to measure (default: every installed one)",
+        help="engines to measure (default: all that are installed)",
     )
     parser.add_argument(
         "--precision",
         nargs="+",
         default=[],
         choices=["fp32", "fp16", "bf16", "int8"],
-        help="precisions to compute in (default: every one that the bundle has)",
+        help="execution precisions (default: all that the bundle has)",
     )
     parser.add_argument(
         "--batch", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="tiles in a call"
@@ -96,7 +96,7 @@ def _add_engine(what: Commands) -> None:
     parser.add_argument(
         "--no-peak",
         action="store_true",
-        help="leave the machine's peak out, whose measurement needs torch",
+        help="leave out the machine's peak, whose measurement needs torch",
     )
     parser.add_argument(
         "--beside-paper",
@@ -235,7 +235,7 @@ def _bench_schedule(options: argparse.Namespace) -> int:
     outcomes = bench_schedule(
         costs,
         shares=options.load,
-        # Enough tiles for a 99th percentile, whatever the engine.
+        # Enough tiles for a 99th percentile, regardless of the engine.
         seconds=max(options.seconds, 2000 * costs[1]),
         slots=options.slots,
         budget_s=budget_s,
@@ -273,7 +273,7 @@ def _check_positive(options: argparse.Namespace, *names: str) -> None:
 
 
 def _check_packages(options: argparse.Namespace) -> None:
-    """Find out before the measurement, not after it, that a picture or the peak cannot be had."""
+    """Check before the measurement that the packages for a picture or the peak are installed."""
     if options.plot is not None:
         writable_file(options.plot, "--plot")
     from engines.installation import install_hint
