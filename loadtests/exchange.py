@@ -5,6 +5,7 @@ small and may name a retry time). Everything else is received into one buffer an
 """
 
 import json
+import re
 import select
 import socket
 import time
@@ -15,6 +16,8 @@ Address = tuple[str, int]
 RECEIVE_BYTES = 1 << 20
 _MAX_HEAD_BYTES = 65536
 _MAX_TEXT_BYTES = 65536
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
+_CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 
 
 def http_request(
@@ -132,24 +135,24 @@ class Exchange:
             if end < 0:
                 return
             self._read_head(self._head[:end])
-            body = self._head[end + 4 :]
-            self._missing_bytes = self.length - len(body) - max(0, count - _MAX_HEAD_BYTES)
+            self._missing_bytes = self.length + end + 4
+            self._missing_bytes -= len(self._head) + max(0, count - _MAX_HEAD_BYTES)
+            if self.status != 200:
+                self._text = self._head[end + 4 :]
         else:
-            body = buffer[:count]
             self._missing_bytes -= count
-        if self.status != 200 and len(self._text) < _MAX_TEXT_BYTES:
-            self._text += body
+            if self.status != 200 and len(self._text) < _MAX_TEXT_BYTES:
+                self._text += buffer[:count]
         self.is_answered = self._missing_bytes <= 0
 
     def _read_head(self, head: bytes) -> None:
-        lines = head.split(b"\r\n")
-        try:
-            self.status = int(lines[0].split(b" ", 2)[1])
-            headers = dict(line.lower().split(b":", 1) for line in lines[1:])
-            self.length = int(headers[b"content-length"])
-        except (IndexError, ValueError, KeyError) as error:
-            raise ConnectionError(f"not an answer with a length: {head[:200]!r}") from error
-        self.closes = self.closes or headers.get(b"connection", b"").strip() == b"close"
+        length = _LENGTH.search(head)
+        status = head.split(b" ", 2)[1:2]
+        if length is None or not status or not status[0].isdigit():
+            raise ConnectionError(f"not an answer with a length: {head[:200]!r}")
+        self.status = int(status[0])
+        self.length = int(length[1])
+        self.closes = self.closes or _CLOSE.search(head) is not None
 
     def round_trip_s(self, request: bytes, buffer: memoryview, *, timeout_s: float) -> float:
         """Send a request and wait for its whole answer; returns the seconds that it took.
