@@ -4,16 +4,20 @@ The place is between two comments, `<!-- begin: NAME -->` and `<!-- end: NAME --
 that measured writes there.
 """
 
+import io
 import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadtests.machine import machine_line
-from semsr.whole_file import write_whole_text
+from semsr.whole_file import write_whole, write_whole_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 
@@ -145,3 +149,11 @@ def publish(result: Result, page: Path, *, picture: str | None = None) -> None:
     if picture is not None:
         parts.append(f"![{result.name}]({picture})")
     write_into_page(page, result.name, "\n\n".join(parts))
+
+
+def write_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure of matplotlib as a PNG, whole or not at all; makes the folder."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, picture.getbuffer())

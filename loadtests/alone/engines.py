@@ -15,8 +15,7 @@ from pathlib import Path
 from bundle_format.bundle import Precision, load_bundle
 from engines.registry import installed_engines
 from loadtests.alone.engine import BATCH_SIZES, EngineProcessError, EngineTurn, engine_alone
-from loadtests.figures import write_figure
-from loadtests.results import Column, Row, format_table
+from loadtests.results import Column, Row, format_table, write_figure
 from semsr.progress import progress
 from service.settings import Settings
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtests.figures import write_figure
-from loadtests.results import Column, Row, format_table
+from loadtests.results import Column, Row, format_table, write_figure
 from semsr.progress import tracked
 from service.batching.costs import BatchCosts
 from service.batching.scheduler import Batch, Scheduler

@@ -16,13 +16,12 @@ import numpy as np
 from bundle_format.bundle import load_bundle
 from loadtests.clients import by_each_client
 from loadtests.exchange import Address, TileRequest
-from loadtests.figures import write_figure
 from loadtests.machine import describe_machine
 from loadtests.nginx import ANSWER_PATH, nginx_path, running_nginx
 from loadtests.peers.catalog import PEERS, Peer
 from loadtests.peers.environments import InstallError, ensure_environment
 from loadtests.peers.running import PeerError, running_peer
-from loadtests.results import Column, Result, Row
+from loadtests.results import Column, Result, Row, write_figure
 from loadtests.target import MODES, running_service
 from loadtests.tile_request import raw_request
 from loadtests.wrk import is_installed as has_wrk
