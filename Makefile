@@ -272,18 +272,11 @@ lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for new
 	compile pyproject.toml $$locks/torch-needs.in --extra openvino --extra rtx --extra scan --extra tracing --extra postgres --extra train --extra export --extra loadtest --group dev -o $$locks/dev.txt
 	same="--constraints $$locks/dev.txt"
 	compile pyproject.toml $$same -o $$locks/base.txt
-	compile pyproject.toml $$same --extra openvino -o $$locks/openvino.txt
-	compile pyproject.toml $$locks/torch-needs.in $$same --extra train -o $$locks/train.txt
-	compile pyproject.toml $$locks/torch-needs.in $$same --extra export -o $$locks/export.txt
-	compile pyproject.toml $$same --extra rtx -o $$locks/rtx.txt
-	compile pyproject.toml $$same --extra scan -o $$locks/scan.txt
+	for extra in $(KNOWN_EXTRAS) loadtest; do
+		compile pyproject.toml $$same --extra $$extra -o $$locks/$$extra.txt
+	done
 	compile pyproject.toml $$same --extra scan --extra ray -o $$locks/ray.txt
-	compile pyproject.toml $$same --extra tracing -o $$locks/tracing.txt
-	compile pyproject.toml $$same --extra postgres -o $$locks/postgres.txt
-	compile pyproject.toml $$same --extra loadtest -o $$locks/loadtest.txt
-	compile $$same --group build -o $$locks/build.txt
-	compile $$same --group test -o $$locks/test.txt
-	compile $$same --group sbom -o $$locks/sbom.txt
+	for group in build test sbom; do compile $$same --group $$group -o $$locks/$$group.txt; done
 
 # ----------------------------------------------------------------------------------- clean
 

@@ -1,5 +1,4 @@
-"""Load tests and benches of the running service; `python -m loadtests` lists them.
+"""Load tests and benches; `python -m loadtests` lists the scenarios, `semsr bench` runs some.
 
-They meet the service where a client does, through HTTP. What measures engines and codecs by
-themselves is `semsr bench`, which these use.
+They meet the service where a client does, through HTTP. What is measured without it is in `alone`.
 """

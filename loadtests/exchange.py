@@ -1,34 +1,84 @@
 """One HTTP/1.1 connection that never blocks and never looks at the picture that comes back.
 
 Of an answer only the head is read, and the body where the status is not 200 (a problem, which is
-small and says when to come again). Everything else is received into one buffer and counted.
+small and may name a retry time). Everything else is received into one buffer and counted.
 """
 
 import json
+import re
+import select
 import socket
 import time
+from dataclasses import dataclass
 
-RECEIVE_BYTES = 1 << 18
+Address = tuple[str, int]
+
+RECEIVE_BYTES = 1 << 20
+_MAX_HEAD_BYTES = 65536
 _MAX_TEXT_BYTES = 65536
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
+_CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
+
+
+def http_request(
+    path: str, headers: dict[str, str], body: bytes, *, length: int | None = None
+) -> bytes:
+    """Put a POST together.
+
+    Args:
+        path: Path of the route.
+        headers: Headers in addition to Host and Content-Length.
+        body: Body that is sent.
+        length: Content-Length that is announced; None announces that of the body.
+    """
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: loadtest",
+        f"Content-Length: {len(body) if length is None else length}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+@dataclass(frozen=True)
+class TileRequest:
+    """A request that sends a tile.
+
+    Attributes:
+        path: Path of the route.
+        body: Bytes of the tile.
+        headers: Headers that describe it.
+        answer_bytes: Length of a good answer's body.
+    """
+
+    path: str
+    body: bytes
+    headers: dict[str, str]
+    answer_bytes: int
+
+    def http(self, headers: dict[str, str] | None = None) -> bytes:
+        """Return the whole HTTP/1.1 request, with further headers if there are any."""
+        return http_request(self.path, {**self.headers, **(headers or {})}, self.body)
 
 
 class Exchange:
-    """A keep-alive connection and the request that is under way on it.
+    """A keep-alive connection and the request that is in flight on it.
 
     Attributes:
-        status: Of the answer; 0 while its head is not there.
-        length: Bytes of the answer's body.
-        is_answered: The whole answer is there.
-        closes: The server will close the connection after this answer.
+        socket: Non-blocking socket.
+        status: Status of the answer; 0 while its head is not there.
+        length: Length of the answer's body in bytes.
+        is_answered: Whether the whole answer is there.
+        closes: Whether the server closes the connection after this answer.
         sent_s: `time.monotonic()` when the request began to leave.
-        idle_since_s: When the last answer was complete.
+        idle_since_s: `time.monotonic()` when the last answer was complete; 0 before the first.
     """
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: Address) -> None:
         self.socket = socket.socket()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        # 115 (in progress) is how this begins; what comes of it shows when the request is sent.
+        # It returns 115 (in progress); whether it succeeds shows when the request is sent.
         self.socket.connect_ex(address)
         self.idle_since_s = 0.0
         self._prepare(b"")
@@ -70,7 +120,7 @@ class Exchange:
         """Read what is there.
 
         Raises:
-            ConnectionError: The connection ended before the answer did, or the answer is none.
+            ConnectionError: The connection ended before the answer did, or the answer is invalid.
         """
         try:
             count = self.socket.recv_into(buffer)
@@ -79,33 +129,49 @@ class Exchange:
         if count == 0:
             raise ConnectionError("the server closed the connection")
         if self._missing_bytes < 0:
-            self._head += buffer[:count]
+            # Not all of it: most of a large buffer is the picture, which would be copied.
+            self._head += buffer[: min(count, _MAX_HEAD_BYTES)]
             end = self._head.find(b"\r\n\r\n")
             if end < 0:
                 return
             self._read_head(self._head[:end])
-            body = self._head[end + 4 :]
-            self._missing_bytes = self.length - len(body)
+            self._missing_bytes = self.length + end + 4
+            self._missing_bytes -= len(self._head) + max(0, count - _MAX_HEAD_BYTES)
+            if self.status != 200:
+                self._text = self._head[end + 4 :]
         else:
-            body = buffer[:count]
             self._missing_bytes -= count
-        if self.status != 200 and len(self._text) < _MAX_TEXT_BYTES:
-            self._text += body
+            if self.status != 200 and len(self._text) < _MAX_TEXT_BYTES:
+                self._text += buffer[:count]
         self.is_answered = self._missing_bytes <= 0
 
     def _read_head(self, head: bytes) -> None:
-        lines = head.split(b"\r\n")
-        try:
-            self.status = int(lines[0].split(b" ", 2)[1])
-            headers = dict(line.lower().split(b":", 1) for line in lines[1:])
-            self.length = int(headers[b"content-length"])
-        except (IndexError, ValueError, KeyError) as error:
-            raise ConnectionError(f"not an answer with a length: {head[:200]!r}") from error
-        self.closes = self.closes or headers.get(b"connection", b"").strip() == b"close"
+        length = _LENGTH.search(head)
+        status = head.split(b" ", 2)[1:2]
+        if length is None or not status or not status[0].isdigit():
+            raise ConnectionError(f"not an answer with a length: {head[:200]!r}")
+        self.status = int(status[0])
+        self.length = int(length[1])
+        self.closes = self.closes or _CLOSE.search(head) is not None
 
-    def elapsed_ms(self) -> float:
-        """Milliseconds since the request began to leave."""
-        return 1e3 * (time.monotonic() - self.sent_s)
+    def round_trip_s(self, request: bytes, buffer: memoryview, *, timeout_s: float) -> float:
+        """Send a request and wait for its whole answer; returns the seconds that it took.
+
+        Raises:
+            TimeoutError: Nothing happened for `timeout_s`.
+            ConnectionError: See `receive`.
+        """
+        self.begin(request)
+        while not self.is_answered:
+            writers = [] if self.is_sent else [self.socket]
+            readable, writable, _ = select.select([self.socket], writers, [], timeout_s)
+            if not readable and not writable:
+                raise TimeoutError(f"no answer within {timeout_s:g} s")
+            if writable:
+                self.send()
+            if readable:
+                self.receive(buffer)
+        return time.monotonic() - self.sent_s
 
     def retry_after_ms(self) -> float | None:
         """Read `retry_after_ms` of a problem; None where the answer has none."""

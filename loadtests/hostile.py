@@ -1,4 +1,4 @@
-"""What strange and broken clients send, and what the service may answer.
+"""Requests of strange and broken clients, and the answers that the service may give.
 
 Every act is raw bytes on a socket of its own. An answer must have one of the documented statuses
 and, like every error, say what was wrong as a problem; where the connection itself is broken the
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from loadtests import images
+from loadtests.exchange import http_request
 
 Piece = tuple[float, bytes]
 """Seconds to wait, then what to send."""
@@ -24,16 +25,16 @@ class HostileError(AssertionError):
 
 @dataclass(frozen=True)
 class Act:
-    """One thing that a bad client does.
+    """One act of a bad client.
 
     Attributes:
-        name: What.
-        pieces: What is sent.
-        statuses: What may be answered.
-        may_close: The connection may end without an answer.
-        leaves: The client hangs up after sending and expects nothing.
-        is_problem: The answer comes from the service itself and must be a problem; broken HTTP is
-            answered below it, in plain words.
+        name: Name of the act.
+        pieces: Maker of the bytes that are sent.
+        statuses: Statuses that may be answered.
+        may_close: Whether the connection may end without an answer.
+        leaves: Whether the client hangs up after sending and expects no answer.
+        is_problem: Whether the answer must be a problem of the service itself; malformed HTTP is
+            answered below it, as plain text.
     """
 
     name: str
@@ -44,156 +45,113 @@ class Act:
     is_problem: bool = True
 
 
-def _post(
-    body: bytes,
-    headers: dict[str, str],
-    *,
-    path: str = "/superresolve",
-    announced: int | None = None,
-) -> bytes:
-    length = len(body) if announced is None else announced
-    lines = [
-        f"POST {path} HTTP/1.1",
-        "Host: loadtest",
-        f"Content-Length: {length}",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
-
-
 def _once(message: bytes) -> Callable[[], Sequence[Piece]]:
     return lambda: [(0.0, message)]
 
 
-def _garbage(kind: str) -> Act:
-    body = images.wafer(7).tobytes()[:3000]
-    return Act(f"garbage as {kind}", _once(_post(body, {"Content-Type": kind})), frozenset({400}))
+def _post(
+    name: str,
+    statuses: set[int],
+    body: bytes,
+    headers: dict[str, str],
+    *,
+    path: str = "/superresolve",
+    length: int | None = None,
+) -> Act:
+    """Return an act that posts a whole request; see `http_request`."""
+    message = http_request(path, headers, body, length=length)
+    return Act(name, _once(message), frozenset(statuses))
+
+
+def _malformed(name: str, statuses: set[int], pieces: Callable[[], Sequence[Piece]]) -> Act:
+    """Return an act that is not HTTP, answered below the service or by closing the connection."""
+    return Act(name, pieces, frozenset(statuses), may_close=True, is_problem=False)
+
+
+def _leaves(where: str, message: bytes) -> Act:
+    return Act(f"leaves {where}", _once(message), frozenset(), leaves=True)
 
 
 def _slow_body() -> Sequence[Piece]:
-    """A byte a second until the service has had enough."""
-    body, headers = images.raw(images.wafer(1))
-    head = _post(b"", headers, announced=len(body))
-    return [(0.0, head), *((1.0, body[number : number + 1]) for number in range(120))]
+    """Send a byte a second until the service gives up."""
+    head = http_request("/superresolve", _RAW, b"", length=len(_TILE))
+    return [(0.0, head), *((1.0, _TILE[number : number + 1]) for number in range(120))]
 
 
 _TILE, _RAW = images.raw(images.wafer(2))
+_WHOLE = http_request("/superresolve", _RAW, _TILE)
+_GARBAGE = images.wafer(7).tobytes()[:3000]
+_PNG = {"Content-Type": "image/png"}
+_JSON = {"Content-Type": "application/json"}
 _BUSY = frozenset({503, 504})
 
 ACTS = [
-    *(_garbage(f"image/{kind}") for kind in ("png", "tiff", "jpeg", "bmp")),
-    _garbage(images.NPY),
-    Act("empty body", _once(_post(b"", {"Content-Type": "image/png"})), frozenset({400})),
-    Act("unknown type", _once(_post(_TILE, {"Content-Type": "video/mp4"})), frozenset({415})),
-    Act("no type", _once(_post(_TILE, {})), frozenset({400, 415})),
-    Act(
+    *(
+        _post(f"garbage as {kind}", {400}, _GARBAGE, {"Content-Type": kind})
+        for kind in ("image/png", "image/tiff", "image/jpeg", "image/bmp", images.NPY)
+    ),
+    _post("empty body", {400}, b"", _PNG),
+    _post("unknown type", {415}, _TILE, {"Content-Type": "video/mp4"}),
+    _post("no type", {400, 415}, _TILE, {}),
+    _post(
         "form without a file",
-        _once(_post(b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"})),
-        frozenset({400, 415, 422}),
+        {400, 415, 422},
+        b"--x--\r\n",
+        {"Content-Type": "multipart/form-data; boundary=x"},
     ),
-    Act("raw without a shape", _once(_post(_TILE, {"Content-Type": images.RAW})), frozenset({400})),
-    Act(
-        "raw with a wrong shape",
-        _once(_post(_TILE, {**_RAW, "X-Tile-Shape": "7,99999"})),
-        frozenset({422}),
+    _post("raw without a shape", {400}, _TILE, {"Content-Type": images.RAW}),
+    _post("raw with a wrong shape", {422}, _TILE, {**_RAW, "X-Tile-Shape": "7,99999"}),
+    _post(
+        "shape beyond counting", {400, 413}, _TILE, {**_RAW, "X-Tile-Shape": f"{10**30},{10**30}"}
     ),
-    Act(
-        "shape beyond counting",
-        _once(_post(_TILE, {**_RAW, "X-Tile-Shape": f"{10**30},{10**30}"})),
-        frozenset({400, 413}),
-    ),
-    Act(
-        "unknown dtype", _once(_post(_TILE, {**_RAW, "X-Tile-Dtype": "complex"})), frozenset({400})
-    ),
-    Act(
-        "timeout that is none",
-        _once(_post(_TILE, {**_RAW, "X-Request-Timeout-Ms": "-inf"})),
-        frozenset({400}),
-    ),
-    Act(
-        "unknown priority",
-        _once(_post(_TILE, {**_RAW, "X-Priority": "now!"})),
-        frozenset({400}),
-    ),
-    Act(
-        "answer that nobody makes",
-        _once(_post(_TILE, {**_RAW, "Accept": "image/webp"})),
-        frozenset({406}),
-    ),
-    Act(
-        "huge picture in a small file",
-        _once(_post(images.huge_png(60_000), {"Content-Type": "image/png"})),
-        frozenset({400, 413}),
-    ),
-    Act(
-        "huge size announced",
-        _once(_post(_TILE, _RAW, announced=1 << 40)),
-        frozenset({413}),
-    ),
-    Act("unknown path", _once(_post(_TILE, _RAW, path="/../../etc/passwd")), frozenset({404})),
+    _post("unknown dtype", {400}, _TILE, {**_RAW, "X-Tile-Dtype": "complex"}),
+    _post("timeout that is not finite", {400}, _TILE, {**_RAW, "X-Request-Timeout-Ms": "-inf"}),
+    _post("unknown priority", {400}, _TILE, {**_RAW, "X-Priority": "now!"}),
+    _post("unknown answer type", {406}, _TILE, {**_RAW, "Accept": "image/webp"}),
+    _post("huge picture in a small file", {400, 413}, images.huge_png(60_000), _PNG),
+    _post("huge size announced", {413}, _TILE, _RAW, length=1 << 40),
+    _post("unknown path", {404}, _TILE, _RAW, path="/../../etc/passwd"),
     Act(
         "another method",
         _once(b"DELETE /superresolve HTTP/1.1\r\nHost: x\r\n\r\n"),
         frozenset({405}),
     ),
-    Act(
-        "v2 without sense",
-        _once(
-            _post(b'{"inputs": 7}', {"Content-Type": "application/json"}, path="/v2/models/x/infer")
-        ),
-        frozenset({400, 404}),
-    ),
-    Act(
+    _post("v2 without sense", {400, 404}, b'{"inputs": 7}', _JSON, path="/v2/models/x/infer"),
+    _post(
         "v2 head longer than its body",
-        _once(
-            _post(
-                b"{}", {"Inference-Header-Content-Length": "999"}, path="/v2/models/default/infer"
-            )
-        ),
-        frozenset({400, 404}),
+        {400, 404},
+        b"{}",
+        {"Inference-Header-Content-Length": "999"},
+        path="/v2/models/default/infer",
     ),
-    Act(
+    _malformed(
         "no HTTP at all",
+        {400},
         _once(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64)),
-        frozenset({400}),
-        may_close=True,
-        is_problem=False,
     ),
-    Act(
-        "negative length",
-        _once(_post(b"", _RAW, announced=-1)),
-        frozenset({400}),
-        may_close=True,
-        is_problem=False,
+    _malformed(
+        "negative length", {400}, _once(http_request("/superresolve", _RAW, b"", length=-1))
     ),
-    Act(
+    _malformed(
         "head without end",
-        lambda: [(0.0, b"POST /superresolve HTTP/1.1\r\nX: " + b"a" * 300_000)],
-        frozenset({400, 431}),
-        may_close=True,
-        is_problem=False,
+        {400, 431},
+        _once(b"POST /superresolve HTTP/1.1\r\nX: " + b"a" * 300_000),
     ),
     Act("slow body", _slow_body, frozenset({408}), may_close=True),
-    Act(
-        "slow head",
-        lambda: [(0.0, b"POST /super"), *[(1.0, b"r")] * 120],
-        frozenset({400, 408}),
-        may_close=True,
-        is_problem=False,
-    ),
-    Act("leaves in the head", _once(b"POST /superresolve HTT"), frozenset(), leaves=True),
-    Act("leaves in the body", _once(_post(_TILE, _RAW)[:20_000]), frozenset(), leaves=True),
-    Act("leaves before its answer", _once(_post(_TILE, _RAW)), frozenset(), leaves=True),
+    _malformed("slow head", {400, 408}, lambda: [(0.0, b"POST /super"), *[(1.0, b"r")] * 120]),
+    _leaves("in the head", b"POST /superresolve HTT"),
+    _leaves("in the body", _WHOLE[:20_000]),
+    _leaves("before its answer", _WHOLE),
 ]
 
 
 def perform(act: Act, address: tuple[str, int], *, longest_s: float) -> str:
-    """Do it; returns the status, `closed` or `left`.
+    """Perform an act; returns the status, `closed` or `left`.
 
     Args:
-        act: What to do.
+        act: Act to perform.
         address: Host and port.
-        longest_s: From the first byte until the service must have reacted.
+        longest_s: Time limit in seconds for the reaction, from the first byte.
 
     Raises:
         HostileError: It reacted wrongly, or not in time.
@@ -219,7 +177,7 @@ def perform(act: Act, address: tuple[str, int], *, longest_s: float) -> str:
 
 
 def _exchange(connection: socket.socket, act: Act, deadline_s: float) -> bytes:
-    """Send the pieces, but listen meanwhile: an answer may come before the last."""
+    """Send the pieces and listen meanwhile: an answer may come before the last."""
     for wait_s, message in act.pieces():
         if wait_s and select.select([connection], [], [], wait_s)[0]:
             return _receive(connection, act, deadline_s)
@@ -229,7 +187,7 @@ def _exchange(connection: socket.socket, act: Act, deadline_s: float) -> bytes:
         try:
             connection.sendall(message)
         except ConnectionError:
-            break  # refused while it was sent; what was answered can still be read
+            break  # refused while it was sent; the answer can still be read
         except TimeoutError as error:
             raise HostileError(f"{act.name}: the service stopped reading") from error
     return _receive(connection, act, deadline_s)

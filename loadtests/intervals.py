@@ -1,11 +1,11 @@
-"""How sure a ratio of two percentiles of few requests is.
+"""Confidence intervals of the ratio of two percentiles of few requests.
 
 Method: order statistics. Of n independent latencies the number that the true percentile exceeds is
-binomial (n, share), whatever their distribution, so two of the ordered latencies enclose it with a
-probability that is known exactly. Of a 99th percentile fewer than some hundred requests say nothing
-from above: nothing larger may have been seen. A bootstrap cannot show that, since it draws only
-from what was seen. Latencies of requests that waited behind each other are not quite independent;
-the true intervals are somewhat wider.
+binomial (n, share), regardless of their distribution, so two of the ordered latencies enclose it
+with a probability that is known exactly. Fewer than some hundred requests do not bound a 99th
+percentile from above: nothing larger may have been seen. A bootstrap cannot show that, since it
+draws only from what was seen. Latencies of requests that waited behind each other are not quite
+independent; the true intervals are somewhat wider.
 
 Source: David and Nagaraja 2003, Order Statistics, section 7.1.
 """
@@ -21,12 +21,12 @@ CONFIDENCE = 0.95
 def ratio_interval(
     above: Sequence[float], below: Sequence[float], share: float
 ) -> tuple[float, float, float]:
-    """The ratio of the percentiles of two loads.
+    """Return the ratio of the percentiles of two loads, with its interval.
 
     Args:
-        above: Latencies in the numerator, of any unit, none negative.
-        below: Those in the denominator.
-        share: Of the percentile, 0 to 1.
+        above: Latencies of the numerator, in any unit, not negative.
+        below: Latencies of the denominator.
+        share: Percentile as a share, 0 to 1.
 
     Returns:
         The ratio and the ends of its interval (`CONFIDENCE`, two-sided); 0 and infinity where the
@@ -46,11 +46,11 @@ def ratio_interval(
 def percentile_interval(
     values: Sequence[float], share: float, *, error: float
 ) -> tuple[float, float]:
-    """Two of the values that enclose the true percentile.
+    """Return two of the values that enclose the true percentile.
 
     Args:
-        values: Latencies, none negative.
-        share: Of the percentile, 0 to 1.
+        values: Latencies, not negative.
+        share: Percentile as a share, 0 to 1.
         error: Probability that they do not enclose it, half of it on each side.
 
     Returns:
@@ -71,11 +71,11 @@ def percentile_interval(
 
 
 def needed_for_both_ends(share: float) -> int:
-    """Requests from which on a ratio of percentiles above the median has both ends."""
+    """Return the number of requests from which a ratio of percentiles has both ends."""
     return math.ceil(math.log((1 - CONFIDENCE) / 4) / math.log(share))
 
 
 def _binomial(count: int, total: int, share: float) -> float:
-    """Probability of so many successes."""
+    """Return the probability of `count` successes."""
     ways = math.lgamma(total + 1) - math.lgamma(count + 1) - math.lgamma(total - count + 1)
     return math.exp(ways + count * math.log(share) + (total - count) * math.log1p(-share))

@@ -1,5 +1,6 @@
 """Locust without a window, against a service that this starts, or one that runs already."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -10,22 +11,26 @@ import httpx2
 from loadtests.target import running_service
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
-# Bad clients that are slow are cut soon, so that a short run sees it.
+# Slow bad clients are disconnected soon, so that a short run sees it.
 _SETTINGS = {"SEMSR_BODY_TIMEOUT_S": "5", "SEMSR_HEAD_TIMEOUT_S": "5"}
 _HOSTILE_LIMIT_S = 20.0
 
 
-def run_locust(
-    *, url: str | None, bundle: Path, users: int, seconds: float, classes: list[str]
-) -> int:
-    """Run it; the service must be ready afterwards.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "classes",
+        nargs="*",
+        metavar="USER",
+        help="PipelineUser, NightlyUser, … (default: all, by their weights)",
+    )
+    parser.add_argument("--url", help="URL of a running service (default: one is started)")
+    parser.add_argument("--users", type=int, default=20, help="number of users")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length in seconds")
 
-    Args:
-        url: Of a service; None starts one.
-        bundle: That it then serves.
-        users: How many.
-        seconds: Length.
-        classes: Of users; none means all, by their weights.
+
+def run(options: argparse.Namespace) -> int:
+    """Run Locust; the service must be ready afterwards.
 
     Returns:
         Locust's exit code, 1 if any request failed.
@@ -33,17 +38,20 @@ def run_locust(
     Raises:
         RuntimeError: The service is not ready afterwards.
     """
-    if url is None:
-        with running_service(bundle, _SETTINGS) as target:
-            return run_locust(
-                url=target.url, bundle=bundle, users=users, seconds=seconds, classes=classes
-            )
+    if options.url is not None:
+        return _run_locust(options.url, options)
+    with running_service(options.bundle, _SETTINGS) as target:
+        return _run_locust(target.url, options)
+
+
+def _run_locust(url: str, options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"]
-    options = ["-u", str(users), "-r", str(users), "-t", f"{seconds:.0f}s", "--host", url]
-    # Requests under way at the end are finished, not counted as failures.
-    options += ["--stop-timeout", "30", "--only-summary", *classes]
+    users = str(options.users)
+    command += ["-u", users, "-r", users, "-t", f"{options.seconds:.0f}s", "--host", url]
+    # Requests in flight at the end are finished, not counted as failures.
+    command += ["--stop-timeout", "30", "--only-summary", *options.classes]
     child = subprocess.run(
-        [*command, *options],
+        command,
         cwd=LOCUSTFILE.parents[1],
         env={"LOADTEST_HOSTILE_LIMIT_S": str(_HOSTILE_LIMIT_S), **os.environ},
         check=False,

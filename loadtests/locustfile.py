@@ -4,8 +4,9 @@
     locust -f loadtests/locustfile.py --headless -u 20 -t 1m --host http://127.0.0.1:8000
     locust -f loadtests/locustfile.py … PipelineUser NightlyUser       # some of the users only
 
-A refusal (503, and 504 where a deadline was given) is no failure: the user comes again when it was
-told to. Everything else that is not as documented is one, and locust then ends with exit code 1.
+A refusal (503, and 504 where a deadline was given) is not a failure: the user retries after the
+time that it names. Every other answer that is not as documented is a failure, and Locust then ends
+with exit code 1.
 Locust is a closed loop and Python; for latency figures take `python -m loadtests.open_loop`.
 """
 
@@ -25,7 +26,7 @@ from loadtests import hostile, images
 # Longest reaction to a bad client; beyond the service's own SEMSR_BODY_TIMEOUT_S.
 HOSTILE_LIMIT_S = float(os.environ.get("LOADTEST_HOSTILE_LIMIT_S", "60"))
 DEADLINE_MS = int(os.environ.get("LOADTEST_DEADLINE_MS", "30000"))
-_RETRY_WITHOUT_WORD_MS = 100.0
+_DEFAULT_RETRY_MS = 100.0
 _NUM_TILES = 8
 
 
@@ -62,15 +63,15 @@ class _ServiceUser(FastHttpUser):
         """Post one picture.
 
         Args:
-            name: For the statistics.
+            name: Name in the statistics.
             request: Body and headers.
-            length: Bytes of a good answer; None does not look.
-            media_type: Type of a good answer; None does not look.
-            path: Of the route.
-            headers: More headers, with `_` for `-`.
+            length: Length of a good answer in bytes; None does not check.
+            media_type: Content type of a good answer; None does not check.
+            path: Path of the route.
+            headers: Further headers, with `_` for `-`.
 
         Returns:
-            Seconds after which to come again, None if it was answered for good.
+            Seconds after which to retry, or None if the answer is final.
         """
         body, own = request
         more = {key.replace("_", "-"): value for key, value in headers.items()}
@@ -98,7 +99,7 @@ class _ServiceUser(FastHttpUser):
             answer.failure("503 without retry_after_ms")
             return None
         answer.success()
-        return float(problem.get("retry_after_ms", _RETRY_WITHOUT_WORD_MS)) / 1e3
+        return float(problem.get("retry_after_ms", _DEFAULT_RETRY_MS)) / 1e3
 
     @property
     def answer_bytes(self) -> int:
@@ -119,7 +120,7 @@ class PipelineUser(_ServiceUser):
 
     @task
     def tile(self) -> None:
-        """Send one tile; what is refused comes again once its time has come."""
+        """Send one tile; after a refusal wait for the time that it names."""
         wait_s = self.send(
             "pipeline: raw",
             images.raw(self.any_tile()),
@@ -202,7 +203,7 @@ class MixedUser(_ServiceUser):
 
     @task
     def quiet_routes(self) -> None:
-        """What operators and dashboards ask."""
+        """Routes of operators and dashboards."""
         for path in ("/readyz", "/livez", "/metrics", "/model", "/v2"):
             self.client.get(path, name=f"mixed: {path}")
 
@@ -214,12 +215,12 @@ class HostileUser(User):
     wait_time = constant_pacing(0.2)
 
     def on_start(self) -> None:
-        """Begin somewhere, so that several users do different things."""
+        """Begin at a random act, so that several users do different things."""
         self.number = random.randrange(len(hostile.ACTS))  # noqa: S311 - a load, not a secret
 
     @task
     def act(self) -> None:
-        """Do the next bad thing; slow ones go on beside the others."""
+        """Perform the next act; slow ones run next to the others."""
         act = hostile.ACTS[self.number % len(hostile.ACTS)]
         self.number += 1
         if act.name.startswith("slow"):

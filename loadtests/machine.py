@@ -1,4 +1,4 @@
-"""What a figure was measured on; goes beside every table."""
+"""The machine on which a figure was measured; every table names it."""
 
 import datetime
 import os
@@ -21,7 +21,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def machine_line(machine: dict[str, Any]) -> str:
-    """Say it in one line."""
+    """Describe it in one line."""
     line = (
         f"{machine['date']}; {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB; {machine['system']}"

@@ -1,10 +1,10 @@
-"""An open-loop HTTP load: requests go out when they are due, whatever became of those before.
+"""An open-loop HTTP load: requests are sent when they are due, regardless of earlier ones.
 
     python -m loadtests.open_loop http://127.0.0.1:8000 --rate 200 --seconds 30 --arrivals poisson
 
-A closed loop sends its next request when the last answer is there, so a server that stalls is asked
-less and looks better than it is. Here the times are fixed beforehand, and latency counts from them.
-What the generator itself can carry on a machine is measured by `python -m loadtests ceiling`.
+A closed loop sends its next request when the last answer is there, so a server that stalls gets
+fewer requests and looks better than it is. Here the times are fixed beforehand, and latency counts
+from them. `python -m loadtests ceiling` measures the limit of the generator itself on a machine.
 """
 
 import argparse
@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from loadtests.exchange import Address, http_request
 from loadtests.outcomes import Outcome, format_summaries, summarize
+from loadtests.tile_request import PATH, RAW, address_of
 
-# For the worker processes to start and to plan.
+# Time for each worker process to start and to plan.
 _START_S = 0.5
 _LONGEST_REPORT_S = 60.0
 
@@ -32,15 +33,15 @@ class Stream:
     """Requests of one kind.
 
     Attributes:
-        name: What its outcomes are called.
-        request: The whole HTTP/1.1 request, head and body.
+        name: Name of its outcomes.
+        request: Whole HTTP/1.1 request, head and body.
         expected_bytes: Body length of a good answer.
-        rate_per_s: Requests due in a second, unless `concurrency` is given.
-        arrivals: At even distances, or as a Poisson process.
-        seed: Of the Poisson process.
-        concurrency: If not 0, the stream saturates instead: so many requests are always under way
-            or waiting to come again, and one that is refused comes again after the time that the
-            refusal names, under its own number, until it is served.
+        rate_per_s: Requests per second, unless `concurrency` is given.
+        arrivals: Even distances, or a Poisson process.
+        seed: Seed of the Poisson process.
+        concurrency: If not 0, the stream saturates instead: this number of requests is always in
+            flight or waiting for a retry. A refused request is retried under its own number after
+            the time that the refusal names, until it is served.
     """
 
     name: str
@@ -54,10 +55,10 @@ class Stream:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load led to.
+    """Result of a load.
 
     Attributes:
-        outcomes: Of every request, in the order of their ends.
+        outcomes: Outcome of every request, in the order of their ends.
         start_s: `time.monotonic()` of its start.
         seconds: Length of the load.
         cpu_s: Processor seconds that the generator used.
@@ -74,7 +75,7 @@ class OpenLoop:
 
     def __init__(
         self,
-        address: tuple[str, int],
+        address: Address,
         streams: Sequence[Stream],
         *,
         seconds: float,
@@ -87,9 +88,9 @@ class OpenLoop:
 
         Args:
             address: Host and port.
-            streams: What is sent.
-            seconds: Length; what is under way then is still waited for.
-            connections: Most at once; they are opened as they are needed.
+            streams: Streams of requests.
+            seconds: Length; requests in flight at the end are still waited for.
+            connections: Largest number of connections; they are opened as they are needed.
             timeout_s: Longest wait for one answer.
             grace_s: Longest wait after the end for all of them.
             workers: Processes that share the load.
@@ -118,13 +119,14 @@ class OpenLoop:
         """
         outcomes: list[Outcome] = []
         cpu_s = 0.0
-        for child in self._children:
-            stdout, stderr = child.communicate(timeout=self._longest_s)
-            if child.returncode:
-                raise RuntimeError(f"the load's process failed:\n{stderr.decode()}")
-            told = json.loads(stdout)
-            cpu_s += told["cpu_s"]
-            outcomes += [Outcome(self._names[row[0]], *row[1:]) for row in told["outcomes"]]
+        with self:
+            for child in self._children:
+                stdout, stderr = child.communicate(timeout=self._longest_s)
+                if child.returncode:
+                    raise RuntimeError(f"the load's process failed:\n{stderr.decode()}")
+                report = json.loads(stdout)
+                cpu_s += report["cpu_s"]
+                outcomes += [Outcome(self._names[row[0]], *row[1:]) for row in report["outcomes"]]
         outcomes.sort(key=lambda outcome: outcome.done_s)
         return LoadReport(outcomes, self.start_s, self.seconds, cpu_s)
 
@@ -137,40 +139,6 @@ class OpenLoop:
             if child.poll() is None:
                 child.kill()
                 child.communicate()
-
-
-def run_open_loop(
-    address: tuple[str, int],
-    streams: Sequence[Stream],
-    *,
-    seconds: float,
-    connections: int = 256,
-    timeout_s: float = 60.0,
-    grace_s: float = 60.0,
-    workers: int = 1,
-) -> LoadReport:
-    """Run a load to its end; see `OpenLoop`."""
-    with OpenLoop(
-        address,
-        streams,
-        seconds=seconds,
-        connections=connections,
-        timeout_s=timeout_s,
-        grace_s=grace_s,
-        workers=workers,
-    ) as load:
-        return load.report()
-
-
-def http_request(path: str, headers: dict[str, str], body: bytes) -> bytes:
-    """Put a POST together."""
-    lines = [
-        f"POST {path} HTTP/1.1",
-        "Host: loadtest",
-        f"Content-Length: {len(body)}",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
 def _as_json(stream: Stream) -> dict[str, Any]:
@@ -194,22 +162,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Load one address from the command line."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.open_loop", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("url", help="of the service")
-    parser.add_argument("--path", default="/superresolve")
-    parser.add_argument("--rate", type=float, required=True, help="requests due in a second")
+    parser.add_argument("url", help="URL of the service")
+    parser.add_argument("--path", default=PATH)
+    parser.add_argument("--rate", type=float, required=True, help="requests per second")
     parser.add_argument("--arrivals", choices=["constant", "poisson"], default="poisson")
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--connections", type=int, default=256, help="most at once")
+    parser.add_argument(
+        "--connections", type=int, default=256, help="largest number of connections"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes that send")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tile", type=int, default=240, help="edge of the raw tile that is sent")
-    parser.add_argument("--scale", type=int, default=4, help="of the model that is served")
+    parser.add_argument("--tile", type=int, default=240, help="edge of the raw tile in pixels")
+    parser.add_argument("--scale", type=int, default=4, help="scale of the served model")
     parser.add_argument("--priority", choices=["online", "nightly"], default="online")
     parser.add_argument("--timeout-ms", type=float, help="deadline that each request carries")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     headers = {
-        "Content-Type": "application/octet-stream",
+        "Content-Type": RAW,
         "X-Tile-Shape": f"{options.tile},{options.tile}",
         "X-Priority": options.priority,
     }
@@ -223,14 +193,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arrivals=options.arrivals,
         seed=options.seed,
     )
-    parts = urlsplit(options.url)
-    report = run_open_loop(
-        (str(parts.hostname), parts.port or 80),
+    report = OpenLoop(
+        address_of(options.url),
         [stream],
         seconds=options.seconds,
         connections=options.connections,
         workers=options.workers,
-    )
+    ).report()
     summaries = summarize(report.outcomes, report.seconds)
     if options.json:
         print(json.dumps([vars(summary) for summary in summaries], indent=2))

@@ -24,15 +24,15 @@ from loadtests.exchange import RECEIVE_BYTES, Exchange
 _READ = select.EPOLLIN
 _BOTH = select.EPOLLIN | select.EPOLLOUT
 _REFUSALS = {429, 503}
-# A connection that was idle for longer may be closed by the server just when it is used again.
+# The server may close a connection that was idle for longer just when it is used again.
 _MAX_IDLE_S = 2.0
 _LOOK_FOR_OVERDUE_S = 0.1
-_RETRY_WITHOUT_WORD_MS = 100.0
+_DEFAULT_RETRY_MS = 100.0
 
 
 @dataclass(frozen=True)
 class _Due:
-    """A request: which stream, which number in it, when it was due."""
+    """A request: its stream, its number in it, and the time when it is due."""
 
     stream: int
     number: int
@@ -88,7 +88,7 @@ class Sender:
         heapq.heappush(self._due, (due.due_s, next(self._order), due))
 
     def run(self) -> None:
-        """Send until every request has its outcome, or the time after the end is over."""
+        """Send until every request has its outcome, or the grace time after the end is over."""
         while self._due or self._waiting or self._under_way:
             now_s = time.monotonic()
             if now_s >= self._give_up_s:
@@ -199,9 +199,9 @@ class Sender:
             self._go_on(due, 0, None, now_s)
 
     def _go_on(self, due: _Due, status: int, retry_after_ms: float | None, now_s: float) -> None:
-        """A stream that saturates: come again when told to, else send the next."""
+        """In a saturating stream: retry after the time that a refusal names, else send the next."""
         if status in _REFUSALS:
-            wait_ms = _RETRY_WITHOUT_WORD_MS if retry_after_ms is None else retry_after_ms
+            wait_ms = _DEFAULT_RETRY_MS if retry_after_ms is None else retry_after_ms
             self._push(_Due(due.stream, due.number, now_s + wait_ms / 1e3))
         elif now_s < self._end_s:
             self._push(_Due(due.stream, next(self._next_number[due.stream]), now_s))

@@ -1,4 +1,4 @@
-"""What became of each request of a load, and the figures made of that."""
+"""The outcome of each request of a load, and their figures."""
 
 import math
 from collections import Counter
@@ -6,22 +6,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from loadtests.results import Column, format_table
+
 REFUSALS = {429, 503}
+_COLUMNS = [
+    Column("name", "stream"),
+    Column("sent", "sent"),
+    Column("good_per_s", "good/s"),
+    Column("p50_ms", "p50 ms", 2),
+    Column("p90_ms", "p90 ms", 2),
+    Column("p99_ms", "p99 ms", 2),
+    Column("max_ms", "max ms", 2),
+    Column("late_p99_ms", "late p99", 2),
+    Column("answers", "answers"),
+]
 
 
 class Outcome(NamedTuple):
     """One request that was sent; times are of `time.monotonic()`.
 
     Attributes:
-        stream: Its stream's name.
-        number: Its number there; a request that came again keeps it.
-        due_s: When it should have left.
-        sent_s: When it began to leave.
-        done_s: When its answer was complete, or hope was given up.
-        status: Of the answer; 0 without one.
+        stream: Name of its stream.
+        number: Number in its stream; a retried request keeps it.
+        due_s: Time when it was due.
+        sent_s: Time when it began to leave.
+        done_s: Time when its answer was complete, or the request was given up.
+        status: Status of the answer; 0 without one.
         failure: Empty, or `broken` (the connection ended), `unanswered` (in time), `not sent` (no
             connection became free) or `wrong length`.
-        retry_after_ms: What a refusal named.
+        retry_after_ms: Retry time that a refusal named, or None.
     """
 
     stream: str
@@ -35,22 +48,22 @@ class Outcome(NamedTuple):
 
     @property
     def is_good(self) -> bool:
-        """Whether the picture came back."""
+        """Whether the answer has the picture."""
         return self.status == 200 and not self.failure
 
     @property
     def is_refused(self) -> bool:
-        """Whether the service said to come again later."""
+        """Whether the service rejected it for now (429, 503)."""
         return self.status in REFUSALS and not self.failure
 
     @property
     def label(self) -> str:
-        """Status, or what went wrong without one."""
+        """Status, or the failure if there is one."""
         return self.failure or str(self.status)
 
     @property
     def latency_s(self) -> float:
-        """From when it was due to the whole answer."""
+        """Seconds from the time when it was due to the whole answer."""
         return self.done_s - self.due_s
 
 
@@ -59,17 +72,18 @@ class Summary:
     """Figures of one stream.
 
     Attributes:
-        name: The stream.
-        sent: Requests, those that came again each time.
-        answers: How many by status or failure.
-        good_per_s: Good answers by length of the load.
+        name: Name of the stream.
+        sent: Number of requests, retries included.
+        answers: Number of outcomes by status or failure.
+        good_per_s: Good answers per second of the load.
         p50_ms: Latency of good answers from when they were due; NaN without any.
         p90_ms: See p50_ms.
         p99_ms: See p50_ms.
         max_ms: See p50_ms.
-        late_p99_ms: 99th percentile of how late requests left: the generator's own doing, or that
-            no connection was free. Beyond a few milliseconds the load was not the one asked for.
-        retry_after_ms: Median of what refusals named; None without any.
+        late_p99_ms: 99th percentile of the delay with which requests left, because of the generator
+            or because no connection was free. Above a few milliseconds the load was not the
+            requested one.
+        retry_after_ms: Median of the retry times that refusals named; None without any.
     """
 
     name: str
@@ -96,7 +110,7 @@ def summarize(outcomes: Sequence[Outcome], seconds: float) -> list[Summary]:
     """Make the figures of every stream, by name.
 
     Args:
-        outcomes: Of all streams.
+        outcomes: Outcomes of all streams.
         seconds: Length of the load.
     """
     names = sorted({outcome.stream for outcome in outcomes})
@@ -125,30 +139,24 @@ def _summarize_stream(name: str, outcomes: Sequence[Outcome], seconds: float) ->
 
 
 def errors(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Count what was neither good nor a refusal, by label."""
+    """Count the outcomes that are neither good nor a refusal, by label."""
     bad = [o.label for o in outcomes if not o.is_good and not o.is_refused]
     return dict(sorted(Counter(bad).items()))
 
 
 def unserved(outcomes: Sequence[Outcome]) -> set[int]:
-    """Numbers of one stream's requests that never were served, however often they came."""
+    """Return the numbers of one stream's requests that were never served."""
     served = {outcome.number for outcome in outcomes if outcome.is_good}
     return {outcome.number for outcome in outcomes} - served
 
 
 def format_summaries(summaries: Sequence[Summary]) -> str:
     """Lay them out as a table for people."""
-    lines = [
-        f"{'stream':<12} {'sent':>8} {'good/s':>8} {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9} "
-        f"{'max ms':>9} {'late p99':>9}  answers"
-    ]
-    for row in summaries:
-        answers = ", ".join(f"{label}: {count}" for label, count in row.answers.items())
-        if row.retry_after_ms is not None:
-            answers += f" (retry_after_ms {row.retry_after_ms:.0f}, median)"
-        lines.append(
-            f"{row.name:<12} {row.sent:>8} {row.good_per_s:>8.1f} {row.p50_ms:>9.2f} "
-            f"{row.p90_ms:>9.2f} {row.p99_ms:>9.2f} {row.max_ms:>9.2f} {row.late_p99_ms:>9.2f}  "
-            f"{answers}"
-        )
-    return "\n".join(lines)
+    return format_table(_COLUMNS, [{**vars(row), "answers": _answers(row)} for row in summaries])
+
+
+def _answers(summary: Summary) -> str:
+    answers = ", ".join(f"{label}: {count}" for label, count in summary.answers.items())
+    if summary.retry_after_ms is None:
+        return answers
+    return f"{answers} (retry_after_ms {summary.retry_after_ms:.0f}, median)"

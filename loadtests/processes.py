@@ -1,31 +1,91 @@
-"""The service's processes from outside: their memory, and the engine process of the mode `pool`."""
+"""A process and all that it started, as Linux counts them: processor time, memory, engines.
+
+Where two servers take turns, one must be idle before the other begins: a service still runs the
+batch that was in flight when its clients hung up.
+"""
 
 import contextlib
+import os
 import threading
 import time
-from types import TracebackType
-
-import psutil
-
-from semsr.bench.family import family_mib
+from pathlib import Path
 
 ENGINE_MODULE = "service.pool.engine"
 
+_PROC = Path("/proc")
+_LOOK_S = 0.1
+# Of one core. An idle service wakes up for its timers; a batch in flight takes what it gets.
+_IDLE_SHARE = 0.15
+_IDLE_TIMEOUT_S = 60.0
 
-def family(pid: int) -> list[psutil.Process]:
-    """A process and all that it started, as they are now."""
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
+
+class BusyError(RuntimeError):
+    """A process without requests goes on using the processor."""
+
+
+def family_core_s(pid: int) -> float:
+    """Processor seconds used so far by a process and all that it started and that still run.
+
+    Raises:
+        ProcessLookupError: There is no such process.
+    """
+    return sum(_family_ticks(pid).values()) / os.sysconf("SC_CLK_TCK")
+
+
+def family_mib(pid: int) -> float:
+    """Memory of a process and all that it started, now; what they share counts once (PSS).
+
+    Raises:
+        ProcessLookupError: There is no such process.
+    """
+    total_kib = 0
+    for member in _family_ticks(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            total_kib += _kib(_PROC / str(member) / "smaps_rollup", "Pss")
+    return total_kib / 1024
+
+
+def peak_resident_mib() -> float:
+    """Largest resident memory of this process so far.
+
+    Not `getrusage`: a child's figure there begins with what its parent held at the fork.
+    """
+    return _kib(_PROC / "self" / "status", "VmHWM") / 1024
 
 
 def engine_pids(pid: int) -> set[int]:
     """Process ids of the engine processes under a server in the mode `pool`."""
     found: set[int] = set()
-    for process in family(pid):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if process.pid != pid and ENGINE_MODULE in process.cmdline():
-                found.add(process.pid)
+    for member in _family_ticks(pid).keys() - {pid}:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            words = (_PROC / str(member) / "cmdline").read_bytes().split(b"\0")
+            if ENGINE_MODULE.encode() in words:
+                found.add(member)
     return found
+
+
+def wait_until_idle(pid: int, *, timeout_s: float = _IDLE_TIMEOUT_S) -> None:
+    """Wait until a process and all that it started use almost no processor time.
+
+    Args:
+        pid: Process id.
+        timeout_s: Longest wait in seconds.
+
+    Raises:
+        BusyError: They were not idle in that time.
+    """
+    end_s = time.monotonic() + timeout_s
+    used_s = family_core_s(pid)
+    while True:
+        time.sleep(_LOOK_S)
+        before_s, used_s = used_s, family_core_s(pid)
+        if used_s - before_s <= _IDLE_SHARE * _LOOK_S:
+            return
+        if time.monotonic() > end_s:
+            raise BusyError(
+                f"process {pid} used {used_s - before_s:.2f} s of the processor within the last "
+                f"{_LOOK_S} s; expected it to be idle {timeout_s:g} s after the load ended"
+            )
 
 
 class MemoryWatch:
@@ -46,12 +106,7 @@ class MemoryWatch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop reading."""
         self._end.set()
         self._thread.join()
@@ -74,3 +129,33 @@ def mean_mib(samples: list[tuple[float, float]], *, from_s: float, to_s: float) 
     if not chosen:
         raise ValueError(f"no memory was read between {from_s:.1f} and {to_s:.1f} s")
     return sum(chosen) / len(chosen)
+
+
+def _family_ticks(pid: int) -> dict[int, int]:
+    """Return process ids, and the clock ticks of processor time that each has used."""
+    processes: dict[int, tuple[int, int]] = {}
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+                processes[int(entry.name)] = _parent_and_ticks(entry / "stat")
+    if pid not in processes:
+        raise ProcessLookupError(f"no process {pid}")
+    family = {pid}
+    while more := {child for child, (parent, _) in processes.items() if parent in family} - family:
+        family |= more
+    return {member: processes[member][1] for member in family}
+
+
+def _parent_and_ticks(stat: Path) -> tuple[int, int]:
+    """Read fields 4, and 14 (user) and 15 (system), of proc(5)."""
+    # The name before the last parenthesis may hold anything.
+    fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return int(fields[1]), int(fields[11]) + int(fields[12])
+
+
+def _kib(path: Path, key: str) -> int:
+    """Read a figure in kB of proc(5)."""
+    for line in path.read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1])
+    raise RuntimeError(f"no {key} in {path}")

@@ -1,7 +1,7 @@
 """The service with the recording of metrics off, or timed: `python -m loadtests.recording off`.
 
 The product has no such switch: the methods that record are replaced before the service is imported.
-`off` leaves a call that does nothing; `timed` adds up what the calls take and writes it, as JSON,
+`off` leaves calls that do nothing; `timed` sums up the time of the calls and writes it, as JSON,
 to the file that `RECORDING_FILE` names when the process ends.
 """
 
@@ -38,7 +38,7 @@ def _turn_off() -> None:
 def _time_calls(path: Path) -> None:
     """Let every recording call add to a sum; looking up labels is a call of its own.
 
-    What a call that does nothing shows is the clock's own time, and taken off.
+    The time of a call that does nothing is that of the clock itself, and is subtracted.
     """
     total = {"calls": 0, "nanoseconds": 0}
 
@@ -72,7 +72,7 @@ def _time_calls(path: Path) -> None:
         write()
         leave(code)
 
-    # A process of the service ends by this call and never runs what `atexit` holds.
+    # A process of the service ends by this call and never runs the functions of `atexit`.
     os._exit = write_and_leave
 
 

@@ -4,16 +4,20 @@ The place is between two comments, `<!-- begin: NAME -->` and `<!-- end: NAME --
 that measured writes there.
 """
 
+import io
 import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadtests.machine import machine_line
-from semsr.whole_file import write_whole_text
+from semsr.whole_file import write_whole, write_whole_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 
@@ -23,8 +27,8 @@ class Column:
     """One column of a table.
 
     Attributes:
-        key: What it shows of a row; a row without it leaves it empty.
-        title: Its head.
+        key: Key of the value in a row; a row without it has an empty cell.
+        title: Head of the column.
         digits: Decimals of a number.
     """
 
@@ -35,14 +39,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Result:
-    """What one scenario found.
+    """Result of one scenario.
 
     Attributes:
-        name: The scenario.
-        machine: See `loadtests.machine`.
-        settings: What the run was given.
-        columns: Of the table.
-        rows: What was measured.
+        name: Name of the scenario.
+        machine: Description of the machine (`loadtests.machine`).
+        settings: Options of the run.
+        columns: Columns of the table.
+        rows: Measured rows.
         notes: Sentences under the table.
     """
 
@@ -54,7 +58,7 @@ class Result:
     notes: Sequence[str] = ()
 
     def as_json(self) -> str:
-        """The whole of it, for programs."""
+        """Return all of it as JSON."""
         kept = {
             "name": self.name,
             "format_version": 1,
@@ -66,7 +70,7 @@ class Result:
         return json.dumps(kept, indent=2, allow_nan=False) + "\n"
 
     def as_markdown(self) -> str:
-        """The table, what it was measured on, and the notes."""
+        """Return the table, the machine it was measured on, and the notes."""
         head = "| " + " | ".join(column.title for column in self.columns) + " |"
         rule = "|" + "---|" * len(self.columns)
         lines = [head, rule]
@@ -80,7 +84,7 @@ class Result:
 
 
 def _finite(row: Row) -> Row:
-    """JSON has no words for NaN and infinity: null."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
@@ -96,8 +100,24 @@ def _cell(row: Row, column: Column) -> str:
     return str(value)
 
 
+def format_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """Lay rows out for a terminal: numbers to the right, columns without a value left out."""
+    shown = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
+    table = [[column.title for column in shown]]
+    table += [[_cell(row, column) for column in shown] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    is_text = [any(isinstance(row.get(column.key), str) for row in rows) for column in shown]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if text else cell.rjust(width)
+            for cell, width, text in zip(line, widths, is_text, strict=True)
+        ).rstrip()
+        for line in table
+    )
+
+
 def write_into_page(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the comments of `name`.
+    """Replace the text between the comments of `name`.
 
     Raises:
         ValueError: The page does not have both comments exactly once.
@@ -112,12 +132,12 @@ def write_into_page(page: Path, name: str, text: str) -> None:
 
 
 def publish(result: Result, page: Path, *, picture: str | None = None) -> None:
-    """Write the table into a page, and the JSON beside it.
+    """Write the table into a page, and the JSON next to it.
 
     Args:
-        result: What was measured.
-        page: It must have a place of that name; the JSON goes to a folder named like the page.
-        picture: A picture that belongs to it, relative to the page.
+        result: Result to publish.
+        page: Page with a place of that name; the JSON goes into a folder named like the page.
+        picture: Path of its picture, relative to the page; None without one.
     """
     folder = page.with_suffix("")
     folder.mkdir(exist_ok=True)
@@ -129,3 +149,11 @@ def publish(result: Result, page: Path, *, picture: str | None = None) -> None:
     if picture is not None:
         parts.append(f"![{result.name}]({picture})")
     write_into_page(page, result.name, "\n\n".join(parts))
+
+
+def write_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure of matplotlib as a PNG, whole or not at all; makes the folder."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, picture.getbuffer())

@@ -1,9 +1,9 @@
-"""Whether a refusal's `retry_after_ms` was true: when was what it saw in the queue really done?
+"""The accuracy of a refusal's `retry_after_ms`: the time in which its queue really drained.
 
-A refusal answers requests that found a queue too long. What that queue held are the requests that
-left before the refused one and were served after it was refused; it had drained when the last of
-them was answered. All of this the client sees by itself. Requests that left just before the refused
-one may have been admitted just after it, which makes the true time a little longer, by a tile.
+A request is refused when the queue is too long. The queue then held the requests that left before
+the refused one and were served after its refusal; it had drained when the last of them was
+answered. The client sees all of this. Requests that left just before the refused one may have been
+admitted just after it, which makes the true time longer by at most a tile.
 """
 
 import bisect
@@ -20,8 +20,8 @@ class Promise:
     """One refusal.
 
     Attributes:
-        named_s: What it said.
-        true_s: When the queue that it saw had drained, from the refusal; 0 if it had already.
+        named_s: Seconds that it named.
+        true_s: Seconds from the refusal until its queue had drained; 0 if it had already.
     """
 
     named_s: float
@@ -34,14 +34,14 @@ class Promise:
 
 
 def promises(outcomes: Sequence[Outcome]) -> list[Promise]:
-    """Compare every refusal with what came of the queue; refusals that name no time are left out.
+    """Compare every refusal with the queue's true end; refusals that name no time are left out.
 
     Args:
-        outcomes: Of the whole load, all streams.
+        outcomes: Outcomes of the whole load, all streams.
     """
     served = sorted((o.sent_s, o.done_s) for o in outcomes if o.is_good)
     sent_s = [sent for sent, _ in served]
-    # The latest end among the first so many.
+    # Latest end among the first n requests.
     last_done_s = [0.0]
     for _, done_s in served:
         last_done_s.append(max(last_done_s[-1], done_s))
@@ -60,10 +60,10 @@ class PromiseSummary:
     """All refusals of a load.
 
     Attributes:
-        count: Refusals that named a time.
+        count: Number of refusals that named a time.
         ratio_p5: 5th percentile of named over true.
-        ratio_p50: Its median.
-        ratio_p95: Its 95th percentile.
+        ratio_p50: Median of that ratio.
+        ratio_p95: 95th percentile of that ratio.
         within_factor: Share (0 to 1) of them within a factor of two.
     """
 

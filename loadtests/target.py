@@ -1,36 +1,25 @@
 """The service under load: started in a mode, with the tile that is sent to it."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 import httpx2
 
-from bundle_format.bundle import Bundle, load_bundle
-from loadtests.open_loop import Stream, http_request
-from semsr.bench.load import LoadResult, run_load
+from bundle_format.bundle import load_bundle
+from loadtests.closed_loop import LoadResult, run_closed_loop
+from loadtests.exchange import Address, TileRequest
+from loadtests.open_loop import Stream
+from loadtests.tile_request import address_of, raw_request
 from semsr.server_process import running_server
 from service.settings import Settings
 
-PATH = "/superresolve"
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A raw tile and the length of its answer.
-
-    Attributes:
-        body: uint8, row by row.
-        headers: That say so.
-        answer_bytes: Length of a good answer.
-    """
-
-    body: bytes
-    headers: dict[str, str]
-    answer_bytes: int
+BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
+# The service's modes, with the variables that choose each; the environment may have further ones.
+MODES = {mode: {"SEMSR_MODE": mode} for mode in ("single", "pool")}
 
 
 @dataclass(frozen=True)
@@ -38,19 +27,19 @@ class Target:
     """A running service.
 
     Attributes:
-        url: Of it.
-        address: Host and port of it.
-        pid: Its process, or the one that supervises the others.
-        tile: What is sent.
+        url: Its address as a URL.
+        address: Its host and port.
+        pid: Id of its process, or of the one that supervises the others.
+        tile: Raw tile that fits its model.
     """
 
     url: str
-    address: tuple[str, int]
+    address: Address
     pid: int
-    tile: Tile
+    tile: TileRequest
 
     def engine(self) -> str:
-        """Name of the engine that it chose."""
+        """Ask for the name of the engine that it chose."""
         return httpx2.get(f"{self.url}/model", trust_env=False, timeout=60.0).json()["engine"]
 
     def stream(
@@ -63,10 +52,10 @@ class Target:
         seed: int = 0,
         headers: dict[str, str] | None = None,
     ) -> Stream:
-        """A stream of raw tiles; see `loadtests.open_loop.Stream`."""
+        """Return a stream of raw tiles; see `loadtests.open_loop.Stream`."""
         return Stream(
             name=name,
-            request=http_request(PATH, {**self.tile.headers, **(headers or {})}, self.tile.body),
+            request=self.tile.http(headers),
             expected_bytes=self.tile.answer_bytes,
             rate_per_s=rate_per_s,
             concurrency=concurrency,
@@ -75,34 +64,13 @@ class Target:
         )
 
     def closed_loop(self, *, connections: int, seconds: float) -> LoadResult:
-        """Keep so many requests under way."""
-        return run_load(
-            self.address,
-            path=PATH,
-            body=self.tile.body,
-            headers=self.tile.headers,
-            connections=connections,
-            seconds=seconds,
-            expected_bytes=self.tile.answer_bytes,
-        )
+        """Keep a number of requests in flight; see `loadtests.closed_loop`."""
+        return run_closed_loop(self.address, self.tile, connections=connections, seconds=seconds)
 
 
 def bundle_path(given: Path | None) -> Path:
-    """The bundle that is measured: as given, else the setting's."""
+    """Return the bundle that is measured: the given one, or else the setting's."""
     return given or Settings().bundle
-
-
-def golden_tile(bundle: Bundle) -> Tile:
-    """The bundle's golden tile, raw."""
-    height, width = bundle.manifest.tile
-    return Tile(
-        body=bundle.golden().lr[0, 0].tobytes(),
-        headers={
-            "Content-Type": "application/octet-stream",
-            "X-Tile-Shape": f"{height},{width}",
-        },
-        answer_bytes=bundle.manifest.scale**2 * height * width,
-    )
 
 
 @contextlib.contextmanager
@@ -112,11 +80,22 @@ def running_service(
     """Serve a bundle until the block ends.
 
     Args:
-        bundle: What is served.
-        settings: `SEMSR_…` variables over those of the environment.
-        command: What Python runs in place of the service itself.
+        bundle: Bundle that is served.
+        settings: `SEMSR_…` variables that override those of the environment.
+        command: Arguments of Python, which can run another module in place of the service.
     """
     with running_server({"SEMSR_BUNDLE": str(bundle), **settings}, command=command) as server:
-        parts = urlsplit(server.url)
-        address = (str(parts.hostname), int(parts.port or 0))
-        yield Target(server.url, address, server.pid, golden_tile(load_bundle(bundle)))
+        tile = raw_request(load_bundle(bundle))
+        yield Target(server.url, address_of(server.url), server.pid, tile)
+
+
+def chosen_engine(bundle: Path, settings: dict[str, str]) -> str:
+    """Return the name of the engine that the service chooses for a bundle."""
+    with running_service(bundle, settings) as target:
+        return target.engine()
+
+
+def online_budget_ms(default_ms: float) -> float:
+    """Return the latency budget of the environment, or else a default."""
+    given = os.environ.get(BUDGET_VARIABLE)
+    return float(given) if given else default_ms

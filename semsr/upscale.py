@@ -9,23 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bundle_format.bundle import Manifest, load_bundle
-from engines.protocol import Engine
-from engines.registry import load_engine
+from bundle_format.bundle import load_bundle
 from semsr.error_text import error_text
 from semsr.progress import progress
+from semsr.upscaler import Upscaler
 from semsr.whole_file import write_whole
 from service.ground.errors import ImageTooLarge, ServiceError
-from service.hosting.loading import resolve_engine
-from service.images import codec, tiling
+from service.images import codec
 from service.images.media_types import TYPES_BY_SUFFIX, choose_answer
-from service.images.quality import of_tiles
-from service.images.window import FULL_RANGE, Window, to_uint8
+from service.images.window import Window
 from service.settings import Settings
 
-# What macOS puts beside files that it packs or copies.
+# Folder that macOS adds next to files that it packs or copies.
 _FOREIGN_FOLDER = "__MACOSX"
 # A 16-bit image that fills less than an eighth of the greys has most likely fewer bits.
 _DARK = 32
@@ -35,18 +31,18 @@ _EARLIER = "result of an earlier run"
 
 
 class UpscaleError(ValueError):
-    """The files that were named cannot be written as they should; nothing was written."""
+    """The results cannot be written as requested; nothing was written."""
 
 
 @dataclass(frozen=True)
 class UpscaledFile:
-    """What became of one image.
+    """Result of one image.
 
     Attributes:
-        source: Its file.
+        source: File of the image.
         output: File that was written, or None.
         shape: (H, W) of the result, or None.
-        note: Something that the user should look at, or None.
+        note: Hint for the user, or None.
         error: Reason why nothing was written, or None.
     """
 
@@ -71,7 +67,7 @@ class UpscaledFile:
 
 @dataclass(frozen=True)
 class _Found:
-    """Images that were named, or lie in folders that were.
+    """Images among the sources and in their folders.
 
     Attributes:
         images: File, and the folder below the results that its result belongs to.
@@ -98,8 +94,8 @@ def upscale_files(
 ) -> list[UpscaledFile]:
     """Super-resolve image files into `out/NAME_x4.SUFFIX` (JPEG and BMP become PNG).
 
-    Everything that can be wrong with the arguments is found before the engine is loaded. A result
-    has its name only once it is whole.
+    Invalid arguments are found before the engine is loaded. A result has its name only once it is
+    whole.
 
     Args:
         sources: Files, and folders that are searched with their subfolders; a bad file is reported
@@ -143,17 +139,11 @@ def upscale_files(
         _check_free(targets)
     with progress("upscale", len(targets), unit="image") as steps:
         steps.say("loading the engine")
-        name, options, _ = resolve_engine(loaded, settings, name=engine)
-        runner = load_engine(name, loaded, options)
-        steps.say("")
-        chosen = window or loaded.manifest.window
-        limit = max_pixels or settings.max_pixels
-        try:
+        with Upscaler(loaded, engine=engine, window=window) as upscaler:
+            steps.say("")
             for path, target in targets.items():
-                add(_upscale_file(path, target, runner, loaded.manifest, chosen, limit))
+                add(_upscale_file(path, target, upscaler, max_pixels or settings.max_pixels))
                 steps.update()
-        finally:
-            runner.close()
     return rows
 
 
@@ -208,7 +198,7 @@ def _search(folder: Path, out: Path, found: _Found) -> None:
 
 
 def _targets(found: _Found, out: Path, scale: int) -> dict[Path, Path]:
-    """Name every result, and refuse names that meet: nothing is overwritten unseen.
+    """Name every result, and reject equal names: nothing is overwritten unseen.
 
     An image that has the name of another one's result is the result of an earlier run.
     """
@@ -247,23 +237,15 @@ def _answer_type(suffix: str) -> str:
     return choose_answer(None, TYPES_BY_SUFFIX.get(suffix, ""))
 
 
-def _upscale_file(
-    path: Path,
-    target: Path,
-    engine: Engine,
-    manifest: Manifest,
-    window: Window | None,
-    max_pixels: int,
-) -> UpscaledFile:
+def _upscale_file(path: Path, target: Path, upscaler: Upscaler, max_pixels: int) -> UpscaledFile:
     media_type = TYPES_BY_SUFFIX[path.suffix.lower()]
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a FIFO waits until it is written to
             return UpscaledFile(path, error="not a regular file")
         body = path.read_bytes()
         image = codec.decode(body, media_type, shape=None, dtype=None, max_pixels=max_pixels)
-        lr = to_uint8(image.pixels, window or FULL_RANGE, white_is_zero=image.white_is_zero)
-        sr = _super_resolve(lr, engine, manifest)
-        metadata = image.metadata.scaled(manifest.scale)
+        sr = upscaler(image.pixels, white_is_zero=image.white_is_zero)
+        metadata = image.metadata.scaled(upscaler.bundle.manifest.scale)
         content = codec.encode(sr, _answer_type(path.suffix.lower()), metadata)
     except ImageTooLarge as error:
         reason = f"{error}; --max-pixels or SEMSR_MAX_PIXELS raises the limit"
@@ -276,20 +258,10 @@ def _upscale_file(
     except OSError as error:
         return UpscaledFile(path, error=f"{target} cannot be written: {error.strerror}")
     note = None
-    if window is None and image.pixels.dtype == np.uint16 and int(image.pixels.max()) >> 8 < _DARK:
+    is_deep = image.pixels.dtype == np.uint16
+    if upscaler.window is None and is_deep and int(image.pixels.max()) >> 8 < _DARK:
         note = (
             f"its 16-bit values end at {image.pixels.max()} of 65535, so the result has hardly any "
             "contrast; --window LO,HI names the range that is used, such as 0,4095 for 12 bits"
         )
     return UpscaledFile(path, output=target, shape=(sr.shape[0], sr.shape[1]), note=note)
-
-
-def _super_resolve(
-    lr: npt.NDArray[np.uint8], engine: Engine, manifest: Manifest
-) -> npt.NDArray[np.uint8]:
-    plan = tiling.plan(
-        *lr.shape, tile=manifest.tile, halo_px=manifest.halo_px, grid_px=manifest.grid_px
-    )
-    outputs = [engine.run(np.ascontiguousarray(tile)[None, None]) for tile in plan.split(lr)]
-    of_tiles([output.flags[0] for output in outputs]).check()
-    return plan.merge([output.sr[0, 0] for output in outputs], scale=manifest.scale)

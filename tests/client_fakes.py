@@ -7,7 +7,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from semsr.client import AsyncClient, Client, SrTile
+from semsr_client import AsyncClient, Client, SrTile
 
 TILE = np.arange(64, dtype=np.uint8).reshape(8, 8)
 

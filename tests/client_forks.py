@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from semsr.client import AsyncClient, Client
+from semsr_client import AsyncClient, Client
 
 
 def flat(grey: int) -> np.ndarray:

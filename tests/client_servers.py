@@ -14,7 +14,7 @@ import h11
 import numpy as np
 import pytest
 
-from semsr.client import AsyncClient, Client, ServiceError, SrTile
+from semsr_client import AsyncClient, Client, ServiceError, SrTile
 from service.http.stream.archives import OutEntry, TarArchive
 
 FACTS = {

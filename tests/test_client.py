@@ -11,9 +11,9 @@ import httpx2
 import numpy as np
 import pytest
 
-from semsr import client as module
-from semsr.client import AsyncClient, Client, DeadlineError, ServiceError, SrTile
 from semsr.server_process import running_server
+from semsr_client import AsyncClient, Client, DeadlineError, ServiceError, SrTile
+from semsr_client import client as module
 from tests.client_fakes import BOTH, TILE, Script, answer, broken, problem, sync_call
 
 

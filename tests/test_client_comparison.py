@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import httpx2
 import pytest
 
-from semsr.client import Client, ServiceError, SrTile
-from semsr.client_answers import Scales
-from semsr.client_archives import AnswerReader
+from semsr_client import Client, ServiceError, SrTile
+from semsr_client.answers import Scales
+from semsr_client.archives import AnswerReader
 from tests import client_servers as servers
 from tests.client_fakes import BOTH, TILE, Script, answer, problem
 from tests.client_servers import Answer, Run, Scripted, greys, scripted_servers, tiles
@@ -170,7 +170,7 @@ def test_an_answer_that_trickles_ends_at_the_deadline(
         return b"x"
 
     clock = type("Clock", (), {"monotonic": staticmethod(lambda: now_s[0])})
-    monkeypatch.setattr("semsr.client_call.time", clock)
+    monkeypatch.setattr("semsr_client.call.time", clock)
 
     with pytest.raises(
         ServiceError, match=r"within 5 s: .*still arriving at the deadline"

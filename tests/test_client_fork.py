@@ -19,7 +19,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from semsr.client import AsyncClient, Client, ServiceError, SrTile
+from semsr_client import AsyncClient, Client, ServiceError, SrTile
 from tests.client_fakes import TILE, Script, answer
 from tests.client_servers import Answer, echo, scripted_servers
 

@@ -8,7 +8,7 @@ import h11
 import numpy as np
 import pytest
 
-from semsr.client import AsyncClient, Client, DeadlineError, ServiceError, SrTile, Tile, TileError
+from semsr_client import AsyncClient, Client, DeadlineError, ServiceError, SrTile, Tile, TileError
 from service.http.stream.archives import TarArchive
 from tests.client_servers import (
     BOTH,
@@ -240,7 +240,7 @@ def test_an_answer_that_trickles_ends_with_the_deadline(
     scripted: Callable[..., Scripted], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes alone are not an answer."""
-    monkeypatch.setattr("semsr.client_stream._SILENCE_S", 0.05)
+    monkeypatch.setattr("semsr_client.stream._SILENCE_S", 0.05)
 
     [outcome] = run(scripted(trickles).url, tiles(1), {"timeout_s": 0.5}, errors="yield")
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import httpx2
 import pytest
 
-from semsr import client as module
-from semsr.client import DeadlineError, ServiceError, SrTile, TileError
-from semsr.client_errors import Backoff, read_problem, retry_after_s
+from semsr_client import DeadlineError, ServiceError, SrTile, TileError
+from semsr_client import client as module
+from semsr_client.errors import Backoff, read_problem, retry_after_s
 from tests.client_fakes import BOTH, Script, answer
 
 HUGE = "9" * 400

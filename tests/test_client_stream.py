@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from bundle_format.bundle import FLAGS
-from semsr.client import Client, DeadlineError, ServiceError, SrTile
 from semsr.server_process import ServerProcess, running_server
+from semsr_client import Client, DeadlineError, ServiceError, SrTile
 from service.http.stream.archives import OutEntry, TarArchive
 from tests.client_servers import (
     BOTH,
@@ -293,7 +293,7 @@ def test_silence_ends_with_the_deadline(
     scripted: Callable[..., Scripted], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the error says what may be in the way."""
-    monkeypatch.setattr("semsr.client_stream._SILENCE_S", 0.05)
+    monkeypatch.setattr("semsr_client.stream._SILENCE_S", 0.05)
     server = scripted(quiet)
 
     # Where the machine stands still there may be no time left for silence: then there is more.

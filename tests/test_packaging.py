@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 from engines.installation import LOCKED_EXTRAS as LOCKED_EXTRAS_OF_HINTS
 
 ROOT = Path(__file__).resolve().parents[1]
+CLIENT = ROOT / "client"
 REQUIREMENTS = ROOT / "requirements"
 FIND_PYTHON = REQUIREMENTS / "find-python"
 # The one file without hashes: torch's CPU build is another file than the registry's.
@@ -33,8 +34,6 @@ LOCKED_EXTRAS = {
     "scan.txt": ["scan"],
     "ray.txt": ["scan", "ray"],
     "tracing.txt": ["tracing"],
-    "train.txt": ["train"],
-    "export.txt": ["export"],
     "loadtest.txt": ["loadtest"],
     "postgres.txt": ["postgres"],
     "dev.txt": ["openvino", "rtx", "scan", "tracing", "postgres", "train", "export", "loadtest"],
@@ -54,9 +53,9 @@ def read_lock(name: str) -> dict[str, str]:
     return {canonicalize_name(package): version for package, version in pins}
 
 
-def read_project() -> dict[str, Any]:
+def read_project(folder: Path = ROOT) -> dict[str, Any]:
     """Read pyproject.toml."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def group_requirements(groups: dict[str, list[Any]], name: str) -> Iterator[Requirement]:
@@ -163,8 +162,7 @@ def test_all_locks_agree_on_versions() -> None:
     assert {} == {package: found for package, found in versions.items() if len(found) > 1}
 
 
-@pytest.mark.parametrize("name", ["train.txt", "export.txt", "dev.txt"])
-def test_what_torch_needs_is_locked(name: str) -> None:
+def test_what_torch_needs_is_locked() -> None:
     """Installing torch after the lock brings torch alone (with a CPU build)."""
     try:
         needs = importlib.metadata.requires("torch") or []
@@ -178,7 +176,7 @@ def test_what_torch_needs_is_locked(name: str) -> None:
     ]
 
     assert requirements
-    assert [] == unmet(requirements, read_lock(name))
+    assert [] == unmet(requirements, read_lock("dev.txt"))
 
 
 def test_the_fixed_packages_are_declared() -> None:
@@ -196,17 +194,31 @@ def test_the_fixed_packages_are_declared() -> None:
     assert set() == fixed - declared
 
 
-def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
-    """A wheel has every module, the recipes, the page, the command; no tests, no bundles."""
+def build_wheel(project: Path, folder: Path) -> None:
+    """Build a project's wheel without network."""
     subprocess.run(
         [
             sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-            "--disable-pip-version-check", "--no-index", "--wheel-dir", str(tmp_path), str(ROOT),
+            "--disable-pip-version-check", "--no-index", "--wheel-dir", str(folder), str(project),
         ],
         check=True,
         capture_output=True,
     )  # fmt: skip
-    packages = ("bundle_format", "engines", "models", "export", "training", "service", "semsr")
+
+
+def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
+    """A wheel has every module, the recipes, the page, the command; no tests, no bundles."""
+    build_wheel(ROOT, tmp_path)
+    packages = (
+        "bundle_format",
+        "engines",
+        "models",
+        "export",
+        "training",
+        "service",
+        "semsr",
+        "loadtests",
+    )
     expected = {
         path.relative_to(ROOT).as_posix()
         for package in packages
@@ -226,13 +238,30 @@ def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
     assert "semsr = semsr.cli:main" in commands
 
 
+def test_the_client_brings_its_http_library_and_numpy_alone(tmp_path: Path) -> None:
+    """Its wheel has no file of the service, and installs next to the service's packages."""
+    build_wheel(CLIENT, tmp_path)
+    [wheel] = tmp_path.glob("semsr_client-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        licences = [name for name in archive.namelist() if name.endswith("/LICENSE")]
+    project = read_project(CLIENT)["project"]
+    requirements = [Requirement(text) for text in project["dependencies"]]
+
+    assert {f"semsr_client/{path.name}" for path in CLIENT.glob("semsr_client/*.py")} == names
+    assert 1 == len(licences)
+    assert ["h11", "httpx2", "numpy"] == [requirement.name for requirement in requirements]
+    assert [] == unmet(requirements, read_lock("base.txt"))
+    assert read_project()["project"]["version"] == project["version"]
+
+
 def test_extras_that_make_installs_are_those_that_have_a_lock() -> None:
     """The Makefile, the hints of errors and the lock files know the same ones."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     [known] = re.findall(r"^KNOWN_EXTRAS := (.*)$", makefile, flags=re.MULTILINE)
     serving = {
         extra for extras in LOCKED_EXTRAS.values() if len(extras) == 1 for extra in extras
-    } - {"train", "export", "loadtest"}
+    } - {"loadtest"}
 
     assert sorted(serving) == known.split() == list(LOCKED_EXTRAS_OF_HINTS)
 

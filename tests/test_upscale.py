@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from engines.protocol import EngineOutput
-from semsr import upscale
+from semsr import upscale, upscaler
 from semsr.cli import main
 from semsr.commands.options import EXIT_FAILED, EXIT_USAGE
 from tests.fakes import FakeEngine
@@ -56,7 +56,7 @@ def test_non_finite_values_cost_their_own_file_only(
         return output._replace(flags=broken) if output.sr[0, 0, 0, 0] == 0 else output
 
     engine.spoil = spoil
-    monkeypatch.setattr(upscale, "load_engine", lambda *_: engine)
+    monkeypatch.setattr(upscaler, "load_engine", lambda *_: engine)
 
     rows = upscale.upscale_files(images, tmp_path / "out", bundle=TINY_BUNDLE, engine="identity")
 
@@ -284,7 +284,7 @@ def test_arguments_are_checked_before_the_engine_is_loaded(
     def refuse(*_: object) -> None:
         raise AssertionError("the engine was loaded")
 
-    monkeypatch.setattr(upscale, "load_engine", refuse)
+    monkeypatch.setattr(upscaler, "load_engine", refuse)
     tile = write_tile(tmp_path / "a.png")
     (tmp_path / "empty").mkdir()
 

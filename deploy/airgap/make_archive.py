@@ -1,8 +1,8 @@
 """Makes one archive that installs the service on a machine without network; `make airgap` runs it.
 
-It holds the locked wheels, those of some extras and the project's own for this machine's Python and
-platform, the shipped bundle, documentation, `deploy/`, a bill of materials, the installer, and the
-sha256 of every file. The archive has its name only once it is whole.
+It holds the locked wheels, those of some extras, the project's own and its client's for this
+machine's Python and platform, the shipped bundle, documentation, `deploy/`, a bill of materials,
+the installer, and the sha256 of every file. The archive has its name only once it is whole.
 Only the standard library, so that the serving environment can run it.
 """
 
@@ -60,7 +60,9 @@ def _collect_wheels(wheels: Path, locks: Sequence[Path]) -> None:
             "download", "--require-hashes", "--no-deps", "--only-binary=:all:",
             "--dest", wheels, "--requirement", lock,
         )  # fmt: skip
-    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT)
+    # The client is for the environments of pipelines; the installer leaves it where it is.
+    for project in (ROOT, ROOT / "client"):
+        _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, project)
 
 
 def _copy_files(stage: Path, locks: Sequence[Path]) -> None:

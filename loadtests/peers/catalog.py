@@ -1,4 +1,4 @@
-"""The products that are measured beside ours: how each is started and asked.
+"""The products that are compared with ours: how each is started and what it is sent.
 
 Each serves `servers/identity_model.py` and is set up as its own documentation advises, with batches
 of at most 8 where it batches.
@@ -22,9 +22,9 @@ class Place:
     """Where a peer runs.
 
     Attributes:
-        environment: Its virtual environment.
-        port: To listen on.
-        scratch: An empty folder for files that it needs.
+        environment: Virtual environment of the peer.
+        port: Port to listen on.
+        scratch: Empty folder for files that it needs.
     """
 
     environment: Path
@@ -49,13 +49,13 @@ class Peer:
 
     Attributes:
         name: Short name; also that of its requirements file and environment.
-        title: For the table.
-        package: Whose version goes with it.
-        path: Where a tile is posted to.
-        command: Its command line.
-        headers: Of a request.
+        title: Name in the table.
+        package: Package whose version is shown.
+        path: Path to which a tile is posted.
+        command: Maker of its command line.
+        headers: Headers of a request.
         is_form: Whether a tile travels as a form upload.
-        variables: Environment variables, over those of this process.
+        variables: Maker of environment variables, which override those of this process.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Start a peer, wait until it answers a tile rightly, and leave nothing of it behind."""
+"""Start a peer, wait until it answers a tile correctly, and leave no process of it behind."""
 
 import contextlib
 import os
@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
-import psutil
 
 from loadtests.peers.catalog import SERVERS, Peer, Place
 
@@ -21,7 +20,7 @@ _POLL_S = 0.25
 
 
 class PeerError(RuntimeError):
-    """A peer did not start or answered wrongly; the message says how."""
+    """A peer did not start, or its answer was wrong; the message has the reason."""
 
 
 @contextlib.contextmanager
@@ -31,13 +30,13 @@ def running_peer(
     """Run a peer until the block ends.
 
     Args:
-        peer: The product.
-        environment: Its virtual environment.
-        tile: A raw tile.
-        expected: Its right answer, which the peer's must end in (a protocol may put a head before).
+        peer: Product to run.
+        environment: Virtual environment of the product.
+        tile: Raw tile.
+        expected: End of a correct answer (a protocol may put a head before it).
 
     Yields:
-        The address, and the length of a right answer's body.
+        The address, and the length of a correct answer's body.
 
     Raises:
         PeerError: It ended, was not ready in time, or answered wrongly.
@@ -91,6 +90,8 @@ def _wait_right(
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """End it and every process that it started, gently first."""
+    import psutil  # of the extra loadtest; the other scenarios run without
+
     with contextlib.suppress(psutil.NoSuchProcess):
         started = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)

@@ -1,19 +1,20 @@
-"""What the open-loop generator itself carries here: nginx hands out as many bytes, at rising rates.
+"""The limit of the open-loop generator: nginx serves as many bytes, at rising rates.
 
 A figure of the service near these rates says more of the generator than of the service.
 """
 
-from pathlib import Path
+import argparse
+from dataclasses import replace
 
 from bundle_format.bundle import load_bundle
 from loadtests.machine import describe_machine
-from loadtests.open_loop import Stream, http_request, run_open_loop
+from loadtests.nginx import ANSWER_PATH, running_nginx
+from loadtests.open_loop import OpenLoop, Stream
 from loadtests.outcomes import summarize
 from loadtests.results import Column, Result
-from loadtests.target import golden_tile
-from semsr.bench.nginx import running_nginx
+from loadtests.tile_request import raw_request
 
-# As the throughput bench has them: more only wait for one another at nginx's single worker.
+# As in the throughput bench: more of them only wait for one another at nginx's single worker.
 _CONNECTIONS = 16
 _COLUMNS = [
     Column("rate_per_s", "asked /s", 0),
@@ -26,33 +27,41 @@ _COLUMNS = [
 ]
 
 
-def run(bundle: Path, *, rates: list[float], seconds: float, workers: int) -> Result:
-    """Ask nginx at each rate.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--rate",
+        type=float,
+        nargs="+",
+        default=[500, 1000, 2000, 3000, 4000],
+        help="requests a second, Poisson arrivals",
+    )
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of each in seconds")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the generator")
 
-    Args:
-        bundle: Says how many bytes a tile and its picture have.
-        rates: Requests a second, Poisson.
-        seconds: Length of each.
-        workers: Processes of the generator.
+
+def run(options: argparse.Namespace) -> Result:
+    """Load nginx at each rate; the bundle's tile and picture say how many bytes.
 
     Raises:
         RuntimeError: nginx is not installed.
     """
+    seconds, workers = options.seconds, options.workers
     machine = describe_machine()
-    tile = golden_tile(load_bundle(bundle))
+    tile = replace(raw_request(load_bundle(options.bundle)), path=ANSWER_PATH)
     rows = []
     with running_nginx(b"\x80" * tile.answer_bytes) as address:
-        for rate in rates:
+        for rate in options.rate:
             stream = Stream(
                 name="nginx",
-                request=http_request("/answer", tile.headers, tile.body),
+                request=tile.http(),
                 expected_bytes=tile.answer_bytes,
                 rate_per_s=rate,
                 arrivals="poisson",
             )
-            report = run_open_loop(
+            report = OpenLoop(
                 address, [stream], seconds=seconds, connections=_CONNECTIONS, workers=workers
-            )
+            ).report()
             [summary] = summarize(report.outcomes, seconds)
             last_s = max(outcome.done_s for outcome in report.outcomes)
             answers = ", ".join(f"{label}: {n}" for label, n in summary.answers.items())
@@ -60,7 +69,7 @@ def run(bundle: Path, *, rates: list[float], seconds: float, workers: int) -> Re
                 {
                     **vars(summary),
                     "rate_per_s": rate,
-                    # Of the time until the last answer: a load that is too much ends late.
+                    # Until the last answer: a load that is too high ends late.
                     "good_per_s": summary.good_per_s * seconds / (last_s - report.start_s),
                     "cores": report.cpu_s / (last_s - report.start_s),
                     "answers": answers,

@@ -1,13 +1,13 @@
-"""The engine process of the mode `pool` is killed under load, again and again.
+"""The engine process of the mode `pool` is killed under load, repeatedly.
 
 Every request must get an answer, and the service must serve again soon.
 """
 
+import argparse
 import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,10 +18,9 @@ from loadtests.open_loop import OpenLoop
 from loadtests.outcomes import Outcome, errors
 from loadtests.processes import ENGINE_MODULE, engine_pids
 from loadtests.results import Column, Result
-from loadtests.target import Target, running_service
-from semsr.bench.modes import service_modes
+from loadtests.target import MODES, Target, running_service
 
-# Of its capacity: killing is to be what goes wrong, not saturation.
+# Share of its capacity, so that the kills are the only disturbance, not saturation.
 _LOAD_SHARE = 0.5
 _POLL_S = 0.02
 _LONGEST_RESTART_S = 30.0
@@ -37,27 +36,31 @@ _COLUMNS = [
 ]
 
 
-class NoPoolError(RuntimeError):
-    """This version has no mode `pool`, or its engine process cannot be found."""
+class NoEngineProcessError(RuntimeError):
+    """The engine process cannot be found."""
 
 
-def run(bundle: Path, *, kills: int, period_s: float) -> Result:
-    """Kill the engine process so many times.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--kills", type=int, default=10, help="number of kills")
+    parser.add_argument(
+        "--period",
+        type=float,
+        default=6.0,
+        help="seconds from one kill to the next, longer where the service is not ready again",
+    )
 
-    Args:
-        bundle: What is served, by the engine that SEMSR_ENGINE names.
-        kills: How many times.
-        period_s: From one to the next; later where the service is not ready again by then.
+
+def run(options: argparse.Namespace) -> Result:
+    """Kill the engine process and wait until the service is ready again, several times.
 
     Raises:
-        NoPoolError: There is nothing to kill.
+        NoEngineProcessError: There is nothing to kill.
     """
+    bundle, kills, period_s = options.bundle, options.kills, options.period
     machine = describe_machine()
-    modes = service_modes()
-    if "pool" not in modes:
-        raise NoPoolError("this version of the service has no mode `pool`: no engine process")
     size = load_bundle(bundle).manifest.max_batch_size
-    with running_service(bundle, modes["pool"]) as target:
+    with running_service(bundle, MODES["pool"]) as target:
         engine = target.engine()
         capacity = target.closed_loop(connections=2 * size, seconds=5.0).per_second
         stream = target.stream("online", rate_per_s=_LOAD_SHARE * capacity, seed=1)
@@ -91,7 +94,7 @@ def _kill_again_and_again(
             break  # restarts took so long that no load is left for more
         pids = engine_pids(target.pid)
         if not pids:
-            raise NoPoolError(f"no process under {target.pid} runs {ENGINE_MODULE}")
+            raise NoEngineProcessError(f"no process under {target.pid} runs {ENGINE_MODULE}")
         killed_s = time.monotonic()
         for pid in pids:
             os.kill(pid, signal.SIGKILL)

@@ -1,24 +1,22 @@
-"""One request at a time: what the service adds to the engine's own time for a tile.
+"""One request at a time: the time that the service adds to the engine's own for a tile.
 
 Engine and service take turns of a few tiles, so that a machine that drifts does so for both.
 """
 
+import argparse
 import contextlib
-import select
 import statistics
 from pathlib import Path
-from typing import Any
 
+from loadtests.alone.engine import EngineTurns
 from loadtests.exchange import RECEIVE_BYTES, Exchange
 from loadtests.machine import describe_machine
-from loadtests.open_loop import http_request
 from loadtests.outcomes import percentile
-from loadtests.results import Column, Result
-from loadtests.target import PATH, Target, running_service
-from semsr.bench.engine_turns import EngineTurns
-from semsr.bench.modes import service_modes
+from loadtests.results import Column, Result, Row
+from loadtests.target import MODES, Target, running_service
 
 _TILES_OF_A_TURN = 5
+_TIMEOUT_S = 60.0
 _COLUMNS = [
     Column("mode", "Mode"),
     Column("engine", "Engine"),
@@ -30,23 +28,24 @@ _COLUMNS = [
 ]
 
 
-def run(bundle: Path, *, turns: int) -> Result:
-    """Measure the real model and the engine `identity` in every mode.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--turns", type=int, default=40, help="turns of five tiles each")
 
-    Args:
-        bundle: What is served.
-        turns: Of each side, of five tiles each.
-    """
+
+def run(options: argparse.Namespace) -> Result:
+    """Measure the real model and the engine `identity` in every mode."""
+    bundle, turns = options.bundle, options.turns
     machine = describe_machine()
-    rows: list[dict[str, Any]] = []
-    for mode, settings in service_modes().items():
+    rows: list[Row] = []
+    for mode, settings in MODES.items():
         rows.append(_measure(bundle, mode, settings, turns=turns))
         identity = {**settings, "SEMSR_ENGINE": "identity"}
         rows.append(_measure(bundle, mode, identity, turns=10 * turns))
     return Result("low-load", machine, {"bundle": bundle.name, "turns": turns}, _COLUMNS, rows)
 
 
-def _measure(bundle: Path, mode: str, settings: dict[str, str], *, turns: int) -> dict[str, Any]:
+def _measure(bundle: Path, mode: str, settings: dict[str, str], *, turns: int) -> Row:
     engine_ms: list[float] = []
     service_ms: list[float] = []
     with running_service(bundle, settings) as target:
@@ -72,7 +71,7 @@ class _Client:
 
     def __init__(self, target: Target) -> None:
         self._exchange = Exchange(target.address)
-        self._request = http_request(PATH, target.tile.headers, target.tile.body)
+        self._request = target.tile.http()
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._answer_bytes = target.tile.answer_bytes
 
@@ -83,16 +82,7 @@ class _Client:
     def request_ms(self) -> float:
         """Send a tile and wait for the whole answer."""
         exchange = self._exchange
-        exchange.begin(self._request)
-        while not exchange.is_answered:
-            writers = [] if exchange.is_sent else [exchange.socket]
-            readable, writable, _ = select.select([exchange.socket], writers, [], 60.0)
-            if not readable and not writable:
-                raise TimeoutError("no answer within 60 s")
-            if writable:
-                exchange.send()
-            if readable:
-                exchange.receive(self._buffer)
+        seconds = exchange.round_trip_s(self._request, self._buffer, timeout_s=_TIMEOUT_S)
         if exchange.status != 200 or exchange.length != self._answer_bytes:
             raise RuntimeError(f"answer {exchange.status} of {exchange.length} bytes")
-        return exchange.elapsed_ms()
+        return 1e3 * seconds

@@ -1,10 +1,11 @@
-"""What metrics cost: the engine `identity` with recording on and off, and with and without scrapes.
+"""The cost of metrics: engine `identity` with recording on and off, with and without scrapes.
 
 Two services run side by side and take turns under load, so that a machine that drifts does so for
-both; each turn is compared with the one beside it. The recording calls are also timed one by one,
+both; each turn is compared with the one next to it. The recording calls are also timed one by one,
 which a noisy machine blurs less.
 """
 
+import argparse
 import contextlib
 import json
 import statistics
@@ -38,15 +39,17 @@ _COLUMNS = [
 ]
 
 
-def run(bundle: Path, *, seconds: float, rounds: int, connections: int) -> Result:
-    """Measure.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a turn in seconds")
+    parser.add_argument("--rounds", type=int, default=12, help="pairs of turns, at least two")
+    parser.add_argument("--connections", type=int, default=16, help="requests in flight")
 
-    Args:
-        bundle: Whose tile is sent.
-        seconds: Of each turn.
-        rounds: Pairs of turns.
-        connections: Requests under way.
-    """
+
+def run(options: argparse.Namespace) -> Result:
+    """Measure with the bundle's tile."""
+    bundle, seconds, rounds = options.bundle, options.seconds, options.rounds
+    connections = options.connections
     machine = describe_machine()
     turns = _Turns(seconds=seconds, rounds=rounds, connections=connections)
     with (
@@ -72,11 +75,10 @@ def run(bundle: Path, *, seconds: float, rounds: int, connections: int) -> Resul
         "connections": connections,
     }
     notes = [
-        "Each turn against the one beside it; the order changes from round to round. Off means "
+        "Each turn against the one next to it; the order changes from round to round. Off means "
         "that each recording call is a call that does nothing. Timed: recording and looking up "
         "labels, summed over a run of their own, less what a call that does nothing shows; the "
-        "cost is that time as a share of the time between two answers, as if nothing else ran "
-        "beside it."
+        "cost is that time as a share of the time between two answers, as if nothing else ran."
     ]
     return Result("metrics-cost", machine, settings, _COLUMNS, rows, notes)
 
@@ -102,7 +104,7 @@ class _Turns:
         return result.per_second
 
     def load_scraped(self, target: Target) -> float:
-        """The same while somebody scrapes it every second."""
+        """Do the same while it is scraped every second."""
         with _scraping(target):
             return self.load(target)
 

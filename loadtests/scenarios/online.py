@@ -5,24 +5,28 @@ either order, so that a machine that drifts does so for both; their rounds count
 the ratios are: `loadtests.intervals`.
 """
 
+import argparse
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 from bundle_format.bundle import load_bundle
+from loadtests.alone.engine import engine_alone
 from loadtests.intervals import CONFIDENCE, needed_for_both_ends, ratio_interval
 from loadtests.machine import describe_machine
-from loadtests.open_loop import run_open_loop
+from loadtests.open_loop import OpenLoop
 from loadtests.outcomes import Outcome, errors, percentile, unserved
 from loadtests.results import Column, Result
-from loadtests.target import Target, running_service
-from semsr.bench.engine_loop import engine_alone
-from semsr.bench.modes import service_modes
+from loadtests.target import (
+    BUDGET_VARIABLE,
+    MODES,
+    Target,
+    chosen_engine,
+    online_budget_ms,
+    running_service,
+)
 
-# Of single tiles: a quarter of it is what a nightly batch may keep the engine busy.
+# In single tiles; a nightly batch may keep the engine busy for a quarter of it.
 _BUDGET_TILES = 4.0
-_BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
 # Share of a round after which both classes have settled.
 _SETTLED = 0.1
 _INTERVAL = f"{100 * CONFIDENCE:.0f} % interval"
@@ -47,31 +51,36 @@ _COLUMNS = [
 ]
 
 
-def run(bundle: Path, *, seconds: float, rounds: int, shares: list[float]) -> Result:
-    """Measure every mode at every load.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of a round in seconds")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each case")
+    parser.add_argument(
+        "--load",
+        type=float,
+        nargs="+",
+        default=[0.2, 0.5],
+        help="online loads as shares of the capacity",
+    )
 
-    Args:
-        bundle: What is served.
-        seconds: Length of a round of one case.
-        rounds: Of each case.
-        shares: Online loads as shares of the capacity.
-    """
+
+def run(options: argparse.Namespace) -> Result:
+    """Measure every mode at every load."""
+    bundle, seconds, rounds = options.bundle, options.seconds, options.rounds
     machine = describe_machine()
     rows: list[dict[str, Any]] = []
     budget_ms = 0.0
-    for mode, settings in service_modes().items():
-        with running_service(bundle, settings) as target:
-            engine = target.engine()
+    for mode, settings in MODES.items():
+        engine = chosen_engine(bundle, settings)
         [tile] = engine_alone(bundle, engine, 5.0, batches=(1,))
-        given = os.environ.get(_BUDGET_VARIABLE)
-        budget_ms = float(given) if given else _BUDGET_TILES * tile.ms
-        limited = {**settings, _BUDGET_VARIABLE: f"{budget_ms:.3f}"}
+        budget_ms = online_budget_ms(_BUDGET_TILES * tile.ms)
+        limited = {**settings, BUDGET_VARIABLE: f"{budget_ms:.3f}"}
         size = load_bundle(bundle).manifest.max_batch_size
         with running_service(bundle, limited) as target:
             capacity = target.closed_loop(
                 connections=2 * size, seconds=max(5.0, 16 * size * tile.ms / 1e3)
             ).per_second
-            for share in shares:
+            for share in options.load:
                 pair = _Pair(target, share * capacity, seconds, nightly=4 * size)
                 for number in range(rounds):
                     pair.measure(number)
@@ -84,7 +93,7 @@ def run(bundle: Path, *, seconds: float, rounds: int, shares: list[float]) -> Re
             "bundle": bundle.name,
             "seconds": seconds,
             "rounds": rounds,
-            _BUDGET_VARIABLE: round(budget_ms),
+            BUDGET_VARIABLE: round(budget_ms),
         },
         _COLUMNS,
         rows,
@@ -119,9 +128,9 @@ class _Pair:
                 headers = {"X-Priority": "nightly"}
                 nightly = self._target.stream("nightly", concurrency=self._nightly, headers=headers)
                 streams.append(nightly)
-            report = run_open_loop(
+            report = OpenLoop(
                 self._target.address, streams, seconds=self._seconds, connections=512
-            )
+            ).report()
             settled_s = report.start_s + _SETTLED * self._seconds
             self._online[is_nightly] += [
                 o for o in report.outcomes if o.stream == "online" and o.due_s >= settled_s

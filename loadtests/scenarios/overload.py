@@ -1,29 +1,34 @@
-"""Three times what the service can do, for a minute, in an open loop.
+"""Three times the capacity of the service, for a minute, in an open loop.
 
-Who is admitted must be served soon, who is not must be told at once and truly when to come again,
+Admitted requests must be served soon, the others must be rejected at once with a true retry time,
 nothing else may go wrong, and memory must not grow.
 """
 
-import os
+import argparse
 import statistics
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bundle_format.bundle import load_bundle
+from loadtests.alone.engine import engine_alone
 from loadtests.machine import describe_machine
-from loadtests.open_loop import run_open_loop
+from loadtests.open_loop import OpenLoop
 from loadtests.outcomes import errors, percentile
 from loadtests.processes import MemoryWatch, mean_mib
 from loadtests.results import Column, Result
 from loadtests.retry_promises import promises, summarize_promises
-from loadtests.target import Target, running_service
-from semsr.bench.engine_loop import engine_alone
-from semsr.bench.modes import service_modes
+from loadtests.target import (
+    BUDGET_VARIABLE,
+    MODES,
+    Target,
+    chosen_engine,
+    online_budget_ms,
+    running_service,
+)
 
-# Of full batches; a request that would wait longer is refused. Its own tile comes on top.
+# In full batches; a request that would wait longer is refused. Its own tile comes on top.
 _BUDGET_BATCHES = 2.0
-_BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
 _COLUMNS = [
     Column("mode", "Mode"),
     Column("engine", "Engine"),
@@ -42,24 +47,25 @@ _COLUMNS = [
 ]
 
 
-def run(bundle: Path, *, seconds: float, times: float) -> Result:
-    """Overload every mode.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--seconds", type=float, default=60.0, help="length in seconds")
+    parser.add_argument(
+        "--times", type=float, default=3.0, help="load as a multiple of the capacity"
+    )
 
-    Args:
-        bundle: What is served.
-        seconds: Length of the overload.
-        times: How many times the capacity is offered.
-    """
+
+def run(options: argparse.Namespace) -> Result:
+    """Overload every mode."""
+    bundle, seconds, times = options.bundle, options.seconds, options.times
     machine = describe_machine()
     rows: list[dict[str, Any]] = []
     budget_ms = 0.0
-    for mode, settings in service_modes().items():
-        with running_service(bundle, settings) as target:
-            engine = target.engine()
+    for mode, settings in MODES.items():
+        engine = chosen_engine(bundle, settings)
         before_ms = _full_batch_ms(bundle, engine)
-        given = os.environ.get(_BUDGET_VARIABLE)
-        budget_ms = float(given) if given else _BUDGET_BATCHES * before_ms
-        limited = {**settings, _BUDGET_VARIABLE: f"{budget_ms:.3f}"}
+        budget_ms = online_budget_ms(_BUDGET_BATCHES * before_ms)
+        limited = {**settings, BUDGET_VARIABLE: f"{budget_ms:.3f}"}
         with running_service(bundle, limited) as target:
             row = _overload(target, bundle, seconds=seconds, times=times, batch_ms=before_ms)
         batch_ms = statistics.mean([before_ms, _full_batch_ms(bundle, engine)])
@@ -72,7 +78,7 @@ def run(bundle: Path, *, seconds: float, times: float) -> Result:
             "bundle": bundle.name,
             "seconds": seconds,
             "times": times,
-            _BUDGET_VARIABLE: round(budget_ms),
+            BUDGET_VARIABLE: round(budget_ms),
         },
         _COLUMNS,
         rows,
@@ -93,15 +99,15 @@ def _overload(
     target: Target, bundle: Path, *, seconds: float, times: float, batch_ms: float
 ) -> dict[str, Any]:
     size = load_bundle(bundle).manifest.max_batch_size
-    # So many that a batch waits while one runs, and no more than the budget admits.
+    # Enough that a batch waits while one runs, and no more than the budget admits.
     warm = target.closed_loop(connections=2 * size, seconds=max(5.0, 8 * batch_ms / 1e3))
     capacity = warm.per_second
     stream = target.stream("overload", rate_per_s=times * capacity, seed=1)
     with MemoryWatch(target.pid) as memory:
-        # As many connections as requests can be under way, so that none waits for one here.
-        report = run_open_loop(
+        # As many connections as requests can be in flight, so that none waits for one here.
+        report = OpenLoop(
             target.address, [stream], seconds=seconds, connections=1024, grace_s=60.0
-        )
+        ).report()
     outcomes = report.outcomes
     good_ms = [1e3 * outcome.latency_s for outcome in outcomes if outcome.is_good]
     late_ms = [1e3 * (outcome.sent_s - outcome.due_s) for outcome in outcomes]

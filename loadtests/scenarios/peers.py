@@ -1,32 +1,31 @@
-"""Our modes, nginx and other serving products, with one model, one client, the same connections.
+"""Our modes, nginx and other serving products, with one model and the same clients.
 
-Everything runs in turn in one run. nginx is measured first and last: how far the two lie apart is
-how far the machine drifted, and every share of nginx is of their mean.
+Everything runs in turn in one run. nginx is measured first and last: the difference shows how far
+the machine drifted, and every share of nginx is of their mean.
 """
 
+import argparse
 import statistics
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bundle_format.bundle import load_bundle
+from loadtests.clients import by_each_client
+from loadtests.exchange import Address, TileRequest
 from loadtests.machine import describe_machine
-from loadtests.peers.catalog import PEERS, RAW, Peer
+from loadtests.nginx import ANSWER_PATH, nginx_path, running_nginx
+from loadtests.peers.catalog import PEERS, Peer
 from loadtests.peers.environments import InstallError, ensure_environment
 from loadtests.peers.running import PeerError, running_peer
-from loadtests.results import Column, Result
-from loadtests.target import PATH, golden_tile, running_service
-from semsr.bench import wrk
-from semsr.bench.figures import write_figure
-from semsr.bench.load import LoadResult, run_load
-from semsr.bench.modes import service_modes
-from semsr.bench.nginx import nginx_path, running_nginx
+from loadtests.results import Column, Result, Row, write_figure
+from loadtests.target import MODES, running_service
+from loadtests.tile_request import raw_request
+from loadtests.wrk import is_installed as has_wrk
 from semsr.progress import tracked
-
-Row = dict[str, Any]
 
 _COLUMNS = [
     Column("name", "Server"),
@@ -45,37 +44,40 @@ _COLUMNS = [
 _OURS = "semsr, "
 
 
-def run(bundle: Path, *, seconds: float, connections: int, names: list[str]) -> Result:
-    """Measure them all.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=8.0,
+        help="length of each measurement in seconds, after a warm-up of a quarter of it",
+    )
+    parser.add_argument("--connections", type=int, default=16, help="requests in flight")
+    parser.add_argument("--peer", nargs="+", default=[], help="some of the products only")
 
-    Args:
-        bundle: Of our service; its tile is what everybody gets.
-        seconds: Length of each measurement, after a warm-up of a quarter of it.
-        connections: Requests under way.
-        names: Of the peers; none means all.
+
+def run(options: argparse.Namespace) -> Result:
+    """Measure them all with the bundle's tile.
 
     Raises:
         ValueError: The bundle's model is not 240×240 and ×4, as the peers' is.
     """
     machine = describe_machine()
-    manifest = load_bundle(bundle).manifest
-    if (manifest.tile, manifest.scale) != ((240, 240), 4):
+    bundle = load_bundle(options.bundle)
+    if (bundle.manifest.tile, bundle.manifest.scale) != ((240, 240), 4):
         raise ValueError(
-            f"{bundle} has tiles of {manifest.tile} and scale {manifest.scale}; the peers enlarge "
-            "(240, 240) by 4"
+            f"{options.bundle} has tiles of {bundle.manifest.tile} and scale "
+            f"{bundle.manifest.scale}; the peers enlarge (240, 240) by 4"
         )
-    client = _Client(golden_tile(load_bundle(bundle)).body, seconds, connections)
-    peers = [peer for peer in PEERS if not names or peer.name in names]
-    modes = service_modes()
-    total = 2 + len(modes) + len(peers)
-    rows: list[Row] = list(
-        tracked(_measure(bundle, client, peers, modes), "peers", total=total, unit="server")
-    )
+    measurement = _Measurement(options.bundle, options.seconds, options.connections)
+    peers = [peer for peer in PEERS if not options.peer or peer.name in options.peer]
+    total = 2 + len(MODES) + len(peers)
+    rows = list(tracked(measurement.rows(peers), "peers", total=total, unit="server"))
     _add_ratios(rows)
     settings = {
-        "connections": connections,
-        "seconds": seconds,
-        "wrk": "1 thread" if wrk.is_installed() else "not installed",
+        "connections": options.connections,
+        "seconds": options.seconds,
+        "wrk": "1 thread" if has_wrk() else "not installed",
     }
     notes = [
         "Every server answered one tile with the right 921,600 bytes before it was measured. "
@@ -84,96 +86,63 @@ def run(bundle: Path, *, seconds: float, connections: int, names: list[str]) -> 
     return Result("peers", machine, settings, _COLUMNS, rows, notes)
 
 
-def _measure(
-    bundle: Path, client: "_Client", peers: list[Peer], modes: dict[str, dict[str, str]]
-) -> Iterator[Row]:
-    yield _nginx(client, "nginx, the same bytes from a file")
-    for mode, settings in modes.items():
-        with running_service(bundle, {**settings, "SEMSR_ENGINE": "identity"}) as target:
-            figures = client.load(
-                target.address, PATH, target.tile.headers, target.tile.body, len(client.expected)
-            )
-        yield {"name": f"{_OURS}{mode}", **figures}
-    for peer in peers:
-        yield _peer(client, peer)
-    yield _nginx(client, "nginx again")
+class _Measurement:
+    """The same clients and the same tile for every server."""
 
-
-def _nginx(client: "_Client", name: str) -> Row:
-    if nginx_path() is None:
-        return {"name": name, "problem": "nginx is not installed"}
-    with running_nginx(client.expected) as address:
-        return {"name": name, **client.load(address, "/answer", RAW, client.tile, None)}
-
-
-def _peer(client: "_Client", peer: Peer) -> Row:
-    try:
-        environment = ensure_environment(peer)
-        with running_peer(peer, environment, tile=client.tile, expected=client.expected) as (
-            address,
-            answer_bytes,
-        ):
-            headers, body = peer.request(client.tile)
-            figures = client.load(address, peer.path, headers, body, answer_bytes)
-    except subprocess.CalledProcessError as error:
-        problem = f"a client failed on it with exit code {error.returncode}"
-        return {"name": peer.title, "version": peer.version(), "problem": problem}
-    except (InstallError, PeerError) as error:
-        return {"name": peer.title, "version": peer.version(), "problem": str(error)}
-    return {"name": peer.title, "version": peer.version(), **figures}
-
-
-class _Client:
-    """The same clients for everybody."""
-
-    def __init__(self, tile: bytes, seconds: float, connections: int) -> None:
-        self.tile = tile
-        grey = np.frombuffer(tile, dtype=np.uint8).reshape(240, 240)
-        self.expected = grey.repeat(4, axis=0).repeat(4, axis=1).tobytes()
+    def __init__(self, bundle: Path, seconds: float, connections: int) -> None:
+        self._bundle = bundle
         self._seconds = seconds
         self._connections = connections
+        self._tile = raw_request(load_bundle(bundle))
+        grey = np.frombuffer(self._tile.body, dtype=np.uint8).reshape(240, 240)
+        self._expected = grey.repeat(4, axis=0).repeat(4, axis=1).tobytes()
 
-    def load(
-        self,
-        address: tuple[str, int],
-        path: str,
-        headers: dict[str, str],
-        body: bytes,
-        answer_bytes: int | None,
-    ) -> Row:
-        """Measure with our own client and, where it is installed, with wrk."""
-        own = run_load(
+    def rows(self, peers: list[Peer]) -> Iterator[Row]:
+        """Measure nginx, our modes, the peers, and nginx again."""
+        yield self._nginx("nginx, the same bytes from a file")
+        for mode, settings in MODES.items():
+            settings = {**settings, "SEMSR_ENGINE": "identity"}
+            with running_service(self._bundle, settings) as target:
+                yield {"name": f"{_OURS}{mode}", **self._load(target.address, target.tile)}
+        for peer in peers:
+            yield {"name": peer.title, "version": peer.version(), **self._peer(peer)}
+        yield self._nginx("nginx again")
+
+    def _nginx(self, name: str) -> Row:
+        if nginx_path() is None:
+            return {"name": name, "problem": "nginx is not installed"}
+        with running_nginx(self._expected) as address:
+            return {"name": name, **self._load(address, replace(self._tile, path=ANSWER_PATH))}
+
+    def _peer(self, peer: Peer) -> Row:
+        tile = self._tile.body
+        try:
+            environment = ensure_environment(peer)
+            with running_peer(peer, environment, tile=tile, expected=self._expected) as running:
+                address, answer_bytes = running
+                headers, body = peer.request(tile)
+                return self._load(address, TileRequest(peer.path, body, headers, answer_bytes))
+        except subprocess.CalledProcessError as error:
+            return {"problem": f"a client failed on it with exit code {error.returncode}"}
+        except (InstallError, PeerError) as error:
+            return {"problem": str(error)}
+
+    def _load(self, address: Address, tile: TileRequest) -> Row:
+        loads = by_each_client(
             address,
-            path=path,
-            body=body,
-            headers=headers,
+            tile,
             connections=self._connections,
             seconds=self._seconds,
-            expected_bytes=len(self.expected) if answer_bytes is None else answer_bytes,
             warm_up_s=self._seconds / 4,
         )
-        row = _figures("own", own)
-        errors = own.errors
-        if wrk.is_installed():
-            by_wrk = wrk.run_wrk(
-                address,
-                path=path,
-                body=body,
-                headers=headers,
-                connections=self._connections,
-                seconds=self._seconds,
-            )
-            row |= _figures("wrk", by_wrk)
-            errors += by_wrk.errors
-        return {**row, "errors": errors}
-
-
-def _figures(client: str, load: LoadResult) -> Row:
-    return {
-        f"{client}_per_s": load.per_second,
-        f"{client}_p50_ms": load.percentile_ms(0.5),
-        f"{client}_p99_ms": load.percentile_ms(0.99),
-    }
+        row: Row = {}
+        for client, load in loads.items():
+            row |= {
+                f"{client}_per_s": load.per_second,
+                f"{client}_p50_ms": load.percentile_ms(0.5),
+                f"{client}_p99_ms": load.percentile_ms(0.99),
+            }
+        return {**row, "errors": sum(load.errors for load in loads.values())}
 
 
 def headline(row: Row) -> float | None:

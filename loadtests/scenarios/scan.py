@@ -1,12 +1,13 @@
-"""A nightly scan beside what cores and disk allow: npy without a model, PNG with the real one."""
+"""A nightly scan and the limits of cores and disk: npy without a model, PNG with the real one."""
 
+import argparse
 import tempfile
 from pathlib import Path
 
+from loadtests.alone.scan import bench_scan
 from loadtests.images import file, wafer
 from loadtests.machine import describe_machine
 from loadtests.results import Column, Result, Row
-from semsr.bench.scan import bench_scan
 
 _COLUMNS = [
     Column("lot", "Lot"),
@@ -20,16 +21,24 @@ _COLUMNS = [
 ]
 
 
-def run(bundle: Path, *, engine: str, tiles: int, pictures: int, scratch: Path | None) -> Result:
-    """Run `semsr bench scan` twice.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--engine", default="auto", help="engine of the real model (default: the fastest)"
+    )
+    parser.add_argument(
+        "--tiles", type=int, default=20_000, help="npy tiles of noise, without a model"
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=500, help="PNG tiles of lines, with the real model"
+    )
+    parser.add_argument("--scratch", type=Path, help="folder on the disk to be measured")
 
-    Args:
-        bundle: Of the real model.
-        engine: Its engine; the other lot takes `identity`.
-        tiles: npy tiles of noise.
-        pictures: PNG tiles of lines under grain.
-        scratch: Folder on the disk to be measured; None takes the system's temporary one.
-    """
+
+def run(options: argparse.Namespace) -> Result:
+    """Run `semsr bench scan` twice."""
+    bundle, engine, scratch = options.bundle, options.engine, options.scratch
+    tiles, pictures = options.tiles, options.pictures
     machine = describe_machine()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="semsr-lot-", dir=scratch) as folder:

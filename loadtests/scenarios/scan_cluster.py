@@ -1,19 +1,16 @@
-"""One scan on clusters of 1, 2, … nodes of this machine: the same outputs, and a lost node."""
+"""One scan on Ray clusters of this machine: the same outputs, and a lost node."""
 
+import argparse
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from loadtests.alone.scan import start_scan, write_noise
 from loadtests.machine import describe_machine
 from loadtests.results import Column, Result, Row
 
@@ -25,18 +22,25 @@ _COLUMNS = [
     Column("outputs", "outputs"),
     Column("computed", "tiles of the second run"),
 ]
-_TILE_PX = 240
+_TILE_PX = (240, 240)
 _STORE_BYTES = 80 << 20
 
 
-def run(bundle: Path, *, tiles: int, nodes: list[int], scratch: Path | None) -> Result:
-    """Scan without a model in one process, on clusters, and on one that loses a node half-way.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--tiles", type=int, default=2000, help="npy tiles of noise")
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        nargs="+",
+        default=[1, 2, 4],
+        help="sizes of clusters, one CPU a node; the largest loses a node in a further run",
+    )
+    parser.add_argument("--scratch", type=Path, help="folder for lot and outputs")
 
-    Args:
-        bundle: Whose scale and tile it takes.
-        tiles: npy tiles of noise.
-        nodes: Sizes of clusters, one CPU a node; the largest loses a node in a further run.
-        scratch: Folder for lot and outputs; None takes the system's temporary one.
+
+def run(options: argparse.Namespace) -> Result:
+    """Scan without a model in one process, on clusters, and on one that loses a node half-way.
 
     Raises:
         RuntimeError: Ray is not installed, or a scan did not complete.
@@ -45,10 +49,11 @@ def run(bundle: Path, *, tiles: int, nodes: list[int], scratch: Path | None) -> 
         import ray.cluster_utils  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise RuntimeError(f"{error}; run it by make bench-scan-cluster") from error
+    bundle, tiles, nodes = options.bundle, options.tiles, options.nodes
     machine = describe_machine()
-    with tempfile.TemporaryDirectory(prefix="semsr-cluster-", dir=scratch) as name:
+    with tempfile.TemporaryDirectory(prefix="semsr-cluster-", dir=options.scratch) as name:
         folder = Path(name)
-        _make_lot(folder / "lot", tiles)
+        write_noise(folder / "lot", tiles, _TILE_PX)
         alone, expected = _scan(bundle, folder, "alone", [])
         del alone["computed"]
         rows: list[Row] = [{"name": "one process", **alone}]
@@ -61,14 +66,6 @@ def run(bundle: Path, *, tiles: int, nodes: list[int], scratch: Path | None) -> 
         "same and what Ray costs, not how a cluster scales.",
     ]
     return Result("scan-cluster", machine, settings, _COLUMNS, rows, notes)
-
-
-def _make_lot(folder: Path, count: int) -> None:
-    folder.mkdir()
-    noise = np.random.default_rng(1)
-    for index in range(count):
-        tile = noise.integers(0, 256, (_TILE_PX, _TILE_PX), dtype=np.uint8)
-        np.save(folder / f"t{index:06d}.npy", tile)
 
 
 def _on_cluster(
@@ -114,18 +111,11 @@ def _when_half_way(out: Path, count: int, action: Any) -> None:  # noqa: ANN401
 def _scan(bundle: Path, folder: Path, name: str, more: list[str]) -> tuple[Row, dict[str, str]]:
     """Run `semsr scan`; returns its figures, and the SHA-256 of every output."""
     out = folder / name
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "semsr", "scan", str(folder / "lot"), str(out), "--bundle",
-            str(bundle), "--engine", "identity", "--manifest", "csv", "--json", *more,
-        ],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "SEMSR_LOG_LEVEL": "warning"},
-        check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"the scan on {name} ended with {done.returncode}: {done.stdout!r}")
-    [row] = json.loads(done.stdout)
+    process = start_scan(bundle, "identity", folder / "lot", out, more)
+    stdout, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the scan on {name} ended with {process.returncode}: {stdout!r}")
+    [row] = json.loads(stdout)
     with (out / "manifest.csv").open(newline="") as file:
         hashes = {line["output"]: line["output_sha256"] for line in csv.DictReader(file)}
     kept = {key: row[key] for key in ("seconds", "tiles_per_s", "done", "computed")}

@@ -1,11 +1,18 @@
-"""Throughput beside its yardsticks: what `semsr bench` measures, as a result for the page."""
+"""Throughput compared with nginx and with the engine alone, as `semsr bench` measures it."""
 
+import argparse
 from pathlib import Path
 
+from bundle_format.bundle import load_bundle
+from loadtests.clients import TileLoad
 from loadtests.machine import describe_machine
-from loadtests.results import Column, Result
-from semsr.bench.runs import run_bench
+from loadtests.model_turns import compare_with_engine
+from loadtests.nginx_turns import compare_with_nginx
+from loadtests.results import Column, Result, Row
+from loadtests.target import MODES
+from semsr.progress import progress
 
+ROUNDS = 6
 _COLUMNS = [
     Column("name", "What"),
     Column("engine", "Engine"),
@@ -23,19 +30,58 @@ _COLUMNS = [
 _PERCENTS = {"ratio": "percent", "ratio_low": "low_percent", "ratio_high": "high_percent"}
 
 
-def run(bundle: Path, *, seconds: float, connections: int) -> Result:
-    """Run `semsr bench`.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=15.0,
+        help="length of each measurement in seconds, its six turns together",
+    )
+    parser.add_argument("--connections", type=int, default=16, help="requests in flight")
+
+
+def run(options: argparse.Namespace) -> Result:
+    """Measure, with shares in percent for the page."""
+    machine = describe_machine()
+    rows = measure(options.bundle, seconds=options.seconds, connections=options.connections)
+    for row in rows:
+        row.update(
+            {percent: 100 * row[share] for share, percent in _PERCENTS.items() if share in row}
+        )
+    settings = {
+        "bundle": options.bundle.name,
+        "seconds": options.seconds,
+        "connections": options.connections,
+    }
+    return Result("throughput", machine, settings, _COLUMNS, rows)
+
+
+def measure(bundle: Path, *, seconds: float, connections: int) -> list[Row]:
+    """Run every measurement of `semsr bench`.
+
+    Compared cases take short turns, and a ratio is the median of those of the turns, with their
+    quartiles: a machine that drifts does so for both. Measured are, in each mode of the service:
+
+    - throughput of the real model through HTTP against the engine alone in a loop, raw;
+    - the same with PNG in and out, against the limit of the summed processor time of codec and
+      engine;
+    - one request at a time: latency against the engine's own time for one tile;
+    - memory of the service after all that, all its processes together;
+    - throughput of engine `identity` through HTTP against nginx serving as many bytes.
 
     Args:
-        bundle: What is served.
-        seconds: Length of each measurement, in all turns.
-        connections: Requests under way.
+        bundle: Bundle to serve.
+        seconds: Length of each measurement, all of its turns together; longer where a turn would
+            see too few answers of a slow model.
+        connections: Connections of the throughput measurements.
+
+    Returns:
+        Rows with `name`, the measured figure and, where there is one, `ratio` to its `yardstick`.
     """
-    machine = describe_machine()
-    rows = run_bench(bundle=bundle, seconds=seconds, connections=connections)
-    for row in rows:
-        for share, percent in _PERCENTS.items():
-            if share in row:
-                row[percent] = 100 * row[share]
-    settings = {"bundle": bundle.name, "seconds": seconds, "connections": connections}
-    return Result("throughput", machine, settings, _COLUMNS, rows)
+    load = TileLoad(load_bundle(bundle), connections, seconds / ROUNDS)
+    with progress("bench", ROUNDS * (1 + 4 * len(MODES)), unit="turn") as steps:
+        steps.say("the service and its engine")
+        rows = compare_with_engine(load, ROUNDS, steps.update)
+        steps.say("the service without a model, and nginx")
+        return [*rows, *compare_with_nginx(load, ROUNDS, steps.update)]

@@ -166,3 +166,4 @@ def test_the_archive_installs_and_serves_without_network(tmp_path: Path) -> None
         component["name"] for component in [bill["metadata"]["component"], *bill["components"]]
     }
     assert (unpacked / "docs" / "operations.md").is_file()
+    assert 1 == len(list((unpacked / "wheels").glob("semsr_client-*.whl")))

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from loadtests.open_loop import Stream, http_request, main, run_open_loop
+from loadtests.exchange import http_request
+from loadtests.open_loop import OpenLoop, Stream, main
 from loadtests.outcomes import unserved
 
 BODY = b"b" * 100_000
@@ -81,7 +82,7 @@ def stream(**options: object) -> Stream:
 def test_every_request_is_sent_and_answered() -> None:
     """Two processes share the arrivals, none is lost or sent twice."""
     with server(lambda _: GOOD) as address:
-        report = run_open_loop(address, [stream(rate_per_s=50.0)], seconds=1.0, workers=2)
+        report = OpenLoop(address, [stream(rate_per_s=50.0)], seconds=1.0, workers=2).report()
     assert sorted(outcome.number for outcome in report.outcomes) == list(range(50))
     assert {outcome.label for outcome in report.outcomes} == {"200"}
     assert all(o.due_s <= o.sent_s <= o.done_s for o in report.outcomes)
@@ -97,7 +98,7 @@ def test_a_server_that_stalls_is_seen_by_all_that_were_due() -> None:
         return GOOD
 
     with server(slow) as address:
-        report = run_open_loop(address, [stream(rate_per_s=100.0)], seconds=0.3, connections=1)
+        report = OpenLoop(address, [stream(rate_per_s=100.0)], seconds=0.3, connections=1).report()
     latencies_s = [outcome.latency_s for outcome in report.outcomes]
     assert len(latencies_s) == 30
     # The n-th was due after n * 10 ms and done after (n + 1) * 50 ms at the earliest.
@@ -115,7 +116,7 @@ def test_refusals_name_their_time_and_saturating_streams_come_again() -> None:
             return next(answers)
 
     with server(answer) as address:
-        report = run_open_loop(address, [stream(concurrency=4)], seconds=0.5)
+        report = OpenLoop(address, [stream(concurrency=4)], seconds=0.5).report()
     refused = [outcome for outcome in report.outcomes if outcome.is_refused]
     assert [outcome.retry_after_ms for outcome in refused] == [20.0] * 4
     assert unserved(report.outcomes) == set()
@@ -126,7 +127,7 @@ def test_refusals_name_their_time_and_saturating_streams_come_again() -> None:
 def test_refusal_before_the_body_is_read_leaves_a_usable_connection() -> None:
     """The answer counts when it is there; the rest of the body still goes out."""
     with server(lambda n: refusal(5.0) if n % 2 else GOOD, reads_body=False) as address:
-        report = run_open_loop(address, [stream(rate_per_s=40.0)], seconds=0.5, connections=1)
+        report = OpenLoop(address, [stream(rate_per_s=40.0)], seconds=0.5, connections=1).report()
     assert [outcome.label for outcome in report.outcomes].count("503") == 10
     assert {outcome.label for outcome in report.outcomes} == {"200", "503"}
 
@@ -134,7 +135,7 @@ def test_refusal_before_the_body_is_read_leaves_a_usable_connection() -> None:
 def test_closed_connections_are_replaced() -> None:
     """`Connection: close` costs a new connection, no request."""
     with server(lambda _: refusal(5.0, "Connection: close")) as address:
-        report = run_open_loop(address, [stream(rate_per_s=40.0)], seconds=0.5, connections=2)
+        report = OpenLoop(address, [stream(rate_per_s=40.0)], seconds=0.5, connections=2).report()
     assert [outcome.label for outcome in report.outcomes] == ["503"] * 20
 
 
@@ -159,13 +160,13 @@ def labels_of_five(*, timeout_s: float) -> list[str]:
         return GOOD
 
     with server(answer) as address:
-        report = run_open_loop(
+        report = OpenLoop(
             address,
             [stream(rate_per_s=10.0)],
             seconds=0.5,
             timeout_s=timeout_s,
             grace_s=10.0 + timeout_s,
-        )
+        ).report()
         silent.set()
     return sorted(outcome.label for outcome in report.outcomes)
 
@@ -175,7 +176,7 @@ def test_nobody_there_is_an_outcome_too() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = probe.getsockname()
-    report = run_open_loop(address, [stream(rate_per_s=10.0)], seconds=0.5)
+    report = OpenLoop(address, [stream(rate_per_s=10.0)], seconds=0.5).report()
     assert [outcome.label for outcome in report.outcomes] == ["broken"] * 5
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -168,4 +169,4 @@ def test_ratios_are_of_the_mean_nginx_and_of_our_single_mode(tmp_path: Path) -> 
 def test_bundle_of_another_size_is_refused() -> None:
     """The peers have one size; comparing it with another would be unfair."""
     with pytest.raises(ValueError, match="the peers enlarge"):
-        scenario.run(TINY_BUNDLE, seconds=1.0, connections=1, names=[])
+        scenario.run(Namespace(bundle=TINY_BUNDLE, seconds=1.0, connections=1, peer=[]))

@@ -9,9 +9,14 @@ from contextlib import contextmanager
 import pytest
 
 from loadtests.outcomes import Outcome
-from loadtests.processes import ENGINE_MODULE, MemoryWatch, engine_pids, mean_mib
+from loadtests.processes import (
+    ENGINE_MODULE,
+    MemoryWatch,
+    engine_pids,
+    family_mib,
+    mean_mib,
+)
 from loadtests.scenarios import engine_kill
-from semsr.bench.family import family_mib
 
 # Children say when they are there: until then their memory grows.
 TREE = """

@@ -13,8 +13,7 @@ import pytest
 from loadtests import images
 from loadtests.__main__ import main
 from loadtests.hostile import ACTS, Act, HostileError, perform
-from loadtests.target import Target, running_service
-from semsr.bench.modes import service_modes
+from loadtests.target import MODES, Target, running_service
 
 TINY_BUNDLE = Path(__file__).parents[1] / "data" / "tiny_bundle"
 
@@ -129,7 +128,7 @@ def test_recording_can_be_turned_off_from_outside() -> None:
 def test_low_load_compares_service_and_engine(capsys: pytest.CaptureFixture[str]) -> None:
     """A row of every mode for the model, and one without."""
     rows = run(capsys, "low-load", "--turns", "2")
-    assert [row["engine"] for row in rows] == ["onnx", "identity"] * len(service_modes())
+    assert [row["engine"] for row in rows] == ["onnx", "identity"] * len(MODES)
     assert rows[0]["count"] == 10
     assert all(row["service_ms"] > row["engine_ms"] > 0 for row in rows)
 

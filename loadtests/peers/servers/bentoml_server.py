@@ -28,7 +28,7 @@ async def superresolve(request: Request) -> Response:
     """Raw tile in, raw tile out."""
     identity = bentoml.get_current_service().identity.to_async
     # BentoML 1.4.40 replaces its session after 100 requests, and closes the old one under those
-    # that are still under way: one in a hundred would fail.
+    # that are still in flight: one in a hundred would fail.
     identity._session_manager.max_requests = float("inf")
     sr = await identity.run(to_tile(await request.body())[None])
     return Response(sr.tobytes(), media_type="application/octet-stream")

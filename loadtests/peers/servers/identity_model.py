@@ -1,7 +1,7 @@
 """The model that every peer serves: nearest neighbour ×4, by the method of our engine `identity`.
 
 Multiplying a byte by 0x01010101 repeats it in the four bytes of the wider word, about ten times
-faster than repeating single bytes; so nobody is slow because of the model.
+faster than repeating single bytes; so no server is slow because of the model.
 """
 
 import numpy as np

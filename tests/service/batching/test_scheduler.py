@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from semsr.bench.schedule import Load, simulate
+from loadtests.alone.schedule import Load, simulate
 from service.batching.costs import BatchCosts
 from service.batching.scheduler import Batch, Scheduler
 from service.ground.priority import Priority

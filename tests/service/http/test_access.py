@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semsr.client import Client, ServiceError
 from semsr.server_process import ServerStartError, running_server
+from semsr_client import Client, ServiceError
 from service.ground.errors import OverQuota, Unauthorized
 from service.http.access import (
     MAX_CLIENTS,
