@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("bundles/default", "docs", "deploy", "samples")
+FOLDERS = ("bundles/default", "bundles/fast", "docs", "deploy", "samples")
 FILES = ("README.md", "CHANGELOG.md", "LICENSE", "docker-compose.yml", "docker-compose.gpu.yml")
 LOCKS = ROOT / "requirements"
 
