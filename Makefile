@@ -92,15 +92,15 @@ serve: $(VENV_READY) ## Serve the shipped bundle until Ctrl-C (SEMSR_PORT=, SEMS
 bench: $(VENV_READY) ## Measure the engine alone, the service over it, and nginx where it is installed
 	@$(VENV)/bin/semsr bench
 
-# The figures of docs/benchmarks.md, written there by the commands themselves. They want a quiet
+# The figures of docs/measurements/benchmarks.md, written there by the commands themselves. They want a quiet
 # machine; SCENARIOS=, PEERS_ARGS= and SCAN_ARGS= take less, for a try: PAGE= writes nowhere.
 SCENARIOS ?= throughput low-load overload online engine-kill metrics-cost ceiling
-PAGE ?= docs/benchmarks.md
+PAGE ?= docs/measurements/benchmarks.md
 LOADTESTS = $(DEV)/bin/python -m loadtests
 INTO_PAGE = $(if $(PAGE),--page '$(PAGE)')
 
 .PHONY: bench-service
-bench-service: $(DEV_READY) ## Load the service in every way, into docs/benchmarks.md (half an hour; SCENARIOS=, PAGE=)
+bench-service: $(DEV_READY) ## Load the service in every way, into docs/measurements/benchmarks.md (half an hour; SCENARIOS=, PAGE=)
 	@# One that cannot be run here does not keep the others from it.
 	failed=
 	for scenario in $(SCENARIOS); do
@@ -110,15 +110,15 @@ bench-service: $(DEV_READY) ## Load the service in every way, into docs/benchmar
 	test -z "$$failed" || { echo "not measured:$$failed" >&2; exit 1; }
 
 .PHONY: bench-peers
-bench-peers: $(DEV_READY) ## Our modes, nginx and other serving products side by side, into docs/benchmarks.md
+bench-peers: $(DEV_READY) ## Our modes, nginx and other serving products side by side, into docs/measurements/benchmarks.md
 	@$(LOADTESTS) peers $(INTO_PAGE) $(PEERS_ARGS)
 
 .PHONY: bench-scan
-bench-scan: $(DEV_READY) ## A nightly scan beside its cores and its disk, into docs/benchmarks.md (SCAN_ARGS=, PAGE=)
+bench-scan: $(DEV_READY) ## A nightly scan beside its cores and its disk, into docs/measurements/benchmarks.md (SCAN_ARGS=, PAGE=)
 	@$(LOADTESTS) scan $(INTO_PAGE) $(SCAN_ARGS)
 
 .PHONY: bench-scan-cluster
-bench-scan-cluster: $(RAY_READY) ## One scan on Ray clusters of this machine, into docs/benchmarks.md (SCAN_ARGS=, PAGE=)
+bench-scan-cluster: $(RAY_READY) ## One scan on Ray clusters of this machine, into docs/measurements/benchmarks.md (SCAN_ARGS=, PAGE=)
 	@$(RAY)/bin/python -m loadtests scan-cluster $(INTO_PAGE) $(SCAN_ARGS)
 
 .PHONY: loadtest

@@ -20,7 +20,7 @@ from loadtests.scenarios import (
 )
 from loadtests.target import bundle_path
 
-# Modules with `add(parser)` and `run(options)`, in the order of docs/benchmarks.md.
+# Modules with `add(parser)` and `run(options)`, in the order of docs/measurements/benchmarks.md.
 SCENARIOS = (
     throughput,
     low_load,
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = argparse.ArgumentParser(
         prog="python -m loadtests",
-        description="Load the service and measure it; see docs/benchmarks.md. "
+        description="Load the service and measure it; see docs/measurements/benchmarks.md. "
         "SEMSR_… variables reach the service.",
     )
     scenarios = parser.add_subparsers(dest="scenario", required=True, metavar="SCENARIO")

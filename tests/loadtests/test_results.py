@@ -88,7 +88,7 @@ def test_benchmarks_page_has_a_place_for_every_scenario(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What the command offers is what the page shows."""
-    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    page = (ROOT / "docs" / "measurements" / "benchmarks.md").read_text()
     assert tuple(re.findall(r"<!-- begin: (\S+) -->", page)) == SCENARIOS
     assert tuple(re.findall(r"<!-- end: (\S+) -->", page)) == SCENARIOS
     with pytest.raises(SystemExit):
