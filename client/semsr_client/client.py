@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import ssl
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import httpx2
@@ -23,11 +22,10 @@ from semsr_client.options import (
     check_errors,
 )
 from semsr_client.stream import TileStream
-from semsr_client.turns import Turns, iterator_of
+from semsr_client.turns import Counter, Turns, counter, iterator_of
 
 Errors = Literal["raise", "yield"]
 Outcome = SrTile | ServiceError
-Counter = contextlib.AbstractContextManager[Callable[[], object]]
 Transport = TypeVar("Transport", httpx2.BaseTransport, httpx2.AsyncBaseTransport)
 Pool = TypeVar("Pool", httpx2.Client, httpx2.AsyncClient)
 Outcomes = TypeVar("Outcomes", Iterator[Outcome], AsyncIterator[Outcome])
@@ -135,7 +133,7 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
         check_errors(errors)
         at_least_one("streams", streams)
         self._http.check_open()
-        bar = _counter(tiles, shown=progress)
+        bar = counter(tiles, shown=progress)
         return self._many(iterator_of(tiles), bar, errors, streams)
 
     def _many(self, tiles: Iterator[Tile], bar: Counter, errors: Errors, streams: int) -> Outcomes:
@@ -274,28 +272,6 @@ class AsyncClient(
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def _counter(tiles: Iterable[Tile], *, shown: bool) -> Counter:
-    """Return what counts tiles on a bar, which is shown while its context is open.
-
-    tqdm takes a lock that processes share, even for a bar that it does not show: after a fork that
-    could wait indefinitely.
-
-    Raises:
-        ImportError: tqdm is not installed.
-    """
-    if not shown:
-        return contextlib.nullcontext(lambda: None)
-    from tqdm import tqdm
-
-    @contextlib.contextmanager
-    def bar() -> Iterator[Callable[[], object]]:
-        total = len(tiles) if isinstance(tiles, Sized) else None
-        with tqdm(total=total, unit="tile", file=sys.stderr) as counter:
-            yield counter.update
-
-    return bar()
 
 
 def _raise_if(errors: Errors, outcome: Outcome) -> None:

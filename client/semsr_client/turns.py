@@ -1,11 +1,15 @@
 """Many tiles over several streams that take turns, and the order of their answers."""
 
+import contextlib
+import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Generic, Protocol, TypeVar
 
 from semsr_client.answers import Tile, checked
 from semsr_client.errors import TileError
+
+Counter = contextlib.AbstractContextManager[Callable[[], object]]
 
 
 class Sender(Protocol):
@@ -103,3 +107,25 @@ def iterator_of(tiles: Iterable[Tile]) -> Iterator[Tile]:
         raise TypeError(
             f"tiles is a {type(tiles).__name__}; expected an iterable of two-dimensional arrays"
         ) from error
+
+
+def counter(tiles: Iterable[Tile], *, shown: bool) -> Counter:
+    """Return what counts tiles on a bar, which is shown while its context is open.
+
+    tqdm takes a lock that processes share, even for a bar that it does not show: after a fork that
+    could wait indefinitely.
+
+    Raises:
+        ImportError: tqdm is not installed.
+    """
+    if not shown:
+        return contextlib.nullcontext(lambda: None)
+    from tqdm import tqdm
+
+    @contextlib.contextmanager
+    def bar() -> Iterator[Callable[[], object]]:
+        total = len(tiles) if isinstance(tiles, Sized) else None
+        with tqdm(total=total, unit="tile", file=sys.stderr) as shown_bar:
+            yield shown_bar.update
+
+    return bar()
