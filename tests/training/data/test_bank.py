@@ -102,7 +102,7 @@ def test_a_bank_holds_planted_images_and_is_made_once(
         assert not np.array_equal(pixels, source)
         bits |= int(np.bitwise_or.reduce(flags, axis=None))
     assert IS_PLANTED | IS_FOREIGN == bits
-    monkeypatch.setattr("training.data.bank.StructureAdder", None)
+    monkeypatch.setattr("training.data.bank_maker.StructureAdder", None)
     assert bank.describe() == _open(bank.folder, recipe, tools).describe()
     assert made == _files(bank.folder)
 
@@ -302,7 +302,7 @@ def test_worker_processes_make_the_same_bank(
     recipe_path: Path, unpaired_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes and this one give the same bytes."""
-    monkeypatch.setattr("training.data.bank.IMAGES_PER_WORKER", 2)
+    monkeypatch.setattr("training.data.bank_maker.IMAGES_PER_WORKER", 2)
     recipe = load_recipe(recipe_path)
     tools = load_tools(recipe, data_root=unpaired_root)
 
