@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "images" / "result.png"
 SEED = 4
 DETAILS = ("0007_dense_lines_particle", "0005_dense_lines_bridge", "0006_iso_lines_break")
-SIDE_PX = 300
+SIDE_PX = 240
 GAP_PX, CAPTION_PX = 6, 24
 CAPTIONS = ("sent (LR), greys matched", "bicubic, greys matched", "semsr", "true slow scan")
 
@@ -51,7 +51,8 @@ def make(out: Path) -> None:
         for column, picture in enumerate(pictures):
             place = (column * (SIDE_PX + GAP_PX), CAPTION_PX + number * (SIDE_PX + GAP_PX))
             canvas.paste(Image.fromarray(picture), place)
-    canvas.save(out, optimize=True)
+    # Few greys: grain does not compress, and the repository keeps every version of the picture.
+    canvas.quantize(48, dither=Image.Dither.NONE).save(out, optimize=True)
 
 
 def _row(
