@@ -6,7 +6,6 @@ and logs to stderr. Exit codes: 0 done, 1 the job failed, 2 wrong arguments or s
 """
 
 import argparse
-import importlib
 import importlib.metadata
 import io
 import os
@@ -36,9 +35,6 @@ from semsr.commands.options import (
 )
 from semsr.error_text import error_text, missing_package
 
-# By name: the measurements lie above the command line, whose progress and tables they use.
-bench = importlib.import_module("loadtests.command")
-
 COMMANDS = (
     serve,
     demo,
@@ -46,13 +42,19 @@ COMMANDS = (
     scan,
     api_key,
     bundle,
-    bench,
     train,
     evaluate,
     evaluate_trust,
     export,
     simulate,
     train_detector,
+    # Folders above the command line add theirs (`bench`): pyproject.toml, entry points.
+    *(
+        command.load()
+        for command in importlib.metadata.distribution("semsr").entry_points.select(
+            group="semsr.commands"
+        )
+    ),
 )
 
 

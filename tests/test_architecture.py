@@ -112,7 +112,10 @@ def test_what_training_shares_with_the_service_imports_without_the_service() -> 
 
 def test_the_command_line_imports_a_folder_only_when_asked() -> None:
     """`semsr --help` needs none of the folders: each subcommand imports its own."""
-    imported = import_blocked(["semsr.cli"], [*OTHERS, "torch"])
+    # loadtests declares `bench` in a file of its own, which imports what measures when it runs.
+    blocked = [name for name in OTHERS if name != "loadtests"]
+
+    imported = import_blocked(["semsr.cli"], [*blocked, "torch"])
 
     assert ["semsr.cli"] == imported
 
