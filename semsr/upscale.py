@@ -99,7 +99,7 @@ def upscale_files(
 
     Args:
         sources: Files, and folders that are searched with their subfolders; a bad file is reported
-            and the others go on.
+            and skipped.
         out: Folder for the results; subfolders of a source are mirrored in it.
         bundle: Bundle folder; None takes the setting's.
         engine: Engine name or auto; None takes the setting's.
@@ -200,7 +200,7 @@ def _search(folder: Path, out: Path, found: _Found) -> None:
 def _targets(found: _Found, out: Path, scale: int) -> dict[Path, Path]:
     """Name every result, and reject equal names: nothing is overwritten unseen.
 
-    An image that has the name of another one's result is the result of an earlier run.
+    An image with the name of another image's result is the result of an earlier run.
     """
     sources: dict[Path, Path] = {}
     for path, below in found.images:
