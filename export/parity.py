@@ -24,7 +24,7 @@ INT8_CASES = ("golden", "grey ramp", "all black", "all white")
 but not judged."""
 
 NEIGHBOUR_LEVELS = 1
-"""A tile's answer may differ by this much between batches, whatever the other tiles are."""
+"""Largest difference of a tile's answer between batches, regardless of the other tiles."""
 
 
 class ParityError(Exception):

@@ -40,8 +40,8 @@ class SrTile:
         model_version: First twelve digits of the bundle's sha256.
         engine: Engine that computed it.
         precision: Execution precision.
-        request_id: As in the service's log; many tiles of one request share it.
-        timing_ms: Milliseconds by stage, as the service measured them; empty for one of many.
+        request_id: Request id in the service's log; tiles of one request share it.
+        timing_ms: Milliseconds by stage, measured by the service; empty for a tile of many.
         attempts: Number of requests that were sent for it.
     """
 

@@ -19,9 +19,9 @@ class RemoteVersion:
     """One version; create and use it on the front end's event loop.
 
     Attributes:
-        entry: What the supervisor has said of it.
-        runner: Runs its tiles; None before an engine process has greeted.
-        serving: What serves it; None before an engine process has greeted.
+        entry: Version in the supervisor's list.
+        runner: Runner of its tiles; None before an engine process has greeted.
+        serving: Version as the service uses it; None before an engine process has greeted.
         task: Task of `run`, which `close` cancels.
     """
 
@@ -69,7 +69,7 @@ class RemoteVersion:
         """Use each engine process that greets, until `close`.
 
         Raises:
-            BundleError: The bundle cannot be used, or is another one than the engine's.
+            BundleError: The bundle cannot be used, or differs from the engine's.
         """
         while True:
             link, hello = await self._greeted.get()

@@ -130,7 +130,7 @@ class GroupWork:
             runs: Tiles from the engine; emptied, so that each is freed once it is encoded.
 
         Returns:
-            Tiles to be written, and outcomes of those that failed.
+            Tiles to be written, and outcomes of failed tiles.
         """
         computed: list[Computed] = []
         failed: list[Outcome] = []
