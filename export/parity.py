@@ -121,7 +121,7 @@ def compare(reference: Reference, engine: Engine, cases: Iterable[Case]) -> list
 
     Args:
         reference: FP32 torch.
-        engine: Runs the exported graph.
+        engine: Engine that runs the exported graph.
         cases: LR batches.
 
     Raises:

@@ -105,9 +105,9 @@ def upscale_files(
         engine: Engine name or auto; None takes the setting's.
         window: Grey range of 16-bit images; None takes the bundle's, or else the whole range.
         max_pixels: Largest image in pixels; None takes the setting's.
-        overwrite: Replace results that exist.
-        on_row: Called with each row as soon as it is known, between two images.
-        on_left_out: Called with the number of entries left out, by suffix or kind, if any: files
+        overwrite: Whether to replace existing results.
+        on_row: Callback with each row as soon as it is known, between two images.
+        on_left_out: Callback with the number of entries left out, by suffix or kind, if any: files
             that are not images, links to folders, results of earlier runs.
 
     Returns:

@@ -162,7 +162,7 @@ def check_head(
     found_type = headers.get("content-type", media_type)
     if found_type.partition(";")[0].strip().lower() != media_type:
         raise bad_answer(
-            "the answer comes from something else than the service, perhaps a proxy: its "
+            "the answer does not come from the service but perhaps from a proxy: its "
             f"Content-Type is {found_type[:80]!r}, expected {media_type}",
             request_id=answered or "",
         )

@@ -67,7 +67,7 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
             headers: Headers sent with every request, for example for a proxy.
             verify: Check of an https service's certificate: a context that knows the fab's own
                 authority, such as `ssl.create_default_context(cafile="ca.pem")`.
-            transport: Transport of httpx2; tests give their own. It cannot follow the client into
+            transport: Transport of httpx2, such as one for tests. It cannot follow the client into
                 forked processes.
 
         Raises:

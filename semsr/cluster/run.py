@@ -62,7 +62,7 @@ class ClusterRun:
             job: Description of the workers' work.
             size: CPUs and GPUs of each worker.
             tile_bytes: Size of a tile of the model's own size, bytes.
-            on_progress: Function called with the counts after every group of recorded tiles.
+            on_progress: Callback with the counts after every group of recorded tiles.
         """
         self._ray = ray
         self._journal = prepared.journal

@@ -1,4 +1,4 @@
-"""A front end's view of one version of a model: its engine processes, and what serves its tiles."""
+"""A front end's view of one version of a model: its engine processes and its serving."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ class RemoteVersion:
     Attributes:
         entry: Version in the supervisor's list.
         runner: Runner of its tiles; None before an engine process has greeted.
-        serving: Version as the service uses it; None before an engine process has greeted.
+        serving: Serving of the version; None before an engine process has greeted.
         task: Task of `run`, which `close` cancels.
     """
 
@@ -41,7 +41,7 @@ class RemoteVersion:
             entry: The version and the addresses of its engine processes.
             settings: The service's settings.
             slots: This front end's slots.
-            factory: Makes what serves a model.
+            factory: Factory of servings.
             on_held: Callback for the moment from which it could be served.
             on_engine: Callback for each engine process that is ready.
         """
