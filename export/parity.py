@@ -84,7 +84,7 @@ def run_gate(
 
     Args:
         reference: Answers of the generator that the bundle was made from.
-        bundle: Holds the graph.
+        bundle: Bundle with the graph.
         precision: Precision of the graph.
         threads: CPU threads of the engines.
         tiles: Real LR tiles, (H, W) uint8, that did not set any range; needed for INT8.
@@ -190,7 +190,7 @@ def summarise(rows: Sequence[ParityRow]) -> ParityFigures:
 
 
 def format_rows(rows: Sequence[ParityRow]) -> str:
-    """Lay the rows out as a table for people."""
+    """Write the rows as a table for people."""
     lines = [
         f"{'precision':<9} {'engine':<9} {'case':<24} {'N x H x W':<14} {'max':>4} {'mean':>9} "
         f"{'PSNR dB':>8}  (max and mean in grey levels)"
