@@ -1,12 +1,12 @@
-# Every command of the project. Targets create the environment that they need and reuse it while the
-# lock files stand; `make help` lists them. Settings: PYTHON=/path/to/python3, TILES=folder, OUT=folder,
+# Every command of the project. Targets create the environment that they need and reuse it until a
+# lock file changes; `make help` lists them. Settings: PYTHON=/path/to/python3, TILES=folder, OUT=folder,
 # DIST=folder, EXTRAS=scan,openvino, TEST_JOBS=number of test processes.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-# A recipe is one script: it stops at the first failure, and a variable lives to its end.
+# A recipe is one script: it stops at the first failure, and its lines share variables.
 .ONESHELL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
@@ -23,17 +23,17 @@ TEST_JOBS ?= 2
 # Two environments (docs/adr/0007): .venv serves and has no torch; .venv-dev has everything.
 VENV := .venv
 DEV := .venv-dev
-# pytest and hypothesis alone, put beside the packages of .venv to test the service without torch.
+# Only pytest and hypothesis, added to the path of .venv to test the service without torch.
 TOOLS := .venv-test-tools
 # Ids of the tests that passed there.
 PASSED := $(TOOLS)/passed-tests
-# Ray beside what serves and scans, for scans over several machines alone: it is large.
+# The packages for serving and scans, and Ray for scans over several machines; separate, as it is large.
 RAY := .venv-ray
-# What lists the packages of an installation, put there likewise.
+# The tool that lists the packages of an installation, added in the same way.
 BILL := .venv-sbom-tools
 
 # An environment holds absolute paths: the stamp's name follows the folder, so that a copied or
-# moved checkout makes its own. A stamp is written last; without one the environment is made anew.
+# moved checkout makes its own. A stamp is written last; without one the environment is made again.
 HERE := $(shell printf '%s' '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 VENV_READY := $(VENV)/.ready-$(HERE)
 DEV_READY := $(DEV)/.ready-$(HERE)
@@ -45,11 +45,11 @@ TOOLS_READY := $(TOOLS)/.ready-$(HERE)
 BILL_READY := $(BILL)/.ready-$(HERE)
 
 # Extras with a lock of their own that belong into .venv: `make install EXTRAS=scan,openvino` adds them
-# to those that are there, and they stay until `make distclean`, also when a lock changes or making
-# .venv fails: their names, one a line, are in a file outside it.
+# to the installed ones. They stay until `make distclean`, also when a lock changes or making .venv
+# fails, since their names, one a line, are in a file outside it.
 EXTRAS_FILE := .venv-extras
 KNOWN_EXTRAS := openvino postgres rtx scan tracing
-# What the images hold (Dockerfile, SEMSR_EXTRAS), and the archive unless EXTRAS= names others or none.
+# Extras of the images (Dockerfile, SEMSR_EXTRAS), and of the archive unless EXTRAS= names others or none.
 IMAGE_EXTRAS := scan postgres tracing
 EXTRAS ?=
 comma := ,
@@ -59,17 +59,17 @@ ifneq ($(UNKNOWN_EXTRAS),)
 $(error unknown extra in EXTRAS: $(UNKNOWN_EXTRAS); the known ones are $(KNOWN_EXTRAS). Ray: \
 make install-ray; training and export: make install-dev; NVIDIA data-centre cards: docs/engines.md)
 endif
-# The stamps too: environments that were made before the file was kept have no other list.
+# The stamps too: environments older than the file have no other list.
 INSTALLED_EXTRAS := $(filter $(KNOWN_EXTRAS),$(sort $(shell cat $(EXTRAS_FILE) 2>/dev/null) \
 	$(foreach stamp,$(notdir $(wildcard $(VENV)/.extra-*)),$(word 2,$(subst -, ,$(stamp))))))
-# The archive's extras are not this machine's.
+# The archive's extras are not installed on this machine.
 VENV_EXTRAS := $(sort $(INSTALLED_EXTRAS) $(if $(filter airgap,$(MAKECMDGOALS)),,$(WANTED_EXTRAS)))
 VENV_EXTRA_STAMPS := $(VENV_EXTRAS:%=$(VENV)/.extra-%-$(HERE))
-# Adds to the file the names that it lacks.
+# Adds missing names to the file.
 remember = for extra in $(1); do grep -qsx "$$extra" $(EXTRAS_FILE) || echo "$$extra" >> $(EXTRAS_FILE); done
 
 PIP_INSTALL := -m pip -qq --disable-pip-version-check --no-input install --progress-bar off
-# Exactly the locked files, by hash: nothing resolved, nothing built; bytecode comes at first import.
+# Exactly the locked files, by hash: nothing resolved, nothing built; Python compiles at first import.
 LOCKED := --require-hashes --no-deps --only-binary=:all: --no-compile
 # The project itself, as a path entry: needs no network and no compiler.
 PROJECT := --no-deps --no-build-isolation --editable .
@@ -92,8 +92,8 @@ serve: $(VENV_READY) ## Serve the shipped bundle until Ctrl-C (SEMSR_PORT=, SEMS
 bench: $(VENV_READY) ## Measure the engine alone, the service over it, and nginx where it is installed
 	@$(VENV)/bin/semsr bench
 
-# The figures of docs/measurements/benchmarks.md, written there by the commands themselves. They want a quiet
-# machine; SCENARIOS=, PEERS_ARGS= and SCAN_ARGS= take less, for a try: PAGE= writes nowhere.
+# The figures of docs/measurements/benchmarks.md, written there by the commands themselves. They need a
+# quiet machine. For a short trial, set SCENARIOS=, PEERS_ARGS= and SCAN_ARGS=; an empty PAGE= writes no page.
 SCENARIOS ?= throughput low-load overload online engine-kill metrics-cost ceiling
 PAGE ?= docs/measurements/benchmarks.md
 LOADTESTS = $(DEV)/bin/python -m loadtests
@@ -101,7 +101,7 @@ INTO_PAGE = $(if $(PAGE),--page '$(PAGE)')
 
 .PHONY: bench-service
 bench-service: $(DEV_READY) ## Load the service in every way, into docs/measurements/benchmarks.md (half an hour; SCENARIOS=, PAGE=)
-	@# One that cannot be run here does not keep the others from it.
+	@# A scenario that fails here does not stop the others.
 	failed=
 	for scenario in $(SCENARIOS); do
 		echo "== $$scenario"
@@ -110,11 +110,11 @@ bench-service: $(DEV_READY) ## Load the service in every way, into docs/measurem
 	test -z "$$failed" || { echo "not measured:$$failed" >&2; exit 1; }
 
 .PHONY: bench-peers
-bench-peers: $(DEV_READY) ## Our modes, nginx and other serving products side by side, into docs/measurements/benchmarks.md
+bench-peers: $(DEV_READY) ## Compare our modes, nginx and other serving products, into docs/measurements/benchmarks.md
 	@$(LOADTESTS) peers $(INTO_PAGE) $(PEERS_ARGS)
 
 .PHONY: bench-scan
-bench-scan: $(DEV_READY) ## A nightly scan beside its cores and its disk, into docs/measurements/benchmarks.md (SCAN_ARGS=, PAGE=)
+bench-scan: $(DEV_READY) ## A nightly scan against the limits of cores and disk, into docs/measurements/benchmarks.md (SCAN_ARGS=, PAGE=)
 	@$(LOADTESTS) scan $(INTO_PAGE) $(SCAN_ARGS)
 
 .PHONY: bench-scan-cluster
@@ -122,7 +122,7 @@ bench-scan-cluster: $(RAY_READY) ## One scan on Ray clusters of this machine, in
 	@$(RAY)/bin/python -m loadtests scan-cluster $(INTO_PAGE) $(SCAN_ARGS)
 
 .PHONY: loadtest
-loadtest: $(DEV_READY) ## Locust's users against a service of its own (LOCUST_ARGS="--seconds 60 HostileUser")
+loadtest: $(DEV_READY) ## Load a new service with Locust's users (LOCUST_ARGS="--seconds 60 HostileUser")
 	@$(LOADTESTS) locust $(LOCUST_ARGS)
 
 .PHONY: airgap
@@ -134,8 +134,8 @@ airgap: $(VENV_READY) $(BILL_READY) ## One archive that installs the service wit
 
 .PHONY: test
 test: ## Everything CI runs: format, lint, types, tests, the service without torch
-	@# What each prints comes in one piece, every test's result last. The service's tests run where
-	@# torch is absent; then in the development environment those that could not run there.
+	@# Each command's output is printed in one piece. The service's tests run where torch is absent;
+	@# then the remaining tests run in the development environment.
 	$(MAKE) -j 2 --output-sync=target install install-dev
 	$(MAKE) -j 2 --output-sync=target lint types
 	$(MAKE) test-service
@@ -175,11 +175,11 @@ format: $(DEV_READY) ## Format the code and apply the safe fixes
 	$(DEV)/bin/ruff format .
 
 .PHONY: docs
-docs: $(DEV_READY) ## Write docs/configuration.md anew from the settings
+docs: $(DEV_READY) ## Regenerate docs/configuration.md from the settings
 	@$(DEV)/bin/python -m semsr.reference
 
 .PHONY: deploy-files
-deploy-files: $(DEV_READY) ## Write the generated files of deploy/ anew
+deploy-files: $(DEV_READY) ## Regenerate the generated files of deploy/
 	@$(DEV)/bin/python -m deploy.grafana
 	$(DEV)/bin/python -m deploy.kubernetes
 
@@ -192,7 +192,7 @@ install: $(VENV_READY) ## Make the serving environment, .venv, or add to it (EXT
 install-dev: $(DEV_READY) ## Make the development environment, .venv-dev (torch and all tools)
 
 .PHONY: install-ray
-install-ray: $(RAY_READY) ## Make .venv-ray: what serves and scans, and Ray for scans over several machines
+install-ray: $(RAY_READY) ## Make .venv-ray: serving, scans, and Ray for scans over several machines
 
 $(VENV_PACKAGES): requirements/base.txt requirements/build.txt
 	@python="$$(PYTHON='$(PYTHON)' requirements/find-python)"
@@ -220,8 +220,8 @@ $(RAY_PACKAGES): requirements/ray.txt requirements/build.txt requirements/test.t
 	$(RAY)/bin/python $(PIP_INSTALL) $(LOCKED) -r requirements/ray.txt -r requirements/build.txt -r requirements/test.txt
 	touch $@
 
-# Each after the one before it, also under `make -j`: two installations at a time in one environment
-# can spoil each other's packages.
+# One after the other, also under `make -j`: two simultaneous installations into one environment can
+# corrupt each other's packages.
 $(foreach extra,$(VENV_EXTRAS),\
 	$(eval $(VENV)/.extra-$(extra)-$(HERE): | $(EARLIER_EXTRA))\
 	$(eval EARLIER_EXTRA := $(VENV)/.extra-$(extra)-$(HERE)))
@@ -264,7 +264,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --fork-str
 	--generate-hashes --no-config --custom-compile-command 'make lock' --exclude-newer '7 days' \
 	--excludes requirements/without-torch.in $(if $(UPGRADE),--upgrade)
 .PHONY: lock
-lock: ## Write requirements/*.txt anew (maintainers; needs uv; UPGRADE=1 for newer versions)
+lock: ## Update requirements/*.txt (maintainers; needs uv; UPGRADE=1 for newer versions)
 	@$(UV) --version || { echo 'make lock needs uv: pip install uv, or UV=/path/to/uv' >&2; exit 1; }
 	locks=requirements
 	compile() { $(COMPILE) "$$@"; }

@@ -1,4 +1,4 @@
-"""Weights stored in half precision: half the bundle's size, computed with in FP32 all the same.
+"""Weights stored in half precision: half the bundle's size, still computed in FP32.
 
 The checkpoint's weights are rounded to FP16 once, before anything is measured: what torch, the
 graphs and the golden tile show is the network with the rounded weights. In a graph a stored weight

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-# Its wheels send reports of their use over the network unless this is set before the import.
+# ONNX Runtime's wheels send usage reports over the network unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 from onnxruntime.quantization import (
@@ -40,7 +40,7 @@ MIN_TILES = 4
 
 
 class QuantizationError(Exception):
-    """A graph cannot be quantised well enough, or there is too little to calibrate it with."""
+    """A graph cannot be quantised well enough, or there are too few calibration tiles."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Quantized:
         graph: Serialised ONNX with QuantizeLinear and DequantizeLinear nodes.
         quantized: Convolutions that run in INT8, by node name.
         kept: Convolutions of the body that stay in FP32, the costliest first.
-        psnr_db: Against FP32: the least of the judging tiles together and of each extreme.
-        tiles: Tiles that set the ranges.
+        psnr_db: PSNR against FP32, the least of the judging tiles together and of each extreme.
+        tiles: Number of tiles that set the ranges.
     """
 
     graph: bytes

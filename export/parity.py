@@ -24,7 +24,7 @@ INT8_CASES = ("golden", "grey ramp", "all black", "all white")
 but not judged."""
 
 NEIGHBOUR_LEVELS = 1
-"""A tile's answer may differ by this much between batches, whatever the other tiles are."""
+"""Largest difference of a tile's answer between batches, regardless of the other tiles."""
 
 
 class ParityError(Exception):
@@ -84,7 +84,7 @@ def run_gate(
 
     Args:
         reference: Answers of the generator that the bundle was made from.
-        bundle: Holds the graph.
+        bundle: Bundle with the graph.
         precision: Precision of the graph.
         threads: CPU threads of the engines.
         tiles: Real LR tiles, (H, W) uint8, that did not set any range; needed for INT8.
@@ -121,7 +121,7 @@ def compare(reference: Reference, engine: Engine, cases: Iterable[Case]) -> list
 
     Args:
         reference: FP32 torch.
-        engine: Runs the exported graph.
+        engine: Engine that runs the exported graph.
         cases: LR batches.
 
     Raises:
@@ -190,7 +190,7 @@ def summarise(rows: Sequence[ParityRow]) -> ParityFigures:
 
 
 def format_rows(rows: Sequence[ParityRow]) -> str:
-    """Lay the rows out as a table for people."""
+    """Write the rows as a table for people."""
     lines = [
         f"{'precision':<9} {'engine':<9} {'case':<24} {'N x H x W':<14} {'max':>4} {'mean':>9} "
         f"{'PSNR dB':>8}  (max and mean in grey levels)"

@@ -10,7 +10,7 @@ from export.seams import measure_halo
 from models import Generator
 
 RECALL_PRECISIONS: tuple[Precision, ...] = ("bf16", "int8")
-"""Whose errors are too large for a look at grey levels alone: they must find as many defects."""
+"""Precisions that must also find as many defects: their grey levels alone do not show that."""
 
 
 class ExportError(Exception):
@@ -24,7 +24,7 @@ def check_needs(
     has_judge: bool,
     tile: tuple[int, int],
 ) -> None:
-    """Refuse at once what would fail after minutes."""
+    """Refuse requests at once that would fail after minutes."""
     if "int8" in precisions and not calibration:
         raise ExportError("int8 needs calibration tiles: training LR tiles, never test tiles")
     sizes = {image.shape for image in calibration}

@@ -1,7 +1,7 @@
 """Flags of a graph about its own answer: the outputs `bundle_format.bundle.FLAGS`.
 
-Nothing here knows the truth. A generator that stops making numbers, that saturates, or whose
-picture no longer shows what the tile shows can be seen all the same, tile by tile, and in service.
+They need no true image: NaN, saturation and pictures that no longer match their tile are detected
+for each tile in service.
 """
 
 import torch

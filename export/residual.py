@@ -34,13 +34,13 @@ MIN_GAIN = 0.1
 
 @dataclass(frozen=True)
 class Explanation:
-    """A tile, and what its answer says that it should show.
+    """A tile compared with the tile that its answer predicts.
 
     Attributes:
-        residual: (N, 1, H, W), tile less expectation in deviations of the noise model.
-        gain: (N, 1, 1, 1), of what the answer shows in the large.
-        sharpness: (N, 1, 1, 1), of its finest structure; less than the gain where the fast scan
-            blurs, more where it is sharper than pixel means of the answer.
+        residual: (N, 1, H, W), tile less prediction in deviations of the noise model.
+        gain: (N, 1, 1, 1), factor of the answer's coarse structure.
+        sharpness: (N, 1, 1, 1), factor of its finest structure; less than the gain where the fast
+            scan blurs, more where it is sharper than pixel means of the answer.
     """
 
     residual: torch.Tensor
@@ -55,7 +55,7 @@ def explain(
 
     Args:
         lr: (N, 1, H, W) float32 in [0, 1].
-        seen: The same shape: the answer's area means.
+        seen: Area means of the answer, of the same shape.
         noise_base: Noise variance at black, grey levels (0..255) squared.
         noise_slope: Growth of that variance with grey.
     """

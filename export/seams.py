@@ -1,10 +1,10 @@
-"""How far tiles must overlap: the network's exact view, or less where its cuts are not seen so far.
+"""How far tiles must overlap: the network's exact view, or less where cuts are invisible sooner.
 
-What an output pixel looks at is bounded, but the far end of a wide view counts little: a U-Net of
-four levels may look 69 px far, and of a cut less than a grey level is left before that. So a
-network that works on several grids is measured. Windows are computed alone and compared with one
-pass over the whole image; the halo is the distance from a cut beyond which nothing differs by more
-than `MAX_SEAM` on any of the images, one step of the grid more, and never more than the exact view.
+The receptive field of an output pixel is bounded, but its far end counts little: that of a U-Net of
+four levels reaches 69 px, and a cut changes less than a grey level before that. So a network that
+works on several grids is measured. Windows are computed alone and compared with the whole image
+computed at once. The halo is the distance from a cut beyond which nothing differs by more than
+`MAX_SEAM` on any of the images, one step of the grid more, and never more than the exact view.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ def seen_px(errors: npt.NDArray[np.int64]) -> int:
 def cut_errors(
     upscale: Upscale, image: Picture, *, tile: tuple[int, int], grid: int, scale: int
 ) -> npt.NDArray[np.int64]:
-    """Compare windows within an image with one pass over the whole of it.
+    """Compare windows within an image with the whole of it, computed at once.
 
     Args:
         upscale: (H, W) uint8 to (scale*H, scale*W) uint8.

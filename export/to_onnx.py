@@ -53,7 +53,7 @@ def to_onnx(
     Args:
         generator: Generator, whose merged form is exported.
         tile: Height and width in LR pixels of the example that is traced; both stay free.
-        trust: Limits that the flags `residual` and `domain_distance` are measured by.
+        trust: Limits of the flags `residual` and `domain_distance`.
 
     Returns:
         A serialised ONNX model (opset 18): `lr` uint8 (N, 1, H, W) to `sr` uint8

@@ -27,8 +27,7 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bf
 class TorchEngine:
     """Runs a bundle's merged generator with torch.
 
-    FP16 and BF16 run by autocast: convolutions in half the bits, what is between them and around
-    them in FP32.
+    FP16 and BF16 run by autocast: convolutions in half the bits, everything else in FP32.
 
     Raises:
         EngineError: The GPU does not exist.

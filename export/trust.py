@@ -35,7 +35,7 @@ MIN_TILES = 4
 
 
 class TrustError(Exception):
-    """There is too little to judge trust by."""
+    """There are too few tiles to measure trust limits."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,6 @@ def huge_png(edge_px: int) -> bytes:
     """A PNG of a few bytes whose head announces edge_px × edge_px pixels."""
     small = bytearray(file(wafer(0, 8, 8), "png")[0])
     small[16:24] = edge_px.to_bytes(4, "big") * 2
-    # The checksum of the head must be right, or that would be what is wrong.
+    # The checksum of the head must be right, or the file would be rejected for it.
     small[29:33] = zlib.crc32(bytes(small[12:29])).to_bytes(4, "big")
     return bytes(small)

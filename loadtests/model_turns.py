@@ -62,7 +62,7 @@ def compare_with_engine(load: TileLoad, rounds: int, step: Callable[[], object])
     Args:
         load: Load of the service in a turn.
         rounds: Turns of each measurement, at least two.
-        step: Called after each turn of the service.
+        step: Callback after each turn of the service.
     """
     path = load.bundle.path
     with contextlib.ExitStack() as stack:
@@ -103,7 +103,7 @@ class ModelTurns:
             load: Load of the service in a turn.
             alone: Engine alone.
             servers: Running service of each mode.
-            step: Called after each turn of a service.
+            step: Callback after each turn of a service.
         """
         self._load = load
         self._alone = alone

@@ -23,7 +23,7 @@ def compare_with_nginx(load: TileLoad, rounds: int, step: Callable[[], object]) 
     Args:
         load: Load of a turn.
         rounds: Turns of each; the order changes from round to round.
-        step: Called after each turn, also in place of nginx's where it is not installed.
+        step: Callback after each turn, also in place of nginx's where it is not installed.
     """
     turns: dict[str, list[Loads]] = {mode: [] for mode in MODES}
     nginx: list[Loads] = []

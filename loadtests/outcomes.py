@@ -77,9 +77,9 @@ class Summary:
         answers: Number of outcomes by status or failure.
         good_per_s: Good answers per second of the load.
         p50_ms: Latency of good answers from when they were due; NaN without any.
-        p90_ms: See p50_ms.
-        p99_ms: See p50_ms.
-        max_ms: See p50_ms.
+        p90_ms: 90th percentile of the same latency.
+        p99_ms: 99th percentile of it.
+        max_ms: Maximum of it.
         late_p99_ms: 99th percentile of the delay with which requests left, because of the generator
             or because no connection was free. Above a few milliseconds the load was not the
             requested one.
@@ -151,7 +151,7 @@ def unserved(outcomes: Sequence[Outcome]) -> set[int]:
 
 
 def format_summaries(summaries: Sequence[Summary]) -> str:
-    """Lay them out as a table for people."""
+    """Write them as a table for people."""
     return format_table(_COLUMNS, [{**vars(row), "answers": _answers(row)} for row in summaries])
 
 

@@ -1,9 +1,9 @@
 """Grain apart from structure: the head that makes it, and the base of the generators that have one.
 
-Structure is what the coarse image tells; grain is what a fine image has besides, and what no coarse
-image can tell: shot noise and the finest texture. A network that must give both with one output
-either leaves the grain out or learns to copy the coarse image's noise; with a head of its own it
-says how much grain there is, and `HashNoise` supplies it.
+Structure is the part of a fine image that the coarse image determines; grain is the rest: shot
+noise and the finest texture. A network that must give both with one output either leaves the grain
+out or learns to copy the coarse image's noise; with a head of its own it says how much grain there
+is, and `HashNoise` supplies it.
 """
 
 from abc import abstractmethod

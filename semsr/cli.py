@@ -99,10 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_variables() -> None:
-    """Refuse `SEMSR_…` variables that nobody reads: a mistyped one must not be ignored in silence.
+    """Refuse unknown `SEMSR_…` variables: a mistyped one must not be ignored silently.
 
     Raises:
-        UsageError: There is one; the message names the nearest known one.
+        UsageError: A variable is unknown; the message suggests the nearest known one.
     """
     if not any(name.upper().startswith("SEMSR_") for name in os.environ):
         return
@@ -113,7 +113,7 @@ def _check_variables() -> None:
 
 
 def _setting_problems(error: Exception) -> list[str]:
-    """Describe settings that are out of bounds, if that is what an error is about."""
+    """Describe settings that are out of bounds, if they caused the error."""
     from pydantic import ValidationError
 
     if not (isinstance(error, ValidationError) and error.title == "Settings"):
@@ -124,7 +124,7 @@ def _setting_problems(error: Exception) -> list[str]:
 
 
 def _message(error: Exception) -> str:
-    """Say what went wrong: messages for people as they are, anything else as a fault of ours."""
+    """Return an error's message if it is written for people, else report it as a bug of semsr."""
     if isinstance(error, ImportError):
         return missing_package(error)
     is_ours = type(error).__module__.partition(".")[0] in _PACKAGES

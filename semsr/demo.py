@@ -23,13 +23,13 @@ from service.images.window import FULL_RANGE, to_uint8
 _MAX_PIXELS = 2048 * 2048
 _CAPTION_PX = 28
 MIN_CORRELATION = 0.1
-"""Of LR with the SR's area means: below, a tile has no structure by which to match greys."""
+"""Correlation of LR and the SR's area means below which a tile has no structure to match greys."""
 
 STAGES = ("recv", "decode", "queue", "infer", "encode")
 
 
 class DemoError(RuntimeError):
-    """The demo cannot do its job; the message says why."""
+    """The demo failed; the message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class DemoRow:
         name: File name.
         shape: (H, W) of the image sent.
         status: HTTP status.
-        detail: What the service said was wrong, if anything.
-        total_ms: From sending to the whole answer, seen by the client.
-        stages: The answer's Server-Timing header.
+        detail: Error text of the service, if any.
+        total_ms: Time from sending to the whole answer, seen by the client.
+        stages: Server-Timing header of the answer.
     """
 
     name: str
@@ -54,10 +54,10 @@ class DemoRow:
 
 
 def run_demo(tiles: Path, out: Path, *, bundle: Path | None) -> list[DemoRow]:
-    """Send every image of a folder through a service of its own and write pictures.
+    """Start a service, send every image of a folder through it, and write pictures.
 
     Args:
-        tiles: Folder of PNG, TIFF, JPEG, BMP or npy images (not searched deeper).
+        tiles: Folder of PNG, TIFF, JPEG, BMP or npy images; subfolders are not searched.
         out: Folder for `NAME_sr.png` (the answer) and `NAME_compare.png` (LR | bicubic | SR).
         bundle: Bundle to serve; None takes the setting's own.
 
@@ -103,7 +103,7 @@ def find_tiles(folder: Path) -> list[Path]:
 
 
 def format_rows(rows: Sequence[DemoRow]) -> str:
-    """Lay the rows out as a table in milliseconds, the median below."""
+    """Write the rows as a table in milliseconds, with the median below."""
     width = max([len(row.name) for row in rows] + [len("median")])
     head = "".join(f"{stage:>9}" for stage in ("total", *STAGES))
     lines = [f"{'tile':<{width}} {'size':>9}{head}  (ms)"]
@@ -147,15 +147,15 @@ def _send(client: httpx2.Client, server: ServerProcess, path: Path, out: Path) -
 
 
 def _stem(path: Path) -> str:
-    """Name of the pictures; the suffix stays in it, since `a.png` and `a.tif` may both be there."""
+    """Name of the pictures; it keeps the suffix, since `a.png` and `a.tif` may both exist."""
     return path.stem if path.suffix.lower() == ".png" else path.name.replace(".", "_")
 
 
 def comparison(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> Image.Image:
     """Put LR (pixels repeated), bicubic and SR side by side, at the SR's size, with captions.
 
-    LR and bicubic are shown in the SR's greys: the scans differ in tone, and only the structure is
-    to be compared.
+    LR and bicubic are shown in the SR's greys: the scans differ in tone, and the pictures are for
+    comparing structure.
     """
     height, width = sr.shape
     lr_image = Image.fromarray(match_greys(lr, sr))
@@ -177,11 +177,11 @@ def match_greys(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> npt.NDA
     """Give an LR tile the greys of its SR, by gain and offset.
 
     The gain is fitted as LR against the SR's area means: noise in the regressor would flatten the
-    line. Without structure only the means are brought together.
+    line. Without structure only the means are matched.
 
     Args:
-        lr: (H, W) as sent.
-        sr: (s*H, s*W), its answer.
+        lr: LR tile as sent, (H, W).
+        sr: Answer to it, (s*H, s*W).
 
     Returns:
         (H, W) uint8.
@@ -201,7 +201,7 @@ def _read_lr(body: bytes, media_type: str) -> npt.NDArray[np.uint8]:
     try:
         image = codec.decode(body, media_type, shape=None, dtype=None, max_pixels=_MAX_PIXELS)
     except ServiceError as error:
-        raise DemoError(f"the service read what the demo cannot: {error}") from error
+        raise DemoError(f"the service read an image that the demo cannot read: {error}") from error
     return to_uint8(image.pixels, FULL_RANGE, white_is_zero=image.white_is_zero)
 
 

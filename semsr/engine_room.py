@@ -1,4 +1,4 @@
-"""A loaded model at work as in the service, for a single scan."""
+"""Runs a loaded model in the same way as the service, for a single scan."""
 
 import asyncio
 import math
@@ -13,13 +13,13 @@ from service.scans.errors import ScanError
 from service.scans.options import ModelLabel
 from service.settings import Settings
 
-# The scan's own look-ahead bounds the tiles in progress; the batcher must not reject any.
+# The scan's own look-ahead limits the tiles in flight; the batcher must not reject any.
 _PLACES = 100_000
 _WATCH_PERIOD_S = 1.0
 
 
 def model_label(model: LoadedModel) -> ModelLabel:
-    """Return what a scan needs to know of a loaded model."""
+    """Return the description of a loaded model that a scan records."""
     engine = model.engine
     return ModelLabel(model.name, model.bundle, engine.name, engine.precision, model.max_batch_size)
 
@@ -28,11 +28,11 @@ class EngineRoom:
     """Super-resolves images; create and use it on one event loop.
 
     Attributes:
-        steps: Before and after the engine; in any thread.
+        steps: Steps before and after the engine; usable in any thread.
     """
 
     def __init__(self, model: LoadedModel, settings: Settings) -> None:
-        """Start to work.
+        """Start the batcher.
 
         Args:
             model: Model to run.
@@ -67,7 +67,7 @@ class EngineRoom:
         """End when the engine hangs.
 
         Raises:
-            ScanError: It does.
+            ScanError: The engine hangs.
         """
         timeout_s = self._settings.engine_timeout_s
         while True:
@@ -77,6 +77,6 @@ class EngineRoom:
         raise ScanError(f"the engine has worked on one batch for {timeout_s:g} s")
 
     async def close(self) -> None:
-        """Stop, and wait for the batches in progress within the time limit of the settings."""
+        """Stop, and wait for the batches in flight within the time limit of the settings."""
         self._batcher.close()
         await self._batcher.join(self._settings.shutdown_timeout_s)

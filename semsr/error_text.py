@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# What only the extras train and export bring; everything else that a command imports serves.
+# Packages of the extras train and export; all others are installed with the service.
 _DEVELOPMENT = {
     "jinja2",
     "matplotlib",
@@ -24,7 +24,7 @@ def error_text(error: BaseException, *, about: Path | None = None) -> str:
 
     Args:
         error: The error.
-        about: File that the caller names itself, and that an OSError need not name again.
+        about: File that the caller already names, so that an OSError need not repeat it.
 
     Returns:
         One text, never empty; `OSError`s as `PATH: No such file or directory`.
@@ -48,12 +48,12 @@ def last_words() -> Iterator[None]:
 
 
 def printable(name: object) -> str:
-    r"""Write a path or text so that UTF-8 can hold it: bytes of a name that are not read `\xff`."""
+    r"""Escape a path or text for UTF-8: invalid bytes of a file name become `\xff`."""
     return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def missing_package(error: ImportError) -> str:
-    """Say which package is missing and how to install it."""
+    """Name the missing package and how to install it."""
     from engines.installation import install_hint
 
     package = (error.name or "").partition(".")[0]

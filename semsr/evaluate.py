@@ -1,6 +1,6 @@
-"""Puts an evaluation together: bundles and engines on one side, `training.evaluation` on the other.
+"""Evaluates bundles and engines with `training.evaluation`.
 
-Composed here because `training` knows no bundles and no engines.
+The code is here because `training` must not import bundles or engines.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ from training.losses.features import load_vgg16
 def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
     """Load a bundle and make it a method: its engine, its GMAC, its measured time.
 
-    A file in the place of the folder is taken for a checkpoint, which torch runs. An engine stays
+    A path to a file is taken as a checkpoint, which torch runs. An engine stays
     loaded until the process ends.
 
     Raises:
         BundleError: The folder is not a bundle, or a damaged one.
-        CheckpointError: The file is no checkpoint.
+        CheckpointError: The file is not a checkpoint.
         EngineError: The engine cannot be loaded.
     """
     if named.path.is_file():
@@ -50,7 +50,7 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
     )
 
     def flagged(lr: Picture) -> tuple[Picture, dict[str, float]]:
-        # As the service does it, so that pictures of any size are judged as they are served.
+        # As in the service, so that pictures of any size are judged as they are served.
         plan = tiling.plan(
             *lr.shape, tile=manifest.tile, halo_px=manifest.halo_px, grid_px=manifest.grid_px
         )
@@ -82,7 +82,7 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
 
 
 def load_features(vgg16: Path | None) -> FeatureNetwork | None:
-    """Load the feature network of the kernel distance; None, which leaves it out, without a file.
+    """Load the feature network of the kernel distance; None without a file, which omits it.
 
     Raises:
         FeatureWeightsError: The weights cannot be used.
@@ -106,7 +106,7 @@ def load_own_detector(path: Path | None, threshold: float) -> OnnxDetector | Non
 def make_judge(
     *, detector: Path | OnnxDetector | None, vgg16: Path | None, features: FeatureNetwork | None
 ) -> tuple[Judge, str, dict[str, Any]]:
-    """Load what judges pictures of a benchmark.
+    """Load the judge of a benchmark's pictures.
 
     Args:
         detector: Weights of the detector, or a loaded one; None for the shipped one.
@@ -114,7 +114,7 @@ def make_judge(
         features: The feature network, from `load_features`.
 
     Returns:
-        The judge, what identifies its weights, and what the detector says about itself.
+        The judge, the identity of its weights, and the detector's description.
     """
     if isinstance(detector, OnnxDetector):
         loaded, file = detector, detector.path

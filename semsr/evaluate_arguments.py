@@ -1,4 +1,4 @@
-"""What `semsr evaluate` is asked to compare, and on what: checked before torch is loaded."""
+"""Arguments of `semsr evaluate`, checked before torch is loaded."""
 
 import argparse
 import os
@@ -31,7 +31,7 @@ class NamedBundle:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateArguments:
-    """Arguments that were found to be usable.
+    """Checked arguments.
 
     Attributes:
         candidates: Bundles and checkpoints to judge.
@@ -39,7 +39,7 @@ class EvaluateArguments:
         pictures: Name and folder of finished pictures.
         benchmark: Benchmark folder; None for none.
         real: Name in the report and folder of real tiles; the only folder may have no name.
-        own_detector: The fab's own detector, an ONNX file; None for none.
+        own_detector: Fab's own detector, an ONNX file; None for none.
         window: 16-bit values of own pictures that become 0 and 255; None for the first bundle's.
         vgg16: Weights of the feature network; None for none.
     """
@@ -110,10 +110,10 @@ def parse_pictures(texts: Sequence[str]) -> list[tuple[str, Path]]:
 
 
 def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
-    """Look at every argument.
+    """Check every argument.
 
     Raises:
-        UsageError: One of them is wrong; the message names it, its value and what was expected.
+        UsageError: An argument is wrong; the message has its name, value and the expectation.
     """
     from engines.registry import ENGINES
     from service.settings import DEFAULT_BUNDLE
@@ -197,7 +197,7 @@ def _data(options: argparse.Namespace) -> tuple[Path | None, list[tuple[str, Pat
         real += [(name if name and len(found) == 1 else folder.name, folder) for folder in found]
     if not given and options.lr is None and os.environ.get("SEMSR_DATA"):
         root = Path(os.environ["SEMSR_DATA"])
-        # A fab's own training data lie there too: only what an index names is judged unasked.
+        # A fab's own training data lie there too: without --real, only indexed folders are judged.
         found = find_real_folders(root, indexed=True) if root.is_dir() else []
         real = [(folder.name, folder) for folder in found]
     if len(real) == 1 and not (given and given[0][0]):
@@ -229,7 +229,7 @@ def _check_own(options: argparse.Namespace) -> None:
     if options.lr is None:
         for folder, name in ((options.hr, "--hr"), (options.pairs, "--pairs")):
             if folder is not None:
-                raise UsageError(f"{name} is judged beside --lr: give --lr FOLDER too")
+                raise UsageError(f"{name} needs --lr: give --lr FOLDER too")
     for folder, name in ((options.lr, "--lr"), (options.hr, "--hr")):
         if folder is not None:
             folder_of_images(folder, name)

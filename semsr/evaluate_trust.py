@@ -1,6 +1,6 @@
-"""Measures a bundle's trust flags: its engine on one side, planted failures on the other.
+"""Measures a bundle's trust flags: runs its engine on planted failures.
 
-Composed here because `training` knows no bundles and `export` no simulator.
+The code is here because `training` must not import bundles, and `export` not the simulator.
 """
 
 import os
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-# Its wheels send reports of their use over the network unless this is set before the import.
+# ONNX Runtime's wheels send usage reports over the network unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
@@ -62,18 +62,18 @@ def evaluate_trust(
 
     Args:
         bundle_path: The bundle.
-        benchmark_path: Folder that `semsr simulate` wrote; of another seed than tiles that set the
-            bundle's limits.
+        benchmark_path: Folder that `semsr simulate` wrote, with another seed than the tiles that
+            set the bundle's limits.
         split: `test` or `thousand`.
-        limit: Only so many tiles of each split; None for all.
-        domain: Folder of tiles of the training's domain, which are also disturbed; or None. Files
-            are read by the bundle's window, and as many rows as training used.
-        engine_name: Engine that answers.
+        limit: Number of tiles of each split; None for all.
+        domain: Folder of tiles of the training's domain, which are also judged disturbed; or None.
+            Files are read with the bundle's window and the training's number of rows.
+        engine_name: Engine to run.
 
     Raises:
-        TrustEvaluationError: The bundle has no trust record, or the benchmark's tiles are not those
-            that this simulator makes of its seed.
-        BenchmarkError: The folder is no benchmark.
+        TrustEvaluationError: The bundle has no trust record, or this simulator does not reproduce
+            the benchmark's tiles from its seed.
+        BenchmarkError: The folder is not a benchmark.
         BundleError: The folder is not a bundle.
         EngineError: The engine cannot be loaded.
     """
@@ -102,7 +102,7 @@ def evaluate_trust(
             answer = engine.run(np.stack([twins.lr, twins.lr_without])[:, None])
             before = dict(zip(FAILURES, answer.flags[:, RESIDUAL].tolist(), strict=True))
             served.append(before["erased"])
-            # What alarms by itself would be counted as caught, whatever is planted there.
+            # A tile that alarms without a failure would count as caught with any failure.
             planted = (
                 item
                 for item in plant_failures(twins, answer.sr[0, 0], answer.sr[1, 0])
@@ -168,7 +168,7 @@ def flag_cost(bundle: Bundle) -> float:
 
 
 def _without_trust(graph: bytes) -> bytes:
-    """Cut the last two columns of `flags`, and all that only they need, out of a graph."""
+    """Remove the last two columns of `flags`, and the nodes that only they need, from a graph."""
     model = onnx.load_from_string(graph)
     nodes = list(model.graph.node)
     columns = next(node for node in nodes if "flags" in node.output)
@@ -191,7 +191,7 @@ def _without_trust(graph: bytes) -> bytes:
 def _judge(
     planted: Iterator[PlantedFailure], trust: TrustRecord, *, scale: int
 ) -> Iterator[JudgedFailure]:
-    """Give each failure the flag that a graph would give its answer."""
+    """Compute the flag that a graph would give each failure's answer."""
     judge = QualityFlags(scale=scale, trust=trust)
     for item in planted:
         lr, sr = (
@@ -210,7 +210,7 @@ def _judge(
 
 
 def _domains(engine: Engine, tiles: Sequence[Tile], noise: NoiseRecord) -> dict[str, list[float]]:
-    """Judge tiles of the domain as they are, and as another scan would have shown them."""
+    """Judge tiles of the domain as they are, and disturbed as by other scan conditions."""
     found: dict[str, list[float]] = {}
     rng = np.random.default_rng(0)
     for tile in tracked(tiles, "judging tiles of the domain"):
@@ -228,7 +228,7 @@ def _disturbed(
     yield "the domain's tiles as they are", grey
     yield "1.5 times the noise", grey + np.sqrt(1.5**2 - 1) * white
     yield "twice the noise", grey + np.sqrt(2**2 - 1) * white
-    # The blur takes the noise with it, so that it is given back.
+    # The blur also removes noise, which is added again.
     for sigma_px, lost in ((1.0, 0.92), (2.0, 0.98)):
         blurred = ndimage.gaussian_filter(grey, sigma_px)
         yield f"out of focus by {sigma_px:g} px", blurred + np.sqrt(lost) * white

@@ -1,4 +1,4 @@
-"""What the exporter takes from the training side, which it does not know: tiles, defect recall."""
+"""Training tiles and defect recall for the exporter, which must not import `training`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +26,8 @@ def load_calibration(folder: Path, reading: ImageReading) -> list[NDArray[np.uin
     """Load training LR tiles, in order of their names.
 
     Args:
-        folder: Image files.
-        reading: How the model's training read its images.
+        folder: Folder of image files.
+        reading: Window and rows that the model's training used.
 
     Raises:
         ImageFileError: The folder holds none, or unusable ones: all of them by name.
@@ -44,12 +44,12 @@ def load_calibration(folder: Path, reading: ImageReading) -> list[NDArray[np.uin
 def load_trust_tiles(
     domains: Sequence[Path], clean: Sequence[Path], reading: ImageReading
 ) -> TrustTiles:
-    """Load the tiles that trust is measured by, and measure the noise of the domains'.
+    """Load the tiles that trust limits are measured on, and measure the noise of the domains.
 
     Args:
-        domains: Folders of LR tiles as the training's, one a tool.
-        clean: Folders of further tiles without known defects, one a kind.
-        reading: How the model's training read its images.
+        domains: Folders of the training's LR tiles, one for each tool.
+        clean: Folders of further tiles without known defects, one for each kind.
+        reading: Window and rows that the model's training used.
 
     Raises:
         ImageFileError: A folder holds none, or unusable ones: all of them by name.
@@ -65,13 +65,13 @@ def load_trust_tiles(
 
 
 class RecallJudge:
-    """Measures recall on a benchmark's large split with defects, FP32 beside another precision."""
+    """Compares FP32's and another precision's recall on a benchmark's large split with defects."""
 
     def __init__(self, benchmark: Path) -> None:
         """Open the benchmark.
 
         Raises:
-            BenchmarkError: It is none, or lacks the split `thousand_defect`.
+            BenchmarkError: The folder is not a benchmark, or lacks the split `thousand_defect`.
         """
         self._benchmark = load_benchmark(benchmark)
         self._tiles = self._benchmark.tiles(SPLIT)
@@ -108,7 +108,7 @@ class RecallJudge:
 
 
 def _engine(bundle: Bundle, precision: Precision) -> Engine:
-    """Load the last engine of a precision: the one that is likely to be served."""
+    """Load the last engine of a precision, which is likely to be served."""
     names = installed_engines(precision)
     if not names:
         raise EngineError(f"no engine that runs {precision} is installed")

@@ -1,7 +1,7 @@
 """How a model's training read its images: the window of 16-bit files, the rows above a data bar.
 
-Whatever is measured on LR tiles afterwards must read them in the same way, or it measures greys
-that the model never meets.
+Measurements on LR tiles must read them in the same way, or they use grey levels that the model
+never meets.
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ class ImageReading:
 
 
 def reading_of_training(training: Mapping[str, Any]) -> ImageReading:
-    """Return what a training description says; the defaults where it holds no recipe.
+    """Return the reading in a training description; the defaults if it has no recipe.
 
     Args:
-        training: As a checkpoint and a manifest hold it.
+        training: Training description of a checkpoint or manifest.
 
     Raises:
         ValueError: The recipe's entries are malformed.
@@ -62,7 +62,7 @@ def reading_of_checkpoint(path: Path) -> ImageReading:
 
 
 def window_of_model(path: Path) -> tuple[int, int]:
-    """Return the window of a bundle's folder or a checkpoint's file: what 16-bit input maps from.
+    """Return the 16-bit window of a bundle's folder or a checkpoint's file.
 
     Raises:
         BundleError: The folder is not a bundle.

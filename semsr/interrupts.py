@@ -1,4 +1,4 @@
-"""SIGTERM before and after the part of a command that handles it by itself."""
+"""SIGTERM outside the part of a command that has its own handler."""
 
 import contextlib
 import signal
@@ -13,9 +13,9 @@ def _interrupt(*_: object) -> NoReturn:
 
 @contextlib.contextmanager
 def sigterm_interrupts() -> Generator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does; set back what was there in the end.
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does; restore the old handler at the end.
 
-    Only the main thread can set handlers: in another one this changes nothing.
+    Only the main thread can set handlers: in other threads this changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""A fab's own defect detector as an ONNX file, in the place of the shipped one.
+"""A fab's own defect detector as an ONNX file, used instead of the shipped one.
 
 Contract, the same in docs/evaluation.md:
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Its wheels send reports of their use over the network unless this is set before the import.
+# ONNX Runtime's wheels send usage reports over the network unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
@@ -23,7 +23,7 @@ INPUT_TYPES = ("tensor(float)", "tensor(uint8)")
 
 
 class OwnDetectorError(ValueError):
-    """A file is not a detector of the contract above, or answered otherwise than it says."""
+    """A file violates the contract above, in its declaration or in its answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,8 @@ class OnnxDetector:
     """Runs the detector on the CPU, one thread a process; the file is loaded when first needed.
 
     Args:
-        path: The ONNX file.
-        threshold: Score from which on a detection is an alarm.
+        path: ONNX file.
+        threshold: Least score of a detection that counts as an alarm.
     """
 
     def __init__(self, path: Path, *, threshold: float) -> None:
@@ -49,22 +49,22 @@ class OnnxDetector:
         self._session: ort.InferenceSession | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Sessions do not travel to other processes; each loads its own.
+        # Sessions cannot be sent to other processes; each loads its own.
         return {**self.__dict__, "_session": None}
 
     def check(self) -> None:
-        """Load the file, and look at its input and outputs.
+        """Load the file, and check its input and outputs.
 
         Raises:
-            OwnDetectorError: It cannot be loaded, or does not keep the contract.
+            OwnDetectorError: The file cannot be loaded, or violates the contract.
         """
         self._loaded()
 
     def find(self, image: NDArray[np.uint8]) -> list[Found]:
-        """List what is found in a grey picture, (H, W) uint8, at every score.
+        """List the detections in a grey picture, (H, W) uint8, at every score.
 
         Raises:
-            OwnDetectorError: The model fails, or its outputs are not of the contract.
+            OwnDetectorError: The model fails, or its outputs violate the contract.
         """
         session = self._loaded()
         given = session.get_inputs()[0]

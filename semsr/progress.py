@@ -1,10 +1,10 @@
-"""What a long command shows while it works: a bar on a terminal, lines in a pipe or a log file.
+"""Progress of a long command: a bar on a terminal, lines in a pipe or a log file.
 
-Everything goes to stderr. A terminal gets a tqdm bar whose clock runs also while one step takes
-long. Anything else gets a line at the start, one every 10 seconds and one at the end, so that a
-job's log says what the command does and how far it has come.
+Everything goes to stderr. A terminal gets a tqdm bar whose clock also runs during a long
+step. A pipe or file gets a line at the start, one every 10 seconds and one at the end, so that a
+job's log shows the progress.
 
-The clock is a daemon thread: fork no process inside a `progress` block (spawn does no harm).
+The clock is a daemon thread: do not fork a process inside a `progress` block (spawn is safe).
 """
 
 import contextlib
@@ -27,15 +27,15 @@ class Progress(Protocol):
     """The progress of one piece of work."""
 
     def update(self, count: int = 1) -> None:
-        """Count steps that are done."""
+        """Count finished steps."""
         ...
 
     def say(self, note: str) -> None:
-        """Show what is worked on at the moment, such as a file's name."""
+        """Show the current item, such as a file's name."""
         ...
 
     def grow(self, count: int) -> None:
-        """Count steps that were not known at the start into the total."""
+        """Add steps that were not known at the start to the total."""
         ...
 
 
@@ -56,7 +56,7 @@ def progress(
         total: Number of steps; None where it is unknown.
         unit: Singular noun of a step.
         done: Steps that an earlier run has done.
-        stream: Where to; None takes `sys.stderr` as it is at the call.
+        stream: Output stream; None takes the `sys.stderr` of the moment of the call.
         period_s: Time between two lines where the stream is not a terminal, seconds.
     """
     target: TextIO = sys.stderr if stream is None else stream
@@ -184,7 +184,7 @@ class _Lines:
         return _count(self._done, self._unit) if self._done else "at work"
 
     def _write(self, line: str) -> None:
-        # A reader that has gone (`… 2>&1 | head`) must not end the work.
+        # A closed pipe (`… 2>&1 | head`) must not end the work.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(f"{line}\n")
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""`docs/configuration.md`, made from the settings; a test keeps the file and the code together.
+"""`docs/configuration.md`, generated from the settings; a test checks that they agree.
 
 Run `make docs` after a change of a setting.
 """
@@ -32,7 +32,7 @@ _TABLE_HEAD = """\
 |---|---|---|---|
 """
 
-# The default depends on the machine; the table says how it is found instead.
+# Defaults that depend on the machine; the table says how they are found.
 _COMPUTED = {
     "cache_dir": "the user's cache folder",
     "plan_cache": "in the user's cache folder",
@@ -41,7 +41,7 @@ _COMPUTED = {
 
 
 def configuration_page() -> str:
-    """Write the page as Markdown."""
+    """Return the page as Markdown."""
     return _HEAD + "".join(_section(group) for group in GROUPS)
 
 

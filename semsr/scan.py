@@ -1,4 +1,4 @@
-"""`semsr scan`: a whole lot through the service's own code, without a server."""
+"""`semsr scan`: a whole lot of tiles through the service's code, without a server."""
 
 import asyncio
 import signal
@@ -39,16 +39,16 @@ def run_scan(
     verify: bool = False,
     engine_loader: EngineLoader = load_engine,
 ) -> ScanReport:
-    """Run a scan, or what is left of it.
+    """Run a scan, or the rest of it.
 
     Args:
         request: Source, sink and how tiles are read and written.
         settings: Bundle, engine and the rest, as for the service.
         work: Folder of the journal.
-        resume: Go on where an earlier run stopped; False begins anew.
-        overwrite: Replace a stack that the scan of `work` has not written.
-        verify: Read every output of earlier runs and compare its hash.
-        engine_loader: Loads an engine by name; tests give their own.
+        resume: Whether to continue where an earlier run stopped; False starts again.
+        overwrite: Whether to replace a stack that the scan of `work` has not written.
+        verify: Whether to read every output of earlier runs and compare its hash.
+        engine_loader: Function that loads an engine by name.
 
     Raises:
         ScanError: The scan cannot start.
@@ -71,7 +71,7 @@ def run_scan(
             )
 
             def compute(show: Callable[[Counts], None]) -> bool:
-                # The loop leaves SIGTERM with the system's handler, and the sink is not finished.
+                # The event loop resets SIGTERM to the system's handler before the sink is finished.
                 with sigterm_interrupts():
                     return uvloop.run(_scan(prepared, model, settings, show))
 
@@ -86,19 +86,19 @@ def run_scan(
 def check_overwrite(
     request: ScanRequest, folder: WorkFolder, *, resume: bool, overwrite: bool
 ) -> bool:
-    """Refuse a stack that is there and that the scan of the folder has not written.
+    """Refuse to replace an existing stack that the scan of the folder has not written.
 
     Args:
-        request: What was asked for.
-        folder: Held by this process; nothing in it is forgotten yet.
-        resume: Go on where an earlier run stopped.
-        overwrite: Replace such a stack.
+        request: Source, sink and how tiles are read and written.
+        folder: Work folder, locked by this process and with the earlier run's journal.
+        resume: Whether to continue where an earlier run stopped.
+        overwrite: Whether to replace such a stack.
 
     Returns:
-        Whether a stack that is there may be replaced: also the folder's own, to start from scratch.
+        Whether an existing stack may be replaced; without `resume` also the folder's own.
 
     Raises:
-        ScanError: There is one, or the journal to resume is damaged.
+        ScanError: Such a stack exists, or the journal to resume is damaged.
     """
     if overwrite or not request.is_stack:
         return overwrite
@@ -121,7 +121,7 @@ def list_scan(
     verify: bool,
     overwrite: bool = False,
 ) -> PreparedScan:
-    """Prepare a scan, see `preparation.prepare`, and show how far its listing is."""
+    """Prepare a scan, see `preparation.prepare`, and show the progress of its listing."""
     with progress(f"listing {request.source}", unit="file") as steps:
         return prepare(
             request, model, folder, verify=verify, overwrite=overwrite, on_listed=steps.update
@@ -131,13 +131,13 @@ def list_scan(
 def run_prepared(
     prepared: PreparedScan, work: Path, compute: Callable[[Callable[[Counts], None]], bool]
 ) -> ScanReport:
-    """Compute what is pending, finish the sink, write the manifest.
+    """Compute the pending tiles, finish the sink, and write the manifest.
 
     Args:
         prepared: The scan.
         work: Folder of the journal.
-        compute: Computes and records what is pending, calling its argument after every group of
-            tiles; returns whether a signal stopped it, raises ScanError.
+        compute: Function that computes and records the pending tiles, and calls its argument after
+            every group of tiles. It returns whether a signal stopped it, and may raise ScanError.
     """
     journal = prepared.journal
     before = journal.counts()
@@ -189,10 +189,10 @@ async def _scan(
     settings: Settings,
     on_progress: Callable[[Counts], None],
 ) -> bool:
-    """Compute what is pending.
+    """Compute the pending tiles.
 
     Returns:
-        Whether a signal stopped it before its end.
+        Whether a signal stopped it early.
 
     Raises:
         ScanError: The source, the sink or the engine is lost.
@@ -244,7 +244,7 @@ def _stop_on_signals(scan: Scan, work: asyncio.Task[None]) -> asyncio.Event:
             return
         stopped.set()
         scan.stop()
-        sys.stderr.write("\nstopping: what is under way is finished; once more drops it\n")
+        sys.stderr.write("\nstopping: finishing the tiles in flight; a second signal drops them\n")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)

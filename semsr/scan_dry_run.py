@@ -1,4 +1,4 @@
-"""`semsr scan --dry-run`: what a scan would do, without writing into its work folder or sink."""
+"""`semsr scan --dry-run`: lists and counts tiles; writes nothing to the work folder or sink."""
 
 import tempfile
 from collections import Counter
@@ -20,7 +20,7 @@ from service.settings import Settings
 
 
 def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str, Any]:
-    """List a source and say what a scan would do, writing nothing.
+    """List a source and report what a scan would do; writes nothing.
 
     Raises:
         ScanError: The scan could not start.

@@ -12,17 +12,17 @@ class ScanReport:
     """How a run of a scan ended.
 
     Attributes:
-        counts: Of the whole scan, earlier runs included.
-        computed: Tiles that this run computed or found bad.
-        lost: Outputs of earlier runs that were not there any more.
-        skipped: Files of the source that are no tiles, by suffix.
+        counts: Counts of the whole scan, earlier runs included.
+        computed: Number of tiles that this run computed or found bad.
+        lost: Number of earlier runs' outputs that were missing.
+        skipped: Number of the source's files that are not tiles, by suffix.
         failures: Name and reason of the first tiles that failed.
-        damage: What is missing of the source itself, or None.
-        notes: What people should know of the source though no tile fails by it.
-        seconds: From the first tile to the last.
-        manifest: Where it lies.
-        ended_by: What stopped the run early, or None.
-        was_stopped: Whether that was a signal.
+        damage: Part of the source that is missing, or None.
+        notes: Hints about the source that fail no tile.
+        seconds: Time from the first tile to the last.
+        manifest: Path or URL of the manifest.
+        ended_by: Reason for which the run ended early, or None.
+        was_stopped: Whether a signal ended it.
     """
 
     counts: Counts
@@ -63,7 +63,7 @@ class ScanReport:
         }
 
     def text(self) -> str:
-        """Say it to people, and what to do where something is missing."""
+        """Return it as text for people, with advice if tiles are missing."""
         counts = self.counts
         lines = [
             f"{counts.total} tiles: {counts.done} done, {counts.failed} failed, "
@@ -72,9 +72,9 @@ class ScanReport:
             f"manifest: {self.manifest}",
         ]
         if self.lost:
-            lines.append(f"{self.lost} outputs of earlier runs were missing and were done anew")
+            lines.append(f"{self.lost} missing outputs of earlier runs were computed again")
         for suffix, count in self.skipped.most_common():
-            lines.append(f"no tiles, left out: {count} x {suffix}")
+            lines.append(f"skipped, not tiles: {count} x {suffix}")
         for name, error in self.failures:
             lines.append(f"failed: {name}: {error}")
         if counts.failed > len(self.failures):
@@ -84,7 +84,7 @@ class ScanReport:
         lines += [f"note: {note}" for note in self.notes]
         if self.damage is not None:
             lines.append(f"the source is damaged: {self.damage}")
-            lines.append("what it lacks is missing; repair it and run the same command again")
+            lines.append("repair it and run the same command again, which adds its missing tiles")
         elif not self.is_complete:
             lines.append(
                 f"{counts.total - counts.done} tiles are missing; run the same command again"

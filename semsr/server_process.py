@@ -29,8 +29,8 @@ class ServerProcess:
     """A running service.
 
     Attributes:
-        url: Where it answers, without a trailing slash.
-        pid: Its process id.
+        url: Base URL, without a trailing slash.
+        pid: Process id.
         log: File that holds its log lines.
     """
 
@@ -51,14 +51,14 @@ def running_server(
     """Run the service on a free port until the block ends.
 
     Args:
-        settings: `SEMSR_…` variables that are set over the environment's.
+        settings: `SEMSR_…` variables that override the environment's.
         python: Interpreter to run it with.
-        command: What it runs.
+        command: Arguments of the interpreter.
         timeout_s: Longest wait for readiness.
-        verify: What the service's certificate is checked with, where it has one.
+        verify: TLS context that checks the service's certificate, if it has one.
 
     Raises:
-        ServerStartError: It ended or was not ready in time.
+        ServerStartError: The service ended or was not ready in time.
     """
     environment = {
         **os.environ,
@@ -66,7 +66,7 @@ def running_server(
         "SEMSR_PORT": "0",
         "SEMSR_DRAIN_S": "0",
         **settings,
-        # The address is read from the log, which must therefore hold it.
+        # The address is read from the log, so its level must include that line.
         "SEMSR_LOG_FORMAT": "json",
         "SEMSR_LOG_LEVEL": "info",
     }

@@ -99,15 +99,15 @@ def upscale_files(
 
     Args:
         sources: Files, and folders that are searched with their subfolders; a bad file is reported
-            and the others go on.
+            and skipped.
         out: Folder for the results; subfolders of a source are mirrored in it.
         bundle: Bundle folder; None takes the setting's.
         engine: Engine name or auto; None takes the setting's.
         window: Grey range of 16-bit images; None takes the bundle's, or else the whole range.
         max_pixels: Largest image in pixels; None takes the setting's.
-        overwrite: Replace results that exist.
-        on_row: Called with each row as soon as it is known, between two images.
-        on_left_out: Called with the number of entries left out, by suffix or kind, if any: files
+        overwrite: Whether to replace existing results.
+        on_row: Callback with each row as soon as it is known, between two images.
+        on_left_out: Callback with the number of entries left out, by suffix or kind, if any: files
             that are not images, links to folders, results of earlier runs.
 
     Returns:
@@ -200,7 +200,7 @@ def _search(folder: Path, out: Path, found: _Found) -> None:
 def _targets(found: _Found, out: Path, scale: int) -> dict[Path, Path]:
     """Name every result, and reject equal names: nothing is overwritten unseen.
 
-    An image that has the name of another one's result is the result of an earlier run.
+    An image with the name of another image's result is the result of an earlier run.
     """
     sources: dict[Path, Path] = {}
     for path, below in found.images:

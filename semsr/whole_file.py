@@ -1,4 +1,4 @@
-"""Files of the command line, its bench and its generators: whole or not at all, as scans write."""
+"""Atomic writes of text files, for commands, benchmarks and generators."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ __all__ = ["write_whole", "write_whole_text"]
 
 
 def write_whole_text(path: Path, text: str) -> None:
-    """Write UTF-8 text that has its name only once it is whole; it replaces what was there.
+    """Write a UTF-8 text file atomically; replaces an existing file.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     write_whole(path, text.encode())

@@ -82,7 +82,7 @@ def test_the_manifest_is_csv_where_pyarrow_is_missing(
 
     assert 0 == code
     assert 2 == len(manifest(tmp_path / "out" / "manifest.csv"))
-    assert "the manifest is CSV: one in Parquet needs pyarrow" in capsys.readouterr().err
+    assert "the manifest is CSV; Parquet needs pyarrow" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("without_pyarrow")

@@ -234,7 +234,7 @@ def test_a_tile_that_ends_its_worker_is_recorded(tmp_path: Path, cluster) -> Non
     assert (99, 1, None) == (report.counts.done, report.counts.failed, report.ended_by)
     [(name, reason)] = report.failures
     assert f"t{POISON:05d}.npy" == name
-    assert "its worker ended each of 3 times" in reason
+    assert "its worker ended in each of 3 tries" in reason
 
 
 def test_a_fault_of_a_worker_is_told_by_its_name(

@@ -15,15 +15,22 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Folders and files that are clean; add others as they become so.
 CLEAN = (
+    "CONTRIBUTING.md",
+    "Makefile",
+    "README.md",
     "bundle_format",
+    "client",
     "deploy",
+    "docker-compose.gpu.yml",
+    "docker-compose.yml",
+    "docs",
     "engines",
-    "service/batching",
-    "service/ground",
-    "service/health_check.py",
-    "service/http",
-    "service/images",
-    "service/settings",
+    "export",
+    "loadtests",
+    "models",
+    "pyproject.toml",
+    "semsr",
+    "service",
     "tests/bundle_format",
     "tests/deploy",
     "tests/engines",
@@ -31,8 +38,11 @@ CLEAN = (
     "tests/service/ground",
     "tests/service/http",
     "tests/service/images",
+    "training",
 )
-SUFFIXES = {".css", ".html", ".js", ".md", ".py", ".sh", ".yaml", ".yml"}
+# The table of the words itself, tables that the measurements write, and recipes, which are records.
+LEFT_OUT = ("docs/style.md", "docs/measurements/benchmarks.md", "training/recipes/")
+SUFFIXES = {".css", ".html", ".js", ".md", ".py", ".sh", ".toml", ".yaml", ".yml"}
 
 # What is found, and what docs/style.md says instead.
 PATTERNS = {
@@ -60,7 +70,16 @@ PATTERNS = {
     # Descriptions of arguments and attributes start with a noun.
     r"^\s+\w+: (Of|Which|That|What|How|Told|Where|As|By|So|Whose|Gives|Says|Asks|Asked) ": "a noun",
 }  # fmt: skip
-ALLOWED: tuple[str, ...] = ()
+ALLOWED: tuple[str, ...] = (
+    "--beside-paper",
+    # The key of JSON rows, and the head of its column.
+    '"yardstick"',
+    "'yardstick'",
+    "`yardstick`",
+    "% of yardstick",
+    '"Yardstick"',
+    '"Yardstick, the lower of cores and disk"',
+)
 
 
 @functools.cache
@@ -76,7 +95,8 @@ def lines() -> list[tuple[str, str]]:
     ]
     found: list[tuple[str, str]] = []
     for name in names:
-        if Path(name).suffix in SUFFIXES:
+        is_text = Path(name).suffix in SUFFIXES or name == "Makefile"
+        if is_text and not name.startswith(LEFT_OUT):
             text = (ROOT / name).read_text(encoding="utf-8")
             for phrase in ALLOWED:
                 text = text.replace(phrase, "")

@@ -40,8 +40,8 @@ class SrTile:
         model_version: First twelve digits of the bundle's sha256.
         engine: Engine that computed it.
         precision: Execution precision.
-        request_id: As in the service's log; many tiles of one request share it.
-        timing_ms: Milliseconds by stage, as the service measured them; empty for one of many.
+        request_id: Request id in the service's log; tiles of one request share it.
+        timing_ms: Milliseconds by stage, measured by the service; empty for a tile of many.
         attempts: Number of requests that were sent for it.
     """
 
@@ -162,7 +162,7 @@ def check_head(
     found_type = headers.get("content-type", media_type)
     if found_type.partition(";")[0].strip().lower() != media_type:
         raise bad_answer(
-            "the answer comes from something else than the service, perhaps a proxy: its "
+            "the answer does not come from the service but perhaps from a proxy: its "
             f"Content-Type is {found_type[:80]!r}, expected {media_type}",
             request_id=answered or "",
         )

@@ -109,5 +109,5 @@ def _facts_of(pax: bytes) -> dict[str, str]:
             if key == b"comment":
                 return {name.lower(): str(text) for name, text in read_json(value).items()}
     except ValueError as error:
-        raise bad_answer(f"what the answer says of a tile cannot be read: {error}") from error
+        raise bad_answer(f"the facts of a tile in the answer cannot be read: {error}") from error
     return {}

@@ -64,10 +64,10 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
             connections: Largest number of connections; `superresolve_many` has up to twice as many
                 tiles in flight.
             api_key: Key, where the service asks for one.
-            headers: Headers sent with every request, such as those that a proxy needs.
+            headers: Headers sent with every request, for example for a proxy.
             verify: Check of an https service's certificate: a context that knows the fab's own
                 authority, such as `ssl.create_default_context(cafile="ca.pem")`.
-            transport: Transport of httpx2; tests give their own. It cannot follow the client into
+            transport: Transport of httpx2, such as one for tests. It cannot follow the client into
                 forked processes.
 
         Raises:

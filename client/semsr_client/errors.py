@@ -156,7 +156,7 @@ def check_certificate(error: BaseException) -> None:
     """Reject another attempt where the service's certificate is not trusted.
 
     Raises:
-        ServiceError: That is the cause of the error; waiting would not change it.
+        ServiceError: The certificate is the cause of the error; a retry would not help.
     """
     cause: BaseException | None = error
     while cause is not None:

@@ -65,7 +65,7 @@ class RequestEndedError(Exception):
 
 
 class UnansweredTiles:
-    """Tiles in the order of their answers; those that the current request has sent come first.
+    """Tiles in the order of their answers; tiles sent by the current request come first.
 
     Attributes:
         num_sent: Number of them that the current request has sent.

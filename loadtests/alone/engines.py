@@ -62,15 +62,15 @@ def bench_engines(
     """Measure every combination that can be run here.
 
     Args:
-        bundles: Folders.
-        engines: Names; empty takes every installed one but `identity`.
-        precisions: Empty takes every one that a bundle has.
+        bundles: Bundle folders.
+        engines: Engine names; empty takes every installed one but `identity`.
+        precisions: Precisions; empty takes every one that a bundle has.
         batches: Batch sizes.
-        seconds: For each combination, all rounds together.
-        with_peak: Measure the machine's peak too; needs torch and onnx.
-        with_paper: Measure the paper's generator too: on a CPU through ONNX Runtime in FP32, one
-            tile at a time (it takes many seconds), on a GPU in every way that the others are; needs
-            torch and onnx.
+        seconds: Time for each combination, all rounds together.
+        with_peak: Whether to also measure the machine's peak; needs torch and onnx.
+        with_paper: Whether to also measure the paper's generator: on a CPU through ONNX
+            Runtime in FP32, one tile at a time (it takes many seconds), on a GPU in the same ways
+            as the other bundles; needs torch and onnx.
 
     Returns:
         A row for each combination and batch: `bundle`, `version`, `engine`, `precision`, `batch`,
@@ -261,7 +261,7 @@ def _rows(
 
 
 def format_engines(rows: Sequence[Row]) -> str:
-    """Lay the rows out as a table for people."""
+    """Write the rows as a table for people."""
     return format_table(_COLUMNS, rows)
 
 

@@ -3,8 +3,8 @@
 The baseline (`yardstick` in the rows) is the lower of two rates: the cores of this machine over the
 core time of decode, engine and encode of one tile, each measured alone; and the disk, taking the
 same files by the same code: as many threads, the same groups, as durable. Both are measured before
-and after the scan, and the better of the two counts. The SHA-256 of both files is work that a scan
-promises too: a second baseline counts its core time.
+and after the scan, and the better of the two counts. A scan also promises the SHA-256 of both
+files; a second baseline counts its core time.
 """
 
 import hashlib

@@ -247,7 +247,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
 
 
 def format_outcomes(outcomes: Sequence[Outcome]) -> str:
-    """Lay the outcomes out as a table for people."""
+    """Write the outcomes as a table for people."""
     shown = [{**row, "nightly": "yes" if row["nightly"] else "no"} for row in rows(outcomes)]
     note = "retry: promised over true time until what waited was done, median of refusals"
     return f"{format_table(_COLUMNS, shown)}\n{note}"

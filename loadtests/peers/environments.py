@@ -13,7 +13,7 @@ _LONGEST_INSTALL_S = 1800.0
 
 
 class InstallError(RuntimeError):
-    """A peer could not be installed; the message is the last that was said about it."""
+    """A peer could not be installed; the message is the last line of the installation."""
 
 
 def ensure_environment(peer: Peer, root: Path = ROOT) -> Path:

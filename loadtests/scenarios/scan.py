@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> Result:
     notes = [
         "The core time of decode, engine and encode is what a tile needs without a scan; a scan "
         "also reads, hashes, writes and records it. SHA-256 of input and output is work that it "
-        "promises, so that the share is given with it in the yardstick too.",
+        "promises, so that the share is also given with it in the baseline.",
     ]
     return Result("scan", machine, settings, _COLUMNS, rows, notes)
 

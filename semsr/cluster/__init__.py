@@ -3,6 +3,5 @@
     journal.pending ──blocks──> conductor ──Ray Data──> workers: source ──> engine ──> sink
     journal.record <──rows────  (on the head)  <──rows──
 
-The journal stays with the process that was started; no picture passes through it. Start with
-`scan.py`.
+The journal stays with the starting process; no images pass through it. Read `scan.py` first.
 """

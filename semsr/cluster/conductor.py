@@ -1,7 +1,7 @@
-"""Runs Ray Data on the cluster and hands its rows over; an actor of its own.
+"""Runs Ray Data on the cluster and hands its rows over, in a separate actor.
 
-Of its own, because Ray Data does not run in a process that is connected as a client (`ray://`), and
-so that the process with the journal needs no place in the cluster.
+Ray Data does not run in a process that is connected as a client (`ray://`), and with a separate
+actor the process with the journal needs no place in the cluster.
 """
 
 import queue
@@ -16,7 +16,7 @@ from semsr.cluster.worker import ScanWorker, WorkerJob
 from service.scans.errors import ScanError
 from service.scans.extras import load_extra
 
-# Rows that wait to be fetched; more keep the workers waiting.
+# Limit of tables that wait to be fetched; at the limit, workers wait.
 _MOST_WAITING = 64
 
 
@@ -25,9 +25,10 @@ class Pool:
     """The workers.
 
     Attributes:
-        workers: How many.
-        size: Of each.
-        is_careful: One table at a time on each: one that ends a worker takes no other along.
+        workers: Number of workers.
+        size: CPUs and GPUs of each.
+        is_careful: Whether each worker takes one table at a time, so that a table that crashes its
+            worker loses no other.
     """
 
     workers: int
@@ -37,12 +38,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class Progress:
-    """What has come since the last question.
+    """Rows that arrived since the last call.
 
     Attributes:
         tables: Rows, see `tables.outcome_table`, as Arrow streams.
-        is_over: Nothing more comes.
-        error: Why it is over before its end, or None.
+        is_over: Whether the execution has ended.
+        error: Reason for which it ended early, or None.
     """
 
     tables: list[bytes] = field(default_factory=list)
@@ -57,17 +58,17 @@ class Conductor:
         self._come: queue.Queue[bytes | Progress] = queue.Queue(_MOST_WAITING)
 
     def begin(self, job: WorkerJob, tables: Sequence[bytes], pool: Pool) -> None:
-        """Start to compute.
+        """Start computing.
 
         Args:
-            job: What workers do.
-            tables: Tiles, see `tables.tile_table`, each a task of its own.
+            job: Description of the work.
+            tables: Tiles, see `tables.tile_table`; each table is one task.
             pool: The workers.
         """
         threading.Thread(target=self._run, args=(job, tables, pool), daemon=True).start()
 
     def more(self, wait_s: float) -> Progress:
-        """Return what has come, waiting a while for the first."""
+        """Return the rows that have arrived, after waiting up to `wait_s` for the first."""
         tables: list[bytes] = []
         try:
             item = self._come.get(timeout=wait_s)
@@ -83,20 +84,20 @@ class Conductor:
         try:
             for table in _results(job, tables, pool):
                 self._come.put(to_bytes(table))
-        except Exception as caught:  # whatever it is, the other side must learn of it
+        except Exception as caught:  # any error must reach the process with the journal
             error = _reason(caught)
         self._come.put(Progress(is_over=True, error=error))
 
 
 def _results(job: WorkerJob, tables: Sequence[bytes], pool: Pool) -> Iterator[Any]:
-    """Yield the workers' rows as they come."""
+    """Yield the workers' rows as they arrive."""
     data = load_extra("ray.data", purpose="a scan over a cluster", extra="ray")
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
-    # A worker that ends, or whose machine does, loses its tables and no more: they are not tried
-    # again at once, where they would end the next worker, but by whoever keeps the journal.
+    # A worker that ends, or whose machine is lost, loses only its own tables. Ray must not retry
+    # them at once, since they might crash the next worker too; `run` retries them.
     context.max_errored_blocks = -1
-    # An engine that cannot be had ends the round; machines that are lost meanwhile do not.
+    # An engine that fails to load ends the round; lost machines do not.
     context.max_consecutive_actor_init_deaths = pool.workers
     concurrent = 1 if pool.is_careful else 2
     dataset = data.from_arrow([from_bytes(table) for table in tables]).map_batches(
@@ -108,8 +109,8 @@ def _results(job: WorkerJob, tables: Sequence[bytes], pool: Pool) -> Iterator[An
             min_size=1,
             initial_size=pool.workers,
             max_size=pool.workers,
-            # Two at once, so that an engine does not wait for the last tiles of a table to be
-            # written; one more lies ready.
+            # Two at a time, so that an engine does not wait until the last tiles of a table are
+            # written; one more is queued.
             max_tasks_in_flight_per_actor=1 if pool.is_careful else concurrent + 1,
             max_concurrent_calls_per_actor=concurrent,
             enable_true_multi_threading=True,
@@ -123,7 +124,7 @@ def _results(job: WorkerJob, tables: Sequence[bytes], pool: Pool) -> Iterator[An
 
 
 def _reason(error: Exception) -> str:
-    """Say what began it: Ray puts the text of the worker's error into its own, as a traceback."""
+    """Return the first cause: Ray's error has the worker's traceback in its text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith(f"{ScanError.__module__}.")]
     if ours:

@@ -1,4 +1,4 @@
-"""Reaches a Ray cluster, or starts one on this machine, and counts what it has room for."""
+"""Connects to a Ray cluster, or starts a local one, and counts the workers it has room for."""
 
 import contextlib
 import os
@@ -14,20 +14,20 @@ from service.scans.errors import ScanError
 from service.scans.extras import load_extra
 from service.settings import Settings
 
-# Rows only: this is far more than a scan has under way.
+# The store holds rows only: this is far more than a scan has in flight.
 _LOCAL_STORE_BYTES = 256 << 20
 _CONNECT_S = 10.0
-# A client's server is a process of its own; on a busy machine it takes a minute.
+# Ray starts a server process for each client; on a busy machine that takes a minute.
 _LONGEST_START_S = 180.0
 
 
 @dataclass(frozen=True)
 class WorkerSize:
-    """What a worker takes of its machine.
+    """Resources of a worker.
 
     Attributes:
-        cpus: At least 1.
-        gpus: 0 or 1.
+        cpus: CPUs, at least 1.
+        gpus: GPUs, 0 or 1.
     """
 
     cpus: int
@@ -49,11 +49,11 @@ def connected(address: str) -> Generator[Any]:
         The module `ray`.
 
     Raises:
-        ScanError: It cannot be reached.
+        ScanError: The cluster cannot be reached.
         MissingExtraError: Ray is not installed.
     """
-    # Before the import, which reads them: nothing is reported to anybody, and a call after the
-    # connection is lost does not look for another cluster, for ever, or start one.
+    # Set before the import, which reads them: Ray sends no usage statistics, and a call after the
+    # connection is lost does not search for another cluster indefinitely, or start one.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     ray = load_extra("ray", purpose="a scan over a cluster", extra="ray")
@@ -65,7 +65,7 @@ def connected(address: str) -> Generator[Any]:
             "num_cpus": available_cpus(),
             "object_store_memory": _LOCAL_STORE_BYTES,
         }
-    # Ray tells on stdout what happens to its nodes; that is for results.
+    # Ray reports events of its nodes on stdout, which is for results.
     with contextlib.redirect_stdout(sys.stderr):
         try:
             if address.startswith("ray://"):
@@ -81,18 +81,18 @@ def connected(address: str) -> Generator[Any]:
 
 
 def _connect_client(ray: Any, address: str, options: dict[str, Any]) -> None:
-    """Call `ray.init`, which waits for ever for a server that dies while it starts.
+    """Call `ray.init` with a time limit: it never returns if its server dies during the start.
 
     Raises:
-        TimeoutError: It has not returned.
-        Exception: What it raised.
+        TimeoutError: It has not returned in time.
+        Exception: Any error of `ray.init`.
     """
     raised: list[Exception] = []
 
     def init() -> None:
         try:
             ray.init(address, **options)
-        except Exception as error:  # for the one who waits
+        except Exception as error:  # raised again below, in the calling thread
             raised.append(error)
 
     thread = threading.Thread(target=init, daemon=True)
@@ -108,10 +108,10 @@ def _connect_client(ray: Any, address: str, options: dict[str, Any]) -> None:
 
 
 def _check_listening(address: str) -> None:
-    """Find out in seconds that nobody listens there; Ray itself takes minutes to say so.
+    """Check within seconds that a server listens there; Ray itself takes minutes to notice.
 
     Raises:
-        ScanError: Nobody does.
+        ScanError: No server listens at the address.
     """
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if not separator:
@@ -123,16 +123,16 @@ def _check_listening(address: str) -> None:
 
 
 def worker_size(nodes: list[dict[str, Any]], settings: Settings, cpus: int | None) -> WorkerSize:
-    """Decide what a worker takes: a GPU where the engine computes on one, else CPUs alone.
+    """Choose the resources of a worker: a GPU where the engine computes on one, else only CPUs.
 
     Args:
-        nodes: See `ray.nodes`.
+        nodes: Machines, see `ray.nodes`.
         settings: Device and threads.
-        cpus: Asked for, or None: the settings' threads, else what the smallest machine has for
-            each of its workers.
+        cpus: CPUs that the user asked for. None takes the settings' threads, else the share of a
+            worker on the smallest machine.
 
     Raises:
-        ScanError: No machine has so many.
+        ScanError: No machine has enough resources.
     """
     gpus = 1 if settings.device.startswith("cuda") else 0
     if cpus is None and not gpus:
@@ -155,7 +155,7 @@ def worker_size(nodes: list[dict[str, Any]], settings: Settings, cpus: int | Non
 
 
 def count_places(nodes: list[dict[str, Any]], size: WorkerSize) -> int:
-    """Count the workers that the machines that are there have room for."""
+    """Count the workers that fit on the machines that are alive."""
     places = 0
     for cpus, gpus in map(_resources, nodes):
         most = cpus // size.cpus
@@ -164,7 +164,7 @@ def count_places(nodes: list[dict[str, Any]], size: WorkerSize) -> int:
 
 
 def _resources(node: dict[str, Any]) -> tuple[float, float]:
-    """CPUs and GPUs of a machine; none of one that is gone."""
+    """CPUs and GPUs of a machine; zero for a lost one."""
     if not node["Alive"]:
         return 0.0, 0.0
     return node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)

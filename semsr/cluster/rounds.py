@@ -1,4 +1,4 @@
-"""Decides which tiles are handed out together."""
+"""Decides which tiles go to a worker together."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,14 +6,15 @@ from itertools import groupby
 
 from service.scans.rows import PendingTile
 
-# So many tiles, or a shard more, are handed out at a time: what a round costs in memory here and,
-# at its end, in workers that start anew.
+# Number of tiles, up to a shard more, of a round. A larger round takes more memory here; each
+# further round restarts the workers.
 _ROUND_TILES = 200_000
-# Of tiles of the model's own size: what a lost worker costs, and what is recorded at once.
+# Largest table, counted in tiles of the model's own size. A lost worker loses its tables, and a
+# table is recorded in one step.
 _TABLE_TILES = 64
-# Tables for each worker at least, so that none waits long for the others in the end.
+# Least number of tables for each worker, so that no worker idles long at the end of a round.
 _TABLES_PER_WORKER = 8
-# So often a tile may be lost with its worker: among others, with its shard, alone.
+# Number of losses of a tile before it fails: in a table, with its shard, alone.
 MOST_LOSSES = 3
 
 
@@ -22,8 +23,8 @@ class Plan:
     """One round.
 
     Attributes:
-        tables: Tiles that go to a worker together; those of a shard are never apart.
-        is_careful: They were lost before, and may be why.
+        tables: Tiles that go to a worker together; a shard is never split.
+        is_careful: Whether its tiles were lost before and may have crashed their worker.
     """
 
     tables: list[list[PendingTile]]
@@ -43,18 +44,18 @@ def plan_round(
     unit_tiles: int,
     tile_bytes: int,
 ) -> Plan:
-    """Plan the next round: tiles that were never lost first.
+    """Plan a round of tiles that were never lost.
 
     Args:
-        pending: What is to be computed, in order of positions.
-        losses: How often tiles were lost, by row.
-        count: Of `pending`, about.
-        workers: That will take them.
+        pending: Pending tiles, in order of their positions.
+        losses: Number of times each tile was lost, by row.
+        count: Approximate number of pending tiles.
+        workers: Number of workers.
         unit_tiles: Tiles of a shard of the sink, see `service.scans.sinks.Sink`.
-        tile_bytes: Of a tile of the model's own size.
+        tile_bytes: Size of a tile of the model's own size, bytes.
 
     Returns:
-        An empty plan when there is nothing to do.
+        An empty plan if no such tile is pending.
     """
     fresh = (tile for tile in pending if tile.id not in losses)
     most = min(_TABLE_TILES, -(-count // (workers * _TABLES_PER_WORKER)))
@@ -65,7 +66,7 @@ def plan_round(
         members = list(unit)
         table += members
         planned += len(members)
-        # A file's head makes no second tile of it.
+        # Rounded down, so that a file's header does not make it count as two tiles.
         size += sum(max(1, tile.ref.size_bytes // tile_bytes) for tile in members)
         if size >= most:
             tables.append(table)
@@ -83,15 +84,15 @@ def plan_suspects(
     """Plan a round of tiles that were lost: each shard alone, then each tile alone.
 
     Args:
-        pending: See `plan_round`.
-        losses: See `plan_round`; other tiles are left out.
-        unit_tiles: See `plan_round`.
+        pending: Pending tiles, in order of their positions.
+        losses: Number of times each tile was lost, by row; other tiles are left out.
+        unit_tiles: Tiles of a shard of the sink.
     """
     suspects = (tile for tile in pending if tile.id in losses)
     tables: list[list[PendingTile]] = []
     for _, unit in groupby(suspects, lambda tile: tile.position // unit_tiles):
         members = list(unit)
-        # One of a shard at a time: two workers must not write the same shard.
+        # Only one tile of a shard in a round: two workers must not write the same shard.
         alone = [tile for tile in members if losses[tile.id] > 1]
         tables.append(alone[:1] or members)
     return Plan(tables, is_careful=True)

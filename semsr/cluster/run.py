@@ -1,9 +1,9 @@
-"""Hands pending tiles out to a cluster and records what comes back.
+"""Sends pending tiles to a cluster and records their outcomes.
 
-It goes in rounds, each an execution of Ray Data: pending tiles go out in tables, their rows come
-back and are recorded as they come. What does not come back was lost with its worker, or the worker
-says what kept it from finishing. It is pending still, and a careful round tries it again; a tile
-that is lost alone too is recorded as failed.
+It works in rounds, each an execution of Ray Data: pending tiles go out in tables, their rows come
+back and are recorded on arrival. A tile without a row was lost with its worker, or the worker
+reports the error that kept it from finishing. Such a tile is still pending, and a careful round
+retries it. A tile that is also lost when sent alone is recorded as failed.
 """
 
 import contextlib
@@ -25,24 +25,24 @@ from service.scans.errors import ScanError
 from service.scans.preparation import PreparedScan
 from service.scans.rows import Counts, Outcome
 
-# A question that is answered with what has come, at the latest after so long.
+# Time limit of a call that fetches rows; the conductor returns earlier if rows have arrived.
 _WAIT_S = 0.5
 _LONGEST_ANSWER_S = 60.0
-# To the first one: the conductor is a process that starts, on a head that may be busy.
+# The first call also waits for the conductor's process to start, on a head that may be busy.
 _LONGEST_START_S = 180.0
-# Nothing at all has come for so long: an engine may be built meanwhile, but not for ever.
+# Time limit without any row: a worker may be building its engine, but not indefinitely.
 _LONGEST_SILENCE_S = 900.0
 _LOOK_AROUND_S = 5.0
-# Conductors that may be lost, with the machines that they are on, before anything comes.
+# Number of conductors that may be lost, with their machines, before any row arrives.
 _MOST_CONDUCTORS = 5
-# Faults of workers that are told at once; of many, one is mostly enough.
+# Number of different faults of workers to print; of many, one is mostly enough.
 _SHOWN_FAULTS = 10
-# Ray gives the machine that everything depends on this resource.
+# Ray gives this resource to the head, the machine that everything depends on.
 _HEAD = {"node:__internal_head__": 0.001}
 
 
 class ClusterRun:
-    """One run over what is pending."""
+    """One run over the pending tiles."""
 
     def __init__(
         self,
@@ -54,15 +54,15 @@ class ClusterRun:
         tile_bytes: int,
         on_progress: Callable[[Counts], None],
     ) -> None:
-        """Prepare.
+        """Take the journal's counts; nothing is sent yet.
 
         Args:
-            ray: Connected.
+            ray: Module `ray`, connected to the cluster.
             prepared: The scan, with its journal.
-            job: What workers do.
-            size: What each of them takes.
-            tile_bytes: Of a tile of the model's own size.
-            on_progress: Told after every group of recorded tiles.
+            job: Description of the workers' work.
+            size: CPUs and GPUs of each worker.
+            tile_bytes: Size of a tile of the model's own size, bytes.
+            on_progress: Callback with the counts after every group of recorded tiles.
         """
         self._ray = ray
         self._journal = prepared.journal
@@ -85,7 +85,7 @@ class ClusterRun:
         """Compute every pending tile.
 
         Returns:
-            Whether a signal stopped it before.
+            Whether a signal stopped it early.
 
         Raises:
             ScanError: The source, the sink, the engine or the cluster is lost.
@@ -101,10 +101,10 @@ class ClusterRun:
         return self._stopping.is_set()
 
     def _wait_for_room(self) -> int:
-        """Return how many workers there is room for; 0 when stopping.
+        """Return the number of workers that the cluster has room for; 0 when stopping.
 
         Raises:
-            ScanError: There has been none for too long.
+            ScanError: There has been no room for too long.
         """
         while not self._stopping.is_set():
             places = count_places(self._ray.nodes(), self._size)
@@ -149,14 +149,14 @@ class ClusterRun:
             self._note_losses(missing)
 
     def _record(self, progress: Progress, missing: set[int]) -> None:
-        """Record what has come.
+        """Record the rows that have arrived.
 
         Raises:
-            ScanError: A worker or all of Ray Data cannot go on, or nothing has come for too long.
+            ScanError: A worker or Ray Data cannot continue, or no row has arrived for too long.
         """
         for content in progress.tables:
             returned = outcomes_of(from_bytes(content))
-            # Their outputs are durable: workers see to it before they answer.
+            # Their outputs are durable: workers sync them before they answer.
             self._note(returned.outcomes)
             missing.difference_update(outcome.id for outcome in returned.outcomes)
             for outcome in returned.outcomes:
@@ -179,16 +179,16 @@ class ClusterRun:
             self._check_room()
 
     def _note_faults(self, faults: dict[int, str]) -> None:
-        """Remember why tiles did not come back, and tell people what they have not been told."""
+        """Remember the faults of unfinished tiles, and print each new one."""
         self._faults |= faults
         for fault in dict.fromkeys(faults.values()):
             if fault not in self._shown_faults and len(self._shown_faults) < _SHOWN_FAULTS:
                 self._shown_faults.add(fault)
-                # Above the bar, where there is one.
+                # Above the progress bar, if there is one.
                 tqdm.write(f"a worker's fault, its tiles are tried again: {fault}", file=sys.stderr)
 
     def _note_losses(self, lost: set[int]) -> None:
-        """Count what did not come back; what was lost too often is recorded as failed."""
+        """Count the losses of tiles; a tile that was lost too often is recorded as failed."""
         given_up: list[Outcome] = []
         for tile_id in lost:
             self._losses[tile_id] = self._losses.get(tile_id, 0) + 1
@@ -199,14 +199,14 @@ class ClusterRun:
                     reason = f"not finished in {MOST_LOSSES} tries, a worker's fault: {fault}"
                 else:
                     reason = (
-                        f"its worker ended each of {MOST_LOSSES} times that it was tried: a crash, "
+                        f"its worker ended in each of {MOST_LOSSES} tries: a crash, "
                         "a hang, too little memory, or a lost machine; Ray's logs may say which"
                     )
                 given_up.append(Outcome(tile_id, "failed", error=reason))
         self._note(given_up)
 
     def _note(self, outcomes: list[Outcome]) -> None:
-        """Record outcomes; counted here, since the journal would look at every tile each time."""
+        """Record and count outcomes; the journal's own count would read every tile each time."""
         if not outcomes:
             return
         self._journal.record(outcomes)
@@ -228,9 +228,9 @@ class ClusterRun:
         return self._conductor
 
     def _end_conductor(self) -> None:
-        """Its workers end with it."""
+        """End the conductor and with it its workers."""
         if self._conductor is not None:
-            # The cluster may be what was lost.
+            # The cluster itself may be lost.
             with contextlib.suppress(Exception):
                 self._ray.kill(self._conductor)
             self._conductor = None
@@ -254,7 +254,7 @@ class ClusterRun:
 def _signals(stopping: threading.Event) -> Generator[None]:
     """Let SIGINT and SIGTERM set an event.
 
-    What is under way on the cluster is dropped: it may take long, and is done again.
+    Tiles in flight on the cluster are dropped, since they may take long; the next run repeats them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,7 +1,7 @@
-"""The file to read first: a scan over a cluster, from what was asked for to its report.
+"""A scan over a cluster, from the request to its report; the file to read first.
 
-The journal is here; engines, source and sink are on the machines there, see `worker`. What is
-handed out and recorded, and what happens to lost tiles: see `run`.
+The journal is on this machine; workers on the cluster have engines and open source and sink, see
+`worker`. How tiles are sent, recorded and retried: see `run`.
 """
 
 import contextlib
@@ -38,12 +38,12 @@ from service.scans.pins import STACK_TILE, pinned_engine
 from service.scans.work_folder import WorkFolder
 from service.settings import Settings
 
-# Settings that decide what an engine computes, and how long it may take.
+# Settings that determine an engine's results and its time limits.
 _SENT = (
     "bundle", "engine", "precision", "device", "hint", "threads", "max_batch_size", "max_pixels",
     "cache_dir", "plan_cache", "engine_timeout_s", "shutdown_timeout_s",
 )  # fmt: skip
-# An engine may be built meanwhile, but not for ever.
+# Time limit; a machine may have to build the engine first.
 _LONGEST_LOAD_S = 900.0
 
 
@@ -59,18 +59,18 @@ def run_cluster_scan(
     verify: bool = False,
     engine_loader: EngineLoader = load_engine,
 ) -> ScanReport:
-    """Run a scan, or what is left of it, over a cluster; see `semsr.scan.run_scan`.
+    """Run a scan, or the rest of it, over a cluster; see `semsr.scan.run_scan`.
 
     Args:
         request: Source, sink and how tiles are read and written.
         settings: Bundle, engine and the rest, as for the service.
         work: Folder of the journal, on this machine.
-        cluster: See `connection.connected`.
-        worker_cpus: CPUs of each worker, or None to decide it by what the machines have.
-        resume: Go on where an earlier run stopped; False begins anew.
-        overwrite: Replace a stack that the scan of `work` has not written.
-        verify: Read every output of earlier runs and compare its hash.
-        engine_loader: Loads an engine by name, on the workers; tests give their own.
+        cluster: Address, see `connection.connected`.
+        worker_cpus: CPUs of each worker, or None to choose them from the machines' resources.
+        resume: Whether to continue where an earlier run stopped; False starts again.
+        overwrite: Whether to replace a stack that the scan of `work` has not written.
+        verify: Whether to read every output of earlier runs and compare its hash.
+        engine_loader: Function that loads an engine by name, on the workers.
 
     Raises:
         ScanError: The scan cannot start.
@@ -91,16 +91,16 @@ def run_cluster_scan(
             found = _ask_first_worker(ray, model, size)
         if found.digest != bundle.digest:
             raise ScanError(
-                f"the bundle {settings.bundle} of the cluster's machines is another one: "
-                f"{found.digest}; here it is {bundle.digest}"
+                f"the bundle {settings.bundle} on the cluster differs from this machine's: "
+                f"digest {found.digest}, here {bundle.digest}"
             )
-        # As a loaded model is named.
+        # The name that `load_model` gives.
         name = "identity" if found.name == "identity" else bundle.manifest.name
         model_there = ModelLabel(name, bundle, found.name, found.precision, found.max_batch_size)
         if not resume:
             folder.forget()
         prepared = list_scan(request, model_there, folder, verify=verify, overwrite=overwrite)
-        # From here on every worker must have what the first one has.
+        # From here on every worker must use the first worker's engine, precision and batch size.
         pinned = {**model.settings, "engine": found.name, "precision": found.precision}
         pinned["max_batch_size"] = found.max_batch_size
         try:
@@ -129,11 +129,11 @@ def run_cluster_scan(
 
 
 def check_shareable(request: ScanRequest) -> None:
-    """Refuse what only one machine can read or write.
+    """Refuse a source or sink that only one machine can read or write.
 
     Raises:
-        ScanError: The source would be copied to every worker, or the stack is put together from
-            shards that lie in the work folder.
+        ScanError: The source would be copied to every worker, or the stack is assembled from
+            shards in the work folder.
     """
     if request.is_stack and not request.sink.rstrip("/").lower().endswith(".zarr"):
         raise ScanError(
@@ -150,7 +150,7 @@ def check_shareable(request: ScanRequest) -> None:
 
 
 def absolute(url: str) -> str:
-    """Return a path as every process finds it, whatever its working folder is; URLs stay."""
+    """Return a path that does not depend on a process's working folder; URLs stay."""
     path, separator, inner = url.partition("::")
     return url if "://" in path else f"{Path(path).absolute()}{separator}{inner}"
 
@@ -164,7 +164,7 @@ def _worker_model(settings: Settings, loader: EngineLoader, cores: int) -> Worke
 
 
 def _ask_first_worker(ray: Any, model: WorkerModel, size: WorkerSize) -> FoundEngine:
-    """Load the engine once on the cluster, to learn which it is and that it works."""
+    """Load the engine once on the cluster, to learn its name and check that it works."""
     task = ray.remote(find_engine).options(num_cpus=size.cpus, num_gpus=size.gpus, max_retries=1)
     if ray.available_resources().get("CPU", 0.0) < size.cpus:
         sys.stderr.write(
@@ -187,7 +187,7 @@ def _ask_first_worker(ray: Any, model: WorkerModel, size: WorkerSize) -> FoundEn
 
 @contextlib.contextmanager
 def _probe(request: ScanRequest) -> Generator[str]:
-    """Put a file into the sink by which workers know it; in the end, remove what lost ones left."""
+    """Write a file by which workers recognise the sink; at the end, remove lost workers' parts."""
     store = open_store(request.sink.rstrip("/"), patience_s=request.patience_s)
     token = secrets.token_hex(16)
     try:
@@ -197,7 +197,7 @@ def _probe(request: ScanRequest) -> Generator[str]:
     try:
         yield token
     finally:
-        # Of a store that is lost the reason is known already; the next run removes it.
+        # A lost store has already been reported; the next run removes the file.
         with contextlib.suppress(ScanError, OSError):
             store.remove(PROBE)
             store.remove_parts()

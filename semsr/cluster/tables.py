@@ -1,4 +1,4 @@
-"""Pending tiles and outcomes as Arrow tables: what travels between the machines, and no more."""
+"""Pending tiles and outcomes as Arrow tables: the only data sent between the machines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,20 +36,20 @@ _OUTCOME_COLUMNS = {
     "metadata": "string",
     "is_shared": "bool_",
 }
-# Rows that are no outcomes. The worker cannot go on, and `error` says why:
+# Status of rows that are not outcomes. The worker cannot continue; `error` is the reason:
 ENDED = "ended"
-# The tile is pending still because of what is told in `error`.
+# The tile is still pending; `error` is the reason:
 FAULTY = "faulty"
 
 
 @dataclass(frozen=True)
 class Returned:
-    """What a worker says of a table of tiles.
+    """A worker's answer to a table of tiles.
 
     Attributes:
-        outcomes: Of the tiles that it has finished.
-        faults: Why it has not finished others, by row of the tile: what no worker should run into.
-        ended_by: Why it cannot go on, or None.
+        outcomes: Outcomes of the finished tiles.
+        faults: Unexpected errors of unfinished tiles, by row of the tile.
+        ended_by: Reason for which the worker cannot continue, or None.
     """
 
     outcomes: list[Outcome]
@@ -67,7 +67,7 @@ def arrow() -> Any:
 
 
 def tile_table(tiles: Sequence[PendingTile]) -> Any:
-    """Lay tiles out as a table."""
+    """Write tiles as a table."""
     rows = [
         (
             tile.id, tile.position, tile.target, tile.ref.name, tile.ref.stem, tile.ref.place,
@@ -105,7 +105,7 @@ def outcome_table(
     faults: Mapping[int, str] | None = None,
     ended_by: str | None = None,
 ) -> Any:
-    """Lay out as a table what `Returned` describes."""
+    """Write the fields of `Returned` as a table."""
     rows: list[tuple[Any, ...]] = [
         (
             outcome.id, outcome.status, outcome.error, outcome.input_sha256, outcome.output,

@@ -1,7 +1,7 @@
-"""What runs on the machines of a cluster: an engine that reads, computes and writes tiles itself.
+"""The worker on the machines of a cluster: it reads tiles, computes them and writes the results.
 
-Rows come and rows go; the pictures are read from the source and written to the sink here. The
-class knows nothing of Ray, which makes actors of it.
+Only rows are exchanged with the starting process; images are read from the source and written to
+the sink here. The class does not depend on Ray, which makes actors of it.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ from service.scans.stack_opening import open_stack_sink
 from service.scans.work_folder import WorkFolder
 from service.settings import Settings
 
-# Hidden, and removed like the parts of files if its scan cannot do so.
+# Hidden, and cleaned up like unfinished files if its scan cannot remove it.
 PROBE = ".probe.semsr-part"
 VERSION = importlib.metadata.version("semsr")
 _EXIT_HUNG = 70
-# Copies of sources and shards of stacks that need a folder of this machine are refused before.
+# Never used: sources and stacks that need a local folder are refused before.
 _NO_FOLDER = Path("/nonexistent")
 _SHARED = (
     "source and sink must be the same on every machine: a shared file system or an object store"
@@ -49,13 +49,13 @@ _SHARED = (
 
 @dataclass(frozen=True)
 class WorkerModel:
-    """Which engine computes; every worker must have the same.
+    """Engine and its settings, the same on every worker.
 
     Attributes:
-        settings: Those of the process that was started, as far as an engine needs them.
-        loader: Loads an engine by name.
-        cores: That a worker may use.
-        version: Of semsr; see `VERSION`.
+        settings: Settings of the starting process that an engine needs.
+        loader: Function that loads an engine by name.
+        cores: Cores that a worker may use.
+        version: Version of semsr; see `VERSION`.
     """
 
     settings: dict[str, Any]
@@ -66,11 +66,11 @@ class WorkerModel:
 
 @dataclass(frozen=True)
 class Sample:
-    """A tile by which a machine knows whether it sees the source that was listed.
+    """A tile by which a machine checks that it sees the source that was listed.
 
     Attributes:
         ref: The tile.
-        sha256: Of its bytes.
+        sha256: SHA-256 of its bytes.
     """
 
     ref: TileRef
@@ -79,14 +79,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What a worker is to do.
+    """The work of a worker.
 
     Attributes:
-        request: Source and sink as every machine knows them, and how tiles are read and written.
-        model: What computes.
-        digest: Of the bundle.
+        request: Source and sink with absolute paths, and how tiles are read and written.
+        model: Engine and its settings.
+        digest: Digest of the bundle.
         stack_tile: (H, W) of a stack's tiles, or None where the sink is a folder.
-        token: What the file `PROBE` of the sink holds.
+        token: Content of the sink's file `PROBE`.
         sample: A tile of the source, or None where it cannot be read.
     """
 
@@ -100,13 +100,13 @@ class WorkerJob:
 
 @dataclass(frozen=True)
 class FoundEngine:
-    """What the first worker found.
+    """The engine that the first worker loaded.
 
     Attributes:
         name: The engine, never `auto`.
-        precision: That it computes in.
+        precision: Precision that it computes in.
         max_batch_size: Largest batch.
-        digest: Of the bundle there.
+        digest: Digest of the bundle on that machine.
     """
 
     name: str
@@ -128,7 +128,7 @@ def take_sample(source: Source, ref: TileRef) -> Sample | None:
 
 
 def find_engine(model: WorkerModel) -> FoundEngine:
-    """Load, prove and warm the engine on the machine where this runs, and say what it is.
+    """Load, check and warm up the engine on the machine where this runs, and describe it.
 
     Raises:
         ScanError: It cannot be loaded; the message names the machine.
@@ -149,12 +149,12 @@ class ScanWorker:
     """An engine with its source and sink; called with tables of tiles from several threads."""
 
     def __init__(self, job: WorkerJob) -> None:
-        """Load the engine and open both sides.
+        """Load the engine and open source and sink.
 
         Raises:
             ScanError: This machine lacks something; the message names the machine.
         """
-        # Before the first thread of ours: every tile allocates its answer.
+        # Before the first thread of semsr: every tile allocates its answer.
         keep_freed_memory()
         self._request = job.request
         try:
@@ -170,8 +170,8 @@ class ScanWorker:
         self._model = _load(job.model)
         if self._model.bundle.digest != job.digest:
             raise ScanError(
-                f"{socket.gethostname()}: the bundle {self._model.bundle.path} is another one: "
-                f"{self._model.bundle.digest}; expected {job.digest}"
+                f"{socket.gethostname()}: the bundle {self._model.bundle.path} differs: "
+                f"digest {self._model.bundle.digest}, expected {job.digest}"
             )
         self._sink = self._open_sink(job)
         self._cores = job.model.cores
@@ -184,10 +184,10 @@ class ScanWorker:
         """Compute tiles, each durable before its row is returned.
 
         Args:
-            table: See `tables.tile_table`.
+            table: Tiles, see `tables.tile_table`.
 
         Returns:
-            See `tables.Returned`. Tiles without a row were not finished.
+            Rows, see `tables.Returned`. Tiles without a row were not finished.
         """
         tiles = tiles_of(table)
         return asyncio.run_coroutine_threadsafe(self._compute(tiles), self._loop).result()
@@ -207,7 +207,7 @@ class ScanWorker:
         except ScanError as error:
             return outcome_table(block.outcomes, ended_by=f"{socket.gethostname()}: {error}")
         except Exception as error:
-            # A fault of the code, or of what it runs on: the tiles are tried again, and it is told.
+            # A fault of the code or the machine: it is reported, and the tiles are retried.
             traceback.print_exc()  # for Ray's logs
             fault = f"{socket.gethostname()}: {type(error).__name__}: {error}"
             done = {outcome.id for outcome in block.outcomes}
@@ -218,8 +218,8 @@ class ScanWorker:
     async def _start(self, settings: Settings) -> EngineRoom:
         room = EngineRoom(self._model, settings)
         self._watch = asyncio.get_running_loop().create_task(room.watch())
-        # A call that hangs cannot be taken back. The cluster sees the process end and starts
-        # another, and the tiles under way are done again or, if they are why, recorded as failed.
+        # A call that hangs cannot be cancelled. The cluster sees the process end and starts
+        # another; tiles in flight are retried or, if they are the cause, recorded as failed.
         self._watch.add_done_callback(lambda _: os._exit(_EXIT_HUNG))
         return room
 
@@ -230,13 +230,13 @@ class ScanWorker:
                 scale=self._model.bundle.manifest.scale,
                 answer_type=job.request.answer_type,
             )
-        # What the stack says of itself is written by the process that finishes it.
+        # The starting process writes the stack's attributes when it finishes it.
         work = WorkFolder(_NO_FOLDER)
         return open_stack_sink(job.request, job.stack_tile, work, attributes={})[0]
 
     @staticmethod
     def _check_sink(job: WorkerJob) -> None:
-        """Make sure that this machine sees the sink that the starting process sees."""
+        """Check that this machine sees the starting process's sink."""
         store = open_store(job.request.sink, patience_s=job.request.patience_s)
         try:
             found = store.read(PROBE).decode("ascii", "replace")
@@ -249,16 +249,16 @@ class ScanWorker:
             )
 
     def _check_source(self, job: WorkerJob) -> None:
-        """Make sure that this machine sees the source that the starting process listed."""
+        """Check that this machine sees the source that the starting process listed."""
         if job.sample is not None and take_sample(self._source, job.sample.ref) != job.sample:
             raise ScanError(
                 f"{job.request.source} is not the source that the scan was started with: "
-                f"{job.sample.ref.name} is missing or another one; {_SHARED}"
+                f"{job.sample.ref.name} is missing or differs; {_SHARED}"
             )
 
 
 class _Block:
-    """A part of the journal: the tiles of one table, and what became of them."""
+    """A part of the journal: the tiles of one table and their outcomes."""
 
     def __init__(self, tiles: Sequence[PendingTile]) -> None:
         self._tiles = tiles
@@ -285,7 +285,7 @@ def _load(model: WorkerModel) -> LoadedModel:
 
 
 def _settings(model: WorkerModel) -> Settings:
-    """Settings of the starting process; the others are this machine's own."""
+    """Return the starting process's settings; the remaining ones are this machine's own."""
     try:
         return Settings(**model.settings)
     except ValidationError as error:

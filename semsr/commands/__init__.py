@@ -1,4 +1,4 @@
-"""The subcommands of `semsr`, one file each: `add` declares it, and sets what runs it.
+"""The subcommands of `semsr`, one file each: `add` declares one and the function that runs it.
 
-A subcommand imports the folder that does the job only when it runs.
+A subcommand imports the folder that does its work only when it runs.
 """

@@ -29,5 +29,5 @@ def _run(options: argparse.Namespace) -> int:
     key = new_key()
     role = " admin" if options.admin else ""
     sys.stdout.write(f"{key}\n{options.name} {hash_key(key)}{role}\n")
-    sys.stderr.write("the first line is the key, for the client; it is stored nowhere\n")
+    sys.stderr.write("the first line is the key, for the client; it is not stored\n")
     return 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-"""What TensorRT runs."""
+"""Precisions that TensorRT runs."""
 
 
 def add(commands: Commands) -> None:
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
     show = add_command(
         actions,
         "show",
-        help="verify a bundle and show what it holds (what `semsr bundle PATH` does)",
+        help="verify a bundle and show what it holds (the same as `semsr bundle PATH`)",
         examples=["semsr bundle bundles/default", "semsr bundle bundles/default --json"],
     )
     show.add_argument("path", type=Path, help="folder of the bundle")
@@ -132,9 +132,9 @@ def build_all_plans(
 
     Args:
         bundle: The verified bundle.
-        precisions: Empty takes all that TensorRT runs and the bundle has.
+        precisions: Precisions to build; empty for all that TensorRT runs and the bundle has.
         cache: Folder of plans; None takes `SEMSR_PLAN_CACHE`.
-        capability: Such as 8.9; None asks the GPU.
+        capability: Compute capability, such as 8.9; None asks the GPU.
     """
     from engines.tensorrt_plans import build_plans
     from semsr.progress import progress

@@ -1,7 +1,7 @@
 """Checks of a command's arguments before anything large is loaded; each raises `UsageError`.
 
-The commands of training, evaluation and export import torch, which takes seconds, and then work for
-minutes: what the user can get wrong is looked at first. Nothing here imports torch.
+The commands of training, evaluation and export import torch, which takes seconds, and then run for
+minutes, so the arguments are checked first. Nothing here imports torch.
 """
 
 import difflib
@@ -24,7 +24,7 @@ def need_development(command: str) -> None:
 
 @contextmanager
 def wrong_use(*errors: type[Exception]) -> Iterator[None]:
-    """Turn errors of these kinds into `UsageError`: here they come from the arguments alone."""
+    """Turn errors of these kinds into `UsageError`: here only the arguments cause them."""
     try:
         yield
     except errors as error:
@@ -32,7 +32,7 @@ def wrong_use(*errors: type[Exception]) -> Iterator[None]:
 
 
 def one_of(value: str, known: Sequence[str], option: str) -> str:
-    """Return a value that is among the known ones; else the nearest one is suggested."""
+    """Return a known value; for an unknown one, suggest the nearest."""
     if value in known:
         return value
     near = difflib.get_close_matches(value, known, n=1)
@@ -41,13 +41,13 @@ def one_of(value: str, known: Sequence[str], option: str) -> str:
 
 
 def at_least(value: int | None, least: int, option: str) -> None:
-    """Check a number that may be left out."""
+    """Check an optional number."""
     if value is not None and value < least:
         raise UsageError(f"{option} is {value}, expected at least {least}")
 
 
 def existing_file(path: Path, option: str) -> Path:
-    """Return the path of a file that is there."""
+    """Return the path of a file that exists."""
     if not path.is_file():
         kind = "is a folder, expected a file" if path.is_dir() else "does not exist"
         raise UsageError(f"{option}: {path} {kind}{_near(path)}")
@@ -55,7 +55,7 @@ def existing_file(path: Path, option: str) -> Path:
 
 
 def existing_folder(path: Path, option: str) -> Path:
-    """Return the path of a folder that is there."""
+    """Return the path of a folder that exists."""
     if not path.is_dir():
         kind = "is a file, expected a folder" if path.exists() else "does not exist"
         raise UsageError(f"{option}: {path} {kind}{_near(path)}")
@@ -63,7 +63,7 @@ def existing_folder(path: Path, option: str) -> Path:
 
 
 def writable_folder(path: Path, option: str) -> Path:
-    """Return the path of a folder that is there or can be made, and can be written to."""
+    """Return the path of a writable folder that exists or can be created."""
     for part in (path, *path.parents):
         if os.path.lexists(part):
             if not part.is_dir():
@@ -76,7 +76,7 @@ def writable_folder(path: Path, option: str) -> Path:
 
 
 def writable_file(path: Path, option: str) -> Path:
-    """Return the path of a file that is there or can be made."""
+    """Return the path of a file that exists or can be created."""
     writable_folder(path.parent, option)
     if path.is_dir():
         raise UsageError(f"{option}: {path} is a folder, expected a file")

@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace) -> int:
     writable_folder(options.out, "--out")
     from service.settings import Settings
 
-    # What is wrong with the settings is said at once, not by the service that the demo starts.
+    # Wrong settings are reported at once, not by the service that the demo starts.
     Settings(**({} if options.bundle is None else {"bundle": options.bundle}))
     from semsr.demo import format_rows, run_demo
 

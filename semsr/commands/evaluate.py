@@ -63,7 +63,7 @@ def add(commands: Commands) -> None:
         metavar="NAME=FOLDER",
         help="finished pictures of another tool, FOLDER/test_clean/0000.png … (default: none)",
     )
-    data = parser.add_argument_group("what is judged on, one or several")
+    data = parser.add_argument_group("tiles to judge on, one or several")
     data.add_argument("--data", type=Path, help="benchmark of semsr simulate (default: none)")
     data.add_argument(
         "--lr",
@@ -91,7 +91,7 @@ def add(commands: Commands) -> None:
         default=[],
         metavar="[NAME=]DIR",
         help="real tiles in the layout of docs/evaluation.md, in DIR or at most two levels below; "
-        "several times for several (default: those that an index.csv below SEMSR_DATA names, if "
+        "several times for several (default: folders named by an index.csv below SEMSR_DATA, if "
         "--lr is not given)",
     )
     parser.add_argument(
@@ -133,7 +133,7 @@ def add(commands: Commands) -> None:
         type=float,
         default=0.5,
         metavar="SCORE",
-        help="score from which on a detection of your own detector is an alarm, 0 to 1",
+        help="least score of an alarm of your own detector, 0 to 1",
     )
     parser.add_argument(
         "--max-gmac",
@@ -245,7 +245,7 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
 def _own_tiles(
     options: argparse.Namespace, checked: EvaluateArguments, *, scale: int
 ) -> "OwnTiles | None":
-    """Read the folders of own pictures, every unusable file named in one error."""
+    """Read the folders of own pictures; one error names every unusable file."""
     if options.lr is None:
         return None
     from semsr.image_reading import FULL_WINDOW, window_of_model

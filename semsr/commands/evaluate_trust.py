@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
         help="folder of LR tiles of the training's domain: judged as they are and disturbed "
         "(default: none)",
     )
-    parser.add_argument("--engine", default="onnx", help="engine that answers")
+    parser.add_argument("--engine", default="onnx", help="engine to run")
     parser.add_argument(
         "--report", type=Path, default=Path("out/trust"), help="folder of the report"
     )
@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> Path:
-    """Look at every argument before torch is loaded; returns the bundle."""
+    """Check every argument before torch is loaded; returns the bundle."""
     from bundle_format.bundle import load_bundle
     from engines.registry import ENGINES
     from service.settings import DEFAULT_BUNDLE

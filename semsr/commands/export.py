@@ -1,4 +1,4 @@
-"""`semsr export`: a checkpoint to a bundle, each graph proven against the reference."""
+"""`semsr export`: a checkpoint to a bundle, each graph compared with the reference."""
 
 import argparse
 import logging
@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         "export",
-        help="turn a checkpoint into a bundle, each graph proven against torch",
+        help="turn a checkpoint into a bundle, each graph compared with torch",
         examples=[
             "semsr export runs/mine/checkpoint.safetensors --out bundles/mine "
             "--domain DATA/train_lr",
@@ -40,9 +40,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("checkpoint", type=Path, help="checkpoint.safetensors of a run")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a bundle that is there already"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     parser.add_argument("--name", help="model name (default: the folder's)")
     parser.add_argument("--tile", default="240,240", help="LR tile H,W (default 240,240)")
     parser.add_argument(
@@ -59,13 +57,13 @@ def add(commands: Commands) -> None:
         nargs="+",
         default=["fp32"],
         choices=["fp32", "fp16", "bf16", "int8"],
-        help="what the bundle can be run in (default: fp32, which is always there)",
+        help="precisions of the bundle (default: fp32, which is always included)",
     )
     parser.add_argument(
         "--half-weights",
         action="store_true",
         help="weights rounded to FP16 before anything is measured, and stored so: half the "
-        "bundle's size; FP32 is computed in FP32 all the same",
+        "bundle's size; FP32 is still computed in FP32",
     )
     parser.add_argument(
         "--calibration",
@@ -173,7 +171,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Look at every argument before torch is loaded."""
+    """Check every argument before torch is loaded."""
     from bundle_format.bundle import BundleError
     from bundle_format.bundle_writer import check_target
     from training.evaluation.folders.benchmark import SPLITS
@@ -193,7 +191,7 @@ def _check(options: argparse.Namespace) -> None:
         if folder is not None:
             folder_of_images(folder, option)
     if options.clean and options.domain is None and options.calibration is None:
-        raise UsageError("--clean needs the training's own tiles too: --domain FOLDER")
+        raise UsageError("--clean also needs the training's own tiles: --domain FOLDER")
     if "int8" in options.precision and options.calibration is None:
         raise UsageError("--precision int8 needs training LR tiles: --calibration FOLDER")
     if options.int8_psnr is not None and options.int8_psnr < 45:
@@ -206,13 +204,13 @@ def _check(options: argparse.Namespace) -> None:
     if options.benchmark is not None:
         existing_benchmark(options.benchmark, SPLITS["thousand"][:1], "--benchmark")
     if options.compute_capability is not None and not options.tensorrt:
-        raise UsageError("--compute-capability is of --tensorrt's plans: give that too")
+        raise UsageError("--compute-capability needs --tensorrt: give both")
     if options.tensorrt:
         _check_plans(options)
 
 
 def _check_plans(options: argparse.Namespace) -> None:
-    """Find what TensorRT's plans lack before minutes of exporting."""
+    """Check that TensorRT's plans can be built, before minutes of exporting."""
     from engines.installation import install_hint
     from engines.registry import ENGINES, installed_module
     from service.settings import Settings

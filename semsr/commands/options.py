@@ -1,4 +1,4 @@
-"""What the subcommands share: parsers and their help, exit codes, wrong use, common options."""
+"""Shared by the subcommands: parsers and their help, exit codes, usage errors, common options."""
 
 import argparse
 import difflib
@@ -27,14 +27,14 @@ EXIT_INTERRUPTED = 130
 
 
 class UsageError(Exception):
-    """Something that the user gave is missing or wrong."""
+    """An argument or setting is missing or wrong."""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Help that keeps the lines of the examples and shows the default of every option.
 
     An option whose default is not a plain value (`None` for a setting's value, `[]` for all) says
-    in its help what that means; a help text with the word "default" is left as it is.
+    in its help what that means; a help text with the word "default" is not changed.
     """
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
@@ -51,17 +51,17 @@ class CommandParser(argparse.ArgumentParser):
     """A parser that suggests the nearest known word, and knows which subcommand is the default."""
 
     default_command: str | None = None
-    """Subcommand that is meant where the arguments name none."""
+    """Subcommand to run where the arguments name none."""
 
     def __init__(self, **options: Any) -> None:
-        """Take what `argparse.ArgumentParser` takes."""
+        """Take the arguments of `argparse.ArgumentParser`."""
         super().__init__(**{"formatter_class": HelpFormatter, **options})
 
     # The type stubs give three overloads of what is one signature.
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Iterable[str] | None = None, namespace: Any = None
     ) -> Any:
-        """Parse, and refuse unknown arguments where they stand: with this parser's own usage."""
+        """Parse, and refuse unknown arguments with this parser's own usage."""
         words = list(sys.argv[1:] if args is None else args)
         options, unknown = super().parse_known_args(self._complete(words), namespace)
         if unknown:
@@ -71,7 +71,7 @@ class CommandParser(argparse.ArgumentParser):
         return options, unknown
 
     def _complete(self, words: list[str]) -> list[str]:
-        """Name the default subcommand where the first word names none."""
+        """Insert the default subcommand where the first word names none."""
         if self.default_command is None or (words and words[0] in ("-h", "--help")):
             return words
         if words and not words[0].startswith("-"):
@@ -100,7 +100,7 @@ def add_command(
     """Declare a subcommand whose `--help` ends with examples.
 
     Args:
-        commands: What `add_subparsers` returned.
+        commands: Result of `add_subparsers`.
         name: Name of the subcommand.
         help: One line for the list of subcommands.
         examples: Command lines that work as they stand, at least one.
@@ -118,14 +118,14 @@ def add_command(
 def group_of(
     commands: Commands, name: str, *, help: str, default_command: str, examples: Sequence[str]
 ) -> Commands:
-    """Declare a subcommand that has subcommands; returns what to add those to.
+    """Declare a subcommand that has subcommands; returns the parser group to add them to.
 
     Args:
-        commands: What `add_subparsers` returned.
+        commands: Result of `add_subparsers`.
         name: Name of the group.
         help: One line for the list of subcommands.
-        default_command: Subcommand that is meant where none is named.
-        examples: As in `add_command`.
+        default_command: Subcommand to run where none is named.
+        examples: Command lines, see `add_command`.
     """
     parser: Any = add_command(commands, name, help=help, examples=examples)
     parser.default_command = default_command

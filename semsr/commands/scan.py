@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--engine",
         choices=ENGINES,
-        help="engine to run it with (default: SEMSR_ENGINE, or what a resumed scan began with)",
+        help="engine to run it with (default: SEMSR_ENGINE, or the engine of the resumed scan)",
     )
     parser.add_argument(
         "--precision",
@@ -53,7 +53,9 @@ def add(commands: Commands) -> None:
         help="precision to compute in (default: SEMSR_PRECISION, or the bundle's)",
     )
     parser.add_argument(
-        "--format", choices=["png", "tiff", "npy", "jxl"], help="of output files (default: as read)"
+        "--format",
+        choices=["png", "tiff", "npy", "jxl"],
+        help="format of output files (default: as read)",
     )
     parser.add_argument(
         "--window",
@@ -69,7 +71,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--pixel-size-nm",
         metavar="X[,Y]",
-        help="pixel size of the tiles, nanometres (default: what the source says)",
+        help="pixel size of the tiles, nanometres (default: the source's own)",
     )
     parser.add_argument(
         "--manifest",
@@ -77,13 +79,13 @@ def add(commands: Commands) -> None:
         help="form of the manifest (default: parquet where pyarrow is installed, else csv)",
     )
     parser.add_argument(
-        "--work", type=Path, help="folder of the journal (default: SINK.scan beside a local sink)"
+        "--work", type=Path, help="folder of the journal (default: SINK.scan next to a local sink)"
     )
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
         help="compute on a Ray cluster (extra ray): ray://HOST:10001; HOST:6379 or auto on one of "
-        "its machines; local: one that is started here (default: this machine without Ray)",
+        "its machines; local: a cluster started here (default: this machine without Ray)",
     )
     parser.add_argument(
         "--worker-cpus",
@@ -95,7 +97,7 @@ def add(commands: Commands) -> None:
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="go on where an earlier run stopped (default), or forget it",
+        help="continue where an earlier run stopped (default), or forget it",
     )
     parser.add_argument(
         "--overwrite",
@@ -109,7 +111,7 @@ def add(commands: Commands) -> None:
         "--patience-s",
         type=float,
         default=60.0,
-        help="how long a request to an object store that does not answer is repeated, seconds",
+        help="time limit of retries to an object store that does not answer, seconds",
     )
     parser.add_argument("--dry-run", action="store_true", help="list and count, write nothing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -119,7 +121,7 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from semsr.interrupts import sigterm_interrupts
 
-    # From the beginning on: imports, listing and the engine's loading take their time too.
+    # The time includes imports, listing and loading the engine.
     with sigterm_interrupts():
         return _run_interruptible(options)
 
@@ -149,7 +151,7 @@ def _run_interruptible(options: argparse.Namespace) -> int:
         return 0 if row["damage"] is None else EXIT_FAILED
     report = _scan(options, request, settings, work)
     if options.manifest is None and request.manifest == "csv":
-        sys.stderr.write("the manifest is CSV: one in Parquet needs pyarrow (the extra scan)\n")
+        sys.stderr.write("the manifest is CSV; Parquet needs pyarrow (the extra scan)\n")
     print_rows([report.row()], report.text(), as_json=options.json)
     sys.stdout.flush()
     if report.was_stopped:
@@ -161,10 +163,10 @@ def _scan(
     options: argparse.Namespace, request: "ScanRequest", settings: "Settings", work: Path
 ) -> "ScanReport":
     if options.worker_cpus is not None and options.worker_cpus < 1:
-        raise UsageError(f"--worker-cpus is {options.worker_cpus}; expected 1 at least")
+        raise UsageError(f"--worker-cpus is {options.worker_cpus}; expected at least 1")
     if options.cluster is None:
         if options.worker_cpus is not None:
-            raise UsageError("--worker-cpus is for a --cluster; SEMSR_THREADS is for this machine")
+            raise UsageError("--worker-cpus needs --cluster; without one, set SEMSR_THREADS")
         from semsr.scan import run_scan
 
         return run_scan(

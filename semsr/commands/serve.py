@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
         commands,
         "serve",
         help="serve a bundle over HTTP until stopped",
-        description="Serve a bundle over HTTP until SIGINT (Ctrl-C) or SIGTERM. Options stand for "
+        description="Serve a bundle over HTTP until SIGINT (Ctrl-C) or SIGTERM. Options override "
         "the settings\nof the same names; docs/configuration.md lists all of them.",
         examples=[
             "semsr serve",
@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> NoReturn:
-    # First of all: a signal while the service loads is a stop as asked, not a failure.
+    # Set up first: a signal while the service loads is a normal stop, not a failure.
     from engines.process import end_on_signals, run_and_end
 
     end_on_signals()

@@ -10,7 +10,7 @@ from semsr.commands.options import Commands, UsageError, add_command
 
 DEFAULT_SPLITS = ("train_lr", "train_hr", "reference_hr", "test_defect", "test_clean")
 FURTHER_SPLITS = ("thousand_defect", "thousand_clean", "unknown_defect", "x4_244", "x2_232")
-"""As in `training.simulator.splits`, which takes a second to import."""
+"""Splits, copied from `training.simulator.splits`, which takes a second to import."""
 
 MIN_TILE_PX = 48
 SCALES = (1, 2, 4)
@@ -92,7 +92,7 @@ def _check(options: argparse.Namespace) -> None:
             one_of(name, (*DEFAULT_SPLITS, *FURTHER_SPLITS), "--splits")
         return
     if options.splits is not None or options.jobs is not None:
-        raise UsageError("--splits and --jobs are the benchmark's: give them without --tiles")
+        raise UsageError("--splits and --jobs apply to the benchmark: give them without --tiles")
     at_least(options.tiles, 1, "--tiles")
     at_least(options.tile, MIN_TILE_PX, "--tile")
     if options.scale not in SCALES:

@@ -32,10 +32,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("recipe", help="TOML file, or the name of a shipped recipe")
     parser.add_argument("--data", type=Path, help="data folder (default: SEMSR_DATA)")
     parser.add_argument("--run", type=Path, dest="run_dir", help="run folder (default: runs/NAME)")
-    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a run that is in the run folder"
-    )
+    parser.add_argument("--resume", action="store_true", help="continue where the run stopped")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run in the run folder")
     parser.add_argument(
         "--from",
         type=Path,
@@ -71,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     from training.run.preflight import check_run
 
     if options.resume and options.overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite replaces it: give one")
+        raise UsageError("--resume continues a run and --overwrite replaces it: give one")
     with wrong_use(FileNotFoundError, BankError, ConfigError, RunDirError):
         recipe = find_recipe(options.recipe)
         root, vgg16 = data_root(options.data), vgg16_path(options.vgg16)

@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         "train-detector",
-        help="train the defect detector that evaluate judges by, after a change of the simulator",
+        help="train the defect detector of semsr evaluate, after a change of the simulator",
         examples=[
             "semsr train-detector --out runs/detector --seed 1 --workers 2",
             "semsr train-detector --out runs/detector --seed 1 --resume",
@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--workers", type=int, default=1, help="processes that simulate")
-    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument("--resume", action="store_true", help="continue where the run stopped")
     parser.set_defaults(run=_run)
 
 
@@ -85,12 +85,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Look at every argument before torch is loaded."""
+    """Check every argument before torch is loaded."""
     writable_folder(options.out, "--out")
     state = options.out / "state.pt"
     if state.is_file() and not options.resume:
         raise UsageError(
-            f"--out: {options.out} already holds a run; go on with --resume or choose another"
+            f"--out: {options.out} already holds a run; continue it with --resume or choose another"
         )
     if options.resume and not state.is_file():
         raise UsageError(f"--resume: {options.out} holds no run to resume")

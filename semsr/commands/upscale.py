@@ -42,9 +42,7 @@ def add(commands: Commands) -> None:
         required=True,
         help="folder for the results, NAME_x4.SUFFIX; subfolders of a SOURCE are mirrored in it",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace results that exist already"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument(
         "--window",
         metavar="LO,HI",
@@ -68,7 +66,7 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     window = None if options.window is None else grey_window(options.window, "--window")
     if options.max_pixels is not None and options.max_pixels < 1:
-        raise UsageError(f"--max-pixels is {options.max_pixels}; expected 1 at least")
+        raise UsageError(f"--max-pixels is {options.max_pixels}; expected at least 1")
     writable_folder(options.out, "--out")
     from tqdm import tqdm
 
@@ -76,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     from semsr.upscale import UpscaledFile, UpscaleError, upscale_files
 
     def show(row: UpscaledFile) -> None:
-        """Write a line between two states of the bar: results to stdout, problems to stderr."""
+        """Write a line without breaking the bar: results to stdout, problems to stderr."""
         if row.output is not None and not options.json:
             height, width = row.shape or (0, 0)
             tqdm.write(f"{printable(row.output)}  {width}x{height}", file=sys.stdout)

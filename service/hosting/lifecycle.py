@@ -120,7 +120,7 @@ class Lifecycle:
         Args:
             settings: The service's settings.
             metrics: Metrics of the state and the models.
-            host: Runs the models.
+            host: Host that runs the models.
             on_failure: Callback for a service that cannot serve, or can no longer.
         """
         self.settings = settings
@@ -194,7 +194,7 @@ class Lifecycle:
     # --- what the routes need ---
 
     def find_model(self, name: str | None = None, version: str | None = None) -> Serving:
-        """Return what serves a model; None stands for the default one.
+        """Return the serving of a model; None stands for the default one.
 
         Raises:
             NotReady: No model is loaded, or its engine is not ready now.
@@ -253,7 +253,7 @@ class Lifecycle:
         """Turn `/readyz` to 503; requests are still answered.
 
         Args:
-            drain_s: Seconds for which to go on; a starting service goes on for none.
+            drain_s: Seconds for which to go on; 0 is used for a starting service.
 
         Returns:
             Seconds after which the process should stop accepting.

@@ -99,7 +99,7 @@ def load_model(
     Args:
         path: Folder of its bundle.
         settings: Engine, precision, threads and batch size.
-        engine_loader: Loads an engine by name.
+        engine_loader: Function that loads an engine by name.
         known_batch_s: Seconds by batch size, measured by an earlier engine of the same model on
             this machine; None measures them.
 

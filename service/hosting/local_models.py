@@ -46,7 +46,7 @@ class LocalVersion:
 
     @property
     def batcher(self) -> Batcher:
-        """What runs its tiles."""
+        """Runner of its tiles."""
         return self.working.batcher
 
     async def end(self, remaining_s: Callable[[], float]) -> bool:
@@ -67,7 +67,7 @@ class LocalModels:
         Args:
             settings: The service's settings.
             metrics: Metrics of batches and queues.
-            engine_loader: Loads an engine by name; tests give their own.
+            engine_loader: Function that loads an engine by name.
         """
         self._settings = settings
         self._metrics = metrics

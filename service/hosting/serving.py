@@ -1,4 +1,4 @@
-"""A served model, and what all models of one process share."""
+"""A served model, and the resources that all models of one process share."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Serving:
         bundle: The verified bundle.
         engine: Name of the engine that runs it.
         precision: Its execution precision.
-        runner: Runs tiles.
-        upscaler: Turns request bodies into answers.
+        runner: Runner of its tiles.
+        upscaler: Steps from request bodies to answers.
         headers: Headers that name model, version, engine and precision in every answer.
     """
 

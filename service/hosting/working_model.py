@@ -21,7 +21,7 @@ class WorkingModel:
 
     Attributes:
         loaded: The bundle and its engine.
-        batcher: Runs tiles on the engine.
+        batcher: Batcher that runs tiles on the engine.
     """
 
     def __init__(

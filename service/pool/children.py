@@ -138,7 +138,7 @@ class Child:
 
 
 async def end_children(children: Sequence[Child], number: int, *, within_s: float) -> None:
-    """Ask processes to end, and kill those that do not.
+    """Ask processes to end, and kill the ones that do not end in time.
 
     Args:
         children: Places, which are no longer wanted.

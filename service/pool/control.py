@@ -59,7 +59,7 @@ class Order:
 
     Attributes:
         number: Number of the order, for its answer.
-        verb: What to do.
+        verb: Kind of change.
         model: Model name.
         bundle: Folder of the bundle to load; None loads the present one again.
     """

@@ -140,7 +140,7 @@ def _check_same(model: LoadedModel, predecessor: Hello | None) -> None:
     """Refuse a bundle that has replaced the one that this process is to serve again.
 
     Raises:
-        BundleError: It is another one: no admin has loaded it, and answers would name the old one.
+        BundleError: The bundle differs: no admin has loaded it, and answers would name the old one.
     """
     if predecessor is not None and predecessor.digest != model.bundle.digest:
         raise BundleError(

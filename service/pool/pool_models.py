@@ -75,9 +75,9 @@ class PoolModels:
         self._supervisor: SupervisorLink | None = None
 
     async def start(self, lifecycle: Lifecycle) -> None:
-        """Connect to the supervisor, which says which engine processes there are.
+        """Connect to the supervisor, which lists the engine processes.
 
-        Waits a moment for engines that are there already: when a front end is restarted, clients
+        Waits a moment for engines that are already running: when a front end is restarted, clients
         wait for it in the kernel's queue, and need not be rejected.
         """
         self._lifecycle = lifecycle
@@ -98,7 +98,7 @@ class PoolModels:
                 await lifecycle.wait_loaded()
 
     def busy_s(self) -> float:
-        """No engine runs here; the supervisor watches those that do."""
+        """No engine runs here; the supervisor watches the engine processes."""
         return 0.0
 
     def collect(self) -> Iterable[Metric]:

@@ -38,7 +38,7 @@ class PoolVersions:
         """Begin without models.
 
         Args:
-            engines: Starts the engine processes of versions.
+            engines: Engine processes of all versions.
             keep_s: Seconds for which the previous version is kept.
             tell_fronts: Function that sends `model_list` to every front end.
             retire: Function that ends a version's engine processes once no front end uses them.

@@ -1,4 +1,4 @@
-"""A front end's view of one version of a model: its engine processes, and what serves its tiles."""
+"""A front end's view of one version of a model: its engine processes and its serving."""
 
 import asyncio
 import contextlib
@@ -19,9 +19,9 @@ class RemoteVersion:
     """One version; create and use it on the front end's event loop.
 
     Attributes:
-        entry: What the supervisor has said of it.
-        runner: Runs its tiles; None before an engine process has greeted.
-        serving: What serves it; None before an engine process has greeted.
+        entry: Version in the supervisor's list.
+        runner: Runner of its tiles; None before an engine process has greeted.
+        serving: Serving of the version; None before an engine process has greeted.
         task: Task of `run`, which `close` cancels.
     """
 
@@ -41,7 +41,7 @@ class RemoteVersion:
             entry: The version and the addresses of its engine processes.
             settings: The service's settings.
             slots: This front end's slots.
-            factory: Makes what serves a model.
+            factory: Factory of servings.
             on_held: Callback for the moment from which it could be served.
             on_engine: Callback for each engine process that is ready.
         """
@@ -69,7 +69,7 @@ class RemoteVersion:
         """Use each engine process that greets, until `close`.
 
         Raises:
-            BundleError: The bundle cannot be used, or is another one than the engine's.
+            BundleError: The bundle cannot be used, or differs from the engine's.
         """
         while True:
             link, hello = await self._greeted.get()

@@ -75,7 +75,7 @@ def parse(content: bytes) -> list[Metric]:
 
 
 def counters_only(families: Iterable[Metric]) -> list[Metric]:
-    """Leave out the state of a process that is gone."""
+    """Remove the state of a process that has ended."""
     return [family for family in families if family.type in {"counter", "histogram", "summary"}]
 
 

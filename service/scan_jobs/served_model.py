@@ -31,7 +31,7 @@ class ServedModel:
     """Super-resolves through the upscaler that serves requests, also after a restart of the engine.
 
     Attributes:
-        steps: Before and after the engine.
+        steps: Steps before and after the engine.
     """
 
     def __init__(

@@ -263,7 +263,7 @@ class JobStore:
         Args:
             job_id: Id of the scan.
             owner: Name of this process.
-            ended: How the run ended.
+            ended: End of the run.
 
         Returns:
             Its new state; None if another process owns it now.

@@ -85,7 +85,7 @@ class GroupWork:
         Args:
             source: Source of the tiles.
             sink: Sink, which chooses the type of the answers.
-            upscaling: Super-resolves the tiles.
+            upscaling: Model that runs the tiles.
             options: Options of reading and writing.
         """
         self._source = source
@@ -105,7 +105,7 @@ class GroupWork:
         return [self._load(tile) for tile in tiles]
 
     async def infer(self, loaded: Loaded) -> Run | Outcome:
-        """Run one tile, however long the service is busy with others.
+        """Run one tile; while the service is busy with others, it waits without a time limit.
 
         Raises:
             ScanError: The engine cannot go on.
@@ -130,7 +130,7 @@ class GroupWork:
             runs: Tiles from the engine; emptied, so that each is freed once it is encoded.
 
         Returns:
-            Tiles to be written, and outcomes of those that failed.
+            Tiles to be written, and outcomes of failed tiles.
         """
         computed: list[Computed] = []
         failed: list[Outcome] = []

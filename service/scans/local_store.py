@@ -244,7 +244,7 @@ def cannot_write(path: Path, name: str, error: OSError) -> StoreLostError | Tile
 def _device(path: Path) -> int | None:
     """Return the file system of a path; None if the path does not exist.
 
-    The inode is no use: some file systems renumber their inodes.
+    The inode cannot be used: some file systems renumber their inodes.
     """
     try:
         return path.stat().st_dev

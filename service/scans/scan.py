@@ -67,7 +67,7 @@ class Scan:
             source: Source of the tiles, already listed in the journal.
             sink: Sink of the answers.
             journal: Pending tiles and outcomes.
-            upscaling: Super-resolves the tiles.
+            upscaling: Model that runs the tiles.
             options: Options of reading and writing.
             on_progress: Callback with the counts after every commit.
         """

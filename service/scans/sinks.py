@@ -208,7 +208,7 @@ class FolderSink:
     def _write_all(
         self, files: Sequence[tuple[Computed, str, bytes | memoryview]]
     ) -> dict[int, Outcome]:
-        """Write files of tiles; returns those that cannot be written, by the tile's id."""
+        """Write files of tiles; returns the outcomes of failed ones, by the tile's id."""
         errors = self._store.write_all([(name, content) for _, name, content in files])
         return {
             computed.tile.id: computed.failure(str(error))

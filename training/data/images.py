@@ -160,7 +160,7 @@ def read_grey(
         (H, W) uint8.
 
     Raises:
-        ImageFileError: As `read_images`; or the file holds several images.
+        ImageFileError: See `read_images`; or the file holds several images.
         ValueError: The window is empty or beyond 16 bits.
     """
     images = read_images(path, max_rows_px=max_rows_px, window=window)

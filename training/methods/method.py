@@ -67,7 +67,7 @@ class Method(ABC):
         """Describe the data for the checkpoint: see `training.run.provenance`."""
 
     def modules(self) -> dict[str, torch.nn.Module]:
-        """Return the networks besides the generator that a resumed run needs."""
+        """Return the networks, other than the generator, that a resumed run needs."""
         return {}
 
     def extra_state(self) -> dict[str, Any]:

@@ -58,8 +58,8 @@ def draw_recipe(
         groups: Groups of kinds to draw from.
 
     Returns:
-        A recipe whose kinds may give way to others; each group comes with equal chance, and of
-        its kinds those that fit, the more often the fewer scenes take them.
+        A recipe whose kinds may be replaced by others. Groups have equal chances; within a group,
+        fitting kinds are more likely the fewer scenes take them.
 
     Raises:
         ValueError: The numbers of defects are not in order.
@@ -74,7 +74,7 @@ def draw_recipe(
     kinds = []
     for _ in range(count):
         fitting = fitting_kinds(scene, groups[int(rng.integers(len(groups)))])
-        # Kinds that few scenes take are as frequent in all as those that every scene takes.
+        # Kinds that few scenes take become as frequent overall as kinds that every scene takes.
         weights = np.array([1 / len(DEFECTS[kind].scenes) for kind in fitting])
         kinds.append(str(rng.choice(fitting, p=weights / weights.sum())))
     return TileRecipe(scene, tuple(kinds), can_substitute=True)

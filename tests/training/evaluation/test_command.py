@@ -154,7 +154,7 @@ def test_pairs_real_tiles_and_sheets_go_through_the_command(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--pairs", "a", "b"], "--pairs is judged beside --lr"),
+        (["--pairs", "a", "b"], "--pairs needs --lr"),
         (["--real", "="], "names no folder; expected DIR or NAME=DIR"),
         (["--real", "."], "holds no folder of real tiles"),
         (["--detector-threshold", "1.5"], "expected a score between 0 and 1"),

@@ -20,7 +20,7 @@ class Drawing:
         body: Pixels that belong to the defect's truth.
         share: Share of the change that is made, 0 to 1.
         at_strength: The same defect at a strength from 0 to 1, for kinds whose size is their
-            strength; None for those that are made fainter by their share.
+            strength; None for kinds that are made fainter by their share.
     """
 
     grey: Floats

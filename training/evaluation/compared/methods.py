@@ -33,8 +33,8 @@ class Method:
         role: `candidate` is judged, the first of them by the targets; `baseline` must be beaten.
         render: Function from a tile to its (s*h, s*w) uint8 picture; None for the true HR itself.
         upscale: Function from any LR picture, (h, w), to (s*h, s*w) uint8, where the method can.
-        flagged: As `upscale`, with what the model says of its own answer, such as `residual` over
-            its limit, by the flags' names.
+        flagged: Function like `upscale` that also returns the model's flags of its answer by name,
+            such as `residual` over its limit.
         scale: s, where it is known.
         group: Group; methods of one group are seeds of one training.
         gmac: Multiply-adds a tile in 1e9, where they are known.

@@ -36,7 +36,7 @@ class MethodSummary:
     """All figures of one method.
 
     Attributes:
-        figures: Figures by key, see `figures.FIGURES`, without those that cannot be measured.
+        figures: Figures by key, see `figures.FIGURES`; only the measurable ones.
         recall_by_kind: Kind of defect to (recall, number of defects).
         scores: Detection scores, for FROC curves.
         spectra: Scene kind to mean spectrum in dB.
