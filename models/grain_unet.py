@@ -157,7 +157,9 @@ class GrainUNet(GrainGenerator):
     def _phases(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the padded image, its structure and the grain's amplitude.
 
-        Structure and amplitude have one channel for each HR phase, on the padded image's grid.
+        Structure and amplitude have the padded image's height and width. Their channels are the
+        s*s HR pixels (phases) of each LR pixel, before the pixel shuffle: s*s for the structure,
+        colours * s*s for the amplitude.
         """
         # By a fixed width and cut: a padding computed from the size is exported for one size only.
         # First to the grid, as a service does that mirrors the last tile of a large image.

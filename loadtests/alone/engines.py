@@ -1,9 +1,9 @@
 """`semsr bench engine`: bundle x precision x engine x batch, in one run on one machine.
 
-Every combination runs in a process of its own and is measured in several rounds, one after the
-other, so that a machine that drifts drifts for all of them; the median of the rounds is given. The
-share of peak compares with a network that is nothing but arithmetic, through the same engine and
-precision; the paper's generator runs through ONNX Runtime in FP32 (`untrained` makes both).
+Each round measures every combination once, in a process of its own, so that drift of the machine
+affects all combinations alike. Speeds are the medians of the rounds, memory is the highest peak.
+The share of peak compares with a network that is nothing but arithmetic, through the same engine
+and precision; the paper's generator runs through ONNX Runtime in FP32 (`untrained` makes both).
 """
 
 import statistics

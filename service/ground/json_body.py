@@ -42,7 +42,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """Describe the first fault; an unknown field first, since what it misspells is then missing."""
+    """Describe one error of a body.
+
+    An unknown field takes precedence: if it is a misspelt name, the correct field is reported as
+    missing, too.
+    """
     found = error.errors(include_url=False)
     unknown = [one for one in found if one["type"] == "extra_forbidden"]
     if unknown:

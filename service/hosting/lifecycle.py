@@ -70,7 +70,7 @@ class ModelHost(Protocol):
         ...
 
     async def roll_back(self, name: str) -> Change:
-        """Serve the kept version of a model again, and keep the present one.
+        """Swap the served version of a model with the previous one, which was kept for a rollback.
 
         Raises:
             service.ground.errors.UnknownModel: The model is not served.
@@ -178,7 +178,7 @@ class Lifecycle:
         return serving
 
     def started(self) -> None:
-        """Note that every model is loaded."""
+        """Turn a starting service ready: every model is loaded."""
         if self.state is State.STARTING:
             self.state = State.READY
             self.reason = "ready"

@@ -96,7 +96,8 @@ def copying(path: Path) -> Fill:
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write or replace a file, which gets its name only once it is whole and durable.
 
-    A full disk or a signal leaves the previous file, and no temporary one.
+    If an exception interrupts the write (full disk, KeyboardInterrupt), the previous file stays and
+    the temporary file is removed. SIGKILL leaves the temporary file.
 
     Raises:
         OSError: It cannot be written.
