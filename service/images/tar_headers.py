@@ -160,7 +160,7 @@ def parse_header(block: bytes, at: int) -> tarfile.TarInfo:
 
 
 def _check_global(records: dict[str, str], at: int) -> None:
-    """Reject a global header with values for all members, which no writer makes."""
+    """Reject a global header that sets path or size of all members; no writer makes one."""
     decisive = sorted(key for key in records if key in {"path", "size"} or _is_sparse_key(key))
     if decisive:
         raise TarDamage(
