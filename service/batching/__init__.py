@@ -1,6 +1,6 @@
-"""Tiles of many requests to batches, and the way of one request through them: `upscaler`.
+"""Gathers tiles of many requests into batches; `upscaler` takes one request through them.
 
-`costs` and `scheduler` are pure policy, without threads, clocks or engines: `costs` knows what a
-batch costs, `scheduler` decides which tiles run next. Time is always given from outside, so that
-tests and `semsr bench schedule` run the same code on a simulated clock.
+`costs` and `scheduler` are pure policy, without threads, clocks or engines. `costs` estimates the
+time of a batch, and `scheduler` decides which tiles run next. Callers pass the time, so that tests
+and `semsr bench schedule` run the same code on a simulated clock.
 """

@@ -1,8 +1,8 @@
 """Admission of requests: places that bound the memory of all requests in flight.
 
-A place stands for the memory of one SR tile: an upload holds as many as its bytes fill, an image as
-many as it has tiles (twice for a 16-bit answer). `SEMSR_MAX_QUEUE` bounds them all, at
-every stage of a request and for every model. Nightly requests may hold a part of them only.
+A place stands for the memory of one SR tile. An upload holds as many places as its bytes fill. An
+image holds one for each of its tiles, or two for a 16-bit answer. `SEMSR_MAX_QUEUE` bounds all
+places, at every stage of a request and for every model. Nightly requests may hold only a part.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from service.ground.priority import Priority
 
 
 class Users:
-    """The requests that use a model now."""
+    """Counts the requests that use a model now."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -24,12 +24,12 @@ class Users:
         self._idle.set()
 
     def enter(self) -> None:
-        """Count one more."""
+        """Add one request."""
         self._count += 1
         self._idle.clear()
 
     def leave(self) -> None:
-        """Count one less."""
+        """Remove one request."""
         self._count -= 1
         if not self._count:
             self._idle.set()
@@ -43,7 +43,7 @@ class Places:
     """The places of one process."""
 
     def __init__(self, limit: int, metrics: Metrics) -> None:
-        """Begin with all of them free.
+        """Begin with all places free.
 
         Args:
             limit: Maximum number of places taken at once.
@@ -55,7 +55,7 @@ class Places:
         metrics.admitted_tiles.set_function(lambda: sum(self._taken.values()))
 
     def take(self, places: int, priority: Priority, *, total: int, runner: TileRunner) -> None:
-        """Take places for a request that then holds `total`.
+        """Take additional places for a request.
 
         Args:
             places: Number of additional places.
@@ -101,7 +101,7 @@ class Admission:
         place_bytes: int,
         users: Users,
     ) -> None:
-        """Hold nothing yet; entering takes the first place.
+        """Begin without places; entering the context takes the first.
 
         Args:
             places: Places of the process.
@@ -130,11 +130,11 @@ class Admission:
             self.places = places
 
     def hold_upload(self, size_bytes: int) -> None:
-        """Hold places for an upload of that size; raises as `grow_to`."""
+        """Hold the places that an upload of this size fills; raises as `grow_to`."""
         self.grow_to(max(1, -(-size_bytes // self._place_bytes)))
 
     def become(self, priority: Priority) -> None:
-        """Change class, for requests whose body states it.
+        """Change the class of the request, once its body has stated it.
 
         Raises:
             QueueFull: Too few places of the new class are free now.

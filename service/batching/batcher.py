@@ -73,11 +73,11 @@ class Batcher:
 
     @property
     def depth(self) -> int:
-        """Tiles that wait."""
+        """Number of waiting tiles."""
         return self._scheduler.num_waiting
 
     def depth_of(self, priority: Priority) -> int:
-        """Tiles of a class that wait."""
+        """Number of waiting tiles of a class."""
         return self._scheduler.waiting(priority)
 
     @property
@@ -91,20 +91,20 @@ class Batcher:
 
     @property
     def unavailable(self) -> str | None:
-        """Why no tile can be run now; None if it can."""
+        """Reason why no tile can be run now, or None."""
         return self._ended or self._suspended
 
     @property
     def _ended(self) -> str | None:
-        """Why no tile can ever be run again."""
+        """Reason why no tile can be run any more, or None."""
         if self._failure is not None:
             return "the engine loop has failed; the service must be restarted"
         return "the service is shutting down" if self._is_closing else None
 
     def suspend(self, reason: str | None) -> None:
-        """Refuse new and waiting tiles for a reason; None accepts tiles again.
+        """Reject new and waiting tiles for a reason; None accepts tiles again.
 
-        Tiles that are submitted as admitted before still run.
+        Tiles that are submitted with `is_admitted` still run.
         """
         self._suspended = reason
         if reason is not None:
@@ -274,7 +274,7 @@ class Batcher:
                 item.future.set_exception(error)
 
     def _forget(self, item: Item, future: asyncio.Future[TileResult]) -> None:
-        """Runs when a tile's future is done, however that came about."""
+        """Clean up when a tile's future is done, failed or cancelled."""
         self._items.pop(future, None)
         if item.expiry is not None:
             item.expiry.cancel()

@@ -1,4 +1,4 @@
-"""Results of tiles put together: the tiles of one image, as they arrive, or plain tiles."""
+"""Collects the results of tiles: merges the tiles of an image as they arrive, or lists tiles."""
 
 import asyncio
 from collections import deque
@@ -22,7 +22,7 @@ async def collect_image(
 ) -> tuple[codec.Pixels, list[npt.NDArray[np.float32]], list[BatchTime]]:
     """Wait for all tiles and put them together as they arrive, so that few are held at once.
 
-    If one fails or the caller is cancelled, none is left in the queue.
+    If a tile fails or the caller is cancelled, the other tiles leave the queue.
 
     Args:
         futures: One per tile, in the plan's order; emptied.

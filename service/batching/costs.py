@@ -30,7 +30,8 @@ _PLANNED_BATCHES = 2
 class BatchCosts:
     """Seconds of a batch for each bucket, and the plans that follow from them.
 
-    A bucket is a batch size that the engine prepared for; fewer tiles cost as much as the bucket.
+    A bucket is a batch size for which the engine is prepared. A smaller batch takes as long as the
+    bucket that it fills partly.
     """
 
     def __init__(self, seconds: Mapping[int, float], *, overhead_s: float = 0.0) -> None:
@@ -102,7 +103,7 @@ class BatchCosts:
         return self._drift * (self._clear[last] + (waiting - last) * self._best_s)
 
     def _worth_a_try(self, chosen: int, waiting: int, at_most_s: float | None) -> Iterator[int]:
-        """Yield the sizes that may be better than the chosen one, and were not seen for long."""
+        """Yield sizes that may be better than the chosen one and were not measured for long."""
         larger = self.buckets.index(chosen) + 1
         for size in self.buckets[: larger + 1]:
             if (
@@ -121,7 +122,7 @@ class BatchCosts:
         return next((size for size in self.buckets if size >= count), self.largest)
 
     def _plan(self) -> None:
-        """Find for every number of waiting tiles how they are cleared.
+        """Find the best first batch for every number of waiting tiles.
 
         By dynamic programming over the first batch b: clear(n) = seconds(b) + clear(n - b), and of
         the ways that clear soonest the one with the least sum of waiting times, seconds(b) * n +

@@ -1,4 +1,4 @@
-"""The slots of an engine: threads that take their next batch themselves, under a lock, when free.
+"""The slots of an engine: threads, each of which takes its next batch under a lock when free.
 
 No trip through the event loop lies between two batches. The threads only run batches; they
 report to the event loop, which settles the tiles' futures (`service.batching.batcher`).
@@ -126,7 +126,7 @@ class EngineSlots:
         return list(self._running)
 
     def release(self, items: Iterable[Item]) -> None:
-        """Forget tiles whose results have arrived on the event loop."""
+        """Remove tiles from the tiles in flight, once their results are on the event loop."""
         with self.lock:
             for item in items:
                 self._running.pop(item, None)

@@ -1,4 +1,4 @@
-"""Earliest deadline first, in two classes, admitted by when they would be done.
+"""Schedules tiles in two classes, earliest deadline first, and admits requests by expected end.
 
 Rules (reasons: `docs/adr/0012-scheduling.md`):
 
@@ -84,7 +84,7 @@ class Refusal:
 
 
 class _Queue(Generic[Payload]):
-    """Waiting tiles of one class; the one that is due first is the last of the list."""
+    """Waiting tiles of one class; the tile that is due first is the last in the list."""
 
     def __init__(self) -> None:
         self.entries: list[Entry[Payload]] = []
@@ -109,12 +109,12 @@ class _Queue(Generic[Payload]):
         return None
 
     def put_back(self, entries: Sequence[Entry[Payload]]) -> None:
-        """Return tiles that were popped just now, in that order, to where they were."""
+        """Put tiles back that were popped just now, in the same order, at their old positions."""
         self.entries.extend(reversed(entries))
         self.count += len(entries)
 
     def ahead_of(self, due_s: float) -> int:
-        """Count the tiles that are due no later."""
+        """Count the tiles that are due at this time or earlier."""
         return len(self.entries) - bisect.bisect_left(self.entries, -due_s, key=_minus_due)
 
 
@@ -144,24 +144,24 @@ class Scheduler(Generic[Payload]):
         self._running: set[Batch[Payload]] = set()
 
     def waiting(self, priority: Priority) -> int:
-        """Tiles of a class that wait."""
+        """Number of waiting tiles of a class."""
         return self._queues[priority].count
 
     @property
     def num_waiting(self) -> int:
-        """Tiles that wait."""
+        """Number of waiting tiles of both classes."""
         return sum(queue.count for queue in self._queues.values())
 
     def entries(self, priority: Priority) -> list[Entry[Payload]]:
-        """Return the tiles of a class that wait, the one that is due first first."""
+        """Return the waiting tiles of a class, ordered by due time."""
         return [
             entry for entry in reversed(self._queues[priority].entries) if not entry.is_discarded
         ]
 
     def drain_s(self, priority: Priority, now_s: float) -> float:
-        """Seconds until the tiles that wait or run now are done, as a tile of a class sees it.
+        """Seconds until all running tiles, and the waiting tiles ahead of a class, are done.
 
-        Nightly tiles do not keep online ones waiting, beyond what runs.
+        Online tiles wait for nightly batches that run, but not for waiting nightly tiles.
         """
         ends = [max(0.0, batch.expected_s - now_s) for batch in self._running]
         ahead = self.waiting(Priority.ONLINE)
@@ -172,7 +172,7 @@ class Scheduler(Generic[Payload]):
     def refusal(
         self, count: int, priority: Priority, *, deadline_s: float | None, now_s: float
     ) -> Refusal | None:
-        """Return why `count` tiles of one request cannot be admitted now; None if they can."""
+        """Return the reason why `count` tiles of a request cannot be admitted now, or None."""
         places = self._max_waiting
         taken = self.num_waiting
         if priority is Priority.NIGHTLY:
@@ -213,14 +213,14 @@ class Scheduler(Generic[Payload]):
         deadline_s: float | None,
         now_s: float,
     ) -> list[Entry[Payload]]:
-        """Queue the tiles of one request, without asking whether they should be admitted."""
+        """Queue the tiles of one request; `refusal` is not checked here."""
         due_s = self._due_s(len(payloads), priority, deadline_s=deadline_s, now_s=now_s)
         entries = [Entry(payload, shape, priority, due_s, deadline_s) for payload in payloads]
         self._queues[priority].add(entries)
         return entries
 
     def discard(self, entry: Entry[Payload]) -> bool:
-        """Take a tile out; False if it does not wait any more."""
+        """Remove a waiting tile; returns False if it does not wait any more."""
         queue = self._queues[entry.priority]
         if entry.is_discarded or entry not in queue.entries:
             return False
@@ -281,7 +281,7 @@ class Scheduler(Generic[Payload]):
         return taken
 
     def _may_run_nightly(self) -> bool:
-        """Whether a batch of nightly tiles leaves a slot to the online tile that comes next."""
+        """Whether a batch of nightly tiles would leave a slot free for the next online tile."""
         running = sum(batch.is_nightly for batch in self._running)
         return running < max(1, self._slots - 1)
 

@@ -1,4 +1,4 @@
-"""Interface of what runs tiles: in this process or in a process of the engine."""
+"""The interface that runs tiles, in this process or in an engine process."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class TileResult(NamedTuple):
     """One super-resolved tile and where its time went.
 
     Attributes:
-        sr: (scale*H, scale*W) uint8; a view into memory that stays taken for as long as it is used.
+        sr: (scale*H, scale*W) uint8; a view that keeps its memory in use as long as it exists.
         flags: (K,) float32, see `bundle_format.bundle.FLAGS`.
         queue_s: Seconds between submission and the start of its batch.
         infer_s: Seconds that the engine took for the whole batch.
@@ -35,7 +35,7 @@ class TileRunner(Protocol):
 
     @property
     def unavailable(self) -> str | None:
-        """Why no tile can be run now; None if it can."""
+        """Reason why no tile can be run now, or None."""
         ...
 
     def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:

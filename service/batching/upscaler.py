@@ -1,11 +1,10 @@
-"""The file to read first: what happens to one request between its bytes and the answer's bytes.
+"""Turns the bytes of one request into the bytes of its answer. Read this file first.
 
     body ──decode──> grey image ──window──> uint8 ──split──> tiles ──runner──> SR tiles
          ──merge──> SR image ──encode──> answer
 
-Knows no HTTP beyond media types. Decoding and encoding of compressed formats run in threads (the
-codecs release the GIL); raw and npy bodies, which cost next to nothing, do not leave the event
-loop.
+Of HTTP, this file knows only media types. Compressed formats are decoded and encoded in threads, as
+the codecs release the GIL. Raw and npy bodies cost next to nothing and stay on the event loop.
 """
 
 import asyncio
@@ -161,7 +160,7 @@ class Upscaler:
             decode: Function from the maximum number of pixels to the image.
             image_type: Media type of the image.
             request: Headers of the request.
-            is_cheap: Whether decoding is a copy at most, and needs no thread.
+            is_cheap: Whether decoding costs at most a copy, and so needs no thread.
 
         Raises:
             service.ground.errors.ServiceError: The image has a problem.
@@ -216,7 +215,7 @@ class Upscaler:
         return Inferred(sr, quality, queue_s, infer_s, batches)
 
     def observe_encode(self, seconds: float) -> None:
-        """Count how long an image that `infer` gave took to encode."""
+        """Record the seconds that the encoding of an image from `infer` took."""
         self._reporter.stages({"encode": seconds})
 
     async def run_tiles(

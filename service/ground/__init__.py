@@ -1,1 +1,1 @@
-"""The ground floor of the service: errors, metrics, logs, the process. Imports no room."""
+"""Common parts of the service: errors, metrics, logs. Imports no other package of `service`."""

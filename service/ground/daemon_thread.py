@@ -11,11 +11,11 @@ Result = TypeVar("Result")
 async def in_daemon_thread(
     work: Callable[[], Result], *, on_late: Callable[[Result], None] = lambda _: None
 ) -> Result:
-    """Run a function in a thread of its own; raises its errors.
+    """Run a function in a new daemon thread; returns its result and raises its errors.
 
     Args:
         work: Function to run.
-        on_late: Callback with a result that no caller waits for any more.
+        on_late: Callback with the result if the caller was cancelled in the meantime.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()

@@ -1,7 +1,7 @@
-"""Every error that the service shows to a client, as one tree; imports nothing.
+"""Every error that the service returns to a client, as one tree of classes; imports nothing.
 
-The HTTP layer turns each into one `application/problem+json` body (`service.http.problems`);
-nothing below the routes knows HTTP beyond the status that a class carries.
+`service.http.problems` turns each error into one `application/problem+json` body. Below the routes,
+the status of these classes is all that the service knows of HTTP.
 
     ServiceError
     ├── BadRequest            400 bad-request              a header or parameter cannot be read
@@ -133,7 +133,7 @@ class RequestTimeout(ServiceError):
 
 
 class NothingKept(ServiceError):
-    """A rollback was requested, and no earlier version of the model is kept."""
+    """A rollback was requested, but no earlier version of the model is kept."""
 
     status = 409
     code = "nothing-kept"
@@ -173,7 +173,7 @@ class UnsuitableImage(ServiceError):
 
 
 class LoadFailed(ServiceError):
-    """A model that was to be loaded cannot be served; what was served before still is."""
+    """The model to be loaded cannot be served; the previous version still is."""
 
     status = 422
     code = "load-failed"
@@ -181,7 +181,7 @@ class LoadFailed(ServiceError):
 
 
 class UnsuitableOrder(ServiceError):
-    """A small JSON body does not suit what its route expects."""
+    """A small JSON body does not match the schema of its route."""
 
     status = 422
     code = "unsuitable-order"

@@ -1,8 +1,8 @@
-"""Counters and histograms of one thread, without locks, that cost next to nothing to record.
+"""Counters and histograms for one thread: they take no lock, and cost next to nothing to record.
 
-Those of prometheus-client may be recorded from any thread, and take a lock and 5 µs for it; a raw
-tile is recorded 15 times. These are recorded on the event loop only
-(`docs/adr/0021-instruments-of-one-thread.md`). Registry, text format and gauges stay the library's.
+The instruments of prometheus-client may be used from any thread. They take a lock, and 5 µs for
+each recording; a raw tile needs 15. The instruments here must be used on the event loop only
+(`docs/adr/0021-instruments-of-one-thread.md`). Registry, text format and gauges are the library's.
 """
 
 from bisect import bisect_left
@@ -22,7 +22,7 @@ class Count:
         self.value = 0.0
 
     def inc(self, amount: float = 1.0) -> None:
-        """Add to it.
+        """Add an amount.
 
         Raises:
             ValueError: The amount is below 0.
@@ -35,7 +35,7 @@ class Count:
 
 
 class Observations:
-    """Numbers of values by bucket, and the sum of the values."""
+    """Counts of values by bucket, and the sum of the values."""
 
     __slots__ = ("_bounds", "counts", "sum")
 
@@ -46,7 +46,7 @@ class Observations:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count a value in the first bucket whose bound is not below it."""
+        """Count a value in the first bucket whose upper bound is at least the value."""
         self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
@@ -55,7 +55,7 @@ Child = TypeVar("Child", Count, Observations)
 
 
 class _Instrument(Generic[Child]):
-    """Children by the values of their labels; without labels there is one, from the start."""
+    """Children by the values of their labels; without labels, one child exists at once."""
 
     def __init__(
         self, name: str, text: str, labels: Sequence[str], *, registry: CollectorRegistry
@@ -82,7 +82,7 @@ class _Instrument(Generic[Child]):
         return child
 
     def describe(self) -> Iterable[Metric]:
-        """Return the name, by which the registry refuses a second instrument."""
+        """Return the name, so that the registry can reject a second instrument of that name."""
         return [self._family()]
 
     def collect(self) -> Iterable[Metric]:
@@ -148,7 +148,7 @@ class Histogram(_Instrument[Observations]):
             name: Name of the metric.
             text: Help text.
             labels: Names of the labels.
-            buckets: Rising upper bounds; an unbounded one is added.
+            buckets: Rising upper bounds of buckets; a last bucket without a bound is added.
             registry: Registry that collects its values.
         """
         self._bounds = tuple(map(float, buckets))

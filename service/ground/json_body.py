@@ -1,4 +1,4 @@
-"""Small JSON bodies by their pydantic model, and one sentence about the problem of a bad one."""
+"""Reads small JSON bodies by a pydantic model; describes an invalid body in one sentence."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -12,11 +12,11 @@ _MAX_SHOWN = 80
 
 
 class JsonBodyError(ValueError):
-    """A body that its model does not accept; the message names the field, its value, and more."""
+    """A body that does not match its model; the message names the field and the problem."""
 
 
 def parse_json(content: bytes, kind: type[Order]) -> Order:
-    """Read a body exactly as its schema says it: `"5"` is not a number, `1` is not true.
+    """Read a body without conversion of types: `"5"` is not a number, `1` is not true.
 
     Args:
         content: Bytes of the body.
@@ -35,7 +35,7 @@ def parse_json(content: bytes, kind: type[Order]) -> Order:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return the nearest known name, else all known names, as the end of a message."""
+    """Return the end of a message: the nearest known name, else all known names."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"expected {', '.join(names)}"
@@ -44,8 +44,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """Describe one error of a body.
 
-    An unknown field takes precedence: if it is a misspelt name, the correct field is reported as
-    missing, too.
+    An unknown field takes precedence over other errors. If its name is misspelt, pydantic also
+    reports the correct field as missing.
     """
     found = error.errors(include_url=False)
     unknown = [one for one in found if one["type"] == "extra_forbidden"]
@@ -62,7 +62,7 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
 
 
 def _fields(kind: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
-    """Return the names of the fields of a model, or of one inside it."""
+    """Return the names of the fields of a model, or of the nested model at a path."""
     for parent in parents:
         field = kind.model_fields.get(str(parent))
         inner = None if field is None else field.annotation

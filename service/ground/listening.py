@@ -8,10 +8,10 @@ BACKLOG = 2048
 
 
 def listen(host: str, port: int, *, count: int) -> list[socket.socket]:
-    """Listen before anything is loaded, so that a taken port is known at once.
+    """Open listening sockets; call it before models are loaded, so that a taken port fails early.
 
-    Several sockets share the address, and the kernel deals connections out to them; each front end
-    has its own, so that a busy one takes no more than its share.
+    Several sockets share the address, and the kernel distributes connections over them. Each front
+    end has its own socket, so that a busy one takes no more than its share.
 
     Args:
         host: Name or address, IPv6 without brackets.

@@ -35,7 +35,7 @@ def configure_logs(
     Args:
         level: Least severe level that is written.
         form: Format: json, console, or auto (console if stderr is a terminal).
-        process: Name of this process in every line, where there are several.
+        process: Name of this process in every line, or None for no name.
     """
 
     def name_process(
@@ -82,7 +82,7 @@ def configure_logs(
 
 
 def say_ready(url: str, form: Form) -> None:
-    """Log that the whole service is ready, and where; on a console as a sentence.
+    """Log that the service is ready, with its URL; a console also gets a sentence.
 
     Args:
         url: URL of the service for a browser.
@@ -98,7 +98,7 @@ def _is_console(form: Form) -> bool:
 
 
 class LineBudget:
-    """Bounds the lines of a kind in a second; those beyond are counted and left out."""
+    """Limits the log lines of one kind per second, and counts the lines left out."""
 
     def __init__(self, per_s: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_s = per_s
@@ -108,10 +108,10 @@ class LineBudget:
         self._skipped = 0
 
     def take(self) -> int | None:
-        """Ask for one line.
+        """Request to write one line.
 
         Returns:
-            Lines that were left out since the last one, or None if this one is too.
+            Number of lines left out since the last written one; None if this line is left out.
         """
         second = int(self._clock())
         if second != self._second:
@@ -125,28 +125,28 @@ class LineBudget:
 
 
 class _Unbreakable:
-    """A stream whose failures stay here: a full disk under the log must not fail a request.
+    """A stream that ignores failed writes, so that a log on a full disk fails no request.
 
-    Nor must a closed stream, which raises ValueError.
+    It also ignores the ValueError of a closed stream.
     """
 
     def __init__(self, stream: IO[Any]) -> None:
         self._stream = stream
 
     def write(self, text: str | bytes) -> int:
-        """Write what can be written."""
+        """Write, and ignore errors."""
         with contextlib.suppress(OSError, ValueError):
             return self._stream.write(text)
         return 0
 
     def flush(self) -> None:
-        """Flush what can be flushed."""
+        """Flush, and ignore errors."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
 
 class _Forward(logging.Handler):
-    """Hands the records of the standard module to structlog."""
+    """Passes the records of the standard module `logging` to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(

@@ -1,9 +1,9 @@
 """Keeps freed answer buffers in the process instead of giving them back to the kernel each time.
 
-Every batch allocates its outputs (0.9 MB a tile). By default the C library maps and unmaps such
-blocks, and the kernel clears each page again at its first touch: with engine `identity` that took
-a fifth of the service's time. One arena that keeps what was freed bounds the memory by the most
-that was ever needed at once, which admission bounds.
+Every batch allocates its outputs (0.9 MB a tile). By default, the C library maps and unmaps such
+blocks, and the kernel clears each page at its first touch. With engine `identity`, this took a
+fifth of the service's time. Instead, one arena of the C library keeps freed blocks. Its size is the
+largest amount that was ever in use at once, and admission bounds that amount.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ def keep_freed_memory() -> bool:
     """Set the allocator up; call before the first thread starts.
 
     Returns:
-        False where the C library has no such settings, which costs only speed.
+        Whether it worked; without these settings of the C library, the service is only slower.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

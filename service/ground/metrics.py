@@ -1,7 +1,7 @@
 """Every Prometheus instrument of the service, declared once.
 
-One `Metrics` belongs to one app and its own registry, so that tests can make several apps in one
-process. `docs/metrics.md` explains each for operators; a test keeps that page complete.
+Each app has its own `Metrics` with its own registry, so that tests can make several apps in one
+process. `docs/metrics.md` explains each instrument for operators; a test keeps that page complete.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -51,7 +51,7 @@ class PauseWindows:
         return self._is_paused(self._clock())
 
     def end_s(self, at_s: float) -> float | None:
-        """Return when the pause that a time lies in ends; None if it lies in none.
+        """Return the end of the pause that a time lies in, or None outside a pause.
 
         Args:
             at_s: Seconds since 1970.
@@ -61,7 +61,7 @@ class PauseWindows:
         return self._skip_pause(at_s)
 
     def finish_s(self, from_s: float, work_s: float) -> float:
-        """Return when work that begins at a time is done, with the pauses in between.
+        """Return the time at which work is done that starts at a time and rests in pauses.
 
         Args:
             from_s: Seconds since 1970.
@@ -92,7 +92,7 @@ class PauseWindows:
         return 60 * local.tm_hour + local.tm_min
 
     def _stretch_end_s(self, at_s: float) -> float:
-        """Return the next time at which the state may change, an hour ahead at most."""
+        """Return the next time at which a pause may begin or end, at most an hour ahead."""
         minute = self._minute(at_s)
         now = self._paused[minute]
         steps = 1

@@ -1,4 +1,4 @@
-"""The classes of tiles: `docs/adr/0012-scheduling.md` says what each of them gets."""
+"""The priority classes of tiles; see `docs/adr/0012-scheduling.md`."""
 
 import enum
 

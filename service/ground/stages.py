@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class BatchTime(NamedTuple):
-    """A batch that held tiles of a request; tiles of one batch have the same.
+    """Times of a batch that held tiles of a request.
 
     Attributes:
         queue_s: Seconds that they waited for it.
@@ -34,5 +34,5 @@ class Stages:
     batches: Sequence[BatchTime] = ()
 
     def server_timing(self) -> str:
-        """Write them as the header `Server-Timing` has them."""
+        """Return the stages as the value of the header `Server-Timing`."""
         return ", ".join(f"{stage};dur={s * 1e3:.2f}" for stage, s in self.seconds.items())

@@ -1,8 +1,8 @@
 """Metrics of the GPUs, from NVIDIA's management library: load, memory, heat, power, faults.
 
-A separate thread reads them, because a driver may hang, and only if the engine computes on a GPU.
-A missing package (`nvidia-ml-py`, extra gpu), library or figure is not an error; its metrics are
-absent.
+The metrics are read only if the engine computes on a GPU. A separate thread reads them, because a
+driver may hang. If the package (`nvidia-ml-py`, extra gpu), the library or one figure is missing,
+its metrics are absent, and the service runs without them.
 """
 
 import importlib
@@ -56,7 +56,7 @@ class GpuMetrics:
         return len(self._handles)
 
     def read(self) -> None:
-        """Read every figure now; one that cannot be read is removed."""
+        """Read every figure now, and remove the metrics of figures that cannot be read."""
         nvml, metrics = self._nvml, self._metrics
         figures: dict[Gauge, Callable[[Any], float]] = {
             metrics.gpu_busy: lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100,
@@ -87,7 +87,7 @@ class GpuMetrics:
 
 
 def start_gpu_metrics(device: str, metrics: Metrics) -> None:
-    """Begin to read the GPUs' figures if the engine computes on one; never an error.
+    """Begin to read the GPUs' figures if the engine computes on a GPU; raises no error.
 
     Args:
         device: Device of the engine.

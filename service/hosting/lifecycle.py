@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 _WATCH_PERIOD_S = 0.5
 MIN_STOP_S = 0.5
-"""Seconds within which an engine thread notices that no tile is left."""
+"""Shortest time limit of a stop in seconds: an engine thread needs it to notice the end."""
 
 
 class State(enum.StrEnum):
@@ -42,7 +42,11 @@ class State(enum.StrEnum):
 
 
 class ModelHost(Protocol):
-    """Runs models. Reports each to the lifecycle by `publish`, then `started`, or `fail`."""
+    """Runs the models, and reports to the lifecycle.
+
+    The host calls `publish` for each served model, and `started` once all are served. If it cannot
+    serve them, it calls `fail`.
+    """
 
     async def start(self, lifecycle: "Lifecycle") -> None:
         """Begin to load the models of the settings, in the background."""
@@ -65,7 +69,8 @@ class ModelHost(Protocol):
 
         Raises:
             service.ground.errors.UnknownModel: The settings name no such model.
-            service.ground.errors.LoadFailed: It cannot be served; the previous version still is.
+            service.ground.errors.LoadFailed: The new version cannot be served; the previous one
+                still is.
         """
         ...
 
@@ -75,8 +80,8 @@ class ModelHost(Protocol):
         Raises:
             service.ground.errors.UnknownModel: The model is not served.
             service.ground.errors.NothingKept: No earlier version is kept.
-            service.ground.errors.LoadFailed: It cannot be served now; the present version still
-                is.
+            service.ground.errors.LoadFailed: The kept version cannot be served now; the present
+                one still is.
         """
         ...
 
@@ -104,7 +109,7 @@ class Lifecycle:
     """The state of one app and its models.
 
     Attributes:
-        draining: Event that is set when the service is asked to end: long requests finish early.
+        draining: Event that is set when the drain begins; long requests then finish early.
     """
 
     def __init__(
@@ -121,7 +126,7 @@ class Lifecycle:
             settings: The service's settings.
             metrics: Metrics of the state and the models.
             host: Host that runs the models.
-            on_failure: Callback for a service that cannot serve, or can no longer.
+            on_failure: Callback for a failure after which the process must end.
         """
         self.settings = settings
         self.metrics = metrics
@@ -162,7 +167,7 @@ class Lifecycle:
         return before
 
     def set_default(self, name: str) -> None:
-        """Name the model of requests that name none."""
+        """Set the default model, which answers the requests that name no model."""
         self._default = name
 
     def withdraw(self, name: str) -> Serving:
@@ -198,7 +203,7 @@ class Lifecycle:
 
         Raises:
             NotReady: No model is loaded, or its engine is not ready now.
-            UnknownModel: The model is not served, or only in another version.
+            UnknownModel: The model is not served in this version, or not at all.
         """
         if self.state is State.FAILED or (not self.models and self.state is not State.READY):
             raise NotReady(self.reason, retry_after_s=1.0)
@@ -227,7 +232,7 @@ class Lifecycle:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the service cannot serve, or can no longer."""
+        """Whether the service has failed, before or after it was ready."""
         return self.state is State.FAILED
 
     def common_headers(
@@ -253,7 +258,8 @@ class Lifecycle:
         """Turn `/readyz` to 503; requests are still answered.
 
         Args:
-            drain_s: Seconds for which to go on; 0 is used for a starting service.
+            drain_s: Seconds for which the process still accepts requests; a service that is
+                still starting uses 0.
 
         Returns:
             Seconds after which the process should stop accepting.

@@ -1,4 +1,4 @@
-"""Loads models: verifies the bundle, chooses the engine, proves it on the golden tile, warms up."""
+"""Loads models: verifies the bundle, chooses the engine, proves it and warms it up."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -94,7 +94,7 @@ def load_model(
     *,
     known_batch_s: dict[int, float] | None = None,
 ) -> LoadedModel:
-    """Load, prove and warm a model; takes seconds, blocks.
+    """Load, prove and warm up a model; the call blocks for seconds.
 
     Args:
         path: Folder of its bundle.

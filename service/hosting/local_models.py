@@ -50,7 +50,7 @@ class LocalVersion:
         return self.working.batcher
 
     async def end(self, remaining_s: Callable[[], float]) -> bool:
-        """Finish its tiles and close its engine; returns whether the time sufficed."""
+        """Finish its tiles and close its engine; returns whether both ended in time."""
         finished = await self.working.drain(remaining_s())
         ended = await self.working.close(remaining_s())
         return finished and ended
@@ -213,5 +213,5 @@ class LocalModels:
 
 
 def _judge(batcher: Batcher, name: str, problem: str | None) -> None:
-    """Suspend an engine that fails its self-test: a wrong picture is worse than none."""
+    """Suspend an engine whose self-test failed, and resume it once a self-test passes."""
     batcher.suspend(None if problem is None else f"the self-test of {name} fails: {problem}")

@@ -27,7 +27,7 @@ _SOON_S = 60.0
 
 
 class SelfTest:
-    """Tests one engine for as long as it serves."""
+    """Tests one engine at intervals while it serves."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class SelfTest:
         period_s: float,
         on_result: Callable[[str | None], None],
     ) -> None:
-        """Read the golden tile, before its file can be replaced; nothing is tested yet.
+        """Read the golden tile before its file can be replaced; `run` tests.
 
         Args:
             model: Model to test.
@@ -79,10 +79,10 @@ class SelfTest:
             pause_s = self._period_s if problem is None else min(self._period_s, _SOON_S)
 
     async def test(self) -> str | None:
-        """Test once, and again if that fails.
+        """Run the golden tile until it passes, at most three times.
 
         Returns:
-            Problem, or None.
+            Problem of the last attempt, or None if one passed.
 
         Raises:
             ServiceError: The engine takes no tiles: the service is ending.

@@ -46,7 +46,7 @@ class Serving:
         return str(int(self.bundle.version, 16))
 
     def has_version(self, asked: str | None) -> bool:
-        """Whether a client means this version: as hex digits, as a number, or by naming none."""
+        """Whether this version answers a request: it names the version in either form, or none."""
         return asked is None or asked in {self.bundle.version, self.version_number}
 
 
@@ -81,5 +81,5 @@ class ServingFactory:
         return Serving(name, bundle, engine, precision, runner, upscaler, headers)
 
     def close(self) -> None:
-        """Let the codec threads end."""
+        """End the codec threads without waiting for them."""
         self._codec_threads.shutdown(wait=False, cancel_futures=True)

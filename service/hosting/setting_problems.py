@@ -1,4 +1,4 @@
-"""Problems of the settings, one line each, for the person who has set them."""
+"""Describes problems of the settings for the operator, each in one line."""
 
 import difflib
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
-"""Which versions of the models are served, and which are kept for a rollback.
+"""Decides which versions of the models are served, and which are kept for a rollback.
 
     load ──> start ──> serve ──> previous version kept for a while ──> retire
 
-One change at a time. This is the policy of both model hosts; what a version is and how it starts
-and ends is theirs: see `service.hosting.local_models` and `service.pool.pool_versions`.
+Changes run one at a time. Both model hosts follow this policy, and each starts and ends versions in
+its own way: see `service.hosting.local_models` and `service.pool.pool_versions`.
 """
 
 import asyncio
@@ -102,7 +102,7 @@ class Versions(Generic[V]):
         return [*self.served.values(), *self.kept.values()]
 
     def serve(self, name: str, version: V) -> None:
-        """Serve a version; the previous one is kept, the one kept so far is retired."""
+        """Serve a version, keep the previous one, and retire the version that was kept before."""
         previous = self.served.get(name)
         self.served[name] = version
         self.paths[name] = version.path
@@ -138,7 +138,7 @@ class Versions(Generic[V]):
             return self._changed("loaded", name)
 
     async def roll_back(self, name: str) -> Change:
-        """Serve the kept version and keep the served one; see `ModelHost.roll_back`."""
+        """Swap the kept version of a model with the served one; see `ModelHost.roll_back`."""
         async with self._changing:
             self._check_served(name)
             if name not in self.kept:

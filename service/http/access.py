@@ -2,8 +2,8 @@
 
 Key file: one client a line, `NAME SHA256`, or `NAME SHA256 admin` for one that may load and unload
 models; empty lines and lines that begin with # are skipped. The file holds no key, so that its
-readers cannot use the service. Keys are random and long, hence a plain hash: there is
-nothing to guess that a slow hash would protect.
+readers cannot use the service. Keys are random and long, so that they cannot be guessed, and a
+plain hash is enough.
 
 Quota: a token bucket for each client, by the name of its key or else by its address. No HTTP here.
 """
@@ -49,7 +49,7 @@ def new_key() -> str:
 
 
 def hash_key(key: str) -> str:
-    """Return what a key file holds of a key."""
+    """Return the hash of a key, as a key file holds it."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 

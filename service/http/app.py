@@ -99,7 +99,7 @@ class Application:
             raise HTTPException(405, "send POST; /docs shows how", headers={"Allow": "POST"})
 
     def _hot_route(self, path: str) -> ASGIApp | None:
-        """Return what serves a path of a hot route; None for every other path."""
+        """Return the endpoint of a hot route by its path; None for any other path."""
         if path == HOT_PATH:
             return self._superresolve
         if path == BATCH_PATH:
@@ -118,8 +118,7 @@ def create_app(
     Args:
         settings: The service's settings.
         make_host: Factory of the host of the models; by default they run in this process.
-        on_failure: Callback for a service that cannot, or can no longer, serve; it should end the
-            process.
+        on_failure: Callback for a failure of the service; it should end the process.
 
     Raises:
         service.http.access.KeyFileError: The settings name a key file that cannot be used.
@@ -178,7 +177,7 @@ def create_app(
 
 
 def _with_every_method(request: Request, error: HTTPException) -> HTTPException:
-    """Complete a 405: the router names the methods of the first route of a path, not of all."""
+    """Return a 405 error that names the methods of all routes of a path, not of the first."""
     path = request.scope["path"]
     methods = sorted(
         method

@@ -1,4 +1,4 @@
-"""The body of a request: read within limits of size and time; a client that leaves is noticed."""
+"""Reads the body of a request within limits of size and time, and notices a client that leaves."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ class ClientGone(Exception):  # noqa: N818 (nothing failed, and no client waits)
 async def read_body(
     scope: Scope, receive: Receive, admission: Admission, settings: Settings
 ) -> bytes:
-    """Read the whole body; its places are held before it is read.
+    """Read the whole body, after its places have been taken.
 
     Raises:
         ClientGone: The client left before its body was complete.

@@ -36,7 +36,7 @@ class Connection:
         self._on_lost = on_lost
 
     def lost(self) -> None:
-        """Note that the connection is lost; called by the protocol."""
+        """Mark the connection as lost, and run the callback; the protocol calls this."""
         self.is_lost = True
         if self._on_lost is not None:
             self._on_lost()
@@ -55,7 +55,7 @@ class Connection:
         return state == _ESTABLISHED
 
     def set_send_timeout(self, seconds: float) -> None:
-        """Set the kernel's time limit for a peer that takes no data."""
+        """Set the time after which the kernel gives up on a peer that takes no data."""
         connection = self._transport.get_extra_info("socket")
         if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
             connection.setsockopt(
@@ -69,7 +69,7 @@ class Connection:
 
 
 class JoinedWrites:
-    """A transport on which a small piece waits for the next one, until the loop's next turn."""
+    """A transport that joins small writes: each is held until the loop's next turn."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -82,7 +82,7 @@ class JoinedWrites:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send data, after the held data."""
+        """Hold a small piece; send a larger one at once, after the held data."""
         size = len(data)
         if not size:
             return

@@ -65,8 +65,8 @@ class RequestMiddleware:
         Args:
             app: Application that answers.
             metrics: Metrics of the service.
-            common_headers: Function to the headers of every answer: those of a model (None: of
-                the default one), and `connection: close` while draining.
+            common_headers: Function that returns the headers of every answer: those of a model
+                (None stands for the default one), and `connection: close` while draining.
             access: Check of keys and quotas.
             lines: Budget for the log lines of successful requests.
             tracing: Tracing, where it is enabled.

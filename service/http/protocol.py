@@ -66,7 +66,7 @@ def _refusal(version: str, headers: list[tuple[bytes, bytes]]) -> ServiceError |
 
 
 def _ended_by_closing(cycle: RequestResponseCycle) -> Callable[[Any], Awaitable[None]]:
-    """Make a `send` for HTTP/1.0, which has no chunks: the end of the connection is the end.
+    """Make a `send` for HTTP/1.0, which has no chunks: closing the connection ends the answer.
 
     Args:
         cycle: Request, whose own `send` would answer in chunks without a Content-Length.
@@ -202,7 +202,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
         def send_400_response(self, msg: str) -> None:
             """Answer malformed HTTP, after the answers to earlier requests.
 
-            Never within an answer, which it would look like a part of.
+            It is never sent within an answer, as it would look like a part of it.
             """
             others = list(self._unfinished())
             if others and not self._is_between:
@@ -224,7 +224,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
             self.transport.close()
 
         def _feed(self, data: bytes | memoryview) -> bool:
-            """Parse received data; False if they are not HTTP."""
+            """Parse received data; returns False if they are not HTTP."""
             try:
                 while True:
                     try:
@@ -269,7 +269,7 @@ def bounded_protocol(*, head_timeout_s: float, send_timeout_s: float) -> type[Ht
                 self._deadline = None
 
         def _give_up(self) -> None:
-            """Cut the connection: no request has arrived yet that could be answered."""
+            """Abort the connection, as its head did not arrive in time."""
             self._end_head()
             if not self.transport.is_closing():
                 self.transport.abort()

@@ -28,9 +28,9 @@ log = structlog.get_logger()
 class DrainingServer(uvicorn.Server):
     """uvicorn, with a pause between SIGTERM and the end, so that load balancers redirect first.
 
-    SIGTERM: `/readyz` returns 503 while requests are served for `drain_s`. Then the listening
-    socket closes, requests in flight are finished, and the process ends with 0. SIGINT skips the
-    pause. A second signal ends at once, with 5.
+    After SIGTERM, `/readyz` returns 503 while requests are served for `drain_s`. Then the listening
+    socket closes, requests in flight are finished, and the process ends with code 0. SIGINT skips
+    the pause. A second signal ends the process at once, with code 5.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, accept connections, and log the address.
 
-        uvicorn's own does the same without a limit on TLS handshakes but asyncio's minute.
+        uvicorn's own method does the same, but limits TLS handshakes only to asyncio's minute.
         """
         await self.lifespan.startup()
         if self.lifespan.should_exit:

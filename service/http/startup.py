@@ -1,4 +1,4 @@
-"""The start of the service: the files that the settings name are checked, then it serves."""
+"""Starts the service: checks the files that the settings name, then serves."""
 
 import functools
 import os

@@ -1,12 +1,12 @@
 """OpenTelemetry traces: one span for a request, one below it for each stage and each batch.
 
-Disabled unless `SEMSR_TRACES_ENDPOINT` is set: then neither SDK nor exporter is imported, and a
-request costs one comparison more. Stages are measured anyway, so their spans are made when the
+Without `SEMSR_TRACES_ENDPOINT`, tracing is disabled: neither SDK nor exporter is imported, and a
+request costs one more comparison. Stages are measured in any case, so their spans are made when the
 request has ended. In a pool the front end makes them, also for batches: the answers of an engine
 process state how long a tile waited and how long its batch took.
 
-Spans are sent by a thread of their own from a bounded buffer. A slow or missing collector costs
-spans, never a request: the oldest are dropped and logged.
+A separate thread sends the spans from a bounded buffer. If the collector is slow or missing, the
+oldest spans are dropped and this is logged; requests are not affected.
 """
 
 import asyncio
@@ -39,11 +39,11 @@ _FACTS = ("request_id", "model", "priority", "tiles", "tiles_failed", "ended")
 
 
 class TracingError(RuntimeError):
-    """Traces are enabled and cannot be made."""
+    """Traces are enabled, but cannot be made."""
 
 
 def check_tracing(settings: Settings) -> None:
-    """Make sure that traces can be made if the settings ask for them; imports nothing yet.
+    """Check that traces can be made if they are enabled; this imports no SDK.
 
     Raises:
         TracingError: OpenTelemetry is not installed.
@@ -85,7 +85,7 @@ class Tracing:
 
         Args:
             endpoint: Full URL of a collector.
-            sample_ratio: Share of the traces without a caller that are recorded.
+            sample_ratio: Recorded share of the traces that begin here, without a caller's span.
             version: Version of the service.
         """
         from opentelemetry import trace
@@ -135,7 +135,7 @@ class Tracing:
         )
 
     def mark_failed(self, span: "Span") -> None:
-        """Mark a request that failed because of the service."""
+        """Mark a request as failed by an error of the service."""
         span.set_status(self._trace.StatusCode.ERROR)
 
     async def close(self, timeout_s: float) -> None:

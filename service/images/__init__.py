@@ -1,1 +1,1 @@
-"""Images: files to grey pixels, pixels to tiles, and back; what a request says of them."""
+"""Images: turns files into grey pixels and tiles, and back; reads the headers of requests."""

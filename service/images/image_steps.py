@@ -3,8 +3,8 @@
     body ──decode──> grey image ──window──> uint8 ──split──> tiles
     SR image ──encode──> answer
 
-Knows no metrics, which belong to the event loop. Requests take these steps one at a time
-(`service.batching.upscaler`), scans those of several images in one thread
+The steps record no metrics, which belong to the event loop. A request takes these steps for one
+image (`service.batching.upscaler`), a scan for several images in one thread
 (`service.scans.group_work`).
 """
 

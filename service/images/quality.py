@@ -1,4 +1,4 @@
-"""The graph's judgement of its own answer, from the flags of tiles to one header for a client."""
+"""The model's quality flags: combines those of an image's tiles into one header for a client."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -62,7 +62,7 @@ class Quality(NamedTuple):
 
 
 def of_tiles(flags: Sequence[npt.NDArray[np.float32]]) -> Quality:
-    """Put the flags of an image's tiles together.
+    """Combine the flags of an image's tiles.
 
     Args:
         flags: (K,) float32 of each tile, at least one.

@@ -3,7 +3,7 @@
     read_members() ──Read, ReadSome, GoTo, TarMember──> driver
                    <──────────────bytes────────────────
 
-It holds no file and never waits: its driver does each step and sends bytes back. It
+The reader holds no file and never waits: its driver carries out each step and sends bytes back. It
 reads ustar, v7, pax and GNU headers; regular files are members to be read, all others have a
 refusal. An archive is whole only if every header has its checksum, every member its data, and
 nothing but zeros follows the end mark. Anything else is a `TarDamage`, never a shorter archive.
@@ -30,7 +30,7 @@ _SPARSE_HEADER_EXTENDED, _SPARSE_BLOCK_EXTENDED = 482, 504
 # Files that macOS adds for each file: their folder in a zip, their prefix, and their first bytes.
 _MACOS_FOLDER, _MACOS_PREFIX = "__MACOSX", "._"
 APPLE_DOUBLE = b"\0\x05\x16\x07"
-"""First bytes of a file that macOS adds for the attributes of another one."""
+"""First bytes of a file in which macOS stores the attributes of another file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def _pass_sparse_map(block: bytes, data_at: int) -> Generator[Step, bytes, int]:
 
 
 def _check_rest(end_at: int) -> Generator[Step, bytes, None]:
-    """Make sure that nothing but zeros follows the end mark; any number of them may."""
+    """Check that only zeros follow the end mark, in any number."""
     position = end_at + BLOCK_BYTES
     while piece := (yield ReadSome()):
         if any(piece):

@@ -129,7 +129,7 @@ class Extensions:
 
 
 def padded_size(size: int) -> int:
-    """Return the bytes that data of a size take in an archive: whole blocks."""
+    """Return the bytes that data of this size take in an archive, in whole blocks."""
     return size + -size % BLOCK_BYTES
 
 
@@ -160,7 +160,7 @@ def parse_header(block: bytes, at: int) -> tarfile.TarInfo:
 
 
 def _check_global(records: dict[str, str], at: int) -> None:
-    """Refuse a global header that decides on all members: no writer makes one."""
+    """Reject a global header that sets path or size of all members; no writer makes one."""
     decisive = sorted(key for key in records if key in {"path", "size"} or _is_sparse_key(key))
     if decisive:
         raise TarDamage(

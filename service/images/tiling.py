@@ -1,11 +1,13 @@
 """Images of any size cut into tiles of one size, and the upscaled tiles put together again.
 
-Engines run one shape. A smaller image is padded by reflection and the result cropped; a larger one
-is cut into windows that overlap by the model's halo on both sides of a cut, each of which
-contributes only pixels that no inner cut affects: results are cropped, never blended, so the answer
-is what one large pass would have given. A network of several levels answers a shifted image
-differently, so windows start at multiples of its coarsest pixel, the grid; the last one may reach
-beyond the image, which is then padded too. Pure NumPy; knows no engine.
+Engines run one shape. A smaller image is padded by reflection, and the result is cropped. A larger
+image is cut into windows that overlap by the model's halo on both sides of a cut. Each window
+contributes only pixels that no inner cut affects. Results are cropped, never blended, so that the
+answer equals that of one large pass.
+
+A network of several levels answers a shifted image differently. Windows therefore start at
+multiples of its coarsest pixel, the grid. The last window may reach beyond the image, which is then
+padded too.
 """
 
 from collections.abc import Sequence
@@ -55,7 +57,7 @@ class TilePlan:
 
     @property
     def count(self) -> int:
-        """The number of tiles."""
+        """Number of tiles."""
         return len(self.rows) * len(self.columns)
 
     @property
@@ -158,7 +160,7 @@ def plan(height: int, width: int, *, tile: tuple[int, int], halo_px: int, grid_p
 
 
 class Canvas:
-    """The upscaled image, filled in as tiles finish, in any order and from any thread.
+    """The upscaled image; tiles are copied into it in any order and from any thread.
 
     Regions of different tiles never overlap, so that threads need no lock.
     """

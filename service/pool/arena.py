@@ -1,13 +1,14 @@
 """The shared memory of a pool: tiles, the engines' state, metric snapshots.
 
-An anonymous file (memfd) that children inherit: it has no name that others could open, only its
-owner can read it, and it is gone with the last process. Untouched pages take no memory.
+The arena is an anonymous file (memfd) that children inherit. It has no name that other processes
+could open, only its owner can read it, and the kernel frees it with the last process. Untouched
+pages take no memory.
 
     header | engine rows | snapshot rows | partition 0: slot 0, slot 1, … | partition 1 | …
 
 A slot holds one tile: its input, then its answer. Each front end owns one partition and hands out
-its slots by itself, so no lock is shared. One process at a time writes a slot: the front end its
-input before it submits the tile, the engine its answer before it reports the tile.
+its slots by itself, so that no lock is shared. One process at a time writes a slot. The front end
+writes the input and then submits the tile; the engine writes the answer and then reports the tile.
 """
 
 import json
@@ -35,7 +36,7 @@ HEARTBEAT, BUSY_S, ONLINE_DRAIN_S, NIGHTLY_DRAIN_S, WAITING, CONNECTIONS = range
 
 
 class ArenaError(RuntimeError):
-    """The system gives too little memory, or a file is not an arena of this version."""
+    """The system has too little memory, or a file is not an arena of this version."""
 
 
 def tile_bytes(manifest: Manifest) -> tuple[int, int]:
@@ -49,7 +50,7 @@ class Geometry:
     """The arena's dimensions.
 
     Attributes:
-        partitions: One for each front end, and spare ones for restarted front ends.
+        partitions: Number of partitions: one for each front end, and spare ones.
         slots: Slots of one partition.
         lr_bytes: Bytes of the largest input tile.
         sr_bytes: Bytes of the largest answer.
@@ -74,17 +75,17 @@ class Geometry:
 
     @property
     def snapshots_at(self) -> int:
-        """Where the snapshot rows begin."""
+        """Offset of the snapshot rows in bytes."""
         return _HEADER_BYTES + _pages(MAX_ENGINES * _ENGINE_ROW * 8)
 
     @property
     def slots_at(self) -> int:
-        """Where the first partition begins."""
+        """Offset of the first partition in bytes."""
         return self.snapshots_at + self.snapshots * _pages(_PAGE + 2 * SNAPSHOT_BYTES)
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """Total number of bytes."""
         return self.slots_at + self.partitions * self.partition_bytes
 
 
@@ -166,7 +167,7 @@ class Arena:
         self._memory.madvise(mmap.MADV_REMOVE, start, size)
 
     def engine_row(self, index: int) -> npt.NDArray[np.float64]:
-        """Return an engine's row of the columns above, writable."""
+        """Return an engine's row of state, as a writable view with the columns above."""
         return self._engines[index]
 
     def write_snapshot(self, row: int, content: bytes) -> None:

@@ -1,8 +1,8 @@
 """Messages between the processes of a pool: Unix sockets that keep message boundaries.
 
-The end of a socket shows at once that the process at the other end is gone, and messages that do
-not fit into the kernel's buffer wait here. Addresses are abstract, so nothing is left behind in the
-file system; they are random, and only processes of the same user are let in.
+When a process dies, its peer sees the end of the socket at once. Messages that do not fit into the
+kernel's buffer wait in the sender. Addresses are random, and abstract so that no file is left
+behind. A listener accepts only processes of the same user.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _ACCEPT_PAUSE_S = 0.1
 
 
 def listen() -> tuple[socket.socket, str]:
-    """Make a listening socket; returns it and its address."""
+    """Make a listening socket at a random address; returns the socket and its address."""
     name = f"semsr-{secrets.token_hex(16)}"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0{name}")
@@ -50,7 +50,7 @@ def connect(name: str) -> socket.socket:
 
 
 def accept(listener: socket.socket) -> socket.socket | None:
-    """Take the next connection; None if there is none, or it comes from another user."""
+    """Take the next connection; returns None if there is none or another user opened it."""
     try:
         connection, _ = listener.accept()
     except BlockingIOError:
@@ -88,7 +88,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more; call it before the listener is closed."""
+        """Stop accepting; call it before the listener is closed."""
         self._loop.remove_reader(self._listener.fileno())
         if self._pause is not None:
             self._pause.cancel()
@@ -126,7 +126,7 @@ class Channel:
         Args:
             connection: Connected socket, which the channel closes.
             on_message: Callback with each message.
-            on_close: Callback for the end of the other side; not called after `close`.
+            on_close: Callback for a peer that has disconnected; not called after `close`.
         """
         self._connection = connection
         self._on_message = on_message

@@ -1,4 +1,4 @@
-"""The one argument of a process that the supervisor starts; its settings are in the environment."""
+"""The argument of a process that the supervisor starts; its settings are in the environment."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,8 @@ class EngineConfig:
         bundle: Folder of its bundle.
         device: Device that the engine computes on.
         cpus: Cores that it may use, or None for all.
-        predecessor: Greeting of the previous process in this place, or None. Its engine, precision
-            and measured times are taken over, and another bundle is refused.
+        predecessor: Greeting of the previous process in this place, or None. The new process takes
+            over its engine, precision and measured times, and refuses another bundle.
     """
 
     name: str

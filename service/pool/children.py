@@ -1,4 +1,4 @@
-"""The processes that a supervisor starts: places that one process after the other fills."""
+"""The processes that a supervisor starts: each place holds one process at a time."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ class LoadError(Exception):
 
 @dataclass(eq=False)
 class Child:
-    """A place that one process after the other fills.
+    """A place for one process; when the process ends, its successor takes the place.
 
     Attributes:
         name: Name of the processes, for the log.
@@ -34,8 +34,9 @@ class Child:
         fds: File descriptors that it inherits.
         on_end: Callback for the end of a process.
         on_failed: Callback with the reason why no process can be kept running.
-        ready: Future of the first process: done when it is ready, LoadError when it cannot be.
-        is_wanted: Whether the place is filled again.
+        ready: Future that is done once the first process is ready; fails with LoadError if that
+            process ends before.
+        is_wanted: Whether a process that ends gets a successor.
         is_ready: Whether the present process has reported that it is ready.
         process: The present process, or the last one.
         reason: Reason that a process has reported for its end.
@@ -62,13 +63,13 @@ class Child:
         self.is_known.set()
 
     def set_ready(self) -> None:
-        """Note that the present process is ready."""
+        """Mark the present process as ready."""
         self.is_ready = True
         if not self.ready.done():
             self.ready.set_result(None)
 
     async def run(self, *, is_stopping: Callable[[], bool], on_restart: Callable[[], None]) -> None:
-        """Run processes, one after the other, for as long as the place is wanted.
+        """Run a process, and a successor whenever one ends while the place is wanted.
 
         Args:
             is_stopping: Function that returns whether the whole pool ends.
@@ -95,7 +96,7 @@ class Child:
                 await asyncio.sleep(_BACKOFF_S * 2 ** (failures - 1))
 
     async def _run_process(self) -> tuple[int | None, str]:
-        """Run one process; returns its exit code, None if there was none, and how it ended."""
+        """Run one process; returns its exit code (None if it did not start) and how it ended."""
         self.started_s = time.monotonic()
         self.is_known.clear()
         try:
@@ -123,10 +124,10 @@ class Child:
                 self.process.send_signal(number)
 
     def kill_hanging_start(self, timeout_s: float) -> None:
-        """Kill a process that hangs before it can give any sign of life.
+        """Kill a process that is not ready after the time limit of a start.
 
         Args:
-            timeout_s: Time limit for the silence of a process that is ready.
+            timeout_s: Time limit for the silence of a ready process; a start has a multiple of it.
         """
         most_s = max(_MIN_START_S, _START_FACTOR * timeout_s)
         starting_s = time.monotonic() - self.started_s

@@ -1,6 +1,6 @@
 """Messages between the supervisor and its children: one JSON array each.
 
-    child ──> supervisor       Joined first, or Failed instead; EngineReady or FrontEndState
+    child ──> supervisor       Joined (or Failed) first, then EngineReady or FrontEndState
     front end ──> supervisor   Order
     supervisor ──> front end   ModelList; an Answer to each Order
 
@@ -27,7 +27,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Failed:
-    """The named child ends before it was ready, for a reason."""
+    """Last message of a child that ends before it was ready, with its name and the reason."""
 
     process: str
     reason: str
@@ -42,7 +42,7 @@ class EngineReady:
 
 @dataclass(frozen=True)
 class FrontEndState:
-    """Sign of life of a front end, also sent with every change.
+    """State of a front end, sent with every change and as a sign of life.
 
     Attributes:
         holds: Ids of the versions that it can serve at once.

@@ -1,4 +1,4 @@
-"""The supervisor's end of the control talk: reports and orders of its children, lists for them."""
+"""The supervisor's end of `control`: receives reports and orders, sends lists and answers."""
 
 import socket
 import time
@@ -41,7 +41,7 @@ class ControlServer:
             fronts: Places of the front ends.
             engines: Engine processes.
             versions: Versions of the models, and what front ends hold of them.
-            on_started: Callback for the first time that every front end serves every model.
+            on_started: Callback for the moment when every front end first serves every model.
             background: Tasks of the supervisor.
         """
         self._listener = listener
@@ -60,7 +60,7 @@ class ControlServer:
         self._acceptor = Acceptor(self._listener, self._accept)
 
     def tell_fronts(self) -> None:
-        """Send every connected front end what it is to serve."""
+        """Send the list of models to every connected front end."""
         is_started = len(self._serving) == len(self._fronts)
         message = pack(self._versions.model_list(is_started=is_started))
         for channel in self._channels.values():
@@ -89,7 +89,7 @@ class ControlServer:
         """Act on a message of a child.
 
         Raises:
-            ValueError: A child does not send such messages.
+            ValueError: The message is of a kind that children do not send.
         """
         place = self._engines.find(name)
         child = self._fronts.get(name) if place is None else place.child

@@ -1,7 +1,7 @@
 """An engine process: `python -m service.pool.engine CONFIG`, started by the supervisor.
 
-Loads one model, proves it on its golden tile, and serves front ends until it is asked to stop, its
-supervisor is gone, or its engine fails.
+The process loads one model, proves it on its golden tile, and serves front ends. It ends when it is
+asked to stop, when its supervisor is gone, or when its engine fails.
 """
 
 import asyncio
@@ -117,7 +117,7 @@ class EngineProcess:
         return EXIT_FAILED if self._has_failed or self._is_alone else EXIT_OK
 
     def _lose_supervisor(self) -> None:
-        """Finish the queued tiles, which clients of the front ends wait for, and end."""
+        """Finish the queued tiles, because clients still wait for them, and end."""
         self._is_alone = True
         self._ended.set()
 
@@ -137,10 +137,10 @@ class EngineProcess:
 
 
 def _check_same(model: LoadedModel, predecessor: Hello | None) -> None:
-    """Refuse a bundle that has replaced the one that this process is to serve again.
+    """Refuse a bundle that differs from the one that the previous process served.
 
     Raises:
-        BundleError: The bundle differs: no admin has loaded it, and answers would name the old one.
+        BundleError: The bundle differs. No admin has loaded it, and answers would name the old one.
     """
     if predecessor is not None and predecessor.digest != model.bundle.digest:
         raise BundleError(

@@ -1,4 +1,4 @@
-"""A front end's connection to one engine process, and to each that takes its place."""
+"""A front end's connection to one engine process and to its successors."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -37,8 +37,8 @@ class RemoteTile:
         future: Future of the answer.
         deadline_s: `time.monotonic()` of the deadline, or None.
         priority: Class of the tile.
-        is_retry: Whether an engine process died with it.
-        expiry: Timer that runs while no engine process is there.
+        is_retry: Whether an engine process has died while it held the tile.
+        expiry: Timer that fails the tile if no engine process becomes ready in time.
     """
 
     slot: int
@@ -51,7 +51,7 @@ class RemoteTile:
 
 
 class EngineLink:
-    """The connection to one engine process, and to each that takes its place."""
+    """The connection to one engine process and to its successors at the same address."""
 
     def __init__(
         self,
@@ -83,17 +83,17 @@ class EngineLink:
         self._connect()
 
     def drain_s(self, priority: Priority) -> float:
-        """Seconds until the tiles that wait there now will be done."""
+        """Seconds until the engine process has done its waiting tiles, by its last report."""
         column = ONLINE_DRAIN_S if priority is Priority.ONLINE else NIGHTLY_DRAIN_S
         return float(self._state[column])
 
     @property
     def num_waiting(self) -> int:
-        """Tiles that wait there, by its last report."""
+        """Number of tiles that wait in the engine process, by its last report."""
         return int(self._state[WAITING])
 
     def submit(self, tiles: Sequence[RemoteTile]) -> None:
-        """Send the tiles of one request, or one tile again."""
+        """Send the tiles of one request, or a single tile that is retried."""
         first = tiles[0]
         self.in_flight.update((tile.slot, tile) for tile in tiles)
         for start in range(0, len(tiles), _MAX_SLOTS):
@@ -107,7 +107,7 @@ class EngineLink:
             self._send(pack_submission(submission))
 
     def withdraw(self, tile: RemoteTile) -> None:
-        """Ask for a tile back; its slot stays the engine's until it answers."""
+        """Ask the engine to drop a tile; the slot stays in use until the engine answers."""
         self._send(pack_cancel([tile.slot]))
 
     def close(self) -> None:
@@ -155,4 +155,4 @@ class EngineLink:
 
 
 def _ignore(*_: object) -> None:
-    """Stand in for a runner that does not listen yet."""
+    """Ignore an event, until a runner sets its own callbacks."""

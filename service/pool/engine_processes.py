@@ -64,17 +64,17 @@ class PoolVersion:
 
     @property
     def bundle_version(self) -> str:
-        """Version of its bundle, known once it has been ready."""
+        """Version of its bundle; known once its first engine process has been ready."""
         return self._hello.version
 
     @property
     def digest(self) -> str:
-        """Digest of its bundle, known once it has been ready."""
+        """Digest of its bundle; known once its first engine process has been ready."""
         return self._hello.digest
 
     @property
     def entry(self) -> VersionEntry:
-        """What a front end needs to connect to its engine processes."""
+        """Entry for the list of models, with the addresses of its engine processes."""
         engines = [(engine.address, engine.row) for engine in self.engines]
         return VersionEntry(self.version_id, self.name, self.path, engines)
 
@@ -128,14 +128,14 @@ class EngineProcesses:
         return [engine.child for engine in self._places()]
 
     def find(self, name: str) -> EnginePlace | None:
-        """Return the place of the process with a name."""
+        """Return the place of the engine process with this name, or None."""
         return next((place for place in self._places() if place.child.name == name), None)
 
     def check_room(self, bundle: Bundle) -> None:
         """Check that the pool has room for another version.
 
         Raises:
-            LoadError: Its tiles or its processes are too many for the pool.
+            LoadError: Its tiles are too large, or the pool has too few free rows for its processes.
         """
         geometry = self._arena.geometry
         needed = tile_bytes(bundle.manifest)
@@ -151,7 +151,7 @@ class EngineProcesses:
         """Start the engine processes of a version of a model.
 
         Raises:
-            OSError: The system has no room for them.
+            OSError: The system has too few file descriptors for their sockets.
         """
         count = self._settings.engine_processes
         # First of all: where no file descriptors are left nothing has begun.
@@ -196,7 +196,7 @@ class EngineProcesses:
         self.versions.discard(version)
 
     def kill_hanging(self) -> None:
-        """Kill processes that hang: while they start, or in one batch for too long."""
+        """Kill processes that take too long to start, to run a batch, or to report their state."""
         timeout_s = self._settings.engine_timeout_s
         for place in self._places():
             place.child.kill_hanging_start(timeout_s)

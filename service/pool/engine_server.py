@@ -1,4 +1,4 @@
-"""The engine process's end: tiles from the slots of several front ends to one batcher, and back."""
+"""The engine process's end of `messages`: runs the tiles of several front ends on one batcher."""
 
 import asyncio
 import functools
@@ -82,7 +82,7 @@ class EngineServer:
             connection.close()
 
     def tell_state(self) -> None:
-        """Publish how much waits, for front ends and supervisor."""
+        """Write the engine's state (waiting tiles, batch in progress) into its row of the arena."""
         state, batcher = self._state, self._batcher
         state[ONLINE_DRAIN_S] = batcher.expected_wait_s(Priority.ONLINE)
         state[NIGHTLY_DRAIN_S] = batcher.expected_wait_s(Priority.NIGHTLY)
@@ -129,7 +129,7 @@ class _Connection:
         self.channel = Channel(accepted, on_message=self._receive, on_close=self._lost)
 
     def close(self) -> None:
-        """Close the connection; the front end then knows that its other tiles are lost."""
+        """Send the results so far and close; the front end counts its other tiles as lost."""
         self._send_results()
         self.channel.close()
         self._on_close(self)

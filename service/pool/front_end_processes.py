@@ -17,7 +17,7 @@ from service.pool.processes import drop_state, python_command
 log = structlog.get_logger()
 
 SPARE_PARTITIONS = 2
-"""Partitions beyond one for each front end: that of a front end that has died rests for a while."""
+"""Spare partitions, so that the partition of a dead front end is not reused at once."""
 
 
 def make_front_ends(
@@ -28,7 +28,7 @@ def make_front_ends(
     first_snapshot: int,
     on_failed: Callable[[str], None],
 ) -> list[Child]:
-    """Return the places of the front ends, whose processes are started by `Child.run`.
+    """Make the places of the front ends; `Child.run` starts their processes.
 
     Args:
         arena: The pool's shared memory.
@@ -69,7 +69,7 @@ def make_front_ends(
 
 
 def kill_hanging(fronts: Sequence[Child], timeout_s: float) -> None:
-    """Kill front ends that hang: while they start, or silent for longer than the time limit."""
+    """Kill front ends that take too long to start, or are silent for too long."""
     for child in fronts:
         child.kill_hanging_start(timeout_s)
         silent_s = time.monotonic() - child.heard_s

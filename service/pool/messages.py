@@ -1,10 +1,10 @@
-"""Messages between front ends and engine processes: small, of fixed form, never with pixels.
+"""Messages between front ends and engine processes; pixels stay in the slots of the arena.
 
     front end -> engine: SUBMIT tiles of one request, CANCEL tiles
     engine -> front end: HELLO once it serves, RESULT of tiles, ERROR of tiles
 
-Every submitted slot is answered exactly once, by RESULT or ERROR; until then it is the engine's.
-Both ends come from the same installation, so there is one version, checked by the greeting.
+The engine answers every submitted slot exactly once, by RESULT or ERROR, and may write it until
+then. Both ends come from the same installation, so there is one version, which HELLO states.
 """
 
 import enum
@@ -73,7 +73,7 @@ class Submission:
         shape: (H, W) of each.
         priority: Class of the tiles.
         deadline_s: `time.monotonic()` of their deadline, or None.
-        is_retry: Whether an engine that died had admitted them before.
+        is_retry: Whether the tiles were submitted before, to an engine process that has died.
     """
 
     slots: Sequence[int]
@@ -85,7 +85,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class SlotResult:
-    """A tile that is done; its answer is in its slot.
+    """Result of a tile, whose answer is in its slot.
 
     Attributes:
         slot: Slot index.
@@ -188,7 +188,7 @@ def parse_results(message: bytes) -> list[SlotResult]:
 
 
 def pack_error(slots: Sequence[int], error: ServiceError | None) -> bytes:
-    """Write an ERROR; None confirms that the tiles were withdrawn."""
+    """Write an ERROR; the error None confirms that the tiles were withdrawn."""
     code, retry_after_s, text = _CANCELLED, math.nan, b""
     if error is not None:
         code = next((i for i, kind in enumerate(_ERRORS) if type(error) is kind), 0)
@@ -198,7 +198,7 @@ def pack_error(slots: Sequence[int], error: ServiceError | None) -> bytes:
 
 
 def parse_error(message: bytes) -> tuple[Sequence[int], ServiceError | None]:
-    """Read an ERROR; None if the tiles were withdrawn."""
+    """Read an ERROR; its error is None if the tiles were withdrawn."""
     fields: tuple[int, int, int, float] = _ERROR.unpack_from(message)
     _, code, count, retry_after_s = fields
     slots_end = _ERROR.size + 4 * count

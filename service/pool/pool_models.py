@@ -1,4 +1,4 @@
-"""The models of `SEMSR_MODE=pool` as a front end sees them: engine processes elsewhere."""
+"""The models of `SEMSR_MODE=pool` as a front end sees them; engine processes run them."""
 
 import asyncio
 import contextlib
@@ -77,8 +77,8 @@ class PoolModels:
     async def start(self, lifecycle: Lifecycle) -> None:
         """Connect to the supervisor, which lists the engine processes.
 
-        Waits a moment for engines that are already running: when a front end is restarted, clients
-        wait for it in the kernel's queue, and need not be rejected.
+        Waits at most a second until every model is served. When a front end is restarted, its
+        clients wait in the kernel's queue, and this wait saves them a rejection.
         """
         self._lifecycle = lifecycle
         try:
@@ -98,7 +98,7 @@ class PoolModels:
                 await lifecycle.wait_loaded()
 
     def busy_s(self) -> float:
-        """No engine runs here; the supervisor watches the engine processes."""
+        """Return 0: the engines run in other processes, which the supervisor watches."""
         return 0.0
 
     def collect(self) -> Iterable[Metric]:
@@ -132,7 +132,7 @@ class PoolModels:
         return all(finished)
 
     def _lose_supervisor(self) -> None:
-        """Come to an end: the engines' tiles are answered, everything else fails at once."""
+        """End this process; only tiles that an engine process holds are still answered."""
         for version in self._versions.values():
             if version.runner is not None:
                 version.runner.abandon()
@@ -174,7 +174,7 @@ class PoolModels:
         self._follow()
 
     def _follow(self) -> None:
-        """Serve the listed versions as soon as they are ready, and leave those not listed."""
+        """Serve the listed versions that are ready, and close the versions not listed."""
         lifecycle, models = self._running_in(), self._models
         if models is None:
             return
@@ -218,7 +218,7 @@ class PoolModels:
             self._supervisor.send(FrontEndState(held, serves=self._serves_all()))
 
     async def _give_signs_of_life(self) -> None:
-        """Keep the supervisor from taking this process for one that hangs."""
+        """Send this front end's state at intervals; the supervisor kills a silent process."""
         while True:
             self._tell_state()
             await asyncio.sleep(_SIGN_PERIOD_S)

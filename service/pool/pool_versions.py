@@ -1,8 +1,8 @@
-"""Which versions of the models a pool serves, keeps and gets ready; the supervisor's part of it.
+"""The supervisor's part of a change: which versions of the models a pool serves, keeps and loads.
 
-A switch has two steps. Front ends first get ready for a version: they read its bundle and greet its
-engine processes. When all of them hold it, one message lets them serve it. Going back to a kept
-version is the second step alone.
+A switch to another version has two steps. First, front ends get ready to serve it: they connect to
+its engine processes and read its bundle. When all front ends hold the version, one message makes
+them serve it. A rollback needs the second step only.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _TAKE_OVER_S = 30.0
 
 
 class PoolVersions:
-    """Does what an admin orders, one order after the other; use it on one event loop."""
+    """Carries out orders of an admin, one at a time; use it on one event loop."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class PoolVersions:
         self._held_changed = asyncio.Event()
 
     def begin(self, version: PoolVersion) -> None:
-        """Serve the first version of a model as soon as it is ready."""
+        """Serve the first version of a model; front ends do so as soon as it is ready."""
         self._versions.serve(version.name, version)
 
     def is_served(self, version: PoolVersion) -> bool:
@@ -68,13 +68,13 @@ class PoolVersions:
         return self._versions.served.get(version.name) is version
 
     def lose(self, version: PoolVersion, reason: str) -> None:
-        """Note that the engine processes of a version that is not served cannot be kept running."""
+        """Drop a kept version whose engine processes cannot be kept running."""
         if self._versions.kept.get(version.name) is version:
             log.error("kept_version_lost", model=version.name, error=reason)
             self._versions.drop_kept(version.name)
 
     def model_list(self, *, is_started: bool) -> ModelList:
-        """Return what front ends are to serve and to hold ready."""
+        """Return the list of versions that front ends serve or hold ready."""
         others = [*self._versions.kept.values(), *self._coming]
         return ModelList(
             served=[version.entry for version in self._versions.served.values()],
@@ -84,17 +84,17 @@ class PoolVersions:
         )
 
     def hear_held(self, front: str, version_ids: Iterable[int]) -> None:
-        """Note which versions a front end can serve at once."""
+        """Store the ids of the versions that a front end can serve without delay."""
         self._held[front] = set(version_ids)
         self._held_changed.set()
 
     def forget_front(self, front: str) -> None:
-        """Note that a front end has disconnected."""
+        """Remove a front end that has disconnected; no switch waits for it."""
         self._held.pop(front, None)
         self._held_changed.set()
 
     async def obey(self, order: Order) -> Answer:
-        """Do an order; returns the answer for the front end that sent it."""
+        """Carry out an order; returns the answer for the front end that sent it."""
         try:
             match order.verb:
                 case "load":
@@ -113,7 +113,7 @@ class PoolVersions:
         Raises:
             BundleError: The bundle cannot be used.
             LoadError: There is no room, or an engine process or a front end did not become ready.
-            OSError: The system has no room for them.
+            OSError: The system has too few file descriptors for their sockets.
         """
         self._engines.check_room(await asyncio.to_thread(load_bundle, path))
         version = self._engines.start(name, path)
@@ -130,7 +130,7 @@ class PoolVersions:
         return version
 
     async def _wait_held(self, version: PoolVersion) -> None:
-        """Wait until every connected front end holds a version: then all switch at once.
+        """Wait until every connected front end holds a version, so that all can switch at once.
 
         Raises:
             LoadError: One did not get ready, or an engine process has ended in the meantime.
@@ -164,6 +164,6 @@ class PoolVersions:
             )
 
     def _retire(self, version: PoolVersion) -> None:
-        """Let front ends leave a version, then end it."""
+        """Send the list without a version, so that front ends leave it, and end its processes."""
         self._tell_fronts()
         self._retire_version(version)

@@ -1,4 +1,4 @@
-"""Parts of every process of a pool: its link to the supervisor, its tasks, its metrics."""
+"""Parts that the processes of a pool have in common: supervisor link, tasks and metrics."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ PUBLISH_PERIOD_S = 1.0
 
 
 class SupervisorLink:
-    """A child's connection to its supervisor, whose end is the end of the child."""
+    """A child's connection to its supervisor; the child ends when the supervisor ends."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class SupervisorLink:
         self._channel.send(pack(message))
 
     def close(self) -> None:
-        """Leave."""
+        """Disconnect from the supervisor."""
         self._channel.close()
 
 
@@ -65,8 +65,8 @@ class SupervisorLink:
 def bound_to_supervisor(address: str, *, code: int) -> Generator[None]:
     """Within the block, end this process at once when the supervisor ends.
 
-    For loading, when no event loop and so no `SupervisorLink` runs: it may take minutes, and the
-    next service needs the memory and the cores.
+    The block is for loading, which may take minutes and runs without an event loop, and so without
+    a `SupervisorLink`. The next service needs the memory and the cores.
 
     Args:
         address: Address of the supervisor.
@@ -97,7 +97,7 @@ def bound_to_supervisor(address: str, *, code: int) -> Generator[None]:
 
 
 def report_failure(address: str, name: str, reason: str) -> None:
-    """Tell the supervisor why this process ends before it was ready."""
+    """Report to the supervisor why this process ends before it was ready."""
     with contextlib.suppress(OSError), connect(address) as connection:
         connection.send(pack(Failed(name, reason[:2000])))
 
@@ -108,13 +108,13 @@ def python_command(module: str, config: EngineConfig | FrontEndConfig) -> list[s
 
 
 class Background:
-    """Tasks that run until they end or are cancelled; use it on one event loop."""
+    """Tasks in the background; use it on one event loop."""
 
     def __init__(self, on_fault: Callable[[BaseException], None]) -> None:
         """Begin without tasks.
 
         Args:
-            on_fault: Callback with what a task has raised.
+            on_fault: Callback with the exception of a task.
         """
         self._on_fault = on_fault
         self._tasks: set[asyncio.Task[None]] = set()
@@ -139,10 +139,10 @@ class Background:
 
 
 class Publisher:
-    """Writes a process's metrics into its row, added to its predecessor's counters."""
+    """Writes the metrics of a process into its row, with its predecessor's counters added."""
 
     def __init__(self, arena: Arena, row: int, registry: CollectorRegistry) -> None:
-        """Take over the row.
+        """Read the counters of the predecessor from the row.
 
         Args:
             arena: The pool's shared memory.

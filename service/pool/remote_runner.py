@@ -3,8 +3,8 @@
 A tile is copied into a slot and submitted to the engine process that will finish first. Its answer
 is a view of the same slot, which is free again when the last reference to the view is gone.
 
-If an engine process dies, its tiles are submitted once more, to another one or to its successor. A
-tile that two of them died with may be the cause, and is not tried again.
+If an engine process dies, its tiles are submitted once more, to another one or to its successor. If
+the second process dies too, the tile may be the cause, and fails.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class RemoteRunner:
 
     @property
     def unavailable(self) -> str | None:
-        """Why no tile can be run now; None if it can."""
+        """Reason why no tile can be run now, or None."""
         if self._is_closing:
             return "the service is shutting down"
         if not any(link.is_up for link in self._links):
@@ -86,14 +86,14 @@ class RemoteRunner:
         return None
 
     def expected_wait_s(self, priority: Priority = Priority.ONLINE) -> float:
-        """Estimate the seconds until all tiles that wait or are in progress are done."""
+        """Estimate the seconds until the engine process with the shortest queue is free."""
         waits = [link.drain_s(priority) for link in self._links if link.is_up]
         return min(waits, default=1.0)
 
     def check(
         self, count: int, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE
     ) -> None:
-        """Reject tiles that would surely not be admitted; the engine process decides on the rest.
+        """Reject tiles for which there is no room now; the engine process may reject others.
 
         Raises:
             QueueFull: They are too many, or the waiting tiles will not be done before they are due.
@@ -102,7 +102,7 @@ class RemoteRunner:
         self._admitting(count, deadline_s=deadline_s, priority=priority)
 
     def _admitting(self, count: int, *, deadline_s: float | None, priority: Priority) -> EngineLink:
-        """Return the engine process for tiles; raises as `check`."""
+        """Return the engine process that takes the tiles; raises as `check`."""
         link = self._choose(priority)
         wait_s = link.drain_s(priority)
         if count > self._slots.num_free:
@@ -169,7 +169,7 @@ class RemoteRunner:
         return True
 
     def abandon(self) -> None:
-        """Stop waiting for engine processes, as none will be started; the present ones go on."""
+        """Fail tiles that wait for a restart: the supervisor is gone. Running processes go on."""
         self._is_abandoned = True
         self._fail_orphans(NotReady(_NO_SUCCESSOR, retry_after_s=1.0))
 
@@ -229,7 +229,7 @@ class RemoteRunner:
             self._idle.set()
 
     def _take_loss(self, link: EngineLink) -> None:
-        """Submit the tiles of an engine process that has died once more."""
+        """Submit again the tiles of an engine process that has died."""
         tiles = list(link.in_flight.values())
         link.in_flight.clear()
         log.warning("engine_lost", model=self._model, tiles=len(tiles))
@@ -270,7 +270,7 @@ class RemoteRunner:
             self._fail(tile, error)
 
     def _fail(self, tile: RemoteTile, error: ServiceError) -> None:
-        """Fail a tile that no engine process has."""
+        """Fail a tile that is in no engine process, and free its slot."""
         self._slots.give_back(tile.slot)
         if not tile.future.done():
             tile.future.set_exception(error)

@@ -42,7 +42,7 @@ class RemoteVersion:
             settings: The service's settings.
             slots: This front end's slots.
             factory: Factory of servings.
-            on_held: Callback for the moment from which it could be served.
+            on_held: Callback for the moment when this front end is ready to serve the version.
             on_engine: Callback for each engine process that is ready.
         """
         self.entry = entry
@@ -66,7 +66,7 @@ class RemoteVersion:
         ]
 
     async def run(self) -> None:
-        """Use each engine process that greets, until `close`.
+        """Use each engine process once its greeting arrives, until `close`.
 
         Raises:
             BundleError: The bundle cannot be used, or differs from the engine's.
@@ -82,7 +82,7 @@ class RemoteVersion:
             self._on_engine()
 
     async def close(self, timeout_s: float) -> None:
-        """Leave the engine processes once no request uses them.
+        """Disconnect from the engine processes once no request uses them.
 
         Args:
             timeout_s: Time limit for the requests.
@@ -120,7 +120,7 @@ def _load_same(path: Path, digest: str) -> Bundle:
     """Load the bundle that an engine process serves.
 
     Raises:
-        BundleError: It cannot be used, or has been replaced in the meantime.
+        BundleError: The bundle cannot be used, or has been replaced in the meantime.
     """
     bundle = load_bundle(path)
     if bundle.digest != digest:

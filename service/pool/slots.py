@@ -30,7 +30,7 @@ class Slots:
         self._free.append(slot)
 
     def lend(self, slot: int, height: int, width: int) -> Tile:
-        """View the answer in a slot; the slot is free when all views of the view are gone too."""
+        """Return a view of the answer in a slot; the slot is free once all its views are gone."""
         view = self.arena.sr(slot, height, width)
         # Every view of a view refers to the same array, which lives as long as any of them.
         owner = view.base

@@ -75,12 +75,12 @@ def parse(content: bytes) -> list[Metric]:
 
 
 def counters_only(families: Iterable[Metric]) -> list[Metric]:
-    """Remove the state of a process that has ended."""
+    """Return the counters and histograms of a process, without its gauges."""
     return [family for family in families if family.type in {"counter", "histogram", "summary"}]
 
 
 def merge(sets: Iterable[Iterable[Metric]]) -> list[Metric]:
-    """Add up the metrics of several processes."""
+    """Combine the metrics of several processes: sums, for some gauges extremes."""
     merged: dict[str, Metric] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for families in sets:
@@ -111,5 +111,5 @@ def _together(family: str, first: float, second: float) -> float:
 
 
 def _text(labels: Mapping[str, str]) -> dict[str, str]:
-    """Labels as text: some are enum members."""
+    """Return labels as text, as some of them are enum members."""
     return {name: str(value) for name, value in labels.items()}

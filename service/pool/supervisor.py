@@ -1,9 +1,9 @@
 """Starts the processes of a pool, keeps them running, and ends them in order.
 
-Serves nothing itself and imports no runtime, so there is little that could make it fail. It holds
-what must outlive the others: the arena, the listening sockets (those of HTTP and those of the
-engines: connections wait in them while a process is restarted), and what an engine was measured
-with, so that its successor need not measure again.
+The supervisor serves no requests and imports no runtime, so that little can make it fail. It holds
+the resources that must outlive the other processes. These are the arena, the listening sockets of
+HTTP and of the engines, and the measured times of each engine. Connections wait in the sockets
+while a process is restarted, and a restarted engine need not measure again.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Supervisor:
     """One pool; create it on its event loop."""
 
     def __init__(self, settings: Settings, listeners: Sequence[socket.socket]) -> None:
-        """Lay everything out; `run` starts it.
+        """Make the parts of the pool; `run` starts it.
 
         Args:
             settings: The service's settings.
@@ -174,7 +174,7 @@ class Supervisor:
             self._fail(str(ready.exception()))
 
     def _engine_failed(self, version: PoolVersion, reason: str) -> None:
-        """End the pool if the engine processes of a served version cannot be kept running."""
+        """End the pool if the failed version is served; drop the version if it is kept."""
         if self._versions.is_served(version):
             self._fail(reason)
         else:

@@ -5,6 +5,6 @@
                                                                                v
                                                               the upscaler that serves requests
 
-Read `jobs.py` first. Every process of the service looks for work in the same list. A lease ensures
-that one process owns a scan, and that another takes it over when that process dies.
+Read `jobs.py` first. All processes of the service look for work in the same list. A lease ensures
+that one process at a time owns a scan. If the owner dies, another process takes the scan over.
 """

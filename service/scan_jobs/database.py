@@ -1,8 +1,8 @@
 """The two databases for the list of scans; each runs one statement at a time.
 
-SQLite for the processes of one machine, PostgreSQL for replicas on several. The statements of
-`store` are the same for both: `?` stands for a value, `{now}` for the seconds since 1970 by the
-clock of the database, so that replicas whose clocks differ agree on when a lease has run out.
+SQLite serves the processes of one machine, PostgreSQL serves replicas on several machines. Both run
+the same statements of `store`. In them, `?` stands for a value, and `{now}` for the seconds since
+1970 by the clock of the database. Replicas with different clocks thus agree when a lease expires.
 """
 
 import sqlite3
@@ -26,7 +26,7 @@ class DatabaseError(Exception):
 
 
 class UnusableDatabaseError(DatabaseError):
-    """The database is damaged or of another format: only the operator can repair it.
+    """The database is damaged or has another format, and only the operator can repair it.
 
     Attributes:
         reason: Reason without the path, which is not for clients.
@@ -53,7 +53,7 @@ class Database(Protocol):
         ...
 
     def set_up(self, statements: Sequence[str]) -> None:
-        """Make the tables in one transaction, one process at a time; raises as `run`."""
+        """Make the tables in one transaction, which excludes other processes; raises as `run`."""
         ...
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class TakenError(Exception):
 
 
 class SqliteDatabase:
-    """A file of SQLite in WAL mode, for the processes of one machine."""
+    """An SQLite file in WAL mode, for the processes of one machine."""
 
     _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 

@@ -21,9 +21,9 @@ class State(enum.StrEnum):
 
 
 ACTIVE = frozenset({State.QUEUED, State.RUNNING, State.PAUSED})
-"""States of a scan that has not ended."""
+"""States of scans that have not ended."""
 RESUMABLE = frozenset({State.PAUSED, State.INCOMPLETE, State.FAILED})
-"""States of a scan that can be resumed."""
+"""States of scans that can be resumed."""
 
 _FIRST_SETBACK_S = 30.0
 _LONGEST_SETBACK_S = 600.0
@@ -35,10 +35,10 @@ class Progress:
 
     Attributes:
         counts: Counts of its tiles; None until the source has been listed.
-        tiles_per_s: Rate of the last minutes, or None.
+        tiles_per_s: Tiles per second over the last minutes, or None if unknown.
         failures: Name and reason of the first tiles that failed.
-        setbacks: Consecutive runs without progress, ended by a lost store or the death of their
-            process.
+        setbacks: Number of consecutive runs that made no progress before a store was lost or
+            their process died.
         result: Result of the last run; see `progress.RunProgress.final`.
     """
 
@@ -49,7 +49,7 @@ class Progress:
     result: dict[str, Any] | None = None
 
     def to_text(self) -> str:
-        """Return it as a row has it."""
+        """Return the progress as text for a row of the table."""
         counts = self.counts
         return json.dumps(
             {
@@ -80,10 +80,10 @@ class Ended:
     """How a run of a scan ended.
 
     Attributes:
-        state: State of the scan then.
+        state: State of the scan after the run.
         progress: Its progress.
         detail: Reason for the state.
-        retry_in_s: Seconds before a queued scan is tried again, or None.
+        retry_in_s: Seconds before a queued scan is retried, or None.
     """
 
     state: State
@@ -112,10 +112,10 @@ class Job:
         source: Path or URL of the source, with links resolved.
         sink: Path or URL of the sink, with links resolved.
         state: State.
-        wanted: Request for its owner: `pause`, `cancel`, or None to go on.
+        wanted: Request of a client to the owner: `pause`, `cancel`, or None to go on.
         detail: Reason for the state, or empty.
-        finish_by_s: Time at which it should be done, or None.
-        retry_at_s: Time before which it is not tried again, or None.
+        finish_by_s: Time by which it should be done, or None.
+        retry_at_s: Time before which it is not retried, or None.
         created_s: Time of its request.
         started_s: Time of its first run, or None.
         ended_s: Time of its end, or None.

@@ -1,7 +1,7 @@
-"""Scans as jobs: what clients ask of the list, and the worker that runs them in this process.
+"""Scans as jobs: answers the requests of clients, and runs the worker of this process.
 
-A process runs one scan at a time, the most urgent first: scans that run together would also end
-together, all of them late.
+A process runs one scan at a time, the most urgent first. Scans that share the time would all end
+late.
 """
 
 import asyncio
@@ -86,10 +86,10 @@ class ScanJobs:
             self._tasks.append(asyncio.get_running_loop().create_task(work))
 
     async def stop(self, within_s: float) -> None:
-        """Begin no more tiles, finish those in progress, and leave the scan to another process.
+        """Finish the tiles in progress, and leave the scan to another process.
 
         Args:
-            within_s: Time limit; tiles that are dropped then are computed again later.
+            within_s: Time limit; tiles that exceed it are dropped and computed again later.
         """
         for task in self._tasks:
             task.cancel()
@@ -105,7 +105,7 @@ class ScanJobs:
         """Add a scan to the list; returns it, and whether it is new.
 
         Raises:
-            ServiceError: It cannot be run, or not now.
+            ServiceError: The scan cannot be run at all, or cannot be accepted now.
         """
         request = await asyncio.to_thread(checked_request, body, self._roots)
         finish_by_s = None if body.finish_by is None else body.finish_by.timestamp()
@@ -170,7 +170,7 @@ class ScanJobs:
         return is_gone
 
     async def _ask(self, question: Callable[[], Result]) -> Result:
-        """Ask the list of scans for a client.
+        """Run a request of a client on the list of scans.
 
         Raises:
             NotReady: The database does not answer, or is unusable.
@@ -198,7 +198,7 @@ class ScanJobs:
         self._worker.begin_stop()
 
     async def _look_after_list(self) -> None:
-        """Put back scans that were left behind, update the metrics, and forget old scans."""
+        """Put back scans of dead processes, update the metrics, and remove old scans."""
         forget_at_s = 0.0
         while True:
             try:

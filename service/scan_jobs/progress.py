@@ -32,7 +32,7 @@ class RateMeter:
         self._samples: deque[tuple[float, int]] = deque()
 
     def note(self, at_s: float, ended: int) -> None:
-        """Note the number of tiles that are done or failed.
+        """Add a sample: the number of tiles that are done or failed at a time.
 
         Args:
             at_s: `time.monotonic()`.
@@ -45,7 +45,7 @@ class RateMeter:
             self._samples.popleft()
 
     def tiles_per_s(self) -> float | None:
-        """Return the rate; None while it is unknown."""
+        """Return the tiles per second; None until there are enough samples."""
         if not self._samples:
             return None
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
@@ -78,18 +78,18 @@ class RunProgress:
 
     @property
     def setbacks(self) -> int:
-        """Consecutive setbacks before this run; 0 once it has made progress."""
+        """Number of consecutive setbacks before this run; 0 once this run has made progress."""
         has_advanced = self.counts is not None and self.counts != self.counts_before
         return 0 if has_advanced else self._earlier.setbacks
 
     async def begin(self, journal: Journal) -> Counts:
-        """Count the tiles of a journal, which is read until `leave_journal`."""
+        """Count the tiles of a journal, and read from it until `leave_journal`."""
         self._journal = journal
         self.counts = self.counts_before = await asyncio.to_thread(journal.counts)
         return self.counts
 
     def note(self, counts: Counts) -> None:
-        """Note the counts after a commit."""
+        """Store the counts after a commit."""
         self.counts = counts
 
     async def now(self) -> Progress:
@@ -159,10 +159,10 @@ def eta_s(job: Job, windows: PauseWindows, now_s: float) -> float | None:
 
 
 def late_s(job: Job, windows: PauseWindows, now_s: float) -> float | None:
-    """Return the seconds by which a scan will be, is or was late; 0 for in time.
+    """Return the seconds by which a scan is late, or will be by its forecast; 0 if in time.
 
     Returns:
-        None without a time at which it should be done, or if that is unknown yet.
+        The seconds; None if the scan has no `finish_by_s`, or if they are unknown.
     """
     if job.finish_by_s is None:
         return None
@@ -181,7 +181,7 @@ class Figures:
     """Keeps the metrics of scans up to date."""
 
     def __init__(self, metrics: Metrics, store: JobStore, windows: PauseWindows) -> None:
-        """Make every label now, so that the first event of a kind is an increase."""
+        """Make every label now at 0, so that the first event shows as an increase."""
         self._metrics = metrics
         self._store = store
         self._windows = windows
@@ -194,7 +194,7 @@ class Figures:
         self.show_running(None)
 
     async def measure(self) -> None:
-        """Measure the whole list.
+        """Update the metrics of the whole list of scans.
 
         Raises:
             DatabaseError: It cannot be reached.
@@ -212,17 +212,17 @@ class Figures:
         self._metrics.scan_remaining.set(max(ends, default=now_s) - now_s)
 
     def show_running(self, counts: Counts | None) -> None:
-        """Show the tiles of the scan that runs in this process, or None."""
+        """Set the metric of tiles of the scan in this process; None stands for no scan."""
         for status in _STATUSES:
             number = 0 if counts is None else getattr(counts, status)
             self._metrics.scan_running_tiles.labels(status).set(number)
 
     def count_tiles(self, before: Counts, now: Counts) -> None:
-        """Count the tiles that were done or failed between two counts."""
+        """Add the tiles that were done or failed between two counts to the metrics."""
         for outcome in _OUTCOMES:
             more = getattr(now, outcome) - getattr(before, outcome)
             self._metrics.scan_tiles.labels(outcome).inc(more)
 
     def count_end(self, state: State) -> None:
-        """Count a scan that has ended in this process."""
+        """Add a scan that has ended to the metrics."""
         self._metrics.scans_ended.labels(state).inc()

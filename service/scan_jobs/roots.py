@@ -17,18 +17,18 @@ class Roots:
     """The allowed folders and prefixes."""
 
     def __init__(self, roots: Sequence[str], *, closed: Path) -> None:
-        """Begin; the folders need not exist yet.
+        """Store the roots; the folders need not exist yet.
 
         Args:
             roots: Absolute folders, and prefixes `scheme://bucket/prefix`.
-            closed: Folder that is never allowed, even within a root: the service's own state.
+            closed: Folder of the service's own state, which is never allowed, even within a root.
         """
         self._folders = [Path(root) for root in roots if "://" not in root]
         self._prefixes = [root for root in roots if "://" in root]
         self._closed = closed
 
     def check(self, url: str) -> str:
-        """Return a path with links resolved, or a URL unchanged.
+        """Return an allowed path with links resolved, or an allowed URL.
 
         Raises:
             OutsideRootsError: It lies in no allowed folder.

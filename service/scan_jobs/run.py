@@ -1,7 +1,8 @@
-"""One run of a scan in this process: from its claim until it ends, is stopped, or cannot go on.
+"""One run of a scan in this process, from its claim until it ends, is stopped or fails.
 
-The tiles go through the upscaler that serves requests, in the class `nightly`, so that they take
-the time that online tiles leave. Codecs have separate threads, so that online images do not wait.
+The tiles go through the upscaler that serves requests, in the class `nightly`, and so use the
+capacity that online tiles leave free. The scan decodes and encodes in its own threads, so that
+online images do not wait.
 """
 
 import asyncio
@@ -89,14 +90,14 @@ class JobRun:
         self.progress = RunProgress(job.progress)
 
     def stop(self, reason: Stop) -> None:
-        """Begin no more tiles; those in progress are finished."""
+        """Begin no more tiles, but finish the tiles in progress."""
         self._reason = self._reason or reason
         self._is_stopped.set()
         if self._scan is not None:
             self._scan.stop()
 
     async def run(self) -> Ended:
-        """Run until the end; any exception is a fault of this code."""
+        """Run until the scan ends or stops. Expected errors become states; others are raised."""
         try:
             await self._run()
         except _StoppedError:
@@ -231,7 +232,7 @@ class JobRun:
             raise _StoppedError
 
     def _writes_manifest(self) -> bool:
-        """Whether people need a manifest now: not if the scan goes on by itself."""
+        """Whether to write a manifest: not if the scan will go on without a client."""
         return self._reason in {None, Stop.PAUSE, Stop.CANCEL}
 
     async def _stopped(self) -> Ended:
@@ -244,7 +245,7 @@ class JobRun:
         return Ended(State.FAILED, await self.progress.final(), str(error))
 
     async def _set_back(self, error: ScanError) -> Ended:
-        """Try the scan again later after a lost store, until too many runs made no progress."""
+        """Requeue the scan after a lost store; fail it after too many runs without progress."""
         if self._reason is not None:
             return await self._stopped()
         progress = await self.progress.final()

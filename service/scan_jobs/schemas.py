@@ -122,7 +122,7 @@ def read_body(content: bytes) -> ScanBody:
 
 
 def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:
-    """Return the request of a scan, checked now and not at night.
+    """Return the request of a scan, checked before the scan is accepted.
 
     Raises:
         OutsideRoots: Source or sink lies outside the allowed folders.

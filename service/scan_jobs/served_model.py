@@ -1,4 +1,4 @@
-"""The model that a scan runs on: its label, and the way of its tiles to it."""
+"""The served model that a scan runs on: its label, and the upscaler for its tiles."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def served_model(serving: Serving, settings: Settings) -> ModelLabel:
 
 
 class ServedModel:
-    """Super-resolves through the upscaler that serves requests, also after a restart of the engine.
+    """Super-resolves with the upscaler that serves requests; waits for a restarted engine.
 
     Attributes:
         steps: Steps before and after the engine.

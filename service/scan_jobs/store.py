@@ -1,8 +1,8 @@
-"""The list of scans: what clients ask of it, and how processes share its scans.
+"""The list of scans: changes by clients, and the leases by which processes share the scans.
 
-Every change is one statement, which says in which states it is allowed: two processes never both
-own a scan. A process renews the lease of its scan with every heartbeat; when the process dies the
-lease expires, and another process puts the scan back.
+Every change is one statement that names the states in which it is allowed, so that two processes
+never both own a scan. A process renews the lease of its scan with every heartbeat. If the process
+dies, the lease expires, and another process puts the scan back into the queue.
 """
 
 import json
@@ -55,7 +55,7 @@ class JobStore:
 
         Args:
             job_id: Its new id.
-            name: See `Job`, as for the arguments up to `finish_by_s`.
+            name: See `Job`.
             client: See `Job`.
             body: See `Job`.
             source: See `Job`.
@@ -150,10 +150,10 @@ class JobStore:
         )
 
     def resume(self, job_id: str) -> Job:
-        """Resume a paused scan, or retry what failed or is missing in one that has ended.
+        """Resume a paused scan, or retry the failed and missing tiles of an ended one.
 
         Raises:
-            ScanConflict: It cannot be resumed, or another scan has its sink now.
+            ScanConflict: The scan cannot be resumed, or another active scan uses its sink.
             UnknownScan: No scan has this id.
         """
         return self._change(
@@ -198,13 +198,13 @@ class JobStore:
     # --- what processes do ---
 
     def settle_left_behind(self, *, but: str = "") -> list[tuple[str, State]]:
-        """Put scans whose process has died back into the queue, or into the requested state.
+        """Put scans with an expired lease into the queue, or into the state that clients requested.
 
         Args:
-            but: Id of this process's own scan, which is never left behind.
+            but: Id of this process's own scan, which is left out.
 
         Returns:
-            Their ids and new states.
+            Ids and new states of these scans.
         """
         settled: list[tuple[str, State]] = []
         for left in self._table.find(f"{_LEFT} AND id <> ?", (but,)):
@@ -258,7 +258,7 @@ class JobStore:
         return held[0] if held else None
 
     def release(self, job_id: str, owner: str, ended: Ended) -> State | None:
-        """Leave a scan after a run; an active one goes where its client last wanted it.
+        """Release a scan after a run; an active scan gets the state that its client last requested.
 
         Args:
             job_id: Id of the scan.

@@ -1,4 +1,4 @@
-"""The table of scans: its columns, its rows as jobs, its set-up."""
+"""The table of scans: makes it, runs statements on it, and reads its rows as jobs."""
 
 import json
 from collections.abc import Sequence
@@ -80,8 +80,8 @@ class ScanTable:
         """Change the scans that meet a condition.
 
         Args:
-            changes: Assignments of SQL; the version grows by itself.
-            condition: Condition of SQL.
+            changes: Assignments in SQL; the version is increased in any case.
+            condition: Condition in SQL.
             values: Values of both, in order.
 
         Returns:

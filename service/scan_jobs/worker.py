@@ -1,8 +1,9 @@
-"""This process's own scan: claimed from the list, watched while it runs, and released.
+"""Claims a scan from the list for this process, watches its run, and releases it.
 
-    claim ──> JobRun ──every second: heartbeat (lease and progress there, requests back)──> release
+    claim ──> JobRun ──heartbeat every second──> release
 
-A process that dies in between leaves a lease that expires; any other process puts its scan back.
+A heartbeat renews the lease, reports the progress, and returns the requests of clients. If the
+process dies, the lease expires, and another process puts the scan back into the queue.
 """
 
 import asyncio
@@ -62,7 +63,7 @@ class Worker:
             settings: The service's settings.
             lifecycle: The service's models.
             store: The list of scans.
-            folder: Folder with a folder for the journal of each scan.
+            folder: Folder that holds one work folder for each scan.
             roots: Folders and prefixes that scans may use.
             windows: Times of day at which scans pause.
             figures: Metrics of tiles and ends.
@@ -98,7 +99,7 @@ class Worker:
         """Finish the tiles in progress and leave the scan to another process.
 
         Args:
-            within_s: Time limit; tiles that are dropped then are computed again later.
+            within_s: Time limit; tiles that exceed it are dropped and computed again later.
         """
         self.begin_stop()
         if self._task is None:
@@ -174,7 +175,7 @@ class Worker:
             self._figures.show_running(None)
 
     async def _watch(self, job: Job, run: JobRun, task: asyncio.Task[Ended]) -> None:
-        """Renew the lease and pass requests on, until the run has ended."""
+        """Send heartbeats and pass the requests of clients to the run, until it has ended."""
         beaten_s = time.monotonic()
         counted: Counts | None = None
         while not task.done():
@@ -238,7 +239,7 @@ class Worker:
             await remove_folder(self._folder / job.id)
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait, or less if there is work."""
+        """Wait; `wake` ends the wait early."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

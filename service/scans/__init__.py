@@ -2,6 +2,6 @@
 
     source ──list──> journal ──pending──> read ──> upscaler ──> sink ──> journal ──> manifest
 
-Read `scan.py` first. Knows neither HTTP nor a runtime; the packages for object stores, HDF5, Zarr
-and Parquet (extra `scan`) are imported when a scan needs them.
+Read `scan.py` first. This package imports neither HTTP nor a runtime. It imports the packages for
+object stores, HDF5, Zarr and Parquet (extra `scan`) only when a scan needs them.
 """

@@ -33,10 +33,10 @@ class TileArray(Protocol):
     damage: str | None
 
     def check(self) -> None:
-        """Find out what is stored of it, which may take a while, and complete `notes`.
+        """Count the tiles that are not stored, and complete `notes`; this may take a while.
 
         Raises:
-            ScanError: Nothing of it is stored.
+            ScanError: The file stores no pixels of the array.
         """
         ...
 

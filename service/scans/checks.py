@@ -1,4 +1,4 @@
-"""Checks of a scan before an engine is loaded."""
+"""Checks that a scan passes before an engine is loaded."""
 
 import os
 from pathlib import Path
@@ -73,7 +73,7 @@ def check_sink(request: ScanRequest, open_store: StoreOpener = open_store) -> No
 def check_new_stack(
     request: ScanRequest, open_store: StoreOpener = open_store, *, advice: str = "remove it"
 ) -> None:
-    """Reject a stack that exists already, so that a scan replaces no stack of another one.
+    """Reject a sink that exists already, so that no scan replaces the stack of another scan.
 
     Args:
         request: Request of the scan; a folder as sink is not checked.
@@ -100,10 +100,10 @@ def check_new_stack(
 
 
 def check_apart(source: str, **others: str) -> None:
-    """Reject a sink or work folder within the source: a resume would take outputs for tiles.
+    """Reject a sink or work folder within the source: a resumed scan would list its outputs.
 
     Raises:
-        ScanError: It lies within the source.
+        ScanError: The sink or work folder lies within the source.
     """
     for name, other in others.items():
         if _place(other).startswith(_place(source)):
@@ -115,7 +115,7 @@ def check_outside(work_folder: str, **others: str) -> None:
     """Reject a source or sink within the work folder, where a scan from scratch removes files.
 
     Raises:
-        ScanError: It lies within the work folder.
+        ScanError: The source or sink lies within the work folder.
     """
     for name, other in others.items():
         if _place(other).startswith(_place(work_folder)):
@@ -123,7 +123,7 @@ def check_outside(work_folder: str, **others: str) -> None:
 
 
 def _place(url: str) -> str:
-    """Return a path with links resolved, or a URL; places within it begin with it."""
+    """Return a path with links resolved, or a URL; it is a prefix of every place within it."""
     scheme, separator, rest = url.partition("::")[0].partition("://")
     if not separator or scheme == "file":
         path = os.path.realpath(rest or scheme)

@@ -1,8 +1,8 @@
-"""Stores that no link leads out of, for scans that clients submit.
+"""Stores for scans that clients submit: no symbolic link leads out of the allowed folders.
 
-A file is opened first and then checked by the path of its descriptor, so that no link can take its
-place between the two. For writing, each part of a path is opened from an allowed folder downwards
-without following links. Hard links cannot be distinguished from files.
+For reading, a store opens a file and then checks the path of its descriptor, so that no link can
+replace the file in between. For writing, it opens each part of a path from an allowed folder
+downwards, and follows no links. Hard links are allowed, as they look like any other file.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class ConfinedStore(LocalStore):
             on_entry: Callback for every listed file; an exception ends the listing.
 
         Raises:
-            OutsideRootsError: The folder lies in none of them.
+            OutsideRootsError: The root lies in no allowed folder.
         """
         real = Path(os.path.realpath(root))
         anchor = containing(real, allowed)
@@ -129,7 +129,7 @@ class ConfinedStore(LocalStore):
         return self._open_checked
 
     def _open_checked(self, path: str, flags: int) -> int:
-        """Open a file for reading, then check its kind and its place.
+        """Open a file for reading, then check that it is a regular file in an allowed folder.
 
         Raises:
             OSError: It cannot be opened, is not a regular file, or lies outside.
@@ -176,7 +176,7 @@ class ConfinedStore(LocalStore):
             os.close(descriptor)
 
     def _open_root(self, *, create: bool) -> int:
-        """Open the root itself, whose failure is not the fault of a single name.
+        """Open the root; its failure is an error of the store and not of one file.
 
         Raises:
             StoreLostError: It is not a folder, or has become a link.
@@ -197,7 +197,7 @@ class ConfinedStore(LocalStore):
 
 
 class ConfinedObjectStore(ObjectStore):
-    """A prefix of an object store, which has no links; `Roots.check` has checked the prefix."""
+    """An allowed prefix of an object store, which has no links; see `Roots.check`."""
 
     is_confined = True
 
@@ -219,7 +219,7 @@ def containing(path: Path, folders: Sequence[Path]) -> Path | None:
 
 
 def _step(folder: int, part: str, *, create: bool) -> int:
-    """Open a folder within an open one, which is closed in any case."""
+    """Open a folder within an open one, and close the outer one, also after an error."""
     try:
         return _enter(folder, part, create=create)
     finally:

@@ -1,4 +1,4 @@
-"""The errors of a scan: of one tile, or of all of it.
+"""The errors of a scan: some end the scan, others affect one tile.
 
     ScanError                   the scan cannot start or go on; finished tiles stay done
     ├── ScanMismatchError       the journal belongs to another scan
@@ -10,7 +10,7 @@
     └── OutsideRootsError       a path or URL leads out of the allowed folders
     TileError                   one tile cannot be read or written
 
-A `TileError` is recorded and the scan goes on.
+The scan records a `TileError` and goes on.
 """
 
 
@@ -23,11 +23,11 @@ class ScanMismatchError(ScanError):
 
 
 class SourceMissingError(ScanError):
-    """The source does not exist, or no longer."""
+    """The source does not exist, or is gone."""
 
 
 class SourceDamagedError(ScanError):
-    """A container ends early or goes on after its end; the tiles before have been listed."""
+    """A container ends early or goes on after its end; tiles before that are listed."""
 
 
 class StoreLostError(ScanError):

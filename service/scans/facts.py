@@ -1,8 +1,8 @@
 """The facts of a tile: pixel size, stage position, tool, lot, wafer, die, and any others.
 
-They come from a JSON file next to the tile (its sidecar), or from the attributes of an HDF5 or Zarr
-array and the one-dimensional arrays in its group. All are copied to the output, with the pixel size
-scaled.
+Facts come from a JSON file next to the tile (its sidecar), or from an HDF5 or Zarr file: from the
+attributes of the array and the one-dimensional arrays in its group. A scan copies all facts to the
+output and scales the pixel size.
 """
 
 import json
@@ -30,8 +30,8 @@ def parse_sidecar(content: bytes, name: str) -> Facts:
     """Read the JSON file of one tile.
 
     Raises:
-        TileError: It is not a JSON object or nested too deeply, its pixel size is invalid, or a
-            text in it is (half of a surrogate pair).
+        TileError: The content is not a JSON object or is nested too deeply, or it has an invalid
+            pixel size or an invalid text (half of a surrogate pair).
     """
     try:
         value = json.loads(content)
@@ -49,8 +49,8 @@ def parse_sidecar(content: bytes, name: str) -> Facts:
 def sidecar_facts(content: bytes, name: str, size_bytes: int) -> Facts:
     """Read the JSON file of one tile, or note that it is too long.
 
-    Annotation programs (LabelMe) also write NAME.json next to NAME.png, with the picture in it: the
-    tile must not fail by that.
+    Annotation programs (LabelMe) also write NAME.json next to NAME.png, with the picture in it. The
+    tile must not fail because of such a file.
 
     Args:
         content: Content of the file; ignored if it is too long.
@@ -99,12 +99,12 @@ def scaled(facts: Facts, scale: int) -> Facts:
 
 
 def to_json(facts: Any) -> str:
-    """Write facts with sorted keys, so that equal facts are equal texts."""
+    """Return facts as JSON with sorted keys, so that equal facts become equal texts."""
     return json.dumps(facts, sort_keys=True, ensure_ascii=False)
 
 
 def plain(value: Any) -> Any:
-    """Return an attribute or element of HDF5 or Zarr as a JSON value, or None if there is none.
+    """Return an attribute or element of HDF5 or Zarr as a JSON value, or None if it has none.
 
     NaN marks a missing number in such files, and JSON has neither NaN nor infinity.
     """

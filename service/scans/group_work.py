@@ -1,7 +1,7 @@
-"""The steps of a group of tiles: read and cut in one thread, run, encoded and hashed in another.
+"""The steps of a group of tiles: load in one thread, run on the engine, encode in another thread.
 
-A tile that travels alone costs the interpreter more in switches between threads than in work. The
-tiles of a group share the switches, and their files are written to the disk together.
+A single tile costs more time in switches between threads than in work of the interpreter. The tiles
+of a group share the switches, and their files are written to the disk together.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _LEAST_PAUSE_S = 0.05
 
 
 class Upscaling(Protocol):
-    """Super-resolves images: the steps of the service, and the way to an engine.
+    """Super-resolves images: the steps before and after the engine, and the engine itself.
 
     Attributes:
         steps: Steps before and after the engine, for any thread.
@@ -42,12 +42,12 @@ class Upscaling(Protocol):
         ...
 
     def observe_encode(self, seconds: float) -> None:
-        """Note the seconds that an image took to encode; called on the event loop."""
+        """Record the seconds that an image took to encode; call it on the event loop."""
         ...
 
 
 class Loaded(NamedTuple):
-    """A tile that was read and cut.
+    """A tile that was read, decoded and cut.
 
     Attributes:
         tile: Its row.
@@ -75,7 +75,7 @@ class Run(NamedTuple):
 
 
 class GroupWork:
-    """Every step between a pending row and its encoded image; `Scan` decides their order."""
+    """The steps from a pending row to its encoded image; `Scan` calls them in order."""
 
     def __init__(
         self, source: Source, sink: Sink, upscaling: Upscaling, options: ScanOptions
@@ -97,7 +97,7 @@ class GroupWork:
         self._cores = threading.BoundedSemaphore(options.cores)
 
     def load(self, tiles: Sequence[PendingTile]) -> list[Loaded | Outcome]:
-        """Read, hash, decode and cut tiles; in any thread.
+        """Read, hash, decode and cut tiles; call it in any thread.
 
         Raises:
             StoreLostError: The source is lost.
@@ -105,7 +105,7 @@ class GroupWork:
         return [self._load(tile) for tile in tiles]
 
     async def infer(self, loaded: Loaded) -> Run | Outcome:
-        """Run one tile; while the service is busy with others, it waits without a time limit.
+        """Run one tile; a tile that the queue rejects is retried without a time limit.
 
         Raises:
             ScanError: The engine cannot go on.
@@ -124,7 +124,7 @@ class GroupWork:
                     return _failed(loaded.tile, error, loaded.input_sha256)
 
     def encode(self, runs: list[Run]) -> tuple[list[Computed], list[Outcome]]:
-        """Encode and hash tiles; in any thread.
+        """Encode and hash tiles; call it in any thread.
 
         Args:
             runs: Tiles from the engine; emptied, so that each is freed once it is encoded.
@@ -194,5 +194,5 @@ def _failed(tile: PendingTile, error: ServiceError, digest: str | None) -> Outco
 
 
 def _own_type(media_type: str) -> str | None:
-    """Raw pixels of an array become npy; images keep their type."""
+    """Return npy as the answer type of raw pixels; None keeps the type of an image."""
     return "application/x-npy" if media_type == "application/octet-stream" else None

@@ -22,7 +22,7 @@ from service.scans.tile_arrays import (
 
 
 def open_hdf5(store: Store, name: str, inner: str, *, spool: Path) -> TileArray:
-    """Open a dataset of an HDF5 file; on an object store, of a copy of it.
+    """Open a dataset of an HDF5 file; a file on an object store is copied first.
 
     Args:
         store: Store of the file.
@@ -59,7 +59,7 @@ def open_hdf5(store: Store, name: str, inner: str, *, spool: Path) -> TileArray:
 
 
 def _members(h5py: Any, file: Any, *, is_confined: bool) -> Members:
-    """Find the datasets, each group once; links are noted and not followed."""
+    """Find the datasets, each once; soft and external links are listed as unusable."""
     members = Members()
     waiting: list[tuple[str, Any]] = [("", file)]
     seen: set[Any] = set()
@@ -131,7 +131,7 @@ def _why_unusable(h5py: Any, dataset: Any, *, is_confined: bool) -> str | None:
 
 
 def _stored(dataset: Any, where: str) -> StoredChunks | None:
-    """Return which chunks are stored; None where the pixels lie in other files.
+    """Return which chunks are stored; None if the pixels lie in other files.
 
     Raises:
         ScanError: The dataset stores fewer bytes than its shape needs.

@@ -1,8 +1,8 @@
-"""The journal of a scan: which tiles are done. A resumed scan starts from it.
+"""The journal of a scan records which tiles are done, so that a scan can be resumed.
 
-One row per tile. A tile is `done` only after its output is durable; a process that is killed leaves
-rows `pending`, and they are computed again. The journal names its format and its scan (`pins`);
-another scan is rejected.
+The journal has one row per tile. A tile becomes `done` only after its output is durable. If a
+process is killed, its unfinished rows are still `pending`, and the next run computes them. The
+journal also holds its format and the `pins` of its scan, and rejects any other scan.
 """
 
 import json
@@ -20,7 +20,7 @@ _PAGE_ROWS = 512
 
 
 class Journal:
-    """The journal of one scan; safe for threads, one process at a time (see `WorkFolder`)."""
+    """The journal of one scan; safe for threads. One process at a time uses it (`WorkFolder`)."""
 
     def __init__(self, path: Path) -> None:
         """Open a journal, or make an empty one.
@@ -39,7 +39,7 @@ class Journal:
     # --- which scan it is ---
 
     def pins(self) -> dict[str, Any]:
-        """Return what the scan is pinned to; empty for a new one."""
+        """Return the pins of the scan; empty for a new scan."""
         return {key: json.loads(value) for key, value in self._file.read("SELECT * FROM facts")}
 
     def pin(self, pins: Mapping[str, Any]) -> None:
@@ -129,7 +129,7 @@ class Journal:
         return count
 
     def retry_failed(self) -> None:
-        """Make failed tiles pending: the cause may be gone."""
+        """Make failed tiles pending, as the cause may be gone."""
         self._file.write("UPDATE tiles SET status = 'pending' WHERE status = 'failed'")
 
     def check_outputs(self, found: Iterable[tuple[str, int]]) -> int:
@@ -226,7 +226,7 @@ class Journal:
     def _pages(
         self, columns: str, condition: str, *, table: str = "tiles"
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield rows in order, the position before them; no lock is held between pages."""
+        """Yield rows in order, each with its position first; holds no lock between pages."""
         last = -1
         while True:
             rows = self._file.read(

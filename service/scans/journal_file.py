@@ -48,7 +48,7 @@ CREATE TABLE sidecars (stem TEXT PRIMARY KEY, name TEXT NOT NULL, place INTEGER 
 
 
 class JournalFile:
-    """A journal in SQLite; safe for threads, one process at a time."""
+    """A journal in SQLite; safe for the threads of one process."""
 
     def __init__(self, path: Path) -> None:
         """Open a journal, or make an empty one.
@@ -95,12 +95,12 @@ class JournalFile:
             database.execute(query, values)
 
     def transaction(self) -> "_Transaction":
-        """Return a block in which all statements take effect, or none."""
+        """Return a context whose statements take effect together, or not at all."""
         return _Transaction(self._path, self._database, self._lock)
 
 
 def count_done(path: Path) -> int:
-    """Count the done tiles of a journal, which is opened for reading only.
+    """Count the done tiles of a journal; opens it read-only.
 
     Returns:
         Number of tiles; 0 for a missing or empty journal.
@@ -126,7 +126,7 @@ def count_done(path: Path) -> int:
 
 
 def _failure(path: Path, error: sqlite3.Error) -> ScanError:
-    """Return the error of the scan: the disk fails now, or the file is damaged for good."""
+    """Return the error of the scan: a lost store if the disk fails, else a damaged file."""
     if isinstance(error, sqlite3.OperationalError):
         return StoreLostError(f"the journal {path} cannot be used: {error}")
     return ScanError(
@@ -135,7 +135,7 @@ def _failure(path: Path, error: sqlite3.Error) -> ScanError:
 
 
 class _Transaction:
-    """A block whose statements take effect together, or not at all."""
+    """A context whose statements take effect together, or not at all."""
 
     def __init__(self, path: Path, database: sqlite3.Connection, lock: threading.Lock) -> None:
         self._path = path

@@ -8,7 +8,7 @@ from service.scans.stores import Store
 
 
 def local_copy(store: Store, name: str, spool: Path) -> Path:
-    """Return the local path of a file; one of an object store is copied first.
+    """Return the local path of a file; a file on an object store is copied first.
 
     Raises:
         ScanError: It cannot be read.

@@ -166,7 +166,7 @@ class LocalStore:
             )
 
     def _opener(self) -> Opener | None:
-        """Return what opens files for reading; None for the system's own way."""
+        """Return the function that opens files for reading; None stands for `os.open`."""
         return None
 
     def _open(self, name: str, *, buffering: int = -1) -> IO[Any]:
@@ -200,7 +200,7 @@ class LocalStore:
         return failures
 
     def _blamed(self, name: str, step: Callable[[int], None], index: int) -> TileError | None:
-        """Do a step of a file; returns an error of the file, and raises one of the store."""
+        """Do one step of writing a file; returns errors of the file, raises errors of the store."""
         try:
             step(index)
         except TileError as error:
@@ -235,14 +235,14 @@ class LocalStore:
 
 
 def cannot_write(path: Path, name: str, error: OSError) -> StoreLostError | TileError:
-    """Return the error of a file that cannot be written: of its name, or of the store."""
+    """Return the error for a failed write: TileError for a bad name, else StoreLostError."""
     if error.errno in _BAD_NAMES:
         return TileError(f"cannot be written as {name}: {error.strerror}")
     return StoreLostError(f"cannot write {path}: {error.strerror}")
 
 
 def _device(path: Path) -> int | None:
-    """Return the file system of a path; None if the path does not exist.
+    """Return the number of the file system of a path; None if the path does not exist.
 
     The inode cannot be used: some file systems renumber their inodes.
     """

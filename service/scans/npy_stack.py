@@ -13,7 +13,7 @@ from service.scans.tile_arrays import Pixels, pixel_dtype, tile_layout
 
 
 class NpyStack:
-    """An npy array in a file, of which one tile at a time is read."""
+    """An npy array in a file; each tile is read by itself."""
 
     def __init__(self, store: Store, name: str) -> None:
         self._store = store

@@ -21,7 +21,7 @@ _READ_TIMEOUT_S = 30
 class ObjectStore:
     """A prefix of an object store, such as `s3://bucket/lot1`, through fsspec.
 
-    Addresses and keys come from the environment that its own tools read, such as AWS_ENDPOINT_URL.
+    Addresses and keys come from the usual environment variables, such as AWS_ENDPOINT_URL.
     Requests that fail are retried for a while.
     """
 
@@ -160,7 +160,7 @@ class ObjectStore:
         return FileEntry(name, int(info["size"]), str(stamp).strip('"'))
 
     def _patiently(self, work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        """Call until the store answers or the time limit passes; returns its answer.
+        """Call a function until the store answers or the time limit passes; returns the answer.
 
         Raises:
             FileNotFoundError: The object does not exist.

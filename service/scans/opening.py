@@ -1,7 +1,7 @@
 """Opens the store and the source that a URL names.
 
-A folder of images (local or on an object store), a tar archive, or one array of tiles: an npy
-stack, a multi-page TIFF, an HDF5 dataset or a Zarr array.
+A source is a folder of images (local or on an object store), a tar archive, or one array of tiles:
+an npy stack, a multi-page TIFF, an HDF5 dataset or a Zarr array.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What a scan is to do: source, sink, model, and how tiles are read and written."""
+"""The request, the model and the options of a scan."""
 
 import math
 from dataclasses import dataclass, field

@@ -14,9 +14,9 @@ Fill = Callable[[int], None]
 
 
 class PartFile:
-    """Gets its own name by `publish`, or is removed at the end of the context.
+    """A file that `publish` renames to its final path; without that, the context removes it.
 
-    Every method raises OSError.
+    Every method may raise OSError.
     """
 
     def __init__(self, path: str, *, folder: int | None = None) -> None:
@@ -73,7 +73,7 @@ class PartFile:
 
 
 def filling(content: bytes | memoryview) -> Fill:
-    """Return a function that writes bytes."""
+    """Return a function that writes these bytes to a descriptor."""
 
     def fill(descriptor: int) -> None:
         view = memoryview(content).cast("B")
@@ -84,7 +84,7 @@ def filling(content: bytes | memoryview) -> Fill:
 
 
 def copying(path: Path) -> Fill:
-    """Return a function that copies a file."""
+    """Return a function that copies this file to a descriptor."""
 
     def fill(descriptor: int) -> None:
         with path.open("rb") as source, os.fdopen(os.dup(descriptor), "wb") as target:
@@ -94,7 +94,7 @@ def copying(path: Path) -> Fill:
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write or replace a file, which gets its name only once it is whole and durable.
+    """Write or replace a file; its name appears only once the content is durable.
 
     If an exception interrupts the write (full disk, KeyboardInterrupt), the previous file stays and
     the temporary file is removed. SIGKILL leaves the temporary file.

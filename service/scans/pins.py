@@ -1,4 +1,4 @@
-"""The pins of a scan: the values that a resumed scan must share with its beginning."""
+"""The pins of a scan: the values that must be the same in all its runs."""
 
 import contextlib
 from typing import Any
@@ -8,7 +8,7 @@ from service.scans.options import ModelLabel, ScanRequest
 from service.scans.work_folder import WorkFolder
 
 STACK_TILE = "stack_tile"
-"""The journal's fact with the output shape of a stack's tiles."""
+"""Name of the fact in the journal that holds the output shape of a stack's tiles."""
 
 
 def scan_pins(request: ScanRequest, model: ModelLabel) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def scan_pins(request: ScanRequest, model: ModelLabel) -> dict[str, Any]:
 
 
 def pinned_engine(work: WorkFolder) -> dict[str, str]:
-    """Return engine and precision that a scan began with, as settings; empty for a new one."""
+    """Return engine and precision of a scan's first run, as settings; empty for a new scan."""
     pins = _read_pins(work)
     return {name: pins[name] for name in ("engine", "precision") if name in pins}
 

@@ -59,10 +59,10 @@ class PreparedScan:
         self.journal.close()
 
     def put_manifest(self, folder: Path) -> str:
-        """Write the manifest to `folder` and move it into the sink; returns its place.
+        """Write the manifest to `folder` and move it into the sink; returns its path or URL.
 
         Raises:
-            StoreLostError: It cannot be written or moved; it may lie in `folder`.
+            StoreLostError: The manifest cannot be written or moved; it may be in `folder`.
         """
         path = write_manifest(self.journal, folder, form=self.request.manifest)
         try:
@@ -201,6 +201,6 @@ def count_skipped(listed: Listed, skipped: Counter[str]) -> None:
 
 
 def no_tiles(source: str, skipped: Counter[str]) -> str:
-    """Return the message for a source without tiles, with what it holds instead."""
+    """Return the message for a source without tiles; it lists the suffixes of other files."""
     found = ", ".join(f"{count} x {suffix}" for suffix, count in skipped.most_common())
     return f"the source {source} holds no tiles{f'; it has {found}' if found else ''}"

@@ -47,7 +47,7 @@ class Outcome:
         quality: Quality flags, see `bundle_format.bundle.FLAGS`.
         pixel_size_nm: (x, y) of the output in nm.
         metadata: All other facts, scaled, as a JSON object.
-        is_shared: Whether other tiles lie in the same output, which has just been rewritten.
+        is_shared: Whether the output, which has just been rewritten, also holds other tiles.
     """
 
     id: int
@@ -97,6 +97,6 @@ class Counts:
         return self.done + self.failed
 
     def with_outcomes(self, outcomes: Sequence[Outcome]) -> "Counts":
-        """Return the counts after outcomes of pending tiles."""
+        """Return the counts with the outcomes of some pending tiles added."""
         done = sum(outcome.status == "done" for outcome in outcomes)
         return Counts(self.total, self.done + done, self.failed + len(outcomes) - done)

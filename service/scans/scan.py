@@ -1,13 +1,16 @@
-"""The file to read first: the way of every pending tile from the source to the sink.
+"""Runs a scan: takes every pending tile from the source to the sink. Read this file first.
 
     journal.pending ──read──> engine ──encode──> sink.write ──> sink.sync ──> journal.record
 
-Tiles go in groups, see `group_work`. Reading, encoding and writing have separate threads: as many
-writers as the disk takes files in parallel, and none of them computes. Look-ahead is bounded by
-places, each the memory of a tile on its way to the sink; as many tiles again may wait to be
-recorded, so that no writer waits for a commit. A tile that cannot be read, computed or written is
-recorded and the scan goes on; a lost store ends the scan, and tiles that were not recorded stay
-pending. Outcomes are recorded together: one fsync of a folder and one commit for all of them.
+Tiles go in groups, see `group_work`. Reading, encoding and writing have separate threads. The
+number of writers follows the number of files that the disk takes in parallel.
+
+Places bound the look-ahead; each is the memory of one tile on its way to the sink. As many tiles
+again may wait to be recorded, so that no writer waits for a commit. Outcomes are recorded together:
+each folder gets one fsync, and the journal gets one commit.
+
+If a tile cannot be read, computed or written, the scan records its error and goes on. If a store is
+lost, the scan ends, and tiles that were not recorded stay pending.
 """
 
 import asyncio
@@ -40,7 +43,7 @@ class Ledger(Protocol):
         ...
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Record outcomes of tiles, all or none; in any thread.
+        """Record outcomes of tiles, all or none; call it in any thread.
 
         Raises:
             StoreLostError: It cannot be written.
@@ -98,12 +101,12 @@ class Scan:
         self._failure: Exception | None = None
 
     def stop(self) -> None:
-        """Begin no more tiles; those in progress are finished."""
+        """Begin no more tiles, but finish the tiles in progress."""
         self._stopping = True
         self._open_places()
 
     async def run(self) -> None:
-        """Compute every pending tile, or until `stop`.
+        """Compute the pending tiles until all are done or `stop` is called.
 
         Raises:
             StoreLostError: The source or the sink is lost; recorded tiles stay done.
@@ -137,7 +140,7 @@ class Scan:
             raise self._failure
 
     async def _groups(self) -> AsyncIterator[list[PendingTile]]:
-        """Yield the pending tiles that go together, read from the journal in a thread."""
+        """Yield groups of pending tiles; a thread reads them from the journal."""
         groups = self._pending_groups()
         while page := await asyncio.to_thread(lambda: list(islice(groups, _PAGE_GROUPS))):
             for group in page:
@@ -184,7 +187,7 @@ class Scan:
             self._unrecorded.give_back(len(group))
 
     async def _write(self, group: list[PendingTile]) -> list[Outcome]:
-        """Compute tiles and write them; raises as the parts of `GroupWork`."""
+        """Compute and write a group; returns its outcomes, raises as `GroupWork`."""
         parts = await _all(
             _in_thread(self._readers, lambda part=part: self._work.load(part))
             for part in _parts(group, self._source.io_per_thread)
@@ -202,7 +205,7 @@ class Scan:
         return failed + refused + written
 
     def _put(self, group: Sequence[PendingTile], computed: list[Computed]) -> list[Outcome]:
-        """Write tiles; the images are freed here, and not on the event loop."""
+        """Write tiles, and free their images in this thread rather than on the event loop."""
         try:
             return self._sink.write(group, computed)
         finally:
@@ -213,14 +216,14 @@ class Scan:
         self._unrecorded.open()
 
     async def _record(self, outcomes: list[Outcome]) -> None:
-        """Return once the outcomes are in the journal; raises as `Journal.record`."""
+        """Wait until the outcomes are in the journal; raises as `Sink.sync` and `Ledger.record`."""
         if outcomes:
             done = asyncio.get_running_loop().create_future()
             self._written.put_nowait((outcomes, done))
             await done
 
     async def _record_all(self) -> None:
-        """Record the outcomes of all groups that have been written in the meantime."""
+        """Record outcomes; groups written during one commit share the next."""
         loop = asyncio.get_running_loop()
         while True:
             groups = [await self._written.get()]
@@ -247,7 +250,7 @@ class Scan:
 
 
 class _Places:
-    """A bounded number of places, taken in the order of requests."""
+    """A bounded number of places; one task takes them, so that they go in order."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -265,7 +268,7 @@ class _Places:
         self._changed.set()
 
     def open(self) -> None:
-        """Let every request pass: the scan ends."""
+        """Let every `take` return at once, because the scan ends."""
         self._is_open = True
         self._changed.set()
 
@@ -275,7 +278,7 @@ async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], Result]) ->
 
 
 async def _all(work: Iterable[Awaitable[Result]]) -> list[Result]:
-    """Wait for all, also after a failure; then raise the first failure."""
+    """Wait for all awaitables, then return their results or raise the first error."""
     results = await asyncio.gather(*work, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

@@ -1,4 +1,4 @@
-"""The sinks of a scan: their protocol, and the most common one, a folder of files."""
+"""The sinks of a scan: their protocol, and the most common sink, a folder of files."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -71,7 +71,7 @@ class Sink(Protocol):
     Attributes:
         url: URL that it was opened by.
         io_at_once: Number of parallel writes that pays off.
-        io_per_thread: Number of them that share one thread.
+        io_per_thread: Number of parallel writes that share one thread.
         unit_tiles: Tiles of one write, in order of their positions.
     """
 
@@ -85,7 +85,7 @@ class Sink(Protocol):
         ...
 
     def accept(self) -> str | None:
-        """Return the media type that answers must have, or None for their own."""
+        """Return the media type of all answers, or None if each tile keeps its own."""
         ...
 
     def find_outputs(self) -> Iterator[tuple[str, int]]:
@@ -120,7 +120,7 @@ class Sink(Protocol):
         ...
 
     def put_manifest(self, path: Path) -> str:
-        """Move a manifest in; returns its place; raises as `write`."""
+        """Move a manifest into the sink; returns its path or URL, raises as `write`."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The sources of a scan: their protocol, and the most common one, a folder of images."""
+"""The sources of a scan: their protocol, and the most common source, a folder of images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,8 +89,8 @@ class Source(Protocol):
     Attributes:
         url: URL that it was opened by.
         io_at_once: Number of parallel reads that pays off.
-        io_per_thread: Number of them that share one thread.
-        notes: Notes for people on flaws that make no tile fail; complete after the listing.
+        io_per_thread: Number of parallel reads that share one thread.
+        notes: Flaws of the source that make no tile fail; complete after the listing.
     """
 
     url: str
@@ -169,12 +169,12 @@ def media_type(name: str) -> str:
 
 
 def indexed_name(name: str, index: int) -> str:
-    """Return the name of one tile of a container; names sort as indices do."""
+    """Return the name of one tile of a container; names sort in the order of indices."""
     return f"{name}[{index:08d}]"
 
 
 def check_size(tile: TileRef) -> None:
-    """Reject a file that would fill the memory before it could be decoded.
+    """Reject a file that is too large to be read into memory.
 
     Raises:
         TileError: It is longer than `MAX_TILE_BYTES`.

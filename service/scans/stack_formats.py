@@ -1,4 +1,4 @@
-"""Stacks as Zarr v3 (whose shards are the stack), HDF5 and BigTIFF (assembled from shards)."""
+"""The formats of stacks: Zarr v3 consists of its shards, HDF5 and BigTIFF are copied from them."""
 
 import contextlib
 import json
@@ -159,7 +159,7 @@ def fill_hdf5(
 
 
 def _put_attribute(attributes: Any, key: str, value: Any) -> None:
-    """Write an attribute as it is, or else as JSON, or not at all: the manifest has it too."""
+    """Write an attribute as it is, else as JSON; skip it if both fail (the manifest has it)."""
     forms: list[Any] = [json.dumps(value)]
     if isinstance(value, str | int | float | list):
         forms.insert(0, value)

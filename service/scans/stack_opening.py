@@ -36,7 +36,7 @@ def open_scan_stack(
     overwrite: bool,
     open_store: StoreOpener,
 ) -> StackSink:
-    """Open the stack of a scan; what lies in the place of a new one is removed.
+    """Open the stack of a scan; for a new stack, old shards are removed first.
 
     Args:
         request: Source, sink and how tiles are read and written.
@@ -48,7 +48,7 @@ def open_scan_stack(
         open_store: Function that opens the stores of sink and shards.
 
     Raises:
-        ScanError: There is such a stack already, or there can be none.
+        ScanError: The stack exists already, or cannot be made.
     """
     pinned = journal.fact(STACK_TILE)
     is_new = pinned is None

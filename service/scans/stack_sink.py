@@ -1,7 +1,7 @@
-"""One stack for all tiles: written as shards of some tiles each, then assembled.
+"""The sink that writes all tiles into one stack: first as shards, which are then assembled.
 
-Tiles are done when their shard is durable. Failed tiles are black in the stack, and the manifest
-names them.
+A shard holds a fixed number of tiles. A tile is done when its shard is durable. Failed tiles are
+black in the stack, and the manifest names them.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class StackFormat(Protocol):
     """Storage format of a stack and its shards.
 
     Attributes:
-        keeps_shards: Whether the shards are part of the stack, and not copied into it.
+        keeps_shards: Whether the stack consists of its shards; otherwise they are copied into it.
     """
 
     keeps_shards: bool
@@ -115,7 +115,7 @@ class StackSink:
         self._attributes = attributes
 
     def clear(self) -> None:
-        """Remove all shards, and all other files of a stack that keeps them; metadata first."""
+        """Remove all files in the store of the shards, metadata first."""
         names = [entry.name for entry in self._shards.walk() if not entry.name.endswith("/")]
         for name in sorted(names, key=lambda name: (not name.endswith("zarr.json"), name)):
             self._shards.remove(name)
@@ -129,10 +129,10 @@ class StackSink:
         return RAW
 
     def check(self, journal: Journal) -> bool:
-        """Make every tile pending if the finished stack is gone.
+        """Make every tile pending if the finished stack is missing or has another length.
 
         Returns:
-            Whether its tiles lie in shards, to be checked by `find_outputs`.
+            Whether the tiles are in shards, which `find_outputs` lists.
 
         Raises:
             ScanError: The stack is finished, its shards are gone, and the source has grown.

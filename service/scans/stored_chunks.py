@@ -1,4 +1,4 @@
-"""The chunks that a file stores: HDF5 and Zarr read all others as the fill value."""
+"""The chunks that a file stores; HDF5 and Zarr read missing chunks as the fill value."""
 
 import math
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 class StoredChunks:
-    """The stored chunks of an array, in memory that grows with their number, not with its shape.
+    """The stored chunks of an array; the memory grows with their number, not with the shape.
 
     Attributes:
         by_row: Number of stored chunks by their index along the first axis.

@@ -1,8 +1,8 @@
 """The protocol of stores, which hold files; `local_store` and `object_store` are the two kinds.
 
-Both write a file whole or not at all. Locally: a temporary name, fsync, rename, and fsync of the
-folder before the file is reported (`sync`). On an object store: one PUT, or a multipart upload,
-which becomes visible when it is complete.
+Both write a file whole or not at all. A local store writes under a temporary name, calls fsync and
+renames the file; `sync` then calls fsync on the folder. An object store uses one PUT, or a
+multipart upload, which becomes visible when it is complete.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 from service.scans.errors import TileError
 
 ESCAPE = "\\x"
-"""Begin of the escape of a byte that is not UTF-8 in a `printable` name."""
+"""Prefix of an escaped byte in a `printable` name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class FileEntry:
     """One file of a store.
 
     Attributes:
-        name: Name relative to the store's root, parts joined by `/`. The name of a file that is
-            not regular (a link to a folder, which is not followed, a pipe, a device) ends in `/`.
+        name: Name relative to the store's root, parts joined by `/`. The name of a
+            special file (a link to a folder, which is not followed, a pipe, a device) ends in `/`.
         size_bytes: Length of the file.
         stamp: Text that changes with the file: time of change, or entity tag.
     """
@@ -38,8 +38,8 @@ class Store(Protocol):
     Attributes:
         url: URL or path of the root, without a trailing slash.
         io_at_once: Number of parallel reads or writes that pays off.
-        io_per_thread: Number of them that share one thread.
-        is_confined: Whether links in it must not lead out of it.
+        io_per_thread: Number of parallel reads or writes that share one thread.
+        is_confined: Whether links must not lead out of the allowed folders.
     """
 
     url: str
@@ -48,7 +48,7 @@ class Store(Protocol):
     is_confined: bool
 
     def walk(self) -> Iterator[FileEntry]:
-        """List every file below the root, in no particular order; none without a root.
+        """List every file below the root, in no particular order; a missing root has none.
 
         Raises:
             ScanError: A folder cannot be listed.
@@ -90,7 +90,7 @@ class Store(Protocol):
         """Write files, each whole or not at all.
 
         Returns:
-            For each of them None, or the error of its name.
+            For each file its error, or None.
 
         Raises:
             StoreLostError: The store cannot be written.
@@ -102,14 +102,14 @@ class Store(Protocol):
         ...
 
     def sync(self, names: Iterable[str]) -> None:
-        """Make new files durable: they survive a power failure."""
+        """Make new files durable, so that they survive a power failure."""
         ...
 
     def check_whole(self) -> None:
         """Check that no link below the root leads out of it, before it is read by path.
 
         Raises:
-            ScanError: One does, and the store is confined.
+            ScanError: A link leads out, and the store is confined.
         """
         ...
 
@@ -139,7 +139,7 @@ def safe_name(name: str) -> str:
     """Return a relative name unchanged.
 
     Raises:
-        TileError: It is absolute or leads upwards, as names in an archive can.
+        TileError: The name is absolute or leads upwards, as a name in an archive can.
     """
     # Called several times for every file of a lot; pathlib would take as long as opening the file.
     parts = name.split("/")

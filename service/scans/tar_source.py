@@ -1,4 +1,4 @@
-"""A tar archive of image files as a source: listed once, then read by offset, never unpacked.
+"""A tar archive of image files as a source; its tiles are read by offset, without unpacking.
 
 `service.images.tar_format` reads the format, as for a batch.
 """
@@ -117,7 +117,7 @@ class TarSource:
         return Listed(name, stem, suffix, place, member.size, f"{stamp}:{member.data_at}")
 
     def _members(self) -> Iterator[TarMember]:
-        """Find the members by seeks."""
+        """Yield the members; seeks skip their content."""
         with self._store.open(self._name) as file:
             try:
                 size_bytes = file.seek(0, os.SEEK_END)
@@ -137,7 +137,7 @@ class TarSource:
                 raise StoreLostError(f"{self.url} cannot be read: {error}") from error
 
     def _check_names(self, hashes: npt.NDArray[np.uint64]) -> None:
-        """Reject an archive with two members of one name: only one of them could be the tile.
+        """Reject an archive with two members of one name, as a tile's name must be unique.
 
         Raises:
             ScanError: Two members have one name.
@@ -161,7 +161,7 @@ class TarSource:
 
 
 def _obey(step: Step, file: BinaryIO, size_bytes: int) -> bytes:
-    """Do a step of the reader of the format; returns the bytes for it.
+    """Carry out a step that `read_members` requests; returns the bytes that it read.
 
     Raises:
         TarDamage: The archive ends too early.

@@ -1,4 +1,4 @@
-"""A TIFF of many images as a source: listed once, each decoded by the service's own codec.
+"""A TIFF of many images as a source; the service's own codec decodes each image.
 
 An image is a page, or one of several planes of a directory (`service.images.codec.tiff_planes`).
 """

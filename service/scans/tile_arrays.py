@@ -1,7 +1,7 @@
 """Arrays of tiles in HDF5 and Zarr: the choice of the array, its tiles and its facts.
 
-A file may hold other members of any kind, also damaged ones: an unusable member is left out with
-its reason and does not affect the others.
+A file may also hold members of other kinds, and damaged ones. An unusable member is left out with
+the reason, and does not affect the others.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ Pixels = npt.NDArray[np.uint8 | np.uint16]
 PixelDtype = np.dtype[np.uint8] | np.dtype[np.uint16]
 
 CHUNKS_NOT_STORED = "chunks_not_stored"
-"""The fact with the number of a tile's chunks that the file does not store."""
+"""Name of the fact with the number of a tile's chunks that the file does not store."""
 _SHOWN = 5
 
 
@@ -75,7 +75,7 @@ class Members:
         )
 
     def siblings(self, chosen: str) -> dict[str, Any]:
-        """Return the other arrays in the group of the chosen one, by the last part of the name."""
+        """Return the other arrays in the group of the chosen one, by the last part of the path."""
         folder = chosen.rpartition("/")[0]
         return {
             name.rpartition("/")[2]: array
@@ -227,7 +227,7 @@ def tile_layout(shape: tuple[int, ...], name: str) -> tuple[int, tuple[int, int]
 
 
 def pixel_dtype(descr: Any, name: str) -> PixelDtype:
-    """Return the data type of pixels by its description.
+    """Return the data type of pixels, checked to be uint8 or uint16.
 
     Raises:
         ScanError: It is neither uint8 nor uint16.
@@ -242,7 +242,7 @@ def pixel_dtype(descr: Any, name: str) -> PixelDtype:
 
 
 def reason_of(error: Exception) -> str:
-    """Return kind and message of an error in one line."""
+    """Return the type and the message of an error in one line."""
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words}"[:300] if words else type(error).__name__
 
@@ -267,7 +267,7 @@ def _listed(items: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def _reading() -> Generator[None]:
-    """Turn the errors of h5py and zarr into those of a scan."""
+    """Turn the errors of h5py and zarr into errors of a scan."""
     try:
         yield
     except (ConnectionError, TimeoutError) as error:

@@ -24,7 +24,7 @@ _OWN_FILES = (
 
 
 class WorkFolder:
-    """A work folder, held by one process at a time; the kernel releases it when that ends."""
+    """A work folder; one process at a time holds its lock, which ends with the process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,7 +46,7 @@ class WorkFolder:
         return self.path / "shards"
 
     def forget(self) -> None:
-        """Remove the files of the scan, and nothing else, to start from scratch."""
+        """Remove the files of the scan only, so that it starts from scratch."""
         for folder in (self.shards, self.spool):
             if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder)
@@ -75,7 +75,7 @@ class WorkFolder:
         return self
 
     def _check_own(self) -> None:
-        """Reject a folder with other files: a scan could remove them."""
+        """Reject a folder with other files, as a scan could remove them."""
         lock = self.path / _LOCK
         if self.journal_path.is_file() or (lock.is_file() and lock.stat().st_size == 0):
             return
@@ -99,10 +99,10 @@ class WorkFolder:
 def default_work_folder(sink: str) -> Path:
     """Return the default work folder of a scan into a sink.
 
-    Next to a local sink; in the user's state folder for an object store.
+    It lies next to a local sink, and in the user's state folder for an object store.
 
     Raises:
-        ScanError: The sink is the root of all folders.
+        ScanError: The sink is the root folder `/`.
     """
     scheme, separator, rest = sink.rstrip("/").partition("://")
     if not separator or scheme == "file":

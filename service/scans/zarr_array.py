@@ -64,7 +64,7 @@ def _open_root(zarr: Any, place: str, path: str) -> Any:
 
 
 def _members(zarr: Any, root: Any) -> Members:
-    """Find the arrays; if one member is damaged, one by one."""
+    """Find the arrays; if a member is damaged, open the members one by one."""
     try:
         found = dict(root.members(max_depth=None))
     except Exception:  # the damaged member is found again, with its path
@@ -114,7 +114,7 @@ def _child_names(zarr: Any, group: Any) -> list[str]:
 def _stored(zarr: Any, array: Any) -> StoredChunks | None:
     """Return which chunks (or shards) are stored.
 
-    None if that is unknown: the store does not list its keys.
+    Returns None if the store cannot list its keys.
     """
     store, path = array.store_path.store, array.store_path.path
     if not store.supports_listing or 0 in array.shape:

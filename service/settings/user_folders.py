@@ -1,16 +1,16 @@
-"""The user's folders that defaults of settings lie in; None where the user has no home."""
+"""The user's folders for the defaults of settings; None if the user has no home folder."""
 
 import os
 from pathlib import Path
 
 
 def user_cache_dir(*parts: str) -> Path | None:
-    """Find semsr's cache folder, or a folder in it."""
+    """Return semsr's cache folder, or a folder in it."""
     return _user_dir("XDG_CACHE_HOME", ".cache", *parts)
 
 
 def user_state_dir(*parts: str) -> Path | None:
-    """Find the folder of semsr's state that outlives processes, or a folder in it."""
+    """Return the folder of semsr's persistent state, or a folder in it."""
     return _user_dir("XDG_STATE_HOME", ".local/state", *parts)
 
 

@@ -1,4 +1,4 @@
-"""The answer to a stream of tiles as it is sent: an entry for each image, in order, and an end."""
+"""Sends the answer to a stream of tiles: an entry for each image, in order, and an end."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping
@@ -55,7 +55,7 @@ class StreamAnswer:
         self.ended_by: ServiceError | None = None
 
     async def write(self, index: int, name: str | None, answer: Awaitable[Answer]) -> None:
-        """Wait for one image's answer and send its entry, or its problem's.
+        """Wait for one image's answer, and send it or its problem as an entry.
 
         Args:
             index: Number of the image in the stream.
@@ -75,7 +75,7 @@ class StreamAnswer:
         await self._send(self._archive.entry(entry))
 
     async def end(self, error: ServiceError | None) -> None:
-        """Send the end, after a problem if something ended the upload early.
+        """Send the end; if an error ended the upload early, send its problem first.
 
         Raises:
             ServiceError: The error itself, if nothing has been sent.

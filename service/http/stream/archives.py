@@ -56,7 +56,7 @@ class Archive(Protocol):
         ...
 
     def end(self) -> Sequence[Piece]:
-        """Return what ends the archive."""
+        """Return the bytes that end the archive."""
         ...
 
 
@@ -74,7 +74,7 @@ class TarArchive:
     content_type = TAR
 
     def entry(self, entry: OutEntry) -> Sequence[Piece]:
-        """Return a pax header, the header, the body, and what fills its last block."""
+        """Return a pax header, the header, the body, and the padding of its last block."""
         info = tarfile.TarInfo(entry.name)
         info.size = len(entry.body)
         info.mtime = int(time.time())

@@ -1,4 +1,4 @@
-"""One image of a stream: where it comes from, what it is called, how it is decoded."""
+"""One image of a stream: its bytes, its name and its decoder."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

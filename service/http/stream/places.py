@@ -1,6 +1,6 @@
-"""Places of streams: streams wait where single requests are refused.
+"""Places of streams: a stream waits for places where a single request is rejected.
 
-A stream was admitted as a whole, so its images wait for places, first come first served, and its
+A stream is admitted as a whole. Its images then wait for places in the order of arrival, and its
 upload pauses meanwhile. These rules prevent deadlocks:
 
 - Each stream holds one place all the time, and all streams of a class together a quarter of them.
@@ -149,7 +149,7 @@ class Window:
     async def grow(self, hold: Hold, places: int) -> Hold:
         """Exchange places for at least as many as needed; raises as `acquire`.
 
-        The old ones are given back before it waits for the new ones, and are lost if it raises.
+        The old places are released before the wait for new ones, and stay released after an error.
         """
         if places <= hold.places:
             return hold
@@ -157,7 +157,7 @@ class Window:
         return await self._take(places)
 
     def release(self, hold: Hold) -> None:
-        """Return an image's places, once."""
+        """Return an image's places; a second call has no effect."""
         if hold in self._held:
             self._held.remove(hold)
             self._limits.release(hold)

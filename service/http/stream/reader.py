@@ -1,4 +1,4 @@
-"""The images of a stream of tiles: one way in to the readers of all types."""
+"""Reads the images of a stream of tiles: one function for the readers of all types."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing

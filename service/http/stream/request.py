@@ -32,7 +32,7 @@ class StreamRequest:
         media_type: Media type of the body; one of `STREAM_TYPES`, or that of a form.
         container: Media type of the answer.
         tile: Headers for each image, without a deadline.
-        timeout_s: Seconds after which an image's answer is useless, since it was read.
+        timeout_s: Time limit in seconds for an image's answer, from the moment it was read.
     """
 
     media_type: str
@@ -56,7 +56,7 @@ class StreamContext:
         metrics: Counters of images.
         receive: ASGI's.
         send: ASGI's.
-        is_connected: Whether the client is still there; called periodically.
+        is_connected: Function that returns whether the client is still connected.
         stopping: Event that is set when the service is asked to end; no further image is read then.
         request_id: Id of the request, for problems.
         path: Path of the request, for problems.

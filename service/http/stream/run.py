@@ -1,9 +1,9 @@
 """One stream of tiles in progress: a reader, the images between, and a writer in their order.
 
-The reader takes an image only when there are places for it, so the upload waits for the engine and
-for the client to read; the writer gives places back when an answer has left. A bad image costs its
-own answer only; what makes the rest of the upload unreadable ends the answer with a problem that
-says how far it got.
+The reader takes an image only when there are places for it, so that the upload waits for the engine
+and for the client to read. The writer releases places when an answer has left. A bad image fails
+only its own answer. An error that makes the rest of the upload unreadable ends the answer, with a
+problem that states how many images were answered.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class _Slot:
 
 @dataclass(frozen=True)
 class _End:
-    """The end of the stream, and what ended it, if anything did."""
+    """The end of the stream, and the error that ended it early, or None."""
 
     error: ServiceError | None
 
@@ -167,7 +167,7 @@ class TileStream:
             await self._queue.put(_Slot(index, entry.name, task, hold))
 
     def _forget(self, answer: asyncio.Future[Answer]) -> None:
-        """Runs when an image is done; its error counts as seen, even if never fetched."""
+        """Remove an image that is done, and mark its error as retrieved."""
         self._tasks.discard(answer)
         if not answer.cancelled():
             answer.exception()
@@ -185,7 +185,7 @@ class TileStream:
                 await asyncio.sleep(wait_s)
 
     async def _watch(self) -> None:
-        """Notice a client that leaves while nothing is read from it or sent to it."""
+        """Raise `ClientGone` if the client leaves while no data are read from it or sent to it."""
         while self._context.is_connected():  # noqa: ASYNC110 (the kernel sets no event)
             await asyncio.sleep(_WATCH_PERIOD_S)
         raise ClientGone

@@ -36,7 +36,7 @@ _PIECE_BYTES = 1 << 20
 async def spooled(
     upload: Upload, *, max_bytes: int, folder: Path | None
 ) -> AsyncGenerator[IO[bytes]]:
-    """Write the whole upload to a nameless temporary file, which ends with the block.
+    """Write the whole upload to an unnamed temporary file, which is closed after the block.
 
     Raises:
         ImageTooLarge: It is longer than `max_bytes`.
@@ -53,7 +53,7 @@ async def spooled(
 
 @contextmanager
 def _reported() -> Generator[None]:
-    """Turn a folder that is full or not writable into an answer."""
+    """Turn the OSError of a full or read-only folder into QueueFull."""
     try:
         yield
     except OSError as error:
@@ -83,7 +83,7 @@ async def _fill(file: IO[bytes], upload: Upload, max_bytes: int) -> None:
 
 
 async def in_thread(function: Callable[..., Result], *arguments: object) -> Result:
-    """Run a function in a thread, and wait for its end even if cancelled; then close its file."""
+    """Run a function in a thread; if cancelled, wait for its end, as it still uses its file."""
     work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
         return await asyncio.shield(work)

@@ -69,7 +69,7 @@ async def read_tar(upload: Upload, *, max_entry_bytes: int) -> AsyncGenerator[En
 
 
 async def _obey(step: Step, upload: Upload) -> bytes:
-    """Do one step for the reader of the format; returns the bytes for it."""
+    """Carry out a step that `read_members` requests; returns the bytes that it read."""
     if isinstance(step, Read):
         if step.may_end and await upload.is_at_end():
             return b""

@@ -1,7 +1,7 @@
-"""The upload of a stream of tiles: bytes taken as needed, so that the rest waits outside.
+"""The upload of a stream of tiles: bytes are taken only as they are needed.
 
-The rest stays in the kernel's buffers, and then in the client's: this back-pressure bounds the
-memory of a request of any length.
+All other bytes wait in the kernel's buffers, and then in the client's. This back-pressure bounds
+the memory of a request of any length.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class TruncatedUpload(InvalidImage):
-    """The upload ends too early: nothing more can be read."""
+    """The upload ends too early, and no more images can be read."""
 
 
 class Upload:

@@ -1,4 +1,4 @@
-"""The end of a zip archive, from which it is read: found by strict rules, shown to `zipfile`."""
+"""Finds the end record of a zip archive by strict rules, and shows the archive to `zipfile`."""
 
 import errno
 import struct
@@ -19,9 +19,9 @@ _PIECE_BYTES = 1 << 16
 
 
 class ArchiveView:
-    """The file up to its end record, whose comment is hidden; no piece is larger than a directory.
+    """A view of the file up to its end record, without the comment; reads are limited in size.
 
-    `zipfile` looks for the last mark of an end, which may lie in the comment.
+    `zipfile` looks for the last end mark, which may lie in the comment.
     """
 
     def __init__(self, file: IO[bytes], end: int) -> None:
@@ -30,7 +30,7 @@ class ArchiveView:
         self._at = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Read as a file does.
+        """Read from the view, like `IO.read`.
 
         Raises:
             UnsuitableImage: The piece is larger than a directory may be.
@@ -49,7 +49,7 @@ class ArchiveView:
         return data[:-hidden] + bytes(hidden) if hidden > 0 else data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move as a file does."""
+        """Set the position in the view, like `IO.seek`."""
         at = offset + (0, self._at, self._end)[whence]
         if at < 0:
             raise OSError(errno.EINVAL, "before the file")  # as of a file; `zipfile` expects it
@@ -61,14 +61,14 @@ class ArchiveView:
         return self._at
 
     def seekable(self) -> bool:
-        """Whether it has positions: yes."""
+        """Return True: the view has positions."""
         return True
 
 
 def find_end(file: IO[bytes], size: int) -> int:
     """Return the start of the end record whose comment ends with the file.
 
-    Zeros may follow it: bsdtar fills what it writes into a pipe to whole blocks.
+    Zeros may follow the record: bsdtar pads an archive that it writes into a pipe.
     """
     used = _used_bytes(file, size)
     start = max(0, used - END.size - _MAX_COMMENT_BYTES)

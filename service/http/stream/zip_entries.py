@@ -97,7 +97,7 @@ def _open_zip(file: IO[bytes]) -> list[_Member]:
 
 
 def _located(file: IO[bytes], infos: list[zipfile.ZipInfo], directory_at: int) -> list[_Member]:
-    """Read each entry's own header, and see that nothing lies between the entries.
+    """Read each entry's own header, and check that no bytes lie between the entries.
 
     Raises:
         InvalidImage: Entries overlap, or one is not in the directory.

@@ -40,7 +40,7 @@ class InferRequest:
     Attributes:
         tiles: (N, 1, H, W) uint8.
         request_id: Id from the client, or None.
-        outputs: Names of the outputs wanted, in order, and whether each is sent as bytes.
+        outputs: Names of the requested outputs, in order, and whether each is sent as bytes.
         priority: Class.
         deadline_s: `time.monotonic()` at which the request expires, or None.
     """
@@ -216,7 +216,7 @@ def _from_json(data: object, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 
 
 def _wanted(outputs: Sequence[object], *, is_binary: bool) -> tuple[tuple[str, bool], ...]:
-    """Return the outputs wanted; all of them if none is named."""
+    """Return the requested outputs; a request that names none gets all."""
     if not outputs:
         return tuple((name, is_binary) for name in OUTPUTS)
     wanted: dict[str, bool] = {}

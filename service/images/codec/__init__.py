@@ -1,8 +1,8 @@
-"""Bytes to grey pixels and back, one small file a format; pure functions, safe on hostile input.
+"""Turns bytes into grey pixels and back: pure functions, safe on hostile input, a file per format.
 
-`dispatch.decode` and `dispatch.encode` are the way in. `image` holds the shared types; `grey` turns
-grey stored as colour into grey; `sniffing` names what a wrong body really is. Imports the metadata
-and the errors of the service, no web framework, no engine.
+Callers use `dispatch.decode` and `dispatch.encode`. `image` holds the shared types. `grey` turns
+grey stored as colour into grey. `sniffing` names the true format of a wrong body. The package
+imports the metadata and the errors of the service, but no web framework and no engine.
 """
 
 from service.images.codec.dispatch import (

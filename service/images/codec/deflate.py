@@ -12,7 +12,7 @@ _LEVEL = 1  # of ISA-L's 0 to 3: level 0 is larger and no faster, 2 and 3 slower
 
 
 def crc32(data: bytes | memoryview, start: int = 0) -> int:
-    """Return the CRC of PNG and zip, going on from `start`."""
+    """Return the CRC-32 of PNG and zip; `start` is the CRC of the bytes before."""
     return isal_zlib.crc32(data, start)
 
 
@@ -62,7 +62,7 @@ def inflate_at_most(packed: bytes | memoryview, limit_bytes: int) -> bytes:
 
 
 def _inflated(packed: bytes | memoryview, limit_bytes: int) -> tuple[bytes, bytes]:
-    """Return the first bytes of the inflated stream, and what follows where it has ended."""
+    """Return the first inflated bytes, and the bytes that follow the stream if it has ended."""
     stream = isal_zlib.decompressobj()
     try:
         data = stream.decompress(packed, limit_bytes)

@@ -1,4 +1,4 @@
-"""One way in and one way out: media type to decoder, media type to encoder.
+"""Chooses the decoder and the encoder by media type; all callers use these functions.
 
 Every error of a decoder library becomes `InvalidImage` here, with the type and the reason; the
 service errors of the decoders themselves pass through.
@@ -73,7 +73,7 @@ def decode(
         shape: (H, W) of a raw body; ignored for types that carry their own.
         dtype: `uint8` or `uint16` (little-endian) of a raw body; None means uint8.
         max_pixels: Maximum number of pixels.
-        max_rows: Rows returned from the top, or None for all; see `DecodeOptions`.
+        max_rows: Number of rows returned from the top, or None for all; see `DecodeOptions`.
 
     Returns:
         (H, W) uint8 or uint16, C-contiguous, native byte order. For raw, npy and plain TIFF it is
@@ -170,7 +170,7 @@ def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | 
 
 
 def _checked_start(body: bytes | bytearray | memoryview, media_type: str) -> memoryview:
-    """Return the body as bytes, checked to begin as its type does."""
+    """Return the body as bytes; raises if its first bytes are not those of its type."""
     view = memoryview(body).cast("B")
     if not len(view):
         raise InvalidImage(f"the body is empty; expected {media_type}")

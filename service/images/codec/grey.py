@@ -1,7 +1,7 @@
 """Grey from images stored as grey with alpha, RGB, RGBA or a palette; colour is refused.
 
-SEM tools save grey images in all these forms. The test is exact: one grey level is one grey level,
-and the client must crop a coloured data bar or scale bar.
+SEM tools save grey images in all these forms. The test is exact: channels must be equal in every
+pixel, so that the client must crop a coloured data bar or scale bar.
 """
 
 from typing import Any

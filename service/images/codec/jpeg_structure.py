@@ -50,7 +50,7 @@ class Frame:
         progressive: Whether the coefficients come in several scans.
         width: Columns.
         height: Rows.
-        components: The numbers of the components, 1 (grey) or 3 of them.
+        components: Ids of the components; a grey image has 1, a colour image has 3.
     """
 
     progressive: bool
@@ -60,10 +60,10 @@ class Frame:
 
     @property
     def least_bytes(self) -> int:
-        """The fewest bytes that can code an image of this size.
+        """Minimum number of bytes that can encode an image of this size.
 
-        An 8×8 block takes one bit at least in a progressive first scan, and two in a baseline one
-        (a code for DC, a code for the end of the block). Colour counts nothing here.
+        An 8×8 block takes at least one bit in a progressive first scan. In a baseline scan it takes
+        at least two: a code for DC, and a code for the end of the block. Colour is not counted.
         """
         blocks = -(-self.width // 8) * -(-self.height // 8)
         return blocks * (1 if self.progressive else 2) // 8
@@ -71,7 +71,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Structure:
-    """A JPEG whose structure is whole.
+    """The structure of a complete JPEG.
 
     Attributes:
         frame: Its frame header.
@@ -146,7 +146,7 @@ def read_structure(body: memoryview, max_pixels: int) -> Structure:
 
 
 def _next_marker(body: memoryview, position: int, *, in_scan: bool) -> tuple[int, int]:
-    """Return the next marker, and where its last FF is."""
+    """Return the next marker, and the position of its last FF."""
     if in_scan:
         match = _MARKER_IN_SCAN.search(body, position)
         if match is None:
@@ -160,7 +160,7 @@ def _next_marker(body: memoryview, position: int, *, in_scan: bool) -> tuple[int
 
 
 def _segment_end(body: memoryview, marker: int, start: int, *, between_scans: bool) -> int:
-    """Return where the segment of a marker ends."""
+    """Return the end of the segment of a marker."""
     allowed = marker in (_BETWEEN_SCANS if between_scans else _IN_HEADER)
     length = int.from_bytes(body[start + 2 : start + 4], "big")
     if not allowed or length < 2:
@@ -220,7 +220,7 @@ def _check_lines(segment: memoryview, frame: Frame | None) -> None:
 
 
 def _read_scan(segment: memoryview, frame: Frame, progress: _Progress) -> None:
-    """Record what a scan sends; refuse one that repeats, skips, or lacks its tables."""
+    """Record the bits that a scan sends; reject one that repeats or skips bits or lacks tables."""
     progress.scans += 1
     if progress.scans > _MAX_SCANS:
         raise InvalidImage(f"the JPEG has more than {_MAX_SCANS} scans")

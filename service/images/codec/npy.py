@@ -65,7 +65,7 @@ def encode_npy(pixels: Pixels, metadata: ImageMetadata) -> bytes:
 
 
 def npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
-    """Return what comes before the data of a C-ordered array, format 1.0."""
+    """Return the bytes before the data of a C-ordered array, format 1.0."""
     header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
     # The data begin at a multiple of 64, as the format asks.
     padding = -(len(header) + 11) % 64
@@ -170,7 +170,7 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def npy_dtype(descr: str) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
-    """Return the type that a descr names.
+    """Return the data type that the `descr` of a header names.
 
     Raises:
         UnsuitableImage: It is neither uint8 nor uint16.

@@ -53,7 +53,7 @@ def media_type_of(body: bytes | memoryview) -> str | None:
 
 
 def sniff(body: bytes | memoryview) -> str | None:
-    """Return what a body begins like, as a noun with its article, or None."""
+    """Return the format that a body begins like, as a noun with its article, or None."""
     head = bytes(body[:16])
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "a WebP image"

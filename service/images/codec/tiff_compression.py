@@ -1,4 +1,4 @@
-"""The compressions of a TIFF's strips and tiles: one function each, with a bound on its result."""
+"""The decompressors of a TIFF's strips and tiles: one function each, with bounded output."""
 
 import struct
 from collections.abc import Callable

@@ -24,7 +24,7 @@ class PagePlaces:
         return len(self._offsets)
 
     def __getitem__(self, index: int) -> tuple[int, int]:
-        """Return the offset of an image's directory, and which of its images it is."""
+        """Return the offset of an image's directory, and the index of the image in it."""
         return self._offsets[index], self._planes[index]
 
     def append(self, offset: int, plane: int) -> None:
@@ -34,7 +34,7 @@ class PagePlaces:
 
 
 def read_pages(body: memoryview) -> list[Directory]:
-    """Return the images of a classic or Big TIFF that are images of their own.
+    """Return the images of a classic or Big TIFF, without thumbnails and masks.
 
     Raises:
         InvalidImage: The header or a directory is damaged, the chain of directories is a loop, or

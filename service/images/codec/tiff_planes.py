@@ -33,7 +33,7 @@ _MAX_STRIPS = 16_384
 
 
 def images_stated(page: Directory) -> bool:
-    """Whether a directory says by any of the conventions that it may hold several images."""
+    """Whether a directory states, by any of the conventions, that it may hold several images."""
     return _slices(page) > 1 or _stated(page, alone=True) > 1
 
 
@@ -83,7 +83,7 @@ def _slices(page: Directory) -> int:
 
 
 def _stated(page: Directory, *, alone: bool) -> int:
-    """Return how many planes that follow one another the directory states."""
+    """Return the number of consecutive planes that the directory states."""
     planes = page.entries.get(_UIC2)
     if planes is not None and planes.count > 1:
         return planes.count
@@ -117,9 +117,9 @@ def _check_planes(page: Directory, stated: int, first: int, plane_bytes: int) ->
 
 
 def _strips(page: Directory) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return where each strip of the first image begins and its bytes.
+    """Return the offset and the size of each strip of the first image.
 
-    Both are empty where the image is not uncompressed strips, one after the other.
+    Both are empty unless the image consists of consecutive, uncompressed strips.
     """
     nothing = np.empty(0, np.int64), np.empty(0, np.int64)
     if _TILE_WIDTH in page.entries or page.integer(_COMPRESSION, 1) != 1:

@@ -1,4 +1,4 @@
-"""The strips and tiles of a TIFF page: found, bounded, decompressed, put together.
+"""Finds, checks, decompresses and joins the strips and tiles of a TIFF page.
 
 A file without compression whose strips follow one another (as SEM tools write it) becomes one view
 of the body; everything else is decoded strip by strip into its place.
@@ -57,17 +57,17 @@ class Layout:
 
     @property
     def is_compressed(self) -> bool:
-        """Whether its segments have to be unpacked."""
+        """Whether its segments must be decompressed."""
         return self.compression != NO_COMPRESSION
 
     @property
     def down(self) -> int:
-        """Segments from top to bottom."""
+        """Number of segments from top to bottom."""
         return -(-self.height // self.segment_height)
 
     @property
     def across(self) -> int:
-        """Segments from left to right."""
+        """Number of segments from left to right."""
         return -(-self.width // self.segment_width)
 
     @property
@@ -139,7 +139,7 @@ def _check(layout: Layout) -> None:
 
 
 def _read_table(page: Directory, layout: Layout, count: int) -> tuple[list[int], list[int]]:
-    """Return where each segment begins and how many bytes it has, checked against the file."""
+    """Return offset and size of each segment, checked against the size of the file."""
     # One more than expected: a table that names other strips was made for another image size.
     offsets = page.integers(_TILE_OFFSETS if layout.is_tiled else _STRIP_OFFSETS, count + 1)
     lengths = page.integers(_TILE_BYTES if layout.is_tiled else _STRIP_BYTES, count + 1)
@@ -171,7 +171,7 @@ def _read_table(page: Directory, layout: Layout, count: int) -> tuple[list[int],
 
 
 def _check_growth(layout: Layout, packed_bytes: int) -> None:
-    """Refuse a few bytes that claim many, before memory is taken for the image."""
+    """Reject a small file that claims a large image, before memory is taken for the image."""
     image_bytes = (
         layout.height * layout.planes * ((layout.width * layout.samples * layout.bits) // 8)
     )

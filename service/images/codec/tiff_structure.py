@@ -1,8 +1,8 @@
 """The structure of a TIFF file: header, directories and tag values, every length checked.
 
-Read here and not by a library, because an attacker may choose the offsets and counts of a TIFF, and
-a general reader follows them. Nothing in this file touches pixels; values are views of the body,
-taken on demand, so that a directory of absurd counts costs nothing.
+No library reads the structure, because an attacker may choose the offsets and counts of a TIFF, and
+a general reader follows them. This file touches no pixels. Values are views of the body, taken on
+demand, so that a directory with absurd counts costs nothing.
 """
 
 import struct
@@ -208,7 +208,7 @@ def _read_header(body: memoryview) -> tuple[str, bool]:
 def _read_entries(
     body: memoryview, byte_order: str, offset: int, *, big: bool
 ) -> tuple[dict[int, Entry], int]:
-    """Return the tags of the directory at an offset, and where it ends."""
+    """Return the tags of the directory at an offset, and the end of the directory."""
     count_format = byte_order + ("Q" if big else "H")
     first = offset + struct.calcsize(count_format)
     if first > len(body):

@@ -1,7 +1,7 @@
 """Metadata that an answer keeps from its request: pixel size, texts, vendor tags.
 
-`ImageMetadata` lies between the decoders and the encoders of `images.codec`; `png` and `tiff`
-translate it, `zeiss`, `fei`, `ome` and `imagej` know where each vendor states the pixel size.
+The decoders of `images.codec` fill an `ImageMetadata`, and the encoders write it. `png` and `tiff`
+translate it; `zeiss`, `fei`, `ome` and `imagej` read where each vendor states the pixel size.
 """
 
 from service.images.metadata.image_metadata import ImageMetadata, PngChunk, TiffText

@@ -122,7 +122,7 @@ def read_tescan(text: bytes) -> PixelSize | None:
 
 
 def _lines(text: bytes) -> dict[bytes, bytes]:
-    """Return the first value of each key of a length."""
+    """Return the first value of each key that states a length."""
     values: dict[bytes, bytes] = {}
     for match in _LINE.finditer(text):
         if match["length"] and match["value"].strip():
@@ -133,7 +133,7 @@ def _lines(text: bytes) -> dict[bytes, bytes]:
 def _metres(
     values: dict[bytes, bytes], key_x: bytes, key_y: bytes, *, comma: bool
 ) -> PixelSize | None:
-    """Return the pixel size of two statements in metres per pixel; the second may be absent."""
+    """Return the pixel size from two statements in metres per pixel; the second is optional."""
     if key_x not in values:
         return None
     x = read_length(values[key_x], comma=comma)

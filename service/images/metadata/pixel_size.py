@@ -129,5 +129,5 @@ def parse_pixel_size(header: str) -> PixelSize:
 
 
 def format_pixel_size(size: PixelSize) -> str:
-    """Write a pixel size as the header `X-Pixel-Size-Nm` has it, always as `x,y`."""
+    """Return a pixel size as the value of the header `X-Pixel-Size-Nm`, always as `x,y`."""
     return str(size)

@@ -1,4 +1,4 @@
-"""Statements of lengths inside vendor texts: read whole or not at all, multiplied, written back.
+"""Rescales statements of lengths inside vendor texts; one that is not understood is dropped.
 
 The texts are untrusted, so nothing here parses XML or INI: every expression is anchored on a
 known key, every repetition is bounded or disjoint from what follows, so that matching is linear.
