@@ -19,7 +19,7 @@ def available_cpus(cgroup_root: Path = _CGROUP_ROOT) -> int:
 
 
 def share_cpus(index: int, count: int) -> list[int]:
-    """Return the cores of process `index` of `count` that share this process's cores; at least one."""
+    """Return the share of this process's cores for process `index` of `count`, at least one."""
     cpus = sorted(os.sched_getaffinity(0))
     share = [cpu for place, cpu in enumerate(cpus) if place * count // len(cpus) == index]
     return share or [cpus[index % len(cpus)]]

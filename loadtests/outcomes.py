@@ -107,7 +107,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def summarize(outcomes: Sequence[Outcome], seconds: float) -> list[Summary]:
-    """Make the figures of every stream, by name.
+    """Return the figures of every stream, by name.
 
     Args:
         outcomes: Outcomes of all streams.
