@@ -1,7 +1,7 @@
 """Flags of a graph about its own answer: the outputs `bundle_format.bundle.FLAGS`.
 
-The flags need no HR reference. So the service detects NaN, saturation and pictures that do not
-match their tile for every tile.
+The flags need no HR reference, so the service can check every answer for NaN, saturation, and
+structure that does not match its tile.
 """
 
 import torch

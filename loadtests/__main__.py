@@ -1,4 +1,4 @@
-"""`python -m loadtests SCENARIO`: runs a scenario, prints its table, and writes it to the docs."""
+"""`python -m loadtests SCENARIO`: runs a scenario, prints its table, updates the docs if asked."""
 
 import argparse
 import sys

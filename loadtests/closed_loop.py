@@ -102,7 +102,7 @@ class Window:
         self.is_over = is_whole and now_s >= self._began_s + self._shortest_s
 
     def result(self, now_s: float) -> LoadResult:
-        """Return the result; an unfinished window ends with its last answer, or now without any."""
+        """Return the result up to the last answer, or up to `now_s` if there is none."""
         end_s = self._last_s if self._good + self._errors else now_s
         began_s = self._warm_s if self._began_s is None else self._began_s
         latencies_ms = sorted(1e3 * latency_s for latency_s in self._latencies_s)

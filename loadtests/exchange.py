@@ -99,7 +99,7 @@ class Exchange:
         return not self._unsent
 
     def begin(self, request: bytes) -> None:
-        """Start the next request."""
+        """Start the next request on the connection."""
         self._prepare(request)
         self.sent_s = time.monotonic()
         self.send()

@@ -3,9 +3,9 @@
 The method is order statistics. Of n independent latencies, the number below the true percentile is
 binomial (n, share), regardless of the distribution. Two of the ordered latencies therefore enclose
 the percentile with an exactly known probability. Fewer than some hundred requests do not bound a
-99th percentile from above, since none of them may lie above it. A bootstrap cannot show that, since
-it draws only from the measured latencies. Latencies of requests that waited behind each other are
-not quite independent, so the true intervals are somewhat wider.
+99th percentile from above, since it may lie above all of their latencies. A bootstrap cannot show
+that, since it draws only from the measured latencies. Latencies of requests that waited behind each
+other are not quite independent, so the true intervals are somewhat wider.
 
 Source: David and Nagaraja 2003, Order Statistics, section 7.1.
 """

@@ -24,9 +24,9 @@ _LEAST_S = 0.001
 
 
 class _Left(dict[str, float]):
-    """Timeouts of one attempt: connecting, sending and reading each get the time that is left then.
+    """Timeouts of one attempt: each of its steps gets the time to the deadline at the step's start.
 
-    A fixed timeout of httpx2 would apply in full to each of the three.
+    A fixed timeout of httpx2 would apply in full to connecting, to sending and to reading.
     """
 
     def __init__(self, call: "Call") -> None:

@@ -132,7 +132,7 @@ def _until_date_s(header: str) -> float | None:
 
 
 class Backoff:
-    """Waits between attempts: as long as the service asks, or else twice as long each time."""
+    """Waits between attempts: the time that the service names, or else twice the last wait."""
 
     def __init__(self) -> None:
         self._next_s = FIRST_BACKOFF_S

@@ -1,8 +1,8 @@
 """Bundles of random weights as references of speed, which does not depend on the weights' values.
 
-The peak bundle holds a network whose time is almost only arithmetic: four blocks of 256 channels on
-96x96 pixels. Its weights stay in the cache, its activations are few, and every runtime has its best
-kernels for it. Its multiply-adds per second are the peak of an engine and precision.
+The peak bundle holds a network whose time is almost only arithmetic: four convolutions of 256
+channels on 96x96 pixels. Its weights stay in the cache, its activations are few, and every runtime
+has its best kernels for it. Its multiply-adds per second are the peak of an engine and precision.
 
 The paper's generator is ResNet-9 on the bicubic-enlarged tile, with 685 GMAC in its cheaper,
 strided form.
