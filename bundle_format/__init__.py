@@ -1,4 +1,4 @@
 """Reader and writer of the bundle: the folder that carries a model from exporter to service.
 
-The ground floor: imports nothing of ours, and neither torch nor onnx.
+This package imports no other package of the project, and neither torch nor onnx.
 """

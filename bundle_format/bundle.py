@@ -1,10 +1,10 @@
 """The bundle: the folder that carries a model from the exporter to the service.
 
 A bundle holds `manifest.json`, the ONNX graph, the checkpoint that it was made from, a golden tile
-with its expected output, and a model card. The manifest lists the sha256 of every file; loading
-verifies them all and refuses a mismatch (`bundle_writer` writes one). The format carries a version,
-and an unknown one is refused, not guessed. This module is the contract between `export` and
-`service`: it imports neither torch nor onnx.
+with its expected output, and a model card. The manifest lists the sha256 of every file;
+`load_bundle` verifies them all and rejects a mismatch. It also rejects an unknown format version.
+`bundle_writer` writes bundles. This module is the contract between `export` and `service`, so it
+imports neither torch nor onnx.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest allowed difference between an execution precision and FP32 torch.
+    """Largest allowed difference between an engine's output in one precision and FP32 torch.
 
     Attributes:
         max_error: Limit at any pixel in grey levels; None for no such limit.
@@ -53,7 +53,7 @@ class Tolerance:
     psnr_db: float | None = None
 
     def problem(self, *, max_error: float, mean_error: float, psnr_db: float) -> str | None:
-        """Name the first limit that the figures exceed, or None."""
+        """Describe the first limit that the figures violate; None if they keep all limits."""
         if self.max_error is not None and max_error > self.max_error:
             return f"max error {max_error:.0f}, at most {self.max_error:g} grey levels"
         if self.mean_error is not None and mean_error > self.mean_error:
@@ -73,7 +73,7 @@ TOLERANCES: dict[Precision, Tolerance] = {
 
 
 def psnr_db(actual: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of uint8 arrays of one shape; equal ones give 168 dB."""
+    """Return the PSNR in dB between two uint8 arrays of one shape; equal arrays give 168 dB."""
     error = actual.astype(np.float32) - expected
     return float(10 * np.log10(255.0**2 / max(float(np.mean(np.square(error))), 1e-12)))
 
@@ -130,7 +130,7 @@ class Bundle:
 
     @property
     def version(self) -> str:
-        """The first twelve hex digits of the digest: what answers and metrics carry."""
+        """First twelve hex digits of the digest, reported in answers and metrics."""
         return self.digest[:12]
 
     def read(self, name: str) -> bytes:

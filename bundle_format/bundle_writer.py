@@ -1,6 +1,6 @@
-"""Writer of bundles: a folder that is whole under its name, or is not there.
+"""Atomic writer of bundles: a folder gets its name only when it is complete.
 
-Replacing a bundle that a service may have loaded needs the caller's consent.
+An existing bundle is replaced only with `overwrite`, since a service may have loaded it.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ def write_bundle(
     """Write a bundle atomically: a folder next to `path` is filled, then renamed.
 
     Args:
-        path: The folder to write; of a symbolic link, the folder that it points to.
+        path: Folder to write; for a symbolic link, its target.
         files: Content by relative POSIX name, without the manifest.
         manifest_fields: Every field of `Manifest` but `format_version` and `files`.
-        overwrite: Whether a bundle that is there may be replaced.
+        overwrite: Whether an existing bundle may be replaced.
 
     Returns:
-        The bundle, loaded back from disk, so that what was written is known to verify.
+        Bundle, loaded back from disk and thereby verified.
 
     Raises:
         BundleError: The target exists and may not be replaced or is not a bundle, or the fields
@@ -88,7 +88,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         overwrite: Whether a bundle that is there may be replaced.
 
     Raises:
-        BundleError: Something else lies there, or a bundle that may not be replaced.
+        BundleError: The path holds something else, or a bundle that may not be replaced.
     """
     if not path.exists() or _is_empty_folder(path):
         return
@@ -106,7 +106,7 @@ def _is_empty_folder(path: Path) -> bool:
 
 
 def _replace_folder(source: Path, target: Path) -> None:
-    """Put `source` at `target`; a folder cannot be renamed over a full one, hence the detour.
+    """Rename `source` to `target`; an existing bundle is first renamed out of the way.
 
     Raises:
         BundleError: Another process has put something there in the meantime.
@@ -130,7 +130,7 @@ def _replace_folder(source: Path, target: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Wait until the disk has a folder with all that lies in it."""
+    """Wait until a folder and all its files are on disk."""
     for entry in folder.rglob("*"):
         if entry.is_dir():
             _flush_names(entry)
@@ -140,7 +140,7 @@ def _flush(folder: Path) -> None:
 
 
 def _flush_names(folder: Path) -> None:
-    """Flush a folder's names, where its file system can: not all network file systems do."""
+    """Flush a folder's entries; ignore errors, since some network file systems cannot do it."""
     with suppress(OSError):
         _flush_one(folder)
 

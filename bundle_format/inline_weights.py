@@ -1,9 +1,10 @@
-"""Weights that graphs share with the checkpoint, put back into a graph for an engine.
+"""Puts the weights that a graph shares with the checkpoint back into the graph.
 
 A bundle stores such weights once, in the checkpoint's file; its graphs refer to them as ONNX's
 external data (`export.shared_weights` does that). Any tool that opens a graph by its path finds
-them. Engines take a graph from memory, so that what runs is what was verified; here the bytes are
-put back on the protobuf wire itself, because the service has no onnx package.
+them. Engines load a graph from memory, so that the verified bytes are the ones that run. This
+module inserts the weights into the serialised protobuf message, because the service has no onnx
+package.
 
 Source: ONNX, *External Data* and `onnx.proto`; Protocol Buffers, *Encoding*.
 """
@@ -41,7 +42,7 @@ def inline_weights(graph: bytes, read: Callable[[str], bytes]) -> bytes:
 
     Args:
         graph: A serialised ONNX model.
-        read: Function from the name of a file in the graph to its content.
+        read: Function that returns the content of a file that the graph names.
 
     Returns:
         A serialised ONNX model without external data; `graph` itself if it has none.
@@ -79,7 +80,7 @@ def inline_weights(graph: bytes, read: Callable[[str], bytes]) -> bytes:
 
 
 def _inlined(tensor: bytes, file: Callable[[str], bytes]) -> bytes | None:
-    """Return a tensor with its data in it, or None for one that has them."""
+    """Return a tensor with its external data inserted; None if it has no external data."""
     entries: dict[str, str] = {}
     kept: list[bytes] = []
     for field in _fields(tensor):

@@ -1,6 +1,6 @@
-"""The manifest of a bundle: what its fields are, and which format versions are known.
+"""The manifest of a bundle: its fields and the known format versions.
 
-Read through `bundle_format.bundle`.
+Other packages use it through `bundle_format.bundle`.
 """
 
 from typing import Annotated, Any, Literal, get_args
@@ -30,7 +30,7 @@ PositivePixels = Annotated[int, Field(gt=0, le=65536)]
 
 
 class GeneratorInfo(BaseModel):
-    """Which network the bundle holds: its registry name and its hyper-parameters."""
+    """Network of the bundle: its registry name and its hyper-parameters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

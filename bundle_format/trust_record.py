@@ -1,4 +1,4 @@
-"""The trust record of a manifest: tiles on which its model may be trusted; needs no torch."""
+"""The trust record of a manifest: limits and references of the trust flags; needs no torch."""
 
 from typing import Annotated, Any, Self, cast
 
@@ -27,7 +27,7 @@ class NoiseRecord(BaseModel):
 
 
 class DomainRecord(BaseModel):
-    """One tool's training tiles by their features, and the limit of the distance from them."""
+    """Feature statistics of one tool's training tiles, and the limit of the distance from them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

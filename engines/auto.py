@@ -1,14 +1,14 @@
 """`SEMSR_ENGINE=auto`: measure engines and precisions once on this machine, remember the fastest.
 
-Engines whose runtime is installed compete, in each precision that may be chosen. Each is measured
-in a child process, so that the serving process never loads a runtime that it does not use and never
-carries another runtime's threads. The choice is remembered by bundle, processor, GPU, core count
-and runtime versions; a restart finds it and measures nothing, and processes that start together
-wait for the first one's choice. With one candidate nothing is measured.
+A candidate is an installed engine in one of the allowed precisions. Each is measured in a child
+process, so that the serving process loads no runtime that it does not use. The choice is remembered
+by bundle, processor, GPU, options (such as threads) and runtime versions, so a restart measures
+nothing. Processes that start together wait for the first one's choice. A single candidate is chosen
+without a measurement.
 
-Answers of two precisions differ by a grey level here and there, so that a choice must not change
-with the machine's load: a reduced precision has to be faster by `MIN_GAIN`, and where nothing can
-be remembered the precision is not chosen.
+Answers in two precisions differ by a grey level in some pixels, so the choice must not depend on
+the machine's load. A less exact precision must be faster by the factor `MIN_GAIN`. Where the choice
+cannot be remembered, the options' precision is the only candidate.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def choose_engine(
 
     Args:
         bundle: The verified bundle.
-        options: Threads, device and so on that the service will use; its precision is taken where
+        options: Options of the service, such as threads and device; their precision is used where
             no choice can be remembered.
         precisions: Precisions to choose from.
         cache_dir: Folder for remembered choices; None measures every time.
@@ -108,7 +108,7 @@ def choose_engine(
 
 
 def _candidates(precisions: Sequence[Precision], device: str) -> list[Candidate]:
-    """List engines and precisions, those of the most exact precision first."""
+    """List the pairs of engine and precision, the most exact precision first."""
     wanted: list[Precision] = [name for name in PRECISIONS if name in precisions]
     if device == "cpu" and wanted != ["fp16"]:
         # On a CPU an FP16 graph is computed in FP32 between casts: right, and never the fastest.
@@ -137,7 +137,7 @@ def _measure_all(
 
 
 def _best(speeds: dict[Candidate, float]) -> Candidate:
-    """Return the fastest candidate, a less exact one only where it is faster by `MIN_GAIN`."""
+    """Return the fastest candidate; a less exact one must be faster by the factor `MIN_GAIN`."""
     best: Candidate | None = None
     for candidate, speed in speeds.items():
         needed = 0.0
@@ -168,8 +168,8 @@ def measure(name: str, bundle: Bundle, options: EngineOptions) -> float:
     """Measure one engine in this process, one tile at a time.
 
     Returns:
-        Tiles per second, from the lower quartile of the times of a call: the machine's other
-        load slows single calls and is not the engine's.
+        Tiles per second, from the lower quartile of the calls' times, since other load on the
+        machine slows some of the calls.
     """
     engine = load_engine(name, bundle, options)
     # A fast engine that computes something else must lose here, not at every start.

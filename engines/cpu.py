@@ -1,7 +1,7 @@
 """CPU cores that this process may use: affinity and cgroup quota, not the host's count.
 
-Thread pools sized by the host's cores inside a container with a quota more than halve the
-throughput (several servers' users met this), so every pool here is sized by `available_cpus`.
+In a container with a quota, thread pools sized by the host's cores can more than halve the
+throughput. Pools of the service are therefore sized by `available_cpus`.
 """
 
 import math
@@ -19,7 +19,7 @@ def available_cpus(cgroup_root: Path = _CGROUP_ROOT) -> int:
 
 
 def share_cpus(index: int, count: int) -> list[int]:
-    """Return the cores of one of `count` processes that share those of this one, at least one."""
+    """Return the share of this process's cores for process `index` of `count`, at least one."""
     cpus = sorted(os.sched_getaffinity(0))
     share = [cpu for place, cpu in enumerate(cpus) if place * count // len(cpus) == index]
     return share or [cpus[index % len(cpus)]]

@@ -25,7 +25,7 @@ _ABSENT = {_TOO_OLD, "cudaErrorNoDevice", "cudaErrorStubLibrary"}
 def gpu_name(device: str) -> str:
     """Name of the GPU that `cuda` or `cuda:N` means, as its driver gives it; "" where none is.
 
-    Uses the driver's own library, because no binding may be installed.
+    The driver's library is called directly, because a Python binding may be missing.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -68,7 +68,7 @@ class Cuda:
         self.use()
 
     def use(self) -> None:
-        """Make this GPU the calling thread's."""
+        """Select this GPU for the calling thread."""
         self._call("cudaSetDevice", self._index)
 
     def compute_capability(self) -> int:
@@ -90,7 +90,7 @@ class Cuda:
         return address
 
     def pinned(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return an array whose pages stay in memory, so that the GPU copies it by itself."""
+        """Return an array in page-locked memory, which the GPU can copy by itself."""
         kind = np.dtype(dtype)
         size = math.prod(shape) * kind.itemsize
         flags = self._runtime.cudaHostAllocDefault

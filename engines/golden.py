@@ -55,10 +55,10 @@ def golden_problem(
 
 
 def warm_up(engine: Engine, bundle: Bundle, *, max_batch_size: int) -> dict[int, float]:
-    """Run every bucket up to the largest batch before the first request, and measure it.
+    """Run every prepared batch size up to the largest, and measure it.
 
     Returns:
-        Seconds by bucket, of its second run: the first one allocates.
+        Seconds by batch size, of its second run, since the first one allocates memory.
     """
     height, width = bundle.manifest.tile
     seconds: dict[int, float] = {}

@@ -31,7 +31,7 @@ class IdentityEngine:
         self.precision: Precision = precision
 
     def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
-        """Enlarge (N, 1, H, W) uint8; the flags say that all is well, as it is."""
+        """Enlarge (N, 1, H, W) uint8; the flags report no problem."""
         scale = self.scale
         count, _, height, width = lr.shape
         wide = _repeat_columns(lr, scale)
@@ -41,11 +41,11 @@ class IdentityEngine:
         return EngineOutput(sr.reshape(count, 1, scale * height, scale * width), flags)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the engine holds no resources."""
 
 
 def load_identity(bundle: Bundle, options: EngineOptions) -> IdentityEngine:
-    """Make the engine for a bundle, of which it needs the scale alone."""
+    """Make the engine for a bundle, of which it uses only the scale."""
     return IdentityEngine(scale=bundle.manifest.scale, precision=options.precision)
 
 

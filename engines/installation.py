@@ -1,8 +1,8 @@
-"""Hints how to install a missing package, which fit this installation.
+"""Hints how to install a missing package, adapted to this installation.
 
-In a checkout the Makefile installs extras by their locks. Elsewhere (an image, the archive for
-machines without network, a wheel) they come from where the installation came from. The name `semsr`
-alone is on no package index of ours, so no hint may ask pip for it.
+In a checkout, the Makefile installs extras from their locks. Elsewhere (an image, the archive for
+machines without network, a wheel) extras come from the same place as the installation. The project
+publishes `semsr` on no package index, so no hint asks pip for that name alone.
 """
 
 import sys

@@ -70,10 +70,10 @@ class OnnxEngine:
         return EngineOutput(*outputs)
 
     def close(self) -> None:
-        """The session is freed with the object."""
+        """Do nothing: the session is freed with the object."""
 
     def _run_bound(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
-        """Run with the answer written straight into arrays that are the caller's."""
+        """Run the graph with its outputs bound to new arrays, which the caller may keep."""
         count, _, height, width = lr.shape
         sr = np.empty((count, 1, self._scale * height, self._scale * width), dtype=np.uint8)
         flags = np.empty((count, len(FLAGS)), dtype=np.float32)

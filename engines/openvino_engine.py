@@ -22,7 +22,7 @@ class OpenvinoEngine:
     """Runs a bundle's ONNX graph through OpenVINO's CPU plug-in.
 
     With the hint `latency` all threads share one call; with `throughput` OpenVINO splits them into
-    streams, and it sets the number of concurrent calls.
+    streams and sets the number of concurrent calls.
 
     Raises:
         EngineError: OpenVINO refuses the graph, or the processor lacks the precision.
@@ -71,7 +71,7 @@ class OpenvinoEngine:
         return EngineOutput(sr, flags)
 
     def close(self) -> None:
-        """The requests are freed with the object."""
+        """Do nothing: the requests are freed with the object."""
 
 
 def _require_bf16(core: openvino.Core) -> None:

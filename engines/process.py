@@ -5,7 +5,7 @@ meanwhile, it ends that thread by unwinding its C++ frames, which aborts the pro
 called without an active exception"). A process of the service therefore never shuts its interpreter
 down: when its work is finished, or has failed, it leaves by `end_process`.
 
-Imports next to nothing: the first statement of a process must take no time.
+This module imports almost nothing, because a process uses it in its first statement.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def end_on_signals() -> None:
-    """End with code 0 at the first SIGINT or SIGTERM, until the server takes the signals over.
+    """Exit with code 0 at the first SIGINT or SIGTERM, until the server sets its own handlers.
 
-    Nothing has begun by then that needs an orderly end: no request, no child process, no file.
+    Up to then there is no request, child process or file that needs an orderly end.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, _end)

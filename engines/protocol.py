@@ -36,7 +36,7 @@ class EngineOptions:
 
 
 class EngineOutput(NamedTuple):
-    """Results of a batch; both arrays are the caller's.
+    """Results of a batch; the engine does not reuse the arrays.
 
     Attributes:
         sr: (N, 1, scale*H, scale*W) uint8, C-contiguous.

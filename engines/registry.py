@@ -1,8 +1,8 @@
 """The engines by name: each is imported only when chosen.
 
-`load_engine` is the only way in. A named engine that cannot be loaded is an error,
-never a silent fallback. Nothing here knows HTTP, metrics or torch, so that the exporter's parity
-step and the evaluation can run the same code as the server.
+Other code loads engines only through `load_engine`. A named engine that cannot be loaded is an
+error, without a silent fallback. This module does not depend on HTTP, metrics or torch, so that the
+exporter's parity step and the evaluation can run the same code as the server.
 """
 
 import importlib
@@ -93,7 +93,7 @@ def installed_module(spec: EngineSpec) -> str | None:
 
 
 def device_kind(device: str) -> DeviceKind:
-    """Return what kind of device a name such as `cuda:1` names."""
+    """Return the kind of a device: `cpu`, or `cuda` for a name such as `cuda:1`."""
     return "cpu" if device == "cpu" else "cuda"
 
 

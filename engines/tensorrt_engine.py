@@ -60,7 +60,7 @@ class TensorrtEngine:
             self._lanes.put(_Lane(self._cuda, engines, bundle))
 
     def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
-        """Run the plan of the next larger batch; see `Engine.run`."""
+        """Run the smallest plan that holds the batch; see `Engine.run`."""
         if lr.shape[2:] != self._tile:
             raise EngineError(
                 f"engine 'tensorrt' has plans for tiles of {self._tile[0]}x{self._tile[1]}, "
@@ -85,7 +85,7 @@ class TensorrtEngine:
 
 
 class _Lane:
-    """One batch in flight: a stream, buffers for the largest batch, and what runs each bucket."""
+    """One batch in flight: a stream, buffers for the largest batch, a function for each size."""
 
     def __init__(self, cuda: Cuda, engines: dict[int, Any], bundle: Bundle) -> None:
         largest = max(engines)
@@ -117,7 +117,7 @@ class _Lane:
         return EngineOutput(sr.copy(), flags.copy())
 
     def _prepare(self, engine: Any) -> Callable[[], None]:  # noqa: ANN401 - TensorRT is untyped
-        """Return what computes a bucket: the plain launch, or a CUDA graph where it is faster."""
+        """Return the faster function for a batch size: the plain launch or a CUDA graph."""
         context = engine.create_execution_context()
         if context is None:
             raise EngineError(

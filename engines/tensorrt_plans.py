@@ -1,8 +1,9 @@
 """TensorRT plans: built from a bundle's graph for one kind of GPU, kept in a cache folder.
 
-A plan fits one graph, one TensorRT, one compute capability, one batch size and one tile shape. It
-is built where it will run, at install (`semsr bundle build-plans`), or ahead of time for RTX cards,
-whose TensorRT needs no GPU for that; the service only reads. A bundle never changes.
+A plan fits one graph, TensorRT version, compute capability, batch size and tile shape. `semsr
+bundle build-plans` builds plans on the machine that will run them. Plans for RTX cards can be built
+elsewhere, because TensorRT for RTX needs no GPU to build. The service only reads plans, and the
+bundle stays unchanged.
 
 File: 8 bytes `SEMSRPLN`, uint32 format version, uint32 length of the header, the header (JSON:
 `PlanKey` and the plan's sha256), the plan; integers little endian.
@@ -61,7 +62,7 @@ class PlanKey:
 
     @property
     def file_name(self) -> str:
-        """Name in the cache: readable, and different where the key is."""
+        """Readable file name in the cache; different keys have different names."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         height, width = self.tile
         return (
@@ -90,7 +91,7 @@ def import_tensorrt() -> ModuleType:
 def plan_keys(
     bundle: Bundle, precision: Precision, *, trt: ModuleType, compute_capability: int
 ) -> list[PlanKey]:
-    """Return the keys of the plans that serve a bundle in a precision, one a bucket.
+    """Return the keys of the plans that serve a bundle in a precision, one for each batch size.
 
     Raises:
         bundle_format.bundle.BundleError: The bundle has no graph of that precision.
@@ -112,7 +113,7 @@ def plan_keys(
 def build_plans(
     bundle: Bundle, precision: Precision, cache: Path, *, compute_capability: int
 ) -> list[Path]:
-    """Build and keep the plans of a bundle; plans that exist and fit are left alone.
+    """Build the plans of a bundle and store them; existing plans that fit are kept.
 
     Args:
         bundle: Verified bundle.
@@ -122,7 +123,7 @@ def build_plans(
             another machine's card.
 
     Returns:
-        The plans' files, one a bucket.
+        Files of the plans, one for each batch size.
 
     Raises:
         EngineError: No TensorRT is installed, or it refuses the graph or the GPU.

@@ -1,1 +1,1 @@
-"""Checkpoint to bundle: graphs, the gates that they pass, and what the model card says of them."""
+"""Export of a checkpoint as a bundle: graphs, the gates that they must pass, and the model card."""

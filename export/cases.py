@@ -1,6 +1,6 @@
-"""The tiles that every graph is compared on, and the golden one that every bundle carries.
+"""Test tiles on which every graph is compared with torch, and the golden tile of every bundle.
 
-The same bytes on every machine: integer arithmetic and the PCG64 stream only.
+Integer arithmetic and the PCG64 generator alone make them: the bytes are the same on every machine.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,9 @@ class Case:
     Attributes:
         name: Name for people.
         lr: (N, 1, H, W) uint8.
-        is_judged: Whether precisions are judged by it. Not by pictures that no scan shows: INT8 has
-            the ranges of real tiles, and white noise over all greys lies outside them.
+        is_judged: Whether the tolerance applies to the case. It does not for pictures that no scan
+            shows: white noise over all greys lies outside INT8's ranges, which come from real
+            tiles.
     """
 
     name: str
@@ -30,8 +31,8 @@ class Case:
 def golden_tile(tile: tuple[int, int]) -> Batch:
     """Make the tile that every bundle of that tile size carries: structure, edges and noise.
 
-    Lines of several pitches and a disc on a shaded ground, with noise: every grey level and every
-    layer of a network has something to do.
+    It shows lines of several pitches and a disc on a shaded ground, with noise, to exercise many
+    grey levels and every layer of a network.
 
     Returns:
         (1, 1, H, W) uint8.
@@ -61,7 +62,7 @@ def grey_ramp(tile: tuple[int, int]) -> Batch:
 
 
 def standard_cases(tile: tuple[int, int], *, max_batch_size: int) -> list[Case]:
-    """List what every graph is compared on: golden, random, flat, a full batch, odd sizes."""
+    """List the test batches of a graph: golden, random, flat, a full batch, and odd sizes."""
     height, width = tile
     random = np.random.Generator(np.random.PCG64(11))
 

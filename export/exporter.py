@@ -65,8 +65,8 @@ class ExportResult:
     """Result of an export.
 
     Attributes:
-        bundle: The bundle, loaded back from disk.
-        parity: The comparisons that it passed.
+        bundle: Bundle, loaded back from disk.
+        parity: Comparisons that the bundle passed.
     """
 
     bundle: Bundle
@@ -103,24 +103,25 @@ def export_bundle(
         precisions: Precisions of the bundle; `fp32` is always among them, and the default.
         calibration: Training LR tiles, (H, W) uint8, for INT8; at least `export.int8.MIN_TILES`.
         int8_psnr_db: PSNR that INT8 must reach against FP32; more keeps more convolutions in FP32.
-        recall_judge: Function that compares a precision's defect recall with that of FP32, for
-            BF16 and INT8.
-        trust_tiles: Tiles without known defects, by which the flags `residual` and
-            `domain_distance` are measured; without them the graphs do not judge either.
-        half_weights: Whether weights are rounded to FP16 first, and stored so: half the size.
-            Nothing is computed in FP16 for that.
+        recall_judge: Function that compares a precision's defect recall with that of FP32, for BF16
+            and INT8.
+        trust_tiles: Tiles without known defects, which set the limits of the flags `residual` and
+            `domain_distance`; without them both flags are always -1.
+        half_weights: Whether weights are rounded to FP16 and stored as such, at half the size; the
+            graphs still compute in their own precision.
         threads: CPU threads for the parity step.
         overwrite: Whether a bundle in `out` may be replaced.
         stage: Function that shows what the export does while a context lasts.
 
     Raises:
-        export.preflight.ExportError: The network looks at the whole image, so that tiles could not
-            be cut; what a precision needs is not given; or one finds fewer defects than it may.
+        export.preflight.ExportError: The tile does not fit the network's grid or halo; an argument
+            that a precision needs is missing; or a precision finds too few defects.
         export.int8.QuantizationError: INT8 cannot reach its PSNR.
         export.trust.TrustError: There are too few `trust_tiles`.
         models.CheckpointError: The file is not a semsr checkpoint.
-        export.parity.ParityError: A graph does not give what torch gives.
-        engines.protocol.EngineError: No engine can run a precision here, so that it is not proven.
+        export.parity.ParityError: A graph's output differs too much from that of torch.
+        engines.protocol.EngineError: No engine can run a precision here, so its graph cannot be
+            compared.
         bundle_format.bundle.BundleError: The folder is taken, or cannot be written.
     """
     wanted: list[Precision] = list(dict.fromkeys(["fp32", *precisions]))

@@ -2,8 +2,8 @@
 
 TensorRT 11 takes the precision from the graph and no longer from a builder flag, so casts stand
 where precision changes. First and last convolution, the residual, the grain and everything after
-stay in FP32: that is where half a grey level is decided. The converter that comes with ONNX Runtime
-is not used: it wraps every other cast of the graph in two more and leaves the nodes out of order.
+stay in FP32, because rounding there would change grey levels. The converter of ONNX Runtime is not
+used: it adds two casts around every existing one and leaves the nodes out of order.
 """
 
 import numpy as np

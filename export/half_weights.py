@@ -1,8 +1,8 @@
 """Weights stored in half precision: half the bundle's size, still computed in FP32.
 
-The checkpoint's weights are rounded to FP16 once, before anything is measured: what torch, the
-graphs and the golden tile show is the network with the rounded weights. In a graph a stored weight
-is followed by a cast, which runtimes fold away when they load it.
+The checkpoint's weights are rounded to FP16 once, before any measurement. So torch, the graphs and
+the golden tile all use the rounded weights. In a graph, a cast follows each stored weight; runtimes
+fold it away when they load the graph.
 """
 
 import json
@@ -21,7 +21,7 @@ HALF_MAX = float(np.finfo(np.float16).max)
 
 
 def half_checkpoint(checkpoint: Path) -> bytes:
-    """Give a checkpoint whose weights are stored in FP16.
+    """Return a checkpoint with its weights in FP16.
 
     Args:
         checkpoint: A safetensors file; its metadata stay.

@@ -1,9 +1,9 @@
 """FP32 graph to INT8: static QDQ of the body's convolutions, as many of them as quality allows.
 
-Weights by channel, activations by tensor, ranges from training LR tiles. The first and the last
-convolution, the grain and everything after stay in FP32. If the whole body does not reach the
-parity gate's PSNR, the convolutions that cost the most are given back to FP32, one by one, until it
-does; what was chosen is recorded in the manifest.
+Weights are quantised by channel, activations by tensor, and training LR tiles set the ranges. The
+first and the last convolution, the grain and everything after stay in FP32. If the whole body does
+not reach the required PSNR, the costliest convolutions return to FP32 one by one until it does. The
+manifest records the choice.
 """
 
 import os
@@ -51,7 +51,8 @@ class Quantized:
         graph: Serialised ONNX with QuantizeLinear and DequantizeLinear nodes.
         quantized: Convolutions that run in INT8, by node name.
         kept: Convolutions of the body that stay in FP32, the costliest first.
-        psnr_db: PSNR against FP32, the least of the judging tiles together and of each extreme.
+        psnr_db: PSNR against FP32: the lowest among that of all judging tiles together and those of
+            the single extreme tiles.
         tiles: Number of tiles that set the ranges.
     """
 
@@ -70,8 +71,8 @@ def quantize(
     Args:
         graph: Graph that `to_onnx` gave.
         tiles: Training LR tiles, (H, W) uint8, all of one size; never test tiles.
-        extremes: Tiles of that size that widen the ranges to every grey, and are judged each by
-            itself: a tile that is white all over must come out white.
+        extremes: Tiles of that size that widen the ranges to every grey. Each is judged by itself:
+            an all-white tile must come out white.
         min_psnr_db: PSNR that must be reached against FP32.
 
     Raises:
@@ -122,19 +123,19 @@ def quantize(
 
 
 def calibration_tiles(tiles: Sequence[Tile]) -> Sequence[Tile]:
-    """The half of the tiles that sets the ranges."""
+    """Return the half of the tiles that sets the ranges."""
     return tiles[::2]
 
 
 def judging_tiles(tiles: Sequence[Tile]) -> Sequence[Tile]:
-    """The other half."""
+    """Return the other half of the tiles, on which the PSNR is measured."""
     return tiles[1::2]
 
 
 def body_convolutions(model: onnx.ModelProto) -> list[str]:
-    """Name the convolutions of the body, in order: between many channels, before the last such one.
+    """Name, in order, the convolutions between many channels that feed another such layer.
 
-    The last one makes grey levels, where eight bits would be seen.
+    The last convolution makes grey levels, where the error of eight bits would be visible.
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     names: list[str] = []

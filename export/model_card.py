@@ -1,6 +1,6 @@
 """The model card: what a bundle was trained on and what it may be used for, in Markdown.
 
-Made from the manifest alone, so that it cannot say anything that the manifest does not.
+The card is made from the manifest alone, so the two cannot disagree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ def model_card(fields: Mapping[str, Any]) -> str:
 
 
 def _images(statements: Mapping[str, Any]) -> list[str]:
-    """List the files by folder: one line each, however many there are."""
+    """List the training images by folder, with one table row for each folder."""
     names: Sequence[str] = statements.get("images", ())
     if not names:
         return []

@@ -1,8 +1,9 @@
 """The parity gate: an exported graph must give what FP32 torch gives, in grey levels.
 
-Compared on a golden tile, random tiles, batches and sizes other than the bundle's; beyond the
-tolerance of its precision (`bundle_format.bundle.TOLERANCES`) the export fails. The graph is run
-through the service's own engines, so what passes here is what is served.
+The gate compares the golden tile, random tiles, batches, and sizes other than the bundle's. An
+export fails if a difference exceeds the tolerance of its precision
+(`bundle_format.bundle.TOLERANCES`). The service's own engines run the graph, so the tested code is
+the code that serves.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,7 +44,7 @@ class ParityRow:
         max_error: Largest difference in grey levels.
         mean_error: Mean difference in grey levels.
         psnr_db: PSNR of the answer against the reference's.
-        is_judged: Whether it counts.
+        is_judged: Whether the tolerance applies to it.
     """
 
     case: str
@@ -57,7 +58,7 @@ class ParityRow:
 
 
 class Reference:
-    """FP32 torch; what it gave for a case is kept, since every engine and precision asks again."""
+    """FP32 torch; it caches its answers, since every engine and precision needs the same ones."""
 
     def __init__(self, generator: Generator) -> None:
         self._network = GreyLevels(generator)
@@ -176,7 +177,7 @@ def _row(
 
 
 def summarise(rows: Sequence[ParityRow]) -> ParityFigures:
-    """Condense judged rows to what the manifest carries: the worst, the mean over all pixels."""
+    """Condense judged rows to the manifest's figures: the worst, and the mean over all pixels."""
     rows = [row for row in rows if row.is_judged]
     pixels = [count * height * width for count, height, width in (row.shape for row in rows)]
     weighted = sum(row.mean_error * size for row, size in zip(rows, pixels, strict=True))

@@ -1,4 +1,4 @@
-"""Needs of an export, checked before the minutes that it takes."""
+"""Preconditions of an export, checked before minutes of work."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def check_needs(
     has_judge: bool,
     tile: tuple[int, int],
 ) -> None:
-    """Refuse requests at once that would fail after minutes."""
+    """Reject an export at once if it would otherwise fail after minutes."""
     if "int8" in precisions and not calibration:
         raise ExportError("int8 needs calibration tiles: training LR tiles, never test tiles")
     sizes = {image.shape for image in calibration}
@@ -41,7 +41,7 @@ def check_needs(
 
 
 def check_tile(generator: Generator, tile: tuple[int, int]) -> None:
-    """Refuse a tile that does not end on the network's grid: its last pixels would be made up."""
+    """Reject a tile whose sides are not multiples of the network's grid."""
     grid = generator.grid_px
     if tile[0] % grid or tile[1] % grid:
         raise ExportError(
@@ -53,7 +53,7 @@ def check_tile(generator: Generator, tile: tuple[int, int]) -> None:
 def halo_of(
     generator: Generator, tile: tuple[int, int], tiles: Sequence[npt.NDArray[np.uint8]]
 ) -> tuple[int, SeamFigures | None]:
-    """How far tiles must overlap; a network without a bound can only see whole tiles."""
+    """Return the halo in LR pixels, and its measurement; unbounded networks get a quarter tile."""
     radius, seams = generator.receptive_radius_px, None
     if radius is None:
         # Instance norm makes every pixel depend on the whole tile: no halo can hide the seams, and

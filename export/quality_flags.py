@@ -1,7 +1,7 @@
 """Flags of a graph about its own answer: the outputs `bundle_format.bundle.FLAGS`.
 
-They need no true image: NaN, saturation and pictures that no longer match their tile are detected
-for each tile in service.
+The flags need no HR reference, so the service can check every answer for NaN, saturation, and
+structure that does not match its tile.
 """
 
 import torch
@@ -28,13 +28,13 @@ class QualityFlags(nn.Module):
     - consistency, consistency_worst: mean and least over windows of 14 LR pixels of the correlation
       between the answer's area means and the tile, both in blocks of 2 x 2 LR pixels. 1: the same
       structure, at any tone; near 0: structure was lost or invented.
-    - residual: the most suspicious spot of what the answer does not explain of the tile, over the
+    - residual: strongest compact part of the tile that the answer does not explain, divided by the
       bundle's limit.
-    - domain_distance: how far the tile lies from the training's, over the bundle's limit; of
-      several tools' tiles, from the nearest.
+    - domain_distance: distance of the tile from the training tiles, divided by the bundle's limit;
+      with several tools, from the nearest tool's tiles.
 
-    Everything is computed from area means on the LR grid: at full size the judgement would cost
-    more memory traffic than the last layer.
+    Everything is computed from area means on the LR grid: at full size, the flags would cost more
+    memory traffic than the last layer.
 
     Source: the consistency is that of `training.losses.consistency`: normalised cross-correlation
     (Lewis 1995) with the constants of Wang et al. 2004, eq. 10.
@@ -45,7 +45,7 @@ class QualityFlags(nn.Module):
     domain_limits: torch.Tensor
 
     def __init__(self, *, scale: int, trust: TrustRecord | None) -> None:
-        """Take the scale, and what the last two flags are measured by; without it they are -1."""
+        """Take the scale and the trust record; without a record the last two flags are -1."""
         super().__init__()
         self.scale = scale
         self.trust = trust
@@ -105,7 +105,7 @@ class QualityFlags(nn.Module):
 
 
 def _local_correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(N, 1, H, W) twice to (N, 1, h, w), one value a window."""
+    """Return the correlation of two (N, 1, H, W) tensors in each window, (N, 1, h, w)."""
     blocks = functional.avg_pool2d(torch.cat([a, b], dim=1), BLOCK_PX)
     # Tile means off first: variances of large numbers would cancel in float32.
     x, y = (blocks - blocks.mean((2, 3), keepdim=True)).split(1, dim=1)

@@ -1,10 +1,12 @@
 """Structure of a tile that its answer does not explain, and its distance from the training.
 
 A right answer, seen as the fast scan would see it, differs from the tile by noise alone. Where a
-structure was lost or invented the difference is compact and too large. The same comparison says how
-noisy and how sharp the tile is, and with its greys how far it lies from the tiles of the training.
+structure was lost or invented the difference is compact and too large. The same comparison measures
+the tile's noise and sharpness. Together with its grey levels they give its distance from the
+training tiles.
 
-Everything lies on the LR grid and is made of pooling and arithmetic, which every runtime has.
+All tensors lie on the LR grid, and the code uses only pooling and arithmetic, which every runtime
+supports.
 """
 
 from dataclasses import dataclass
@@ -37,7 +39,7 @@ class Explanation:
     """A tile compared with the tile that its answer predicts.
 
     Attributes:
-        residual: (N, 1, H, W), tile less prediction in deviations of the noise model.
+        residual: (N, 1, H, W), tile minus prediction, in standard deviations of the noise model.
         gain: (N, 1, 1, 1), factor of the answer's coarse structure.
         sharpness: (N, 1, 1, 1), factor of its finest structure; less than the gain where the fast
             scan blurs, more where it is sharper than pixel means of the answer.
@@ -51,7 +53,7 @@ class Explanation:
 def explain(
     lr: torch.Tensor, seen: torch.Tensor, *, noise_base: float, noise_slope: float
 ) -> Explanation:
-    """Fit what the answer shows to the tile: offset, gain and blur, by least squares over the tile.
+    """Fit the answer's area means to the tile by least squares: offset, gain and sharpness.
 
     Args:
         lr: (N, 1, H, W) float32 in [0, 1].
@@ -78,11 +80,12 @@ def explain(
 
 
 def residual_score(residual: torch.Tensor) -> torch.Tensor:
-    """Return the largest compact excess of each tile, (N,), in deviations.
+    """Return the largest compact excess of each tile, (N,), in standard deviations.
 
-    The residual is averaged over windows of three sizes, the larger ones less their surroundings.
-    Each size is measured against its own spread over the tile (mean of absolute values), which
-    makes the score independent of how noisy the tile is and of the model's everyday errors.
+    The residual is averaged over windows of three sizes. For the larger ones, the mean of the
+    surroundings is subtracted first. Each size is measured against its own spread over the tile
+    (mean of absolute values), which makes the score independent of how noisy the tile is and of the
+    model's everyday errors.
 
     Args:
         residual: (N, 1, H, W), in deviations of the noise model.
@@ -95,10 +98,10 @@ def residual_score(residual: torch.Tensor) -> torch.Tensor:
 
 
 def domain_features(lr: torch.Tensor, explanation: Explanation) -> torch.Tensor:
-    """Describe tiles for the distance from the training's: (N, K), as `bundle.DOMAIN_FEATURES`.
+    """Return the features that give a tile's domain distance: (N, K), as `bundle.DOMAIN_FEATURES`.
 
-    Mean grey, logarithms of deviation, of noise (over the noise model's) and of structure of 2 to
-    4, 4 to 8 and over 8 px, skewness of the greys, and how sharp the tile is.
+    They are mean grey, skewness, sharpness, and logarithms: of the grey levels' deviation, of the
+    noise relative to the noise model, and of the structure of 2 to 4, 4 to 8 and over 8 px.
 
     Args:
         lr: (N, 1, H, W) float32 in [0, 1], sides at least 8.
@@ -129,7 +132,7 @@ def domain_features(lr: torch.Tensor, explanation: Explanation) -> torch.Tensor:
 def domain_distances(
     features: torch.Tensor, *, means: torch.Tensor, precisions: torch.Tensor
 ) -> torch.Tensor:
-    """Return the Mahalanobis distance of each tile from each domain over the root of K, (N, D).
+    """Return each tile's Mahalanobis distance from each domain, divided by the root of K, (N, D).
 
     Args:
         features: (N, K).

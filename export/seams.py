@@ -1,10 +1,10 @@
-"""How far tiles must overlap: the network's exact view, or less where cuts are invisible sooner.
+"""Measures the halo of a network with several grids; it is at most the receptive radius.
 
-The receptive field of an output pixel is bounded, but its far end counts little: that of a U-Net of
-four levels reaches 69 px, and a cut changes less than a grey level before that. So a network that
-works on several grids is measured. Windows are computed alone and compared with the whole image
-computed at once. The halo is the distance from a cut beyond which nothing differs by more than
-`MAX_SEAM` on any of the images, one step of the grid more, and never more than the exact view.
+The receptive field of a U-Net of four levels reaches 69 px, but its far end counts little: a nearer
+cut already changes less than a grey level. So windows are computed alone and compared with the
+whole image computed at once. The distance from a cut beyond which no image differs by more than
+`MAX_SEAM` is rounded up to the network's grid. The halo is one step of the grid more, and at most
+the receptive radius.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,9 +41,9 @@ def measure_halo(
     """Measure the halo of a network with a grid.
 
     Args:
-        generator: Generator with a bounded view.
+        generator: Generator with a bounded receptive field.
         tile: Height and width of the LR tile, multiples of its grid.
-        radius_px: Exact view of the generator.
+        radius_px: Receptive radius of the generator in LR pixels.
         tiles: Real LR tiles, (H, W) uint8; a few are taken.
 
     Returns:
@@ -89,12 +89,12 @@ def cut_errors(
         upscale: (H, W) uint8 to (scale*H, scale*W) uint8.
         image: Two tiles high and wide.
         tile: Height and width of a window.
-        grid: LR pixels of which windows start at a multiple.
+        grid: Step in LR pixels; windows start at its multiples.
         scale: Upscaling factor.
 
     Returns:
-        The largest difference by distance from the window's nearest border, grey levels, of
-        distances from 0 to half a tile.
+        Largest difference in grey levels for each distance from the window's nearest border, from 0
+        to half a tile.
     """
     height, width = tile
     whole = upscale(image).astype(np.int16)

@@ -1,4 +1,4 @@
-"""Weights that a checkpoint holds already are not stored again in the graphs of its bundle.
+"""Replaces weights in a bundle's graphs by references to the checkpoint that holds them.
 
 A graph's initializers whose bytes the checkpoint holds become ONNX's external data: a file, an
 offset and a length. `bundle_format.inline_weights` puts them back for engines.
@@ -15,7 +15,7 @@ MIN_SHARED_BYTES = 512
 
 
 def share_weights(graph: bytes, checkpoint: bytes, *, location: str) -> bytes:
-    """Refer to the checkpoint for the weights that it holds.
+    """Replace a graph's weights by references to the checkpoint, where it holds them.
 
     Args:
         graph: A serialised ONNX model.

@@ -1,8 +1,8 @@
 """Generator to ONNX: one graph from uint8 tiles to uint8 tiles and their flags, sizes left free.
 
-Everything between the bytes is in the graph: cast, scaling to [0, 1], the network in its merged
-form, clamping, rounding and the cast back. An engine feeds grey levels and reads grey levels, so no
-runtime can disagree about how they are made.
+The graph contains every step between the bytes: cast, scaling to [0, 1], the network in its merged
+form, clamping, rounding and the cast back. Engines feed and read grey levels, so none scales or
+rounds by itself.
 """
 
 import warnings
@@ -20,10 +20,10 @@ WHITE = 255.0
 
 
 class GreyLevels(nn.Module):
-    """A generator between uint8 grey levels; what is traced into the ONNX graph."""
+    """A generator from uint8 to uint8 grey levels, as it is traced into the ONNX graph."""
 
     def __init__(self, generator: Generator, trust: TrustRecord | None = None) -> None:
-        """Take the merged form of `generator`, and what its answers are judged by."""
+        """Take the merged form of `generator`, and the limits of the trust flags."""
         super().__init__()
         self.scale = generator.scale
         self.network = generator.merged()
@@ -99,7 +99,7 @@ def _strip_provenance(model: onnx.ModelProto) -> None:
 
 
 def _name_axes(model: onnx.ModelProto) -> None:
-    """Give the free axes of input and output the names that people expect."""
+    """Give the free axes of input and outputs readable names."""
     for value, names in (
         (model.graph.input[0], ("N", None, "H", "W")),
         (model.graph.output[0], ("N", None, "sH", "sW")),

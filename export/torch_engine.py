@@ -1,7 +1,7 @@
 """The engine `torch`: the reference itself, on the CPU or on an NVIDIA GPU.
 
 It runs the bundle's checkpoint, not a graph, so that it also serves cards that no other runtime
-supports. The service loads it by name and only on request: the one place where it needs torch.
+supports. The service needs torch for this engine alone, and loads it only if it is named.
 """
 
 import time
@@ -73,7 +73,7 @@ class TorchEngine:
             self._lanes.put(lane)
 
     def close(self) -> None:
-        """Give the lanes' memory back."""
+        """Release the lanes' memory."""
         if self._lanes is not None:
             while not self._lanes.empty():
                 self._lanes.get()

@@ -1,4 +1,4 @@
-"""From clean LR tiles to the trust record: noise, the residual's limit, the training's domain."""
+"""Makes the trust record from clean LR tiles: noise, residual limit, and training domains."""
 
 import hashlib
 import math
@@ -45,7 +45,7 @@ class TrustTiles:
     Attributes:
         noise_base: Variance of the training tiles' noise at black, grey levels squared.
         noise_slope: Growth of that variance with grey.
-        domains: LR tiles as the training's, (H, W) uint8: one sequence a tool.
+        domains: LR tiles like those of the training, (H, W) uint8: one sequence for each tool.
         clean: Further kinds of tiles that must not alarm, each a sequence.
     """
 
@@ -56,10 +56,10 @@ class TrustTiles:
 
 
 def make_trust_record(generator: Generator, tiles: TrustTiles) -> TrustRecord:
-    """Measure what the flags of a generator are on clean tiles.
+    """Measure the limits of a generator's trust flags on clean tiles.
 
-    The residual's limit is the least that keeps 1 % of false alarms on every kind of tiles by
-    itself: the largest of their 99 % quantiles, the largest score for fewer than 100 tiles.
+    The residual's limit allows about 1 % of false alarms on each kind of tiles: it is the largest
+    of their 99 % quantiles. With fewer than 100 tiles of a kind, that is their largest score.
 
     Raises:
         TrustError: There are fewer than `MIN_TILES` tiles of a domain, or no domain.
@@ -105,7 +105,7 @@ def _domain_record(tiles: Sequence[Tile], features: Floats) -> DomainRecord:
 
 
 def domain_of(features: Floats) -> tuple[Floats, Floats, float]:
-    """Return mean, inverse covariance and limit of tiles' features.
+    """Return mean and inverse covariance of tiles' features, and the limit of the distance.
 
     Args:
         features: (N, K), N at least 4.
@@ -119,7 +119,7 @@ def domain_of(features: Floats) -> tuple[Floats, Floats, float]:
 
 
 def distance(features: Floats, mean: Floats, precision: Floats) -> float:
-    """Return the Mahalanobis distance of one tile's features (K,) over the root of K."""
+    """Return the Mahalanobis distance of one tile's features (K,), divided by the root of K."""
     away = features - mean
     return math.sqrt(max(float(away @ precision @ away), 0.0) / len(mean))
 
@@ -134,7 +134,7 @@ def _statistics(features: Floats) -> tuple[Floats, Floats]:
 
 
 class _Judge:
-    """Scores a tile's own answer."""
+    """Computes the residual score and the domain features of a tile."""
 
     def __init__(self, generator: Generator, noise: NoiseRecord) -> None:
         self._network = generator.merged().eval()
@@ -157,5 +157,5 @@ class _Judge:
 
 
 def _rounded(value: float) -> float:
-    """Six significant digits: what differs between processors does not change the manifest."""
+    """Round to six significant digits, so that every processor gives the same manifest."""
     return float(f"{value:.6g}")

@@ -1,4 +1,4 @@
 """Load tests and benches; `python -m loadtests` lists the scenarios, `semsr bench` runs some.
 
-They meet the service where a client does, through HTTP. What is measured without it is in `alone`.
+They load the service as clients do, through HTTP. `alone` holds the benches without the service.
 """

@@ -1,4 +1,4 @@
-"""`python -m loadtests SCENARIO`: one scenario, its table on stdout, and into the docs if asked."""
+"""`python -m loadtests SCENARIO`: runs a scenario, prints its table, updates the docs if asked."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""When requests are due, fixed before the first is sent: the answers' speed must not change it."""
+"""Times at which requests are due, fixed before the first is sent and independent of answers."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The closed loops that measure a server: our own client and, where it is installed, wrk."""
+"""Closed-loop clients that measure a server: our own and, where it is installed, wrk."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,12 +50,12 @@ class TileLoad:
         return run_closed_loop(address, tile, connections=self.connections, seconds=self.seconds)
 
     def one_by_one(self, address: Address) -> LoadResult:
-        """Send raw tiles over one connection; its latency needs few answers."""
+        """Send raw tiles over one connection; the turn is short, as a latency needs few answers."""
         return run_closed_loop(
             address, self.raw, connections=1, seconds=self.seconds / 4, warm_up_s=0.0
         )
 
     @cached_property
     def raw(self) -> TileRequest:
-        """The raw tile."""
+        """Request with the raw tile."""
         return raw_request(self.bundle)

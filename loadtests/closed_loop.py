@@ -1,11 +1,11 @@
 """A closed-loop HTTP load on raw sockets: the client's own cost must not hide the server's.
 
-Runs as a process of its own (`python -m loadtests.closed_loop`), one thread, many connections, each
-sending its next request when the last answer is complete. Answers are read into one reused buffer
-and counted; status and length of every answer are checked, the bytes are not. The counted period
-begins and ends with an answer (`Window`), so that a service of a few answers a second is measured
-as well as a fast one. With the last answer of the window it hangs up; `wait_until_idle`
-(`loadtests.processes`) sees when the service has finished what it had begun.
+The client runs in a process of its own (`python -m loadtests.closed_loop`) with one thread. Each of
+its connections sends the next request when the last answer is complete. Status and length of every
+answer are checked, the bytes are not. The counted period begins and ends with an answer (`Window`),
+so that slow services are measured as exactly as fast ones. After the last answer of the window the
+client hangs up. `loadtests.processes.wait_until_idle` then waits until the service has finished the
+batches in flight.
 """
 
 import json
@@ -54,11 +54,11 @@ class LoadResult:
 class Window:
     """The counted part of a load: it begins with an answer and ends with one.
 
-    It begins with the first answer after the warm-up, which does not count, and ends with the first
-    one after its length that makes it a whole number of answers for each connection. So neither the
-    wait for the first answers counts nor what is in flight at the end, and a service that answers
-    in batches is cut at the same place of a batch at both ends: a closed loop sees the same order
-    of answers again after as many as it has connections.
+    It begins with the first answer after the warm-up, which does not count. It ends after its
+    length, as soon as the number of its answers is a multiple of the connections. So neither the
+    wait for the first answers nor the requests in flight at the end count. A closed loop sees the
+    same order of answers again after as many answers as connections. A service that answers in
+    batches is thus cut at the same place of a batch at both ends.
     """
 
     def __init__(self, *, connections: int, seconds: float, warm_up_s: float, now_s: float) -> None:
@@ -102,7 +102,7 @@ class Window:
         self.is_over = is_whole and now_s >= self._began_s + self._shortest_s
 
     def result(self, now_s: float) -> LoadResult:
-        """Return what it saw, also if it is not over: up to the last answer, or now without any."""
+        """Return the result up to the last answer, or up to `now_s` if there is none."""
         end_s = self._last_s if self._good + self._errors else now_s
         began_s = self._warm_s if self._began_s is None else self._began_s
         latencies_ms = sorted(1e3 * latency_s for latency_s in self._latencies_s)

@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection that never blocks and never looks at the picture that comes back.
+"""A non-blocking HTTP/1.1 connection that counts the bytes of an answer without reading them.
 
-Of an answer only the head is read, and the body where the status is not 200 (a problem, which is
-small and may name a retry time). Everything else is received into one buffer and counted.
+It reads only the head of an answer, and the body if the status is not 200: a small problem that may
+name a retry time. All other bytes are received into one buffer and counted.
 """
 
 import json
@@ -23,7 +23,7 @@ _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 def http_request(
     path: str, headers: dict[str, str], body: bytes, *, length: int | None = None
 ) -> bytes:
-    """Put a POST together.
+    """Return the bytes of a POST request.
 
     Args:
         path: Path of the route.
@@ -99,13 +99,13 @@ class Exchange:
         return not self._unsent
 
     def begin(self, request: bytes) -> None:
-        """Start the next request."""
+        """Start the next request on the connection."""
         self._prepare(request)
         self.sent_s = time.monotonic()
         self.send()
 
     def send(self) -> None:
-        """Send what the kernel takes."""
+        """Send as many bytes as the kernel accepts."""
         try:
             while self._unsent:
                 self._unsent = self._unsent[self.socket.send(self._unsent) :]
@@ -117,7 +117,7 @@ class Exchange:
             self.closes = True
 
     def receive(self, buffer: memoryview) -> None:
-        """Read what is there.
+        """Read the bytes that have arrived.
 
         Raises:
             ConnectionError: The connection ended before the answer did, or the answer is invalid.

@@ -1,8 +1,8 @@
 """Requests of strange and broken clients, and the answers that the service may give.
 
-Every act is raw bytes on a socket of its own. An answer must have one of the documented statuses
-and, like every error, say what was wrong as a problem; where the connection itself is broken the
-service may end it instead. It must never be silent, and never answer 500.
+An act sends raw bytes on a socket of its own. The answer must have one of the act's statuses and,
+if it is an error, be a problem. Where the connection itself is broken, the service may close it
+instead. A missing answer and a 500 are failures.
 """
 
 import json
@@ -20,7 +20,7 @@ Piece = tuple[float, bytes]
 
 
 class HostileError(AssertionError):
-    """The service reacted as it must not."""
+    """The service reacted wrongly to an act, or not in time."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def perform(act: Act, address: tuple[str, int], *, longest_s: float) -> str:
 
 
 def _exchange(connection: socket.socket, act: Act, deadline_s: float) -> bytes:
-    """Send the pieces and listen meanwhile: an answer may come before the last."""
+    """Send the pieces and listen meanwhile: an answer may come before the last piece."""
     for wait_s, message in act.pieces():
         if wait_s and select.select([connection], [], [], wait_s)[0]:
             return _receive(connection, act, deadline_s)

@@ -1,4 +1,4 @@
-"""Tiles that are made here: seeded stripes and grain in every format that the service reads."""
+"""Synthetic tiles: seeded stripes and grain in every format that the service reads."""
 
 import io
 import zlib
@@ -21,7 +21,7 @@ def wafer(seed: int, height: int = 240, width: int = 240) -> npt.NDArray[np.uint
 
 
 def raw(pixels: npt.NDArray[np.uint8 | np.uint16]) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a raw request."""
+    """Return body and headers of a raw request."""
     height, width = pixels.shape
     headers = {
         "Content-Type": RAW,

@@ -1,11 +1,11 @@
 """Confidence intervals of the ratio of two percentiles of few requests.
 
-Method: order statistics. Of n independent latencies the number that the true percentile exceeds is
-binomial (n, share), regardless of their distribution, so two of the ordered latencies enclose it
-with a probability that is known exactly. Fewer than some hundred requests do not bound a 99th
-percentile from above: nothing larger may have been seen. A bootstrap cannot show that, since it
-draws only from what was seen. Latencies of requests that waited behind each other are not quite
-independent; the true intervals are somewhat wider.
+The method is order statistics. Of n independent latencies, the number below the true percentile is
+binomial (n, share), regardless of the distribution. Two of the ordered latencies therefore enclose
+the percentile with an exactly known probability. Fewer than some hundred requests do not bound a
+99th percentile from above, since it may lie above all of their latencies. A bootstrap cannot show
+that, since it draws only from the measured latencies. Latencies of requests that waited behind each
+other are not quite independent, so the true intervals are somewhat wider.
 
 Source: David and Nagaraja 2003, Order Statistics, section 7.1.
 """
@@ -46,7 +46,7 @@ def ratio_interval(
 def percentile_interval(
     values: Sequence[float], share: float, *, error: float
 ) -> tuple[float, float]:
-    """Return two of the values that enclose the true percentile.
+    """Return an interval between two of the values that encloses the true percentile.
 
     Args:
         values: Latencies, not negative.
@@ -54,7 +54,7 @@ def percentile_interval(
         error: Probability that they do not enclose it, half of it on each side.
 
     Returns:
-        The lower end, 0 where no value is one, and the upper end, else infinity.
+        The lower end, or 0 if no value can be it, and the upper end, or infinity.
     """
     ordered = [0.0, *sorted(values), math.inf]
     # The n-th value exceeds the percentile where fewer than n are at most that; it lies below where

@@ -1,4 +1,4 @@
-"""Locust without a window, against a service that this starts, or one that runs already."""
+"""Runs Locust without its web page, against a service that it starts or that already runs."""
 
 import argparse
 import os

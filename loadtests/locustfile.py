@@ -6,8 +6,8 @@
 
 A refusal (503, and 504 where a deadline was given) is not a failure: the user retries after the
 time that it names. Every other answer that is not as documented is a failure, and Locust then ends
-with exit code 1.
-Locust is a closed loop and Python; for latency figures take `python -m loadtests.open_loop`.
+with exit code 1. Locust is a closed loop in Python; `python -m loadtests.open_loop` gives more
+accurate latencies.
 """
 
 import os

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def describe_machine() -> dict[str, Any]:
-    """Name date, processor, cores, memory and how busy the machine was before the run."""
+    """Return date, processor, cores, memory, and the machine's load before the run."""
     load = os.getloadavg()[0]
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -21,7 +21,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def machine_line(machine: dict[str, Any]) -> str:
-    """Describe it in one line."""
+    """Write the description of a machine in one line."""
     line = (
         f"{machine['date']}; {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB; {machine['system']}"

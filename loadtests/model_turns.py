@@ -1,7 +1,7 @@
-"""The service with its real model, in each mode, in short turns with its own engine alone.
+"""The service with its real model, in each mode, in short turns with its engine alone.
 
-A turn of the engine lies before and after each turn of the service, which is compared with their
-mean, so that a machine that drifts does so for both.
+Each turn of the service under full load is compared with the engine's turns before and after it, so
+that drift of the machine affects both. A turn of single requests has one engine turn before it.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class _Pair(NamedTuple):
 
 
 class _PngPair(NamedTuple):
-    """The same with PNG in and out."""
+    """A turn of the service with PNG in and out, the engine's turns, and the codec's core time."""
 
     load: LoadResult
     alone: EngineTurn
@@ -42,7 +42,7 @@ class _PngPair(NamedTuple):
 
     @property
     def allowed_per_s(self) -> float:
-        """Limit of the cores for engine and codec, at most the rate of the engine alone."""
+        """Tiles per second that the cores allow for engine and codec, at most the engine's rate."""
         core_ms = self.alone.core_ms + self.codec_core_ms
         return min(self.alone.tiles_per_s, 1e3 * available_cpus() / core_ms)
 
@@ -121,7 +121,7 @@ class ModelTurns:
         self._take_engine_turn()
 
     def take_round(self, *, is_reversed: bool) -> None:
-        """Take every measurement once, in one order or the other."""
+        """Take every measurement once, in the given or the reverse order."""
         order = [(mode, kind) for mode in self._servers for kind in ("one", "raw", "png")]
         for mode, kind in reversed(order) if is_reversed else order:
             if kind == "one":

@@ -1,4 +1,4 @@
-"""nginx serving a file of the answer's size: the baseline of HTTP on this machine."""
+"""nginx, which serves a file of the answer's size: the baseline of HTTP on this machine."""
 
 import contextlib
 import shutil

@@ -2,9 +2,10 @@
 
     python -m loadtests.open_loop http://127.0.0.1:8000 --rate 200 --seconds 30 --arrivals poisson
 
-A closed loop sends its next request when the last answer is there, so a server that stalls gets
-fewer requests and looks better than it is. Here the times are fixed beforehand, and latency counts
-from them. `python -m loadtests ceiling` measures the limit of the generator itself on a machine.
+A closed loop sends its next request after the last answer, so a server that stalls gets fewer
+requests and looks better than it is. In an open loop, the times are fixed beforehand, and latency
+counts from them. `python -m loadtests ceiling` measures the limit of the generator itself on a
+machine.
 """
 
 import argparse
@@ -71,7 +72,7 @@ class LoadReport:
 
 
 class OpenLoop:
-    """A load that runs in processes of its own from now on; `report` waits for its end."""
+    """A load in processes of its own, which run from its creation; `report` waits for their end."""
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class OpenLoop:
         grace_s: float = 60.0,
         workers: int = 1,
     ) -> None:
-        """Start.
+        """Start the processes.
 
         Args:
             address: Host and port.

@@ -2,7 +2,7 @@
 
 `python -m loadtests.open_loop_worker` reads a plan from stdin and writes outcomes to stdout, both
 JSON. A request is due at a time that was fixed beforehand. If no connection is free by then, or
-this process is late, the request waits here, and that wait counts: latency begins when the request
+this process is late, the request waits. That wait counts, because latency begins when the request
 was due (no coordinated omission).
 """
 
@@ -199,7 +199,7 @@ class Sender:
             self._go_on(due, 0, None, now_s)
 
     def _go_on(self, due: _Due, status: int, retry_after_ms: float | None, now_s: float) -> None:
-        """In a saturating stream: retry after the time that a refusal names, else send the next."""
+        """Continue a saturating stream: schedule a refused request again, or else the next one."""
         if status in _REFUSALS:
             wait_ms = _DEFAULT_RETRY_MS if retry_after_ms is None else retry_after_ms
             self._push(_Due(due.stream, due.number, now_s + wait_ms / 1e3))

@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
     @property
     def is_good(self) -> bool:
-        """Whether the answer has the picture."""
+        """Whether the answer is a whole picture."""
         return self.status == 200 and not self.failure
 
     @property
@@ -107,7 +107,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def summarize(outcomes: Sequence[Outcome], seconds: float) -> list[Summary]:
-    """Make the figures of every stream, by name.
+    """Return the figures of every stream, by name.
 
     Args:
         outcomes: Outcomes of all streams.
@@ -151,7 +151,7 @@ def unserved(outcomes: Sequence[Outcome]) -> set[int]:
 
 
 def format_summaries(summaries: Sequence[Summary]) -> str:
-    """Write them as a table for people."""
+    """Write the summaries as a table for people."""
     return format_table(_COLUMNS, [{**vars(row), "answers": _answers(row)} for row in summaries])
 
 

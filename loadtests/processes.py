@@ -1,4 +1,4 @@
-"""A process and all that it started, as Linux counts them: processor time, memory, engines.
+"""Processor time, memory and engine processes of a process and all its descendants on Linux.
 
 Where two servers take turns, one must be idle before the other begins: a service still runs the
 batch that was in flight when its clients hung up.
@@ -20,11 +20,11 @@ _IDLE_TIMEOUT_S = 60.0
 
 
 class BusyError(RuntimeError):
-    """A process without requests goes on using the processor."""
+    """A process without requests still uses the processor."""
 
 
 def family_core_s(pid: int) -> float:
-    """Processor seconds used so far by a process and all that it started and that still run.
+    """Return the processor seconds used so far by a process and its running descendants.
 
     Raises:
         ProcessLookupError: There is no such process.
@@ -33,7 +33,7 @@ def family_core_s(pid: int) -> float:
 
 
 def family_mib(pid: int) -> float:
-    """Memory of a process and all that it started, now; what they share counts once (PSS).
+    """Return the present memory of a process and its descendants; shared pages count once (PSS).
 
     Raises:
         ProcessLookupError: There is no such process.

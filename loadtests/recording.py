@@ -36,9 +36,9 @@ def _turn_off() -> None:
 
 
 def _time_calls(path: Path) -> None:
-    """Let every recording call add to a sum; looking up labels is a call of its own.
+    """Sum up the time of all recording calls; the look-up of labels is timed as a separate call.
 
-    The time of a call that does nothing is that of the clock itself, and is subtracted.
+    The time of an empty call, which is that of the clock, is subtracted.
     """
     total = {"calls": 0, "nanoseconds": 0}
 

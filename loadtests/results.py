@@ -1,7 +1,7 @@
-"""A result as a table, as JSON, and in its place in a page of the documentation.
+"""Writes a result as a table, as JSON, and into a page of the documentation.
 
-The place is between two comments, `<!-- begin: NAME -->` and `<!-- end: NAME -->`; only the command
-that measured writes there.
+The table goes between two comments of the page, `<!-- begin: NAME -->` and `<!-- end: NAME -->`.
+Only the command that measures the result writes there.
 """
 
 import io

@@ -1,9 +1,9 @@
-"""The accuracy of a refusal's `retry_after_ms`: the time in which its queue really drained.
+"""The accuracy of a refusal's `retry_after_ms`, compared with the time in which the queue drained.
 
-A request is refused when the queue is too long. The queue then held the requests that left before
-the refused one and were served after its refusal; it had drained when the last of them was
-answered. The client sees all of this. Requests that left just before the refused one may have been
-admitted just after it, which makes the true time longer by at most a tile.
+A request is refused when the queue is too long. At that time the queue held the requests that left
+before the refused one and were served after its refusal. It had drained when the last of them was
+answered. The client's own records show all of this. Requests that left just before the refused one
+may have been admitted just after it, which makes the true time longer by at most a tile.
 """
 
 import bisect
@@ -34,7 +34,7 @@ class Promise:
 
 
 def promises(outcomes: Sequence[Outcome]) -> list[Promise]:
-    """Compare every refusal with the queue's true end; refusals that name no time are left out.
+    """Compare each refusal's retry time with the true time, except refusals that name no time.
 
     Args:
         outcomes: Outcomes of the whole load, all streams.
@@ -75,7 +75,7 @@ class PromiseSummary:
 
 
 def summarize_promises(found: Sequence[Promise]) -> PromiseSummary:
-    """Make the figures; NaN where nothing was refused."""
+    """Return the figures of all refusals; NaN without refusals."""
     ratios = [promise.ratio for promise in found]
     within = [1 / FACTOR <= ratio <= FACTOR for ratio in ratios]
     return PromiseSummary(

@@ -1,4 +1,4 @@
-"""Turns to rows: the figures of a load, and ratios with the quartiles of their turns."""
+"""Makes rows from turns: the figures of a load, and ratios with their quartiles over the turns."""
 
 import statistics
 from collections.abc import Sequence

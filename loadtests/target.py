@@ -39,7 +39,7 @@ class Target:
     tile: TileRequest
 
     def engine(self) -> str:
-        """Ask for the name of the engine that it chose."""
+        """Return the name of the engine that the service chose."""
         return httpx2.get(f"{self.url}/model", trust_env=False, timeout=60.0).json()["engine"]
 
     def stream(
@@ -69,7 +69,7 @@ class Target:
 
 
 def bundle_path(given: Path | None) -> Path:
-    """Return the bundle that is measured: the given one, or else the setting's."""
+    """Return the given bundle, or else the one in the settings."""
     return given or Settings().bundle
 
 

@@ -1,8 +1,8 @@
 """The load of `wrk`, where it is installed: a well-known client next to our own.
 
-wrk reads every byte of an answer, which for 0.9 MB makes the client the slower side; our own client
-only counts them. Ratios from both are printed, since they answer different questions: wrk shows
-what a working client sees, ours what the server could do.
+wrk reads every byte of an answer, and with 0.9 MB per answer it is slower than the server. Our own
+client only counts the bytes. Ratios from both are printed: wrk shows the rate that a real client
+gets, and our client the rate that the server can reach.
 """
 
 import re

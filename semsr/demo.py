@@ -34,7 +34,7 @@ class DemoError(RuntimeError):
 
 @dataclass(frozen=True)
 class DemoRow:
-    """One tile's way through the service.
+    """One image that was sent to the service, and its answer.
 
     Attributes:
         name: File name.
@@ -147,15 +147,15 @@ def _send(client: httpx2.Client, server: ServerProcess, path: Path, out: Path) -
 
 
 def _stem(path: Path) -> str:
-    """Name of the pictures; it keeps the suffix, since `a.png` and `a.tif` may both exist."""
+    """Return the name of the pictures; it includes suffixes other than png, to stay unique."""
     return path.stem if path.suffix.lower() == ".png" else path.name.replace(".", "_")
 
 
 def comparison(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> Image.Image:
     """Put LR (pixels repeated), bicubic and SR side by side, at the SR's size, with captions.
 
-    LR and bicubic are shown in the SR's greys: the scans differ in tone, and the pictures are for
-    comparing structure.
+    LR and bicubic get the SR's greys: fast and slow scans differ in tone, and the pictures serve to
+    compare structure.
     """
     height, width = sr.shape
     lr_image = Image.fromarray(match_greys(lr, sr))
@@ -176,8 +176,8 @@ def comparison(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> Image.Im
 def match_greys(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Give an LR tile the greys of its SR, by gain and offset.
 
-    The gain is fitted as LR against the SR's area means: noise in the regressor would flatten the
-    line. Without structure only the means are matched.
+    The gain comes from a fit of the LR as a function of the SR's area means. The reverse fit would
+    be flattened by noise in the LR. Without structure, only the means are matched.
 
     Args:
         lr: LR tile as sent, (H, W).

@@ -55,7 +55,7 @@ class EngineRoom:
         self.steps = self._upscaler.steps
 
     async def infer(self, prepared: Prepared) -> Inferred:
-        """Run one image; raises as `Upscaler.infer`."""
+        """Run one image; raises the same errors as `Upscaler.infer`."""
         with self._upscaler.hold(prepared.request.priority) as admission:
             return await self._upscaler.infer(prepared, admission)
 
@@ -64,7 +64,7 @@ class EngineRoom:
         self._upscaler.observe_encode(seconds)
 
     async def watch(self) -> None:
-        """End when the engine hangs.
+        """Check the engine periodically; raise an error when it hangs.
 
         Raises:
             ScanError: The engine hangs.
@@ -77,6 +77,6 @@ class EngineRoom:
         raise ScanError(f"the engine has worked on one batch for {timeout_s:g} s")
 
     async def close(self) -> None:
-        """Stop, and wait for the batches in flight within the time limit of the settings."""
+        """Stop the batcher, and wait for the batches in flight within the settings' time limit."""
         self._batcher.close()
         await self._batcher.join(self._settings.shutdown_timeout_s)

@@ -1,4 +1,4 @@
-"""Errors as people read them: what, which value, what was expected; no class name, no errno."""
+"""Error messages for people: the thing, the value and the expectation, without class or errno."""
 
 import contextlib
 import sys
@@ -39,7 +39,7 @@ def error_text(error: BaseException, *, about: Path | None = None) -> str:
 
 @contextlib.contextmanager
 def last_words() -> Iterator[None]:
-    """End a child process that fails with its error's message as the last line of stderr."""
+    """On an error, write its message as the last line of stderr, and exit the child process."""
     try:
         yield
     except Exception as error:

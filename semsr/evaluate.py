@@ -31,7 +31,7 @@ from training.losses.features import load_vgg16
 
 
 def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
-    """Load a bundle and make it a method: its engine, its GMAC, its measured time.
+    """Load a bundle as a method of the evaluation: its engine, its GMAC, and its measured time.
 
     A path to a file is taken as a checkpoint, which torch runs. An engine stays
     loaded until the process ends.
@@ -82,7 +82,7 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
 
 
 def load_features(vgg16: Path | None) -> FeatureNetwork | None:
-    """Load the feature network of the kernel distance; None without a file, which omits it.
+    """Load the feature network of the kernel distance; None without a file.
 
     Raises:
         FeatureWeightsError: The weights cannot be used.

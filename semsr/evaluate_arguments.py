@@ -22,7 +22,7 @@ from semsr.commands.options import UsageError, grey_window, vgg16_path
 
 @dataclass(frozen=True, kw_only=True)
 class NamedBundle:
-    """One bundle and its row in the report; seeds of one method share a group."""
+    """A bundle and the name of its row in the report; seeds of one method share a group."""
 
     name: str
     path: Path
@@ -78,7 +78,7 @@ def parse_bundles(texts: Sequence[str]) -> list[NamedBundle]:
 
 
 def parse_seeds(folders: Sequence[Path]) -> list[NamedBundle]:
-    """Declare bundles seeds of one method, named by the first folder.
+    """Group bundles as seeds of one method, named by the first folder.
 
     Raises:
         ValueError: There are fewer than two.
@@ -170,7 +170,7 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
 
 
 def _data(options: argparse.Namespace) -> tuple[Path | None, list[tuple[str, Path]]]:
-    """Return the benchmark and the folders of real tiles; own tiles are checked only."""
+    """Return the benchmark and the folders of real tiles; check the folders of own tiles."""
     from training.evaluation.folders.benchmark import is_benchmark
     from training.evaluation.folders.real_folders import find_real_folders
 
@@ -238,6 +238,6 @@ def _check_own(options: argparse.Namespace) -> None:
 
 
 def _name_of(path: Path) -> str:
-    """Name a bundle by its folder, and `runs/x/checkpoint.safetensors` by the run's."""
+    """Name a bundle by its folder, and `runs/x/checkpoint.safetensors` by its run's folder."""
     path = path.resolve()
     return path.parent.name if path.is_file() else path.name

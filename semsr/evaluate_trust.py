@@ -66,8 +66,8 @@ def evaluate_trust(
             set the bundle's limits.
         split: `test` or `thousand`.
         limit: Number of tiles of each split; None for all.
-        domain: Folder of tiles of the training's domain, which are also judged disturbed; or None.
-            Files are read with the bundle's window and the training's number of rows.
+        domain: Folder of tiles like those of the training, judged as they are and disturbed; or
+            None. Files are read with the bundle's window and the training's number of rows.
         engine_name: Engine to run.
 
     Raises:
@@ -144,8 +144,8 @@ def evaluate_trust(
 def flag_cost(bundle: Bundle) -> float:
     """Return the share of the FP32 graph's time that residual and domain distance take.
 
-    The graph and the same without the two columns run in turns on one thread; the median of the
-    pairs' ratios counts.
+    The graph with the two columns and a copy without them run in turns on one thread. The median of
+    the pairs' ratios counts.
     """
     graph = bundle.graph("fp32")
     options = onnxruntime.SessionOptions()
@@ -210,7 +210,7 @@ def _judge(
 
 
 def _domains(engine: Engine, tiles: Sequence[Tile], noise: NoiseRecord) -> dict[str, list[float]]:
-    """Judge tiles of the domain as they are, and disturbed as by other scan conditions."""
+    """Judge the domain's tiles as they are, and disturbed as under other scan conditions."""
     found: dict[str, list[float]] = {}
     rng = np.random.default_rng(0)
     for tile in tracked(tiles, "judging tiles of the domain"):

@@ -65,7 +65,7 @@ def load_trust_tiles(
 
 
 class RecallJudge:
-    """Compares FP32's and another precision's recall on a benchmark's large split with defects."""
+    """Compares a precision's defect recall with that of FP32, on the split `thousand_defect`."""
 
     def __init__(self, benchmark: Path) -> None:
         """Open the benchmark.
@@ -108,7 +108,7 @@ class RecallJudge:
 
 
 def _engine(bundle: Bundle, precision: Precision) -> Engine:
-    """Load the last engine of a precision, which is likely to be served."""
+    """Load the last installed engine of a precision, the likeliest one to serve it."""
     names = installed_engines(precision)
     if not names:
         raise EngineError(f"no engine that runs {precision} is installed")

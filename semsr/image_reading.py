@@ -1,7 +1,7 @@
-"""How a model's training read its images: the window of 16-bit files, the rows above a data bar.
+"""Settings by which a training read its images: 16-bit window, and rows above a data bar.
 
-Measurements on LR tiles must read them in the same way, or they use grey levels that the model
-never meets.
+Measurements on LR tiles must read them in the same way. Otherwise they use grey levels that the
+model never meets.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""SIGTERM outside the part of a command that has its own handler."""
+"""Handling of SIGTERM in those parts of a command that have no handler of their own."""
 
 import contextlib
 import signal

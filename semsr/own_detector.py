@@ -36,7 +36,7 @@ class Found:
 
 
 class OnnxDetector:
-    """Runs the detector on the CPU, one thread a process; the file is loaded when first needed.
+    """Runs the detector on one CPU thread per process; the file is loaded at the first use.
 
     Args:
         path: ONNX file.

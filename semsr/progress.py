@@ -91,7 +91,7 @@ def tracked(
     unit: str = "step",
     stream: TextIO | None = None,
 ) -> Iterator[Item]:
-    """Yield items and count each one when the next is asked for; arguments as `progress`."""
+    """Yield items, and count each one when the next is requested; arguments as for `progress`."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
     with progress(what, total, unit=unit, stream=stream) as steps:

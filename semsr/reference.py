@@ -70,7 +70,7 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _inner_metadata(field: FieldInfo) -> list[object]:
-    """Constraints inside an optional annotation, as in `Annotated[int, Field(ge=1)] | None`."""
+    """Return the constraints in an optional type, as in `Annotated[int, Field(ge=1)] | None`."""
     found: list[object] = []
     for part in getattr(field.annotation, "__args__", ()):
         for metadata in getattr(part, "__metadata__", ()):

@@ -1,4 +1,4 @@
-"""`semsr scan`: a whole lot of tiles through the service's code, without a server."""
+"""`semsr scan`: super-resolves a whole lot of tiles with the service's code, without a server."""
 
 import asyncio
 import signal
@@ -95,7 +95,8 @@ def check_overwrite(
         overwrite: Whether to replace such a stack.
 
     Returns:
-        Whether an existing stack may be replaced; without `resume` also the folder's own.
+        Whether an existing stack may be replaced; without `resume` also the one of this folder's
+        scan.
 
     Raises:
         ScanError: Such a stack exists, or the journal to resume is damaged.

@@ -20,7 +20,7 @@ from service.settings import Settings
 
 
 def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str, Any]:
-    """List a source and report what a scan would do; writes nothing.
+    """List a source and report what a scan would do, without writing.
 
     Raises:
         ScanError: The scan could not start.

@@ -1,4 +1,4 @@
-"""How a run of `semsr scan` ended, for people and for machines."""
+"""The report of a run of `semsr scan`, for people and for machines."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from service.scans.rows import Counts
 
 @dataclass(frozen=True)
 class ScanReport:
-    """How a run of a scan ended.
+    """Result of a run of a scan.
 
     Attributes:
         counts: Counts of the whole scan, earlier runs included.
@@ -44,7 +44,7 @@ class ScanReport:
         return is_whole and self.counts.done == self.counts.total
 
     def row(self) -> dict[str, Any]:
-        """Return it as one row for machines."""
+        """Return the report as one row for machines."""
         return {
             "total": self.counts.total,
             "done": self.counts.done,
@@ -63,7 +63,7 @@ class ScanReport:
         }
 
     def text(self) -> str:
-        """Return it as text for people, with advice if tiles are missing."""
+        """Return the report as text for people, with advice if tiles are missing."""
         counts = self.counts
         lines = [
             f"{counts.total} tiles: {counts.done} done, {counts.failed} failed, "

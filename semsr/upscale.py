@@ -1,4 +1,4 @@
-"""`semsr upscale`: image files through an engine, without a server."""
+"""`semsr upscale`: super-resolves image files with an engine, without a server."""
 
 import os
 import stat
@@ -94,8 +94,8 @@ def upscale_files(
 ) -> list[UpscaledFile]:
     """Super-resolve image files into `out/NAME_x4.SUFFIX` (JPEG and BMP become PNG).
 
-    Invalid arguments are found before the engine is loaded. A result has its name only once it is
-    whole.
+    Invalid arguments are found before the engine is loaded. A result gets its name only when it is
+    complete.
 
     Args:
         sources: Files, and folders that are searched with their subfolders; a bad file is reported
@@ -171,7 +171,7 @@ def _find(sources: Sequence[Path], out: Path) -> _Found:
 
 
 def _search(folder: Path, out: Path, found: _Found) -> None:
-    """Find the images below a folder, but for hidden ones and results of earlier runs."""
+    """Find the images below a folder, except hidden ones and results of earlier runs."""
 
     def fail(error: OSError) -> None:
         row = UpscaledFile(Path(error.filename), error=f"cannot be read: {error.strerror}")
@@ -198,9 +198,9 @@ def _search(folder: Path, out: Path, found: _Found) -> None:
 
 
 def _targets(found: _Found, out: Path, scale: int) -> dict[Path, Path]:
-    """Name every result, and reject equal names: nothing is overwritten unseen.
+    """Name every result, and reject equal names, so that no result overwrites another.
 
-    An image with the name of another image's result is the result of an earlier run.
+    An image with the name of another image's result is taken as the result of an earlier run.
     """
     sources: dict[Path, Path] = {}
     for path, below in found.images:
@@ -219,7 +219,7 @@ def _targets(found: _Found, out: Path, scale: int) -> dict[Path, Path]:
 
 
 def _place(path: Path) -> Path:
-    """Return the one path of a directory entry; a link in its place is not followed."""
+    """Return the unique path of a directory entry; if the entry is a link, it is not followed."""
     return path.parent.resolve() / path.name
 
 

@@ -1,4 +1,4 @@
-"""`semsr.Upscaler`: NumPy tile in, NumPy picture out, on this machine and without a server."""
+"""`semsr.Upscaler`: super-resolves NumPy tiles on this machine, without a server."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -21,8 +21,8 @@ class Upscaler:
         with semsr.Upscaler("bundles/default") as upscale:
             sr = upscale(tile)  # (H, W) uint8 or uint16 -> (scale*H, scale*W) uint8
 
-    What the arguments leave open, and the precision, threads and device, come from the settings
-    (`SEMSR_…` variables), as for the service.
+    The settings (`SEMSR_…` variables) give precision, threads, device, and the values of omitted
+    arguments, as for the service.
 
     Attributes:
         bundle: Bundle of the model; `bundle.manifest.scale` is its factor.
@@ -39,7 +39,7 @@ class Upscaler:
         """Load the model, which takes seconds.
 
         Args:
-            bundle: Bundle folder, or a bundle that is loaded; None takes the setting's.
+            bundle: Bundle folder, or a loaded bundle; None takes the setting's.
             engine: Engine name or `auto`; None takes the setting's.
             window: Grey range (lo, hi) of 16-bit tiles, 0 <= lo < hi <= 65535; None takes the
                 bundle's, or else the whole range.
@@ -66,7 +66,7 @@ class Upscaler:
 
         Args:
             tile: (H, W) uint8 or uint16.
-            white_is_zero: Low values of a 16-bit tile are bright.
+            white_is_zero: Whether low values of a 16-bit tile are bright.
 
         Returns:
             (scale*H, scale*W) uint8 in [0, 255].

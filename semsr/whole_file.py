@@ -8,7 +8,7 @@ __all__ = ["write_whole", "write_whole_text"]
 
 
 def write_whole_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically; replaces an existing file.
+    """Write a UTF-8 text file atomically; an existing file is replaced.
 
     Raises:
         OSError: The file cannot be written.

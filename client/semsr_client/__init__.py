@@ -5,10 +5,10 @@
     with Client("http://fab-sr:8000") as client:
         sr = client.superresolve(tile).pixels
 
-What a defect-detection pipeline installs; it needs NumPy and httpx2 and nothing else of this
-project. `AsyncClient` is the same for asyncio. Tiles travel as raw bytes, connections are reused,
-a saturated service is asked again when it says so, nothing is waited for beyond its deadline, and
-an answer is accepted only if it has its tile's request id and shape.
+A defect-detection pipeline installs only this package, which needs NumPy, httpx2 and h11 and no
+other part of the project. `AsyncClient` is the same for asyncio. Tiles travel as raw bytes over
+reused connections. The client retries when a saturated service asks for it, but not beyond a tile's
+deadline. It accepts an answer only if its request id and shape fit the tile.
 """
 
 from semsr_client.answers import SrTile, Tile

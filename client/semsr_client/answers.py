@@ -1,7 +1,7 @@
-"""The check of a tile, and of an answer against its tile.
+"""Checks of a tile before it is sent, and of an answer against its tile.
 
 An answer is accepted only if it has the request's id, the requested data type and model, and the
-shape scale x tile: a picture of another tile is an error, regardless of proxies in between.
+shape scale x tile. An answer to another tile, such as one that a proxy mixed up, is an error.
 """
 
 import json
@@ -29,19 +29,20 @@ _MIN_ANSWER_BYTES = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class SrTile:
-    """One answer.
+    """Answer to one tile.
 
     Attributes:
         pixels: (s*H, s*W) uint8, or uint16 where requested; read-only.
-        quality: Quality flags of the model's graph: `non-finite`, `saturated`,
-            `consistency`, `consistency-worst` and, where the bundle has their limits,
-            `residual` and `domain-distance`.
+        quality: Quality flags of the model's graph: `non-finite`, `saturated`, `consistency`,
+            `consistency-worst` and, where the bundle has their limits, `residual` and
+            `domain-distance`.
         model: Name of the model.
         model_version: First twelve digits of the bundle's sha256.
         engine: Engine that computed it.
         precision: Execution precision.
         request_id: Request id in the service's log; tiles of one request share it.
-        timing_ms: Milliseconds by stage, measured by the service; empty for a tile of many.
+        timing_ms: Milliseconds by stage, measured by the service; empty for a tile of a batch
+            request.
         attempts: Number of requests that were sent for it.
     """
 
@@ -58,7 +59,7 @@ class SrTile:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The request of one tile.
+    """Facts about a tile's request that the answer must match.
 
     Attributes:
         shape: (H, W) of the tile.
@@ -122,11 +123,11 @@ def checked(tile: Tile, *, index: int | None = None) -> Tile:
     """Return a tile as it is sent: C order, little endian.
 
     Args:
-        tile: Argument of the caller.
+        tile: Tile of the caller.
         index: Index among many tiles, for the message.
 
     Raises:
-        TileError: It is not a two-dimensional array of uint8 or uint16, or has no pixel.
+        TileError: The tile is not a two-dimensional array of uint8 or uint16, or has no pixel.
     """
     given: Any = tile
     if not isinstance(given, np.ndarray):
@@ -196,7 +197,7 @@ def read_tile(
         facts: Headers of the tile, by lower-case names.
         answer: Headers of the whole answer.
         attempts: Number of requests that were sent for it.
-        asked: Request that it must fit.
+        asked: Request that the answer must match.
         scales: Known scales.
 
     Raises:

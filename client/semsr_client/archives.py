@@ -1,4 +1,4 @@
-"""The tar archives of tiles and of their answers."""
+"""Tar archives of tiles, and of their answers, in batch requests."""
 
 import io
 import tarfile
@@ -36,7 +36,7 @@ class Entry:
 
     Attributes:
         name: Name of the entry.
-        facts: Values that are headers of a single answer; names in lower case.
+        facts: Values that a single answer has as headers; names in lower case.
         body: Content of the entry.
     """
 
@@ -46,7 +46,7 @@ class Entry:
 
 
 class AnswerReader:
-    """Reads a tar archive as it arrives, with the kinds of headers that the service writes."""
+    """Incremental reader of a tar archive; it knows the header types that the service writes."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -54,7 +54,7 @@ class AnswerReader:
         self.has_ended = False
 
     def feed(self, data: bytes, *, most_bytes: int) -> list[Entry]:
-        """Take bytes; return the entries that are complete now.
+        """Add bytes, and return the entries that they complete.
 
         Args:
             data: Next bytes of the archive.
@@ -93,7 +93,7 @@ class AnswerReader:
 
 
 def _facts_of(pax: bytes) -> dict[str, str]:
-    """Read the record `comment`, which holds the values that are headers of a single answer.
+    """Read the record `comment`, which holds the values that a single answer has as headers.
 
     Raises:
         ServiceError: It is malformed.

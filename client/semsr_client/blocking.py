@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class BlockingTileStream:
-    """`TileStream` for callers without an event loop: one runs in a thread of its own."""
+    """`TileStream` for callers without an event loop: it runs a loop in a thread of its own."""
 
     def __init__(self, stream: TileStream) -> None:
         """Start the thread."""

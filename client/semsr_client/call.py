@@ -24,9 +24,9 @@ _LEAST_S = 0.001
 
 
 class _Left(dict[str, float]):
-    """Timeouts of one attempt: each of its phases gets the time that is left when it begins.
+    """Timeouts of one attempt: each of its steps gets the time to the deadline at the step's start.
 
-    httpx2 would give connecting, sending and reading the whole time each.
+    A fixed timeout of httpx2 would apply in full to connecting, to sending and to reading.
     """
 
     def __init__(self, call: "Call") -> None:
@@ -176,7 +176,7 @@ class Call:
             asked_s: Seconds that the service asks for, or None.
 
         Raises:
-            DeadlineError: It would be too late then.
+            DeadlineError: The deadline would pass during the wait.
         """
         wait_s = self._backoff.wait_s(asked_s)
         if wait_s + _LEAST_S >= self.left_s:

@@ -32,7 +32,7 @@ Outcomes = TypeVar("Outcomes", Iterator[Outcome], AsyncIterator[Outcome])
 
 
 class _AnyClient(Generic[Transport, Pool, Outcomes]):
-    """What both clients have in common; each process opens its own connections."""
+    """Common part of both clients; each process opens its own connections."""
 
     _HAS_POOL_PER_LOOP: ClassVar[bool]
 
@@ -51,11 +51,11 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
         verify: ssl.SSLContext | bool = True,
         transport: Transport | None = None,
     ) -> None:
-        """Prepare; nothing is sent yet.
+        """Check the arguments; nothing is sent yet.
 
         Args:
             url: Address of the service, such as `http://127.0.0.1:8000`.
-            timeout_s: Deadline of a tile in seconds, all attempts together.
+            timeout_s: Time limit for a tile in seconds, all attempts included.
             priority: Class of the tiles; `nightly` runs when no online tile waits.
             window: Grey range lo, hi of 16-bit tiles that maps to 0..255; None takes the model's.
             answer_dtype: Data type of the answers; uint16 stretches the 8-bit answer over the
@@ -67,8 +67,7 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
             headers: Headers sent with every request, for example for a proxy.
             verify: Check of an https service's certificate: a context that knows the fab's own
                 authority, such as `ssl.create_default_context(cafile="ca.pem")`.
-            transport: Transport of httpx2, such as one for tests. It cannot follow the client into
-                forked processes.
+            transport: Transport of httpx2, such as one for tests. Forked processes cannot use it.
 
         Raises:
             ValueError: An argument is invalid.
@@ -107,22 +106,22 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
     ) -> Outcomes:
         """Super-resolve many tiles in one request, which is sent and read at the same time.
 
-        Results come in the tiles' order. Tiles are taken from the iterable as they are needed,
-        twice as many ahead as there are connections, so that a night's scan never lies in memory.
-        After a broken connection or a restart of the service, unanswered tiles are sent again in
-        another request.
+        Results come in the tiles' order. Tiles are taken from the iterable as they are needed, at
+        most twice as many ahead as there are connections. A night's scan thus need not fit into
+        memory. After a broken connection or a restart of the service, unanswered tiles are sent
+        again in another request.
 
-        A tile that cannot be sent, such as None for a file that could not be read, is a `TileError`
-        in its place, like a tile that the service rejects. Errors of the iterable itself are raised
-        unchanged, after the answers to the preceding tiles.
+        A tile that cannot be sent, such as None for an unreadable file, gives a `TileError`, and a
+        tile that the service rejects a `ServiceError`; `errors` says how they are reported. Errors
+        of the iterable itself are raised unchanged, after the answers to the preceding tiles.
 
         Args:
             tiles: See `superresolve`; of any sizes.
             errors: `raise` ends at the first tile that fails, after the answers to the preceding
                 ones; `yield` yields its error in its place.
             progress: Whether a bar is shown on stderr.
-            streams: Number of requests that are used in turn; more than one is for services that
-                run in several processes.
+            streams: Number of concurrent requests that take turns; more than one is for services
+                that run in several processes.
 
         Raises:
             ServiceError: The service rejects the whole request; or one tile, with `raise`.

@@ -1,9 +1,8 @@
 """Connections that belong to one process, and on asyncio to one event loop.
 
-A child made by fork() inherits its parent's sockets. If both wrote to one of them, each would read
-answers to the other's questions. So every process opens connections of its own; what it inherited
-it neither uses nor closes, since a lock of the inherited pool may be held by a thread that exists
-in the parent only.
+A child made by fork() inherits its parent's sockets. If both wrote to one of them, each could read
+answers to the other's requests. So every process opens connections of its own. It neither uses nor
+closes an inherited pool, whose lock may be held by a thread that exists only in the parent.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
 
 
 def forks() -> int:
-    """Return a number that every child made by fork() sees raised."""
+    """Return a count that fork() raises by one in the child."""
     return _forks
 
 
@@ -40,11 +39,11 @@ class Connections(Generic[Pool]):
     def __init__(
         self, make: Callable[[], Pool], *, is_per_loop: bool, has_own_transport: bool
     ) -> None:
-        """Prepare; connections are opened when they are needed.
+        """Store the arguments; connections are opened when they are needed.
 
         Args:
             make: Maker of a connection pool.
-            is_per_loop: Whether each event loop has its own; otherwise threads share them.
+            is_per_loop: Whether each event loop has its own pool; otherwise threads share one.
             has_own_transport: Whether the pool uses a transport of the caller's, which cannot be
                 made a second time.
         """
@@ -57,11 +56,11 @@ class Connections(Generic[Pool]):
         self._is_closed = False
 
     def get(self) -> Pool:
-        """Return the connections of this process and, if there is one for each, this event loop.
+        """Return the pool of this process and, where each event loop has one, of this loop.
 
         Raises:
-            RuntimeError: The client is closed, or it would share the caller's transport with the
-                process that it was made in; or no event loop is running.
+            RuntimeError: The client is closed, no event loop is running, or a forked process would
+                share the caller's transport.
         """
         self.check_open()
         owner = self._owner()
@@ -89,7 +88,7 @@ class Connections(Generic[Pool]):
             raise RuntimeError("the client is closed; make another one")
 
     def close(self) -> Pool | None:
-        """Refuse further requests; return the pool that is left to close here, if there is one."""
+        """Reject further requests; return the pool that the caller must close, or None."""
         self._is_closed = True
         return self._pools.pop(self._owner(), None)
 

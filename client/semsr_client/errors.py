@@ -20,11 +20,12 @@ _JITTER = 0.25
 
 
 class ServiceError(Exception):
-    """The service answered with a problem or with something else, or could not be reached.
+    """The service rejected a request, gave an invalid answer, or could not be reached.
 
     Attributes:
         status: HTTP status; 0 where there was no answer.
-        code: Stable name such as `queue-full`; `unreachable`, `bad-answer` or `bad-tile` from here.
+        code: Stable name such as `queue-full`; `unreachable`, `bad-answer` and `bad-tile` come from
+            the client itself.
         detail: Description of the fault.
         request_id: Id of the request in the service's log; empty without an answer.
     """
@@ -48,7 +49,7 @@ class DeadlineError(ServiceError):
 
 
 class TileError(ServiceError, ValueError):
-    """The tile is invalid: nothing was sent; the detail has its index and value."""
+    """The tile is invalid and was not sent; the detail has its index and value."""
 
 
 def _restored(
@@ -71,7 +72,7 @@ def read_problem(
     asked_id: str | None = None,
     location: str | None = None,
 ) -> ServiceError:
-    """Read a problem; an answer of another form comes from a proxy.
+    """Read the problem of an answer; an answer of another form is taken as a proxy's.
 
     Args:
         status: HTTP status.
@@ -94,10 +95,10 @@ def read_problem(
 
 
 def retry_after_s(content: bytes, headers: Mapping[str, str]) -> float | None:
-    """Return when the service asks for the next attempt, seconds from now.
+    """Return the seconds until the next attempt, as the service asks; None if it names no time.
 
-    Milliseconds in the body (`retry_after_ms`), else the header's seconds or date; None where
-    neither is a finite number above 0.
+    `retry_after_ms` in the body comes before the header, which may hold seconds or a date. Values
+    that are not finite or not above 0 are ignored.
     """
     try:
         asked_ms: Any = json.loads(content)["retry_after_ms"]
@@ -131,7 +132,7 @@ def _until_date_s(header: str) -> float | None:
 
 
 class Backoff:
-    """Waits between attempts: as the service asks, or else longer each time."""
+    """Waits between attempts: the time that the service names, or else twice the last wait."""
 
     def __init__(self) -> None:
         self._next_s = FIRST_BACKOFF_S
@@ -153,10 +154,10 @@ class Backoff:
 
 
 def check_certificate(error: BaseException) -> None:
-    """Reject another attempt where the service's certificate is not trusted.
+    """Raise an error if the service's certificate is not trusted, since a retry would not help.
 
     Raises:
-        ServiceError: The certificate is the cause of the error; a retry would not help.
+        ServiceError: The certificate is the cause of `error`.
     """
     cause: BaseException | None = error
     while cause is not None:

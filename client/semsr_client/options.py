@@ -105,7 +105,7 @@ class Options:
 
 
 def at_least_one(name: str, value: int) -> int:
-    """Return a number of things of which there must be one or more.
+    """Return a number that must be at least 1.
 
     Raises:
         ValueError: It is below 1.

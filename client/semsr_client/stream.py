@@ -1,8 +1,8 @@
 """Many tiles through one request: sent and read at the same time.
 
-`POST /superresolve/batch` answers while it is still being sent to, which an HTTP client that first
-writes and then reads cannot use (and httpx2 is one): it would hang as soon as the buffers
-between are full. Hence a connection of its own here, by asyncio and h11.
+The service begins its answer to `POST /superresolve/batch` while the client is still sending.
+httpx2 reads only after it has sent everything, and would hang as soon as the buffers between are
+full. This module therefore has a connection of its own, made with asyncio and h11.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class TileStream:
     """Tiles in, their answers out, in order; use it on one event loop."""
 
     def __init__(self, options: Options, scales: Scales) -> None:
-        """Prepare; the connection is made with the first tile.
+        """Store the arguments; the connection is made with the first tile.
 
         Args:
             options: Options of the client.
@@ -74,14 +74,14 @@ class TileStream:
         self._backoff = Backoff()
 
     def put(self, tile: Tile) -> None:
-        """Send one tile, as `checked` returns it; until then it waits in memory."""
+        """Queue one tile, as `checked` returns it; it waits in memory until it is sent."""
         self._tiles.add(tile)
         self._changed.set()
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
 
     async def get(self) -> SrTile | ServiceError:
-        """Wait for the answer to the first tile that has none; an error is returned, not raised.
+        """Wait for the next answer in the tiles' order; a tile's error is returned, not raised.
 
         Raises:
             ServiceError: The remaining tiles cannot be answered any more.
@@ -104,7 +104,7 @@ class TileStream:
         self._changed.set()
 
     async def close(self) -> None:
-        """End the request: properly if all is answered and no tile follows, or else at once."""
+        """End the request, at once unless every tile is answered and no tile follows."""
         if self._runner is not None:
             if self._is_finished and not self._tiles:
                 await asyncio.wait([self._runner], timeout=_GOODBYE_S)

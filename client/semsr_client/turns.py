@@ -35,7 +35,7 @@ class Turns(Generic[Stream]):
     """
 
     def __init__(self, tiles: Iterator[Tile], streams: Sequence[Stream], *, ahead: int) -> None:
-        """Prepare; no tile is taken yet.
+        """Store the arguments; no tile is taken yet.
 
         Args:
             tiles: Source of the tiles.
@@ -52,10 +52,10 @@ class Turns(Generic[Stream]):
         self._order: deque[Stream | TileError] = deque()
 
     def next(self) -> Stream | TileError | None:
-        """Send as many tiles as allowed; return the stream of the next answer, or an error instead.
+        """Send as many tiles as `ahead` allows; return the stream that has the next answer.
 
         Returns:
-            None when all is answered.
+            The stream; or the error of an invalid tile; or None when all tiles are answered.
 
         Raises:
             Exception: Error of the tiles' source, after all earlier answers.
@@ -110,10 +110,10 @@ def iterator_of(tiles: Iterable[Tile]) -> Iterator[Tile]:
 
 
 def counter(tiles: Iterable[Tile], *, shown: bool) -> Counter:
-    """Return what counts tiles on a bar, which is shown while its context is open.
+    """Return a context manager that shows a bar and yields the function that counts a tile.
 
-    tqdm takes a lock that processes share, even for a bar that it does not show: after a fork that
-    could wait indefinitely.
+    Without a bar it leaves tqdm out, which takes a lock shared by processes even for a hidden bar.
+    After a fork, that lock could block indefinitely.
 
     Raises:
         ImportError: tqdm is not installed.

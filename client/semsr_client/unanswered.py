@@ -1,7 +1,7 @@
 """The tiles of a stream that have no answer yet, and how answers are matched with them. No I/O.
 
-What was sent and not answered is kept, so that a connection that breaks loses nothing: the tiles
-are sent again in another request. Each has the same answer however often it is computed.
+Tiles that were sent and not answered are kept. If the connection breaks, another request sends them
+again. A tile's answer does not depend on the number of attempts.
 """
 
 import time
@@ -56,7 +56,7 @@ class _Waiting:
 
 
 class RequestEndedError(Exception):
-    """A request is over before every tile was answered; the rest goes into another one."""
+    """The request ended before every tile was answered; another request sends the rest."""
 
     def __init__(self, error: ServiceError, wait_s: float | None = None) -> None:
         super().__init__(str(error))
@@ -98,7 +98,7 @@ class UnansweredTiles:
         self.request_id = uuid.uuid4().hex
 
     def next_body(self) -> bytes | None:
-        """Return the bytes of the next tile that the current request sends; None if all are."""
+        """Return the bytes of the next tile that the current request sends; None at the end."""
         if self.num_sent == len(self._tiles):
             return None
         tile = self._tiles[self.num_sent]
@@ -142,7 +142,7 @@ class UnansweredTiles:
         """Match one entry of the answer with the tile that it belongs to; the tile is then done.
 
         Raises:
-            RequestEndedError: It ends the request, and unanswered tiles go into another one.
+            RequestEndedError: The entry ends the request, and unanswered tiles go into another one.
             ServiceError: It is not the next tile's answer, or it ends the whole stream.
         """
         result: SrTile | ServiceError
@@ -173,7 +173,7 @@ class UnansweredTiles:
         return result
 
     def _read_problem(self, entry: Entry) -> ServiceError:
-        """Read the problem of one tile; raises as `match`."""
+        """Read the problem of one tile; raises the same errors as `match`."""
         try:
             content = read_json(entry.body)
             status = int(content["status"])
@@ -193,7 +193,7 @@ class UnansweredTiles:
         return result
 
     def _check_index(self, index: object) -> None:
-        """Reject an answer that is not the next tile's; both are counted within one request."""
+        """Reject an answer whose index within the request is not the next tile's."""
         if not self.num_sent:
             raise self.misfit("there are more answers than tiles")
         if str(index) != str(self._num_answered):

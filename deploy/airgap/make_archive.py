@@ -1,9 +1,9 @@
 """Makes one archive that installs the service on a machine without network; `make airgap` runs it.
 
-It holds the locked wheels, those of some extras, the project's own and its client's for this
-machine's Python and platform, the shipped bundle, documentation, `deploy/`, a bill of materials,
-the installer, and the sha256 of every file. The archive has its name only once it is whole.
-Only the standard library, so that the serving environment can run it.
+The archive holds wheels for this machine's Python and platform: the locked ones, those of some
+extras, the project's and its client's. It also holds the shipped bundle, documentation, `deploy/`,
+a bill of materials, the installer, and the sha256 of every file. It gets its name only when it is
+complete. This script imports only the standard library, so that the serving environment can run it.
 """
 
 import argparse
@@ -30,12 +30,12 @@ def main(out: Path, sbom_tools: Path, extras: Sequence[str]) -> Path:
     """Make the archive.
 
     Args:
-        out: Folder for it.
+        out: Folder for the archive.
         sbom_tools: Folder of packages with cyclonedx-bom.
         extras: Names of extras that have a lock.
 
     Returns:
-        Its path.
+        Path of the archive.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -78,7 +78,7 @@ def _copy_files(stage: Path, locks: Sequence[Path]) -> None:
 
 
 def _write_bill(stage: Path, trial: Path, sbom_tools: Path) -> None:
-    """List what an installation holds, by making one from the archive's own files."""
+    """Write the bill of materials of a trial installation from the archive's own files."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", trial], check=True)
     offline = ("--no-index", "--no-deps", "--quiet")
     target = ("--python", trial / "bin" / "python", "install", *offline)
@@ -107,7 +107,7 @@ def _write_sums(stage: Path) -> None:
 
 
 def _pack(stage: Path, path: Path) -> Path:
-    """Pack the stage; no times and no owners, so that equal content gives equal bytes."""
+    """Pack the staging folder without times and owners, so that equal content gives equal bytes."""
 
     def anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.uid = entry.gid = entry.mtime = 0

@@ -1,4 +1,4 @@
-"""`python -m deploy.kubernetes`: write the Prometheus rules as an object of the operator's.
+"""`python -m deploy.kubernetes`: write the Prometheus rules as a PrometheusRule object.
 
 `make deploy-files` runs it.
 """
@@ -13,7 +13,7 @@ OUT = Path(__file__).parent / "monitoring" / "prometheus-rule.yaml"
 
 
 def prometheus_rule() -> str:
-    """Put every group of rules into one PrometheusRule; YAML."""
+    """Return every group of rules as one PrometheusRule, in YAML."""
     groups: list[dict[str, Any]] = []
     for path in sorted(RULES.glob("*.yml"), reverse=True):
         groups += yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]

@@ -1,1 +1,1 @@
-"""What is measured without the service: engines, codec, scheduler, and scans in one process."""
+"""Benches without the service: engines, codec, scheduler, and scans in one process."""

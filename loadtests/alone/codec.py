@@ -1,4 +1,4 @@
-"""Processor time of a codec for one tile in and its picture out, without engine and HTTP."""
+"""Processor time to decode a tile and encode its picture, without engine and HTTP."""
 
 import time
 

@@ -1,9 +1,9 @@
 """One engine alone: no HTTP, no queue; the baseline of the service's throughput.
 
-It runs in a process of its own (`python -m loadtests.alone.engine`), as in the service, so that
-runtimes do not share threads or memory and a peak belongs to one of them. A shared machine drifts
-by more than a tenth within minutes. Compared cases therefore take turns, a few tiles each, and the
-engine sleeps between its turns.
+The engine runs in a process of its own (`python -m loadtests.alone.engine`), as in the service. So
+runtimes do not share threads or memory, and each has its own peak of memory. A shared machine
+drifts by more than a tenth within minutes. Compared cases therefore take turns, a few tiles each,
+and the engine sleeps between its turns.
 """
 
 import json
@@ -51,16 +51,16 @@ class EngineTurn:
 
     @property
     def tiles_per_s(self) -> float:
-        """Rate over all calls."""
+        """Tiles per second over all calls."""
         return 1e3 * self.batch * len(self.times_ms) / sum(self.times_ms)
 
     @property
     def ms(self) -> float:
-        """Median of a call."""
+        """Median time of a call in milliseconds."""
         return statistics.median(self.times_ms)
 
     def __add__(self, other: "EngineTurn") -> "EngineTurn":
-        """Combine two turns, such as those before and after something else."""
+        """Combine two turns, such as those before and after a turn of the service."""
         times_ms = [*self.times_ms, *other.times_ms]
         core_ms = self.core_ms * len(self.times_ms) + other.core_ms * len(other.times_ms)
         peak_mib = max(self.peak_mib, other.peak_mib)
@@ -68,7 +68,7 @@ class EngineTurn:
 
 
 class EngineTurns:
-    """A context manager; `run` measures one turn."""
+    """An engine in a process of its own, as a context manager; `run` measures one turn."""
 
     def __init__(self, bundle: Path, engine: str, *, precision: Precision | None = None) -> None:
         """Load the engine.
@@ -101,7 +101,7 @@ class EngineTurns:
         return self._child.pid
 
     def run(self, calls: int, *, seconds: float = 0.0, batch: int = 1) -> EngineTurn:
-        """Call the engine repeatedly, after a call that finds cold caches and does not count.
+        """Call the engine repeatedly; the first call, with cold caches, does not count.
 
         Args:
             calls: Least number of counted calls, at least one.

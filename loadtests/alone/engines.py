@@ -2,8 +2,9 @@
 
 Each round measures every combination once, in a process of its own, so that drift of the machine
 affects all combinations alike. Speeds are the medians of the rounds, memory is the highest peak.
-The share of peak compares with a network that is nothing but arithmetic, through the same engine
-and precision; the paper's generator runs through ONNX Runtime in FP32 (`untrained` makes both).
+`peak_share` relates a network's arithmetic rate to that of an almost purely arithmetic network,
+with the same engine and precision. On a CPU, the paper's generator runs through ONNX Runtime in
+FP32. `untrained` makes both networks.
 """
 
 import statistics
@@ -41,7 +42,7 @@ _COLUMNS = [
 
 @dataclass(frozen=True)
 class Combination:
-    """What one row measures."""
+    """Bundle, engine and precision that are measured together."""
 
     bundle: Path
     precision: Precision
@@ -125,7 +126,7 @@ def _combinations(
     precisions: Sequence[Precision],
     batches: tuple[int, ...],
 ) -> list[Combination]:
-    """Combine a bundle's precisions with the engines named, or with all that have them here."""
+    """Combine a bundle's precisions with the named engines, or with all installed ones."""
     manifest = load_bundle(path).manifest
     fitting = tuple(size for size in batches if 1 <= size <= manifest.max_batch_size)
     if not fitting:

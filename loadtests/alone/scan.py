@@ -1,10 +1,10 @@
 """`semsr bench scan`: a scan and the limits of its cores and its disk, all in one run.
 
-The baseline (`yardstick` in the rows) is the lower of two rates: the cores of this machine over the
-core time of decode, engine and encode of one tile, each measured alone; and the disk, taking the
-same files by the same code: as many threads, the same groups, as durable. Both are measured before
-and after the scan, and the better of the two counts. A scan also promises the SHA-256 of both
-files; a second baseline counts its core time.
+The baseline (`yardstick` in the rows) is the lower of two rates. The first is the number of cores
+divided by the core time of one tile: decode, engine and encode, each measured alone. The second is
+the rate at which the scan's own code writes files durably to the disk. Both are measured before and
+after the scan, and the better result counts. A scan also computes the SHA-256 of both files of a
+tile; a second baseline includes its core time.
 """
 
 import hashlib
@@ -125,7 +125,7 @@ def write_noise(folder: Path, count: int, shape: tuple[int, int]) -> Path:
 
 
 def _core_times(bundle: Path, name: str, lot: Path) -> tuple[dict[str, float], float, bytes]:
-    """Return milliseconds of core time for one tile, of each stage and of SHA-256; an answer."""
+    """Return a tile's core time in ms for each stage and for SHA-256, and an encoded answer."""
     settings = Settings(bundle=bundle)
     loaded = load_bundle(bundle)
     name, options, _ = resolve_engine(loaded, settings, name=name)
@@ -172,7 +172,7 @@ def _core_times(bundle: Path, name: str, lot: Path) -> tuple[dict[str, float], f
 
 
 def _core_ms(work: Sequence[Callable[[], object]]) -> float:
-    """Milliseconds of all cores together for one call, the least of three rounds."""
+    """Return the core time of one call in milliseconds, the least of three rounds."""
     rounds: list[float] = []
     for _ in range(3):
         started_s = time.process_time()
@@ -183,9 +183,10 @@ def _core_ms(work: Sequence[Callable[[], object]]) -> float:
 
 
 def _disk(folder: Path, content: bytes) -> float:
-    """Files a second as the sink writes them, without anything else.
+    """Return the files per second that the sink's code alone writes.
 
-    They stay: for minutes ext4 does not reuse freed space, and searches longer for other space.
+    The files are kept: for minutes, ext4 does not reuse freed space and searches longer for other
+    space.
     """
     store = LocalStore(folder)
 

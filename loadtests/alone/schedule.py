@@ -1,7 +1,7 @@
 """The scheduler on a simulated clock: latency against load, with and without nightly tiles.
 
-The engine is replaced by its costs, so that a minute of a loaded GPU takes a second here and the
-same seed gives the same table. Arrivals are Poisson; each request is one tile.
+Batch times from a table replace the engine, so a minute of a loaded GPU is simulated in about a
+second. The same seed gives the same table. Arrivals are Poisson; each request is one tile.
 """
 
 import heapq
@@ -75,8 +75,8 @@ class Outcome:
         tiles_per_s: Online tiles answered in a second.
         nightly_per_s: Nightly tiles answered in a second.
         batch: Mean batch size.
-        retry_ratio: Median of the promised over the true time after which what waited at a refusal
-            was done; NaN without refusals.
+        retry_ratio: Median ratio of the retry time that a refusal named to the true time until the
+            tiles waiting at the refusal were done; NaN without refusals.
     """
 
     load: Load
@@ -166,7 +166,7 @@ class _Simulation:
         )
 
     def _advance(self, until_s: float) -> None:
-        """End the batches that end before a time; each frees a slot, which is used at once."""
+        """Finish the batches that end before a time; each frees a slot, which is used at once."""
         while self.ends and self.ends[0][0] <= until_s:
             end_s, _, batch = heapq.heappop(self.ends)
             self.free += 1

@@ -1,11 +1,11 @@
-"""Bundles of random weights, to compare speeds with: speed does not depend on what was learned.
+"""Bundles of random weights as references of speed, which does not depend on the weights' values.
 
-The peak: a network so heavy in arithmetic that nothing else counts. Four convolutions of 256
-channels on 96x96 pixels: the weights stay in the cache, the activations are few, every runtime has
-its best kernels for it. Through the same engine and precision it gives the multiply-adds a second
-that a real network's are a share of.
+The peak bundle holds a network whose time is almost only arithmetic: four convolutions of 256
+channels on 96x96 pixels. Its weights stay in the cache, its activations are few, and every runtime
+has its best kernels for it. Its multiply-adds per second are the peak of an engine and precision.
 
-The paper's generator: ResNet-9 on the bicubic-enlarged tile, 685 GMAC in its cheaper, strided form.
+The paper's generator is ResNet-9 on the bicubic-enlarged tile, with 685 GMAC in its cheaper,
+strided form.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from models.cost import count_gmac
 
 
 def write_peak_bundle(path: Path) -> Bundle:
-    """Write the peak's bundle in FP32, BF16 and INT8; needs torch and onnx."""
+    """Write the peak bundle in FP32, BF16 and INT8; needs torch and onnx."""
     generator = build_generator("rep_sr", {"channels": 256, "num_blocks": 4})
     return _write(
         path,
@@ -41,7 +41,7 @@ def write_peak_bundle(path: Path) -> Bundle:
 
 
 def write_paper_bundle(path: Path) -> Bundle:
-    """Write the strided form in FP32, FP16 and BF16; needs torch and onnx."""
+    """Write the paper's generator, strided, in FP32, FP16 and BF16; needs torch and onnx."""
     generator = build_generator("resnet9", {"anti_aliased": False})
     return _write(
         path,

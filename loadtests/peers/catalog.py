@@ -1,4 +1,4 @@
-"""The products that are compared with ours: how each is started and what it is sent.
+"""The products that are compared with ours: their start commands and their requests.
 
 Each serves `servers/identity_model.py` and is set up as its own documentation advises, with batches
 of at most 8 where it batches.
@@ -109,7 +109,7 @@ def _bentoml_command(place: Place) -> list[str]:
 
 
 def _triton_command(place: Place) -> list[str]:
-    """Lay the backend out as the server wants it; the wheel keeps the stub of each Python apart."""
+    """Arrange the files of the Python backend as the server expects them; return the command."""
     server = place.packages / "pytriton" / "tritonserver"
     backends = place.scratch / "backends"
     shutil.copytree(server / "backends", backends)

@@ -1,4 +1,4 @@
-"""Start a peer, wait until it answers a tile correctly, and leave no process of it behind."""
+"""Starts a peer, waits until it answers a tile correctly, and ends all its processes."""
 
 import contextlib
 import os
@@ -89,7 +89,7 @@ def _wait_right(
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End it and every process that it started, gently first."""
+    """End a process and every process that it started, gently first."""
     import psutil  # of the extra loadtest; the other scenarios run without
 
     with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,6 +1,6 @@
 """The limit of the open-loop generator: nginx serves as many bytes, at rising rates.
 
-A figure of the service near these rates says more of the generator than of the service.
+A rate of the service near this limit describes the generator rather than the service.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Result:
-    """Load nginx at each rate; the bundle's tile and picture say how many bytes.
+    """Load nginx at each rate, with requests and answers as long as the bundle's tile and picture.
 
     Raises:
         RuntimeError: nginx is not installed.

@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> Result:
 def _kill_again_and_again(
     target: Target, load: OpenLoop, kills: int, period_s: float
 ) -> list[tuple[float, float]]:
-    """Return when each kill was, and seconds until the service was ready again."""
+    """Return the time of each kill, and the seconds until the service was ready again."""
     restarts: list[tuple[float, float]] = []
     for number in range(1, kills + 1):
         time.sleep(max(0.0, load.start_s + number * period_s - time.monotonic()))
@@ -103,7 +103,7 @@ def _kill_again_and_again(
 
 
 def _wait_ready(target: Target, old: set[int], killed_s: float) -> float:
-    """Wait for as many new engine processes and readiness; seconds, infinite if it never came."""
+    """Return the seconds until the engine processes are new and the service is ready, or inf."""
     with httpx2.Client(trust_env=False, timeout=5.0) as client:
         while time.monotonic() - killed_s < _LONGEST_RESTART_S:
             with contextlib.suppress(httpx2.TransportError):

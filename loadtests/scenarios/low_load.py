@@ -1,6 +1,6 @@
 """One request at a time: the time that the service adds to the engine's own for a tile.
 
-Engine and service take turns of a few tiles, so that a machine that drifts does so for both.
+Engine and service take turns of a few tiles, so that drift of the machine affects both.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """The cost of metrics: engine `identity` with recording on and off, with and without scrapes.
 
-Two services run side by side and take turns under load, so that a machine that drifts does so for
-both; each turn is compared with the one next to it. The recording calls are also timed one by one,
-which a noisy machine blurs less.
+Two services run side by side and take turns under load, so that drift of the machine affects both.
+Each turn is compared with the one next to it. The recording calls are also timed one by one, since
+noise of the machine affects those times less.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> Result:
 
 
 class _Turns:
-    """Turns of load, two by two."""
+    """Turns of load in pairs: with and without the feature that is measured."""
 
     def __init__(self, *, seconds: float, rounds: int, connections: int) -> None:
         self._seconds = seconds
@@ -93,7 +93,7 @@ class _Turns:
         self._errors = 0
 
     def warm(self, *targets: Target) -> None:
-        """Load each for a moment."""
+        """Load each service for a moment."""
         for target in targets:
             target.closed_loop(connections=self._connections, seconds=_WARM_S)
 
@@ -104,14 +104,14 @@ class _Turns:
         return result.per_second
 
     def load_scraped(self, target: Target) -> float:
-        """Do the same while it is scraped every second."""
+        """Load a service for one turn while its metrics are scraped every second."""
         with _scraping(target):
             return self.load(target)
 
     def compare(
         self, what: str, with_it: Callable[[], float], without: Callable[[], float]
     ) -> dict[str, Any]:
-        """Take turns; returns the row of what they show."""
+        """Take the turns of both cases, and return the row that compares them."""
         self._errors = 0
         pairs: list[tuple[float, float]] = []
         for index in range(self._rounds):

@@ -1,8 +1,8 @@
 """Online latency with and without a nightly class that saturates the engine.
 
 Online tiles arrive as a Poisson process. The two cases take turns, with the same arrivals and in
-either order, so that a machine that drifts does so for both; their rounds count together. How sure
-the ratios are: `loadtests.intervals`.
+either order, so that drift of the machine affects both. All rounds are evaluated together.
+`loadtests.intervals` gives the confidence intervals of the ratios.
 """
 
 import argparse
@@ -120,7 +120,7 @@ class _Pair:
         self._num_rounds = 0
 
     def measure(self, number: int) -> None:
-        """One round: without, then with the nightly class; every other one the other way round."""
+        """Measure one round, without and with the nightly class; the order alternates."""
         self._num_rounds += 1
         for is_nightly in (True, False) if number % 2 else (False, True):
             streams = [self._target.stream("online", rate_per_s=self._rate_per_s, seed=number)]
@@ -140,7 +140,7 @@ class _Pair:
             self._lost += len(unserved(nightly_outcomes))
 
     def row(self) -> dict[str, Any]:
-        """The figures of all rounds."""
+        """Return the figures of all rounds."""
         alone, together = (
             [1e3 * o.latency_s for o in self._online[case] if o.is_good] for case in (False, True)
         )

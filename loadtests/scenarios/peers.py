@@ -1,7 +1,7 @@
 """Our modes, nginx and other serving products, with one model and the same clients.
 
-Everything runs in turn in one run. nginx is measured first and last: the difference shows how far
-the machine drifted, and every share of nginx is of their mean.
+All servers are measured in turn in one run. nginx is measured first and last: the difference shows
+the drift of the machine, and shares of nginx refer to the mean of both.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Result:
-    """Measure them all with the bundle's tile.
+    """Measure all servers with the bundle's tile.
 
     Raises:
         ValueError: The bundle's model is not 240×240 and ×4, as the peers' is.
@@ -146,7 +146,7 @@ class _Measurement:
 
 
 def headline(row: Row) -> float | None:
-    """A row's throughput: by wrk where it was measured so, else by our client; None without."""
+    """Return a row's throughput by wrk, or else by our client; None if it has neither."""
     return row.get("wrk_per_s", row.get("own_per_s"))
 
 

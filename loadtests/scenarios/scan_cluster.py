@@ -1,4 +1,4 @@
-"""One scan on Ray clusters of this machine: the same outputs, and a lost node."""
+"""A scan on Ray clusters of this machine: its speed, equal outputs, and the loss of a node."""
 
 import argparse
 import csv
@@ -40,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Result:
-    """Scan without a model in one process, on clusters, and on one that loses a node half-way.
+    """Scan with engine `identity` in one process, on clusters, and on one that loses a node.
 
     Raises:
         RuntimeError: Ray is not installed, or a scan did not complete.

@@ -42,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Result:
-    """Measure, with shares in percent for the page."""
+    """Run every measurement; the page shows ratios in percent."""
     machine = describe_machine()
     rows = measure(options.bundle, seconds=options.seconds, connections=options.connections)
     for row in rows:
@@ -60,14 +60,14 @@ def run(options: argparse.Namespace) -> Result:
 def measure(bundle: Path, *, seconds: float, connections: int) -> list[Row]:
     """Run every measurement of `semsr bench`.
 
-    Compared cases take short turns, and a ratio is the median of those of the turns, with their
-    quartiles: a machine that drifts does so for both. Measured are, in each mode of the service:
+    Compared cases take short turns, so that drift of the machine affects both. A ratio is the
+    median over the turns, with their quartiles. In each mode of the service it measures:
 
     - throughput of the real model through HTTP against the engine alone in a loop, raw;
     - the same with PNG in and out, against the limit of the summed processor time of codec and
       engine;
     - one request at a time: latency against the engine's own time for one tile;
-    - memory of the service after all that, all its processes together;
+    - memory of all the service's processes after these measurements;
     - throughput of engine `identity` through HTTP against nginx serving as many bytes.
 
     Args:

@@ -3,5 +3,6 @@
     journal.pending ──blocks──> conductor ──Ray Data──> workers: source ──> engine ──> sink
     journal.record <──rows────  (on the head)  <──rows──
 
-The journal stays with the starting process; no images pass through it. Read `scan.py` first.
+The journal stays with the starting process, and images do not pass through that process. Read
+`scan.py` first.
 """

@@ -1,7 +1,7 @@
-"""Runs Ray Data on the cluster and hands its rows over, in a separate actor.
+"""Runs Ray Data on the cluster, in a separate actor that hands the rows over.
 
-Ray Data does not run in a process that is connected as a client (`ray://`), and with a separate
-actor the process with the journal needs no place in the cluster.
+Ray Data does not run in a process that is connected as a client (`ray://`). With a separate actor,
+the process that holds the journal may also lie outside the cluster.
 """
 
 import queue
@@ -22,7 +22,7 @@ _MOST_WAITING = 64
 
 @dataclass(frozen=True)
 class Pool:
-    """The workers.
+    """Number and size of the workers.
 
     Attributes:
         workers: Number of workers.
@@ -63,7 +63,7 @@ class Conductor:
         Args:
             job: Description of the work.
             tables: Tiles, see `tables.tile_table`; each table is one task.
-            pool: The workers.
+            pool: Number and size of the workers.
         """
         threading.Thread(target=self._run, args=(job, tables, pool), daemon=True).start()
 
@@ -124,7 +124,7 @@ def _results(job: WorkerJob, tables: Sequence[bytes], pool: Pool) -> Iterator[An
 
 
 def _reason(error: Exception) -> str:
-    """Return the first cause: Ray's error has the worker's traceback in its text."""
+    """Return the first cause, since Ray's error has the worker's traceback in its text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith(f"{ScanError.__module__}.")]
     if ours:

@@ -1,4 +1,4 @@
-"""Connects to a Ray cluster, or starts a local one, and counts the workers it has room for."""
+"""Connects to a Ray cluster, or starts a local one, and counts the workers that fit on it."""
 
 import contextlib
 import os
@@ -81,7 +81,7 @@ def connected(address: str) -> Generator[Any]:
 
 
 def _connect_client(ray: Any, address: str, options: dict[str, Any]) -> None:
-    """Call `ray.init` with a time limit: it never returns if its server dies during the start.
+    """Call `ray.init` with a time limit, since it never returns if its server dies meanwhile.
 
     Raises:
         TimeoutError: It has not returned in time.
@@ -108,7 +108,7 @@ def _connect_client(ray: Any, address: str, options: dict[str, Any]) -> None:
 
 
 def _check_listening(address: str) -> None:
-    """Check within seconds that a server listens there; Ray itself takes minutes to notice.
+    """Check within seconds that a server listens at an address; Ray would take minutes.
 
     Raises:
         ScanError: No server listens at the address.

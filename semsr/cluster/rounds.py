@@ -20,7 +20,7 @@ MOST_LOSSES = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """One round.
+    """Tiles of one round; see `semsr.cluster.run`.
 
     Attributes:
         tables: Tiles that go to a worker together; a shard is never split.
@@ -31,7 +31,7 @@ class Plan:
     is_careful: bool
 
     def ids(self) -> set[int]:
-        """Rows of all its tiles."""
+        """Rows of all tiles of the round."""
         return {tile.id for table in self.tables for tile in table}
 
 

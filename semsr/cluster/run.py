@@ -1,8 +1,8 @@
 """Sends pending tiles to a cluster and records their outcomes.
 
 It works in rounds, each an execution of Ray Data: pending tiles go out in tables, their rows come
-back and are recorded on arrival. A tile without a row was lost with its worker, or the worker
-reports the error that kept it from finishing. Such a tile is still pending, and a careful round
+back and are recorded on arrival. A tile without a row was lost with its worker, or not finished
+because of an error that the worker reports. Such a tile is still pending, and a careful round
 retries it. A tile that is also lost when sent alone is recorded as failed.
 """
 
@@ -54,7 +54,7 @@ class ClusterRun:
         tile_bytes: int,
         on_progress: Callable[[Counts], None],
     ) -> None:
-        """Take the journal's counts; nothing is sent yet.
+        """Read the journal's counts; nothing is sent yet.
 
         Args:
             ray: Module `ray`, connected to the cluster.
@@ -206,7 +206,7 @@ class ClusterRun:
         self._note(given_up)
 
     def _note(self, outcomes: list[Outcome]) -> None:
-        """Record and count outcomes; the journal's own count would read every tile each time."""
+        """Record outcomes and count them here, since the journal's own count reads every tile."""
         if not outcomes:
             return
         self._journal.record(outcomes)
@@ -228,7 +228,7 @@ class ClusterRun:
         return self._conductor
 
     def _end_conductor(self) -> None:
-        """End the conductor and with it its workers."""
+        """End the conductor together with its workers."""
         if self._conductor is not None:
             # The cluster itself may be lost.
             with contextlib.suppress(Exception):

@@ -1,7 +1,7 @@
-"""A scan over a cluster, from the request to its report; the file to read first.
+"""A scan over a cluster, from the request to its report; read this file first.
 
-The journal is on this machine; workers on the cluster have engines and open source and sink, see
-`worker`. How tiles are sent, recorded and retried: see `run`.
+The journal is on this machine. Workers on the cluster have engines and open source and sink
+(`worker`). `run` sends, records and retries tiles.
 """
 
 import contextlib
@@ -150,7 +150,7 @@ def check_shareable(request: ScanRequest) -> None:
 
 
 def absolute(url: str) -> str:
-    """Return a path that does not depend on a process's working folder; URLs stay."""
+    """Return the absolute form of a path, for processes with other working folders; URLs stay."""
     path, separator, inner = url.partition("::")
     return url if "://" in path else f"{Path(path).absolute()}{separator}{inner}"
 
@@ -187,7 +187,7 @@ def _ask_first_worker(ray: Any, model: WorkerModel, size: WorkerSize) -> FoundEn
 
 @contextlib.contextmanager
 def _probe(request: ScanRequest) -> Generator[str]:
-    """Write a file by which workers recognise the sink; at the end, remove lost workers' parts."""
+    """Write a file by which workers recognise the sink; at the end, remove it and partial files."""
     store = open_store(request.sink.rstrip("/"), patience_s=request.patience_s)
     token = secrets.token_hex(16)
     try:

@@ -1,7 +1,7 @@
 """The worker on the machines of a cluster: it reads tiles, computes them and writes the results.
 
-Only rows are exchanged with the starting process; images are read from the source and written to
-the sink here. The class does not depend on Ray, which makes actors of it.
+Worker and starting process exchange only rows: the worker itself reads images from the source and
+writes them to the sink. The class does not depend on Ray, which makes actors of it.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class WorkerModel:
 
 @dataclass(frozen=True)
 class Sample:
-    """A tile by which a machine checks that it sees the source that was listed.
+    """A tile by which a worker's machine checks that it sees the same source.
 
     Attributes:
         ref: The tile.
@@ -79,7 +79,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """The work of a worker.
+    """Description of a worker's work, sent to the cluster.
 
     Attributes:
         request: Source and sink with absolute paths, and how tiles are read and written.
@@ -258,7 +258,7 @@ class ScanWorker:
 
 
 class _Block:
-    """A part of the journal: the tiles of one table and their outcomes."""
+    """The tiles of one table and their outcomes, in place of a journal."""
 
     def __init__(self, tiles: Sequence[PendingTile]) -> None:
         self._tiles = tiles
@@ -285,7 +285,7 @@ def _load(model: WorkerModel) -> LoadedModel:
 
 
 def _settings(model: WorkerModel) -> Settings:
-    """Return the starting process's settings; the remaining ones are this machine's own."""
+    """Return this machine's settings, overridden by those of the starting process."""
     try:
         return Settings(**model.settings)
     except ValidationError as error:

@@ -128,7 +128,7 @@ def build_all_plans(
     cache: Path | None = None,
     capability: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Build the plans of a bundle; a row for each.
+    """Build the plans of a bundle; return a row for each plan.
 
     Args:
         bundle: The verified bundle.

@@ -15,7 +15,7 @@ from semsr.commands.options import UsageError
 
 
 def need_development(command: str) -> None:
-    """Refuse to run in the serving environment, which has no torch."""
+    """Raise `UsageError` in the serving environment, which has no torch."""
     if importlib.util.find_spec("torch") is None:
         from engines.installation import install_hint
 
@@ -24,7 +24,7 @@ def need_development(command: str) -> None:
 
 @contextmanager
 def wrong_use(*errors: type[Exception]) -> Iterator[None]:
-    """Turn errors of these kinds into `UsageError`: here only the arguments cause them."""
+    """Turn errors of these kinds into `UsageError`, for a block where only arguments cause them."""
     try:
         yield
     except errors as error:
@@ -41,7 +41,7 @@ def one_of(value: str, known: Sequence[str], option: str) -> str:
 
 
 def at_least(value: int | None, least: int, option: str) -> None:
-    """Check an optional number."""
+    """Check that an optional number is not below its minimum."""
     if value is not None and value < least:
         raise UsageError(f"{option} is {value}, expected at least {least}")
 

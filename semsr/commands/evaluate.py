@@ -245,7 +245,7 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
 def _own_tiles(
     options: argparse.Namespace, checked: EvaluateArguments, *, scale: int
 ) -> "OwnTiles | None":
-    """Read the folders of own pictures; one error names every unusable file."""
+    """Read the folders of a fab's own tiles; one error names every unusable file."""
     if options.lr is None:
         return None
     from semsr.image_reading import FULL_WINDOW, window_of_model

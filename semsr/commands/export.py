@@ -1,4 +1,4 @@
-"""`semsr export`: a checkpoint to a bundle, each graph compared with the reference."""
+"""`semsr export`: export a checkpoint as a bundle, and compare each graph with the reference."""
 
 import argparse
 import logging

@@ -33,8 +33,9 @@ class UsageError(Exception):
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Help that keeps the lines of the examples and shows the default of every option.
 
-    An option whose default is not a plain value (`None` for a setting's value, `[]` for all) says
-    in its help what that means; a help text with the word "default" is not changed.
+    Some defaults are not plain values, such as `None` for a setting's value and `[]` for all. Such
+    an option describes its default in its help text, and a text with the word "default" stays
+    unchanged.
     """
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
@@ -61,7 +62,7 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Iterable[str] | None = None, namespace: Any = None
     ) -> Any:
-        """Parse, and refuse unknown arguments with this parser's own usage."""
+        """Parse the arguments, and reject unknown ones with the usage of this parser."""
         words = list(sys.argv[1:] if args is None else args)
         options, unknown = super().parse_known_args(self._complete(words), namespace)
         if unknown:
@@ -71,7 +72,7 @@ class CommandParser(argparse.ArgumentParser):
         return options, unknown
 
     def _complete(self, words: list[str]) -> list[str]:
-        """Insert the default subcommand where the first word names none."""
+        """Insert the default subcommand where the first word is not a subcommand."""
         if self.default_command is None or (words and words[0] in ("-h", "--help")):
             return words
         if words and not words[0].startswith("-"):
@@ -133,7 +134,7 @@ def group_of(
 
 
 def print_rows(rows: list[dict[str, Any]], text: str, *, as_json: bool) -> None:
-    """Write rows to stdout: as JSON for machines, else the text that shows them."""
+    """Write rows to stdout as JSON, or else the text that shows them."""
     sys.stdout.write((json.dumps(rows, indent=2, default=str) if as_json else text) + "\n")
 
 
@@ -161,7 +162,7 @@ def grey_window(text: str, name: str) -> tuple[int, int]:
 
 
 def data_root(given: Path | None) -> Path:
-    """Return the data folder: as given, else `SEMSR_DATA`."""
+    """Return the given data folder, or else `SEMSR_DATA`."""
     root = given or (Path(os.environ["SEMSR_DATA"]) if os.environ.get("SEMSR_DATA") else None)
     if root is None:
         raise UsageError("no data folder: give --data DIR or set SEMSR_DATA")
@@ -178,13 +179,13 @@ def add_vgg16(parser: argparse.ArgumentParser) -> None:
 
 
 def vgg16_path(given: Path | None) -> Path | None:
-    """Return the feature network's file: as given, else `SEMSR_VGG16`; None without either."""
+    """Return the given file of the feature network, or else `SEMSR_VGG16`, or None."""
     named = os.environ.get("SEMSR_VGG16")
     return given or (Path(named) if named else None)
 
 
 def compute_capability(given: str | None, device: str) -> int:
-    """Read a compute capability such as 8.9, or ask the GPU; ten times it, such as 89."""
+    """Return ten times a compute capability, such as 89 for 8.9; without one, ask the GPU."""
     if given is None:
         from engines.cuda import Cuda
         from engines.protocol import EngineError

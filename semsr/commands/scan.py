@@ -1,4 +1,4 @@
-"""`semsr scan`: whole lots of tiles, durable and resumable, without a server."""
+"""`semsr scan`: super-resolve whole lots of tiles, resumable and without a server."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""`semsr serve`: the service, until it is stopped."""
+"""`semsr serve`: run the service until it is stopped."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""`semsr simulate`: the benchmark, or single tiles, with known truth."""
+"""`semsr simulate`: make the benchmark, or single tiles, with known defects."""
 
 import argparse
 import importlib.util

@@ -1,4 +1,4 @@
-"""`semsr train`: a recipe and a data folder to a checkpoint."""
+"""`semsr train`: train a model from a recipe and a data folder."""
 
 import argparse
 import sys

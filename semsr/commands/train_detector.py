@@ -1,4 +1,4 @@
-"""`semsr train-detector`: the defect detector of the evaluation, from simulated tiles alone."""
+"""`semsr train-detector`: train the evaluation's defect detector on simulated tiles alone."""
 
 import argparse
 import logging

@@ -1,4 +1,4 @@
-"""`semsr upscale`: image files and folders of them, without a server."""
+"""`semsr upscale`: super-resolve image files and folders of them, without a server."""
 
 import argparse
 import sys
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     from semsr.upscale import UpscaledFile, UpscaleError, upscale_files
 
     def show(row: UpscaledFile) -> None:
-        """Write a line without breaking the bar: results to stdout, problems to stderr."""
+        """Write a line above the progress bar: results to stdout, problems to stderr."""
         if row.output is not None and not options.json:
             height, width = row.shape or (0, 0)
             tqdm.write(f"{printable(row.output)}  {width}x{height}", file=sys.stdout)
