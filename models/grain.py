@@ -1,10 +1,10 @@
 """Grain: noise made from the tile's own grey levels, so that one tile always gives one image.
 
-A fine image has grain, a denoised one has none, and a detector that was trained on the first takes
-the second for strange. The grain of the true image cannot be known; this makes one like it. Drawing
-random numbers in the graph would give two answers to one question, and a fixed pattern would show
-in every tile. So the noise is a hash of each pixel's 3x3 neighbourhood, whose own noise makes it
-unpredictable: the same in every runtime, and moving with the content when a tile is cut elsewhere.
+HR images have grain, denoised images have none, and a detector trained on HR images may misjudge
+images without grain. The true grain is unknown, so the network imitates it. Random numbers in the
+graph would give different answers to the same tile, and a fixed pattern would show in every tile.
+The noise is therefore a hash of each pixel's 3x3 neighbourhood. It is equal in every runtime, and
+it moves with the content if a tile is cut elsewhere.
 """
 
 import math

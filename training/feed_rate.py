@@ -1,6 +1,6 @@
 """Pseudo-pairs that a machine makes each second, without a network: `python -m training.feed_rate`.
 
-A GPU waits where its steps a second times its batch exceed this figure.
+A GPU waits for data if its steps per second times its batch size exceed this rate.
 """
 
 import argparse

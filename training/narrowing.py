@@ -24,7 +24,7 @@ from models.grain_unet import GrainUNet, ResidualBlock
 from training.data.images import ImageFileError, load_images
 
 MAX_IMAGES = 16
-"""Images that components are judged by; more of one kind change little."""
+"""Greatest number of images for the statistics of components; more change little."""
 
 
 @torch.no_grad()

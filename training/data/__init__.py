@@ -1,1 +1,1 @@
-"""From image files to batches: reading, hold-out, degradation, added structure, banks, samplers."""
+"""Training data: image files, hold-out, degradation, added structure, banks, and samplers."""

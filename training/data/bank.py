@@ -1,10 +1,10 @@
-"""A bank: planted HR images, made once by worker processes and drawn from during training.
+"""Bank: HR images with planted structure, made once and used by many training runs.
 
-`semsr train … --bank DIR`. A folder of one `.npy` file an image, (2, H, W) uint8 (grey levels;
-flags `IS_PLANTED`, `IS_FOREIGN`), and `bank.json`: format version, all that decides the content,
-its digest, and for each image its file, tool, size and CRC-32 (`training.data.bank_format`). Image
-number n is a function of the seed and n, so the making can be interrupted and resumed. Crops, turns
-and the degradation with its noise are drawn at every use. Nothing is unpickled.
+`semsr train … --bank DIR` uses a bank. The folder holds one `.npy` file per image, (2, H, W) uint8
+with grey levels and flags (`IS_PLANTED`, `IS_FOREIGN`), and the header `bank.json`
+(`training.data.bank_format`). Image n depends on the bank's content and n alone, so an interrupted
+bank can be completed later. Crops, turns and the degradation are drawn at every use. Reading a bank
+unpickles nothing.
 """
 
 import fcntl
@@ -46,7 +46,7 @@ MAKE_AGAIN = "remove the bank's folder to have it made again"
 
 
 class BankCrops:
-    """Crops of the bank's images of one tool; a `CropSource`. Files are opened at each draw.
+    """`CropSource` that cuts crops out of the bank's images of one tool.
 
     Args:
         folder: Folder of the bank.
@@ -70,7 +70,7 @@ class BankCrops:
 
 
 class Bank:
-    """A whole bank.
+    """A complete bank.
 
     Attributes:
         folder: Folder of the bank.
@@ -87,14 +87,14 @@ class Bank:
         return BankCrops(self.folder, [image.file for image in images if image.tool == tool])
 
     def describe(self) -> dict[str, Any]:
-        """Describe the bank for a checkpoint: number of images, seed, digests of plan and files."""
+        """Describe the bank for a checkpoint: number of images, seed, and the header's digest."""
         content = self.header.content
         files = digest_of(self.header.model_dump(mode="json"))
         return {"images": content.images, "seed": content.seed, "sha256": files}
 
 
 def content_of(recipe: Recipe, tools: Sequence[ToolImages]) -> BankContent:
-    """Return what a recipe's bank must hold, with the images of its tools.
+    """Return the content of a recipe's bank, including the digests of the tools' images.
 
     Raises:
         ConfigError: The recipe cannot use a bank, or has more tools than bank images.
@@ -121,9 +121,9 @@ def open_bank(
     degradations: Mapping[str, DegradationConfig],
     workers: int = 0,
 ) -> Bank:
-    """Open a bank and check every file; make it first, or finish it, where it is not whole.
+    """Open a bank and check every file; missing images are made first.
 
-    Of several runs that begin with the same folder, one makes the bank and the others wait.
+    If several runs start with the same folder, one makes the bank and the others wait.
 
     Args:
         folder: Folder of the bank, made where absent.
@@ -166,7 +166,7 @@ def _begin(
 
 
 def _complete(folder: Path, header: BankHeader) -> BankHeader:
-    """Write the whole header, once all images are made."""
+    """Write the header with the list of images, after all of them are made."""
     tools = (tool.name for tool in header.content.tools or [] for _ in range(tool.images))
     made = [_facts(folder, number, tool) for number, tool in enumerate(tools)]
     header = header.model_copy(update={"images": made})
@@ -175,7 +175,7 @@ def _complete(folder: Path, header: BankHeader) -> BankHeader:
 
 
 def _check_files(folder: Path, header: BankHeader) -> None:
-    """Read every image once: damage is found here, and training finds the files in memory."""
+    """Compare every image with its header entry; this also loads the files into the page cache."""
     images = header.images or []
     with progress("checking the bank", len(images), unit="image") as steps:
         for number, image in enumerate(images):
@@ -208,7 +208,10 @@ def _facts(folder: Path, number: int, tool: str) -> BankImage:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other runs from making the same bank at the same time; a killed run frees the lock."""
+    """Hold the folder's lock, so that one run at a time makes the bank.
+
+    The kernel releases the lock of a killed run.
+    """
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -219,7 +222,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _counts(shares: Sequence[float], images: int) -> list[int]:
-    """Share images out by tool, at least one each; the largest remainders are rounded up."""
+    """Return the number of images of each tool, at least 1, by the largest-remainder method."""
     if images < len(shares):
         raise ConfigError(
             f"optimization.bank_images is {images}, expected at least one for each of the "

@@ -1,6 +1,6 @@
-"""The header of a bank (`training.data.bank`), and whether a bank fits a recipe.
+"""Header of a bank (`training.data.bank`), and the check that a bank fits a recipe.
 
-Apart from the images, and without torch, so that a command can refuse a folder at once.
+This module needs neither the images nor torch, so that a command can reject a folder immediately.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from training.ground.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
 SIDE_PX = 960
-"""Greatest side of a bank image: larger HR images give random windows of this size."""
+"""Greatest side of a bank image; of larger HR images, a random window of this size is used."""
 
 HEADER = "bank.json"
 
 
 class BankError(ValueError):
-    """A bank that cannot be used: another format version, another recipe's, or damaged."""
+    """The bank has another format version, does not fit the recipe, or is damaged."""
 
 
 class _Record(BaseModel):
@@ -33,7 +33,7 @@ class _Record(BaseModel):
 
 
 class BankTool(_Record):
-    """Facts that decide one tool's images: its ranges and the pixels of its HR images."""
+    """One tool in a bank's content: degradation ranges, and the digest of its HR images."""
 
     name: str
     images: int
@@ -43,7 +43,7 @@ class BankTool(_Record):
 
 
 class BankContent(_Record):
-    """All that decides what a bank holds; a recipe that differs in any of it does not fit."""
+    """All parameters that determine a bank's images; a bank fits a recipe if they are equal."""
 
     images: int
     seed: int
@@ -71,8 +71,8 @@ class BankImage(_Record):
 class BankHeader(_Record):
     """Content of `bank.json`; `images` is None until all of them are made.
 
-    `degradations` holds the ranges by which visibility was judged, by tool: as estimated where the
-    recipe asks for that. A bank whose making is resumed keeps to them.
+    `degradations` holds each tool's ranges, given or estimated, that determine the visibility of
+    added structure. A resumed bank uses the same ranges.
     """
 
     format_version: int
@@ -83,10 +83,10 @@ class BankHeader(_Record):
 
 
 def added_structure(recipe: Recipe) -> AddedStructureConfig:
-    """Return what the recipe adds to its HR crops.
+    """Return the recipe's settings of the structure added to HR crops.
 
     Raises:
-        ConfigError: It adds nothing, or alters its images first: a bank would not help or not fit.
+        ConfigError: The recipe uses no pseudo-pairs with added structure, or uses patched copies.
     """
     method = recipe.method
     if isinstance(method, SupervisedConfig) or not round(
@@ -107,7 +107,7 @@ def added_structure(recipe: Recipe) -> AddedStructureConfig:
 
 
 def bank_content(recipe: Recipe, *, tools: list[BankTool] | None = None) -> BankContent:
-    """Return what a recipe's bank must hold.
+    """Return the content that a recipe's bank must have.
 
     Args:
         recipe: Resolved recipe.
@@ -130,7 +130,7 @@ def bank_content(recipe: Recipe, *, tools: list[BankTool] | None = None) -> Bank
 
 
 def check_bank(folder: Path, content: BankContent) -> None:
-    """Refuse a folder that cannot serve as the bank; one that is absent or empty can.
+    """Reject a folder that cannot be the bank; a missing or empty folder is accepted.
 
     Args:
         folder: Folder of the bank.
@@ -156,7 +156,7 @@ def read_header(folder: Path) -> BankHeader:
     """Read the header of a bank.
 
     Raises:
-        BankError: It is damaged, or of another format version.
+        BankError: The header is damaged or has another format version.
     """
     path = folder / HEADER
     try:
@@ -179,12 +179,12 @@ def read_header(folder: Path) -> BankHeader:
 
 
 def write_header(folder: Path, header: BankHeader) -> None:
-    """Write the header of a bank, whole or not at all."""
+    """Write the header of a bank atomically."""
     write_whole_text(folder / HEADER, header.model_dump_json(indent=1) + "\n")
 
 
 def check_fit(folder: Path, header: BankHeader, content: BankContent) -> None:
-    """Refuse a bank of another content; `tools` of the content may be left out."""
+    """Reject a bank whose content differs; `tools` of `None` are not compared."""
     found, wanted = header.content.model_dump(mode="json"), content.model_dump(mode="json")
     if wanted["tools"] is None:
         wanted["tools"] = found["tools"]
@@ -197,7 +197,7 @@ def check_fit(folder: Path, header: BankHeader, content: BankContent) -> None:
 
 
 def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:  # noqa: ANN401 - JSON
-    """Say in which entries two contents differ."""
+    """Describe each entry in which two contents differ."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in {**found, **wanted}:
             yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}".strip("."))

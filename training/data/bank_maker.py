@@ -1,4 +1,4 @@
-"""Makes the images of a bank in worker processes."""
+"""Creation of a bank's images in worker processes."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +18,15 @@ from training.ground.progress import progress
 from training.ground.whole_file import whole_file
 
 IMAGES_PER_WORKER = 4
-"""Images below which another worker process would start more slowly than it helps."""
+"""Least number of images per worker process; for fewer, starting it costs more than it saves."""
 
 FOR_IMAGE = 4
-"""Purpose of the draws of an image, apart from those of batches."""
+"""Part of the seed of a bank image, which separates its draws from those of batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _ImageMaker:
-    """Makes and writes one image of a bank in a worker process; called with a place in `numbers`.
+    """Function that makes and writes one bank image, called with an index into `numbers`.
 
     Attributes:
         folder: Folder of the bank.
@@ -47,7 +47,7 @@ class _ImageMaker:
     adders: Mapping[str, StructureAdder]
 
     def __call__(self, place: int) -> int:
-        """Write the image; returns its number."""
+        """Make and write the image; return its number."""
         number = self.numbers[place]
         tool, within = self.tools[number]
         sources = self.images[tool]
@@ -68,7 +68,7 @@ def make_images(
     *,
     workers: int,
 ) -> None:
-    """Make the images of a bank that its folder lacks.
+    """Make the images that are missing in a bank's folder.
 
     Args:
         folder: Folder of the bank.

@@ -1,4 +1,4 @@
-"""Crops of images: where they come from, how they are cut and turned, what lies in them."""
+"""Crops of images: their sources, random places and turns, and flags of added structure."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,27 +12,27 @@ from training.data.augmentation.added_structure import Planted, StructureAdder
 from training.data.images import SourceImage
 
 IS_PLANTED, IS_FOREIGN = 1, 2
-"""Bits of a pixel's flags: a planted defect lies there, a foreign patch lies there."""
+"""Bits of a pixel's flags: part of a planted defect, part of a foreign patch."""
 
 CPU = torch.device("cpu")
 
 
 class CropSource(Protocol):
-    """Where crops come from, with what was added to them."""
+    """Source of HR crops with the masks of their added structure."""
 
     def crop(self, rng: np.random.Generator, *, side_px: int, candidates: int) -> Planted:
-        """Return a crop of that side, turned and flipped at random.
+        """Return a square crop, turned and flipped at random.
 
         Args:
             rng: Source of all draws.
             side_px: Side of the crop in HR pixels.
-            candidates: Crops drawn, all from one image; the one of most contrast is used.
+            candidates: Number of crops drawn from one image; the one with most contrast is used.
         """
         ...
 
 
 class ImageCrops:
-    """Crops cut out of images; structure is added afterwards, to each crop its own.
+    """`CropSource` that cuts crops out of images and adds structure to each crop.
 
     Args:
         images: HR images.
@@ -56,7 +56,7 @@ class ImageCrops:
 
 
 def flags_of(planted: Planted) -> NDArray[np.uint8]:
-    """Return both masks as (H, W) uint8 flags."""
+    """Return both masks as one array of flags, (H, W) uint8."""
     return (IS_PLANTED * planted.mask + IS_FOREIGN * planted.foreign).astype(np.uint8)
 
 
@@ -66,7 +66,7 @@ def draw_turn(rng: np.random.Generator) -> tuple[int, bool]:
 
 
 def turned(image: NDArray[np.uint8], turn: tuple[int, bool]) -> NDArray[np.uint8]:
-    """Turn and flip (..., H, W) as drawn; a view."""
+    """Return a view of an image (..., H, W), turned and flipped by the result of `draw_turn`."""
     quarters, is_flipped = turn
     image = np.rot90(image, quarters, axes=(-2, -1))
     return image[..., ::-1] if is_flipped else image
@@ -80,17 +80,17 @@ def unit_range(grey: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
 def draw_crop(
     pixels: NDArray[np.uint8], side_px: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Cut a square out of (..., H, W) at a random place; a view."""
+    """Return a view of a square at a random place of an image (..., H, W)."""
     y = int(rng.integers(pixels.shape[-2] - side_px + 1))
     x = int(rng.integers(pixels.shape[-1] - side_px + 1))
     return pixels[..., y : y + side_px, x : x + side_px]
 
 
 def check_sizes(images: Sequence[SourceImage], side_px: int) -> None:
-    """Refuse images smaller than a crop.
+    """Reject images smaller than a crop.
 
     Raises:
-        ConfigError: Some are smaller; the message names them.
+        ConfigError: An image is smaller; the message names all such images.
     """
     small = [image.name for image in images if min(image.pixels.shape) < side_px]
     if small:

@@ -1,7 +1,8 @@
-"""Image folders to training crops and held-out tiles; hold-out is by source image, never by tile.
+"""Loading of training images and held-out tiles; hold-out is by source image, never by tile.
 
-Tiles cut from one image share its noise, its charging and often its pixels, so a tile of a source
-that training saw proves nothing. Each image belongs to a source: what the index names, else itself.
+Tiles cut from one image share its noise, its charging and often its pixels. A tile of a source used
+in training is therefore no independent test. The index names each image's source; without an entry,
+the image is its own source.
 """
 
 import csv
@@ -22,7 +23,7 @@ from training.data.images import SourceImage, load_images
 
 @dataclass(frozen=True, kw_only=True)
 class ToolImages:
-    """The images of one tool, and how its HR images are degraded to pseudo-pairs.
+    """Training images of one tool, and the degradation of its HR images for pseudo-pairs.
 
     Attributes:
         name: Name of the tool; empty for the first, whose images the recipe's `data` names.
@@ -41,7 +42,7 @@ class ToolImages:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownTool(ToolImages):
-    """A tool whose degradation is known."""
+    """A tool whose degradation ranges are known: given, or estimated already."""
 
     degradation: DegradationConfig
 
@@ -51,8 +52,8 @@ def load_tools(recipe: Recipe, *, data_root: Path) -> list[ToolImages]:
 
     Raises:
         ImageFileError: A pattern matches nothing, or files are not usable images.
-        ConfigError: Nothing is left of a tool's HR images, or a held-out or excluded source names
-            no image of any tool (a spelling mistake there would leak it into training).
+        ConfigError: All HR images of a tool are held out or excluded, or a held-out or excluded
+            source matches no image (with a spelling mistake it would be trained on).
     """
     data = recipe.data
     first = ToolConfig.model_construct(
@@ -101,7 +102,7 @@ def load_training_images(
 
 
 def load_lr_images(config: DataConfig, *, data_root: Path) -> list[SourceImage]:
-    """Load the LR images; an empty list where the recipe names none.
+    """Load the LR images; the list is empty if the recipe names none.
 
     Raises:
         ImageFileError: A pattern matches nothing, or files are not usable images: all of them.
@@ -114,7 +115,7 @@ def load_lr_images(config: DataConfig, *, data_root: Path) -> list[SourceImage]:
 
 
 def load_held_out_tiles(config: DataConfig, *, data_root: Path) -> list[SourceImage]:
-    """Load the tiles of the held-out sources; an empty list where the recipe holds out none.
+    """Load the tiles of the held-out sources; the list is empty if the recipe holds out none.
 
     Raises:
         ImageFileError: A pattern matches nothing, or files are not usable images: all of them.
@@ -132,7 +133,7 @@ def load_held_out_tiles(config: DataConfig, *, data_root: Path) -> list[SourceIm
 def degraded_pairs(
     tiles: Sequence[SourceImage], *, degradation: DegradationConfig, scale: int, seed: int
 ) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Degrade whole tiles with a fixed seed; the same tiles, ranges and seed give the same pairs.
+    """Degrade whole tiles; the same tiles, ranges and seed give the same pairs.
 
     Returns:
         (lr, hr) uint8 pairs, (H, W) and (s*H, s*W); HR is cut to a multiple of the scale.
@@ -150,7 +151,7 @@ def degraded_pairs(
 
 
 def _load(config: DataConfig, patterns: Sequence[str], *, data_root: Path) -> list[SourceImage]:
-    """Load images and name the source of each, as the index says where there is one."""
+    """Load images and set the source of each by the index, if the recipe has one."""
     sources = _read_index(config, data_root=data_root)
     images = load_images(
         patterns, root=data_root, max_rows_px=config.max_rows_px, window=config.window

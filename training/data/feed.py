@@ -1,8 +1,9 @@
-"""Where a method's batches are made: in the training process, or ahead in worker processes.
+"""Feed of batches to a method, made in the training process or ahead in worker processes.
 
-A method hands each of its samplers to the run's feed and draws from what it gets back. While the
-loop runs, the batches of the current step come from the workers (`data.prefetch`); any other
-step's (for pictures, for the description of the data) are made on the spot. Both are the same bits.
+A method adds each of its samplers to the run's feed and draws batches from the returned `Fed`.
+While the loop runs, the batches of the current step come from the workers (`data.prefetch`).
+Batches of other steps, such as for pictures, are made in the training process. Both ways give the
+same bits.
 """
 
 import time
@@ -16,7 +17,7 @@ Batch = TypeVar("Batch", covariant=True)
 
 
 class Sampler(Protocol[Batch]):
-    """Draws batches in two halves; both are functions of their arguments alone.
+    """Sampler that draws a batch in two stages, each a function of its arguments alone.
 
     Attributes:
         batch_size: Crops of a batch.
@@ -25,19 +26,19 @@ class Sampler(Protocol[Batch]):
     batch_size: int
 
     def make(self, step: int) -> Any:  # noqa: ANN401 - what `finish` takes; it can be pickled
-        """Draw what a step needs; may run in another process."""
+        """Draw the data of a step's batch; may run in another process."""
         ...
 
     def finish(self, made: Any) -> Batch:  # noqa: ANN401 - what `make` returned
-        """Turn it into the batch; runs in the training process."""
+        """Turn the result of `make` into the batch; runs in the training process."""
         ...
 
 
 class Feed:
-    """Hands out batches.
+    """Source of a run's batches.
 
     Args:
-        workers: Processes that make them ahead; 0 makes each when it is needed.
+        workers: Number of processes that make batches ahead; with 0, none are made ahead.
 
     Attributes:
         seconds: Time that the steps so far have waited for their batches.
@@ -52,7 +53,7 @@ class Feed:
         self._taken: set[str] = set()
 
     def add(self, name: str, sampler: Sampler[Batch]) -> "Fed[Batch]":
-        """Return the sampler as the method is to use it.
+        """Register a sampler; return the object from which the method draws its batches.
 
         Args:
             name: Name of its batches within the run.
@@ -68,7 +69,7 @@ class Feed:
 
     @contextmanager
     def running(self, first: int, last: int) -> Iterator[None]:
-        """Keep the workers running in a context.
+        """Run the workers within a context.
 
         Args:
             first: First step.
@@ -92,23 +93,23 @@ class Feed:
                 self._prefetch = None
 
     def begin(self, step: int) -> None:
-        """Say which step's batches are drawn next."""
+        """Set the current step."""
         self._step = step
         self._taken.clear()
 
     def end(self) -> None:
-        """Say that the step is over: batches that are drawn now are made on the spot."""
+        """End the current step; batches are then made in the training process."""
         self._step = None
 
     def made(self, name: str, step: int) -> Any:  # noqa: ANN401 - see `Sampler`
-        """Return the first half of a batch, from the workers where they make it."""
+        """Return the result of a sampler's `make`, from the workers if they make it."""
         if self._prefetch is None or step != self._step or name in self._taken:
             return self._samplers[name].make(step)
         self._taken.add(name)
         return self._prefetch.take(name, step)
 
     def draw(self, sampler: "Fed[Batch]", step: int) -> Batch:
-        """Return a batch, and count the time where the current step waits for it."""
+        """Return a batch; for the current step, add the time to `seconds`."""
         started = time.perf_counter()
         batch = sampler.sampler.finish(self.made(sampler.name, step))
         if step == self._step:

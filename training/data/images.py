@@ -1,12 +1,11 @@
-"""Image files to grey pixels: what training reads, checked as a whole before it starts.
+"""Reading of image files for training; all files are checked before the training starts.
 
-The first step of unpaired training: folders or globs of PNG, TIFF, BMP and JPEG files of mixed
-sizes, the LR side apart from the HR side. Every bad file is named in one error, so that a folder is
-repaired in one go and no run fails in its third hour.
+Files are named by folders or globs; PNG, TIFF, BMP and JPEG files of mixed sizes are accepted. One
+error names all bad files, up to a limit, so that a folder can be repaired at once.
 
-The bytes are read by the service's own codec and narrowed by its own window, so that a model meets
-in production the greys that it was trained on (docs/adr/0022). This is the only module of training
-that knows the service, and it knows four parts of it that need no web framework.
+The service's codec reads the bytes and its window maps 16-bit values to 8 bits, so that training
+and production see the same greys (docs/adr/0022). No other module of training imports the service;
+the imported parts need no web framework.
 """
 
 from collections.abc import Sequence
@@ -33,8 +32,8 @@ MEDIA_TYPES = {
 
 IMAGE_SUFFIXES = frozenset(MEDIA_TYPES)
 FULL_WINDOW = FULL_RANGE
-"""16-bit values shown as black and white. Fixed, never a tile's own extremes: one bright particle
-would change the grey of everything around it."""
+"""16-bit values mapped to black and white. They are fixed: with a tile's own extremes, one bright
+particle would change the grey of the whole tile."""
 
 MAX_PIXELS = 1 << 28
 """Pixels of the largest image that is read, 16,384 x 16,384: a bound on what a header may claim."""
@@ -74,7 +73,7 @@ def load_images(
     max_rows_px: int | None = None,
     window: tuple[int, int] = FULL_WINDOW,
 ) -> list[SourceImage]:
-    """Load every image that the patterns name, or say of all bad ones what is wrong with them.
+    """Load every image that the patterns name; one error describes all bad files.
 
     Args:
         patterns: Globs or folders, relative to the root or absolute; of a folder, the files that
@@ -209,7 +208,7 @@ def read_images(
 
 
 def _media_type(path: Path, body: memoryview) -> str:
-    """Return what a file is by its suffix, or by its first bytes where the suffix says nothing."""
+    """Return a file's media type; its first bytes must agree with a known suffix."""
     named, found = MEDIA_TYPES.get(path.suffix.lower()), media_type_of(body)
     if not len(body):
         raise ImageFileError("cannot be read: the file is empty")

@@ -1,8 +1,8 @@
-"""Batches of crops; each is a function of the seed and the step alone.
+"""Samplers of pseudo-pairs; each batch is a function of the seed and the step alone.
 
-So a run that is resumed at a step sees exactly what it would have seen without the stop. Each
-sampler has two halves: `make` draws what a step needs into small arrays, here or in a worker
-process (`training.data.prefetch`); `finish` turns them into the batch, in the process that trains.
+A resumed run therefore sees the same batches as an uninterrupted one. A sampler works in two
+stages: `make` draws small arrays, possibly in a worker process (`training.data.prefetch`); `finish`
+turns them into the batch in the training process.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class PairBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class MadePairs:
-    """Draws of `CropSampler.make`, a quarter of a batch's size.
+    """Result of `CropSampler.make`: crops as uint8, a quarter of the size of float32 crops.
 
     Attributes:
         hr: (N, S, S) uint8 grey levels, with the margin where they are not degraded yet.
@@ -73,7 +73,7 @@ class MadePairs:
 
 
 class CropSampler:
-    """Draws HR crops, with structure that the images lack, and degrades them to pairs.
+    """Sampler of HR crops, optionally with added structure, that are degraded to pseudo-pairs.
 
     Args:
         images: HR images, each larger than a crop with its margin.
@@ -185,9 +185,9 @@ class CropSampler:
 
 
 class ToolSampler:
-    """Pairs of several tools in one batch: each tool's crops are degraded by its own ranges.
+    """Sampler of pseudo-pairs of several tools, each tool with its own degradation ranges.
 
-    How many of a batch come from which tool is drawn by their shares.
+    The number of a tool's pairs in a batch is drawn by the tools' shares.
 
     Args:
         samplers: Samplers, one for each tool, all of one batch size and crop.

@@ -1,4 +1,4 @@
-"""Samplers of unpaired crops: images as they are, of one tool a step."""
+"""Samplers of unpaired crops without added structure; each step uses one tool's images."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -14,15 +14,15 @@ Flips = Literal["vertical", "horizontal"]
 
 
 class PlainSampler:
-    """Draws crops of images as they are, LR or HR: nothing is chosen, added or degraded.
+    """Sampler of random crops of LR or HR images, flipped at random and otherwise unchanged.
 
     Args:
         images: Images, each at least as large as a crop.
         crop_px: c, in the images' own pixels.
         batch_size: N.
         seed: Seed of everything drawn.
-        flips: "vertical" flips up and down only: left and right are the scan's before and after.
-            "horizontal" flips left and right only, as most published training does.
+        flips: Direction of random flips. "vertical" (up and down) keeps the scan direction;
+            "horizontal" (left and right) is common in published training.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class PlainSampler:
 
 
 class OneToolSampler:
-    """Draws a step's crops from one tool, and the tool by the shares.
+    """Sampler that draws a tool by the shares, then all crops of the step from that tool.
 
-    Two of these with equal seed and shares draw the same tool at each step: LR and HR crops of
-    one look can be compared, for any numbers of images of the tools.
+    Two samplers with equal seed and shares draw the same tool at each step, so that LR and HR
+    crops of one tool can be compared.
 
     Args:
         samplers: Samplers, one for each tool, all of one batch size and crop.

@@ -1,12 +1,12 @@
-"""Results made ahead in worker processes: batches of the steps to come, images of a bank.
+"""Prefetching in worker processes, for batches of the next steps and for images of a bank.
 
-A result is a function of its number alone (of its seed and step), so that workers change when it is
-made, never what it is or in which order it is used. Flow: `take(name, number)` -> tasks for the
-numbers that follow, to the worker with the fewest -> results through one pipe a worker, read by a
-thread -> `take` again. Large arrays of the makers lie in memory that all workers share.
+A result is a function of its maker and its number alone, so the workers affect neither its value
+nor the order of use. Flow: `take(name, number)` sends tasks for the next numbers to the workers
+with the fewest tasks; a thread reads the results from one pipe per worker; later calls of `take`
+return them. Large arrays of the makers lie in memory that all workers share.
 
-Workers are spawned and hold nothing but their pipe: they end when it closes, so also when the
-process that started them is killed. Ctrl-C does not reach them; it reaches that process.
+Workers are spawned and end when their pipe closes, also if their parent process is killed. SIGINT
+(Ctrl-C) is blocked in the workers; the parent process handles it.
 """
 
 import pickle
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 Maker = Callable[[int], Any]
 
 TASKS_PER_WORKER = 2
-"""Tasks that a worker holds, so that it never waits for the next one."""
+"""Greatest number of tasks of a worker; the second one waits, so that the worker is never idle."""
 
 AHEAD_PER_WORKER = 3
 """Results of one maker that are in progress or ready, for each worker."""
@@ -37,7 +37,7 @@ CLOSE_S = 5.0
 
 
 class WorkerError(RuntimeError):
-    """A worker process that failed at a task or died; the message names the task and the cause."""
+    """A worker process failed at a task or died; the message names the task and the cause."""
 
 
 class _Task(NamedTuple):
@@ -47,7 +47,7 @@ class _Task(NamedTuple):
 
 @dataclass(kw_only=True)
 class _Worker:
-    """One process and what it was given to do, the oldest task first."""
+    """A worker process and its open tasks, the oldest first."""
 
     process: SpawnProcess
     connection: "Connection[Any, Any]"
@@ -55,7 +55,7 @@ class _Worker:
     tasks: list[_Task] = field(default_factory=list[_Task])
 
     def send(self, task: _Task | None) -> None:
-        """Send a task, or None for the end; the reading thread finds out if the worker is dead."""
+        """Send a task, or None to end the worker; the reading thread notices a dead worker."""
         with suppress(OSError):
             self.connection.send(task)
 
@@ -69,7 +69,7 @@ class _Fault:
 
 
 class Prefetch:
-    """Makes results ahead in worker processes, in order and bit for bit as without them.
+    """Worker processes that make results ahead, bit for bit as without workers.
 
     Args:
         makers: Functions of a number by name; they and their results can be pickled.
@@ -116,9 +116,9 @@ class Prefetch:
         self.close()
 
     def take(self, name: str, number: int) -> Any:  # noqa: ANN401 - any result of the maker
-        """Return a result, once; wait until it is there.
+        """Wait for a result and return it; each result can be taken once.
 
-        Numbers rise from call to call. Skipped ones are dropped.
+        The numbers of a maker must rise from call to call; results of skipped numbers are dropped.
 
         Raises:
             WorkerError: Its maker failed, with the maker's error as the cause; or a worker died.
@@ -158,7 +158,7 @@ class Prefetch:
         self._reader.join()
 
     def _assign(self) -> None:
-        """Give tasks to workers that have few, the lowest numbers first; the lock is held."""
+        """Give tasks to the workers with the fewest, lowest numbers first; needs the lock."""
         while not self._is_closing and self._workers:
             worker = min(self._workers, key=lambda worker: len(worker.tasks))
             open_names = [
@@ -194,7 +194,7 @@ class Prefetch:
                     self._condition.notify_all()
 
     def _lose(self, worker: _Worker) -> None:
-        """Take a worker that has ended off the list; before the end that is a failure."""
+        """Remove a worker that has ended; before `close` that is a failure."""
         worker.process.join()
         worker.connection.close()
         with self._condition:

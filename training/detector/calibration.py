@@ -1,4 +1,4 @@
-"""The detector's threshold and what it finds at it, on simulated tiles that it never saw."""
+"""Calibration of the detector's threshold, and its recall there, on unseen simulated tiles."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -134,7 +134,7 @@ def threshold_for(scores: Sequence[float], *, tiles: int, alarms_per_tile: float
 
 @dataclass(frozen=True)
 class _Hit:
-    """A defect and the best score that found it; 0 where none did."""
+    """A defect and the best score of its detections; 0 without any."""
 
     kind: str
     scene: str

@@ -1,4 +1,4 @@
-"""Finds defects in review images, true or super-resolved."""
+"""Detector of defects in HR images, true or super-resolved."""
 
 from collections.abc import Mapping
 from typing import Any

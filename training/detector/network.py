@@ -1,4 +1,4 @@
-"""The detector's network: review image to one logit per block of 4x4 pixels."""
+"""The detector's network, which computes one logit for each 4x4 block of HR pixels."""
 
 import itertools
 from collections.abc import Sequence

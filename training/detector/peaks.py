@@ -1,4 +1,4 @@
-"""From a map of probabilities to a list of detections."""
+"""Conversion of a map of probabilities to a list of detections."""
 
 from dataclasses import dataclass
 

@@ -39,11 +39,11 @@ CLEAN_SHARE = 0.25
 LOG_EVERY_STEPS = 50
 SAVE_EVERY_STEPS = 200
 STATISTICS_BATCHES = 40
-"""Batches that the final batch statistics are taken from."""
+"""Number of batches for the final batch statistics."""
 
 
 class DetectorTrainingError(ValueError):
-    """A training that cannot go on: wrong options, a folder in use, or a loss that diverged."""
+    """The training has wrong options, its folder is in use, or its loss diverged."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
-"""Measures methods against the simulator's truth and on real tiles, and reports in HTML and JSON.
+"""Evaluation of methods on simulated and real tiles, with a report in HTML and JSON.
 
-Flow: `folders` reads the tiles and their truth -> the methods that are `compared` render every tile
--> `measures` reduce each picture to small figures, for `sets` of tiles, in several processes and
-through a cache -> `judging` sums up the tiles of a method, with intervals, compares methods and
-judges targets -> `report` writes. `figures` lists every figure of the report, `run` is the entry,
-`trust` measures the trust flags of a bundle. The package knows methods only as functions: engines,
-bundles, a fab's detector and the command line stay outside.
+`folders` reads the tiles and their truth. The methods in `compared` render a picture of every tile.
+`measures` reduces each picture to a few figures, and `sets` does so for a whole set of tiles, in
+several processes and with a cache. `judging` computes each method's figures with intervals,
+compares methods and judges targets. `report` writes the result. `figures` lists the report's
+figures, `run` is the entry point, and `trust` measures a bundle's trust flags. Methods are plain
+functions here: engines, bundles, a fab's detector and the command line are not imported.
 """

@@ -1,4 +1,4 @@
-"""Figures of the report, and the sections that they stand in."""
+"""Types that describe the report's figures and its sections."""
 
 from dataclasses import KW_ONLY, dataclass
 

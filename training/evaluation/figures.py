@@ -1,6 +1,6 @@
-"""Every figure of the report: its key in JSON, its name for people, its unit, where it stands.
+"""List of the report's figures: JSON key, label, meaning, unit, and section.
 
-One list for the tables, their explanations and docs/evaluation.md, which a test compares.
+The tables and their explanations use it; a test compares docs/evaluation.md with it.
 """
 
 from training.evaluation.figure import Figure, Section

@@ -1,4 +1,4 @@
-"""Runs an evaluation: benchmark, real tiles, targets, report. The package's entry."""
+"""Entry point of an evaluation: measures all methods, judges targets, and builds the report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def evaluate(
     features: FeatureNetwork | None = None,
     own_detector: DetectorLike | None = None,
 ) -> Report:
-    """Measure methods, the built-in baselines and the true HR; draw the pictures.
+    """Measure the methods, the built-in baselines and the true HR, and draw the pictures.
 
     Args:
         methods: Candidates, the first of which the targets judge, and named baselines.

@@ -1,1 +1,1 @@
-"""Foundations of all of training: progress, whole files, image quality; knows no other room."""
+"""Shared foundations of training: progress, atomic files, image quality, baselines."""

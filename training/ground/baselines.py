@@ -1,6 +1,6 @@
-"""Baselines to beat: bicubic, with the best gain and offset, and after the best Gaussian.
+"""Bicubic enlargement, and fits of gain, offset and blur to a reference.
 
-The fits look at the reference, which no product can: they give the baselines more than fair help.
+The fits use the reference, which is unknown in production: they favour the baselines.
 """
 
 import numpy as np

@@ -52,7 +52,7 @@ def local_correlation(
     window_sigma_px: float = 6.0,
     low_pass_sigma_px: float = 2.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Correlate two images around every pixel; blind to local gain and offset.
+    """Correlate two images around every pixel, ignoring local gain and offset.
 
     Both are low-passed first, so that the comparison is of structure, not of grain.
 

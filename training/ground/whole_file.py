@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all: every writer of training and evaluation goes through here.
+"""Atomic writing of files, used throughout training and evaluation.
 
-A full disk, a kill or a crash while a file is written leaves the old one, or none, under its name,
-never half of the new one.
+If writing fails or the process is killed, the previous file, if any, stays unchanged. The path
+never holds a partly written file.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
-    """Give a temporary path in the same folder, which gets the name `path` at the end.
+    """Yield a temporary path in the same folder; at the end, the file is renamed to `path`.
 
     Args:
         path: File to write; its folder is made where absent. An existing file is replaced.
@@ -40,6 +40,6 @@ def whole_file(path: Path, *, is_durable: bool = False) -> Iterator[Path]:
 
 
 def write_whole_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file, whole or not at all."""
+    """Write a UTF-8 file atomically."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Loss functions of training, one file for each idea; import them from their modules."""
+"""Loss functions of training, one module for each idea."""

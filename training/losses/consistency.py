@@ -1,8 +1,8 @@
-"""LR consistency: what the fine image shows must be in the coarse image, and the other way round.
+"""LR consistency: the SR image and the LR image must show the same structure.
 
-The generated image, decimated as the coarse capture would have done, is correlated with the real
-coarse image in small windows. Correlation does not see local gain and offset, which is what the two
-looks differ by, but sees lost, moved and invented structure.
+The SR image is averaged down to the LR grid and correlated with the real LR image in small windows.
+Correlation ignores local gain and offset, in which LR and HR looks differ; it responds to lost,
+moved and invented structure.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from training.losses.shapes import check_grey_batch, check_same_shape
 
 
 class ConsistencyLoss(NamedTuple):
-    """LR-consistency of a batch: 0 where structures agree, 1 unrelated, 2 inverted."""
+    """LR consistency of a batch: 0 for equal structures, 1 for unrelated, 2 for inverted ones."""
 
     mean: torch.Tensor
     """Scalar: mean over the map; dominated by the background."""
@@ -26,7 +26,7 @@ class ConsistencyLoss(NamedTuple):
 
 
 def downscale(images: torch.Tensor, *, scale: int) -> torch.Tensor:
-    """Image a fine image as the coarse capture would: the mean of scale x scale pixels.
+    """Reduce SR or HR images to the LR grid: each LR pixel is the mean of scale x scale pixels.
 
     Args:
         images: (N, 1, s*h, s*w) float32 in [0, 1].
@@ -51,18 +51,18 @@ def lr_consistency(
     worst_share: float = 0.05,
     eps: float = 1e-3,
 ) -> ConsistencyLoss:
-    """Correlate the downscaled output with its input around every LR pixel.
+    """Correlate the downscaled SR image with its LR image around every LR pixel.
 
-    The map is 1 - (cov + eps) / sqrt((var_sr + eps) (var_lr + eps)) over a square window, cut off
-    at the border. eps is a variance in squared grey of [0, 1]; it makes places where both are flat
-    agree, instead of comparing their noise.
+    The map is 1 - (cov + eps) / sqrt((var_sr + eps) (var_lr + eps)) over a square window, which is
+    cut off at the border. Because of eps, a place where both images are flat counts as equal;
+    without it, the noise there would be compared.
 
     Args:
         coarse: (N, 1, h, w) float32, the output on the LR grid, nominally in [0, 1].
         lr: (N, 1, h, w) float32 in [0, 1]; gets no gradient.
         window_px: Side of the window in LR pixels, odd.
         worst_share: Share of each image's places that `worst` averages, in (0, 1].
-        eps: Variance, see above; the square of about the noise's deviation.
+        eps: Variance of about the noise, in squared grey of [0, 1].
 
     Source: the normalised cross-correlation of Lewis 1995, with the constants of the structure
     term of Wang et al. 2004 (SSIM), eq. 10.
@@ -86,5 +86,5 @@ def lr_consistency(
 
 
 def _centred(images: torch.Tensor) -> torch.Tensor:
-    """Take off each image's mean, so that variances do not cancel in float32."""
+    """Subtract each image's mean, so that float32 variances do not suffer from cancellation."""
     return images - images.detach().mean((2, 3), keepdim=True)

@@ -1,4 +1,7 @@
-"""Losses of the surrogate detector, and the generator's losses through it."""
+"""Losses that train the surrogate detector, and losses of the generator on its logits.
+
+A cell is the block of pixels that one logit of the detector describes.
+"""
 
 from dataclasses import dataclass
 
@@ -8,19 +11,19 @@ from torch.nn import functional
 from training.losses.shapes import check_same_shape
 
 DEFECT_SHARE = 0.3
-"""Share of the weight of all cells that the cells of defects have together. A defect covers a few
-cells of a thousand, and without this the sum would be about background alone."""
+"""Share of the total weight that all defect cells have together. A defect covers a few cells of a
+thousand; with equal weights, the background would dominate the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """Labels of cells.
+    """Labels and weights of the detector's cells.
 
     Attributes:
         target: (N, 1, h, w) float32, 1 where a cell lies in a defect, else 0.
-        weight: The same shape; sums to 1, a set share of it on defects. 0 on a defect's rim and
-            where what is there is neither background nor a defect.
-        known: The same shape; 0 where what is there is neither background nor a defect, else 1.
+        weight: Weight of each cell, the same shape; the sum is 1, with `DEFECT_SHARE` on defects.
+            0 on a defect's rim and in ignored cells.
+        known: The same shape; 0 in ignored cells, which are neither background nor defect, else 1.
     """
 
     target: torch.Tensor
@@ -29,11 +32,11 @@ class Cells:
 
 
 def label_cells(mask: torch.Tensor, ignored: torch.Tensor, *, cell_px: int) -> Cells:
-    """Label cells by the masks of their pixels.
+    """Compute the cells' labels from pixel masks.
 
     Args:
         mask: (N, 1, H, W) float32, 1 on defects.
-        ignored: The same shape, 1 where nothing is to be said.
+        ignored: The same shape, 1 on pixels that count neither as defect nor as background.
         cell_px: Side of a cell; H and W are multiples of it.
     """
     check_same_shape(mask, ignored)
@@ -51,7 +54,7 @@ def label_cells(mask: torch.Tensor, ignored: torch.Tensor, *, cell_px: int) -> C
 
 
 def detection_loss(logits: torch.Tensor, cells: Cells) -> torch.Tensor:
-    """Weighted cross-entropy of a detector's logits (N, 1, h, w); scalar."""
+    """Return the weighted cross-entropy of a detector's logits (N, 1, h, w), a scalar."""
     check_same_shape(logits, cells.target)
     entropy = functional.binary_cross_entropy_with_logits(
         logits.float(), cells.target, reduction="none"
@@ -62,11 +65,12 @@ def detection_loss(logits: torch.Tensor, cells: Cells) -> torch.Tensor:
 def detection_difference(
     on_sr: torch.Tensor, on_hr: torch.Tensor, known: torch.Tensor
 ) -> torch.Tensor:
-    """How differently a detector judges two aligned images; scalar, 0 where it judges alike.
+    """Return how much a detector's probabilities differ between two aligned images; 0 if equal.
 
-    The relative entropy of what it says of each cell: false alarms and misses that true HR would
-    not have caused, and nothing else, since its own errors on true HR are the target. Every cell
-    counts alike: weights on defects would teach the generator to see them in noise.
+    The measure is the relative entropy per cell, averaged over all cells. The detector's answer on
+    the HR image is the target, also where it is wrong: only additional false alarms and misses
+    count. All known cells have equal weight: larger weights on defects would teach the generator
+    to see defects in noise.
 
     Args:
         on_sr: (N, 1, h, w) logits.
@@ -83,5 +87,5 @@ def detection_difference(
 
 
 def alarm_loss(logits: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of the logits (N, 1, h, w) where nothing is to be found; scalar."""
+    """Return the mean cross-entropy of logits (N, 1, h, w) on images without defects, a scalar."""
     return functional.softplus(logits.float()).mean()

@@ -1,8 +1,8 @@
-"""The feature network of the structure losses: VGG16 up to relu4_3, frozen.
+"""Feature network of the structure losses: a frozen VGG16 up to relu4_3.
 
-Flow: image -> `Vgg16` -> feature maps -> `training.losses`. Only training and the evaluation need
-it, and it is found by path: nothing is downloaded where a file is given, and a network without
-trained weights is refused, because its losses look sound and measure nothing.
+Flow: image -> `Vgg16` -> feature maps -> `training.losses`. Only training and the evaluation use
+it. The weights come from a file, or from torchvision, which may download them. Untrained weights
+are rejected: losses on them look plausible but measure nothing.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn import functional
 
 KNOWN_SHA256 = "4a11ec61349d2fabca0eb4c06c0233a92f17cb462ec1e9cc4f32c66836fba465"
-"""Oxford's weights for inputs normalised as torchvision does, convolutions to relu4_3, float16."""
+"""Hash of the known weight file: Oxford's weights up to relu4_3, for torchvision's input
+normalisation, in float16."""
 
 HOW_TO_GET = (
     "pass a file with VGG16's ImageNet convolutions (safetensors or a torch state dict with keys "
@@ -32,14 +33,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _FIRST_MEAN_LIMIT = 0.02
 _FIRST_STD_RANGE = (0.15, 0.25)
 _FIRST_NEIGHBOUR_CORRELATION = 0.3
-"""ImageNet's first layers hold smooth, oriented filters: deviation 0.208 and a correlation of 0.55
-between neighbouring weights in the known file. Random initialisations have a correlation of
-0.00 +- 0.05 and deviations of 0.06 (fan out), 0.11 (PyTorch's default), 0.125 (orthogonal) or
-0.27 (fan in)."""
+"""Least correlation between neighbouring weights of a trained first layer. Trained filters are
+smooth and oriented: in the known file, the weights have a deviation of 0.208 and a correlation of
+0.55. Random initialisations have a correlation of 0.00 +- 0.05 and deviations of 0.06 (fan out),
+0.11 (PyTorch's default), 0.125 (orthogonal) or 0.27 (fan in)."""
 
 
 class FeatureWeightsError(ValueError):
-    """The feature network's weights are absent, unreadable or not those of a trained VGG16."""
+    """VGG16's weights are missing, unreadable or untrained, or a requested tap is unknown."""
 
 
 class _Convolution(NamedTuple):
@@ -73,12 +74,11 @@ _LAYERS = (
 
 
 class Vgg16(nn.Module):
-    """VGG16 on grey images: feature maps at the named layers, and nothing computed beyond them.
+    """VGG16 for grey images, computed up to the deepest requested tap.
 
-    Frozen and always in eval mode; gradients flow to the images. The layers' 3x3 convolutions see
-    one channel where the network was trained with three: the grey value repeated three times and
-    normalised with ImageNet's mean and deviation, which is done here with one input channel (see
-    `_first_layer`).
+    The network is frozen and always in eval mode; gradients flow to the images. It computes the
+    same features as the three-channel network on the grey value repeated three times and normalised
+    with ImageNet's mean and deviation, but with one input channel (see `_first_layer`).
 
     Args:
         state: Tensors by torchvision's names, `features.N.weight` and `features.N.bias`. Keys of
@@ -172,8 +172,8 @@ def load_vgg16(path: Path | None, *, taps: Sequence[str] = DEFAULT_TAPS) -> Vgg1
         taps: Layers to return; see `Vgg16`.
 
     Raises:
-        FeatureWeightsError: There are no weights, or they are not those of a trained VGG16; the
-            message says how to get them. Random weights are never used.
+        FeatureWeightsError: The weights are missing, unreadable or untrained; the message says how
+            to get them.
     """
     if path is None:
         state, name = _torchvision_state(), "torchvision's VGG16"
@@ -190,12 +190,12 @@ _GREY_STD = sum(IMAGENET_STD) / 3
 
 
 def _first_layer(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fold the repeat over three colours into one kernel, exactly.
+    """Fold the three input channels of the first kernel into one, exactly.
 
     With v = (grey - m) / s, colour c is x_c = a_c v + b_c where a_c = s / s_c and
-    b_c = (m - m_c) / s_c. Zero padding pads x_c, so the constant part b_c is absent beyond the
-    border, and folding it into the bias would be wrong there. It is a convolution of a padded image
-    of ones instead.
+    b_c = (m - m_c) / s_c. Zero padding applies to x_c, so b_c is 0 beyond the border, and a bias
+    would be wrong there. The constant part is therefore the convolution of a zero-padded image of
+    ones.
 
     Returns:
         The kernel of v and that of the ones, (64, 1, 3, 3) each.
@@ -211,7 +211,7 @@ def _first_layer(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _tensor(state: Mapping[str, torch.Tensor], key: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Take one tensor as float32, frozen."""
+    """Return one tensor of a state dict as float32, without gradient."""
     value = state.get(key)
     if not isinstance(value, torch.Tensor):
         raise FeatureWeightsError(f"VGG16's weights have no tensor {key}; {HOW_TO_GET}")
@@ -221,7 +221,7 @@ def _tensor(state: Mapping[str, torch.Tensor], key: str, shape: tuple[int, ...])
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], str]:
-    """Read a weight file and its sha256."""
+    """Read a weight file; return its tensors and the file's sha256."""
     if not path.is_file():
         raise FeatureWeightsError(f"VGG16's weights {path} are not a file; {HOW_TO_GET}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -239,7 +239,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], str]:
 
 
 def _torchvision_state() -> dict[str, torch.Tensor]:
-    """Ask torchvision, which keeps a cache and else downloads."""
+    """Load torchvision's weights from its cache; it downloads them if they are missing."""
     if importlib.util.find_spec("torchvision") is None:
         raise FeatureWeightsError(
             f"no file of VGG16's weights is named and torchvision is not installed: {HOW_TO_GET}"
@@ -254,7 +254,7 @@ def _torchvision_state() -> dict[str, torch.Tensor]:
 
 
 def _check_trained(state: Mapping[str, torch.Tensor], name: str) -> None:
-    """Refuse weights whose first layer does not look trained on natural images."""
+    """Reject weights whose first layer has other statistics than one trained on ImageNet."""
     weight = _tensor(state, "features.0.weight", (64, 3, 3, 3)).double()
     mean, std = float(weight.mean()), float(weight.std())
     pairs = [(weight[..., 1:], weight[..., :-1]), (weight[..., 1:, :], weight[..., :-1, :])]

@@ -1,4 +1,4 @@
-"""Small fixed filters that several losses share, on batches (N, C, H, W)."""
+"""Fixed filters on batches (N, C, H, W), shared by several losses."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def gaussian_taps(sigma_px: float) -> torch.Tensor:
-    """Sample a Gaussian to three deviations; (K,) float32, K odd, sum 1."""
+    """Sample a Gaussian out to three deviations, as (K,) float32 with K odd and sum 1."""
     if not sigma_px > 0:
         raise ValueError(f"a Gaussian needs a deviation above 0 px, got {sigma_px}")
     radius = math.ceil(3 * sigma_px)
@@ -17,7 +17,7 @@ def gaussian_taps(sigma_px: float) -> torch.Tensor:
 
 
 def separable_blur(images: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
-    """Convolve rows and columns with the same taps, reflected at the border.
+    """Convolve rows and columns with the same taps; the border is reflected.
 
     Args:
         images: (N, C, H, W), H and W above half the taps.
@@ -40,8 +40,8 @@ def separable_blur(images: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
 def _blur_matrix(taps: torch.Tensor, size: int) -> torch.Tensor:
     """Return the (size, size) matrix of a 1D convolution with a reflected border.
 
-    A product with it costs more arithmetic than a convolution and a tenth of its time on a CPU,
-    where the backward pass of a long one-channel convolution was half of a training step.
+    On a CPU, a product with this matrix takes a tenth of the convolution's time, despite more
+    arithmetic: the backward pass of a long one-channel convolution took half of a training step.
     """
     radius = taps.numel() // 2
     row = torch.arange(size, device=taps.device)
@@ -54,7 +54,7 @@ def _blur_matrix(taps: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def local_mean(images: torch.Tensor, window_px: int) -> torch.Tensor:
-    """Average over a square window around each pixel, cut off at the border; same shape.
+    """Average over a square window around each pixel; the window is cut off at the border.
 
     Args:
         images: (N, C, H, W).

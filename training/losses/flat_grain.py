@@ -1,9 +1,9 @@
-"""Grain of flat places at equal greys: a distribution loss that layout cannot mislead.
+"""Grain of flat places, compared at equal grey levels and so independently of the layout.
 
-Spectra of whole images of other scenes differ in layout before they differ in grain: a scan with
-fewer edges has less power at every frequency, and a loss of whole spectra has that made up for with
-grain. Flat places hold nothing but grain, whose strength in each band depends on the grey level and
-on the tool. Those two are what is compared here.
+Power spectra of whole images depend on their layout more than on their grain: a scan with fewer
+edges has less power at every frequency. A loss on whole spectra makes the generator replace that
+power by grain. Flat places hold only grain, whose strength in each band depends on the grey level
+and the tool. This loss compares that strength, band by band and grey by grey.
 
 Source: our own; bands and flat places are those of `training.losses.texture`.
 """
@@ -15,36 +15,36 @@ from training.losses.shapes import check_grey_batch
 from training.losses.texture import BAND_SIGMAS_PX, flatness
 
 HALF_GRADIENT = 0.012
-"""Gradient at which a pixel counts half as flat, [0, 1] grey per px: 3 grey levels."""
+"""Gradient at which a pixel's flatness is 1/2, in [0, 1] grey per px; 3 grey levels per px."""
 
 GREY_SIGMA_PX = 4.0
-"""Blur after which a pixel counts as the grey of its surroundings."""
+"""Deviation of the blur that gives the grey level of a pixel's surroundings, in pixels."""
 
 NUM_GREYS = 24
-"""Bins of grey, even in its square root: most of the area of SEM images is dark."""
+"""Number of grey bins, equally wide in the square root of grey: SEM images are mostly dark."""
 
 LEAST_PIXELS = 200.0
-"""Pixels, by weight, that a bin needs on both sides; fewer tell no variance."""
+"""Least weighted number of pixels in a bin, in both sets; fewer give no reliable variance."""
 
 TINY_VARIANCE = 1e-8
-"""Floor of a variance, of [0, 1] grey: 1/40 of a grey level."""
+"""Floor of a variance in squared [0, 1] grey; its root is 1/40 of a grey level."""
 
 
 def flat_grain_difference(
     sr: torch.Tensor, reference: torch.Tensor, *, structure: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Mean absolute log ratio of the grain's deviations, over bands and over greys that both have.
+    """Return the mean absolute log ratio of two sets' grain deviations, over bands and grey bins.
 
     Args:
         sr: (N, 1, H, W) float32 in [0, 1].
         reference: (M, 1, H', W') float32 in [0, 1], HR crops of the same tool; other scenes, number
             and size.
-        structure: `sr` without its grain, if known: where it is flat and how grey it is. It gets no
-            gradient.
+        structure: `sr` without its grain, if known; it gives the flatness and the grey level. It
+            gets no gradient.
 
     Returns:
-        Scalar in nepers of amplitude: times 8.69 is the difference in dB. Bins of grey weigh by the
-        smaller of both sides' shares of their flat pixels. Zero where no grey is in both.
+        Scalar in nepers of amplitude; 1 neper is 8.69 dB. The weight of a grey bin is the smaller
+        of its shares in the two sets. 0 if no bin has enough pixels in both.
     """
     check_grey_batch(reference, "reference images")
     counts, powers = grain_power(sr, sr if structure is None else structure)
@@ -56,15 +56,15 @@ def flat_grain_difference(
 
 
 def grain_power(images: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum the squares of each band over flat pixels of each grey.
+    """Sum each band's squared values over the flat pixels of each grey bin.
 
     Args:
         images: (N, 1, H, W) float32 in [0, 1].
-        places: The same shape: what says where it is flat and how grey it is. It gets no gradient.
+        places: Images that give flatness and grey level, the same shape. They get no gradient.
 
     Returns:
-        Number of pixels of each grey, weighed by `flatness`: (NUM_GREYS,) float32; and the sums of
-        the squared [0, 1] grey of each band there: (bands, NUM_GREYS).
+        Number of pixels of each grey bin, weighted by `flatness`, (NUM_GREYS,) float32; and the
+        weighted sums of squared [0, 1] grey, (bands, NUM_GREYS).
     """
     check_grey_batch(images, "images")
     with torch.autocast(images.device.type, enabled=False):
@@ -87,12 +87,14 @@ def grain_power(images: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tenso
 def common_shares(
     counts: torch.Tensor, others: torch.Tensor, *, least_pixels: float
 ) -> torch.Tensor:
-    """Weigh greys by the smaller of two sets' shares, 0 where either has too few pixels.
+    """Return each grey bin's weight: the smaller of its shares in two sets.
+
+    The weight is 0 where either set has too few pixels.
 
     Args:
         counts: (..., NUM_GREYS) from `grain_power`.
         others: (NUM_GREYS,) of the other set.
-        least_pixels: Fewest pixels that tell a variance.
+        least_pixels: Least number of pixels that a bin needs in both sets.
     """
     enough = (counts >= least_pixels) & (others >= least_pixels)
     total = counts.sum(-1, keepdim=True).clamp(min=1e-6)

@@ -1,6 +1,6 @@
-"""Adversarial losses on logits, and the zero-centred gradient penalty.
+"""Adversarial losses on discriminator logits, and the zero-centred gradient penalty.
 
-Every loss takes discriminator logits of any one shape, high for real, and returns a scalar.
+The losses take logits of any shape, in which high values mean real, and return a scalar.
 """
 
 import torch
@@ -10,7 +10,7 @@ from training.losses.shapes import check_same_shape
 
 
 def lsgan_d(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
-    """Half the squared distance of real logits to 1 and of fake ones to 0.
+    """Return half the mean squared distance of real logits from 1 and of fake logits from 0.
 
     Source: Mao et al. 2017, eq. 9, with the half over both terms that CycleGAN's and CUT's code
     has.
@@ -19,14 +19,18 @@ def lsgan_d(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tenso
 
 
 def lsgan_g(fake_logits: torch.Tensor) -> torch.Tensor:
-    """Squared distance of fake logits to 1. Source: Mao et al. 2017, eq. 9, without its half."""
+    """Return the mean squared distance of fake logits from 1.
+
+    Source: Mao et al. 2017, eq. 9, without its half.
+    """
     return ((fake_logits - 1) ** 2).mean()
 
 
 def relativistic_d(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of "real beats its fake partner"; ln 2 where they are equal.
+    """Return the mean cross-entropy of "the real logit is above its fake partner's".
 
     The k-th real image is paired with the k-th fake one, place by place in their logit maps.
+    Equal logits give ln 2.
 
     Source: relativistic pairing of Jolicoeur-Martineau 2019, eq. 3, as in Huang et al. 2024
     (R3GAN), eq. 2; to be used with `zero_centred_penalty` on both real and fake images.
@@ -36,7 +40,7 @@ def relativistic_d(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torc
 
 
 def relativistic_g(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of "the fake beats its real partner": `relativistic_d` with the roles swapped.
+    """Return `relativistic_d` with the roles of real and fake logits swapped.
 
     Source: see `relativistic_d`.
     """
@@ -44,11 +48,11 @@ def relativistic_g(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torc
 
 
 def zero_centred_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Squared norm of the gradient of an image's mean logit with respect to its pixels.
+    """Return the squared norm of the gradient of an image's mean logit with respect to its pixels.
 
-    On real images it is R1, on generated ones R2; both papers weight it by gamma / 2, which is the
-    caller's to do. It is of the mean logit, so that gamma does not depend on how many patches a
-    patch discriminator judges.
+    On real images it is the penalty R1, on generated ones R2. The caller multiplies it by
+    gamma / 2, as the papers do. The mean logit makes gamma independent of the number of patches
+    that a patch discriminator judges.
 
     Args:
         logits: (N, ...) computed from `images` by a discriminator that treats them one by one.

@@ -1,4 +1,4 @@
-"""A running weight for the adversarial term, from the gradients that reach the output image."""
+"""Running weight of the adversarial term, from the losses' gradients at the output image."""
 
 from typing import Any
 
@@ -6,15 +6,16 @@ import torch
 
 
 class GradientBalance:
-    """Scale an adversarial loss to the strength of the structure losses.
+    """Weight that makes an adversarial loss as strong as the structure losses.
 
-    Gradient penalties make a discriminator's image gradient small, so that structure losses of
-    fixed weight freeze the texture. The weight |dL_structure / dSR| / |dL_GAN / dSR| (Euclidean
-    norms over the batch), averaged over the steps, makes both pull equally hard.
+    Gradient penalties make a discriminator's image gradient small; structure losses with fixed
+    weights would then keep the texture from changing. The weight
+    |dL_structure / dSR| / |dL_GAN / dSR| (Euclidean norms over the batch), as a running mean over
+    the steps, makes both gradients equally large.
 
     Args:
-        momentum: Share of the old mean that a step keeps.
-        limit: Largest ratio taken; also what a vanished adversarial gradient counts as.
+        momentum: Factor of the old mean in a step's new mean.
+        limit: Upper bound of a step's ratio; also its value for a zero adversarial gradient.
 
     Source: the adaptive weight of Esser et al. 2021 (VQGAN), eq. 7, here with respect to the image
     and as a running mean.
@@ -38,10 +39,10 @@ class GradientBalance:
     def update(
         self, loss_structure: torch.Tensor, loss_gan: torch.Tensor, sr: torch.Tensor
     ) -> float:
-        """Take one step's gradients into the mean and return the weight.
+        """Update the running mean by one step's gradient ratio and return the weight.
 
-        The graph is kept, so that the losses can still be differentiated. Ratios that are not a
-        number (no gradient at all, or a diverged loss) leave the mean as it is.
+        The graph is retained, so that the losses can still be differentiated. A NaN ratio (both
+        gradients zero, or a diverged loss) leaves the mean unchanged.
 
         Args:
             loss_structure: Scalar computed from `sr`.

@@ -1,8 +1,8 @@
-"""LSeSim: FSeSim on features that small heads learn by contrast between places.
+"""LSeSim: FSeSim on features from small heads that are trained by a contrastive loss.
 
-The heads are trained so that a place's self-similarity map in an image is nearest to the map of the
-same place in a re-toned copy, among other places and other images; the generator is then trained
-with the heads fixed.
+A place's self-similarity map must resemble the map of the same place in a re-toned copy of the
+image more than the maps of other places and of other images. The generator's loss uses the heads
+without changing them.
 
 Source: Zheng, Cham and Cai 2021, section 3.2, eq. 4, and the form its published code gives it.
 """
@@ -29,8 +29,8 @@ Positives = Literal["official", "augmented_only"]
 HeadInit = Literal["kaiming", "normal"]
 
 PUBLISHED_DEVIATION = 0.02
-"""Deviation of the weights of published heads: similarities start at about 1e-4, where Kaiming's
-start at about 0.1."""
+"""Standard deviation of the initial weights in the published code. Similarities then start at about
+1e-4, with Kaiming's initialisation at about 0.1."""
 
 
 def contrastive_loss(
@@ -40,11 +40,11 @@ def contrastive_loss(
     *,
     temperature: float = 0.07,
 ) -> torch.Tensor:
-    """Separate each query's map from those of other queries and of another image.
+    """Return the loss that separates a query's map from those of other queries and another image.
 
-    Maps are normalised to length 1. Query i of the source has the logits source_i . target_j, of
-    which j = i is the right one, and as further negatives source_i . other_j and
-    target_i . other_j, all over the temperature: Q - 1 + Q + Q negatives.
+    Maps are normalised to length 1. For query i, the logits are source_i . target_j,
+    source_i . other_j and target_i . other_j for all j, divided by the temperature. The logit
+    source_i . target_i is the positive; the other 3 Q - 1 are negatives.
 
     Args:
         source_map: (N, Q, K) self-similarity maps.
@@ -84,13 +84,13 @@ def jitter_tone(
     brightness: float = 0.5,
     contrast: float = 0.5,
 ) -> torch.Tensor:
-    """Re-tone images by random brightness and contrast factors, clamped to [0, 1].
+    """Change the images' tone by random brightness and contrast factors; clamp to [0, 1].
 
     Args:
         images: (N, 1, H, W) float32 in [0, 1].
         generator: Source of the draws, on the CPU.
-        brightness: The factor on grey is uniform in 1 +- this.
-        contrast: The factor on the distance from the image's mean is uniform in 1 +- this.
+        brightness: Half-width of the factor on grey, which is uniform around 1.
+        contrast: Half-width of the factor on the distance from the mean, uniform around 1.
 
     Source: torchvision's ColorJitter, as the published code uses it; grey has no hue.
     """
@@ -103,7 +103,7 @@ def jitter_tone(
 
 
 class LearnedCorrelation(nn.Module):
-    """LSeSim: a head for each tap of a feature network, its own loss and the generator's.
+    """LSeSim: one head for each tap, the heads' contrastive loss, and the generator's loss.
 
     A head is a 1x1 convolution from C to max(32, C / 4) channels, ReLU and another 1x1 convolution.
     Only the heads are parameters of this module.
@@ -115,10 +115,9 @@ class LearnedCorrelation(nn.Module):
         window_px: Side of the key window in image pixels; None is the whole map. Its authors say
             that the learned form needs local windows.
         temperature: Divisor of the logits, see `contrastive_loss`.
-        positives: "official" also trains the heads to find the source and the generated image
-            alike, which invites them to agree with the generator (the published code has that pair
-            always, and the re-toned copy with its option `--augment`); "augmented_only" has the
-            source and its re-toned copy as the only positive pair.
+        positives: Positive pairs of images. "augmented_only": the source and its re-toned copy.
+            "official": also the source and the generated image, so that the heads may learn to
+            overlook the generator's errors; the published code with its option `--augment`.
         init: Weights of fresh heads: "normal" as published (deviation 0.02), or "kaiming"; biases
             are 0.
         generator: Source of the initial weights; PyTorch's global one if None.
@@ -157,7 +156,7 @@ class LearnedCorrelation(nn.Module):
     def forward(
         self, source: torch.Tensor, target: torch.Tensor, *, generator: torch.Generator
     ) -> torch.Tensor:
-        """Return the generator's structure loss; the heads get no gradient.
+        """Return the generator's structure loss, averaged over taps; the heads get no gradient.
 
         Args:
             source: (N, 1, H, W) float32 in [0, 1]; gets no gradient.

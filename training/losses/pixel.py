@@ -1,4 +1,4 @@
-"""Pixel losses: they need a target that is aligned with the output (real or planted pairs)."""
+"""Pixel loss for aligned pairs of output and target."""
 
 import torch
 
@@ -12,13 +12,16 @@ def charbonnier(
     eps: float = 1e-3,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Weighted mean of sqrt(d^2 + eps^2): quadratic below eps, linear above; scalar, at least eps.
+    """Return the weighted mean of sqrt(d^2 + eps^2) over pixels with difference d.
+
+    A pixel's loss is about quadratic for |d| below eps and linear above. The result is a scalar of
+    at least eps.
 
     Args:
         sr: (N, 1, H, W) float32 in [0, 1].
         target: The same shape, aligned.
         eps: Grey at which the loss turns linear, in units of [0, 1].
-        weight: The same shape, non-negative and not all zero; None weighs all alike.
+        weight: Pixel weights, the same shape, non-negative, with a positive sum; None: equal ones.
 
     Source: Charbonnier et al. 1994; as an image loss Lai et al. 2017, eq. 4.
     """

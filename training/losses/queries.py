@@ -1,7 +1,7 @@
-"""Where FSeSim looks: query places of a feature map, drawn evenly or where the image is unusual.
+"""Query places of FSeSim on a feature map, drawn evenly or preferably at unusual places.
 
-A small defect covers few places of a map, so that a loss averaged over evenly drawn places hardly
-notices that it vanished. Drawing part of the queries by saliency repairs that; see `rarity_map`.
+A small defect covers few places of a map. A loss averaged over evenly drawn places hardly changes
+when the defect vanishes. Drawing part of the queries by saliency fixes this; see `rarity_map`.
 """
 
 import torch
@@ -22,7 +22,7 @@ def draw_queries(
     Args:
         height: Rows of the map.
         width: Columns of the map.
-        count: Queries wanted; all places where the map has fewer.
+        count: Number of queries; all places if the map has fewer.
         generator: Source of the draws, on the CPU.
         saliency: (N, 1, height, width), non-negative, or None for even draws. On a GPU it is copied
             to the CPU, which waits for it.
@@ -30,7 +30,7 @@ def draw_queries(
             so that a place drawn twice counts twice. The others are even draws of different places.
 
     Returns:
-        int64 on the CPU: (Q,) for all images alike without saliency, else (N, Q).
+        int64 ids on the CPU: (Q,) shared by all images without saliency, else (N, Q).
 
     Raises:
         ValueError: An argument is out of range or `saliency` has another shape.
@@ -68,13 +68,13 @@ def rarity_map(
     num_keys: int = 1024,
     nearest_share: float = 1 / 16,
 ) -> torch.Tensor:
-    """Measure how few places of its own map a place resembles, at any contrast of the pattern.
+    """Measure how unusual each place of a feature map is, regardless of the pattern's contrast.
 
-    The fourth power of 1 - the mean cosine with the most similar sixteenth of the keys; features
-    are centred per channel first. A place of a repeated pattern has many near twins, a defect few.
-    The power and the share are measured: with half of the queries drawn by them, a blob erased from
-    lines or dots (0.25 or 1 % of a crop of 128 or 192 px) costs FSeSim's normalised form 2.3 to 12
-    times what it costs with even draws, and the paper's form more.
+    The rarity is (1 - c)^4 with the mean cosine c between a place and the most similar sixteenth of
+    the compared places, after centring each channel. A place of a repeated pattern resembles many
+    others, a defect few. Power and share were chosen by measurement: with half of the queries drawn
+    by rarity, a blob erased from lines or dots (0.25 or 1 % of a crop of 128 or 192 px) changes
+    FSeSim's normalised form 2.3 to 12 times as much as with even draws, and the paper's form more.
 
     Args:
         features: (N, C, h, w) of the source.

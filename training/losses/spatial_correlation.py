@@ -1,8 +1,8 @@
-"""FSeSim: compare how each image's places resemble one another, not what they look like.
+"""FSeSim: compare the self-similarity of two images instead of their looks.
 
-For a query place of an image, its self-similarity map says which other places look alike. Two
-images with the same layout have the same maps at any tone, noise or sharpness, so that the
-maps' difference is a structure loss between images of different looks.
+The self-similarity map of a query place tells how similar the other places of the image are to it.
+Two images with the same layout have about the same maps despite different tone, noise or sharpness.
+The maps' difference is therefore a structure loss between images of different looks.
 
 Flow: source and output -> `training.losses.features` -> self-similarity maps -> a scalar.
 
@@ -76,12 +76,12 @@ def fsesim(
 ) -> torch.Tensor:
     """Compare the self-similarity maps of two images at one tap.
 
-    Per query only the keys whose target similarity is highest count, int(N / 4) + 1 of N; the
-    others are 0 in both maps. The maps' cosine c is compared with 1 by smooth L1 ("paper":
-    0.5 (1 - c)^2, whose gradient fades near agreement) or by L1 ("normalised_l1": 1 - c). Or the
-    maps themselves, times N / int(N / 4), are compared by smooth L1 ("paper_l1") or by L1
-    ("normalised_l1_maps"), the mean over all keys: the code's L1 mode, which sees how strong a
-    resemblance is, and so contrast and noise.
+    For each query, only the int(K / 4) + 1 of K keys with the highest target similarity count; both
+    maps are set to 0 elsewhere. Two forms compare the cosine c of the maps with 1: "paper" by
+    smooth L1, 0.5 (1 - c)^2, whose gradient fades near agreement, and "normalised_l1" by L1, 1 - c.
+    Two forms compare the maps themselves, times K / int(K / 4), as the mean over all keys:
+    "paper_l1" by smooth L1 and "normalised_l1_maps" by L1. They follow the published code's L1 mode
+    and also respond to the strength of a similarity, and so to contrast and noise.
 
     Args:
         source: (N, C, h, w) features of the image whose structure is kept; gets no gradient.
@@ -103,7 +103,7 @@ def fsesim(
 
 
 def compare_maps(source_map: torch.Tensor, target_map: torch.Tensor, *, form: Form) -> torch.Tensor:
-    """Compare self-similarity maps (N, Q, K) as `fsesim` describes; scalar."""
+    """Return the difference of self-similarity maps (N, Q, K), a scalar; see `fsesim`."""
     num_keys = target_map.shape[-1]
     kept = min(num_keys, num_keys // 4 + 1)
     least = target_map.detach().topk(kept, dim=-1).values[..., -1:]
@@ -121,7 +121,7 @@ def compare_maps(source_map: torch.Tensor, target_map: torch.Tensor, *, form: Fo
 
 
 def window_in_cells(window_px: int | None, *, stride: int) -> int | None:
-    """Convert a window in image pixels to cells of a map; at least 1."""
+    """Convert a window's side from image pixels to cells of a map, at least 1; None stays None."""
     return None if window_px is None else max(1, round(window_px / stride))
 
 
@@ -131,14 +131,14 @@ class SpatialCorrelation:
 
     Args:
         features: Feature network; its taps are averaged.
-        form: Form, see `fsesim`. The paper's depend on the features' scale (tanh), the others not.
+        form: Form, see `fsesim`. Only the paper's forms depend on the features' scale (tanh).
         num_queries: Query places for each tap.
         window_px: Side of the key window in image pixels; None is the whole map.
         salient_share: Share of the queries drawn where the source is salient (`rarity_map`); 0
             draws one even set for the whole batch, as published.
-        border_px: Margin of the maps left out, in image pixels, at most a quarter of each side. The
-            zeros that the network pads its input with make the border the most unusual place of a
-            regular image. None is 16 with salient queries and 0, as published, without.
+        border_px: Ignored margin of the maps in image pixels, at most a quarter of each side.
+            Because of the network's zero padding, the border is the most unusual place of a regular
+            image. None means 16 with salient queries; without them 0, as published.
     """
 
     features: Vgg16
@@ -186,7 +186,7 @@ class SpatialCorrelation:
         )
 
     def _inner(self, maps: torch.Tensor, stride: int) -> torch.Tensor:
-        """Cut the border off (N, C, h, w)."""
+        """Cut the border off feature maps (N, C, h, w)."""
         border_px = self.border_px
         if border_px is None:
             border_px = 16 if self.salient_share > 0 else 0
@@ -198,12 +198,12 @@ class SpatialCorrelation:
 def mean_over_taps(
     taps: dict[str, torch.Tensor], loss_of_tap: Callable[[str], torch.Tensor]
 ) -> torch.Tensor:
-    """Average a loss over the taps, each weighing the same."""
+    """Average a loss over the taps with equal weights."""
     return torch.stack([loss_of_tap(tap) for tap in taps]).mean()
 
 
 def _window_ids(ids: torch.Tensor, *, height: int, width: int, window_cells: int) -> torch.Tensor:
-    """List the cells of each query's window; (N, Q) ids to (N, Q, K), row-major."""
+    """Return the row-major ids of the cells in each query's window, (N, Q, K)."""
     rows, columns = min(window_cells, height), min(window_cells, width)
     top = (ids // width - rows // 2).clamp(0, height - rows)
     left = (ids % width - columns // 2).clamp(0, width - columns)

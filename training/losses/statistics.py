@@ -1,8 +1,8 @@
-"""Distribution losses between generated and real fine images of other scenes: texture, not place.
+"""Distribution losses between generated images and HR images of other scenes.
 
-They compare what unaligned images have in common: the power at each spatial frequency, small
-patches, grey levels. Nothing of them says where a structure lies, so they need a structure loss
-with them. All are deterministic given the generator; the reference gets no gradient.
+They compare statistics that do not depend on alignment: power spectra, small patches, and grey
+levels. The statistics do not locate structures, so a structure loss must accompany them. All draws
+come from the given generator; the reference gets no gradient.
 """
 
 import functools
@@ -21,11 +21,11 @@ def log_psd_difference(
     patch_px: int = 64,
     num_patches: int = 32,
 ) -> torch.Tensor:
-    """Mean absolute difference of the logarithms of two radial power spectra.
+    """Return the mean absolute difference of the logarithms of two radial power spectra.
 
-    Patches are drawn at random from each batch, freed of their mean, windowed (Hann, both axes)
-    and transformed; the power is averaged over patches and over rings of one cycle per patch, up to
-    the Nyquist frequency.
+    Random patches of each batch lose their mean, are windowed (Hann, both axes) and transformed.
+    The power is averaged over patches and over rings that are one cycle per patch wide, up to the
+    Nyquist frequency.
 
     Args:
         sr: (N, 1, H, W) float32 in [0, 1], sides at least `patch_px`.
@@ -35,7 +35,7 @@ def log_psd_difference(
         num_patches: Patches of each batch.
 
     Returns:
-        Scalar in nepers of power (natural logarithm): times 4.34 is the distance in dB.
+        Scalar in natural logarithms of power; a value of 1 is 4.34 dB.
     """
     _check(sr, reference, patch_px)
     with torch.autocast(sr.device.type, enabled=False):
@@ -56,11 +56,11 @@ def sliced_wasserstein(
     num_samples: int = 4096,
     num_scales: int = 3,
 ) -> torch.Tensor:
-    """Mean Wasserstein-1 distance of small high-passed patches along random directions.
+    """Return the mean Wasserstein-1 distance of small patches, projected on random directions.
 
-    At each scale (the images, halved by the mean of 2x2 once more each time) patches are drawn at
-    random from both batches, freed of their mean and projected on random directions of length 1;
-    the sorted projections of both are compared.
+    Random patches of both batches are projected on random directions of length 1 and mean 0, which
+    ignore a patch's mean; the sorted projections are compared. Each further scale halves the images
+    by the mean of 2x2 pixels.
 
     Args:
         sr: (N, 1, H, W) float32 in [0, 1].
@@ -69,7 +69,7 @@ def sliced_wasserstein(
         patch_px: Side of a patch in pixels of its scale.
         num_projections: Directions at each scale.
         num_samples: Patches of each batch at each scale.
-        num_scales: Scales; the coarsest still has to hold a patch.
+        num_scales: Number of scales; images of the coarsest must be at least as large as a patch.
 
     Returns:
         Scalar in grey of [0, 1]; the mean over scales.
@@ -104,13 +104,13 @@ def histogram_distance(
     generator: torch.Generator,
     num_samples: int = 16384,
 ) -> torch.Tensor:
-    """Wasserstein-1 distance of the grey levels, from random pixels of each batch.
+    """Return the Wasserstein-1 distance between the grey levels of two batches' random pixels.
 
     Args:
         sr: (N, 1, H, W) float32 in [0, 1].
         reference: (M, 1, H', W') float32 in [0, 1]; other scenes, number and size.
         generator: Source of the draws, on the CPU.
-        num_samples: Pixels drawn of each batch; all of it, without a draw, where it has no more.
+        num_samples: Number of random pixels; smaller batches are used completely, without a draw.
 
     Returns:
         Scalar in grey of [0, 1].
@@ -128,10 +128,10 @@ def histogram_distance(
 
 
 def quantile_difference(values: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference of the sorted columns of two sample sets.
+    """Return the mean absolute difference of the sorted columns of two sample sets.
 
-    For equal counts this is the Wasserstein-1 distance of each column's samples; for unequal ones
-    the reference's sorted samples are interpolated at the ranks of the others.
+    For equal counts this is the mean Wasserstein-1 distance of the columns. For unequal counts, the
+    reference's sorted samples are first interpolated at the ranks of the other set.
 
     Args:
         values: (S, P) samples in rows.
@@ -156,7 +156,7 @@ def quantile_difference(values: torch.Tensor, reference: torch.Tensor) -> torch.
 def _draw_patches(
     images: torch.Tensor, patch_px: int, count: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Cut random patches, with replacement; (count, patch_px, patch_px) float32."""
+    """Cut random patches, with replacement, as (count, patch_px, patch_px) float32."""
     number, _, height, width = images.shape
     rows, columns = height - patch_px + 1, width - patch_px + 1
     draws = torch.randint(number * rows * columns, (count,), generator=generator)
@@ -170,7 +170,7 @@ def _draw_patches(
 
 
 def _radial_log_power(patches: torch.Tensor) -> torch.Tensor:
-    """Average windowed power over patches and rings 1 to P / 2; natural logarithms."""
+    """Return the log of the windowed patches' mean power in each ring from 1 to P / 2."""
     side = patches.shape[-1]
     taps = torch.hann_window(side, periodic=False, dtype=patches.dtype, device=patches.device)
     window = torch.outer(taps, taps)
@@ -185,7 +185,7 @@ def _radial_log_power(patches: torch.Tensor) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _rings(side: int) -> torch.Tensor:
-    """Return the matrix that averages a flattened spectrum over rings; (side // 2, side^2)."""
+    """Return the matrix (side // 2, side^2) that averages a flattened spectrum over rings."""
     cycles = torch.fft.fftfreq(side, d=1 / side)
     radius = torch.hypot(cycles[:, None], cycles[None]).round().flatten()
     member = radius[None] == torch.arange(1, side // 2 + 1)[:, None]
@@ -193,7 +193,7 @@ def _rings(side: int) -> torch.Tensor:
 
 
 def _exact(images: torch.Tensor) -> torch.Tensor:
-    """Bring to float32; double stays."""
+    """Convert images to float32; float64 images stay unchanged."""
     return images.to(torch.promote_types(images.dtype, torch.float32))
 
 

@@ -1,11 +1,11 @@
-"""Local energy: how strong the texture is around each place, regardless of its pixels.
+"""Local energy: a loss on the strength of the texture around each place.
 
-For aligned pairs only. Grain cannot be predicted pixel by pixel, and a pixel loss would remove it;
-its local strength can.
+It needs aligned pairs. The pixels of grain cannot be predicted, so a pixel loss removes grain; the
+local strength of grain can be predicted.
 
-Near edges the difference of strengths says little about grain: where the structure is blurred by
-uncertainty it lacks the edge's own energy, and grain would fill the gap as sand along every line.
-`flatness` gives weights that leave edges out.
+Near edges the strength says little about grain. Where the generator blurs an uncertain edge, the
+edge's own energy is missing, and grain along every line would replace it. The weights from
+`flatness` exclude edges.
 """
 
 import torch
@@ -15,15 +15,16 @@ from training.losses.filters import gaussian_taps, separable_blur
 from training.losses.shapes import check_grey_batch, check_same_shape
 
 BAND_SIGMAS_PX = (1.0, 2.0, 4.0)
-"""Bounds of the bands: the image less its blur by the first, then the blurs' differences."""
+"""Deviations of the blurs between the bands. The first band is the image minus its first blur; each
+further band is the difference of two successive blurs."""
 
 
 FLATNESS_SIGMA_PX = 2.0
-"""Blur before the gradient is taken: it leaves edges and removes most of the grain."""
+"""Deviation of the blur before the gradient; it preserves edges and removes most of the grain."""
 
 FLATNESS_REACH_PX = 8
-"""Greatest distance along rows and columns at which an edge still counts: two windows' deviations
-of `local_energy`."""
+"""Greatest distance along rows and columns at which an edge reduces flatness: twice the deviation
+of the window of `local_energy`."""
 
 
 def local_energy(
@@ -34,7 +35,7 @@ def local_energy(
     eps: float = 1e-3,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean absolute difference of the local standard deviations in three bands; scalar.
+    """Return the mean absolute difference of two images' local standard deviations in three bands.
 
     In each band the deviation is sqrt(G * b^2 + eps^2) with a Gaussian window G.
 
@@ -44,9 +45,9 @@ def local_energy(
         window_sigma_px: Deviation of the window in pixels.
         eps: Floor of the deviation, of [0, 1] grey; keeps the root's gradient finite where there is
             no texture.
-        weight: Factor of each pixel, the same shape, such as `flatness`; None is 1. The mean is
-            over all pixels, regardless of their weights: a place pulls equally hard in a crop full
-            of edges and in a flat one.
+        weight: Factor of each pixel, the same shape, such as `flatness`; None means 1. The sum is
+            divided by the number of pixels, not by the sum of weights, so a flat place has the same
+            influence in a crop full of edges as in a flat crop.
 
     Source: band energies as in the steerable-pyramid texture model of Portilla and Simoncelli 2000,
     here local and from Gaussian differences.
@@ -69,7 +70,7 @@ def local_energy(
 
 @torch.no_grad()
 def flatness(images: torch.Tensor, *, half_gradient: float) -> torch.Tensor:
-    """Weigh pixels by how flat their surroundings are: 1 / (1 + (g / half_gradient)^4).
+    """Return each pixel's weight by the flatness around it: 1 / (1 + (g / half_gradient)^4).
 
     g is the largest gradient magnitude of the image, blurred by 2 px, within 8 px along rows and
     columns.

@@ -1,1 +1,1 @@
-"""The methods of training; `build` makes the one that a recipe names."""
+"""Training methods; `build` constructs the method that a recipe names."""

@@ -1,4 +1,4 @@
-"""From a recipe's method section to the method: one explicit choice."""
+"""Construction of the training method from the recipe's method section."""
 
 from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
 from training.methods.distillation import Distillation

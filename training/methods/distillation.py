@@ -1,10 +1,10 @@
-"""Distillation: a generator learns the structure and the grain that others give.
+"""Distillation: a student generator learns the structure and the grain of its teachers.
 
-The target is the mean of the teachers, structure and amplitude apart: errors that differ from
-teacher to teacher average out, and where teachers disagree the student is pulled less. Grain is
-learned by its amplitude, not by its pixels: all hash the same image, so that equal amplitudes and
-colours give equal grain. Where heads mix several colours, the first teacher alone says how much of
-each there is.
+The targets are the teachers' mean structure and their mean grain amplitude. Errors that differ from
+teacher to teacher average out. Where the teachers' structures disagree, the structure loss has a
+smaller weight. The student learns the amplitude of the grain, not its pixels: all generators derive
+their noise from the input image, so equal amplitudes and colours give equal grain. Where a head
+mixes several noise colours, the amplitudes of the first teacher alone are the target.
 
 Source: output distillation of Hinton et al. 2015; for super-resolution Gao et al. 2018; the mean of
 several as in You et al. 2017.
@@ -33,7 +33,7 @@ from training.methods.pictures import sample_picture
 
 
 class Distillation(Method):
-    """Teachers and student see real LR crops and pseudo-LR crops with planted defects."""
+    """Training of a student on the teachers' outputs for real LR crops and pseudo-pairs."""
 
     def __init__(self, inputs: Inputs, config: DistillationConfig) -> None:
         options = inputs.recipe.optimization
@@ -99,7 +99,7 @@ class Distillation(Method):
         self._sample_crops = first_crops(inputs)
 
     def prepare(self, step: int) -> None:
-        """Draw the crops of a step: pseudo-pairs first, real LR crops last."""
+        """Draw the LR crops of a step: those of the pseudo-pairs first, then real ones."""
         device = self.inputs.device
         self._pairs = self.pairs.batch(step).to(device) if self.pairs.batch_size else None
         parts = [] if self._pairs is None else [self._pairs.lr]
@@ -117,7 +117,7 @@ class Distillation(Method):
         return {**description, "teachers": self.teacher_trainings}
 
     def sample(self, average: Generator) -> NDArray[np.uint8]:
-        """Bicubic, the student and the first teacher on the first LR crops."""
+        """Show bicubic, the averaged student and the first teacher on fixed LR crops."""
         crops = self._sample_crops
         with torch.no_grad():
             taught = self.teachers[0](crops.to(self.inputs.device)).clamp(0, 1)
@@ -143,7 +143,7 @@ class Distillation(Method):
 
     @torch.no_grad()
     def _target(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return structure, amplitude and the structure's weights; see `GrainGenerator.parts`."""
+        """Return the target structure, the target amplitude, and each pixel's structure weight."""
         taught = [teacher.parts(self._crops) for teacher in self.teachers]
         structures = torch.stack([structure.float() for structure, _, _ in taught])
         # An amplitude is what its own head's colour is multiplied by: in the first one's units.
@@ -161,7 +161,7 @@ class Distillation(Method):
 
 
 def _colour_gain(generator: GrainGenerator) -> torch.Tensor:
-    """Return the deviation of each colour's grain at amplitude 1, (colours,), means over phases."""
+    """Return the standard deviation of each colour's grain at amplitude 1, shape (colours,)."""
     head = generator.head
     variances = head.colour.weight.detach().square().sum((1, 2, 3))
     return variances.view(head.colours, head.phases).mean(1).sqrt()

@@ -1,9 +1,9 @@
-"""F-LSeSim: unpaired translation of LR tiles to the HR look, held to the LR tile's structure.
+"""F-LSeSim: unpaired translation of LR tiles to the HR look that keeps the LR tile's structure.
 
-A batch is part real LR crops, for which only unaligned HR crops exist, and part pseudo-pairs. Of
-the generator's terms, `gan`, the statistics and the self-similarity need no pairs; the pixel terms
-(`training.methods.parts.paired_terms`) need the pseudo-pairs. The paper's own form is the recipe
-`f_lsesim_paper`: no pairs, no consistency, its networks and weights.
+A batch consists of pseudo-pairs and of real LR crops, for which only unaligned HR crops exist.
+The terms `gan`, `self_similarity`, `consistency` and the statistics need no pairs. The pixel terms
+(`training.methods.parts.paired_terms`) use the pseudo-pairs. The recipe `f_lsesim_paper` is the
+paper's own form: its networks and weights, without pseudo-pairs and without consistency.
 
 Source: Zheng, Cham and Cai 2021 (FSeSim, LSeSim), on the half-cycle of Zhu et al. 2017 (CycleGAN);
 pseudo-pairs after Maeda 2020, "Unpaired image super-resolution using pseudo-supervision".
@@ -42,14 +42,14 @@ from training.methods.parts.unpaired_terms import consistency_terms, statistics_
 from training.methods.pictures import sample_picture
 
 PLAIN_HR_SEED = 7_000_003
-"""Distance of the seeds of plain LR and HR crops, whose places must have nothing in common."""
+"""Offset between the seeds of plain LR and HR crops, so that their places are independent."""
 
 FOR_STATISTICS = 1
 """Purpose of the draws of one step; see `methods.method.step_seed`."""
 
 
 class FLSeSim(Method):
-    """Generator, discriminator and, for LSeSim, a learned metric."""
+    """Generator training with the optional discriminator, learned metric and surrogate detector."""
 
     def __init__(self, inputs: Inputs, config: FLSeSimConfig) -> None:
         options = inputs.recipe.optimization
@@ -150,7 +150,7 @@ class FLSeSim(Method):
         self._sr, self._structure = forward_parts(self.generator, seen)
 
     def modules(self) -> dict[str, torch.nn.Module]:
-        """Discriminator, learned metric and surrogate, where the recipe has them."""
+        """Return the discriminator, the learned metric and the surrogate that the recipe uses."""
         modules = {
             "discriminator": self.adversary and self.adversary.discriminator,
             "metric": self.similarity and self.similarity.metric,
@@ -177,11 +177,11 @@ class FLSeSim(Method):
         )
 
     def validate(self, average: Generator) -> dict[str, float]:
-        """PSNR on the held-out tiles, where the recipe has any."""
+        """Measure PSNR on the held-out tiles; without such tiles the result is empty."""
         return self._measure(average)
 
     def sample(self, average: Generator) -> NDArray[np.uint8]:
-        """Bicubic and SR of the same real LR crops each time."""
+        """Show bicubic and SR of the same real LR crops each time."""
         return sample_picture(average, self._sample_crops)
 
     # --- phases ---
@@ -269,26 +269,26 @@ class FLSeSim(Method):
     # --- parts of the batch ---
 
     def _picture(self) -> torch.Tensor:
-        """The output without its grain, where the generator gives it: what structure terms compare.
+        """Return the image for the structure terms: the output, without grain if it is separate.
 
-        Self-similarity would punish wanted grain more than a lost defect: a blob of 8 px erased
-        from simulated HR crops costs 0.2 to 0.9 times what new grain costs.
+        With grain, self-similarity would punish the wanted grain more than a lost defect: in
+        simulated HR crops, erasing a blob of 8 px costs 0.2 to 0.9 times as much as new grain.
         """
         return self._sr if self._structure is None else self._structure
 
     def _source(self) -> torch.Tensor:
-        """The LR crops enlarged: the structure to keep."""
+        """Return the enlarged LR crops, whose structure the output must keep."""
         return self.enlarge(self._lr).clamp(0, 1)
 
     def _unpaired(self, batch: torch.Tensor) -> torch.Tensor:
         return batch[self.num_paired :]
 
     def _judged(self, adversary: Adversary) -> tuple[torch.Tensor, torch.Tensor]:
-        """Real and generated crops of equal number for the discriminator."""
+        """Return equal numbers of real and generated crops for the discriminator."""
         return adversary.judged(self._real(), self._sr, self._structure)
 
     def _real(self) -> torch.Tensor:
-        """HR crops of the step: those of the pairs, with what was planted there, or plain ones."""
+        """Return the step's HR crops: those of the pairs, with planted defects, or plain ones."""
         if self._pairs is not None:
             return self._pairs.hr
         if self._plain_hr is None:

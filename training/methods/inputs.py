@@ -1,4 +1,4 @@
-"""Inputs of every method: the recipe, the images and the degradation, loaded once."""
+"""Inputs that all methods share (recipe, images, degradation), and samplers made from them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,12 +28,12 @@ from training.run.provenance import describe_training
 from training.run.warm_start import WarmStart
 
 TOOL_SEEDS = 1_000_003
-"""Between the seeds of two tools' crops."""
+"""Offset between the seeds of two tools' crops."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Everything outside the recipe's numbers that a run depends on.
+    """Recipe, training images and other data that a run depends on.
 
     Attributes:
         recipe: Resolved recipe.
@@ -69,7 +69,7 @@ class Inputs:
 
     @property
     def seen_tools(self) -> list[KnownTool]:
-        """Tools with real LR images; another is seen in pseudo-pairs alone."""
+        """Tools with real LR images; the other tools appear in pseudo-pairs only."""
         return [tool for tool in self.tools if tool.lr]
 
     def describe(
@@ -91,9 +91,10 @@ class Inputs:
 
 
 def new_generator(inputs: Inputs) -> Generator:
-    """Build the recipe's generator: fresh from the global seed, or from the weights to start from.
+    """Build the recipe's generator on the run's device.
 
-    On the run's device. A bound or a head that the run sets itself is set afterwards.
+    Its weights are fresh (from the global seed) or those of `inputs.start`. The method sets a
+    grain bound or copies a teacher's head afterwards.
     """
     network = inputs.recipe.generator
     generator = build_generator(network.name, network.hyper_parameters)
@@ -140,7 +141,10 @@ def pair_sampler(
 
 
 def held_out_psnr(inputs: Inputs, *, scale: int) -> Callable[[Generator], dict[str, float]]:
-    """Return a function that measures a generator on the held-out tiles, degraded once."""
+    """Return a function that measures a generator's PSNR on the held-out tiles.
+
+    The tiles are degraded once, so that all calls use the same LR images.
+    """
     pairs = degraded_pairs(
         inputs.held_out,
         degradation=inputs.tools[0].degradation,
@@ -167,7 +171,7 @@ def plain_sampler(
     seed: int,
     flips: Flips,
 ) -> Fed[torch.Tensor]:
-    """Make a sampler of unpaired crops, all of one tool at each step.
+    """Make a sampler of unpaired crops; all crops of a step come from one tool.
 
     Args:
         inputs: Inputs of the run.
@@ -196,7 +200,7 @@ def plain_sampler(
 def patched_copies(
     images: Sequence[SourceImage], config: PatchedCopiesConfig, *, seed: int, shrink: int = 1
 ) -> list[SourceImage]:
-    """Return the images, and after them copies with foreign patches; see `augmentation.patches`.
+    """Return the images followed by copies with foreign patches; see `augmentation.patches`.
 
     Args:
         images: Images of one domain.
@@ -221,7 +225,7 @@ def patched_copies(
 
 
 def first_crops(inputs: Inputs) -> torch.Tensor:
-    """Return LR crops that are the same throughout a run, (3, 1, c, c) float32, for pictures."""
+    """Return the LR crops of the run's sample pictures, (3, 1, c, c) float32, always the same."""
     options = inputs.recipe.optimization
     sampler = PlainSampler(
         inputs.lr, crop_px=options.crop_px, batch_size=NUM_SAMPLES, seed=options.seed
@@ -230,7 +234,7 @@ def first_crops(inputs: Inputs) -> torch.Tensor:
 
 
 def domain_crops(inputs: Inputs) -> NDArray[np.floating]:
-    """Return real LR crops (64, c, c) in grey levels, to describe the domain by."""
+    """Return 64 real LR crops in grey levels, (64, c, c), for the domain statistics."""
     options = inputs.recipe.optimization
     sampler = PlainSampler(inputs.lr, crop_px=options.crop_px, batch_size=64, seed=options.seed)
     return 255.0 * sampler.batch(0)[:, 0].numpy()

@@ -1,7 +1,8 @@
-"""Training methods as the loop sees them: phases, each with its parameters and its loss.
+"""Interface between the training loop and a method.
 
-The loop (`training.trainer`) knows steps, rates, saving and logging; a method knows its networks,
-its batches and its paper. For each step the loop calls `prepare`, then every phase in order.
+The loop (`training.trainer`) handles steps, learning rates, saving and logging. A method defines
+the networks, the batches and the losses. In each step the loop calls `prepare`, then makes one
+optimiser step for each phase, in order.
 """
 
 from abc import ABC, abstractmethod
@@ -23,7 +24,7 @@ class Phase:
     Attributes:
         name: Name in logs and errors: `generator`, `discriminator`, `metric`.
         optimizer: Optimiser of this phase's parameters only.
-        learning_rate: Peak of the rate; the recipe's schedule scales it.
+        learning_rate: Peak learning rate; the recipe's schedule scales it.
         terms: Weighted loss terms by name; their sum is minimised. Called after the phases before
             it have stepped. An empty mapping skips the step.
     """
@@ -42,7 +43,7 @@ def adam_phase(
     betas: tuple[float, float],
     terms: Callable[[], Mapping[str, torch.Tensor]],
 ) -> Phase:
-    """Return a phase whose optimiser is Adam; arguments as the attributes of `Phase`."""
+    """Return a phase with an Adam optimiser; `Phase` describes the other arguments."""
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=betas)
     return Phase(name=name, optimizer=optimizer, learning_rate=learning_rate, terms=terms)
 
@@ -60,7 +61,7 @@ class Method(ABC):
 
     @abstractmethod
     def prepare(self, step: int) -> None:
-        """Draw the batch of a step, which is a function of the seed and the step alone."""
+        """Draw the batch of a step; the draw depends on the seed and the step alone."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -75,21 +76,21 @@ class Method(ABC):
         return {}
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `extra_state` gave."""
+        """Restore the state that `extra_state` returned."""
         del state
 
     def validate(self, average: Generator) -> dict[str, float]:
-        """Measure the averaged generator on what the recipe holds out; nothing by default."""
+        """Measure the averaged generator on the held-out tiles; the default measures nothing."""
         del average
         return {}
 
     @abstractmethod
     def sample(self, average: Generator) -> NDArray[np.uint8]:
-        """Make a picture for people from fixed crops, (H, W) uint8."""
+        """Make a picture of the averaged generator's output on fixed crops, (H, W) uint8."""
 
 
 def step_seed(seed: int, step: int, purpose: int) -> int:
-    """Return a seed for torch generators: another one for each run, step and purpose.
+    """Return a seed for torch generators that differs with the recipe's seed, step and purpose.
 
     Args:
         seed: Seed of the recipe.
@@ -100,7 +101,7 @@ def step_seed(seed: int, step: int, purpose: int) -> int:
 
 
 def ramp(step: int, *, steps: int, start_share: float, ramp_share: float = 0.0) -> float:
-    """Return the factor of a term that sets in during a run: 0, then a straight line to 1.
+    """Return the factor of a loss term that starts during a run: 0, then a linear rise to 1.
 
     Args:
         step: Number of the step, from 0.

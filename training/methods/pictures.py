@@ -1,4 +1,4 @@
-"""Pictures that a run shows of its generator on the way."""
+"""Sample pictures of the generator's output that a run saves during training."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def sample_picture(
     """Put bicubic | SR (| HR) side by side, one row for each of the first crops.
 
     Args:
-        generator: The averaged one.
+        generator: Averaged generator.
         crops: (N, 1, c, c) float32 in [0, 1].
         references: (N, 1, s*c, s*c) float32 in [0, 1], aligned, where there are any.
     """

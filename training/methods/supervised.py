@@ -1,4 +1,4 @@
-"""Supervised: a pixel loss on HR crops and their synthetic LR versions; no adversary, no grain."""
+"""Supervised method: a pixel loss on HR crops and their synthetic LR versions, nothing else."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ DOMAIN_BATCHES = 8
 
 
 class Supervised(Method):
-    """Charbonnier loss on pseudo-pairs: the mean of what the HR image could be."""
+    """Charbonnier loss on pseudo-pairs; the output approaches the mean of possible HR images."""
 
     def __init__(self, inputs: Inputs, config: SupervisedConfig) -> None:
         options = inputs.recipe.optimization
@@ -55,11 +55,11 @@ class Supervised(Method):
         return self.inputs.describe(crops, lr_images=(), tools=self.inputs.tools)
 
     def validate(self, average: Generator) -> dict[str, float]:
-        """PSNR on the held-out tiles."""
+        """Measure PSNR on the held-out tiles; without such tiles the result is empty."""
         return self._measure(average)
 
     def sample(self, average: Generator) -> NDArray[np.uint8]:
-        """Bicubic, SR and HR of the first crops of step 0."""
+        """Show bicubic, SR and HR of the first crops of step 0."""
         batch = self.sampler.batch(0)
         return sample_picture(average, batch.lr, references=batch.hr)
 

@@ -1,1 +1,1 @@
-"""One run: its folder, state, start, checks beforehand, and what its checkpoint says."""
+"""A training run: its folder, checks before the start, saved state, and checkpoint description."""

@@ -31,7 +31,7 @@ from training.ground.whole_file import whole_file, write_whole_text
 
 
 class RunDirError(RuntimeError):
-    """A run folder that cannot be used as asked: already taken, or nothing to resume."""
+    """The run folder already holds a run, or holds no run to resume."""
 
 
 class RunDir:
@@ -105,7 +105,7 @@ class RunDir:
             )
 
     def _check_start(self, start_from: Path) -> None:
-        """Refuse to resume a run from weights that it was not started from."""
+        """Reject resuming a run with start weights other than its own."""
         facts, sha256 = self.read_start(), _sha256(start_from.read_bytes())
         if facts is None:
             raise ConfigError(
@@ -207,7 +207,7 @@ class RunDir:
         return [json.loads(line) for line in lines[:-1]]
 
     def drop_stats_after(self, step: int) -> None:
-        """Forget statistics of steps that a resumed run will do again."""
+        """Remove the statistics of steps that a resumed run repeats."""
         kept = [record for record in self.read_stats() if record["step"] <= step]
         lines = [json.dumps(record) + "\n" for record in kept]
         if self.stats.is_file():

@@ -27,11 +27,11 @@ NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 class DeviceError(RuntimeError):
-    """A device that a recipe asks for and this machine does not have."""
+    """The recipe's device does not exist on this machine."""
 
 
 def check_machine(recipe: Recipe, *, vgg16: Path | None) -> None:
-    """Refuse at once what would fail after minutes of reading and estimating."""
+    """Check the machine early for problems that would otherwise stop the run minutes later."""
     if recipe.optimization.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
             "optimization.device is 'cuda', but torch finds no GPU on this machine; train on the "

@@ -31,7 +31,7 @@ INDEX = "truth/index.json"
 
 
 class BenchmarkError(ValueError):
-    """The folder holds something else, or a split is not known."""
+    """The folder does not hold this benchmark, or a split is unknown."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ SHADOW_TERMS = ((15.0, 0.30), (50.0, 0.55), (150.0, 0.55))
 """(range in nm, strength) of the loss of view upwards, near, middle and far."""
 
 DEEP_LEVEL = 0.07
-"""Signal left at the bottom of a deep, narrow hole: backscattered electrons that come through."""
+"""Signal at the bottom of a deep, narrow hole, from backscattered electrons."""
 
 
 def secondary_electrons(surface: Surface, pixel_nm: float) -> Floats:

@@ -70,7 +70,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Site:
-    """A place where the layout allows a defect.
+    """A place at which the layout allows a defect.
 
     Attributes:
         x_nm: Centre.

@@ -15,7 +15,7 @@ CENTIMETRE_NM = 1e7
 
 
 def to_uint8(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Round 0..255 to 8 bits, clipped."""
+    """Round grey levels to 8 bits and clip them to 0..255."""
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
 
 
@@ -41,7 +41,7 @@ def write_png(
 
 
 def write_tiff(path: Path, picture: NDArray[np.uint16], pixel_nm: float) -> None:
-    """Write a 16-bit grey TIFF with its pixel size, whole or not at all."""
+    """Write a 16-bit grey TIFF with its pixel size atomically."""
     pixels_per_cm = CENTIMETRE_NM / pixel_nm
     with whole_file(path) as part:
         tifffile.imwrite(

@@ -1,1 +1,1 @@
-"""Structure that the training images lack: planted defects and foreign patches."""
+"""Planted defects and foreign patches, which add structure that the training images lack."""

@@ -1,7 +1,6 @@
-"""Structure that HR images lack, added to a crop or a whole image: foreign patches and defects.
+"""Addition of foreign patches and planted defects to an HR crop or a whole HR image.
 
-Between `augmentation`, which draws one patch or defect, and `samplers` or `bank`, which say where
-the pixels come from.
+`patches` and `planting` draw the patches and the defects; crop sources and banks supply the images.
 """
 
 from collections.abc import Sequence
@@ -19,12 +18,12 @@ from training.data.degradation.noise import estimate_noise
 from training.data.degradation.visibility import CoarseScan, VisibilityRule
 
 MAX_DEFECTS = 255
-"""Defects in one image: their numbers fit into a byte."""
+"""Greatest number of defects in one image; each defect's number must fit into a byte."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """An HR image with what was added to it; three of (H, W).
+    """An HR image with added structure, and the masks of that structure, (H, W) each.
 
     Attributes:
         pixels: Grey levels, uint8.
@@ -38,7 +37,7 @@ class Planted:
 
 
 class StructureAdder:
-    """Adds patches and defects with the grain of a set of images, as visible as the recipe says.
+    """Adds patches and defects that match the images' grain and the recipe's visibility.
 
     Args:
         images: HR images of one tool, (H, W) uint8 each; the grain is measured once over all.

@@ -1,9 +1,9 @@
-"""The four kinds of defect that any recipe may plant: bridge, break, particle, stain.
+"""The four default kinds of planted defect: bridge, break, particle, stain.
 
-Each draws itself into a window of the image, made of the image's own material: the surroundings are
-parted into bright lines and dark spaces; their mean grey against the signed distance to the edge is
-the profile that this tool drew here: levels, bright rims, sharpness. A bridge or break changes the
-lines' shape and is drawn with that profile.
+Each function draws a defect into a window of the image. For a bridge or a break, the window is
+segmented into bright lines and dark spaces. The mean grey at each signed distance from an edge is
+the edge profile: levels, bright rims and sharpness of this tool. The defect changes the shape of
+the lines, which are then drawn again with that profile.
 """
 
 import numpy as np
@@ -29,35 +29,35 @@ BREAK_GAP_PX = (8.0, 40.0)
 PARTICLE_DIAMETER_PX = (8.0, 56.0)
 STAIN_DIAMETER_PX = (16.0, 60.0)
 FLARE = 0.35
-"""A bar is that much wider where it meets its lines, and a gap where it leaves the line."""
+"""Relative widening of a bar where it meets its lines, and of a gap where it leaves the line."""
 
 OVERLAP_PX = 7.0
-"""A bar or gap reaches this far beyond the edges that it joins or cuts, under their bright rims."""
+"""Distance by which a bar or gap extends beyond the edges, so that it covers their bright rims."""
 
 PARTICLE_EXCESS = (0.35, 1.2)
-"""A particle's grey above the local median, in units of the local contrast."""
+"""Range of a particle's grey above the local median, in units of the local contrast."""
 
 RIM_EXCESS = (0.3, 0.9)
 """Grey of a particle's rim above its middle, in the same units."""
 
 BLANK_CONTRAST = 0.5
-"""Local contrast is at least this share of the local median, so that particles show on a film."""
+"""Least local contrast as a share of the local median, so that particles are visible on a film."""
 
 SHADOW_DEPTH = (0.1, 0.4)
 SHADOW_LENGTH_PX = (4.0, 14.0)
 STAIN_AMPLITUDE = (0.07, 0.25)
-"""Share of the grey by which a stain is brighter or darker."""
+"""Range of a stain's relative change of the grey, up or down."""
 
 STAIN_SOFTNESS_PX = (1.5, 5.0)
 
 
 def bridge(grey: Floats, rng: np.random.Generator) -> Drawing | None:
-    """Draw a short bar of the bright material across a dark space, with the rims of its edges."""
+    """Draw a short bright bar across a dark space; None if the window has no suitable space."""
     return _redraw_lines(grey, rng, thickness_px=rng.uniform(*BRIDGE_THICKNESS_PX), joins=True)
 
 
 def broken_line(grey: Floats, rng: np.random.Generator) -> Drawing | None:
-    """Cut a bright line through: a patch of the dark level, with rims at the line's new ends."""
+    """Interrupt a bright line by a dark gap; None if the window has no suitable line."""
     return _redraw_lines(grey, rng, thickness_px=rng.uniform(*BREAK_GAP_PX), joins=False)
 
 
@@ -115,7 +115,7 @@ def particle(grey: Floats, rng: np.random.Generator) -> Drawing:
 
 
 def stain(grey: Floats, rng: np.random.Generator) -> Drawing:
-    """Draw a smooth patch through which everything shows, a little brighter or darker."""
+    """Draw a smooth, transparent patch that makes the image a little brighter or darker."""
     distance, _, radius_px = blob(
         grey.shape, rng, diameter_px=STAIN_DIAMETER_PX, margin_px=BORDER_PX
     )

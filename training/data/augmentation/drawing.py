@@ -1,4 +1,4 @@
-"""Effect of a planted defect on the image, and its strength."""
+"""Description of how a planted defect changes the image, and of its strength."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ class Drawing:
 
     Attributes, each (h, w) but the last two:
         grey: Grey of the defect, without noise.
-        weight: 0 to 1.
-        shade: Factor on what is seen around and through it.
-        body: Pixels that belong to the defect's truth.
-        share: Share of the change that is made, 0 to 1.
-        at_strength: The same defect at a strength from 0 to 1, for kinds whose size is their
-            strength; None for kinds that are made fainter by their share.
+        weight: Opacity of the defect, 0 to 1.
+        shade: Factor on the old image around and behind the defect.
+        body: Pixels of the defect in the mask.
+        share: Share of the change that is applied, 0 to 1.
+        at_strength: Function that draws the same defect at a strength from 0 to 1, for kinds whose
+            strength is their size; None for kinds that become fainter by a smaller `share`.
     """
 
     grey: Floats
@@ -31,7 +31,7 @@ class Drawing:
     at_strength: "Callable[[float], Drawing] | None" = None
 
     def on(self, before: Floats) -> Floats:
-        """Return the window with the defect, before it gets grain of its own."""
+        """Return the window with the defect, still without the defect's grain."""
         kept = (1 - self.weight) * self.shade
         after = np.asarray(kept * before + self.weight * self.grey, dtype=np.float32)
         if self.share == 1:

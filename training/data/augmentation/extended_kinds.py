@@ -1,7 +1,7 @@
-"""Kinds of defect beyond the benchmark's four: fallen bars and bumps of edges.
+"""Further kinds of planted defect: fallen bars and edge bumps.
 
-For models that are shipped. The benchmark's own recipes plant neither, because bumps resemble
-protrusions and intrusions, which its rows must not have seen.
+Only trainings of shipped models use them. The benchmark's recipes plant neither: bumps resemble
+protrusions and intrusions, which must stay unseen in the benchmark.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from training.data.augmentation.outlines import EDGE_SIGMA_PX, axes, inside, rou
 BAR_LENGTH_PX = (100.0, 400.0)
 BAR_WIDTH_PX = (12.0, 40.0)
 BAR_LEVEL = (0.35, 1.0)
-"""A bar's contrast to the dark level as a share of that of the standing lines: it lies deeper."""
+"""Contrast of a bar to the dark level, relative to that of standing lines, which lie higher."""
 
 BAR_ROUNDING = (0.3, 1.0)
 """Radius of a bar's corners as a share of half its width."""
@@ -30,14 +30,14 @@ an end as a share, and how far its centre may lie from the middle of a window th
 
 ALIGNED_SHARE = 0.5
 ALIGNED_SPREAD_RAD = 0.12
-"""Share of the bars that lie along the image's axes, as patterns do, and how nearly."""
+"""Share of the bars that lie along the image's axes, and standard deviation of their angle."""
 
 HIDDEN_SHARE = 0.5
 """Share of the bars that lie behind the bright lines, seen in the spaces only."""
 
 PILE_SHARE = 0.25
 MAX_PILE = 3
-"""Share of the bars that do not lie alone, and how many lie together at most."""
+"""Share of the drawings with several bars, and the greatest number of bars in one drawing."""
 
 BLANK_RIM = 0.4
 BLANK_RIM_PX = 3.0
@@ -54,11 +54,11 @@ BUMP_MARGIN_PX = 3.0
 """Least of a line, or space, that a bump leaves of what it grows into, to its middle."""
 
 REDRAWN_STEP = 0.06
-"""Where a bump changes grey by this share of the step between the levels, all is redrawn."""
+"""Change of grey, relative to the step between the levels, from which a pixel is fully redrawn."""
 
 
 def fallen_bar(grey: Floats, rng: np.random.Generator) -> Drawing | None:
-    """Draw bars of the line's material lying across or next to the pattern, with its rims."""
+    """Draw one or more bright bars that lie on or between the pattern's lines."""
     around = look_around(grey)
     if around is None:
         around = _blank_surroundings(grey, rng)
@@ -87,7 +87,7 @@ def fallen_bar(grey: Floats, rng: np.random.Generator) -> Drawing | None:
 
 
 def edge_bump(grey: Floats, rng: np.random.Generator) -> Drawing | None:
-    """Shift a stretch of an edge outwards or inwards; the profile of the edge stays."""
+    """Shift part of an edge outwards or inwards; None if the window has no suitable edge."""
     around = look_around(grey)
     if around is None:
         return None
@@ -143,7 +143,7 @@ def _shifted(around: Surroundings, shift_px: Floats, strength: float) -> Drawing
 
 
 def _depth(distance: Floats, *, x: int, y: int, slope_x: float, slope_y: float) -> float:
-    """Return how far it is from an edge to the middle of what lies in a direction, in px."""
+    """Return the distance from an edge to the middle of the line or space in a direction, in px."""
     length = max(float(np.hypot(slope_x, slope_y)), 1e-6)
     steps = np.arange(REACH_PX)
     columns = np.rint(x + steps * slope_x / length).astype(int).clip(0, distance.shape[1] - 1)
@@ -163,7 +163,7 @@ def _bar(
     x_px: float,
     length_px: float,
 ) -> Floats:
-    """Return the distance to a bar's outline, positive inside: rough, a little bent and tapered."""
+    """Return the distance to the outline of a rough, bent and tapered bar, positive inside."""
     half_px = 0.5 * min(_log_uniform(BAR_WIDTH_PX, rng), 0.5 * length_px)
     angle = rng.uniform(0, np.pi)
     if rng.random() < ALIGNED_SHARE:
@@ -180,7 +180,7 @@ def _bar(
 
 
 def _blank_surroundings(grey: Floats, rng: np.random.Generator) -> Surroundings:
-    """Return what a bar on a film is drawn with: a level of its own and a rim, no lines."""
+    """Return surroundings for a bar on a film without lines: one level and a profile with a rim."""
     median = float(np.median(grey))
     contrast = BLANK_CONTRAST * median * (1 if rng.random() < 0.7 else -0.5)
     steps = np.arange(-REACH_PX, REACH_PX + 1)
@@ -192,7 +192,7 @@ def _blank_surroundings(grey: Floats, rng: np.random.Generator) -> Surroundings:
 
 
 def _place(side_px: int, rng: np.random.Generator) -> float:
-    """Return where a bar's centre lies: near a window's middle unless that is all of the image."""
+    """Draw a coordinate of a bar's centre, near the window's middle if the window has room."""
     room_px = max(0.5 * (side_px - BAR_LENGTH_PX[1]), 0.0)
     if room_px < BAR_ROOM_PX:
         return rng.uniform(0.1, 0.9) * side_px

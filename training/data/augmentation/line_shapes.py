@@ -1,6 +1,6 @@
-"""Lines and spaces around a place of an image: where their edges lie and how the tool draws them.
+"""Lines and spaces in a window of an image: places of their edges, and the edges' grey profile.
 
-`planting` changes the lines' shape and draws it again with the profile found here.
+The planted kinds change the lines' shape and draw them again with this profile.
 """
 
 from dataclasses import dataclass
@@ -13,34 +13,35 @@ from skimage.filters import threshold_otsu
 Floats = NDArray[np.float32]
 
 SMOOTHING_PX = 2.0
-"""Blur before bright is parted from dark: the grain of a review scan must not decide."""
+"""Blur before the segmentation into bright and dark, against the grain of a review scan."""
 
 REACH_PX = 40
-"""The profile is kept up to this distance from an edge; farther away it stays level."""
+"""Greatest distance from an edge in the profile; farther away the grey is constant."""
 
 MIN_STEP_SHARE = 0.15
 MIN_STEP_GREY = 6.0
-"""Bright and dark must differ by this share of the bright level, and by this much, to be lines."""
+"""Least difference of bright and dark in a window with lines: share of the bright level, and grey
+levels."""
 
 MIN_CLASS_SHARE = 0.08
 NUM_DIRECTIONS = 16
 MAX_WIDTH_PX = 60
 MIN_WIDTH_PX = 6
 MIN_ASPECT = 0.7
-"""A strip runs on to either side for this share of its width at least. It keeps clear of holes: to
-fill one would be another kind of defect."""
+"""Least length of a strip to either side, relative to its width. It excludes holes: filling a hole
+would be another kind of defect."""
 
 MAX_WIDTH_RATIO = 1.35
 NUM_PLACES = 6
 """Places tried in one window."""
 
 MIN_DEPTH_PX = 5
-"""Least depth of the bounds of a strip on either side: a rim is not a line."""
+"""Least depth of the neighbours of a strip, which excludes rims as neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """A window of an image, parted into bright and dark.
+    """Segmentation of an image window into bright and dark, with the profile of its edges.
 
     Attributes:
         distance_px: (h, w) float32, signed distance to the nearest edge, positive where bright.
@@ -74,13 +75,13 @@ class Strip:
 
 
 def look_around(grey: Floats) -> Surroundings | None:
-    """Part a window into lines and spaces.
+    """Segment a window into bright lines and dark spaces.
 
     Args:
         grey: (h, w) float32, 0..255.
 
     Returns:
-        The parts, or None where the window shows no two distinct levels.
+        Segmentation; None if the window has no two distinct levels.
     """
     smooth = ndimage.gaussian_filter(grey, SMOOTHING_PX, mode="nearest")
     if float(np.ptp(smooth)) < MIN_STEP_GREY:
@@ -139,7 +140,7 @@ def find_strip(
 def _cross(
     depth: Floats, x: float, y: float, angles: NDArray[np.floating], *, length_px: float
 ) -> Strip | None:
-    """Measure the strip at a place along its narrowest direction; None where it is not a strip."""
+    """Measure the strip at a place across its narrowest direction; None if it is not a strip."""
     runs = _runs(depth, x, y, np.concatenate([angles, angles + np.pi])).reshape(2, -1)
     best = int(np.argmin(runs.sum(axis=0)))
     ahead, behind = float(runs[0, best]), float(runs[1, best])
@@ -181,14 +182,14 @@ def _rays(
 
 
 def _runs(depth: Floats, x: float, y: float, angles: NDArray[np.floating]) -> Floats:
-    """Return how far each ray stays in the strip; one that leaves the window has no end."""
+    """Return the length of each ray within the strip; infinite if the ray leaves the window."""
     has_left = _rays(depth, x, y, angles, np.arange(1, 2 * MAX_WIDTH_PX)) <= 0
     runs = np.where(has_left.any(axis=1), has_left.argmax(axis=1) + 0.5, np.inf)
     return runs.astype(np.float32)
 
 
 def _depth_beyond(depth: Floats, x: float, y: float, angle: float, run: float) -> float:
-    """Return how deep a ray gets on the other side of the edge, soon after it."""
+    """Return the greatest depth that a ray reaches shortly beyond the edge."""
     steps = np.arange(int(run), int(run) + 3 * MIN_DEPTH_PX)
     values = _rays(depth, x, y, np.array([angle]), steps)
     return float(-np.nanmin(values, initial=0.0))

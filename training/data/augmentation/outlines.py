@@ -1,4 +1,4 @@
-"""Outlines of defects: signed distances in px, positive inside, rough as etched edges are."""
+"""Outlines of defects as signed distances in px, positive inside, with roughness."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,13 +7,13 @@ from scipy import ndimage, special
 Floats = NDArray[np.float32]
 
 CORNER_PX = 5.0
-"""Rounding where outlines meet."""
+"""Rounding of the corner between two joined outlines."""
 
 EDGE_SIGMA_PX = 1.3
 """Blur of a drawn outline: the spot of a review scan."""
 
 ROUGHNESS_PX = (0.3, 1.0)
-"""Standard deviation of an outline, about that of etched edges at 1 nm a pixel."""
+"""Range of an outline's roughness (standard deviation), as of etched edges at 1 nm per pixel."""
 
 
 def blob(
@@ -23,9 +23,9 @@ def blob(
     diameter_px: tuple[float, float],
     margin_px: float,
 ) -> tuple[Floats, Floats, float]:
-    """Return the distance to a blob's outline (positive inside), the angle around it, its radius.
+    """Draw a blob; return the distance to its outline, the angle around its centre, its radius.
 
-    Small ones are as frequent as large ones in each octave.
+    The diameter is drawn log-uniformly.
     """
     radius_px = 0.5 * float(np.exp(rng.uniform(*np.log(diameter_px))))
     # Near the middle of the window, which lies around a place drawn from the whole image.
@@ -50,7 +50,7 @@ def blob(
 def axes(
     shape: tuple[int, ...], *, x_px: float, y_px: float, angle_rad: float
 ) -> tuple[Floats, Floats]:
-    """Return every pixel's place in a defect's own axes, across and along."""
+    """Return every pixel's coordinates in a defect's axes, across and along."""
     x = (np.arange(shape[1], dtype=np.float32) - np.float32(x_px))[None, :]
     y = (np.arange(shape[0], dtype=np.float32) - np.float32(y_px))[:, None]
     cosine, sine = np.float32(np.cos(angle_rad)), np.float32(np.sin(angle_rad))
@@ -59,7 +59,7 @@ def axes(
 
 
 def roughness(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    """Return a smooth random field that moves an outline to and fro, in px."""
+    """Return a smooth random field, in px, that makes an outline rough."""
     sigma_px = 4.0
     white = rng.standard_normal(shape, dtype=np.float32)
     # A Gaussian of that width divides the deviation of white noise by 2 sqrt(pi) sigma.
@@ -73,5 +73,5 @@ def inside(distance: Floats, sigma_px: float) -> Floats:
 
 
 def smooth_maximum(a: Floats, b: Floats) -> Floats:
-    """Return the union of two shapes given by their distances, its corners rounded."""
+    """Return the union of two shapes, given as signed distances, with rounded corners."""
     return ((a + b + np.hypot(a - b, np.float32(CORNER_PX))) / 2).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Where foreign patches come from: photographs, synthetic pictures, the training images."""
+"""Sources of foreign patches: photographs, synthetic pictures, and the training images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,18 +40,18 @@ OWN_SIGMA_PX = 1.0
 
 ATTEMPTS = 8
 MIN_SPREAD_GREY = 6.0
-"""A patch flatter than this is drawn again: sky teaches nothing."""
+"""Least standard deviation of a patch, in grey levels; flatter patches are drawn again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchSource:
-    """Where patches come from.
+    """Source of foreign patches.
 
     Attributes:
         pictures: (H, W) float32 grey in [0, 255] each.
         synthetic_share: Share of the patches that are drawn, not cut out.
         own: Pictures made from the training images; see `with_own`.
-        own_share: Share of the patches that are cut out of these, before all else.
+        own_share: Share of the patches that are cut out of `own`; the others follow the rest.
     """
 
     pictures: tuple[Floats, ...]
@@ -60,9 +60,9 @@ class PatchSource:
     own_share: float = 0.0
 
     def with_own(self, images: Sequence[NDArray[np.uint8]], *, share: float) -> "PatchSource":
-        """Return the source with patches of the training images too.
+        """Return this source with patches of the training images added.
 
-        Their grain is smoothed away: a pasted patch gets its own.
+        A blur removes most of their grain, because pasted patches get new grain.
 
         Args:
             images: (H, W) uint8 each.
@@ -75,7 +75,7 @@ class PatchSource:
         return replace(self, own=tuple(smooth), own_share=share)
 
     def draw(self, rng: np.random.Generator, *, height_px: int, width_px: int) -> Floats:
-        """Return a patch, (height_px, width_px) float32, of mean 0 and with -1 to 1 as its range.
+        """Return a patch, (height_px, width_px) float32, with mean about 0 and values in -1 to 1.
 
         It is turned, flipped and inverted at random.
         """
@@ -105,10 +105,10 @@ class PatchSource:
 
 @cache
 def natural_source() -> PatchSource:
-    """Return the source with scikit-image's photographs; read once a process.
+    """Return the source of scikit-image's photographs; each process reads them once.
 
     Raises:
-        FileNotFoundError: The installed scikit-image lacks one of them.
+        FileNotFoundError: scikit-image is not installed, or lacks a photograph.
     """
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:

@@ -1,13 +1,13 @@
-"""Structure augmentation: patches of natural and synthetic pictures pasted into training images.
+"""Pasting of foreign patches into training images.
 
-Training images show a few defect-free patterns only. Pasted patches teach that anything else
-must pass unchanged. Sources are the photographs in scikit-image's own wheel (read by path: nothing
-is fetched), two synthetic families with the statistics of natural pictures, and other places of the
-training images themselves: edges and textures as the tool draws them, where they do not belong.
+Training images show only a few defect-free patterns. From pasted patches the network learns to
+preserve any other structure. The patches come from the photographs in scikit-image's wheel, from
+two synthetic families with the statistics of natural pictures, and from other places of the
+training images.
 
-Two uses: paste into HR images and then degrade them (pseudo-pairs: patch and background share one
-degradation); or paste into the images of both domains independently (unpaired training), the LR
-ones as area means. For unpaired training every image gets `num_copies` augmented copies.
+There are two uses. For pseudo-pairs, patches are pasted into HR images, which are then degraded.
+For unpaired training, patches are pasted independently into HR and LR images, reduced to LR pixels
+by area means; every image gets `num_copies` copies with patches.
 
 Source: S. Chakraborty, *Super-Resolution of SEM Images*, MTech thesis, IIT Madras 2022 (natural
 patches, their number and the number of copies); C.-L. Li et al., *CutPaste*, CVPR 2021, for patches
@@ -31,7 +31,7 @@ CONTRAST = (0.4, 1.0)
 """Contrast of a patch as a share of the image's own range."""
 
 MASK_WEIGHT = 0.02
-"""A rounded outline ends where less than this share of a pixel's grey is the patch's."""
+"""Least share of a patch in a pixel's grey; the edge of a rounded patch is cut off there."""
 
 
 def paste_patches(
@@ -121,7 +121,7 @@ def _visible_share(
     rule: VisibilityRule,
     wanted: float | None,
 ) -> float | None:
-    """Return the share of a patch that has the wanted d'; None where the whole shows too little."""
+    """Return the opacity at which a patch has the wanted d'; None if its d' is too low at 1."""
     if rule.drawn_share == 0:
         return rule.fading(image[box].astype(np.float32), grey, wanted)
     # With its surroundings, which the spot mixes with it, and on the grid of LR pixels.
@@ -147,9 +147,9 @@ def augment_with_patches(
     shrink: int = 1,
     noise: NoiseModel | None = None,
 ) -> list[NDArray[np.uint8]]:
-    """Return the images, and after them `num_copies` copies of each with `num_patches` patches.
+    """Return the images, followed by `num_copies` copies of each with `num_patches` patches.
 
-    The thesis's n1 and n2: the set grows to N (1 + num_copies). See `paste_patches` for the rest.
+    `paste_patches` describes the other arguments. The thesis names the two numbers n1 and n2.
     """
     copies = [
         paste_patches(image, rng, count=num_patches, source=source, shrink=shrink, noise=noise)[0]
@@ -167,6 +167,6 @@ def _range(image: NDArray[np.uint8]) -> tuple[float, float]:
 def _draw_side(
     rng: np.random.Generator, sides_px: tuple[float, float], *, limit: int, shrink: int
 ) -> int:
-    """Draw a side in the image's pixels, small ones as often as large ones in each octave."""
+    """Draw a side log-uniformly, in the image's pixels."""
     low, high = (np.log(side / shrink) for side in sides_px)
     return max(1, min(round(float(np.exp(rng.uniform(low, high)))), limit))

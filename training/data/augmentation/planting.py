@@ -1,12 +1,13 @@
-"""Defects planted in HR images, for pseudo-pairs: known structure that the network must keep.
+"""Planting of defects in HR images, for pseudo-pairs whose structure the network must preserve.
 
-An image is planted, then degraded (`degradation`): so training sees an LR defect and its HR truth.
-Four kinds (`PLANTED_KINDS`) unless a recipe asks for more. Every other kind (missing holes,
-scratches, protrusions, voids, ...) stays unseen by the benchmark's recipes, because the evaluation
-asks whether unseen kinds survive; the further ones are for models that are shipped.
+Defects are planted in an HR image, which is then degraded: training sees the LR defect and its HR
+truth. Recipes plant the four `PLANTED_KINDS` unless they name other `PLANTABLE_KINDS`. The
+benchmark's recipes plant no others, because its evaluation checks whether unseen kinds (missing
+holes, scratches, protrusions, voids, ...) survive.
 
-A defect is drawn by its kind (`basic_kinds`, `extended_kinds`, `random_kinds`), made as faint as a
-drawn detectability asks (`training.data.degradation.visibility`), and gets the image's own noise.
+A defect is drawn by the function of its kind (`basic_kinds`, `extended_kinds`, `random_kinds`). It
+is then weakened to a drawn detectability (`training.data.degradation.visibility`) and gets the
+image's noise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,30 +31,31 @@ Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 MIN_SIDE_PX = 96
 WINDOW_PX = 72
-"""Half the side of the window in which a defect is drawn, and whose lines and levels it takes."""
+"""Half the side of the window in which a defect is drawn and from which its levels are taken."""
 
 BAR_WINDOW_PX = 216
-"""The same for a fallen bar, which is longer."""
+"""Half the side of the window of a fallen bar, which is longer than other defects."""
 
 CLEARANCE_PX = 6
 """Least distance of a defect's body from the other defects."""
 
 ATTEMPTS = 12
-"""Places tried for one defect before it is left out; from the sixth on, kinds that need no line."""
+"""Places tried for one defect before it is skipped. After half of them, a kind that needs lines is
+replaced by a particle or a stain."""
 
 MIN_CHANGE_GREY = 2.5
-"""Mean change over its body below which a defect would not be one, where no d' is drawn. Drawn ones
-follow their d' alone: an extended one is seen at less."""
+"""Least mean change over a defect's body, if the rule draws no d'. With a drawn d', that d' alone
+decides, since a large defect is visible at a smaller change."""
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """How a kind is planted.
+    """One kind of planted defect.
 
     Attributes:
-        draw: Draws it into a window; None where the window has no place for it.
-        window_px: Half the side of that window.
-        needs_lines: Whether another kind takes its place where no lines are found.
+        draw: Function that draws the defect into a window; None if the window has no place for it.
+        window_px: Half the side of the window.
+        needs_lines: Whether the kind needs lines; another kind replaces it if none are found.
     """
 
     draw: Callable[[Floats, np.random.Generator], Drawing | None]
@@ -77,8 +79,7 @@ PLANTABLE_KINDS = tuple(_KINDS)
 """Every kind that a recipe may ask for."""
 
 PLANTED_KINDS = PLANTABLE_KINDS[:4]
-"""The kinds that are planted unless others are named; the benchmark's unseen ones are not among
-them."""
+"""Default kinds. The benchmark's unseen kinds are not among them."""
 
 
 def plant_defects(
@@ -150,7 +151,7 @@ def _check(hr: NDArray[Pixel], *, count: int, kinds: Sequence[str]) -> None:
 
 
 def _fits(drawing: Drawing, taken: NDArray[np.uint8]) -> bool:
-    """Say whether a defect has a body, clear of earlier ones."""
+    """Return whether a defect has a body, and keeps its distance from earlier defects."""
     if not drawing.body.any():
         return False
     if not taken.any():
@@ -162,7 +163,7 @@ def _fits(drawing: Drawing, taken: NDArray[np.uint8]) -> bool:
 def _as_visible(
     drawing: Drawing, before: Floats, rule: VisibilityRule | None, wanted: float | None
 ) -> Drawing | None:
-    """Return the defect at the wanted detectability; None where it shows too little."""
+    """Return the defect, weakened to the wanted detectability; None if it is too faint."""
     after = drawing.on(before)
     is_drawn = rule is not None and rule.drawn_share > 0
     change = np.abs(after - before)[drawing.body]
@@ -186,7 +187,7 @@ def _apply(
     *,
     noise: NoiseModel,
 ) -> None:
-    """Write a defect into image and mask."""
+    """Write a defect with its grain into the image, and its number into the mask."""
     after = drawing.on(grey[window])
     # What is covered has lost its grain; the defect brings as much of its own.
     variance = noise.variance(after) * (1 - (1 - drawing.covered) ** 2)
@@ -198,7 +199,7 @@ def _apply(
 def _draw_window(
     shape: tuple[int, ...], rng: np.random.Generator, *, half_px: int
 ) -> tuple[slice, slice]:
-    """Return a window around a random place, moved inside the image where that is near a border."""
+    """Return a window around a random place; near a border it is moved inside the image."""
     slices = []
     for side in shape:
         centre = int(rng.integers(BORDER_PX, side - BORDER_PX))

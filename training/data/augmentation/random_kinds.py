@@ -1,7 +1,7 @@
-"""Structure of no kind: regions of random outline that are filled, tinted or taken from elsewhere.
+"""Planted regions of random outline: filled with a grey, tinted, or replaced by another place.
 
-A few shapes teach a network those shapes: late in a run it finds more of what is planted and less
-of what is not. A region of smooth noise has any shape, with holes and islands.
+A network that trains on a few shapes specialises in them: late in a run it shows more planted
+defects and fewer others. Regions from smooth noise have any shape, with holes and islands.
 
 Source: V. Zavrtanik et al., *DRAEM*, ICCV 2021 (noise masks with foreign texture); H. M. Schlüter
 et al., *Natural Synthetic Anomalies*, ECCV 2022 (places of the image itself).
@@ -18,17 +18,17 @@ from training.data.augmentation.outlines import Floats, blob, inside
 
 DIAMETER_PX = (6.0, 80.0)
 WAVINESS = 0.7
-"""Deviation of the noise that is added to a region's distance, as a share of its radius."""
+"""Standard deviation of the noise added to a region's signed distance, relative to its radius."""
 
 OCTAVES = (0.5, 0.2)
-"""Widths of that noise as shares of the radius; the finer one is as much weaker."""
+"""Widths of that noise relative to the radius; amplitudes are proportional to the widths."""
 
 SOFTNESS_PX = (0.8, 3.0)
 FILL_REACH = 0.3
-"""A fill's grey lies between the window's dark and bright levels, or this share of them beyond."""
+"""Share of the window's grey range by which a fill's grey may lie beyond that range."""
 
 TINT = (0.05, 0.5)
-"""By which share a tint changes the grey, up or down."""
+"""Range of a tint's relative change of the grey, up or down."""
 
 LEAST_MOVE_PX = 16
 MOVED_SIGMA_PX = 1.0
@@ -40,7 +40,7 @@ EDITS: tuple[Edit, ...] = ("fill", "tint", "move")
 
 
 def random_region(grey: Floats, rng: np.random.Generator) -> Drawing:
-    """Fill a region with one grey, tint it, or show another place of the window there."""
+    """Draw a random region that is filled with one grey, tinted, or shows another place."""
     distance = random_outline(grey.shape, rng)
     edit = EDITS[int(rng.integers(len(EDITS)))]
     weight = inside(distance, rng.uniform(*SOFTNESS_PX))
@@ -62,7 +62,7 @@ def random_region(grey: Floats, rng: np.random.Generator) -> Drawing:
 
 
 def random_outline(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    """Return about the distance to a region of smooth noise, positive inside, in px."""
+    """Return the approximate distance to a random region's outline, in px, positive inside."""
     distance, _, radius_px = blob(shape, rng, diameter_px=DIAMETER_PX, margin_px=BORDER_PX)
     # Islands lie near the region, not all over the window.
     near = np.exp(-((np.minimum(distance, 0.0) / (0.6 * radius_px)) ** 2))
@@ -83,7 +83,7 @@ def _level(grey: Floats, rng: np.random.Generator) -> float:
 
 
 def _moved(grey: Floats, rng: np.random.Generator) -> Floats:
-    """Return the window as another place of it, flipped at random and mirrored at its borders."""
+    """Return the window shifted by a random distance with mirrored borders, without its grain."""
     moved = np.asarray(ndimage.gaussian_filter(grey, MOVED_SIGMA_PX), dtype=np.float32)
     for axis, side in enumerate(grey.shape):
         step = int(rng.integers(LEAST_MOVE_PX, 2 * side - LEAST_MOVE_PX))

@@ -1,4 +1,4 @@
-"""Drawn pictures with the statistics of natural ones: dead leaves and 1/f noise.
+"""Synthetic pictures with the statistics of natural images: dead leaves and 1/f noise.
 
 Source: A. B. Lee, D. Mumford, J. Huang, *Occlusion models for natural images*, IJCV 41 (2001).
 """

@@ -1,1 +1,1 @@
-"""HR to synthetic LR, the noise of images, and what a coarse scan can show."""
+"""Degradation of HR images to synthetic LR, noise estimation, and visibility in the fast scan."""

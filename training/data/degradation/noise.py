@@ -1,7 +1,7 @@
-"""Noise of an image set from the images alone: variance against grey on their flat parts.
+"""Estimation of the noise of a set of images: variance against grey on flat parts.
 
-Used to estimate what a degradation must add (`estimation`), and to give planted structure the grain
-of the image around it (`planting`, `patches`).
+`estimation` uses it for the noise that a degradation adds; `planting` and `patches` use it to give
+added structure the grain of its image.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
 SECOND_DIFFERENCE = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0])
-"""Immerkær's mask, blind to any sum of a function of x and one of y; it multiplies the variance of
-white noise by 36."""
+"""Immerkær's mask. Its response to any sum of a function of x and a function of y is 0; it
+multiplies the variance of white noise by 36."""
 
 MASK_ENERGY = float((SECOND_DIFFERENCE**2).sum())
 MEDIAN_PER_SIGMA = 0.6744897501960817
@@ -21,17 +21,17 @@ FLAT_SHARE = 0.5
 """Share of the pixels that counts as flat: those of least gradient after smoothing."""
 
 MAX_IMAGES = 48
-"""Images that the noise is measured on; hundreds take minutes and gigabytes."""
+"""Greatest number of images in a measurement; hundreds would take minutes and gigabytes."""
 
 BIN_GREY = 4.0
 MIN_BIN_PX = 400
 CLIP_SIGMAS = 3.0
-"""Bins nearer than this to black or white are left out: clipping has eaten part of their noise."""
+"""Least distance of a grey bin from black and white; nearer bins have lost noise by clipping."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseModel:
-    """White noise of variance base + slope * grey in grey levels (0..255), both at least 0."""
+    """White noise with variance base + slope * grey, in squared grey levels (0..255)."""
 
     base: float
     slope: float
@@ -43,7 +43,7 @@ class NoiseModel:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseSamples:
-    """Measured noise: one entry a bin of grey, (K,) float64 each.
+    """Measured noise with one entry per grey bin, (K,) float64 each.
 
     Attributes:
         grey: Mean grey of the bin's flat pixels.
@@ -59,10 +59,9 @@ class NoiseSamples:
 def measure_noise(images: Sequence[NDArray[np.uint8]], *, step_px: int = 1) -> NoiseSamples:
     """Measure the noise variance against grey on the flat parts of a set of images.
 
-    On pixels whose surroundings, smoothed, have the least gradient, the second difference is nearly
-    noise alone; its median is robust against the structure that is left. The choice of the pixels
-    does not bias it, because the smoothed gradient and the second difference share almost no
-    frequencies.
+    Where the smoothed image has a small gradient, the second difference is almost only noise. Its
+    median is robust against remaining structure. The selection of the pixels causes no bias,
+    because the smoothed gradient and the second difference share almost no frequencies.
 
     Args:
         images: (H, W) uint8 each; sizes may differ.
@@ -107,10 +106,11 @@ def measure_noise(images: Sequence[NDArray[np.uint8]], *, step_px: int = 1) -> N
 
 
 def fit_noise(samples: NoiseSamples) -> NoiseModel:
-    """Fit base and slope, both at least 0, to the samples; 0 and 0 where there are none.
+    """Fit base and slope, both at least 0, to the samples; without samples both are 0.
 
-    The spread of a measured variance grows with the variance itself, so that each sample counts by
-    its pixels over its variance squared, robustly (Huber) against bins that hold texture.
+    The error of a measured variance is proportional to the variance. The weight of a sample is
+    therefore its number of pixels over its squared variance. A Huber loss makes the fit robust
+    against bins with texture.
     """
     if samples.grey.size == 0:
         return NoiseModel(base=0.0, slope=0.0)
@@ -129,7 +129,7 @@ def fit_noise(samples: NoiseSamples) -> NoiseModel:
 
 
 def estimate_noise(images: Sequence[NDArray[np.uint8]], *, step_px: int = 1) -> NoiseModel:
-    """Measure and fit in one go; rounding to 8 bits (1/12) is part of what is measured.
+    """Measure the noise of images and fit the model; it includes the rounding to 8 bits (1/12).
 
     Of many images, `MAX_IMAGES` evenly spaced ones are measured: more do not change the line.
     """
@@ -138,7 +138,7 @@ def estimate_noise(images: Sequence[NDArray[np.uint8]], *, step_px: int = 1) -> 
 
 
 def _median_of_integers(values: NDArray[np.float32]) -> float:
-    """Return the median of values on whole numbers as if they had not been rounded.
+    """Return the median of rounded absolute values, interpolated as if they were not rounded.
 
     With little noise the responses take a few values only, and the plain median would jump.
     """

@@ -1,4 +1,4 @@
-"""HR to synthetic LR: what a fast, coarse scan of the same field would have shown.
+"""Degradation of HR images to synthetic LR images, as a fast scan of the same field would show.
 
 Stages, in the order of the physics: beam spot (Gaussian), line jitter, coarse pixels (area mean),
 scan lag (exponential along x), charging (dark tails behind bright areas), tone (gain, gamma,
@@ -33,7 +33,7 @@ def _zero() -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Degradation:
-    """One drawn degradation for each image of a batch; every tensor is (N,) float32.
+    """Drawn degradation of each image of a batch; every tensor is (N,) float32.
 
     The fields with a default may also be (1,), for the whole batch.
 
@@ -46,7 +46,7 @@ class Degradation:
         noise_var_base: a of the noise variance a + b * grey.
         noise_var_slope: b of the noise variance a + b * grey.
         line_jitter_px: Standard deviation of each line's shift along x in LR pixels.
-        charging_strength: Share of the lack of light against the tail that is taken off.
+        charging_strength: Share of the grey by which a pixel is below the tail that is subtracted.
         charging_length_px: Decay length of that tail along x in LR pixels.
         line_gain_sigma: Relative standard deviation of each line's own gain.
         drift_sigma: Relative standard deviation of the slow drift over the lines.
@@ -139,7 +139,7 @@ def degrade(
 def scan(
     hr: torch.Tensor, degradation: Degradation, *, scale: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return the stages before the tone: spot, line jitter, coarse pixels, lag, charging.
+    """Apply the stages before the tone: spot, line jitter, coarse pixels, lag, charging.
 
     Args:
         hr: (N, 1, s*H, s*W) float32 in [0, 1].
@@ -177,7 +177,7 @@ def _per_image(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def _blur(images: torch.Tensor, sigma_px: torch.Tensor) -> torch.Tensor:
-    """Blur each image with its own Gaussian; separable, border replicated."""
+    """Blur each image with its own Gaussian; the border is replicated."""
     taps = torch.arange(
         -SPOT_RADIUS_PX, SPOT_RADIUS_PX + 1, dtype=torch.float32, device=images.device
     )
@@ -194,7 +194,7 @@ def _blur(images: torch.Tensor, sigma_px: torch.Tensor) -> torch.Tensor:
 def _line_shift(
     degradation: Degradation, *, shape: torch.Size, scale: int, generator: torch.Generator
 ) -> torch.Tensor | None:
-    """Return each LR line's shift to the right in HR pixels, (N, H), or None where none moves."""
+    """Return each LR line's shift to the right in HR pixels, (N, H); None if all are 0."""
     count, height = shape[0], shape[2] // scale
     shift_px = torch.zeros(count, height)
     if float(degradation.line_jitter_px.max()) > 0:
@@ -207,7 +207,7 @@ def _line_shift(
 
 
 def _shift_rows(images: torch.Tensor, shift_px: torch.Tensor) -> torch.Tensor:
-    """Move each row to the right by its own fraction of a pixel, linearly interpolated."""
+    """Move each row to the right by its own shift, with linear interpolation."""
     width = images.shape[-1]
     columns = torch.arange(width, dtype=torch.float32, device=images.device)
     place = (columns - shift_px[:, None, :, None]).clamp(0, width - 1)
@@ -220,7 +220,7 @@ def _shift_rows(images: torch.Tensor, shift_px: torch.Tensor) -> torch.Tensor:
 
 
 def _lag(images: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
-    """Let each pixel drag a tail to the right: out[x] = (1 - d) * sum over k of d^k * in[x - k]."""
+    """Add a tail to the right of each pixel: out[x] = (1 - d) * sum over k of d^k * in[x - k]."""
     return _smear(images, decay, taps=LAG_TAPS)
 
 
@@ -236,11 +236,11 @@ def _smear(images: torch.Tensor, decay: torch.Tensor, *, taps: int) -> torch.Ten
 
 
 def _charge(images: torch.Tensor, degradation: Degradation) -> torch.Tensor:
-    """Darken what the beam meets after bright areas, by the lack of light against what it left.
+    """Darken the pixels to the right of bright areas.
 
-    A tail that falls off exponentially carries the brightness to the right; where the picture is
-    darker than the tail, the strength's share of the difference is taken off. So level ground keeps
-    its grey, and no reference level is needed.
+    An exponential tail carries the brightness to the right. Where the image is darker than the
+    tail, `charging_strength` times the difference is subtracted. Flat areas keep their grey, and no
+    reference level is needed.
     """
     length_px = degradation.charging_length_px.clamp_min(0.1)
     taps = math.ceil(CHARGING_REACH * float(length_px.max())) + 1
@@ -252,7 +252,7 @@ def _charge(images: torch.Tensor, degradation: Degradation) -> torch.Tensor:
 def _line_gain(
     degradation: Degradation, *, shape: tuple[int, int], generator: torch.Generator
 ) -> torch.Tensor | None:
-    """Return each line's gain from its own error and the drift, (N, 1, H, 1), or None for 1."""
+    """Return each line's gain from its error and the drift, (N, 1, H, 1); None if all are 1."""
     if float(degradation.line_gain_sigma.max()) <= 0 and float(degradation.drift_sigma.max()) <= 0:
         return None
     count, height = shape

@@ -1,8 +1,8 @@
-"""How well a coarse scan can show a change of the fine image: its detectability index.
+"""Detectability d' of a change to the HR image in the fast, coarse scan.
 
-Planting uses it (`data.augmentation`). A defect that drowns in the noise of the fast scan must
-not be planted, since it teaches the generator to see defects in noise. And what is planted must not
-stand out only: where a d' is drawn, the change is made as faint as that.
+`data.augmentation` uses it for planted structure. A defect that is invisible in the noise of the
+fast scan must not be planted, because it would teach the generator to see defects in noise. Planted
+structure must also include faint defects: a change is weakened to a drawn d'.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ Floats = NDArray[np.floating]
 
 TOLERANCE = 0.02
 MAX_STEPS = 6
-"""A strength is found to `TOLERANCE` of the drawn d', in at most `MAX_STEPS` steps; two or three
-are enough, as d' is about linear in the strength."""
+"""Relative tolerance of d' and greatest number of steps in the search for a strength. Two or three
+steps are enough, as d' is about linear in the strength."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoarseScan:
-    """A degradation at the middle of its ranges, as far as it decides what can be seen.
+    """Fast scan with a degradation at the middle of its ranges, for computing d'.
 
-    Lag, jitter, charging and errors of lines are left out: they move a change or add a little to
-    it, where spot, pixels, tone and noise decide.
+    It includes spot, pixels, tone and noise, which determine d'. Lag, jitter, charging and line
+    errors have little influence and are ignored.
 
     Attributes:
         degradation: Ranges, as given or estimated.
@@ -54,7 +54,7 @@ class CoarseScan:
         return self.index(self.gather(before), self.gather(after))
 
     def gather(self, image: Floats) -> Floats:
-        """Return the mean grey under the spot in each LR pixel, (H / scale, W / scale): linear."""
+        """Return the blurred image averaged to LR pixels, (H / scale, W / scale), without tone."""
         scale = self.scale
         spot = ndimage.gaussian_filter(
             image, _middle(self.degradation.spot_sigma_px), mode="nearest"
@@ -64,7 +64,7 @@ class CoarseScan:
         return blocks.mean(axis=(1, 3))
 
     def index(self, before: Floats, after: Floats) -> float:
-        """Return d' of a change between two images that were gathered."""
+        """Return d' of a change between two results of `gather`."""
         config = self.degradation
         coarse_before, coarse_after = (self._tone(image) for image in (before, after))
         variance = _middle(config.noise_var_base) + _middle(config.noise_var_slope) * (
@@ -82,7 +82,7 @@ class CoarseScan:
 
 @dataclass(frozen=True, kw_only=True)
 class VisibilityRule:
-    """How visible in the coarse scan must be what is added to the fine image.
+    """Required visibility of added structure in the coarse scan.
 
     Attributes:
         scan: Scan that the image will have.
@@ -98,7 +98,7 @@ class VisibilityRule:
     drawn_share: float = 0.0
 
     def draw(self, rng: np.random.Generator) -> float | None:
-        """Return a d' for an addition; None leaves it as it is. Draws nothing if the share is 0."""
+        """Return a drawn d' for an addition; None means that it keeps its full strength."""
         if self.drawn_share == 0 or rng.random() >= self.drawn_share:
             return None
         return float(np.exp(rng.uniform(np.log(max(self.least, 1.0)), np.log(self.most))))

@@ -1,4 +1,4 @@
-"""Blind estimation of what the fast scan does, from unpaired images; see `estimate`."""
+"""Estimation of the degradation from unpaired LR and HR images; see `estimate`."""
 
 from training.data.estimation.estimate import DegradationEstimate, estimate_degradation
 

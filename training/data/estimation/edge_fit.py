@@ -1,4 +1,4 @@
-"""Beam spot and lag, by trials: those whose edges are nearest to the edges of the LR images."""
+"""Search for the beam spot and the lag whose edges resemble those of the LR images most."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,11 @@ best place of that grid with and without its spot."""
 
 PARSIMONY = 1.06
 LAG_PARSIMONY = 1.01
-"""No blur, no lag, or no change of tone is taken where its misfit is at most this much larger."""
+"""Factors of the misfit up to which no blur, or no lag, is preferred as the simpler answer."""
 
 
 def scan_spots(trials: Trials, target: ImageStatistics, tone: ToneCurve) -> float:
-    """Return the one of a row of spots whose edges are nearest to those of the LR images."""
+    """Return the best of the `SCANNED_SPOTS`, in HR px, by the edges of the LR images."""
     spots = SCANNED_SPOTS * trials.scale
     misfits = [_misfit(trials, target, tone, spot_px=float(spot), lag=0.05) for spot in spots]
     return float(spots[int(np.argmin(misfits))])
@@ -30,10 +30,10 @@ def scan_spots(trials: Trials, target: ImageStatistics, tone: ToneCurve) -> floa
 def fit_edges(
     trials: Trials, target: ImageStatistics, tone: ToneCurve, *, near_px: float
 ) -> tuple[float, float]:
-    """Return spot and lag with edges nearest to those of the LR images.
+    """Return the spot in HR px and the lag whose edges are nearest to those of the LR images.
 
-    Along x a lag blurs nearly as a spot does, and which images have enough edges changes from trial
-    to trial: so a paraboloid is laid through a grid of trials, and its lowest place taken.
+    The misfit is noisy: along x a lag resembles a spot, and the images with enough edges vary from
+    trial to trial. A paraboloid is therefore fitted to a grid of trials; its minimum is the answer.
     """
     step_px = SPOT_STEP_PER_SCALE * trials.scale
     first_px = max(near_px - 2 * step_px, 0.0)
@@ -72,7 +72,7 @@ def _quadratic(places: NDArray[np.float64]) -> NDArray[np.float64]:
 def _misfit(
     trials: Trials, target: ImageStatistics, tone: ToneCurve, *, spot_px: float, lag: float
 ) -> float:
-    """Return how far edges along x and y are from those of the LR images, over draws of noise."""
+    """Return the edges' distance from those of the LR images, summed over axes and noise draws."""
     coarse = trials.coarse(spot_px, lag)
     misfit = sum(
         sum(target.edge_distances(trials.finished(coarse, tone, draw=draw)))

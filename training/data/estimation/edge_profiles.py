@@ -1,8 +1,8 @@
-"""Shape of edges in a set of images, and how far two sets differ in it.
+"""Shape of the edges in a set of images, and the distance between two sets' edges.
 
-What tells blur and lag in images of different scenes: short profiles across strong edges, each
-brought to mean 0 and deviation 1, so that contrast and tone drop out. Bright-going and dark-going
-edges are kept apart along x and turned alike: a lag treats them differently, a blur does not.
+The edges show blur and lag even if the scenes differ. Short profiles across strong edges are
+normalised to mean 0 and deviation 1, which removes contrast and tone. Rising and falling edges form
+separate groups, the falling ones reversed: a lag affects the two differently, a blur does not.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ SLOPE_SHARE = 0.35
 """Least slope as a share of the image's steep ones, so that each image gives its main edges."""
 
 MAX_TILT = 0.5
-"""Greatest slope along an edge as a share of that across: edges near a diagonal belong to none."""
+"""Greatest slope along an edge relative to that across; excludes edges near a diagonal."""
 
 MAX_PROFILES = 400
 MIN_PROFILES = 60
 NUM_QUANTILES = 12
 KEPT_SHARE = 0.6
-"""Share of the real images that counts, those with the best matches: the others may show what the
-degraded set lacks. Of the real images, because their number stays the same in every trial."""
+"""Share of the real images, those with the best matches, in a distance. The others may show scenes
+that the degraded set lacks. The number of real images is the same in every trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class EdgeProfiles:
 
 
 def edge_profiles(image: Floats, *, along_x: bool) -> EdgeProfiles | None:
-    """Collect an image's profiles along x (or y); None where it has too few strong edges.
+    """Collect an image's edge profiles along x or y; None if it has too few strong edges.
 
     Args:
         image: (h, w) float32 grey.
@@ -93,7 +93,7 @@ def collect_profiles(images: Sequence[Floats]) -> tuple[list[EdgeProfiles], list
 
 
 def edge_distance(degraded: Sequence[EdgeProfiles], real: Sequence[EdgeProfiles]) -> float:
-    """Return how far two sets of images differ in the shape of their edges; 0 where one is empty.
+    """Return the distance between two sets of edge profiles; 0 if one of them is empty.
 
     The Wasserstein-1 distance of the value at each tap, averaged over the taps, between images that
     are matched one to one so that the sum is least. The matching lets lines meet lines and holes

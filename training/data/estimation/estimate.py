@@ -1,11 +1,10 @@
-"""Blind estimation of the HR-to-LR degradation from unpaired images: no aligned pair is needed.
+"""Blind estimation of the HR-to-LR degradation from unpaired images, without aligned pairs.
 
-Takes 20 or so LR and as many HR images of different places, and finds what makes HR images look as
-the LR images do (`degradation`). Noise is measured on flat parts of either side (`noise`); tone by
-matching grey quantiles (`tone_matching`); beam spot and lag by matching the shape of edges
-(`edge_profiles`), by search over degraded HR images; jitter and gain errors of lines from each
-line's own shift and level (`line_errors`). Charging and slow drift are not estimated: over a few
-images they cannot be separated from the scenes.
+About 20 LR and 20 HR images of different places are enough. Noise is measured on flat parts of both
+sets (`noise`). Tone follows from matched grey quantiles (`tone_matching`). Beam spot and lag are
+those of the degraded HR images whose edges resemble the LR images most (`edge_profiles`). Jitter
+and gain errors of lines are measured line by line (`line_errors`). Charging and slow drift are not
+estimated, because a few images cannot separate them from the scenes.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,8 @@ Images = Sequence[NDArray[np.uint8]]
 
 MAX_IMAGES = 24
 MAX_SIDE_PX = 208
-"""Most images of either side, and the LR side that they are cut to: the search takes a minute."""
+"""Greatest number of images of each set, and side of their crops in LR px; the search then takes a
+minute."""
 
 MIN_IMAGES = 2
 MIN_SIDE_PX = 48
@@ -55,7 +55,7 @@ LINE_MARGIN = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class DegradationEstimate:
-    """Estimated degradation and its evidence.
+    """Estimated degradation, and statistics that show how well it fits.
 
     Attributes:
         point: Estimate itself: every range has equal ends.
@@ -75,7 +75,7 @@ class DegradationEstimate:
 def estimate_degradation(
     lr: Images, hr: Images, *, scale: int, seed: int = 0
 ) -> DegradationEstimate:
-    """Estimate what turns HR images into ones that look like the LR images.
+    """Estimate the degradation that makes HR images look like the LR images.
 
     Args:
         lr: (h, w) uint8 each, at least two, at least 48 px a side; sizes may differ.
@@ -117,7 +117,7 @@ def _finish(
     tone: ToneCurve,
     rng: np.random.Generator,
 ) -> DegradationEstimate:
-    """Find what is left once the spot and the lag of edges are known."""
+    """Estimate tone, line errors and noise for the given spot and lag."""
     spot_px, lag = edges
     quantiles = grey_quantiles(trials.coarse(spot_px, lag))
     tone = _simplify_tone(quantiles, target, fit_tone(quantiles, target.quantiles, start=tone)[0])
@@ -164,7 +164,7 @@ def _cut(image: NDArray[np.uint8], side_px: int, *, multiple: int) -> NDArray[np
 def _simplify_tone(
     quantiles: NDArray[np.float64], target: ImageStatistics, tone: ToneCurve
 ) -> ToneCurve:
-    """Return the neutral curve where it fits about as well."""
+    """Return the neutral curve if it fits about as well as the given one."""
     fitted, neutral = (
         tone_distance(quantiles, target.quantiles, curve) for curve in (tone, NEUTRAL_TONE)
     )
@@ -174,7 +174,7 @@ def _simplify_tone(
 def _point(
     trials: Trials, target: ImageStatistics, *, spot_px: float, lag: float, tone: ToneCurve
 ) -> DegradationConfig:
-    """Measure the lines' errors and return the estimate, still without noise."""
+    """Measure jitter and gain of the lines; return the estimate without its noise."""
     without = trials.finished(trials.coarse(spot_px, lag), tone)
     reference = trials.coarse(spot_px, lag, jitter_px=REFERENCE_JITTER_PX)
     jitter_px = estimate_jitter(
@@ -200,7 +200,7 @@ def _point(
 def _added_noise(
     lr: NoiseSamples, hr: NoiseModel, tone: ToneCurve, *, noise_left: float
 ) -> NoiseModel:
-    """Return the noise to add: LR's, less what averaging leaves of HR's and what rounding makes."""
+    """Return the noise to add: LR noise minus rounding and the HR noise left after averaging."""
     hr_grey = tone.inverse(lr.grey)
     left = hr.variance(hr_grey) * noise_left * tone.slope(hr_grey) ** 2
     added = np.maximum(lr.variance - left - ROUNDING_VARIANCE, 0.0)
@@ -213,7 +213,7 @@ def _tone_spread(
     tone: ToneCurve,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
-    """Return the deviations of dark LR grey, and of bright relatively, when images are redrawn."""
+    """Return the bootstrap deviations of dark grey (levels) and of bright grey (relative)."""
     anchors = np.quantile(quantiles, (0.1, 0.9))
     greys = []
     for _ in range(BOOTSTRAPS):
@@ -228,8 +228,8 @@ def _tone_spread(
 def _widen(point: DegradationConfig, *, dark_grey: float, bright_share: float) -> DegradationConfig:
     """Return ranges around the estimate, within the bounds of each field.
 
-    Gamma keeps its value: drawn independently of the gain, even a little of it would move bright
-    grey by more than the estimate is uncertain.
+    Gamma has no range: drawn independently of the gain, even a small change of gamma would move
+    bright grey by more than its uncertainty.
     """
     offset = float(np.clip(dark_grey, OFFSET_MARGIN_GREY, MAX_OFFSET_MARGIN_GREY))
     gain = float(np.clip(bright_share, GAIN_MARGIN, MAX_GAIN_MARGIN))

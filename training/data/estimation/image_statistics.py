@@ -1,4 +1,4 @@
-"""Statistics to compare images of different scenes by: grey levels, steps, shape of edges."""
+"""Statistics that compare images of different scenes: grey levels, steps, shape of edges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageStatistics:
-    """A set of images and what is compared.
+    """A set of images with their grey quantiles and edge profiles.
 
     Attributes:
         images: (h, w) float32 grey each.
@@ -38,7 +38,7 @@ class ImageStatistics:
         )
 
     def edge_distances(self, degraded: Sequence[Floats]) -> tuple[float, float]:
-        """Return how far degraded images are from these in their edges along x and along y."""
+        """Return the distances of degraded images' edges from this set's, along x and along y."""
         along_x, along_y = collect_profiles(degraded)
         return edge_distance(along_x, self.along_x), edge_distance(along_y, self.along_y)
 

@@ -1,4 +1,4 @@
-"""Errors of single scan lines, measured on images alone: shifts along x and gains of their own."""
+"""Measurement of scan-line errors on images: each line's shift along x, and its gain."""
 
 from collections.abc import Sequence
 
@@ -11,19 +11,19 @@ from training.data.degradation.noise import NoiseModel
 Floats = NDArray[np.float32]
 
 MAX_SHIFT_NOISE_PX = 0.12
-"""Images whose noise shifts a line by more are not measured for jitter: too few upright edges."""
+"""Greatest apparent line shift that noise may cause; images above it have too few upright edges."""
 
 MIN_FLAT_SHARE = 0.3
 SIGNIFICANCE = 3.0
-"""An error counts only from this many standard deviations of its estimate on."""
+"""Least ratio of a measured error to its standard error; smaller errors count as 0."""
 
 
 def line_shift_variances(images: Sequence[Floats], noise: NoiseModel) -> NDArray[np.float64]:
-    """Measure how much neighbouring lines are shifted against each other along x.
+    """Measure the variance of the shift along x between neighbouring lines, for each image.
 
-    The shift of each line against the one above is the least-squares one over the whole line,
-    so that edges that are rough on their own average out; robustly over the lines of an image; and
-    what the noise alone makes is taken off.
+    The shift between a line and the line above is a least-squares estimate over the whole line, in
+    which rough edges average out. The variance over an image's lines is robust, and the noise's
+    contribution is subtracted.
 
     Args:
         images: (h, w) float32 grey.
@@ -62,10 +62,10 @@ def estimate_jitter(
     *,
     jitter_px: float,
 ) -> float:
-    """Estimate the line jitter of LR images by degraded ones without and with known jitter.
+    """Estimate the line jitter of LR images, calibrated on degraded HR images.
 
-    The two degraded sets calibrate the measurement: anything it loses to blur and smoothing, it
-    loses on them as well.
+    One set of degraded images has no jitter, the other a known jitter. Blur and smoothing reduce
+    the measured jitter of all sets alike, so the calibration cancels them.
 
     Returns:
         Standard deviation of a line's own shift in LR px; 0 where it is not significant or a set
@@ -83,7 +83,7 @@ def estimate_jitter(
 
 
 def line_gain_variances(images: Sequence[Floats], noise: NoiseModel) -> NDArray[np.float64]:
-    """Measure how much the mean grey of flat parts jumps from line to line.
+    """Measure the relative variance of the lines' gain on flat parts, for each image.
 
     Args:
         images: (h, w) float32 grey.
@@ -117,7 +117,7 @@ def line_gain_variances(images: Sequence[Floats], noise: NoiseModel) -> NDArray[
 def estimate_line_gain(
     lr: Sequence[Floats], degraded: Sequence[Floats], noise: NoiseModel
 ) -> float:
-    """Estimate the relative gain error of LR lines, against degraded images that have none."""
+    """Estimate the relative gain error of LR lines, by comparison with degraded HR images."""
     real, without = (line_gain_variances(side, noise) for side in (lr, degraded))
     if real.size < 2 or without.size < 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""Tone curve between two sets of images of different scenes, from their grey values alone."""
+"""Fit of the tone curve between two sets of images of different scenes, by grey quantiles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ Floats = NDArray[np.float32]
 
 NUM_QUANTILES = 48
 SMOOTHING_PX = 1.0
-"""Blur before the quantiles are taken: noise widens every distribution, and differently."""
+"""Blur before the quantiles; it removes noise, which widens the sets' distributions differently."""
 
 KEPT_SHARE = 0.8
-"""Share of the LR images that counts: the others may show what the HR images lack."""
+"""Share of the LR images, those with the best matches; others may show scenes that HR lacks."""
 
 MAX_ROUNDS = 10
 GAMMA_PENALTY_GREY = 2.0
@@ -26,7 +26,7 @@ gamma cannot be separated, and then the straight curve is the better guess."""
 
 @dataclass(frozen=True, kw_only=True)
 class ToneCurve:
-    """lr = 255 * gain * (hr / 255)^gamma + offset, grey levels, clipped to 0..255."""
+    """Tone curve lr = 255 * gain * (hr / 255)^gamma + offset, in grey levels clipped to 0..255."""
 
     gain: float
     gamma: float
@@ -60,10 +60,10 @@ def grey_quantiles(images: Sequence[Floats]) -> NDArray[np.float64]:
 def fit_tone(
     coarse: NDArray[np.float64], lr: NDArray[np.float64], *, start: ToneCurve = NEUTRAL_TONE
 ) -> tuple[ToneCurve, float]:
-    """Fit the curve that brings one set's grey quantiles to the other's.
+    """Fit the tone curve that maps one set's grey quantiles to the other's.
 
-    Images are matched one to one under the present curve, the curve is fitted to the matched ones,
-    and so on until the matching stays: each round can only lower the misfit.
+    Each round matches images one to one under the current curve, then fits the curve to the
+    matched images. The rounds end when the misfit no longer decreases.
 
     Args:
         coarse: (n, NUM_QUANTILES) of the HR images on the LR grid, with LR's noise or none.

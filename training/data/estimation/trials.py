@@ -1,4 +1,4 @@
-"""HR images degraded again and again with the same noise: what `estimation` searches on."""
+"""Repeated degradation of the same HR images with the same noise, for the search for parameters."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ NUM_DRAWS = 3
 
 
 class Trials:
-    """A set of HR images and the noise that every degraded version of them gets.
+    """A set of HR images, and the noise that is added to every degraded version of them.
 
     The same normal numbers in each trial make its statistics smooth in the parameters, so that few
     images suffice (common random numbers).
@@ -55,7 +55,7 @@ class Trials:
         ]
 
     def finished(self, coarse: Sequence[Floats], tone: ToneCurve, *, draw: int = 0) -> list[Floats]:
-        """Return coarse images with tone and the LR images' noise, on whole grey levels.
+        """Apply tone and the LR images' noise to coarse images; round to whole grey levels.
 
         Args:
             coarse: Images that `coarse` returned.
@@ -70,7 +70,7 @@ class Trials:
         return images
 
     def noise_left(self, spot_px: float, lag: float) -> float:
-        """Return the share of the variance of white HR noise that is left on the LR grid."""
+        """Return the share of the variance of white HR noise that remains on the LR grid."""
         generator = torch.Generator().manual_seed(self._seed)
         side = 64 * self.scale
         white = torch.randn((1, 1, side, side), generator=generator)
@@ -82,9 +82,9 @@ class Trials:
 def one_thread() -> Iterator[None]:
     """Run torch on one thread within the block.
 
-    Trials are thousands of small convolutions with NumPy between them. More threads gain nothing
-    there, and OpenMP's waiting threads spin: with other work on the machine, two of them took
-    five times the processor time of one.
+    Trials are thousands of small convolutions with NumPy calls in between, which more threads do
+    not speed up. OpenMP's waiting threads spin: on a busy machine, two threads took five times the
+    processor time of one.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -95,7 +95,7 @@ def one_thread() -> Iterator[None]:
 
 
 def plain_degradation(**values: float) -> Degradation:
-    """Return a degradation of one image that only averages, except for the named values.
+    """Return a degradation of one image with neutral values, except for the named ones.
 
     Its lag is centred.
     """

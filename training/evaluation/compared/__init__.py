@@ -1,1 +1,1 @@
-"""Methods that are compared: bundles, checkpoints, baselines; and the cost of a tile."""
+"""Compared methods, such as checkpoints and baselines, and their cost per tile."""

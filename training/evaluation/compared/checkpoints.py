@@ -1,4 +1,4 @@
-"""Judges a checkpoint before it is exported: the merged network on the CPU, as a method."""
+"""Evaluation of a checkpoint before its export: the merged network on the CPU, as a method."""
 
 import hashlib
 from pathlib import Path
@@ -32,7 +32,7 @@ def checkpoint_method(
 
     Raises:
         FileNotFoundError: The file does not exist.
-        CheckpointError: It is not a semsr checkpoint.
+        CheckpointError: The file is not a semsr checkpoint.
     """
     generator, _ = load_generator(path)
     network = generator.merged()

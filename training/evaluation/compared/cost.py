@@ -1,4 +1,4 @@
-"""Cost of one tile in measured milliseconds; `models.cost` counts the multiply-adds."""
+"""Measured time of one tile; `models.cost` counts the multiply-adds."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ Upscaler = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 def median_ms(
     upscaler: Upscaler, lr: NDArray[np.uint8], *, repeats: int = 15, warm_ups: int = 3
 ) -> float:
-    """Time one tile at batch 1: the median over `repeats` calls, in milliseconds.
+    """Return the median time of one tile at batch 1, in milliseconds.
 
     Args:
         upscaler: Function to time, see `Upscaler`.

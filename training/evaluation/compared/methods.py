@@ -1,4 +1,4 @@
-"""Methods that are compared: bundles, built-in baselines, the true HR, folders of pictures."""
+"""Compared methods: functions on tiles, built-in baselines, the true HR, finished pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Role = Literal["candidate", "baseline", "built-in", "truth"]
 
 
 class MethodError(ValueError):
-    """A method cannot be used: its name is taken, or it answers with another size or type."""
+    """A method has a duplicate name, cannot enlarge, or returns a wrong size or type."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Method:
     version: str | None = None
 
     def answer(self, lr: Picture) -> tuple[Picture, Mapping[str, float]]:
-        """Enlarge an LR picture; returns it with the model's flags, none where it has none.
+        """Enlarge an LR picture; return the SR picture and the model's flags, if it has any.
 
         Raises:
             MethodError: The method has finished pictures only.
@@ -106,7 +106,7 @@ def upscaler_method(
 
 
 def pictures_method(name: str, folder: Path, *, role: Role = "candidate") -> Method:
-    """Make a method of finished pictures, `<folder>/<split>/<number>.png` as the LR tiles' names.
+    """Make a method of finished pictures, `<folder>/<split>/<number>.png` for each LR tile.
 
     Raises:
         MethodError: The folder does not exist.
@@ -127,7 +127,7 @@ def builtin_methods(
     table_version: str | None = None,
     with_truth: bool = True,
 ) -> list[Method]:
-    """Bicubic, bicubic with the grey levels of HR, and the true HR: always in the tables.
+    """Return the methods of every table: bicubic, bicubic with HR's grey levels, the true HR.
 
     Args:
         scale: s.
@@ -158,9 +158,9 @@ def builtin_methods(
 def matching_table(
     lr_pictures: Sequence[Picture], hr_pictures: Sequence[Picture], *, scale: int
 ) -> NDArray[np.uint8]:
-    """Make the one grey table that gives all bicubic pictures together the histogram of HR.
+    """Make the grey table that maps the histogram of all bicubic pictures to that of HR.
 
-    One table for the whole set, not one a tile: a tile's own histogram would leak its layout.
+    All tiles share one table, because a tile's own histogram would reveal its layout.
 
     Returns:
         (256,) uint8.
@@ -184,10 +184,10 @@ def benchmark_table(benchmark: Benchmark, splits: Sequence[str]) -> NDArray[np.u
 
 
 def check_names(methods: Sequence[Method]) -> None:
-    """Refuse two methods of one name.
+    """Reject methods with equal names.
 
     Raises:
-        MethodError: A name stands twice.
+        MethodError: Two methods have the same name.
     """
     names = [method.name for method in methods]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -1,4 +1,4 @@
-"""Reads a benchmark folder: LR tiles to super-resolve, and the truth that only evaluation may see.
+"""Reading of a benchmark folder: LR tiles, and the truth that only the evaluation may use.
 
 DIR/benchmark.json  DIR/test_defect/lr/0000.png  DIR/reference_hr/0000.png …
 DIR/truth/index.json  DIR/truth/test_defect/{hr,mask,noise_free}/0000.png …
@@ -30,12 +30,12 @@ SPLITS = {
 
 
 class BenchmarkError(ValueError):
-    """A folder is not a benchmark, is of an unknown version, or lacks files."""
+    """A folder is not a benchmark, has an unknown version, or lacks usable files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Defect:
-    """Truth about one defect.
+    """Ground truth of one simulated defect.
 
     Attributes:
         number: Value in the tile's mask, from 1.
@@ -57,7 +57,7 @@ class Defect:
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One tile of a test split: where its pictures lie, and its truth.
+    """One tile of a test split: paths of its pictures, and its ground truth.
 
     Attributes:
         split: Name of the split, such as `test_clean`.
@@ -180,7 +180,7 @@ class Benchmark:
 
 
 def is_benchmark(path: Path) -> bool:
-    """Say whether a folder claims to be a benchmark."""
+    """Return whether a folder contains `benchmark.json`."""
     return (path / "benchmark.json").is_file()
 
 

@@ -1,14 +1,14 @@
-"""Reads folders of real micrographs in the layout of the project's own, wherever they lie.
+"""Reading of folders with real micrographs in the project's own layout.
 
-A folder of this layout holds some of
-- `test_real_pairs`: two captures of one field at two magnifications, registered: structure;
-- `test_defect_hr` and `test_defect_lr_synth`: real process defects, LR derived: structure only,
-  because they come from the LR run and show what no HR of the other run looks like;
-- `train_lr` against `train_hr`, two wafer runs, unpaired: background. A model that was trained on
-  these folders has seen the tiles, but never a picture that belongs to one of them;
-- `test_defect_lr_real_noref`: LR alone: only whether SR still shows it;
-- `index.csv`, with the columns `folder` and `file`: what says that this is such a folder, where
-  the command does not name it.
+Such a folder holds some of the following:
+- `test_real_pairs`: registered captures of one field at two magnifications, for structure.
+- `test_defect_hr` and `test_defect_lr_synth`: real process defects with a derived LR, for structure
+  only, because they come from the LR run and HR pictures of the other run look different.
+- `train_lr` and `train_hr`: unpaired tiles of two wafer runs, for the background. A model trained
+  on these folders has seen the tiles, but no HR picture of an LR tile.
+- `test_defect_lr_real_noref`: LR tiles alone, for the consistency of SR with LR.
+- `index.csv` with the columns `folder` and `file`, which identifies such a folder if the command
+  does not name it.
 """
 
 import csv
@@ -22,7 +22,7 @@ SCALE = 4
 INDEX = "index.csv"
 TEST_FOLDERS = frozenset({"test_real_pairs", "test_defect_hr", "test_defect_lr_real_noref"})
 DEPTH = 2
-"""Folders are looked for in the root and this many levels below."""
+"""Greatest depth below the root at which folders are searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class RealPair:
 
 @dataclass(frozen=True, kw_only=True)
 class RealSets:
-    """Content of one folder; empty where a part is absent.
+    """Content of one folder; missing parts are empty.
 
     Attributes:
         name: Said before the names of its sets in the report; empty for the only folder.
@@ -56,7 +56,7 @@ class RealSets:
 
 
 def find_real_folders(root: Path, *, indexed: bool = False) -> list[Path]:
-    """List the folders of this layout: the root, or else those at most `DEPTH` levels below.
+    """Return the folders of this layout on the first level that has any, `DEPTH` levels at most.
 
     Args:
         root: Folder to look in.
@@ -103,7 +103,7 @@ def load_real_sets(folder: Path, *, name: str = "") -> RealSets:
 def pairs_by_name(
     lr: Mapping[str, Picture], hr: Mapping[str, Picture], *, scale: int
 ) -> list[RealPair]:
-    """Pair pictures of equal names, `_lr` and `_hr` at the end of a name and suffixes left off.
+    """Pair pictures of equal names, ignoring file suffixes and a final `_lr` or `_hr`.
 
     Args:
         lr: File name to (h, w) uint8. Where a name ends with `_hr` it is left out, and one that

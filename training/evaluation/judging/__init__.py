@@ -1,1 +1,1 @@
-"""From measured tiles to verdicts: summaries with intervals, comparisons, targets."""
+"""Summaries of measured tiles with intervals, comparisons of methods, and targets."""

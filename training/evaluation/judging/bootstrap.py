@@ -1,8 +1,8 @@
-"""Paired bootstrap over tiles: how sure a figure is, and a difference between two methods.
+"""Paired bootstrap over tiles, for intervals of figures and of differences between methods.
 
-Tiles are drawn with replacement, the tiles with defects and those without apart. Every method is
-scored on the same draws, so that a difference does not carry what the tiles do to both. A draw is
-kept as weights, one count a tile, which makes every estimator a few matrix products.
+Tiles with defects and tiles without are drawn separately, with replacement. All methods are scored
+on the same draws, so that variation between tiles cancels in a difference. A draw is stored as one
+count per tile, so that estimators are a few matrix products.
 
 Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", percentile intervals.
 """
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """The samples that all methods share.
+    """Bootstrap samples that all methods share.
 
     Attributes:
         defect: (B, tiles with defects) counts.
@@ -30,7 +30,7 @@ class Draws:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A figure with its 95 % interval; all NaN where the figure is not defined."""
+    """A figure with its 95 % interval; undefined values are NaN."""
 
     value: float
     low: float
@@ -39,7 +39,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A figure over all tiles, and over each bootstrap sample; (0,) samples where none are made."""
+    """A figure over all tiles and over each bootstrap sample; `samples` may be empty."""
 
     value: float
     samples: Floats = field(default_factory=lambda: np.zeros(0))
@@ -49,20 +49,20 @@ class Estimate:
         return interval(self.value, self.samples)
 
     def minus(self, other: "Estimate") -> Interval:
-        """Return the paired difference: this figure less another one of the same draws."""
+        """Return the paired difference between this figure and another one of the same draws."""
         if self.samples.size == 0 or other.samples.size == 0:
             return interval(self.value - other.value, np.zeros(0))
         return interval(self.value - other.value, self.samples - other.samples)
 
 
 def draw_tiles(*, defect: int, clean: int, draws: int, seed: int) -> Draws:
-    """Draw the samples; the same for the same numbers."""
+    """Draw the bootstrap samples; equal arguments give equal samples."""
     rng = np.random.default_rng(seed)
     return Draws(defect=_counts(rng, defect, draws), clean=_counts(rng, clean, draws))
 
 
 def interval(value: float, samples: Floats) -> Interval:
-    """Percentile interval of 95 % around a figure, from (B,) sampled figures."""
+    """Return a figure with its 95 % percentile interval from (B,) samples of the figure."""
     finite = samples[np.isfinite(samples)]
     if finite.size == 0 or not np.isfinite(value):
         return Interval(value=value, low=float("nan"), high=float("nan"))
@@ -71,7 +71,7 @@ def interval(value: float, samples: Floats) -> Interval:
 
 
 def weighted_mean(values: Floats, weights: Floats) -> Floats:
-    """Mean of (K,) values under (B, K) weights, NaN values left out; (B,), NaN where none is."""
+    """Return the weighted means (B,) of (K,) values by (B, K) weights; NaN values are ignored."""
     kept = np.isfinite(values)
     total = weights[:, kept].sum(axis=1)
     sums = weights[:, kept] @ values[kept]
@@ -79,9 +79,9 @@ def weighted_mean(values: Floats, weights: Floats) -> Floats:
 
 
 def weighted_median(values: Floats, weights: Floats) -> Floats:
-    """Median of (K,) values under (B, K) weights, NaN values left out.
+    """Return the weighted medians of (K,) values by (B, K) weights; NaN values are ignored.
 
-    The two middle values are averaged where half the weight lies on either side, as in
+    If exactly half the weight lies on either side, the two middle values are averaged, as in
     `numpy.median`.
 
     Returns:

@@ -1,7 +1,8 @@
-"""Two methods of one run against each other: paired differences of what decides between them.
+"""Comparison of two methods of one run by paired differences of the main figures.
 
-Every method was scored on the same bootstrap draws, so that a difference is surer than the two
-intervals: `fast` against `default`, a mixed training against one on the benchmark alone.
+All methods are scored on the same bootstrap draws, so the interval of a difference is narrower than
+the two methods' own intervals suggest. Examples are `fast` against `default`, or a mixed training
+against one on the benchmark alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ COMPARED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One figure of a method less that of the first candidate.
+    """Difference of one figure between a method and the first candidate.
 
     Attributes:
         method: Name of the other method.

@@ -1,4 +1,4 @@
-"""Sums up what the detector found in one method's pictures: recall, alarms, FROC area."""
+"""Detection figures of one method: recall, false alarms, FROC area."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from training.evaluation.sets.measurement import CleanTile, DefectTile
 def collect_scores(
     test: EvaluationSet, defect: Sequence[DefectTile], clean: Sequence[CleanTile]
 ) -> Scores:
-    """Put the detection scores of a method's tiles together."""
+    """Collect the detection scores of all tiles of a method."""
     counts = [len(tile.hit_scores) for tile in defect]
     return Scores(
         hits=np.array([score for tile in defect for score in tile.hit_scores]),
@@ -29,7 +29,7 @@ def collect_scores(
 def detection_figures(
     test: EvaluationSet, scores: Scores, defect: Sequence[DefectTile], clean: Sequence[CleanTile]
 ) -> dict[str, Estimate]:
-    """Compute the figures of section `detection` of one method."""
+    """Compute one method's figures of the section `detection`."""
     defects = [item for tile in test.defect for item in tile.defects]
     groups = [item.group for item in defects]
     unseen = ~where(groups, "planted")  # the kinds of the split `unknown` too

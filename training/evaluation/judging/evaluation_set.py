@@ -1,4 +1,4 @@
-"""The tiles that all methods are measured on, and means over them with bootstrap samples."""
+"""Test tiles of an evaluation, and means and medians over them with bootstrap samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSet:
-    """The tiles that all methods are measured on, and how they are drawn again.
+    """Tiles on which all methods are measured, with the bootstrap draws of these tiles.
 
     Attributes:
         defect: Tiles with defects.
         clean: Tiles without.
         draws: Bootstrap weights.
         shape: (H, W) of an HR picture.
-        threshold: The detector's.
+        threshold: Threshold of the detector.
     """
 
     defect: tuple[Tile, ...]
@@ -32,7 +32,7 @@ class EvaluationSet:
 
 
 def mean_estimate(values: Floats, weights: Floats) -> Estimate:
-    """Return the mean of (K,) values, NaN left out, with samples by (B, K) weights."""
+    """Return the mean of (K,) values with samples by (B, K) weights; NaN values are ignored."""
     ones = np.ones((1, values.size))
     return Estimate(
         value=float(weighted_mean(values, ones)[0]), samples=weighted_mean(values, weights)
@@ -40,7 +40,7 @@ def mean_estimate(values: Floats, weights: Floats) -> Estimate:
 
 
 def median_estimate(values: Floats, weights: Floats) -> Estimate:
-    """Return the median of (K,) values, NaN left out, with samples by (B, K) weights."""
+    """Return the median of (K,) values with samples by (B, K) weights; NaN values are ignored."""
     ones = np.ones((1, values.size))
     return Estimate(
         value=float(weighted_median(values, ones)[0]), samples=weighted_median(values, weights)
@@ -48,5 +48,5 @@ def median_estimate(values: Floats, weights: Floats) -> Estimate:
 
 
 def where(names: Sequence[str], wanted: str) -> NDArray[np.bool_]:
-    """Mark the names that are the wanted one."""
+    """Return a mask of the names that equal `wanted`."""
     return np.array([name == wanted for name in names], dtype=bool)

@@ -1,4 +1,4 @@
-"""Targets on real tiles: what the first candidate's pictures of real LR tiles must reach."""
+"""Targets that the first candidate's pictures of real LR tiles must meet."""
 
 from collections.abc import Sequence
 from math import isfinite

@@ -1,4 +1,4 @@
-"""Several trainings of one method: how much the seed alone changes each figure."""
+"""Spread of each figure over several trainings of one method with different seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from training.evaluation.judging.summary import MethodSummary
 
 @dataclass(frozen=True, kw_only=True)
 class SeedSpread:
-    """One figure over the seeds of one method.
+    """Spread of one figure over the seeds of one method.
 
     Attributes:
-        group: The method.
-        key: The figure.
+        group: Group of the seeds, see `Method`.
+        key: Key of the figure.
         values: Values, one for each seed.
         spread: Largest less smallest.
         share: The spread over |true HR − bicubic|; None where that is 0 or unknown.
@@ -33,7 +33,7 @@ class SeedSpread:
 def seed_spreads(
     methods: Sequence[Method], summaries: Mapping[str, MethodSummary]
 ) -> list[SeedSpread]:
-    """Compare the seeds of every group with at least two of them, figure by figure."""
+    """Compute the spread of every figure, for every group with at least two seeds."""
     groups = dict.fromkeys(method.group for method in methods if method.group is not None)
     spreads = []
     for group in groups:

@@ -1,4 +1,4 @@
-"""Puts the tiles of a method together: every figure of `figures`, with samples for intervals."""
+"""Summary of a method: its figures over all tiles, with bootstrap samples for intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""The targets: what the first candidate, and the benchmark itself, must reach.
+"""Targets that the first candidate, and the benchmark itself, must meet.
 
-Each is passed, missed, or not applicable where its figures are not there.
+A target is passed, missed, or not applicable if its figures are missing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ MAX_FLOOR_RECALL = 0.75
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One target and how it ended.
+    """One target and its outcome.
 
     Attributes:
         name: Requirement in a few words.
@@ -54,8 +54,8 @@ def judge_targets(
 ) -> list[Target]:
     """Judge the first candidate and the benchmark.
 
-    Where the first candidate is one of several seeds, each target is judged on every seed, and the
-    one that misses it stands for all.
+    If the first candidate is one of several seeds, each target is judged on every seed, and the
+    worst outcome is reported.
 
     Args:
         methods: Methods in the report's order.
@@ -77,7 +77,7 @@ def judge_targets(
 
 
 def missed(targets: Sequence[Target]) -> list[Target]:
-    """List the targets that were missed."""
+    """Return the missed targets."""
     return [target for target in targets if target.status == "missed"]
 
 
@@ -222,11 +222,11 @@ def bounded(
     """Judge a figure by its limits.
 
     Args:
-        subject: Method that the target is asked of.
+        subject: Method that must meet the target.
         name: Name of the target.
         value: Figure.
         limits: Least and greatest value; None for no limit.
-        measured: Figure in words.
+        measured: Figure as text, with its unit.
         unit: Unit of the limits, with a space before it.
     """
     low, high = limits

@@ -1,1 +1,1 @@
-"""Measures of one picture: against the truth, against its LR tile, or on its own."""
+"""Measures of pictures: against the truth, against the LR tile, or without a reference."""

@@ -1,7 +1,7 @@
-"""Is the background natural? Spectra, noise and greys of defect-free tiles against real HR.
+"""Spectra and grey histograms of defect-free tiles, compared with HR pictures of other scenes.
 
-Nothing here needs alignment: sets of pictures are compared, scene kind by scene kind, because a
-grating and a blank film cannot be compared.
+The measures compare sets of pictures and need no alignment. Sets are compared separately for each
+kind of scene, because a grating and a blank film look different.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from scipy import fft
 from training.evaluation.measures.detection import BORDER_PX
 
 LOWEST_FREQUENCY = 1 / 8
-"""Lowest frequency, in units of Nyquist: below it lies the layout, which differs by scene."""
+"""Lowest frequency, in units of Nyquist; lower ones depend on the scene's layout."""
 
 SPECTRUM_BINS = 42
 BORDER_BINS = 21
@@ -24,10 +24,10 @@ Spectrum = NDArray[np.float64]
 
 
 def radial_spectrum_db(image: NDArray[np.uint8]) -> Spectrum:
-    """Power spectral density by radius.
+    """Return the power spectral density in rings of equal width.
 
-    The mean is taken off and a Hann window applied; power is averaged over rings of equal width
-    from `LOWEST_FREQUENCY` to Nyquist.
+    The mean is subtracted and a Hann window applied. The rings extend from `LOWEST_FREQUENCY` to
+    Nyquist.
 
     Args:
         image: (H, W) grey levels.
@@ -46,10 +46,10 @@ def radial_spectrum_db(image: NDArray[np.uint8]) -> Spectrum:
 
 
 def border_spectrum_db(image: NDArray[np.uint8]) -> Spectrum:
-    """Power spectral density along the picture's border, over its outer 16 px.
+    """Return the power spectral density along the picture's border, over its outer 16 px.
 
-    Lines of pixels parallel to the nearest side are taken, each with its mean off and a Hann
-    window; a ring spectrum does not exist in so narrow a band.
+    It is the mean spectrum of the pixel lines parallel to the sides, each without its mean and with
+    a Hann window. The band is too narrow for a ring spectrum.
 
     Returns:
         (BORDER_BINS,) in dB, from `LOWEST_FREQUENCY` to Nyquist, scaled as `radial_spectrum_db`.
@@ -71,7 +71,7 @@ def border_spectrum_db(image: NDArray[np.uint8]) -> Spectrum:
 
 
 def log_spectral_distance(first: Spectrum, second: Spectrum) -> NDArray[np.float64]:
-    """Root mean square over frequency of the difference of two spectra in dB.
+    """Return the root mean square over frequency of the difference of two spectra in dB.
 
     Args:
         first: (..., bins) in dB.
@@ -87,9 +87,9 @@ def distance_by_scene(
     *,
     weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Average, over scene kinds, the distance between mean spectra of a method and the reference.
+    """Return the distance between a method's and the reference's spectra, averaged over scenes.
 
-    Means are of dB, so that one tile of high power does not dominate its kind.
+    Spectra are averaged in dB, so that one tile of high power does not dominate its scene kind.
 
     Args:
         spectra: (T, bins) of the method's tiles, in dB.
@@ -114,7 +114,7 @@ def distance_by_scene(
 
 
 def mean_by_scene(spectra: Spectrum, scenes: Sequence[str]) -> dict[str, Spectrum]:
-    """Mean spectrum of each scene kind, in dB."""
+    """Return the mean spectrum of each scene kind, in dB."""
     return {
         scene: spectra[[other == scene for other in scenes]].mean(axis=0)
         for scene in sorted(set(scenes))
@@ -124,10 +124,10 @@ def mean_by_scene(spectra: Spectrum, scenes: Sequence[str]) -> dict[str, Spectru
 def split_half_floor(
     spectra: Spectrum, scenes: Sequence[str], *, splits: int = 50, seed: int = 0
 ) -> float:
-    """Distance between two random halves of the reference itself, as a method is scored.
+    """Return the mean distance between two random halves of the reference.
 
-    It is the distance of pictures that differ in nothing but the draw, at half the reference's
-    size. Kinds with a single picture are left out.
+    This is the distance that chance alone causes, at half the reference's size. Kinds with a single
+    picture are ignored.
 
     Returns:
         Mean over `splits` random halvings, in dB; NaN where no kind has two pictures.
@@ -152,13 +152,13 @@ def split_half_floor(
 
 
 def histogram_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Wasserstein distance W1 of two histograms over the same unit bins, in bins."""
+    """Return the Wasserstein distance W1 of two histograms over the same bins, in bins."""
     p, q = first / first.sum(), second / second.sum()
     return float(np.abs(np.cumsum(p - q)).sum())
 
 
 def match_histogram(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Make the grey table that gives pictures of one histogram the other: 256 entries.
+    """Make the grey table that maps pictures of one histogram to the other histogram.
 
     Args:
         source: (256,) counts of the pictures to map.

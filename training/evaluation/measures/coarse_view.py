@@ -1,4 +1,4 @@
-"""An SR picture as the LR grid sees it: averaged to pixels, in the tile's sharpness and tone."""
+"""Conversion of an SR picture to the LR grid, and to the sharpness and tone of the LR tile."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from scipy import ndimage
 
 BLUR_SIGMAS_PX = (0.0, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3)
 PRIOR_GREY = 2.0
-"""Structure below this does not decide the tone: the other picture is then taken as it is."""
+"""Contrast of a prior on the gain; for structure far below it, the gain stays near 1."""
 
 Floats = NDArray[np.float64]
 
@@ -25,10 +25,10 @@ def area_mean(image: NDArray[np.uint8], shape: tuple[int, ...]) -> Floats:
 
 
 def as_seen(other: Floats, shown: Floats) -> Floats:
-    """Bring a picture to the sharpness, gain and offset of another one of the same scene.
+    """Fit the sharpness, gain and offset of a picture to another one of the same scene.
 
-    One blur, one gain and one offset for the whole picture, by least squares, so that what is
-    missing at a place stays missing.
+    The least-squares fit has one blur, one gain and one offset for the whole picture, so that
+    locally missing structure stays missing.
     """
     best, least = other, np.inf
     for sigma_px in BLUR_SIGMAS_PX:

@@ -1,4 +1,4 @@
-"""Does the SR picture, seen coarsely, still show the LR tile? Local correlation on the LR grid."""
+"""LR consistency of an SR picture: its local correlation with the LR tile on the LR grid."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from training.ground.quality import local_correlation
 LOW_PASS_SIGMA_PX = 0.7
 WINDOW_SIGMA_PX = 4.0
 MIN_DEVIATION_GREY = 6.0
-"""Local deviation of the low-passed LR tile from which on there is structure, not noise."""
+"""Least local deviation of the low-passed LR tile that counts as structure."""
 
 WORST_QUANTILE = 0.01
 
@@ -30,7 +30,7 @@ class LrConsistency:
 
 
 def lr_consistency(image: Picture, lr: Picture) -> LrConsistency:
-    """Compare the area mean of an SR picture with its LR tile, blind to local gain and offset.
+    """Correlate the area mean of an SR picture with its LR tile, ignoring local gain and offset.
 
     Args:
         image: (s*h, s*w) uint8.

@@ -1,9 +1,9 @@
-"""Detections against the truth: which defects are hit, what is a false alarm, the FROC curve.
+"""Matching of detections with true defects: hits, false alarms, and the FROC curve.
 
-A detection hits a defect if its point lies in the defect's box grown by `MATCH_MARGIN_PX`; several
-on one defect are one hit, and none of them is an alarm. Recall is the share of defects hit, false
-alarms are counted a tile, on tiles without defects. The free-response curve (FROC) is recall over
-alarms a tile as the threshold falls, and its area from 0 to 1 alarm a tile is one figure for it.
+A detection hits a defect if its point lies in the defect's box grown by `MATCH_MARGIN_PX`. Several
+detections on one defect count as one hit. Recall is the share of defects that are hit. False alarms
+are counted per tile, on tiles without defects. The free-response curve (FROC) shows recall over
+false alarms per tile as the threshold falls; the FROC area covers 0 to 1 false alarm per tile.
 
 Source: Bunch et al. 1977, "A free response approach to the measurement and characterization of
 radiographic observer performance".
@@ -20,14 +20,14 @@ from training.evaluation.folders.benchmark import Box, Defect, Picture
 
 MATCH_MARGIN_PX = 6
 BORDER_PX = 16
-"""The outer band of a picture that is scored apart: where a network sees padding, not pixels."""
+"""Width of a picture's outer band, which has figures of its own because a network sees padding."""
 
 NOT_FOUND = -1.0
-"""Best score of a defect that no detection hits; scores themselves are never negative."""
+"""Score of a defect that no detection hits; real scores are never negative."""
 
 
 class DetectionLike(Protocol):
-    """One thing found: a point in pixels of the picture, and how sure the detector is (0 to 1)."""
+    """One detection: a point in pixels of the picture, and a score from 0 to 1."""
 
     @property
     def x_px(self) -> float:
@@ -41,16 +41,16 @@ class DetectionLike(Protocol):
 
     @property
     def score(self) -> float:
-        """How sure the detector is."""
+        """Confidence of the detector, 0 to 1."""
         ...
 
 
 class DetectorLike(Protocol):
-    """A judge of pictures; `training.detector` has the shipped one."""
+    """Interface of a defect detector, such as the shipped one in `training.detector`."""
 
     @property
     def threshold(self) -> float:
-        """The operating score, fixed on true HR."""
+        """Least score of a detection that counts, fixed on true HR."""
         ...
 
     def find(self, image: Picture) -> Sequence[DetectionLike]:
@@ -68,7 +68,7 @@ class Alarm:
 
 @dataclass(frozen=True, kw_only=True)
 class Matches:
-    """The detections of one picture against its defects.
+    """Detections of one picture, matched with its defects.
 
     Attributes:
         hit_scores: Best score at each defect, in their order; `NOT_FOUND` where none hits.
@@ -104,13 +104,13 @@ def match(
 
 
 def is_in_border(x_px: float, y_px: float, *, shape: tuple[int, int]) -> bool:
-    """Say whether a point lies in the outer band of an (H, W) picture."""
+    """Return whether a point lies in the outer band of an (H, W) picture."""
     height, width = shape
     return min(x_px, y_px, width - x_px, height - y_px) < BORDER_PX
 
 
 def touches_border(defect: Defect, *, shape: tuple[int, int]) -> bool:
-    """Say whether a defect's box, grown by the matching margin, reaches into the outer band."""
+    """Return whether a defect's box, grown by the matching margin, touches the outer band."""
     height, width = shape
     left, top, right, bottom = defect.box_hr_px
     return min(left, top, width - right, height - bottom) < BORDER_PX + MATCH_MARGIN_PX
@@ -118,7 +118,7 @@ def touches_border(defect: Defect, *, shape: tuple[int, int]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """All scores of one method over a set of tiles, ready for curves.
+    """Detection scores of one method over a set of tiles.
 
     Attributes:
         hits: (D,) best score of each defect, `NOT_FOUND` where there is none.
@@ -137,11 +137,11 @@ class Scores:
     num_alarm_tiles: int
 
     def recall(self, threshold: float) -> float:
-        """Share of defects with a score of at least `threshold`; NaN without defects."""
+        """Return the share of defects with a score of at least `threshold`; NaN without any."""
         return float(np.mean(self.hits >= threshold)) if self.hits.size else float("nan")
 
     def threshold_at(self, alarms_per_tile: float) -> float:
-        """Return the lowest score that keeps alarms at or below a rate.
+        """Return the lowest threshold at which the rate of false alarms is at most the given one.
 
         It lies just above the first alarm that would exceed the rate.
         """
@@ -151,7 +151,7 @@ class Scores:
         return float(np.nextafter(np.sort(self.alarms)[::-1][allowed], np.inf))
 
     def recall_at(self, alarms_per_tile: float) -> float:
-        """Recall at the lowest threshold that keeps alarms at or below a rate."""
+        """Return the recall at `threshold_at` the given rate."""
         return self.recall(self.threshold_at(alarms_per_tile))
 
 
@@ -170,7 +170,7 @@ def froc_area(
     hit_weights: NDArray[np.float64] | None = None,
     alarm_weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Mean recall over false-alarm rates from 0 to 1 a tile, exactly, for many weightings at once.
+    """Return the exact mean recall over 0 to 1 false alarm per tile, for B weightings of tiles.
 
     Args:
         scores: Scores of one method.

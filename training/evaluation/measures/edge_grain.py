@@ -1,12 +1,11 @@
-"""Is there more grain along edges than on flats of the same grey? "Sandy" edges, as one number.
+"""Grain along edges relative to the grain of flat areas of the same grey, as one number.
 
-Grain is measured along the edge alone: the third difference of four neighbours in a row, in that of
-four directions that lies nearest the edge's tangent. It is blind to the profile across the edge, to
-a direction that is off by a few degrees and to a gentle curve, which are all quadratic along the
-tangent; what is left is what changes from pixel to pixel, finer than about 3 px. Flats are measured
-by the same differences in the same directions, so that grain of any spectrum gives 1 if it is the
-same everywhere. Grain depends on grey, so that each edge pixel is compared with what flats of its
-own grey show.
+Grain is measured as the third difference of four neighbouring pixels, in the one of four directions
+that is nearest to the edge's tangent. The third difference ignores anything quadratic along the
+tangent: the profile across the edge, a direction off by a few degrees, and a gentle curve. It
+responds to detail finer than about 3 px. Flat areas are measured in the same way and directions, so
+that uniform grain of any spectrum gives 1. Because grain depends on grey, an edge pixel is compared
+with flat areas of its own grey.
 
 Source: the project's own definition; the structure tensor is that of Foerstner and Guelch 1987.
 """
@@ -21,31 +20,31 @@ from scipy import ndimage
 from training.ground.quality import Grey
 
 SCALE_PX = 2.0
-"""Sigma at which gradients are taken: above the grain, below what lies between two edges."""
+"""Sigma of the gradient filter: larger than grain, smaller than the distance between edges."""
 
 TENSOR_SIGMA_PX = 3.0
 MIN_COHERENCE = 0.8
-"""Below it the surroundings have no single direction: corners, small dots, grain."""
+"""Least coherence of the structure tensor; corners, small dots and grain have less."""
 
 EDGE_GRADIENT_GREY = 2.0
 """Gradient at `SCALE_PX` from which on there is an edge, grey levels a pixel: a step of 12."""
 
 NOISE_SIGMAS = 8.0
-"""An edge is also this many deviations of the grain's own gradient."""
+"""Least gradient of an edge in deviations of the grain's gradient."""
 
 BAND_PX = 3
-"""Pixels within this of an edge belong to it."""
+"""Greatest distance of an edge pixel from the edge."""
 
 FLAT_PX = 2
 """Pixels of flats are farther than this from anything of half an edge's gradient."""
 
 MIN_PIXELS = 500
 MIN_GRAIN_GREY = 0.5
-"""Below this deviation flats have no grain, only rounding: there is nothing to compare with."""
+"""Least deviation of the flat areas' grain; below it there is only rounding."""
 
 BIN_GREY = 8.0
 CLIP_GREY = 4.0
-"""Pixels nearer to black or white than this are left out: clipping eats their grain."""
+"""Least distance of a pixel from black and white; nearer pixels have lost grain by clipping."""
 
 STEPS = ((0, 1), (1, 1), (1, 0), (1, -1))
 """Directions: rows and columns of one step, at 0, 45, 90 and 135 degrees (x right, y down)."""
@@ -101,7 +100,7 @@ def edge_grain(image: Grey) -> EdgeGrain:
 
 
 def mean_edge_grain(pictures: Iterable[Grey]) -> float:
-    """Mean edge grain of the pictures that have edges and flats; NaN where none has."""
+    """Return the mean edge grain of the pictures with edges and flat areas; NaN if none has."""
     ratios = np.array([edge_grain(picture).ratio for picture in pictures])
     found = ratios[np.isfinite(ratios)]
     return float(found.mean()) if found.size else float("nan")

@@ -1,9 +1,9 @@
-"""Is the grain of flat places that of HR at the same grey? In dB, regardless of the layout.
+"""Difference in dB between the grain of flat places and that of HR at equal grey.
 
-Whole spectra of other scenes differ by layout too: where the LR run has fewer edges than the HR
-run, its spectrum is low regardless of the grain. Here only flat pixels count, and only against flat
-pixels of the same grey. What is summed up is `training.losses.flat_grain.grain_power`, which
-training can use as a loss: a recipe that does so was trained towards this figure.
+Whole spectra depend on the layout too: if the LR run has fewer edges than the HR run, its spectrum
+is lower regardless of the grain. This figure compares only flat pixels, and only at equal grey. It
+uses `training.losses.flat_grain.grain_power`, which is also a training loss: recipes with that loss
+optimise this figure directly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from training.evaluation.folders.benchmark import Picture
 from training.losses.flat_grain import TINY_VARIANCE, common_shares, grain_power
 
 LEAST_PIXELS = 2000.0
-"""Flat pixels that a grey needs on both sides to count."""
+"""Least number of flat pixels of a grey in both sets."""
 
 Power = NDArray[np.float64]
 """(1 + bands, greys): number of flat pixels of each grey, then the sum of each band's squares."""
 
 
 def flat_power(picture: Picture) -> Power:
-    """Sum up the grain of a picture's flat places; the sum of several pictures' is a set's.
+    """Sum the grain power of a picture's flat places; the powers of a set's pictures add up.
 
     Args:
         picture: (H, W) grey levels.
@@ -34,7 +34,7 @@ def flat_power(picture: Picture) -> Power:
 
 
 def flat_grain_db(power: Power, reference: Power) -> NDArray[np.float64]:
-    """Compare the grain of two sets: root mean square over bands and greys, in dB.
+    """Return the root-mean-square difference of two sets' grain over bands and greys, in dB.
 
     Args:
         power: (..., 1 + bands, greys).

@@ -1,8 +1,8 @@
-"""Gradient maps in figures: how strong, thin and clean the edges of a picture are.
+"""Figures of gradient maps: strength and thinness of edges, and gradients in flat areas.
 
-Read as Chakraborty 2022 (appendix B.2) reads the maps: HR has thin, strong edges, the enlarged
-input wide, weak ones with artefacts, a good method lies between. Magnitudes are of central
-differences on the picture scaled to 0 to 1.
+The interpretation follows Chakraborty 2022 (appendix B.2): HR has thin, strong edges, the enlarged
+input has wide, weak edges with artefacts, and a good method lies in between. Gradients are central
+differences of the picture scaled to 0 to 1.
 """
 
 from dataclasses import dataclass
@@ -39,13 +39,13 @@ class GradientFigures:
 
 
 def gradient_magnitude(picture: Picture) -> NDArray[np.float32]:
-    """Magnitude of central differences of (H, W) uint8, scaled to 0 to 1; borders one-sided."""
+    """Return the gradient magnitude of (H, W) uint8 scaled to 0 to 1; one-sided at borders."""
     y, x = _components(picture)
     return np.hypot(y, x)
 
 
 def flat_area(truth: Picture) -> NDArray[np.bool_]:
-    """Find where a scene is flat: the half of the true HR with the smallest low-passed slope."""
+    """Return the flat half of a scene: the pixels of least low-passed slope in the true HR."""
     smooth = ndimage.gaussian_filter(truth.astype(np.float32), FLAT_SIGMA_PX)
     y, x = np.gradient(smooth)
     slope = np.hypot(y, x)
@@ -72,7 +72,7 @@ def measure_gradients(picture: Picture, flat: NDArray[np.bool_]) -> GradientFigu
 def histogram_quantiles(
     histogram: NDArray[np.float64] | NDArray[np.int64], quantiles: tuple[float, ...]
 ) -> tuple[float, ...]:
-    """Quantiles of gradient magnitude from its histogram, linear within a bin."""
+    """Return quantiles of the gradient magnitude from its histogram, linear within a bin."""
     shares = np.concatenate([[0.0], np.cumsum(histogram) / histogram.sum()])
     edges = np.linspace(0.0, GRADIENT_LIMIT, GRADIENT_BINS + 1)
     return tuple(float(np.interp(quantile, shares, edges)) for quantile in quantiles)
@@ -86,7 +86,7 @@ def _components(picture: Picture) -> tuple[NDArray[np.float32], NDArray[np.float
 def _thinness(
     y: NDArray[np.float32], x: NDArray[np.float32], magnitude: NDArray[np.float32]
 ) -> float:
-    """Share of strong pixels that are not below either neighbour across the edge.
+    """Return the share of strong pixels that are not below either neighbour across the edge.
 
     The direction is taken to the nearest of eight neighbours, as in Canny 1986.
     """

@@ -1,10 +1,10 @@
-"""Do two sets of pictures look alike to a network that knows pictures? The kernel distance (KID).
+"""Kernel distance (KID) between two sets of pictures, on features of VGG16.
 
-Features are channel means of an ImageNet VGG16 (relu3_1 and relu4_1) over one crop a picture; each
-layer is scaled to a root mean square of 1 on the reference, so that both count. The distance is the
-unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3: 0 for equal
-distributions, small values of either sign by chance. Unlike a Fréchet distance it is unbiased for
-sets as small as ours.
+Features are channel means of an ImageNet VGG16 (relu3_1 and relu4_1) over one crop per picture.
+Each layer is scaled to a root mean square of 1 on the reference, so that both have equal weight.
+The distance is the unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3. Equal
+distributions give small values around 0, of either sign. Unlike a Fréchet distance, it is unbiased
+for small sets.
 
 Source: Binkowski et al. 2018, "Demystifying MMD GANs" (eq. 4 and section 4); VGG16 features in the
 place of Inception's.
@@ -76,7 +76,7 @@ def picture_features(picture: Picture, network: FeatureNetwork, *, number: int) 
 def kernel_distance(
     features: Floats, reference: Floats, *, scale_to: Floats | None = None
 ) -> float:
-    """Unbiased squared maximum mean discrepancy of two sets.
+    """Return the unbiased squared maximum mean discrepancy of two sets of features.
 
     Args:
         features: (M, C).
@@ -97,7 +97,7 @@ def kernel_distance(
 
 
 def kernel_floor(reference: Floats, *, splits: int = 50, seed: int = 0) -> float:
-    """Mean absolute distance between random halves of the reference: what chance alone gives."""
+    """Return the mean absolute distance between random halves of the reference."""
     rng = np.random.default_rng(seed)
     half = len(reference) // 2
     if half < 2:

@@ -1,9 +1,9 @@
-"""Edge placement and line width on line scenes, to a fraction of an HR pixel.
+"""Edge placement, line width and roughness on line scenes, to a fraction of an HR pixel.
 
-Profiles across the lines, averaged over eight rows, cross the level midway between space and line
-at an edge. Edges of the noise-free truth are the true places. A picture's own space and line levels
-set its threshold, so that tone and contrast do not pass for misplacement; the levels are medians
-over the middle thirds of the true spaces and lines, which defects and lost lines do not move.
+Profiles across the lines are averaged over eight rows. An edge is the place where a profile crosses
+the level midway between space and line. The noise-free truth gives the true edges. Each picture has
+its own space and line levels, so that tone and contrast do not shift its edges. The levels are
+medians over the middle thirds of the true spaces and lines, robust against defects and lost lines.
 
 Source: threshold edges as in CD-SEM practice (Villarrubia et al. 2005, "Scanning electron
 microscope analog of scatterometry", compares edge definitions).
@@ -20,7 +20,7 @@ from training.evaluation.folders.benchmark import Picture
 ROWS_PER_PROFILE = 8
 PROFILE_SIGMA_PX = 1.0
 SEARCH_PX = 8.0
-"""How far from its true place an edge is looked for; beyond, it counts as lost."""
+"""Greatest distance of a found edge from its true place; farther edges count as lost."""
 
 MIN_LEVEL_GAP_GREY = 4.0
 MIN_EDGES = 16
@@ -51,7 +51,7 @@ class EdgeTruth:
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeFigures:
-    """Edges of one picture against the truth, in HR pixels.
+    """Edge figures of one picture against the truth, in HR pixels.
 
     Attributes:
         shift_px: Shift of the whole picture across the lines: the median displacement of left
@@ -200,7 +200,7 @@ def _middle_thirds(
 def _nearest(
     edges: tuple[NDArray[np.int64], Floats, NDArray[np.bool_]], truth: EdgeTruth
 ) -> Floats:
-    """Find, for each true edge, the nearest found one of its profile and direction, or NaN."""
+    """Return the nearest found edge of each true edge's profile and direction, or NaN."""
     found = np.full(truth.places_px.shape, np.nan)
     rows, places, rising = edges
     far = 1e6
@@ -225,7 +225,7 @@ def _nearest(
 
 
 def _shift(displacement: Floats, is_rising: NDArray[np.bool_]) -> float:
-    """Mean of the two directions' medians: lines that only grow do not count as shifted."""
+    """Return the mean of the rising and falling edges' median shifts; growth cancels in it."""
     medians = [
         float(np.median(side))
         for direction in (True, False)
@@ -235,7 +235,7 @@ def _shift(displacement: Floats, is_rising: NDArray[np.bool_]) -> float:
 
 
 def _width_bias(displacement: Floats, truth: EdgeTruth) -> float:
-    """Mean growth of lines that have both edges: the right displacement less the left."""
+    """Return the mean width error of lines with both edges found."""
     is_line = (truth.rows[1:] == truth.rows[:-1]) & truth.is_rising[:-1] & ~truth.is_rising[1:]
     growth = (displacement[1:] - displacement[:-1])[is_line]
     growth = growth[np.isfinite(growth)]
@@ -243,7 +243,7 @@ def _width_bias(displacement: Floats, truth: EdgeTruth) -> float:
 
 
 def _roughness_ratio(found: Floats, truth: EdgeTruth) -> float:
-    """Second differences of edge places from profile to profile, picture over truth.
+    """Return the ratio of picture to truth in the second differences of edge places along lines.
 
     Edges are followed by their number within the profile, over profiles with equally many edges;
     second differences cancel the rotation of the lines.

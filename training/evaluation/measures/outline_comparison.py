@@ -1,16 +1,16 @@
-"""Are outlines that one picture shows missing in another? By what can be seen, on the LR grid.
+"""Search for outlines that one picture shows and another lacks, on the LR grid.
 
-The other picture, brought to the sharpness and the tone of the first, must have the same signed
-contrast at the same place, at least half of it; runs of pixels where it has not are lost.
+The other picture, converted to the sharpness and tone of the first, must have at least half of the
+same signed contrast at the same place. Runs of pixels with less are lost outlines.
 
     shown: LR tile             other: SR averaged to LR pixels   -> outlines lost
     shown: SR averaged         other: LR tile                    -> outlines invented
 
-A faint outline near a strong one is masked in the picture itself, but not in the difference of
-the two, where what is kept cancels: lost runs are looked for in both.
+A strong outline can mask a faint one next to it. In the difference of the two pictures, preserved
+outlines cancel. Lost runs are therefore searched in the picture and in the difference.
 
-What the LR tile alone shows may be an error of the fast scan (charging, streaks), which an answer
-leaves out with good reason: compare with what the same count says of true HR, where there is one.
+An outline of the LR tile may be an error of the fast scan (charging, streaks), which an answer
+rightly omits. If there is true HR, compare with its own count.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """One run of an outline that the other picture lacks; pixels of the LR grid.
+    """One run of an outline that the other picture lacks, in pixels of the LR grid.
 
     Attributes:
         x_px: Column of its middle.
@@ -63,7 +63,7 @@ class Outline:
 
 @dataclass(frozen=True, kw_only=True)
 class OutlineComparison:
-    """Outlines of one picture that another one keeps or lacks.
+    """Length of one picture's outlines, and the outlines that another picture lacks.
 
     Attributes:
         shown_px: Length of all outlines of d' of at least `MIN_DETECTABILITY`.
@@ -81,7 +81,7 @@ class OutlineComparison:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture on the LR grid, and its outlines.
+    """A picture on the LR grid with its noise and its outlines.
 
     Attributes:
         grey: (H, W) grey levels.
@@ -103,7 +103,7 @@ class Shown:
 
 
 def compare_outlines(shown: Shown, other: Floats) -> OutlineComparison:
-    """Say which outlines of one picture another one lacks.
+    """Find the outlines of one picture that another picture lacks.
 
     Args:
         shown: The picture whose outlines must be kept.
@@ -123,7 +123,7 @@ def compare_outlines(shown: Shown, other: Floats) -> OutlineComparison:
 
 
 def lost_and_invented(tile: Shown, seen: Floats) -> tuple[OutlineComparison, OutlineComparison]:
-    """Compare an LR tile with what an answer shows on the LR grid, both ways.
+    """Find the outlines that an answer lost, and those that it invented, against its LR tile.
 
     Args:
         tile: LR tile.
@@ -156,7 +156,7 @@ def _lost_runs(
     kept: Floats,
     taken: NDArray[np.bool_],
 ) -> list[Outline]:
-    """List the visible runs of lost pixels that touch no taken pixel, and take theirs."""
+    """Return the visible runs of lost pixels away from taken pixels; mark their pixels as taken."""
     found = []
     square = np.ones((2 * LINK_PX + 1, 2 * LINK_PX + 1), dtype=bool)
     near = ndimage.binary_dilation(taken, square) if taken.any() else taken

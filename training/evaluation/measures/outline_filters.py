@@ -92,7 +92,7 @@ def _drawn(length: int, angle: float, *, line_px: int | None) -> OutlineFilter:
 
 
 class FilteredImage:
-    """One image that many filters are asked about; continued by reflection at its border.
+    """One image for responses of many filters; its border is reflected.
 
     Args:
         image: (H, W) grey levels.

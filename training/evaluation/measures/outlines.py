@@ -1,9 +1,9 @@
-"""The outlines of a picture on the LR grid: chains of pixels where something can be seen.
+"""Outlines of a picture on the LR grid: chains of pixels on visible steps and lines.
 
-A pixel belongs to an outline where a matched filter sees a step or a line that no noise makes. A
-chain's detectability is d' = contrast x sqrt(pixels) / noise of all its pixels together, as in
-`data.degradation.visibility`: an outline of low contrast that is long counts as one that is short
-and strong. `outline_comparison` says which of them another picture lacks.
+A pixel belongs to an outline if a matched filter responds to a step or a line clearly above the
+noise. A chain's detectability is d' = contrast x sqrt(pixels) / noise over all its pixels, as in
+`data.degradation.visibility`: a long, faint outline can have the same d' as a short, strong one.
+`outline_comparison` finds the outlines that another picture lacks.
 
 Source: Barrett and Myers 2004, *Foundations of Image Science*, section 13.2.8 (matched filter);
 Canny 1986 for thinning and linking.
@@ -168,7 +168,7 @@ def chains(label: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def is_visible(outlines: Outlines, run: NDArray[np.int64]) -> bool:
-    """Say whether a chain reaches `MIN_DETECTABILITY`, and `MIN_PEAK` somewhere."""
+    """Return whether a chain reaches `MIN_DETECTABILITY`, and one of its pixels `MIN_PEAK`."""
     return bool(
         outlines.visibility[run].sum() >= MIN_DETECTABILITY**2
         and outlines.response[run].max() >= MIN_PEAK

@@ -1,4 +1,4 @@
-"""A method's pictures of aligned pairs against their references: structure, blind to tone."""
+"""Structure of a method's pictures of aligned pairs, compared with the references after tone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ STRUCTURE_DEVIATION_GREY = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class PairStructure:
-    """A method's pictures of pairs against their references, means over the pairs.
+    """Figures of a method's pictures against the references of pairs, as means over the pairs.
 
-    Tone differs between captures, so that gain and offset are fitted to the reference first, for
-    every method, and for a second PSNR also the best Gaussian blur.
+    Tone differs between captures. Gain and offset are therefore fitted to the reference first, for
+    every method; a second PSNR also fits a Gaussian blur.
 
     Attributes:
         psnr_db: PSNR after gain and offset.

@@ -1,4 +1,4 @@
-"""Is a defect still the same thing? Its contrast and its shape against the true HR, one by one.
+"""Contrast and local correlation of each defect in a picture, compared with the true HR.
 
 Source: the project's own definitions; local correlation is Pearson's r after a low-pass.
 """
@@ -20,13 +20,13 @@ FILTER_REACH_PX = 8
 
 MIN_CONTRAST_GREY = 3.0
 MIN_CONTRAST_ERRORS = 4.0
-"""A true contrast below either, in grey levels or in standard errors, gives no ratio: the quotient
-would be one of noise."""
+"""Least true contrast of a defect, in grey levels and in standard errors, for a contrast ratio; a
+smaller one would give a ratio of noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DefectStructure:
-    """How one defect survived.
+    """Preservation of one defect in a picture.
 
     Attributes:
         contrast_ratio: (mean inside - mean of the ring around) in the picture over the same in the

@@ -1,8 +1,8 @@
-"""Contact sheets of whole tiles at full size: LR by bicubic, every method, HR, at equal greys.
+"""Contact sheets of whole tiles at full size: LR by bicubic, every method, and HR, side by side.
 
-One PNG a tile, made to be looked at pair by pair at full zoom. Each picture is brought to the greys
-of the LR tile by one gain and one offset, so that tone does not hide what differs; boxes mark
-outlines that the first candidate lost (red) or invented (blue).
+Each tile gives one PNG for visual comparison. One gain and one offset fit each picture to the greys
+of the LR tile, so that tone does not hide differences. Boxes mark outlines that the first candidate
+lost (red) or invented (blue).
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Chooses and draws the report's pictures: whole tiles, defects close up, gradient maps, curves."""
+"""Choice and drawing of the report's pictures: tiles, close-ups of defects, gradients, curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ def illustrate(
     *,
     out: Path,
 ) -> list[PictureEntry]:
-    """Draw everything that a benchmark gives, below `out/pictures`.
+    """Draw all pictures of a benchmark's results into `out/pictures`.
 
     Args:
         methods: Methods in the report's order.
@@ -149,7 +149,7 @@ def _middles(
 
 
 def _triplets(method: Method, tiles: Sequence[Tile], out: Path) -> list[PictureEntry]:
-    """LR | SR | true HR of whole tiles, of as many kinds of scenes as there are."""
+    """Draw LR | SR | true HR of one whole tile per kind of scene, at most `MAX_TRIPLETS`."""
     by_scene: dict[str, Tile] = {}
     for tile in tiles:
         by_scene.setdefault(tile.scene, tile)

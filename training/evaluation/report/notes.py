@@ -1,4 +1,4 @@
-"""Notes of a report: what was read, what was left out, and why."""
+"""Description of a report's inputs, and notes on its omissions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def describe(
     limit: int | None,
     draws: int,
 ) -> dict[str, Any]:
-    """Say what of a benchmark was read."""
+    """Describe the benchmark and the part of it that was evaluated."""
     defects = [item for tile in defect for item in tile.defects]
     return {
         "seed": benchmark.seed,
@@ -41,7 +41,7 @@ def describe(
 
 
 def notes(*, limit: int | None, has_features: bool, has_real: bool) -> list[str]:
-    """List what a report on a benchmark leaves out."""
+    """Return notes on the omissions of a report on a benchmark."""
     found = []
     if limit is not None:
         found.append(f"A quick look: at most {limit} tiles of each split. The targets ask for all.")

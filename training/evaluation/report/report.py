@@ -1,6 +1,6 @@
-"""Writes the report: `report.json` for machines, `index.html` for people, `pictures/`.
+"""Writing of the report as `report.json` and `index.html`.
 
-The HTML is made from the same document as the JSON; it opens without a network.
+Both come from the same document; the HTML needs no network.
 """
 
 import json
@@ -80,9 +80,9 @@ class Report:
 
 
 def document(report: Report) -> dict[str, Any]:
-    r"""Put a report into JSON-compatible values.
+    r"""Convert a report to JSON-compatible values.
 
-    What is not a finite number becomes null; bytes of file names that are not UTF-8 read `\xff`.
+    Non-finite numbers become null; non-UTF-8 bytes of file names become escapes such as `\xff`.
     """
     return plain(
         {
@@ -137,7 +137,7 @@ def write_report(report: Report, folder: Path) -> Path:
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
-    """List one flat row a method, with plain keys, for `--json`."""
+    """Return one flat row for each method, for `--json`."""
     values = document(report)
     own = {} if report.own is None else {row["method"]: row for row in values["own"]["figures"]}
     return [

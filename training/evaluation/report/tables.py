@@ -1,4 +1,4 @@
-"""Tables for people, on the terminal and in the HTML: their columns, how a figure is written."""
+"""Tables of the terminal and the HTML: their columns and number formats, and writers of text."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ OUTLINE_COLUMNS = (
 
 
 def write_targets(targets: Sequence[Target], *, file: TextIO) -> None:
-    """Write one line a target for people."""
+    """Write one line of text for each target."""
     for target in targets:
         file.write(
             f"{target.status:<14}  {target.subject}: {target.name}"
@@ -95,7 +95,7 @@ def write_targets(targets: Sequence[Target], *, file: TextIO) -> None:
 
 
 def write_own(own: OwnReport, *, file: TextIO) -> None:
-    """Write a table of the figures of own tiles for people, and the tiles that stand out."""
+    """Write tables of the figures of own tiles and pairs, and the answers beyond a limit."""
     _write_table(own.figures, ("method",), OWN_COLUMNS, file=file)
     if own.pairs:
         _write_table(own.pairs, ("method",), OWN_PAIR_COLUMNS, file=file)
@@ -112,7 +112,7 @@ def write_own(own: OwnReport, *, file: TextIO) -> None:
 
 
 def standing_out(own: OwnReport) -> list[dict[str, Any]]:
-    """List the answers whose residual or domain distance is beyond the limit, the worst first."""
+    """Return the answers whose residual or domain distance exceeds its limit, worst first."""
     found = [
         (max(tile.residual or 0.0, tile.domain_distance or 0.0), asdict(tile)) for tile in own.tiles
     ]
@@ -121,7 +121,7 @@ def standing_out(own: OwnReport) -> list[dict[str, Any]]:
 
 
 def write_real(real: RealReport, *, file: TextIO) -> None:
-    """Write the tables of real tiles for people, and where outlines were lost."""
+    """Write the tables of real tiles, and the places of lost and invented outlines."""
     for rows, columns in (
         (real.structure, REAL_STRUCTURE_COLUMNS),
         (real.background, REAL_BACKGROUND_COLUMNS),
@@ -154,7 +154,7 @@ def _write_places(outlines: Sequence[OutlineCounts], what: str, *, file: TextIO)
 
 
 def write_comparisons(comparisons: Sequence[Comparison], *, file: TextIO) -> None:
-    """Write what other methods differ from the first candidate by, one line a figure."""
+    """Write the differences of methods from the first candidate, one line for each figure."""
     for item in comparisons:
         low, high = item.difference.low, item.difference.high
         interval = f" [{low:+.3f}, {high:+.3f}]" if math.isfinite(low) else ""
@@ -165,7 +165,7 @@ def write_comparisons(comparisons: Sequence[Comparison], *, file: TextIO) -> Non
 
 
 def write_kinds(summaries: Mapping[str, MethodSummary], *, file: TextIO) -> None:
-    """Write the recall of each method by kind of defect, and how many defects there are."""
+    """Write each method's recall by kind of defect, with the number of defects."""
     found = {name: row.recall_by_kind for name, row in summaries.items() if row.recall_by_kind}
     kinds = next(iter(found.values()), {})
     if not kinds:

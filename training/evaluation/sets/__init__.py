@@ -1,1 +1,1 @@
-"""Sets of tiles measured by every method: the benchmark, real tiles, own tiles."""
+"""Measurement of every method on sets of tiles: the benchmark, real tiles, a fab's own tiles."""

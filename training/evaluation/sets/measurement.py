@@ -1,7 +1,7 @@
-"""Reduces one tile of every method to the small figures that all scores are made of.
+"""Measurement of every method's picture of one benchmark tile.
 
-What is kept of a picture is a few hundred numbers, so that a set can be summed up, drawn again by
-the bootstrap and cached without its pictures.
+A measurement reduces a picture to a few hundred numbers. Summaries, the bootstrap and the cache
+therefore need no pictures.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Measures a split by every method: renders here, judges in other processes, keeps a cache.
+"""Measurement of every method on a split, in several processes and with a cache.
 
-Rendering stays in this process, because an engine has threads of its own; a picture is judged by
-single-threaded processes. Only a few tiles are in progress at once, so that memory does not
+The main process renders the pictures, because an engine has threads of its own; single-threaded
+worker processes measure them. Only a few tiles are in progress at once, so that memory does not
 grow with the split.
 """
 
@@ -46,7 +46,7 @@ class MeasurementCache:
         self.judge_version = judge_version
 
     def load(self, tiles: Sequence[Tile], method: Method, content: str) -> list[Measured] | None:
-        """Return what is kept for these tiles and this method, or None."""
+        """Return the cached measurements of a method on these tiles, or None."""
         path = self._path(tiles, method, content)
         if path is None or not path.is_file():
             return None
@@ -55,7 +55,7 @@ class MeasurementCache:
     def save(
         self, tiles: Sequence[Tile], method: Method, content: str, measured: Sequence[Measured]
     ) -> None:
-        """Keep measurements, if the method can be named again."""
+        """Cache measurements, if the method has a version."""
         path = self._path(tiles, method, content)
         if path is None:
             return
@@ -113,7 +113,7 @@ def measure_split(
 
 
 def content_hash(tiles: Sequence[Tile]) -> str:
-    """Hash the files of tiles: the pictures themselves, not only what an index says of them."""
+    """Return a hash of the tiles' picture files and defects."""
     digest = hashlib.sha256()
     for tile in tiles:
         for path in (tile.lr_path, tile.hr_path, tile.mask_path, tile.noise_free_path):

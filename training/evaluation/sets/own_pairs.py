@@ -1,7 +1,7 @@
-"""Measures a fab's own aligned pairs: structure, outlines, and what its own detector finds.
+"""Measurement of a fab's own aligned pairs: structure, outlines, and the fab's own detector.
 
-The reference is a slow scan of the same field. What the detector finds in it is taken for the
-truth, because nothing else knows it.
+The reference is a slow scan of the same field. The detections in it serve as the truth, because no
+other truth is known.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from training.evaluation.measures.pair_structure import PairStructure, pair_stru
 from training.ground.progress import tracked
 
 SAME_PX = 16.0
-"""Detections in HR and in an answer that lie this near are one."""
+"""Greatest distance between matching detections in HR and in an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnPairFigures(PairStructure):
-    """One method over all pairs.
+    """Figures of one method over all pairs.
 
     Attributes:
         method: Name of the method.

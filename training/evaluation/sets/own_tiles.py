@@ -1,12 +1,13 @@
-"""Measures a fab's own tiles: LR pictures of its fast scan, and HR pictures of other places.
+"""Measurement of a fab's own tiles: LR pictures of its fast scan, and HR pictures of other places.
 
-No truth is known, so that nothing here says whether a defect is found. What can be judged without:
+Without a known truth, these figures cannot show whether defects are found. They show the following:
 
-- LR alone: does the picture still show the tile (`consistency`), and what the model itself says of
-  its answer (residual and distance from the training's domain, each over the bundle's limit);
-- with HR: do backgrounds look alike (spectrum, noise, greys, kernel distance). The HR pictures must
-  show the same kinds of places at the same magnification as the output, or the distances say that;
-- with pairs of one field, see `own_pairs`; with the fab's own detector, how often it alarms.
+- With LR alone: the consistency of the picture with the tile, its outlines and its edge grain, and
+  the model's trust flags (residual and domain distance, each over the bundle's limit).
+- With HR: the similarity of backgrounds (spectrum, noise, greys, kernel distance). The HR pictures
+  must show the same kinds of places at the output's magnification.
+- With pairs of one field: see `own_pairs`.
+- With the fab's own detector: the number of its detections.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,15 +29,15 @@ from training.ground.progress import tracked
 
 MIN_LR_SIDE_PX = 48
 MIN_HR_SIDE_PX = 96
-"""Below these the spectra and the crops of the feature network have no room."""
+"""Least sides of the pictures, for the spectra and the crops of the feature network."""
 
 LIMIT = 1.0
-"""Flags are given over the bundle's limits."""
+"""Limit of a trust flag, which is a value divided by the bundle's limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnTiles:
-    """Pictures of one tool, as training's reader gives them.
+    """Pictures of a fab's tool, read like training images.
 
     Attributes:
         lr: Name to (h, w) uint8, any sizes.
@@ -83,7 +84,7 @@ class OwnTile:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnFigures:
-    """One method over all tiles; what needs HR, limits or the feature network is None without.
+    """Figures of one method over all tiles; a figure without its inputs is None.
 
     Attributes:
         method: Name of the method.
@@ -158,7 +159,7 @@ def measure_own(
     features: FeatureNetwork | None = None,
     detector: DetectorLike | None = None,
 ) -> OwnReport:
-    """Measure every method that can enlarge any picture.
+    """Measure every method with `upscale` on a fab's own tiles.
 
     Args:
         own: Pictures of the fab's tool.

@@ -1,6 +1,6 @@
-"""Measures real micrographs, where less is known: a model must be good at more than the simulator.
+"""Measurement of methods on real micrographs, which have less ground truth than the simulator.
 
-What the sets of pictures are is said in `real_folders`.
+`real_folders` describes the sets of pictures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from training.ground.progress import tracked
 
 @dataclass(frozen=True, kw_only=True)
 class RealStructure(PairStructure):
-    """One method on one set of pairs.
+    """Structure figures of one method on one set of pairs.
 
     Attributes:
         set: `real_pairs` or `real_defects`, after the folder's name where there are several.
@@ -36,7 +36,7 @@ class RealStructure(PairStructure):
 
 @dataclass(frozen=True, kw_only=True)
 class RealBackground:
-    """One method's pictures of LR tiles of one run against HR of the other.
+    """Background figures of one method: its pictures of one run's LR tiles against the other's HR.
 
     Attributes:
         set: `background`, after the folder's name where there are several.
@@ -83,7 +83,7 @@ class RealReport:
 
 
 def measure_real(folders: Sequence[RealSets], methods: Sequence[Method]) -> RealReport:
-    """Measure every method that can enlarge any picture.
+    """Measure every method with `upscale` on the real tiles.
 
     Args:
         folders: Sets that `load_real_sets` read.

@@ -1,4 +1,4 @@
-"""Measures `reference_hr`, what backgrounds are compared with, and its split-half floors."""
+"""Measurement of `reference_hr`, the reference of backgrounds, and its split-half floors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Look of real HR.
+    """Background statistics of `reference_hr`.
 
     Attributes:
         spectra: Scene kind to mean spectrum in dB.

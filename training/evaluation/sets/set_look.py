@@ -1,4 +1,4 @@
-"""Look of a set of pictures, and its distance from another: spectra, noise, greys, features."""
+"""Statistics of a set of pictures (spectra, noise, greys, features), and distances between sets."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 class SetLook:
-    """Look of a set of pictures; filled one by one, so that none of them is kept."""
+    """Statistics of a set of pictures, added one by one; the pictures are not stored."""
 
     def __init__(self, features: FeatureNetwork | None) -> None:
         self._network = features
@@ -37,14 +37,14 @@ class SetLook:
     def of(
         cls, what: str, pictures: Sequence[Picture], features: FeatureNetwork | None
     ) -> "SetLook":
-        """Look at every picture of a set, with a progress line that says what."""
+        """Measure every picture of a set; `what` labels the progress line."""
         look = cls(features)
         for picture in tracked(pictures, what, unit="picture"):
             look.add(picture)
         return look
 
     def add(self, picture: Picture) -> None:
-        """Look at one more picture."""
+        """Add the statistics of one picture."""
         if self._network is not None:
             number = len(self.spectra)
             self.features.append(picture_features(picture, self._network, number=number))
@@ -55,7 +55,7 @@ class SetLook:
         self.flats = self.flats + flat_power(picture)
 
     def floors(self) -> dict[str, float]:
-        """Return what two random halves of the set differ by; nothing for fewer than two."""
+        """Return the distances between random halves of the set; empty for fewer than two."""
         if len(self.spectra) < 2:
             return {}
         same = ["all"] * len(self.spectra)
@@ -70,7 +70,7 @@ class SetLook:
 
 
 def set_distances(look: SetLook, reference: SetLook | None) -> dict[str, float | None]:
-    """Measure how far a set looks from the reference; None where there is none to compare with."""
+    """Return the distances of a set from the reference; None where they cannot be computed."""
     names = ("spectrum_db", "border_spectrum_db", "noise_ratio", "grey_distance", "flat_grain_db")
     found: dict[str, float | None] = dict.fromkeys(
         (*names, "kernel_distance", "border_kernel_distance")

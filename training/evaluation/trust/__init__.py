@@ -1,1 +1,1 @@
-"""How often the trust flags of a bundle are right."""
+"""Evaluation of a bundle's trust flags: detected failures and false alarms."""

@@ -1,9 +1,9 @@
-"""Plants what a model must not do: a defect erased from its picture, or invented there.
+"""Simulated failures of a model: a defect erased from its answer, or invented there.
 
-The simulator renders every test tile twice, with its defects and without them, in the same noise.
-A model answers both. *Erased*: its answer to the tile with defects, with one of them replaced by
-what it answers without them. *Invented*: its answer to the tile without defects, with the change
-that one defect makes to a noise-free review picture added. The rest of both is the model's own.
+The simulator renders every test tile with its defects and without them, with the same noise, and
+the model answers both. For an erased defect, its place in the answer is replaced by the answer to
+the tile without defects. For an invented defect, its noise-free HR change is added to the answer to
+the tile without defects. The rest of both pictures is the model's answer.
 """
 
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ class Twins:
 
 @dataclass(frozen=True, kw_only=True)
 class PlantedFailure:
-    """One failure of a model, as it would be served.
+    """One simulated failure: an LR tile and the faulty answer to it.
 
     Attributes:
         failure: `erased` or `invented`.

@@ -1,4 +1,4 @@
-"""How often the trust flags are right: rates on clean tiles and on planted failures."""
+"""Report on the trust flags: rates of alarms on clean tiles and on planted failures."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedFailure:
-    """A planted failure and the flag's value.
+    """A planted failure and the value of the flag `residual`.
 
     Attributes:
         failure: `erased` or `invented`.
@@ -77,7 +77,7 @@ class Rate:
 
 
 def rate(flags: Sequence[bool]) -> Rate:
-    """Count what is true."""
+    """Return the share of true flags with its interval."""
     count, total = sum(flags), len(flags)
     if not total:
         return Rate(count=0, total=0, value=math.nan, low=math.nan, high=math.nan)
@@ -93,7 +93,7 @@ def rate(flags: Sequence[bool]) -> Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class TrustReport:
-    """Everything that was measured of a bundle's trust flags.
+    """All measurements of a bundle's trust flags.
 
     Attributes:
         facts: Facts of the bundle and the tiles, for the record.
@@ -113,7 +113,7 @@ class TrustReport:
 
     @property
     def false_alarms(self) -> Rate:
-        """Of the clean tiles."""
+        """Share of the clean tiles that alarm."""
         return rate([value > LIMIT for value in self.clean])
 
     def caught(
@@ -123,7 +123,7 @@ class TrustReport:
         contrast: tuple[float, float] = (MIN_CONTRAST, math.inf),
         size: tuple[float, float] = (0.0, math.inf),
     ) -> Rate:
-        """Of the failures of one kind whose contrast and size lie in half-open ranges."""
+        """Return the share of caught failures of one kind, within ranges of contrast and size."""
         return rate(
             [
                 item.residual > LIMIT
@@ -154,7 +154,7 @@ def bin_name(bounds: tuple[float, float]) -> str:
 
 
 def format_report(report: TrustReport) -> str:
-    """Lay the report out for people, in Markdown."""
+    """Format the report in Markdown."""
     lines = [
         f"# Trust flags of {report.facts['bundle']}",
         "",

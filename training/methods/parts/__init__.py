@@ -1,1 +1,1 @@
-"""Parts of methods: networks other than the generator, and weighted loss terms."""
+"""Parts that methods are built from: networks other than the generator, weighted loss terms."""

@@ -1,4 +1,4 @@
-"""The discriminator within a method: its own phase's terms, and its term for the generator."""
+"""Adversarial training within a method: the discriminator's losses and the generator's term."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,7 +24,7 @@ FOR_POOL = 3
 
 
 class Adversary:
-    """Judges whole pictures, and says how their structure, their grain or both should look.
+    """Discriminator, its losses, its pool of earlier fakes, and the generator's adversarial term.
 
     Attributes:
         discriminator: The network.
@@ -58,19 +58,20 @@ class Adversary:
         return {"pool": self.pool.state_dict(), "balance": self.balance.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take pool and balance back."""
+        """Restore the pool and the running balance."""
         self.pool.load_state_dict(state["pool"], device=self.device)
         self.balance.load_state_dict(state["balance"])
 
     def judged(
         self, real: torch.Tensor, sr: torch.Tensor, structure: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return real and generated crops of equal number.
+        """Return equal numbers of real and generated crops for the discriminator.
 
-        The whole picture is judged in any case: structure without grain differs from HR images by
-        that alone. What the gradient may change is the recipe's choice. "grain" can neither invent
-        nor erase structure, and learns how much grain looks right; "structure" leaves the grain to
-        the energy and statistics terms, and learns what edges look like.
+        The discriminator always sees the whole picture: without grain, a structure would be easy
+        to tell from HR images. The recipe's `reaches` selects the part that gets the gradient. With
+        "grain", the adversary only changes the grain, so it can neither invent nor erase structure.
+        With "structure", it only changes the structure, such as the look of edges; the energy and
+        statistics terms then train the grain.
 
         Args:
             real: (M, 1, H, W) HR crops.
@@ -90,7 +91,7 @@ class Adversary:
     def own_terms(
         self, step: int, real: torch.Tensor, fake: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Return the discriminator's weighted terms; none before its start."""
+        """Return the discriminator's weighted loss terms; empty before its start."""
         config = self.config
         if not ramp(step, steps=self.options.steps, start_share=config.start_share):
             return {}
@@ -117,7 +118,7 @@ class Adversary:
         structural: Mapping[str, torch.Tensor],
         picture: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Return the generator's weighted term; none before its start.
+        """Return the generator's weighted adversarial term; empty before its start.
 
         Args:
             step: Number of the step, from 0.

@@ -1,4 +1,4 @@
-"""Discriminators: networks that tell real fine images from generated ones, patch by patch."""
+"""Discriminator that distinguishes real HR images from generated ones, patch by patch."""
 
 from typing import Literal
 
@@ -15,8 +15,9 @@ Init = Literal["auto", "xavier", "kaiming"]
 class PatchDiscriminator(nn.Module):
     """PatchGAN: one logit for each overlapping patch of an image.
 
-    4x4 convolutions throughout, LeakyReLU 0.2: `num_layers` that halve the image (the first without
-    norm), one at full width, one to the logit. Channels are width, 2, 4 and at most 8 times that.
+    All convolutions are 4x4, with LeakyReLU 0.2 behind all but the last. The first `num_layers`
+    halve the image, one more has stride 1, and the last computes the logit. The numbers of channels
+    are 1, 2, 4 and at most 8 times `width`.
 
     Args:
         width: Channels of the first layer.

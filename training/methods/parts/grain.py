@@ -1,4 +1,4 @@
-"""Generators that give structure and grain apart, and what a recipe asks of them."""
+"""Use of generators that return structure and grain separately."""
 
 from collections.abc import Sequence
 
@@ -15,16 +15,16 @@ from training.data.images import SourceImage
 def set_up_grain(
     generator: Generator, config: FLSeSimConfig, *, name: str, hr: Sequence[SourceImage]
 ) -> None:
-    """Bound a generator's grain by the noise of HR images; train nothing else if so configured.
+    """Limit a generator's grain to the noise of HR images, and freeze the rest if configured.
 
     Args:
-        generator: Fresh generator; one without parts stays as it is.
+        generator: Generator of the run; one without separate grain stays unchanged.
         config: Method section of the recipe.
         name: Registry name of the generator, for errors.
         hr: HR images, whose noise is measured.
 
     Raises:
-        ConfigError: The recipe asks for the grain of a generator that does not give it.
+        ConfigError: The recipe needs separate grain, but the generator does not return it.
     """
     if isinstance(generator, GrainGenerator):
         noise = estimate_noise([image.pixels for image in hr])
@@ -48,7 +48,7 @@ def set_up_grain(
 def forward_parts(
     generator: Generator, lr: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Enlarge; return the image, and its structure without grain where the generator knows it.
+    """Enlarge LR images; return the SR images, and their structure without grain if available.
 
     Returns:
         Two of (N, 1, s*H, s*W) float32, the second None for a generator without parts.

@@ -1,4 +1,4 @@
-"""A pool of earlier generated images, which a discriminator is shown in place of the newest."""
+"""Pool of earlier generated images that replace some of the newest in a discriminator's batch."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ import torch
 class ImagePool:
     """Mix old generated images into a discriminator's batches.
 
-    Until it is full, every image is stored and returned. Then each image is, with the given
-    probability, exchanged for a random stored one, which is returned in its place.
+    Until the pool is full, it stores and returns every image. Then, with the given probability, a
+    new image takes the place of a random stored image, which is returned instead.
 
     Args:
         generator: Source of all draws, on the CPU. Its state is part of `state_dict`.
@@ -41,7 +41,7 @@ class ImagePool:
         self._images: list[torch.Tensor] = []
 
     def exchange(self, images: torch.Tensor) -> torch.Tensor:
-        """Return a batch of the same shape (N, C, H, W), partly of old images, without gradient."""
+        """Return a batch (N, C, H, W) with some images exchanged for stored ones, detached."""
         if self.capacity == 0:
             return images.detach()
         returned = []
@@ -68,7 +68,7 @@ class ImagePool:
         return {"images": images, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any], *, device: torch.device | str = "cpu") -> None:
-        """Continue where `state_dict` was taken; the images go to `device`."""
+        """Restore a state from `state_dict`, with the images on `device`."""
         images = state["images"]
         self._images = [] if images is None else [image.clone() for image in images.to(device)]
         self.generator.set_state(state["generator"].cpu())

@@ -1,7 +1,7 @@
-"""Input masking: while it trains, the generator sees some LR pixels as their neighbours' median.
+"""Input masking: during training, some LR pixels are replaced by their neighbourhood's median.
 
-It must infer those places from their surroundings, so that it learns context instead of the few
-shapes that are planted. The target stays whole, and so does the input in the last part of a run.
+The generator must infer masked places from their surroundings, so that it learns context instead of
+the few planted shapes. The target is never masked, nor is the input in the last part of a run.
 
 Source: masked image training of Chen et al. 2023 (CVPR) for denoising that generalises; medians in
 place of zeros keep the input inside its range.
@@ -20,7 +20,7 @@ FOR_MASK = 4
 def mask_input(
     lr: torch.Tensor, config: InputMaskConfig, *, step: int, steps: int, seed: int
 ) -> torch.Tensor:
-    """Mask the LR crops of a step, as a function of the seed and the step.
+    """Mask the LR crops of a step; the draws depend on the seed and the step alone.
 
     Args:
         lr: (N, 1, H, W) float32 in [0, 1].

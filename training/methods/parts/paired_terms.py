@@ -1,4 +1,4 @@
-"""Losses on pseudo-pairs, where the answer is known: structure by pixels, grain by its strength."""
+"""Losses on pseudo-pairs: pixels of the structure, local strength of the grain."""
 
 import torch
 
@@ -8,7 +8,7 @@ from training.losses.pixel import charbonnier
 from training.losses.texture import flatness, local_energy
 
 LOW_PASS_SIGMA_PX = 2.0
-"""Low-pass of the pixel loss on a generator without separate structure: grain must not count."""
+"""Gaussian blur before the pixel loss of a generator without separate structure; removes grain."""
 
 
 def paired_terms(
@@ -18,18 +18,18 @@ def paired_terms(
     mask: torch.Tensor,
     config: PairedConfig,
 ) -> dict[str, torch.Tensor]:
-    """Weighted loss terms of aligned pairs.
+    """Return the weighted loss terms of aligned pairs.
 
-    - `pixel`: Charbonnier loss, heavier on planted defects. Of the structure against the HR image,
-      whose grain has mean zero and so only adds a constant; or of both images low-passed where the
-      structure is not known apart.
-    - `smooth`: the same of the difference in a band of some pixels. The target's own noise hides an
-      error of a grey level from the pixel term, but not where both are averaged over a few pixels:
-      mottle that is left of the input's noise, and faint defects that are levelled. Errors of tone,
-      which no input tells, are left out by the band.
-    - `energy`: local strength of the texture. Where the structure is known apart it gets no
-      gradient: it must not grow edges to make up for missing grain. It looks where the HR image is
-      flat (`energy_half_gradient`): grain must not make up for missing edges either.
+    - `pixel`: Charbonnier loss, with a larger weight on planted defects. It compares the structure
+      with the HR image; without a separate structure, it compares both images after a low-pass.
+    - `smooth`: Charbonnier loss of the band-passed difference. Averaged over a few pixels, errors
+      of a grey level rise above the target's noise: remaining mottle from the input's noise, and
+      faint defects that were smoothed away. The band excludes errors of tone, which the input does
+      not determine.
+    - `energy`: difference in the local strength of the texture. A separate structure gets no
+      gradient from it, so that stronger edges cannot replace missing grain. With
+      `energy_half_gradient`, flat parts of the HR image weigh most, so that grain cannot replace
+      missing edges.
 
     Args:
         sr: (N, 1, H, W) generated.

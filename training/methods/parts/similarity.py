@@ -1,4 +1,4 @@
-"""Self-similarity within a method: FSeSim, or LSeSim, whose heads learn in a phase of their own."""
+"""Self-similarity loss within a method: FSeSim, or LSeSim with heads that a phase trains."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ FOR_QUERIES, FOR_METRIC = 0, 2
 
 
 class Similarity:
-    """Compares the structure of two images by the feature network.
+    """Structure loss between two images, computed on the features of VGG16.
 
     Attributes:
         metric: Learned heads on the features; None for FSeSim, which needs none.
@@ -54,7 +54,7 @@ class Similarity:
             ).to(device)
 
     def term(self, step: int, source: torch.Tensor, fake: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the generator's weighted term; none between its steps and before its start.
+        """Return the generator's weighted term, every `interval` steps; otherwise an empty dict.
 
         Args:
             step: Number of the step, from 0.
@@ -88,7 +88,7 @@ class Similarity:
     def metric_terms(
         self, step: int, source: torch.Tensor, fake: torch.Tensor, others: torch.Tensor
     ) -> Mapping[str, torch.Tensor]:
-        """Return the term of the heads' own phase.
+        """Return the loss term that trains the heads; empty for FSeSim.
 
         Args:
             step: Number of the step, from 0.

@@ -1,4 +1,4 @@
-"""The surrogate detector within a method: its own phase, and its terms for the generator."""
+"""Surrogate detector within a method: the phase that trains it, and its terms for the generator."""
 
 from collections.abc import Callable, Mapping
 
@@ -18,12 +18,12 @@ from training.methods.method import Phase, adam_phase, ramp
 from training.methods.parts.surrogate_detector import CELL_PX, SurrogateDetector
 
 BORDER_CELLS = 3
-"""Outermost cells that are left out: there the detector sees the zeros around the crop, and judges
-the cut more than the picture."""
+"""Width of the margin that is ignored, in cells. There the detector sees the zero padding around
+the crop, which affects its logits more than the picture does."""
 
 
 class SurrogatePhase:
-    """Trains the detector on the HR side of the pairs, and asks it about the generator's pictures.
+    """Detector trained on the pairs' HR crops, and the generator's loss terms from its logits.
 
     Attributes:
         detector: The network.
@@ -37,7 +37,7 @@ class SurrogatePhase:
         self.detector = SurrogateDetector(channels=config.channels).to(device)
 
     def phase(self, pairs: Callable[[], PairBatch | None]) -> Phase:
-        """Return the phase that trains it on each step's pairs; it never sees a generated image."""
+        """Return the phase that trains the detector on the HR crops of each step's pairs."""
 
         def terms() -> Mapping[str, torch.Tensor]:
             batch = pairs()
@@ -57,13 +57,13 @@ class SurrogatePhase:
     def terms(
         self, step: int, pairs: PairBatch, paired: torch.Tensor, unpaired: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Return the generator's weighted terms.
+        """Return the generator's weighted terms; empty before their start.
 
         Args:
             step: Number of the step, from 0.
             pairs: The step's pairs.
-            paired: (P, 1, H, W), the generator's pictures of their LR sides, P maybe 0.
-            unpaired: (U, 1, H, W), its pictures of real LR crops, which hold no defects.
+            paired: (P, 1, H, W) generator's pictures of the pairs' LR crops; P may be 0.
+            unpaired: (U, 1, H, W) generator's pictures of real LR crops, which hold no defects.
         """
         config = self.config
         share = ramp(

@@ -1,13 +1,12 @@
-"""The surrogate detector: a small network that learns, during a run, to find planted defects in HR.
+"""Surrogate detector: a small network that learns to find planted defects in HR crops during a run.
 
-The product's pictures are read by a defect detector that knows HR images only. Which one is not
-known when the generator is trained, and the evaluation's own must not be used; but the HR crops and
-the masks of what was planted in them are there, and make another. It gives the generator the
-verdict of a detector on its pictures (`training.losses.detection`).
+In production, a defect detector for HR images reads the service's SR images. That detector is
+unknown when the generator is trained, and the evaluation's detector must not be used. A run
+therefore trains a surrogate on its HR crops and the masks of their planted defects. The surrogate's
+logits on the generator's pictures become loss terms (`training.losses.detection`).
 
-Another architecture than the evaluation's detector on purpose (dilated convolutions at one scale,
-where that one is a U-Net), other weights and other images: the generator is not trained to please
-the judge.
+The surrogate differs from the evaluation's detector on purpose, so that the generator is not tuned
+to that detector: dilated convolutions at one scale instead of a U-Net, other weights, other images.
 """
 
 import torch
@@ -18,20 +17,21 @@ CELL_PX = 4
 
 DILATIONS = (1, 2, 4, 8, 1)
 START_LOGIT = -3.0
-"""Start of the head's bias: about the logit of the share of cells that belong to a defect."""
+"""Initial bias of the head: about the logit of the share of cells that belong to a defect."""
 
 GREY_LEVEL = 0.2
 GREY_SCALE = 5.0
-"""Input is shifted and scaled by constants, to about the range of -1 to 3: an image of the wrong
-tone must look wrong."""
+"""Constants that shift and scale the input to about -1 to 3. They do not depend on the image, so
+that the detector sees a wrong tone."""
 
 
 class SurrogateDetector(nn.Module):
-    """HR picture to one logit per block of 4x4 pixels; sees 67 pixels to each side of a block.
+    """Network that computes one logit for each 4x4 block of HR pixels.
 
-    0.09 GMAC for a crop of 160x160 at 32 channels. Batch normalisation is for its training, which
-    took several times the steps without; the generator's terms use fixed statistics
-    (`eval`), as those of the picture at hand would hide its errors of tone.
+    A logit depends on up to 67 pixels to each side of its block. A crop of 160x160 costs 0.09 GMAC
+    at 32 channels. Batch normalisation speeds up training: without it, several times as many steps
+    were needed. The generator's terms use its running statistics (`eval`), because the statistics
+    of the current pictures would hide their errors of tone.
 
     Source: dilated convolutions after Yu and Koltun 2016; residual branches after He et al. 2016;
     Ioffe and Szegedy 2015 (batch normalisation).

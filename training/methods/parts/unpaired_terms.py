@@ -1,4 +1,4 @@
-"""Losses that need no pairs: against the LR crop itself, and against HR crops of other places."""
+"""Losses without pairs: they compare with the LR crop itself, or with HR crops of other places."""
 
 import torch
 
@@ -12,7 +12,7 @@ from training.losses.statistics import histogram_distance, log_psd_difference, s
 def consistency_terms(
     picture: torch.Tensor, lr: torch.Tensor, config: ConsistencyConfig, *, scale: int
 ) -> dict[str, torch.Tensor]:
-    """Return the weighted LR-consistency terms, of the mean and of the worst places.
+    """Return two weighted LR-consistency terms: over all places, and over the worst places.
 
     Args:
         picture: (N, 1, s*H, s*W) generated.
