@@ -5,8 +5,7 @@
         └──SIGTERM──> draining ──> stopped
 
 A model host runs the models: `local_models` in this process, `service.pool` in engine processes.
-Loading goes on in the background, so that `/livez` answers in the meantime and `/readyz` gives the
-reason.
+Loading goes on in the background: `/livez` answers, and `/readyz` gives the reason.
 """
 
 import asyncio
@@ -80,8 +79,7 @@ class ModelHost(Protocol):
         Raises:
             service.ground.errors.UnknownModel: The model is not served.
             service.ground.errors.NothingKept: No earlier version is kept.
-            service.ground.errors.LoadFailed: The kept version cannot be served now; the present
-                one still is.
+            service.ground.errors.LoadFailed: The kept version failed; the present one stays.
         """
         ...
 

@@ -123,7 +123,7 @@ def compare_outlines(shown: Shown, other: Floats) -> OutlineComparison:
 
 
 def lost_and_invented(tile: Shown, seen: Floats) -> tuple[OutlineComparison, OutlineComparison]:
-    """Find the outlines that an answer lost, and those that it invented, against its LR tile.
+    """Find the outlines that an answer lost or invented, compared with its LR tile.
 
     Args:
         tile: LR tile.
