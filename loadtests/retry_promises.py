@@ -1,4 +1,4 @@
-"""The accuracy of a refusal's `retry_after_ms`, compared with the time in which the queue drained.
+"""Compares each refusal's `retry_after_ms` with the time that the queue then took to drain.
 
 A request is refused when the queue is too long. At that time the queue held the requests that left
 before the refused one and were served after its refusal. It had drained when the last of them was

@@ -1,9 +1,9 @@
 """Feed of batches to a method, made in the training process or ahead in worker processes.
 
 A method adds each of its samplers to the run's feed and draws batches from the returned `Fed`.
-While the loop runs, the batches of the current step come from the workers (`data.prefetch`).
-Batches of other steps, such as for pictures, are made in the training process. Both ways give the
-same bits.
+While the training loop runs, worker processes, if any, prepare each sampler's batch of the current
+step ahead of time (`data.prefetch`). Batches of other steps, such as for pictures, are made in the
+training process. Both ways give the same bits.
 """
 
 import time

@@ -64,7 +64,7 @@ def warm_start_of(recipe: Recipe, folder: RunDir) -> WarmStart | None:
 
 
 def known_tool(tool: ToolImages, *, recipe: Recipe, folder: RunDir) -> KnownTool:
-    """Find a tool's degradation where it is to be estimated; a run estimates once."""
+    """Return a tool with its degradation; an estimate is made once per run and then reused."""
     fields = {field.name: getattr(tool, field.name) for field in dataclasses.fields(tool)}
     if tool.degradation != "estimate":
         return KnownTool(**fields)

@@ -57,8 +57,9 @@ def write_benchmark(
 ) -> Path:
     """Write splits of the benchmark, the same for the same seed on every run.
 
-    A folder of the same seed gets the named splits (again) and keeps the others; while it is being
-    written it has no header, and after an interruption the same call writes the named splits again.
+    The call adds the named splits to a folder of the same seed, or overwrites them, and keeps the
+    other splits. While the folder is being written, it has no header. After an interruption, repeat
+    the call.
 
     Args:
         out: Folder, made where absent.
