@@ -3,9 +3,9 @@
     python -m loadtests.open_loop http://127.0.0.1:8000 --rate 200 --seconds 30 --arrivals poisson
 
 A closed loop sends its next request after the last answer, so a server that stalls gets fewer
-requests and looks better than it is. In an open loop, the times are fixed beforehand, and latency
-counts from them. `python -m loadtests ceiling` measures the limit of the generator itself on a
-machine.
+requests and looks better than it is. In an open loop, the time when each request is due is fixed
+beforehand, and its latency is measured from that time. `python -m loadtests ceiling` measures the
+limit of the generator itself on a machine.
 """
 
 import argparse

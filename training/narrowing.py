@@ -2,9 +2,9 @@
 
 The features of a level are a stream that convolutions write to and read from, without anything
 between them, so that the stream may be turned by any rotation and the network stays the same
-function. Turned to its principal components, the least of them can be left out. The finest level
-ends in an activation, so that its channels are chosen, not turned; so are the hidden channels of
-each block.
+function. Turned to its principal components, the least of them can be left out. An activation acts
+on the channels of the finest level and on the hidden channels of each block. A rotation would
+change its result, so the most used of these channels are kept as they are.
 
 Source: principal components of activations as in Zhang et al. 2016, *Accelerating Very Deep
 Convolutional Networks for Classification and Detection*, section 3.1; here of a residual stream.

@@ -24,7 +24,7 @@ HIGHEST_SCORE = 1.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """Figures of a detector on simulated review tiles.
+    """Threshold of a detector, with its false alarms and recall on simulated review tiles.
 
     Attributes:
         threshold: Score from which on a detection is an alarm.

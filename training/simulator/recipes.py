@@ -1,4 +1,4 @@
-"""Content of a tile: a kind of scene and kinds of defects, named or drawn."""
+"""Content of a tile: a kind of scene and kinds of defects, given by name or drawn at random."""
 
 from dataclasses import dataclass
 

@@ -11,7 +11,9 @@ from training.data.augmentation.outlines import Floats
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """Effect of a defect on its window: new = (1 - weight) * shade * old + weight * grey.
+    """Effect of a planted defect on the part of the image around it.
+
+    At a `share` of 1: new = (1 - weight) * shade * old + weight * grey.
 
     Attributes, each (h, w) but the last two:
         grey: Grey of the defect, without noise.

@@ -113,7 +113,7 @@ class TrustReport:
 
     @property
     def false_alarms(self) -> Rate:
-        """Share of the clean tiles that alarm."""
+        """Share of the clean tiles whose answers are suspect: `residual` is above the limit."""
         return rate([value > LIMIT for value in self.clean])
 
     def caught(
