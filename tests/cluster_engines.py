@@ -16,7 +16,7 @@ from service.scans.rows import Outcome, PendingTile
 from tests.scans import SCALE
 
 # Where `NotingEngine` notes what it computes; read on the workers.
-LOG = "SEMSR_TEST_LOG"
+LOG = "CLUSTER_ENGINES_LOG"
 POISON = 37
 
 
