@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def end_on_signals() -> None:
     """Exit with code 0 at the first SIGINT or SIGTERM, until the server sets its own handlers.
 
-    Up to then there is no request, child process or file that needs an orderly end.
+    Until then, no request, child process or file needs an orderly end.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, _end)

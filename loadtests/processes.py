@@ -27,7 +27,7 @@ def family_core_s(pid: int) -> float:
     """Return the processor seconds used so far by a process and its running descendants.
 
     Raises:
-        ProcessLookupError: There is no such process.
+        ProcessLookupError: The process does not exist.
     """
     return sum(_family_ticks(pid).values()) / os.sysconf("SC_CLK_TCK")
 
@@ -36,7 +36,7 @@ def family_mib(pid: int) -> float:
     """Return the present memory of a process and its descendants; shared pages count once (PSS).
 
     Raises:
-        ProcessLookupError: There is no such process.
+        ProcessLookupError: The process does not exist.
     """
     total_kib = 0
     for member in _family_ticks(pid):

@@ -130,7 +130,7 @@ class Call:
 
         Raises:
             ServiceError: The service rejects the tile, or its answer is invalid.
-            DeadlineError: There is no time left for another attempt.
+            DeadlineError: The deadline leaves no time for another attempt.
         """
         headers, content, asked = response.headers, b"".join(self._parts), self._asked
         if response.status_code == 200:
@@ -160,7 +160,7 @@ class Call:
 
         Raises:
             ServiceError: The answer cannot be decoded, or the certificate is not trusted.
-            DeadlineError: There is no time left for another attempt.
+            DeadlineError: The deadline leaves no time for another attempt.
         """
         text = str(error) or type(error).__name__
         if isinstance(error, httpx2.DecodingError):

@@ -114,6 +114,10 @@ class Distillation(Method):
         """Describe the run, and each teacher's own training."""
         inputs = self.inputs
         description = inputs.describe(domain_crops(inputs), lr_images=inputs.lr, tools=inputs.tools)
+        # By name: the description ships with the bundle, and a path belongs to this machine.
+        recipe = description["recipe"]
+        names = [Path(path).name for path in self.config.teachers]
+        description["recipe"] = {**recipe, "method": {**recipe["method"], "teachers": names}}
         return {**description, "teachers": self.teacher_trainings}
 
     def sample(self, average: Generator) -> NDArray[np.uint8]:

@@ -112,6 +112,8 @@ def test_the_student_comes_to_the_mean_of_its_teachers(
     assert history[-1]["amplitude"] < 0.5 * history[0]["amplitude"]
     taught = [{"name": "teacher 0.12"}, {"name": "teacher 0.08"}]
     assert taught == method.describe()["teachers"]
+    named = method.describe()["recipe"]["method"]["teachers"]
+    assert [path.name for path in teachers] == named, "a path of this machine would ship"
     first, _ = load_generator(teachers[0])
     colour = first.get_parameter("head.colour.weight")
     assert torch.equal(colour, method.student.head.colour.weight)
