@@ -73,8 +73,8 @@ def compare_with_engine(load: TileLoad, rounds: int, step: Callable[[], object])
             )
             for mode, settings in MODES.items()
         }
-        engine = next(iter(servers.values())).engine()
-        alone = stack.enter_context(EngineTurns(path, engine))
+        engine, precision = next(iter(servers.values())).engine()
+        alone = stack.enter_context(EngineTurns(path, engine, precision=precision))
         measurement = ModelTurns(load, alone, servers, step)
         for number in range(rounds):
             measurement.take_round(is_reversed=bool(number % 2))

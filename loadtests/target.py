@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import httpx2
 
-from bundle_format.bundle import load_bundle
+from bundle_format.bundle import Precision, load_bundle, parse_precision
 from loadtests.closed_loop import LoadResult, run_closed_loop
 from loadtests.exchange import Address, TileRequest
 from loadtests.open_loop import Stream
@@ -20,6 +20,13 @@ from service.settings import Settings
 BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
 # The service's modes, with the variables that choose each; the environment may have further ones.
 MODES = {mode: {"SEMSR_MODE": mode} for mode in ("single", "pool")}
+
+
+class EngineChoice(NamedTuple):
+    """An engine, and the precision that it computes in: the baseline must compute in the same."""
+
+    name: str
+    precision: Precision
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,10 @@ class Target:
     pid: int
     tile: TileRequest
 
-    def engine(self) -> str:
-        """Return the name of the engine that the service chose."""
-        return httpx2.get(f"{self.url}/model", trust_env=False, timeout=60.0).json()["engine"]
+    def engine(self) -> EngineChoice:
+        """Return the engine and the precision that the service chose."""
+        model = httpx2.get(f"{self.url}/model", trust_env=False, timeout=60.0).json()
+        return EngineChoice(model["engine"], parse_precision(model["precision"]))
 
     def stream(
         self,
@@ -89,8 +97,8 @@ def running_service(
         yield Target(server.url, address_of(server.url), server.pid, tile)
 
 
-def chosen_engine(bundle: Path, settings: dict[str, str]) -> str:
-    """Return the name of the engine that the service chooses for a bundle."""
+def chosen_engine(bundle: Path, settings: dict[str, str]) -> EngineChoice:
+    """Return the engine and the precision that the service chooses for a bundle."""
     with running_service(bundle, settings) as target:
         return target.engine()
 

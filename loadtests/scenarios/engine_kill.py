@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> Result:
     machine = describe_machine()
     size = load_bundle(bundle).manifest.max_batch_size
     with running_service(bundle, MODES["pool"]) as target:
-        engine = target.engine()
+        engine = target.engine().name
         capacity = target.closed_loop(connections=2 * size, seconds=5.0).per_second
         stream = target.stream("online", rate_per_s=_LOAD_SHARE * capacity, seed=1)
         # The load outlives the last restart, so that its first answer is seen.

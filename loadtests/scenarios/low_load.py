@@ -49,8 +49,11 @@ def _measure(bundle: Path, mode: str, settings: dict[str, str], *, turns: int) -
     engine_ms: list[float] = []
     service_ms: list[float] = []
     with running_service(bundle, settings) as target:
-        engine = target.engine()
-        with contextlib.closing(_Client(target)) as client, EngineTurns(bundle, engine) as alone:
+        engine, precision = target.engine()
+        with (
+            contextlib.closing(_Client(target)) as client,
+            EngineTurns(bundle, engine, precision=precision) as alone,
+        ):
             for _ in range(turns):
                 # The first of a turn finds cold caches, on either side.
                 engine_ms += alone.run(_TILES_OF_A_TURN).times_ms

@@ -71,8 +71,8 @@ def run(options: argparse.Namespace) -> Result:
     rows: list[dict[str, Any]] = []
     budget_ms = 0.0
     for mode, settings in MODES.items():
-        engine = chosen_engine(bundle, settings)
-        [tile] = engine_alone(bundle, engine, 5.0, batches=(1,))
+        engine, precision = chosen_engine(bundle, settings)
+        [tile] = engine_alone(bundle, engine, 5.0, precision=precision, batches=(1,))
         budget_ms = online_budget_ms(_BUDGET_TILES * tile.ms)
         limited = {**settings, BUDGET_VARIABLE: f"{budget_ms:.3f}"}
         size = load_bundle(bundle).manifest.max_batch_size

@@ -21,6 +21,7 @@ from loadtests.retry_promises import promises, summarize_promises
 from loadtests.target import (
     BUDGET_VARIABLE,
     MODES,
+    EngineChoice,
     Target,
     chosen_engine,
     online_budget_ms,
@@ -62,14 +63,14 @@ def run(options: argparse.Namespace) -> Result:
     rows: list[dict[str, Any]] = []
     budget_ms = 0.0
     for mode, settings in MODES.items():
-        engine = chosen_engine(bundle, settings)
-        before_ms = _full_batch_ms(bundle, engine)
+        chosen = chosen_engine(bundle, settings)
+        before_ms = _full_batch_ms(bundle, chosen)
         budget_ms = online_budget_ms(_BUDGET_BATCHES * before_ms)
         limited = {**settings, BUDGET_VARIABLE: f"{budget_ms:.3f}"}
         with running_service(bundle, limited) as target:
             row = _overload(target, bundle, seconds=seconds, times=times, batch_ms=before_ms)
-        batch_ms = statistics.mean([before_ms, _full_batch_ms(bundle, engine)])
-        row = {"mode": mode, "engine": engine, **row, "full_batch_ms": batch_ms}
+        batch_ms = statistics.mean([before_ms, _full_batch_ms(bundle, chosen)])
+        row = {"mode": mode, "engine": chosen.name, **row, "full_batch_ms": batch_ms}
         rows.append({**row, "p99_batches": row["p99_ms"] / batch_ms})
     return Result(
         "overload",
@@ -89,9 +90,10 @@ def run(options: argparse.Namespace) -> Result:
     )
 
 
-def _full_batch_ms(bundle: Path, engine: str) -> float:
+def _full_batch_ms(bundle: Path, chosen: EngineChoice) -> float:
     size = load_bundle(bundle).manifest.max_batch_size
-    [speed] = engine_alone(bundle, engine, 5.0, batches=(size,))
+    name, precision = chosen
+    [speed] = engine_alone(bundle, name, 5.0, precision=precision, batches=(size,))
     return speed.ms
 
 
