@@ -163,6 +163,17 @@ class Manifest(BaseModel):
     recall: dict[Precision, RecallRecord] = {}
 
     @property
+    def lr_bytes(self) -> int:
+        """Bytes of a tile."""
+        height, width = self.tile
+        return height * width
+
+    @property
+    def sr_bytes(self) -> int:
+        """Bytes of a tile's answer."""
+        return self.scale**2 * self.lr_bytes
+
+    @property
     def proven_precisions(self) -> list[Precision]:
         """Precisions that passed the export's gates, the most exact first, and the default one."""
         return [

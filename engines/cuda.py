@@ -63,6 +63,8 @@ class Cuda:
             raise EngineError(f"engine 'tensorrt' cannot use {device}: there are {count} GPUs")
         self._device_buffers: list[int] = []
         self._host_buffers: list[int] = []
+        # By address; kept, because memory must not be freed while it is locked.
+        self._registered: dict[int, npt.NDArray[np.uint8]] = {}
         self._streams: list[Any] = []
         self._graphs: list[Any] = []
         self.use()
@@ -99,6 +101,17 @@ class Cuda:
         raw = (ctypes.c_uint8 * size).from_address(address)
         return np.ctypeslib.as_array(raw).view(kind).reshape(shape)
 
+    def register(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Page-lock memory that the process has already, for every GPU, until `close`."""
+        address = memory.ctypes.data
+        flags = self._runtime.cudaHostRegisterPortable
+        self._call("cudaHostRegister", address, memory.nbytes, flags)
+        self._registered[address] = memory
+
+    def clear(self, address: int, num_bytes: int, stream: int) -> None:
+        """Start to set memory on the GPU to zero."""
+        self._call("cudaMemsetAsync", address, 0, num_bytes, stream)
+
     def stream(self) -> int:
         """Return the handle of a new stream."""
         flags = self._runtime.cudaStreamNonBlocking
@@ -107,12 +120,12 @@ class Cuda:
         return int(stream)
 
     def upload(self, address: int, array: npt.NDArray[Any], stream: int) -> None:
-        """Start to copy a pinned array to the GPU."""
+        """Start to copy an array to the GPU; one that is not page-locked is copied at once."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, stream)
 
     def download(self, array: npt.NDArray[Any], address: int, stream: int) -> None:
-        """Start to copy from the GPU to a pinned array."""
+        """Start to copy from the GPU to an array, as `upload`."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, stream)
 
@@ -144,6 +157,9 @@ class Cuda:
         ):
             while items:
                 self._call(name, items.pop())
+        while self._registered:
+            address, _ = self._registered.popitem()
+            self._call("cudaHostUnregister", address)
 
     def _call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 - results of CUDA
         status, *results = getattr(self._runtime, name)(*arguments)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle_format.bundle import TOLERANCES, Bundle, Golden, Precision, psnr_db
+from engines.batches import run_batch
 from engines.protocol import Engine, EngineError, batch_buckets
 
 
@@ -21,7 +22,7 @@ def verify_golden(engine: Engine, bundle: Bundle) -> int:
     if engine.name == "identity":
         return 0
     golden = bundle.golden()
-    sr = engine.run(golden.lr).sr
+    sr = run_batch(engine, golden.lr).sr
     problem = golden_problem(sr, golden, precision=engine.precision)
     if problem:
         raise EngineError(
@@ -64,8 +65,8 @@ def warm_up(engine: Engine, bundle: Bundle, *, max_batch_size: int) -> dict[int,
     seconds: dict[int, float] = {}
     for batch_size in batch_buckets(max_batch_size):
         lr = np.zeros((batch_size, 1, height, width), dtype=np.uint8)
-        engine.run(lr)
+        run_batch(engine, lr)
         started_s = time.perf_counter()
-        engine.run(lr)
+        run_batch(engine, lr)
         seconds[batch_size] = max(time.perf_counter() - started_s, 1e-9)
     return seconds

@@ -5,7 +5,7 @@
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
 import os
-from typing import Any, cast
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 from bundle_format.bundle import FLAGS, Bundle, Precision
+from engines.batches import answer_array, gather, scatter
 from engines.installation import install_hint
-from engines.protocol import EngineError, EngineOptions, EngineOutput
+from engines.protocol import EngineError, EngineOptions, Tile
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -36,7 +37,7 @@ class OnnxEngine:
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         self.precision: Precision = options.precision
-        self._scale = bundle.manifest.scale
+        self.scale = bundle.manifest.scale
         graph = bundle.graph(options.precision)
         session_options = onnxruntime.SessionOptions()
         session_options.intra_op_num_threads = options.threads
@@ -59,30 +60,25 @@ class OnnxEngine:
                 f"engine 'onnx' cannot use {options.device}: ONNX Runtime could not load {wanted} "
                 f"and offers {', '.join(used)}; its log says why"
             )
-        self._is_bound = wanted != _CPU
         _check_signature(self._session, bundle)
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
-        """Run the graph; see `Engine.run`."""
-        if self._is_bound:
-            return self._run_bound(lr)
-        outputs = cast("list[Any]", self._session.run(["sr", "flags"], {"lr": lr}))
-        return EngineOutput(*outputs)
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
+        """Run the graph with its outputs bound to the caller's memory; see `Engine.run`."""
+        answers = answer_array(sr)
+        flags = np.empty((len(sr), len(FLAGS)), dtype=np.float32)
+        binding = self._session.io_binding()
+        binding.bind_cpu_input("lr", gather(lr))
+        for name, array in (("sr", answers), ("flags", flags)):
+            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._session.run_with_iobinding(binding)
+        scatter(answers, sr)
+        return flags
+
+    def register(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Do nothing: the runtime copies by itself."""
 
     def close(self) -> None:
         """Do nothing: the session is freed with the object."""
-
-    def _run_bound(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
-        """Run the graph with its outputs bound to new arrays, which the caller may keep."""
-        count, _, height, width = lr.shape
-        sr = np.empty((count, 1, self._scale * height, self._scale * width), dtype=np.uint8)
-        flags = np.empty((count, len(FLAGS)), dtype=np.float32)
-        binding = self._session.io_binding()
-        binding.bind_cpu_input("lr", lr)
-        for name, array in (("sr", sr), ("flags", flags)):
-            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        self._session.run_with_iobinding(binding)
-        return EngineOutput(sr, flags)
 
 
 def _providers(device: str) -> list[tuple[str, dict[str, str]]]:

@@ -4,6 +4,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
+from collections.abc import Sequence
 from queue import SimpleQueue
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy.typing as npt
 import openvino
 
 from bundle_format.bundle import Bundle, Precision
-from engines.protocol import EngineError, EngineOptions, EngineOutput
+from engines.batches import answer_array, gather, scatter
+from engines.protocol import EngineError, EngineOptions, Tile
 
 # OpenVINO runs an FP32 graph in BF16 by itself where the CPU can; the precision is always set. What
 # an INT8 graph leaves in floating point stays in FP32.
@@ -33,6 +35,7 @@ class OpenvinoEngine:
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         self.precision: Precision = options.precision
+        self.scale = bundle.manifest.scale
         hint = _PRECISION_HINTS[options.precision]
         graph = bundle.graph(options.precision)
         try:
@@ -51,7 +54,7 @@ class OpenvinoEngine:
             )
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses {bundle.path}: {error}") from error
-        self._outputs = (compiled.output("sr"), compiled.output("flags"))
+        self._sr, self._flags = compiled.output("sr"), compiled.output("flags")
         self.slots = 1
         if options.hint == "throughput":
             self.slots = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -59,16 +62,22 @@ class OpenvinoEngine:
         for _ in range(self.slots):
             self._requests.put(compiled.create_infer_request())
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
-        """Run the graph; see `Engine.run`."""
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
+        """Run the graph with its answers in the caller's memory; see `Engine.run`."""
+        answers = answer_array(sr)
         request = self._requests.get()
         try:
-            results = request.infer({"lr": lr}, share_inputs=True)
-            # The request owns its output tensors and overwrites them at the next call.
-            sr, flags = (np.array(results[output], copy=True) for output in self._outputs)
+            request.set_tensor(self._sr, openvino.Tensor(answers, shared_memory=True))
+            request.infer({"lr": gather(lr)}, share_inputs=True, share_outputs=True)
+            # The request owns this tensor and overwrites it at the next call.
+            flags = np.array(request.get_tensor(self._flags).data, copy=True)
         finally:
             self._requests.put(request)
-        return EngineOutput(sr, flags)
+        scatter(answers, sr)
+        return flags
+
+    def register(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Do nothing: there is no other memory to copy to."""
 
     def close(self) -> None:
         """Do nothing: the requests are freed with the object."""

@@ -1,7 +1,8 @@
 """Interface of an engine: uint8 tiles in, uint8 tiles out, on a thread of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,16 +36,8 @@ class EngineOptions:
     plan_cache: str = ""
 
 
-class EngineOutput(NamedTuple):
-    """Results of a batch; the engine does not reuse the arrays.
-
-    Attributes:
-        sr: (N, 1, scale*H, scale*W) uint8, C-contiguous.
-        flags: (N, K) float32, columns as `bundle_format.bundle.FLAGS`.
-    """
-
-    sr: npt.NDArray[np.uint8]
-    flags: npt.NDArray[np.float32]
+Tile = npt.NDArray[np.uint8]
+"""One image (H, W) uint8, C-contiguous."""
 
 
 class Engine(Protocol):
@@ -53,21 +46,39 @@ class Engine(Protocol):
     Attributes:
         name: The engine's name, as in `SEMSR_ENGINE`.
         precision: Execution precision.
+        scale: Upscaling factor.
         slots: Maximum number of concurrent calls of `run`.
     """
 
     name: str
     precision: Precision
+    scale: int
     slots: int
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
-        """Super-resolve one batch; releases the GIL while it computes.
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
+        """Super-resolve one batch into the caller's memory; releases the GIL while it computes.
+
+        The caller owns all arrays, so that answers are computed, or copied from a GPU, straight to
+        where they are sent from.
 
         Args:
-            lr: (N, 1, H, W) uint8, C-contiguous.
+            lr: N tiles (H, W) of one shape.
+            sr: N arrays (scale*H, scale*W), to be filled with the answers.
 
         Returns:
-            Answers and their flags.
+            Flags (N, K) float32, columns as `bundle_format.bundle.FLAGS`; a new array.
+        """
+        ...
+
+    def register(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Prepare memory of later `lr` and `sr` arrays for direct copies.
+
+        An engine on a GPU page-locks it (`cudaHostRegister`), and copies to and from memory that
+        is not registered take longer. It stays locked until `close`, and its pages must not be
+        given back to the system before. Other engines do nothing.
+
+        Args:
+            memory: One-dimensional, in whole pages.
         """
         ...
 

@@ -5,7 +5,7 @@
 # pyright: reportUnknownArgumentType=false
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bundle_format.bundle import FLAGS, Bundle, Precision
 from engines.cuda import Cuda
-from engines.protocol import EngineError, EngineOptions, EngineOutput
+from engines.protocol import EngineError, EngineOptions, Tile
 from engines.tensorrt_plans import import_tensorrt, plan_keys, read_plan
 
 LANES = 2
@@ -38,6 +38,7 @@ class TensorrtEngine:
         trt = import_tensorrt()
         self.precision: Precision = options.precision
         self.slots = LANES
+        self.scale = bundle.manifest.scale
         self._tile = bundle.manifest.tile
         self._cuda = Cuda(options.device)
         capability = self._cuda.compute_capability()
@@ -59,23 +60,29 @@ class TensorrtEngine:
         for _ in range(LANES):
             self._lanes.put(_Lane(self._cuda, engines, bundle))
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         """Run the smallest plan that holds the batch; see `Engine.run`."""
-        if lr.shape[2:] != self._tile:
+        if lr[0].shape != self._tile:
             raise EngineError(
                 f"engine 'tensorrt' has plans for tiles of {self._tile[0]}x{self._tile[1]}, "
-                f"got {lr.shape[2]}x{lr.shape[3]}"
+                f"got {lr[0].shape[0]}x{lr[0].shape[1]}"
             )
-        parts = [lr[start : start + self._largest] for start in range(0, len(lr), self._largest)]
+        largest = self._largest
         lane = self._lanes.get()
         try:
             self._cuda.use()
-            outputs = [lane.run(part) for part in parts]
+            parts = [
+                lane.run(lr[start : start + largest], sr[start : start + largest])
+                for start in range(0, len(lr), largest)
+            ]
         finally:
             self._lanes.put(lane)
-        if len(outputs) == 1:
-            return outputs[0]
-        return EngineOutput(*(np.concatenate(arrays) for arrays in zip(*outputs, strict=True)))
+        return np.concatenate(parts)
+
+    def register(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Page-lock the memory; see `Engine.register`."""
+        self._cuda.use()
+        self._cuda.register(memory)
 
     def close(self) -> None:
         """Free the lanes' memory."""
@@ -90,31 +97,31 @@ class _Lane:
     def __init__(self, cuda: Cuda, engines: dict[int, Any], bundle: Bundle) -> None:
         largest = max(engines)
         (height, width), scale = bundle.manifest.tile, bundle.manifest.scale
-        shapes: dict[str, tuple[tuple[int, ...], npt.DTypeLike]] = {
-            "lr": ((largest, 1, height, width), np.uint8),
-            "sr": ((largest, 1, scale * height, scale * width), np.uint8),
-            "flags": ((largest, len(FLAGS)), np.float32),
+        self._bytes = {
+            "lr": height * width,
+            "sr": scale**2 * height * width,
+            "flags": 4 * len(FLAGS),
         }
         self._cuda = cuda
         self._stream = cuda.stream()
-        self._host = {name: cuda.pinned(*shape) for name, shape in shapes.items()}
-        self._device = {name: cuda.device_buffer(a.nbytes) for name, a in self._host.items()}
-        self._host["lr"][...] = 0
-        cuda.upload(self._device["lr"], self._host["lr"], self._stream)
+        self._device = {name: cuda.device_buffer(largest * n) for name, n in self._bytes.items()}
+        self._flags = cuda.pinned((largest, len(FLAGS)), np.float32)
+        cuda.clear(self._device["lr"], largest * self._bytes["lr"], self._stream)
         self._buckets = {size: self._prepare(engine) for size, engine in sorted(engines.items())}
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
-        count = len(lr)
-        compute = next(run for size, run in self._buckets.items() if size >= count)
-        tiles, sr, flags = (self._host[name][:count] for name in ("lr", "sr", "flags"))
-        tiles[...] = lr
-        self._cuda.upload(self._device["lr"], tiles, self._stream)
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
+        cuda, stream, device, size = self._cuda, self._stream, self._device, self._bytes
+        compute = next(run for count, run in self._buckets.items() if count >= len(lr))
+        for place, tile in enumerate(lr):
+            cuda.upload(device["lr"] + place * size["lr"], tile, stream)
         compute()
-        self._cuda.download(sr, self._device["sr"], self._stream)
-        self._cuda.download(flags, self._device["flags"], self._stream)
-        self._cuda.synchronize(self._stream)
-        # The next batch of this lane overwrites the buffers.
-        return EngineOutput(sr.copy(), flags.copy())
+        for place, answer in enumerate(sr):
+            cuda.download(answer, device["sr"] + place * size["sr"], stream)
+        flags = self._flags[: len(lr)]
+        cuda.download(flags, device["flags"], stream)
+        cuda.synchronize(stream)
+        # The next batch of this lane overwrites it.
+        return flags.copy()
 
     def _prepare(self, engine: Any) -> Callable[[], None]:  # noqa: ANN401 - TensorRT is untyped
         """Return the faster function for a batch size: the plain launch or a CUDA graph."""

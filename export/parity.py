@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from bundle_format.bundle import TOLERANCES, Bundle, ParityFigures, Precision, psnr_db
+from engines.batches import run_batch
 from engines.protocol import Engine, EngineError, EngineOptions
 from engines.registry import installed_engines, load_engine
 from export.cases import Batch, Case, standard_cases
@@ -133,7 +134,7 @@ def compare(reference: Reference, engine: Engine, cases: Iterable[Case]) -> list
     problems: list[str] = []
     for case in cases:
         expected = reference(case.lr)
-        actual = engine.run(case.lr).sr
+        actual = run_batch(engine, case.lr).sr
         if actual.shape != expected.shape:
             raise ParityError(f"{case.name}: the graph gave {actual.shape}, torch {expected.shape}")
         row = _row(case.name, engine, case.lr, actual, expected, is_judged=case.is_judged)
@@ -144,7 +145,7 @@ def compare(reference: Reference, engine: Engine, cases: Iterable[Case]) -> list
         if problem and row.is_judged:
             problems.append(f"{row.case}: {problem}")
         if len(case.lr) > 1:
-            alone = np.concatenate([engine.run(lr[None]).sr for lr in case.lr])
+            alone = np.concatenate([run_batch(engine, lr[None]).sr for lr in case.lr])
             row = _row(f"{case.name}, one by one", engine, case.lr, actual, alone, is_judged=True)
             rows.append(row)
             if row.max_error > NEIGHBOUR_LEVELS:

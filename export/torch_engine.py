@@ -5,15 +5,18 @@ supports. The service needs torch for this engine alone, and loads it only if it
 """
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from bundle_format.bundle import FLAGS, Bundle, Precision
-from engines.protocol import EngineError, EngineOptions, EngineOutput, batch_buckets
+from engines.batches import gather
+from engines.protocol import EngineError, EngineOptions, Tile, batch_buckets
 from export.to_onnx import GreyLevels
 from models import load_generator
 
@@ -21,6 +24,7 @@ LANES = 2
 """Batches in flight on a GPU: one is copied while the other is computed."""
 
 AB_RUNS = 10
+_PORTABLE = 1  # cudaHostRegisterPortable
 _DTYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -39,6 +43,9 @@ class TorchEngine:
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         self.precision: Precision = options.precision
+        self.scale = bundle.manifest.scale
+        # By address; kept, because memory must not be freed while it is locked.
+        self._registered: dict[int, npt.NDArray[np.uint8]] = {}
         bundle.read("model.safetensors")  # verified; the loader below wants a path
         generator, _ = load_generator(bundle.path / "model.safetensors")
         network = GreyLevels(generator, bundle.manifest.trust)
@@ -60,23 +67,38 @@ class TorchEngine:
         for _ in range(LANES):
             self._lanes.put(_Lane(self._network, bundle, device=device, dtype=self._dtype))
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         """Run the generator; see `Engine.run`."""
         if self._lanes is None:
             with torch.inference_mode(), _autocast("cpu", self._dtype):
-                sr, flags = self._network(torch.from_numpy(lr))
-            return EngineOutput(sr.numpy(), flags.float().numpy())
+                answers, flags = self._network(torch.from_numpy(gather(lr)))
+            for answer, tile in zip(answers, sr, strict=True):
+                np.copyto(tile, answer[0].numpy())
+            return flags.float().numpy()
         lane = self._lanes.get()
         try:
-            return lane.run(lr)
+            return lane.run(lr, sr)
         finally:
             self._lanes.put(lane)
+
+    def register(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Page-lock the memory on a GPU; see `Engine.register`."""
+        if self._lanes is None:
+            return
+        address = memory.ctypes.data
+        cudart: Any = torch.cuda.cudart()
+        torch.cuda.check_error(int(cudart.cudaHostRegister(address, memory.nbytes, _PORTABLE)))
+        self._registered[address] = memory
 
     def close(self) -> None:
         """Release the lanes' memory."""
         if self._lanes is not None:
             while not self._lanes.empty():
                 self._lanes.get()
+            cudart: Any = torch.cuda.cudart()
+            while self._registered:
+                address, _ = self._registered.popitem()
+                torch.cuda.check_error(int(cudart.cudaHostUnregister(address)))
             torch.cuda.empty_cache()
 
 
@@ -97,44 +119,48 @@ class _Lane:
     ) -> None:
         manifest = bundle.manifest
         height, width = manifest.tile
-        scale, largest = manifest.scale, manifest.max_batch_size
+        largest = manifest.max_batch_size
         self._network, self._device, self._dtype = network, device, dtype
         self.stream = torch.cuda.Stream(device)
         self._tile = manifest.tile
-        self._lr = torch.empty((largest, 1, height, width), dtype=torch.uint8).pin_memory()
-        self._sr = torch.empty(
-            (largest, 1, scale * height, scale * width), dtype=torch.uint8
-        ).pin_memory()
         self._flags = torch.empty((largest, len(FLAGS))).pin_memory()
         self._buckets = [
             _Bucket(self, torch.zeros((size, 1, height, width), dtype=torch.uint8, device=device))
             for size in batch_buckets(largest)
         ]
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         count = len(lr)
         fitting = [bucket for bucket in self._buckets if bucket.size >= count]
-        if lr.shape[2:] != self._tile or not fitting:
-            return self._run_freely(lr)
-        self._lr[:count].numpy()[...] = lr
+        if lr[0].shape != self._tile or not fitting:
+            return self._run_freely(lr, sr)
         bucket = fitting[0]
         with torch.inference_mode(), torch.cuda.stream(self.stream):
-            bucket.lr[:count].copy_(self._lr[:count], non_blocking=True)
-            sr, flags = bucket.compute()
-            self._sr[:count].copy_(sr[:count], non_blocking=True)
+            for place, tile in enumerate(lr):
+                bucket.lr[place, 0].copy_(torch.from_numpy(tile), non_blocking=True)
+            answers, flags = bucket.compute()
+            self._download(answers, sr)
             self._flags[:count].copy_(flags[:count], non_blocking=True)
             self.stream.synchronize()
-        return EngineOutput(self._sr[:count].numpy().copy(), self._flags[:count].numpy().copy())
+        # The next batch of this lane overwrites it.
+        return self._flags[:count].numpy().copy()
 
     def compute(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with _autocast("cuda", self._dtype):
             sr, flags = self._network(lr)
         return sr, flags.float()
 
-    def _run_freely(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+    def _run_freely(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         with torch.inference_mode(), torch.cuda.stream(self.stream):
-            sr, flags = self.compute(torch.from_numpy(lr).to(self._device))
-            return EngineOutput(sr.cpu().numpy(), flags.cpu().numpy())
+            answers, flags = self.compute(torch.from_numpy(gather(lr)).to(self._device))
+            self._download(answers, sr)
+            self.stream.synchronize()
+            return flags.cpu().numpy()
+
+    def _download(self, answers: torch.Tensor, sr: Sequence[Tile]) -> None:
+        """Start to copy each answer to where its caller wants it."""
+        for answer, tile in zip(answers, sr, strict=False):
+            torch.from_numpy(tile).copy_(answer[0], non_blocking=True)
 
 
 class _Bucket:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle_format.bundle import load_bundle
+from engines.batches import run_batch
 from engines.cpu import available_cpus
 from engines.protocol import EngineOptions
 from engines.registry import load_engine
@@ -54,7 +55,9 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
         plan = tiling.plan(
             *lr.shape, tile=manifest.tile, halo_px=manifest.halo_px, grid_px=manifest.grid_px
         )
-        outputs = [loaded.run(np.ascontiguousarray(tile)[None, None]) for tile in plan.split(lr)]
+        outputs = [
+            run_batch(loaded, np.ascontiguousarray(tile)[None, None]) for tile in plan.split(lr)
+        ]
         quality = of_tiles([output.flags[0] for output in outputs])
         quality.check()
         sr = plan.merge([output.sr[0, 0] for output in outputs], scale=manifest.scale)
@@ -65,7 +68,7 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
         return flagged(lr[0, 0])[0][None, None]
 
     def one_tile(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return loaded.run(lr).sr
+        return run_batch(loaded, lr).sr
 
     noise = np.random.default_rng(0).integers(0, 256, manifest.tile, dtype=np.uint8)
     method = upscaler_method(

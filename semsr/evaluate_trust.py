@@ -22,6 +22,7 @@ import onnxruntime
 
 from bundle_format.bundle import FLAGS, Bundle, load_bundle
 from bundle_format.trust_record import NoiseRecord, TrustRecord
+from engines.batches import run_batch
 from engines.cpu import available_cpus
 from engines.protocol import Engine, EngineOptions
 from engines.registry import load_engine
@@ -99,7 +100,7 @@ def evaluate_trust(
                     f"{tile.lr_path} is not what this simulator makes of seed {benchmark.seed}: "
                     "simulate the benchmark again"
                 )
-            answer = engine.run(np.stack([twins.lr, twins.lr_without])[:, None])
+            answer = run_batch(engine, np.stack([twins.lr, twins.lr_without])[:, None])
             before = dict(zip(FAILURES, answer.flags[:, RESIDUAL].tolist(), strict=True))
             served.append(before["erased"])
             # A tile that alarms without a failure would count as caught with any failure.
@@ -111,7 +112,7 @@ def evaluate_trust(
             failures += _judge(planted, trust, scale=bundle.manifest.scale)
         clean = np.stack(
             [
-                engine.run(tile.lr()[None, None]).flags[0]
+                run_batch(engine, tile.lr()[None, None]).flags[0]
                 for tile in tracked(benchmark.tiles(clean_split)[:limit], "judging clean tiles")
             ]
         )
@@ -216,7 +217,7 @@ def _domains(engine: Engine, tiles: Sequence[Tile], noise: NoiseRecord) -> dict[
     for tile in tracked(tiles, "judging tiles of the domain"):
         for name, picture in _disturbed(tile.astype(np.float64), noise, rng):
             lr = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
-            flags = engine.run(lr[None, None]).flags
+            flags = run_batch(engine, lr[None, None]).flags
             found.setdefault(name, []).append(float(flags[0, DOMAIN]))
     return found
 

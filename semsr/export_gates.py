@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle_format.bundle import Bundle, Precision, RecallRecord
+from engines.batches import run_batch
 from engines.cpu import available_cpus
 from engines.protocol import Engine, EngineError, EngineOptions
 from engines.registry import installed_engines, load_engine
@@ -102,7 +103,7 @@ class RecallJudge:
         )
 
     def _hits(self, engine: Engine, tile: Tile) -> int:
-        sr = engine.run(tile.lr()[None, None].copy()).sr[0, 0]
+        sr = run_batch(engine, tile.lr()[None, None].copy()).sr[0, 0]
         matches = match(self._detector.find(sr), tile.defects, shape=(sr.shape[0], sr.shape[1]))
         return sum(score >= self._detector.threshold for score in matches.hit_scores)
 

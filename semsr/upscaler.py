@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle_format.bundle import Bundle, load_bundle
+from engines.batches import run_batch
 from engines.registry import load_engine
 from service.hosting.loading import resolve_engine
 from service.images import tiling
@@ -86,7 +87,8 @@ class Upscaler:
             *lr.shape, tile=manifest.tile, halo_px=manifest.halo_px, grid_px=manifest.grid_px
         )
         outputs = [
-            self._engine.run(np.ascontiguousarray(part)[None, None]) for part in plan.split(lr)
+            run_batch(self._engine, np.ascontiguousarray(part)[None, None])
+            for part in plan.split(lr)
         ]
         of_tiles([output.flags[0] for output in outputs]).check()
         return plan.merge([output.sr[0, 0] for output in outputs], scale=manifest.scale)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bundle_format.bundle import Bundle
 from engines.identity_engine import IdentityEngine
-from engines.protocol import EngineError, EngineOptions, EngineOutput
+from engines.protocol import EngineError, EngineOptions, Tile
 from service.scans.group_work import GroupWork, Loaded
 from service.scans.rows import Outcome, PendingTile
 from tests.scans import SCALE
@@ -23,23 +23,23 @@ POISON = 37
 class NotingEngine(IdentityEngine):
     """The identity engine, slower, with a diary that all workers share."""
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         """Note the tiles, then enlarge them; warm-up batches are black."""
-        numbers = [256 * int(tile[0, 0, 0]) + int(tile[0, 0, 1]) for tile in lr if tile.any()]
+        numbers = [256 * int(tile[0, 0]) + int(tile[0, 1]) for tile in lr if tile.any()]
         with Path(os.environ[LOG]).open("a") as log:
             log.write("".join(f"{number}\n" for number in numbers))
         time.sleep(0.01 * len(numbers))
-        return super().run(lr)
+        return super().run(lr, sr)
 
 
 class PoisonedEngine(IdentityEngine):
     """The identity engine; one tile ends its process."""
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         """Enlarge the tiles, or crash."""
-        if any((tile[0, 0, 0], tile[0, 0, 1]) == (0, POISON) for tile in lr if tile.any()):
+        if any((tile[0, 0], tile[0, 1]) == (0, POISON) for tile in lr if tile.any()):
             os._exit(1)
-        return super().run(lr)
+        return super().run(lr, sr)
 
 
 def load_noting(name: str, bundle: Bundle, options: EngineOptions) -> NotingEngine:

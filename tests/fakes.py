@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle_format.bundle import Precision
+from engines.batches import EngineOutput
 from engines.identity_engine import IdentityEngine
-from engines.protocol import EngineOutput, batch_buckets
+from engines.protocol import Tile, batch_buckets
 from service.batching.costs import BatchCosts
 from service.ground.priority import Priority
 
@@ -23,6 +24,7 @@ class FakeEngine:
         started: Released once for every batch that has reached the gate.
         failures: Errors to raise, one for each of the next batches (None runs).
         spoil: Alters the outputs before they are returned.
+        registered: Memory that was registered.
     """
 
     name = "fake"
@@ -30,6 +32,8 @@ class FakeEngine:
 
     def __init__(self, *, scale: int = 4, slots: int = 1) -> None:
         self.slots = slots
+        self.scale = scale
+        self.registered: list[npt.NDArray[np.uint8]] = []
         self.batches: list[tuple[int, int, int]] = []
         self.first_pixels: list[list[int]] = []
         self.gate = threading.Event()
@@ -41,18 +45,27 @@ class FakeEngine:
         self.closed = False
         self._identity = IdentityEngine(scale=scale)
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         """Record the batch, wait at the gate, then enlarge."""
-        self.batches.append((lr.shape[0], lr.shape[2], lr.shape[3]))
-        self.first_pixels.append([int(tile[0, 0, 0]) for tile in lr])
+        self.batches.append((len(lr), *lr[0].shape))
+        self.first_pixels.append([int(tile[0, 0]) for tile in lr])
         self.started.release()
         if not self.gate.is_set():
             assert self.permits.acquire(timeout=30), "the test never opened the gate"
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
             raise failure
-        output = self._identity.run(lr)
-        return self.spoil(output) if self.spoil else output
+        flags = self._identity.run(lr, sr)
+        if self.spoil is None:
+            return flags
+        output = self.spoil(EngineOutput(np.stack(sr)[:, None], flags))
+        for answer, tile in zip(output.sr, sr, strict=True):
+            tile[...] = answer[0]
+        return output.flags
+
+    def register(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Record it."""
+        self.registered.append(memory)
 
     def open_gate(self) -> None:
         """Let the batch that waits, and every later one, pass."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from bundle_format.bundle import load_bundle
+from engines.batches import run_batch
 from engines.protocol import EngineOptions
 from engines.registry import load_engine
 from semsr.demo import match_greys
@@ -38,7 +39,7 @@ def make(out: Path) -> None:
         for name in DETAILS:
             tile = tiles[name]
             lr, hr = (_read(Path(folder) / tile["files"][kind]) for kind in ("lr", "hr"))
-            sr = engine.run(lr[None, None]).sr[0, 0]
+            sr = run_batch(engine, lr[None, None]).sr[0, 0]
             box = tile["defects"][0]["box_hr_px"]
             rows.append(_row(match_greys(lr, sr), sr, hr, box))
     engine.close()

@@ -9,13 +9,14 @@ With TILES the process sends itself SIGINT when so many tiles have been computed
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from engines.identity_engine import IdentityEngine
-from engines.protocol import EngineOutput
+from engines.protocol import Tile
 from tests.scans import SCALE, scan
 
 
@@ -27,16 +28,16 @@ class NotingEngine(IdentityEngine):
         self._left = stop_after
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def run(self, lr: npt.NDArray[np.uint8]) -> EngineOutput:
+    def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         """Note the tiles, then enlarge them; warm-up batches are black."""
-        numbers = [256 * int(tile[0, 0, 0]) + int(tile[0, 0, 1]) for tile in lr if tile.any()]
+        numbers = [256 * int(tile[0, 0]) + int(tile[0, 1]) for tile in lr if tile.any()]
         os.write(self._log, "".join(f"{number}\n" for number in numbers).encode())
         if self._left is not None:
             self._left -= len(numbers)
             if self._left <= 0:
                 self._left = None
                 os.kill(os.getpid(), signal.SIGINT)
-        return super().run(lr)
+        return super().run(lr, sr)
 
 
 def main(source: str, sink: str, log: str, stop_after: str | None = None) -> int:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from engines.batches import EngineOutput
 from engines.cpu import available_cpus
 from engines.identity_engine import IdentityEngine
-from engines.protocol import EngineOutput
 from semsr.cli import main
 from service.http.app import create_app
 from service.scans.errors import ScanError, ScanMismatchError, StoreLostError
@@ -45,10 +46,10 @@ class CountingEngine(IdentityEngine):
         super().__init__(scale=SCALE)
         self.computed = 0
 
-    def run(self, lr: Any) -> EngineOutput:  # noqa: ANN401
+    def run(self, lr: Any, sr: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401
         """Count, then enlarge."""
         self.computed += sum(bool(tile.any()) for tile in lr)
-        return super().run(lr)
+        return super().run(lr, sr)
 
 
 def test_a_folder_is_mirrored(tmp_path: Path) -> None:

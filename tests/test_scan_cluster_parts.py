@@ -277,11 +277,11 @@ def test_an_engine_that_hangs_ends_its_worker(
     class HangingEngine(IdentityEngine):
         """Waits for the gate where the tile is not black."""
 
-        def run(self, lr: Any) -> Any:  # noqa: ANN401
+        def run(self, lr: Any, sr: Any) -> Any:  # noqa: ANN401
             """Wait, then enlarge."""
-            if lr.any():
+            if any(tile.any() for tile in lr):
                 gate.wait()
-            return super().run(lr)
+            return super().run(lr, sr)
 
     job = worker_job(tmp_path)
     hanging = replace(

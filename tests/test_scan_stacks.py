@@ -13,7 +13,6 @@ import tifffile
 from PIL import Image
 
 from engines.identity_engine import IdentityEngine
-from engines.protocol import EngineOutput
 from service.scans.errors import ScanError
 from service.scans.local_store import LocalStore
 from service.scans.stack_sink import SHARD_TILES
@@ -30,12 +29,12 @@ class StoppingEngine(IdentityEngine):
         super().__init__(scale=SCALE)
         self._left = tiles
 
-    def run(self, lr: Any) -> EngineOutput:  # noqa: ANN401
+    def run(self, lr: Any, sr: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401
         """Enlarge, or fail."""
         self._left -= sum(bool(tile.any()) for tile in lr)
         if self._left < 0:
             raise RuntimeError("enough")
-        return super().run(lr)
+        return super().run(lr, sr)
 
 
 def stack(count: int = COUNT) -> npt.NDArray[np.uint8]:

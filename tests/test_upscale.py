@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from engines.protocol import EngineOutput
+from engines.batches import EngineOutput
 from semsr import upscale, upscaler
 from semsr.cli import main
 from semsr.commands.options import EXIT_FAILED, EXIT_USAGE

@@ -178,13 +178,16 @@ def _main(bundle: str, name: str, precision: str) -> None:
 def _take_turn(
     engine: Engine, tiles: npt.NDArray[np.uint8], calls: int, seconds: float
 ) -> EngineTurn:
-    engine.run(tiles)
+    lr = [tile[0] for tile in tiles]
+    sides = [engine.scale * side for side in lr[0].shape]
+    sr = [np.empty(sides, dtype=np.uint8) for _ in lr]
+    engine.run(lr, sr)
     times_s: list[float] = []
     elapsed_s = 0.0
     core_began_s = time.process_time()
     while len(times_s) < calls or elapsed_s < seconds:
         start_s = time.perf_counter()
-        engine.run(tiles)
+        engine.run(lr, sr)
         times_s.append(time.perf_counter() - start_s)
         elapsed_s += times_s[-1]
     core_s = time.process_time() - core_began_s

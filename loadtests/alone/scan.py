@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from bundle_format.bundle import load_bundle
+from engines.batches import run_batch
 from engines.cpu import available_cpus
 from engines.registry import load_engine
 from loadtests.results import Row
@@ -148,7 +149,7 @@ def _core_times(bundle: Path, name: str, lot: Path) -> tuple[dict[str, float], f
 
     decoded = [decode(*body) for body in bodies]
     batches = [np.ascontiguousarray(np.stack(tiles))[:, None] for _, _, tiles in decoded]
-    answers = [engine.run(batch).sr for batch in batches]
+    answers = [run_batch(engine, batch).sr for batch in batches]
     merged = [
         plan.merge([sr[0] for sr in answer], scale=manifest.scale)
         for (_, plan, _), answer in zip(decoded, answers, strict=True)
@@ -159,7 +160,7 @@ def _core_times(bundle: Path, name: str, lot: Path) -> tuple[dict[str, float], f
     ]
     times = {
         "decode": _core_ms([lambda body=body: decode(*body) for body in bodies]),
-        "engine": _core_ms([lambda batch=batch: engine.run(batch) for batch in batches]),
+        "engine": _core_ms([lambda batch=batch: run_batch(engine, batch) for batch in batches]),
         "encode": _core_ms([lambda parts=parts: codec.encode(*parts) for parts in encodings]),
     }
     engine.close()

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 
 from engines.protocol import Engine
+from service.batching.answers import AnswerMemory
 from service.batching.batch_reporter import BatchObserver
 from service.batching.costs import BatchCosts
 from service.batching.engine_slots import EngineSlots, Item, Outcome
@@ -39,6 +40,7 @@ class Batcher:
         *,
         costs: BatchCosts,
         max_queue: int,
+        answer_bytes: int,
         online_budget_s: float,
         observer: BatchObserver,
     ) -> None:
@@ -48,6 +50,7 @@ class Batcher:
             engine: The loaded, warmed engine.
             costs: Costs of the engine's batches; the largest bucket is the maximum batch size.
             max_queue: Maximum number of waiting tiles, without the tiles in the engine.
+            answer_bytes: Size of the usual answer.
             online_budget_s: Seconds after which an online tile without a deadline is due.
             observer: Observer of every batch, for metrics and logs.
         """
@@ -56,7 +59,11 @@ class Batcher:
             costs, slots=engine.slots, max_waiting=max_queue, online_budget_s=online_budget_s
         )
         self._slots = EngineSlots(
-            engine, self._scheduler, on_done=self._settle, on_failure=self._loop_failed
+            engine,
+            self._scheduler,
+            AnswerMemory(engine, answer_bytes=answer_bytes),
+            on_done=self._settle,
+            on_failure=self._loop_failed,
         )
         self._lock = self._slots.lock
         self._is_closing = False
@@ -152,7 +159,7 @@ class Batcher:
             deadline_s: `time.monotonic()` at which the tiles expire.
             priority: Class of the tiles.
             outputs: Arrays (scale*H, scale*W) uint8 that the answers are written to, one per tile;
-                without them answers are views into the batch's own output.
+                without them the batcher has memory for them.
             is_admitted: Whether they were admitted before and bypass the limits of the queue.
 
         Returns:
@@ -239,15 +246,14 @@ class Batcher:
         self._slots.release(items)
         queue_s = [outcome.started_s - item.submitted_s for item in items]
         # Futures first: a report that cannot be written must not delay any client.
-        if error is not None or outcome.outputs is None:
+        if error is not None or outcome.flags is None:
             failure = EngineFailed("the engine failed on the batch that held this tile")
             failure.__cause__ = error
             self._fail(items, failure)
         else:
-            for item, sr, flags, waited_s in zip(items, *outcome.outputs, queue_s, strict=True):
-                if not item.future.done():
-                    answer = sr[0] if item.output is None else item.output
-                    result = TileResult(answer, flags, waited_s, outcome.infer_s, len(items))
+            for item, flags, waited_s in zip(items, outcome.flags, queue_s, strict=True):
+                if item.output is not None and not item.future.done():
+                    result = TileResult(item.output, flags, waited_s, outcome.infer_s, len(items))
                     item.future.set_result(result)
         if error is not None:
             self._observer.batch_error(error)

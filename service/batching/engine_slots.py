@@ -7,7 +7,7 @@ report to the event loop, which settles the tiles' futures (`service.batching.ba
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle_format.bundle import FLAGS
-from engines.protocol import Engine, EngineOutput
+from engines.protocol import Engine, Tile
+from service.batching.answers import AnswerMemory
 from service.batching.scheduler import Batch, Entry, Scheduler
-from service.batching.tile_runner import Tile, TileResult
+from service.batching.tile_runner import TileResult
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +29,8 @@ class Item:
         tile: (H, W) uint8.
         future: Future of the answer.
         submitted_s: `time.monotonic()` of its submission.
-        output: Array that the answer is written to, or None.
+        output: Array that the answer is written to; None until its batch begins, unless the
+            caller has given one.
         entry: Entry of the scheduler, until the tile is done.
         expiry: Timer of the deadline, or None.
     """
@@ -46,14 +48,14 @@ class Outcome(NamedTuple):
 
     Attributes:
         batch: The batch.
-        outputs: Results of the engine; None if it failed.
+        flags: (N, K) float32 of the tiles; None if the engine failed.
         error: Error of the engine, or None.
         started_s: `time.monotonic()` of its start.
         infer_s: Duration in seconds.
     """
 
     batch: Batch[Item]
-    outputs: EngineOutput | None
+    flags: npt.NDArray[np.float32] | None
     error: Exception | None
     started_s: float
     infer_s: float
@@ -75,6 +77,7 @@ class EngineSlots:
         self,
         engine: Engine,
         scheduler: Scheduler[Item],
+        answers: AnswerMemory,
         *,
         on_done: Callable[[Outcome], None],
         on_failure: Callable[[BaseException], None],
@@ -84,11 +87,13 @@ class EngineSlots:
         Args:
             engine: Loaded, warmed engine.
             scheduler: Scheduler that decides which tiles run next.
+            answers: Memory for the answers of tiles that bring none.
             on_done: Callback for each batch that has left the engine; runs on the event loop.
             on_failure: Callback for a thread that ends with an error; runs on the event loop.
         """
         self._engine = engine
         self._scheduler = scheduler
+        self._answers = answers
         self._on_done = on_done
         self._on_failure = on_failure
         self.lock = threading.RLock()
@@ -173,14 +178,13 @@ class EngineSlots:
     def _run_batch(self, batch: Batch[Item]) -> Outcome:
         items = [entry.payload for entry in batch.entries]
         started_s = time.monotonic()
-        outputs: EngineOutput | None = None
+        flags: npt.NDArray[np.float32] | None = None
         error: Exception | None = None
         try:
-            outputs = self._engine.run(_stack([item.tile for item in items]))
-            _check_outputs(outputs, items)
-            for item, sr in zip(items, outputs.sr, strict=True):
-                if item.output is not None:
-                    np.copyto(item.output, sr[0])
+            flags = self._engine.run(
+                [item.tile for item in items], [self._output(item) for item in items]
+            )
+            _check_flags(flags, len(items))
         except Exception as caught:
             error = caught
         ended_s = time.monotonic()
@@ -188,7 +192,14 @@ class EngineSlots:
             self._scheduler.finished(batch, ended_s, failed=error is not None)
             # A slot that was kept free of nightly tiles may be allowed one now.
             self._work.notify()
-        return Outcome(batch, outputs, error, started_s, ended_s - started_s)
+        return Outcome(batch, flags, error, started_s, ended_s - started_s)
+
+    def _output(self, item: Item) -> Tile:
+        if item.output is None:
+            height, width = item.tile.shape
+            scale = self._engine.scale
+            item.output = self._answers.lend(scale * height, scale * width)
+        return item.output
 
     def _call_on_loop(self, callback: Callable[..., None], argument: object) -> None:
         try:
@@ -197,21 +208,8 @@ class EngineSlots:
             return  # the event loop is closed: the process is ending
 
 
-def _check_outputs(outputs: EngineOutput, items: Sequence[Item]) -> None:
-    height, width = items[0].tile.shape
-    sr, flags = outputs
-    expected = f"uint8 ({len(items)}, 1, s*{height}, s*{width})"
-    fits = sr.ndim == 4 and sr.dtype == np.uint8 and sr.shape[:2] == (len(items), 1)
-    if not fits or sr.shape[2] % height or sr.shape[3] % width:
-        raise ValueError(f"the engine returned {sr.dtype} {sr.shape}; expected {expected}")
-    if flags.shape != (len(items), len(FLAGS)):
+def _check_flags(flags: npt.NDArray[np.float32], count: int) -> None:
+    if flags.shape != (count, len(FLAGS)):
         raise ValueError(
-            f"the engine returned flags {flags.shape}; expected ({len(items)}, {len(FLAGS)})"
+            f"the engine returned flags {flags.shape}; expected ({count}, {len(FLAGS)})"
         )
-
-
-def _stack(tiles: list[Tile]) -> npt.NDArray[np.uint8]:
-    """Make (N, 1, H, W) from N tiles; a single contiguous tile is not copied."""
-    if len(tiles) == 1:
-        return np.ascontiguousarray(tiles[0])[None, None]
-    return np.stack(tiles)[:, None]

@@ -7,9 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from engines.protocol import Tile
 from service.ground.priority import Priority
-
-Tile = npt.NDArray[np.uint8]
 
 
 class TileResult(NamedTuple):

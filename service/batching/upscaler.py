@@ -94,8 +94,7 @@ class Upscaler:
     @property
     def place_bytes(self) -> int:
         """Bytes that one place stands for: those of an SR tile."""
-        height, width = self._manifest.tile
-        return self._manifest.scale**2 * height * width
+        return self._manifest.sr_bytes
 
     def admit(
         self, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE

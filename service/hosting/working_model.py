@@ -52,6 +52,7 @@ class WorkingModel:
             loaded.engine,
             costs=BatchCosts(loaded.batch_s, overhead_s=_BATCH_OVERHEAD_S),
             max_queue=settings.max_queue,
+            answer_bytes=loaded.bundle.manifest.sr_bytes,
             online_budget_s=settings.online_budget_ms / 1e3,
             observer=BatchReporter(
                 metrics,

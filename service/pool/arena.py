@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bundle_format.manifest import Manifest
-
 FORMAT_VERSION = 1
 MAX_ENGINES = 64
 SNAPSHOT_BYTES = 512 * 1024
+
+BLOCK_SLOTS = 32
+"""Slots that an engine registers together, when the first of them is used."""
 
 _PAGE = 4096
 _HEADER_BYTES = _PAGE
@@ -37,12 +38,6 @@ HEARTBEAT, BUSY_S, ONLINE_DRAIN_S, NIGHTLY_DRAIN_S, WAITING, CONNECTIONS = range
 
 class ArenaError(RuntimeError):
     """The system has too little memory, or a file is not an arena of this version."""
-
-
-def tile_bytes(manifest: Manifest) -> tuple[int, int]:
-    """Return the bytes of a model's input tile and of its answer."""
-    height, width = manifest.tile
-    return height * width, manifest.scale**2 * height * width
 
 
 @dataclass(frozen=True)
@@ -165,6 +160,19 @@ class Arena:
         size = self.geometry.partition_bytes
         start = self.geometry.slots_at + index * size
         self._memory.madvise(mmap.MADV_REMOVE, start, size)
+
+    def block_of(self, slot: int) -> int:
+        """Index of the block that a slot lies in."""
+        return slot // BLOCK_SLOTS
+
+    def block(self, index: int) -> npt.NDArray[np.uint8]:
+        """View a block of slots as bytes."""
+        geometry = self.geometry
+        first = index * BLOCK_SLOTS
+        slots = min(BLOCK_SLOTS, geometry.partitions * geometry.slots - first)
+        return np.frombuffer(
+            self._memory, np.uint8, slots * geometry.slot_bytes, self._slot_at(first)
+        )
 
     def engine_row(self, index: int) -> npt.NDArray[np.float64]:
         """Return an engine's row of state, as a writable view with the columns above."""

@@ -82,7 +82,7 @@ class EngineProcess:
             self._arena,
             batcher,
             hello=self._hello,
-            scale=model.bundle.manifest.scale,
+            engine=model.engine,
             row=config.row,
         )
         self._publisher = Publisher(self._arena, config.snapshot, self._metrics.registry)

@@ -15,7 +15,7 @@ import structlog
 
 from bundle_format.bundle import Bundle
 from engines.cpu import share_cpus
-from service.pool.arena import BUSY_S, CONNECTIONS, HEARTBEAT, MAX_ENGINES, Arena, tile_bytes
+from service.pool.arena import BUSY_S, CONNECTIONS, HEARTBEAT, MAX_ENGINES, Arena
 from service.pool.channel import listen
 from service.pool.child_config import EngineConfig
 from service.pool.children import Child, LoadError, end_children
@@ -138,7 +138,7 @@ class EngineProcesses:
             LoadError: Its tiles are too large, or the pool has too few free rows for its processes.
         """
         geometry = self._arena.geometry
-        needed = tile_bytes(bundle.manifest)
+        needed = bundle.manifest.lr_bytes, bundle.manifest.sr_bytes
         if needed[0] > geometry.lr_bytes or needed[1] > geometry.sr_bytes:
             raise LoadError(
                 f"its tiles take {needed} bytes, the arena has room for "

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from engines.protocol import Engine, Tile
 from service.batching.batcher import Batcher
 from service.batching.tile_runner import TileResult
 from service.ground.errors import EngineFailed, ServiceError
@@ -26,6 +27,7 @@ from service.pool.messages import (
     Hello,
     Kind,
     SlotResult,
+    Submission,
     kind_of,
     pack_error,
     pack_hello,
@@ -47,7 +49,7 @@ class EngineServer:
         batcher: Batcher,
         *,
         hello: Hello,
-        scale: int,
+        engine: Engine,
         row: int,
     ) -> None:
         """Prepare.
@@ -57,14 +59,13 @@ class EngineServer:
             arena: Memory with their tiles.
             batcher: Batcher that runs the tiles.
             hello: Greeting for front ends.
-            scale: Upscaling factor.
+            engine: The batcher's engine, which is told of the memory that it will use.
             row: Row of the arena with this engine's state.
         """
         self._listener = listener
-        self._arena = arena
         self._batcher = batcher
         self._hello = pack_hello(hello)
-        self._scale = scale
+        self._tiles = _Tiles(arena, engine)
         self._state = arena.engine_row(row)
         self._connections: set[_Connection] = set()
         self._acceptor: Acceptor | None = None
@@ -94,9 +95,8 @@ class EngineServer:
     def _accept(self, accepted: socket.socket) -> None:
         connection = _Connection(
             accepted,
-            self._arena,
+            self._tiles,
             self._batcher,
-            scale=self._scale,
             tell_state=self.tell_state,
             on_close=self._connections.discard,
         )
@@ -105,22 +105,40 @@ class EngineServer:
         connection.channel.send(self._hello)
 
 
+class _Tiles:
+    """The tiles of the arena, as the engine gets them."""
+
+    def __init__(self, arena: Arena, engine: Engine) -> None:
+        self._arena = arena
+        self._engine = engine
+        self._registered: set[int] = set()
+
+    def of(self, submission: Submission) -> tuple[list[Tile], list[Tile]]:
+        """Return the inputs of a submission's tiles, and the memory of their answers."""
+        arena, scale = self._arena, self._engine.scale
+        height, width = submission.shape
+        for block in {arena.block_of(slot) for slot in submission.slots} - self._registered:
+            # Not all at the start: it would commit the memory of slots that are never used.
+            self._engine.register(arena.block(block))
+            self._registered.add(block)
+        lr = [arena.lr(slot, height, width) for slot in submission.slots]
+        return lr, [arena.sr(slot, scale * height, scale * width) for slot in submission.slots]
+
+
 class _Connection:
     """One front end."""
 
     def __init__(
         self,
         accepted: socket.socket,
-        arena: Arena,
+        tiles: "_Tiles",
         batcher: Batcher,
         *,
-        scale: int,
         tell_state: Callable[[], None],
         on_close: Callable[["_Connection"], None],
     ) -> None:
-        self._arena = arena
+        self._tiles = tiles
         self._batcher = batcher
-        self._scale = scale
         self._tell_state = tell_state
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
@@ -149,16 +167,13 @@ class _Connection:
 
     def _submit(self, message: bytes) -> None:
         submission = parse_submission(message)
-        height, width = submission.shape
-        scale = self._scale
+        lr, sr = self._tiles.of(submission)
         try:
             futures = self._batcher.submit(
-                [self._arena.lr(slot, height, width) for slot in submission.slots],
+                lr,
                 deadline_s=submission.deadline_s,
                 priority=submission.priority,
-                outputs=[
-                    self._arena.sr(slot, scale * height, scale * width) for slot in submission.slots
-                ],
+                outputs=sr,
                 is_admitted=submission.is_retry,
             )
         except ServiceError as error:

@@ -26,6 +26,7 @@ def make_front_ends(
     *,
     supervisor: str,
     first_snapshot: int,
+    frees_memory: bool,
     on_failed: Callable[[str], None],
 ) -> list[Child]:
     """Make the places of the front ends; `Child.run` starts their processes.
@@ -35,6 +36,8 @@ def make_front_ends(
         listeners: Listening socket of each.
         supervisor: Address of the supervisor.
         first_snapshot: First row of the arena for their metrics.
+        frees_memory: Whether the memory of a dead one goes back to the system. Engines on a GPU
+            have locked its pages, and would write to pages that nobody reads any more.
         on_failed: Callback with the reason why one cannot be kept running.
     """
     free = deque(range(len(listeners) + SPARE_PARTITIONS))
@@ -52,7 +55,8 @@ def make_front_ends(
             return python_command("service.front_end", config)
 
         def on_end() -> None:
-            arena.free_partition(partition)
+            if frees_memory:
+                arena.free_partition(partition)
             free.append(partition)
             drop_state(arena, snapshot)
 

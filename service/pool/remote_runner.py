@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from service.batching.tile_runner import Tile, TileResult
+from engines.protocol import Tile
+from service.batching.tile_runner import TileResult
 from service.ground.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull, ServiceError
 from service.ground.priority import Priority
 from service.pool.engine_link import EngineLink, RemoteTile

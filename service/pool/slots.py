@@ -4,7 +4,7 @@ import weakref
 
 import numpy as np
 
-from service.batching.tile_runner import Tile
+from engines.protocol import Tile
 from service.pool.arena import Arena
 
 

@@ -24,7 +24,7 @@ from service.ground.listening import url_of
 from service.ground.logs import say_ready
 from service.ground.metrics import Metrics
 from service.hosting.gpu_metrics import start_gpu_metrics
-from service.pool.arena import MAX_ENGINES, Arena, ArenaError, Geometry, tile_bytes
+from service.pool.arena import MAX_ENGINES, Arena, ArenaError, Geometry
 from service.pool.channel import listen
 from service.pool.children import Child, end_children
 from service.pool.control_server import ControlServer
@@ -63,7 +63,12 @@ class Supervisor:
         self._control, address = listen()
         self._listeners = listeners
         self._fronts = make_front_ends(
-            arena, listeners, supervisor=address, first_snapshot=1, on_failed=self._fail
+            arena,
+            listeners,
+            supervisor=address,
+            first_snapshot=1,
+            frees_memory=settings.device == "cpu",
+            on_failed=self._fail,
         )
         self._engines = EngineProcesses(
             settings,
@@ -223,13 +228,13 @@ def run_pool(settings: Settings, listeners: Sequence[socket.socket]) -> int:
 
 
 def _geometry(settings: Settings, bundles: Iterable[Bundle], num_fronts: int) -> Geometry:
-    sizes = [tile_bytes(bundle.manifest) for bundle in bundles]
+    manifests = [bundle.manifest for bundle in bundles]
     return Geometry(
         partitions=num_fronts + SPARE_PARTITIONS,
         # A tile that is no longer wanted keeps its slot until its batch is done, and an admitted
         # tile must never lack one.
         slots=2 * settings.max_queue,
-        lr_bytes=max(lr for lr, _ in sizes),
-        sr_bytes=max(sr for _, sr in sizes),
+        lr_bytes=max(manifest.lr_bytes for manifest in manifests),
+        sr_bytes=max(manifest.sr_bytes for manifest in manifests),
         snapshots=1 + num_fronts + MAX_ENGINES,
     )

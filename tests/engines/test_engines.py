@@ -18,6 +18,7 @@ import pytest
 from bundle_format.bundle import FLAGS, Bundle, BundleError, Precision, load_bundle
 from bundle_format.bundle_writer import write_bundle
 from engines import auto, cuda
+from engines.batches import run_batch
 from engines.cpu import available_cpus
 from engines.golden import verify_golden, warm_up
 from engines.protocol import EngineError, EngineOptions
@@ -52,7 +53,7 @@ def test_every_engine_keeps_the_contract(name: str, bundle: Bundle):
     assert engine.precision == "fp32"
     assert engine.slots >= 1
     tiles = np.random.default_rng(0).integers(0, 256, (3, 1, 24, 24), dtype=np.uint8)
-    batch, flags = engine.run(tiles)
+    batch, flags = run_batch(engine, tiles)
     assert (batch.shape, batch.dtype) == ((3, 1, 96, 96), np.uint8)
     assert batch.flags.c_contiguous
     assert (flags.shape, flags.dtype) == ((3, len(FLAGS)), np.float32)
@@ -63,9 +64,9 @@ def test_every_engine_keeps_the_contract(name: str, bundle: Bundle):
     # White noise over all greys is far from what the bundle's limits were made from.
     assert name == "identity" or (flags[:, 5] > 1).all()
     for index in range(3):
-        single = engine.run(tiles[index : index + 1]).sr
+        single = run_batch(engine, tiles[index : index + 1]).sr
         assert np.abs(single[0].astype(int) - batch[index]).max() <= 1
-    other = engine.run(np.zeros((1, 1, 30, 17), dtype=np.uint8)).sr
+    other = run_batch(engine, np.zeros((1, 1, 30, 17), dtype=np.uint8)).sr
     assert other.shape == (1, 1, 120, 68)
     engine.close()
 
@@ -74,9 +75,9 @@ def test_every_engine_keeps_the_contract(name: str, bundle: Bundle):
 def test_result_is_not_overwritten_by_the_next_call(name: str, bundle: Bundle):
     """Answers are sent while the engine already works on the next batch."""
     engine = engine_or_skip(name, bundle)
-    first = engine.run(np.full((1, 1, 24, 24), 10, dtype=np.uint8))
+    first = run_batch(engine, np.full((1, 1, 24, 24), 10, dtype=np.uint8))
     kept = first.sr.copy(), first.flags.copy()
-    engine.run(np.full((1, 1, 24, 24), 240, dtype=np.uint8))
+    run_batch(engine, np.full((1, 1, 24, 24), 240, dtype=np.uint8))
     np.testing.assert_array_equal(first.sr, kept[0])
     np.testing.assert_array_equal(first.flags, kept[1])
 
@@ -102,7 +103,7 @@ def test_identity_repeats_pixels_at_every_scale(scale: int):
 
     lr = np.random.default_rng(1).integers(0, 256, (2, 1, 5, 7), dtype=np.uint8)
     expected = lr.repeat(scale, axis=2).repeat(scale, axis=3)
-    np.testing.assert_array_equal(IdentityEngine(scale=scale).run(lr).sr, expected)
+    np.testing.assert_array_equal(run_batch(IdentityEngine(scale=scale), lr).sr, expected)
 
 
 def test_unknown_engine_names_the_known_ones(bundle: Bundle):
@@ -185,9 +186,9 @@ def test_openvino_for_throughput_runs_several_calls_at_once(bundle: Bundle):
     pytest.importorskip("openvino")
     engine = load_engine("openvino", bundle, replace(OPTIONS, threads=2, hint="throughput"))
     tiles = np.random.default_rng(2).integers(0, 256, (8, 1, 1, 24, 24), dtype=np.uint8)
-    expected = [engine.run(tile).sr for tile in tiles]
+    expected = [run_batch(engine, tile).sr for tile in tiles]
     with ThreadPoolExecutor(engine.slots + 1) as pool:
-        found = list(pool.map(lambda tile: engine.run(tile).sr, tiles))
+        found = list(pool.map(lambda tile: run_batch(engine, tile).sr, tiles))
     assert engine.slots >= 1
     np.testing.assert_array_equal(found, expected)
 

@@ -17,6 +17,7 @@ import pytest
 from bundle_format.bundle import FLAGS, Bundle, load_bundle
 from bundle_format.bundle_writer import write_bundle
 from engines import tensorrt_engine, tensorrt_plans
+from engines.batches import run_batch
 from engines.protocol import EngineError, EngineOptions, batch_buckets
 from engines.registry import load_engine
 from engines.tensorrt_plans import PlanKey, build_plans, read_plan
@@ -177,7 +178,7 @@ class TestEngine:
         self, bundle: Bundle, tmp_path: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
     ) -> EngineOptions:
         """Plans in a cache, and everything else in place."""
-        trt = FakeTensorrt(cuda)
+        trt = FakeTensorrt()
         monkeypatch.setattr(tensorrt_engine, "import_tensorrt", lambda: trt)
         monkeypatch.setattr(tensorrt_engine, "Cuda", lambda _device: cuda)
         monkeypatch.setitem(__import__("sys").modules, "tensorrt", trt)
@@ -196,7 +197,7 @@ class TestEngine:
         rng = np.random.default_rng(count)
         for _ in range(3):
             lr = rng.integers(0, 256, (count, 1, TILE_PX, TILE_PX), dtype=np.uint8)
-            sr, flags = engine.run(lr)
+            sr, flags = run_batch(engine, lr)
             np.testing.assert_array_equal(sr, lr.repeat(SCALE, axis=2).repeat(SCALE, axis=3))
             assert (flags.shape, flags.dtype) == ((count, len(FLAGS)), np.float32)
 
@@ -208,7 +209,7 @@ class TestEngine:
             rng.integers(0, 256, (2, 1, TILE_PX, TILE_PX), dtype=np.uint8) for _ in range(40)
         ]
         with ThreadPoolExecutor(engine.slots) as pool:
-            found = list(pool.map(lambda lr: engine.run(lr).sr, batches))
+            found = list(pool.map(lambda lr: run_batch(engine, lr).sr, batches))
         for lr, sr in zip(batches, found, strict=True):
             np.testing.assert_array_equal(sr, lr.repeat(SCALE, axis=2).repeat(SCALE, axis=3))
 
@@ -225,7 +226,7 @@ class TestEngine:
         """A plan is for one shape."""
         engine = load_engine("tensorrt", bundle, options)
         with pytest.raises(EngineError, match="plans for tiles of 8x8, got 9x8"):
-            engine.run(np.zeros((1, 1, 9, 8), dtype=np.uint8))
+            run_batch(engine, np.zeros((1, 1, 9, 8), dtype=np.uint8))
 
     def test_missing_plans_say_how_to_build_them(self, bundle: Bundle, options: EngineOptions):
         """Before anything is served."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bundle_format.bundle import load_bundle
+from engines.batches import run_batch
 from engines.protocol import EngineOptions
 from engines.registry import load_engine
 from export.cases import golden_tile, standard_cases
@@ -56,7 +57,7 @@ def test_graph_gives_what_torch_gives_at_any_size(scale: int, tmp_path: Path):
     engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1))
     for count, height, width in ((1, 24, 24), (3, 33, 17), (2, 8, 64)):
         lr = np.random.default_rng(5).integers(0, 256, (count, 1, height, width), dtype=np.uint8)
-        sr = engine.run(lr).sr
+        sr = run_batch(engine, lr).sr
         assert sr.shape == (count, 1, scale * height, scale * width)
         assert np.abs(sr.astype(int) - Reference(generator)(lr)).max() <= 1
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bundle_format.bundle import load_bundle
+from engines.batches import run_batch
 from engines.protocol import EngineOptions
 from engines.registry import load_engine
 from export.exporter import export_bundle
@@ -178,7 +179,7 @@ def test_shipped_bundle_gives_what_one_whole_pass_gives(size: tuple[int, int]) -
     engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1))
 
     worst = seam(
-        lambda image: engine.run(np.ascontiguousarray(image)[None, None]).sr[0, 0],
+        lambda image: run_batch(engine, np.ascontiguousarray(image)[None, None]).sr[0, 0],
         scene(size, seed=3),
         tile=manifest.tile,
         halo_px=manifest.halo_px,

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from bundle_format.bundle import load_bundle
 from bundle_format.trust_record import DomainRecord, TrustRecord
+from engines.batches import run_batch
 from engines.protocol import EngineOptions
 from engines.registry import installed_engines, load_engine
 from export.cases import standard_cases
@@ -69,12 +70,12 @@ def test_flags_of_the_graph_are_over_the_limits(tmp_path: Path) -> None:
     assert "residual limit" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
     engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1))
 
-    flags = engine.run(np.stack(tiles.domains[0])[:, None]).flags
+    flags = run_batch(engine, np.stack(tiles.domains[0])[:, None]).flags
 
     assert pytest.approx(1.0, abs=1e-3) == flags[:, 4].max()
     assert np.median(flags[:, 5]) < 1.0
     noise = np.random.default_rng(0).integers(0, 256, (1, 1, *TILE), dtype=np.uint8)
-    assert engine.run(noise).flags[0, 5] > 2.0
+    assert run_batch(engine, noise).flags[0, 5] > 2.0
 
 
 @pytest.mark.parametrize("name", installed_engines("fp32"))
@@ -92,7 +93,7 @@ def test_every_engine_gives_torchs_flags(name: str, tmp_path: Path) -> None:
     for lr in cases:
         with torch.inference_mode():
             expected = reference(torch.from_numpy(lr))[1].numpy()
-        np.testing.assert_allclose(engine.run(lr).flags, expected, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(run_batch(engine, lr).flags, expected, rtol=2e-3, atol=2e-3)
     engine.close()
 
 
@@ -104,7 +105,7 @@ def test_without_tiles_nothing_is_judged(tmp_path: Path) -> None:
     assert bundle.manifest.trust is None
     engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1))
 
-    flags = engine.run(np.zeros((2, 1, *TILE), dtype=np.uint8)).flags
+    flags = run_batch(engine, np.zeros((2, 1, *TILE), dtype=np.uint8)).flags
 
     np.testing.assert_array_equal(flags[:, 4:], -1)
 

@@ -53,6 +53,7 @@ class Examined:
             self.engine,
             costs=FixedCosts(4),
             max_queue=4,
+            answer_bytes=16 * SIDE**2,
             online_budget_s=60.0,
             observer=RecordingObserver(),
         )

@@ -12,7 +12,8 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from bundle_format.bundle import NOT_JUDGED
-from engines.protocol import Engine, EngineError, EngineOutput
+from engines.batches import EngineOutput
+from engines.protocol import Engine, EngineError
 from service.ground import errors
 from service.http.problems import problem_from
 

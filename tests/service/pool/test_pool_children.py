@@ -73,7 +73,12 @@ async def test_a_process_that_hangs_while_it_starts_is_killed(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         arena = Arena.create(Geometry(3, slots=1, lr_bytes=1, sr_bytes=16, snapshots=2))
         [front] = make_front_ends(
-            arena, [listener], supervisor="none", first_snapshot=1, on_failed=lambda _: None
+            arena,
+            [listener],
+            supervisor="none",
+            first_snapshot=1,
+            frees_memory=True,
+            on_failed=lambda _: None,
         )
         front.process = process
         front.is_ready = is_ready

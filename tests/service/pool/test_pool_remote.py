@@ -58,13 +58,14 @@ class EnginePlace:
             self.engine,
             costs=FixedCosts(max_batch_size),
             max_queue=max_queue,
+            answer_bytes=32 * 32,
             online_budget_s=60.0,
             observer=self.observer,
         )
         self.batcher.start()
         hello = Hello("m", "v", "d", "fake", "fp32", {1: 1e-3})
         self.server = EngineServer(
-            self.listener, self.arena, self.batcher, hello=hello, scale=4, row=self.row
+            self.listener, self.arena, self.batcher, hello=hello, engine=self.engine, row=self.row
         )
         self.server.start()
 
