@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from engines.batches import EngineOutput
 from service.hosting.local_models import LocalModels
 from service.http.access import hash_key
 from service.http.app import Application, create_app
+from service.http.connection import JoinedWrites
 from service.http.direct import DirectTile
 from service.http.direct_plan import read_head
 from service.http.direct_protocol import http_protocol
@@ -266,6 +268,52 @@ def test_keys_and_quotas_hold(serve: Callable[..., Served], tmp_path: Path):
     assert served.direct == 2
 
 
+class TestCopies:
+    """From the engine to the socket, the pixels stay where the engine has put them."""
+
+    @pytest.fixture
+    def sent(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """Addresses of what the connections were given to send, beyond heads."""
+        addresses: list[int] = []
+        send = JoinedWrites.send
+
+        def note(joined: JoinedWrites, *pieces: bytes | memoryview) -> None:
+            addresses.extend(
+                np.frombuffer(piece, np.uint8).ctypes.data for piece in pieces if len(piece) > 4096
+            )
+            send(joined, *pieces)
+
+        monkeypatch.setattr(JoinedWrites, "send", note)
+        return addresses
+
+    def test_what_is_sent_is_what_the_engine_wrote(
+        self, serve: Callable[..., Served], sent: list[int]
+    ):
+        """Without a copy: the socket gets the engine's memory, and nothing of that size is made."""
+        served = serve(bundle=DEFAULT_BUNDLE)
+        tile = np.zeros((240, 240), dtype=np.uint8)
+        request = head(shape=b"240,240", size=tile.size) + tile.tobytes()
+        answer_bytes = 16 * tile.size
+        content = memoryview(bytearray(answer_bytes))
+        with served.connect() as connection:
+            for number in range(3):
+                if number == 1:
+                    # The first one has made the memory that the others reuse.
+                    tracemalloc.start()
+                served.engine.written.clear()
+                sent.clear()
+                connection.sendall(request)
+                assert read_head_of(connection)[0] == 200
+                left = content
+                while left:
+                    left = left[connection.recv_into(left) :]
+                assert sent == served.engine.written
+                assert len(sent) == 1
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < answer_bytes
+
+
 class TestErrors:
     """What goes wrong with a tile is answered and counted by the app, once."""
 
@@ -450,8 +498,8 @@ def head(more: bytes = b"", *, shape: bytes = b"24,24", size: int = SIDE**2) -> 
     )
 
 
-def read_answer(connection: socket.socket) -> tuple[int, bytes]:
-    """Read one answer to its end, and no further."""
+def read_head_of(connection: socket.socket) -> tuple[int, int]:
+    """Read the head of an answer, and no further; return its status and the length of the body."""
     content = b""
     while not content.endswith(b"\r\n\r\n"):
         piece = connection.recv(1)
@@ -459,12 +507,18 @@ def read_answer(connection: socket.socket) -> tuple[int, bytes]:
         content += piece
     lines = content.decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines[1:-2])
+    return int(lines[0].split()[1]), int(headers["content-length"])
+
+
+def read_answer(connection: socket.socket) -> tuple[int, bytes]:
+    """Read one answer to its end, and no further."""
+    status, size = read_head_of(connection)
     body = b""
-    while len(body) < int(headers["content-length"]):
-        piece = connection.recv(int(headers["content-length"]) - len(body))
+    while len(body) < size:
+        piece = connection.recv(size - len(body))
         assert piece, "the connection ended in a body"
         body += piece
-    return int(lines[0].split()[1]), body
+    return status, body
 
 
 HEADERS = [
