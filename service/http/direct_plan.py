@@ -5,8 +5,8 @@ from functools import lru_cache
 
 from service.ground.errors import ServiceError
 from service.hosting.serving import Serving
+from service.http.framing import framing_refusal
 from service.http.paths import HOT_PATH
-from service.http.protocol import framing_refusal
 from service.images.codec.sniffing import RAW
 from service.images.metadata import ImageMetadata, format_pixel_size
 from service.images.request import TileRequest, asked_model, parse_request

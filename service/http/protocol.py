@@ -13,78 +13,20 @@ rest is refused here: other transfer codings than chunked, and none or several H
 """
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.ground.errors import BadRequest, ServiceError, UnsupportedTransferCoding
+from service.ground.errors import BadRequest
 from service.http.connection import CONNECTION, Connection, JoinedWrites
+from service.http.framing import ended_by_closing, framing_refusal
 from service.http.problems import problem_from
 
 MAX_HEAD_BYTES = 65_536
 # Key of the extension of an ASGI scope that holds the reason to refuse a request.
 REFUSAL = "semsr.refusal"
-_HOST = re.compile(rb"[^\x00-\x20/@?#,\\]*")
 _MAPPED_IPV4 = "::ffff:"
-
-
-def framing_refusal(version: str, headers: list[tuple[bytes, bytes]]) -> ServiceError | None:
-    """Return why a request is refused, if its recipient or length is ambiguous.
-
-    Args:
-        version: HTTP version of the request, such as `1.1`.
-        headers: Names in lower case, and values.
-    """
-    hosts: list[bytes] = []
-    codings: list[bytes] = []
-    for name, value in headers:
-        if name == b"host":
-            hosts.append(value)
-        elif name == b"transfer-encoding":
-            codings.append(value)
-    if version not in {"1.0", "1.1"}:
-        return BadRequest(f"HTTP/{version} is not supported; expected HTTP/1.1 or HTTP/1.0")
-    if len(hosts) > 1 or (not hosts and version == "1.1"):
-        return BadRequest(f"the request has {len(hosts)} Host headers; expected one")
-    if hosts and not _HOST.fullmatch(hosts[0].strip()):
-        return BadRequest(
-            f"Host is {hosts[0][:100].decode('latin-1')!r}; expected HOST or HOST:PORT"
-        )
-    if not codings:
-        return None
-    if version == "1.0":
-        return BadRequest("HTTP/1.0 has no Transfer-Encoding; send Content-Length")
-    asked = b", ".join(codings).strip()
-    if asked.lower() != b"chunked":
-        return UnsupportedTransferCoding(
-            f"Transfer-Encoding is {asked[:100].decode('latin-1')!r}; expected chunked"
-        )
-    return None
-
-
-def _ended_by_closing(cycle: RequestResponseCycle) -> Callable[[Any], Awaitable[None]]:
-    """Make a `send` for HTTP/1.0, which has no chunks: closing the connection ends the answer.
-
-    Args:
-        cycle: Request, whose own `send` would answer in chunks without a Content-Length.
-    """
-    send = cycle.send
-    has_length = False
-
-    async def send_plainly(message: Any) -> None:  # noqa: ANN401 (any of ASGI's)
-        nonlocal has_length
-        if message["type"] == "http.response.start":
-            has_length = any(name.lower() == b"content-length" for name, _ in message["headers"])
-            if not has_length:
-                cycle.chunked_encoding = False
-        elif not has_length:
-            cycle.expected_content_length = len(message.get("body", b""))
-        await send(message)
-
-    return send_plainly
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -108,6 +50,7 @@ class BoundedHttp(HttpToolsProtocol):
     _asks_upgrade = False
     _is_replay = False
     _deadline: asyncio.TimerHandle | None = None
+    _idle_since_s = 0.0
     _cycles: tuple[RequestResponseCycle, ...] = ()
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -124,6 +67,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every unfinished request that its client has left."""
         self._end_head()
+        super()._unset_keepalive_if_required()
         super().connection_lost(exc)
         # uvicorn handles the last one only; with pipelining others are in flight.
         for cycle in self._unfinished():
@@ -134,7 +78,6 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse received data, within the bounds of a head."""
-        self._unset_keepalive_if_required()
         was_in_head, self._has_body = self._in_head, False
         if not self._feed(data):
             return
@@ -198,6 +141,30 @@ class BoundedHttp(HttpToolsProtocol):
         self._is_between = True
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Begin the next request, or wait for it; see `timeout_keep_alive_handler`."""
+        self._idle_since_s = self.loop.time()
+        if self.pipeline or self.timeout_keep_alive_task is None:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Keep the timer: a new one for each request would cost more than what it limits."""
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has been idle for the whole time limit."""
+        self.timeout_keep_alive_task = None
+        if self._in_head or self._unfinished():
+            return  # the end of that request sets the timer again
+        left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0:
+            super().timeout_keep_alive_handler()
+            return
+        self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+
     def send_400_response(self, msg: str) -> None:
         """Answer malformed HTTP, after the answers to earlier requests.
 
@@ -229,7 +196,7 @@ class BoundedHttp(HttpToolsProtocol):
         before = self._unfinished() if self.pipeline else ()
         self._cycles = (*before, self.cycle)
         if version == "1.0":
-            cast("Any", self.cycle).send = _ended_by_closing(self.cycle)
+            cast("Any", self.cycle).send = ended_by_closing(self.cycle)
         refusal = framing_refusal(version, self.headers)
         if refusal is not None:
             self.scope["extensions"][REFUSAL] = refusal  # type: ignore[typeddict-item] # as above
