@@ -1,4 +1,4 @@
-"""A real pool on several cards, which are files (`cards/card_engine.py`): shares, faults, returns."""
+"""A real pool on cards that are files (`cards/card_engine.py`): shares, faults, returns."""
 
 import os
 import re

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 if "service.pool.gpus" in sys.orig_argv:
     import card_engine
+
     import engines.cuda
 
     engines.cuda.gpu_name = card_engine.card_name
