@@ -5,18 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.alone.pipeline import (
+from loadtests.alone.pipeline import COLUMNS, PLACE, main, p99_in_batches, predict, rows
+from loadtests.alone.pipeline_inputs import (
     BUSY_CARD,
-    COLUMNS,
     NETWORK_ALONE,
     ONE_CALL,
-    PLACE,
     TWO_CALLS,
     Inputs,
-    main,
-    p99_in_batches,
-    predict,
-    rows,
     without_copies,
 )
 from loadtests.results import markdown_table
@@ -60,6 +55,8 @@ def test_the_engine_process_s_own_work_is_a_limit() -> None:
     inputs = replace(SIMPLE, engine_host_s=0.4e-3)
     prediction = predict(inputs, batch=10, calls=2, front_ends=8, cores=16)
     assert (prediction.http, prediction.bound) == (pytest.approx(2000), "engine process")
+    shared = predict(inputs, batch=10, calls=1, processes=2, front_ends=8, cores=16)
+    assert (shared.engine, shared.engine_process) == (pytest.approx(5000), pytest.approx(4000))
 
 
 def test_times_are_linear_between_known_sizes_and_unknown_beyond() -> None:
@@ -104,5 +101,5 @@ def test_page_has_the_table_that_the_model_computes(
     page = tmp_path / "page.md"
     page.write_text(f"<!-- begin: {PLACE} -->\n<!-- end: {PLACE} -->\n")
     assert main(["--page", str(page)]) == 0
-    assert page.read_text().count("\n") == 12 + 4
+    assert page.read_text().count("\n") == 18 + 4
     assert "busy card, no copies" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Number of front ends by machine."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,13 @@ def test_front_ends_follow_cores_and_gpus(
 ) -> None:
     """As the table in the documentation, which has the same machines."""
     assert expected == num_front_ends(Settings(**{"mode": "pool", **settings}), cores), machine
+
+
+def test_page_for_operators_has_the_same_numbers() -> None:
+    """Each row of its table of machines."""
+    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| (\d+)(?:-core PC| cores).* \| `(\w+)` \| (\d+) \| (\d+) \|", text)
+    assert len(rows) == 6
+    for cores, device, engines, expected in rows:
+        settings = Settings(mode="pool", device=device, engine_processes=int(engines))
+        assert int(expected) == num_front_ends(settings, int(cores))
