@@ -139,9 +139,9 @@ def test_a_card_twice_as_fast_gets_twice_the_tiles(
         seconds = time.monotonic() - began_s
         fast, slow = (cards.num_tiles(number) - before[number] for number in (0, 1))
     assert set(load.statuses) == {200}
-    assert 1.5 < fast / slow < 2.7, (fast, slow)
+    assert 1.3 < fast / slow < 3, (fast, slow)
     # The card's time alone; what is missing is the time between two batches on a busy machine.
-    assert slow * 0.02 > 0.6 * seconds, (slow, seconds)
+    assert slow * 0.02 > 0.4 * seconds, (slow, seconds)
 
 
 @pytest.mark.parametrize("fault", ["raises", "dies"])
