@@ -82,7 +82,7 @@ def _inputs(rates: Mapping[int, float], small: int, large: int) -> Inputs:
     )
 
 
-FRONT_END_S = 0.36e-3
+FRONT_END_S = 0.30e-3
 """Core time of a front end for a raw tile, on the two cores of a PC."""
 
 ENGINE_HOST_S = 1 / 3231 / 1.3
