@@ -112,7 +112,7 @@ class EngineTurns:
         arguments = [str(bundle), engine, precision or ""]
         self._time_limit_s = time_limit_s
         # A file, because a full pipe would stop a runtime that warns a lot.
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by __exit__)
         self._child = subprocess.Popen(
             [sys.executable, "-m", "loadtests.alone.engine_process", *arguments],
             stdin=subprocess.PIPE,
