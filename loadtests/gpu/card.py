@@ -80,10 +80,13 @@ class CardWatch:
                 self._memory_mib.append(float(parts[1]))
 
     def row(self) -> dict[str, float]:
-        """Return `busy_percent`, the mean of the samples, and `card_gib`, the most memory used."""
+        """Return `busy_percent`, the median of the samples, and `card_gib`, the most memory used.
+
+        The median, because a load begins after the block and ends before it.
+        """
         if not self._busy:
             return {}
         return {
-            "busy_percent": statistics.mean(self._busy),
+            "busy_percent": statistics.median(self._busy),
             "card_gib": max(self._memory_mib) / 1024,
         }

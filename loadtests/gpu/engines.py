@@ -23,8 +23,8 @@ from loadtests.gpu.calls import Call
 from loadtests.gpu.floor import Rates, TileCost, limits
 from loadtests.gpu.report import Report, add_options
 from loadtests.gpu.rows import measure_network, measure_rates
-from loadtests.gpu.ways import PAPER, NetworkJob, Way
 from loadtests.gpu.table import by_batch
+from loadtests.gpu.ways import PAPER, NetworkJob, Way
 from loadtests.results import Row
 
 _CANDIDATES = ("torch", "onnx", "tensorrt", "openvino")
