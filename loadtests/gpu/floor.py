@@ -1,4 +1,4 @@
-"""The floor: the tiles a second that the rates of a machine allow, at most.
+"""The floor: the tiles or training steps a second that the rates of a machine allow, at most.
 
 A tile takes a number of operations, and bytes that cross the link to the host and the memory of the
 card. Each of them, with the rate that was measured in the same run, allows a number of tiles a
@@ -92,18 +92,42 @@ def limits(
     return found
 
 
-def share_of_floor(tiles_per_s: float, found: Mapping[str, float]) -> dict[str, float | str]:
+def step_limits(
+    rates: Rates, precision: Precision, *, operations: float, read_and_written: float, upload: float
+) -> dict[str, float]:
+    """Return the training steps a second that each rate allows.
+
+    Args:
+        rates: Rates of the machine.
+        precision: Precision of most products.
+        operations: Operations of a step.
+        read_and_written: Bytes of the heavy layers' inputs, weights and outputs in a step; an
+            estimate of its traffic, as for `limits`.
+        upload: Bytes that a step copies from pageable memory of the host; 0 on a CPU.
+    """
+    found: dict[str, float] = {}
+    for name, rate, work in (
+        ("operations", rates.operations_per_s.get(precision), operations),
+        ("upload", rates.upload_bytes_per_s.get("pageable"), upload),
+        (ACTIVATIONS, rates.memory_bytes_per_s, read_and_written),
+    ):
+        if rate and work:
+            found[name] = rate / work
+    return found
+
+
+def share_of_floor(per_s: float, found: Mapping[str, float]) -> dict[str, float | str]:
     """Relate a measured rate to the smallest limit; returns columns of a row.
 
     Args:
-        tiles_per_s: Measured rate.
+        per_s: Measured rate.
         found: Limits by name; without any, there are no columns.
     """
     if not found:
         return {}
     name = min(found, key=lambda key: found[key])
     return {
-        "limit_tiles_per_s": found[name],
+        "limit_per_s": found[name],
         "limited_by": name,
-        "percent_of_limit": 100 * tiles_per_s / found[name],
+        "percent_of_limit": 100 * per_s / found[name],
     }

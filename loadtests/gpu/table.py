@@ -14,7 +14,7 @@ _SUBJECT = (
 )
 _BEST = (
     Column("golden_levels", "Golden tile, grey levels"),
-    Column("limit_tiles_per_s", "Limit, tiles/s", 0),
+    Column("limit_per_s", "Limit, tiles/s", 0),
     Column("limited_by", "Limited by"),
     Column("percent_of_limit", "Best, % of limit"),
     Column("problem", "Problem"),

@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+_COPIES = (torch.ops.aten.copy_, torch.ops.aten._to_copy)
+
 
 class CountedWork(TorchDispatchMode):
     """Counts convolutions and matrix products, forward and backward, while it is entered.
@@ -16,12 +18,14 @@ class CountedWork(TorchDispatchMode):
     Attributes:
         operations: Number of operations; a multiply-add counts as two.
         bytes: Bytes of the inputs, weights and outputs of the counted layers.
+        uploaded: Bytes copied from the CPU to another device.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.operations = 0
         self.bytes = 0
+        self.uploaded = 0
 
     def __torch_dispatch__(
         self,
@@ -40,6 +44,10 @@ class CountedWork(TorchDispatchMode):
                 for leaf in tree_leaves((args, kwargs, result))
                 if isinstance(leaf, torch.Tensor)
             )
+        elif func.overloadpacket in _COPIES:
+            source = args[1] if func.overloadpacket is torch.ops.aten.copy_ else args[0]
+            if source.device.type == "cpu" and result.device.type != "cpu":
+                self.uploaded += source.numel() * source.element_size()
         return result
 
 
