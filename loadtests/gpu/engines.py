@@ -21,12 +21,14 @@ from loadtests.alone.engine import EngineProcessError, EngineTurns
 from loadtests.gpu.bundles import with_larger_batches
 from loadtests.gpu.calls import Call
 from loadtests.gpu.floor import Rates, TileCost, limits
+from loadtests.gpu.installation import require
 from loadtests.gpu.report import Report, add_options
 from loadtests.gpu.rows import measure_network, measure_rates
 from loadtests.gpu.table import by_batch
 from loadtests.gpu.ways import PAPER, NetworkJob, Way
 from loadtests.results import Row
 
+_NEEDED = ("torch", "safetensors", "pydantic_settings", "structlog")
 _CANDIDATES = ("torch", "onnx", "tensorrt", "openvino")
 # Longest wait for an engine that loads: torch tries the algorithms of each layer and batch size.
 _LOAD_S = 90.0
@@ -35,6 +37,7 @@ _LOAD_S = 90.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, and return the exit code: 1 if nothing could be measured."""
     options = _parser().parse_args(arguments)
+    require(_NEEDED)
     options.engine = options.engine or [
         name
         for name in _CANDIDATES

@@ -29,6 +29,7 @@ from semsr.whole_file import write_whole_text
 Shape = tuple[Sequence[Column], Sequence[Row]]
 NO_TIME = "not measured: the time was over"
 _LONGEST_PROBLEM = 200
+_COMMAND = (sys.executable, "-m")
 
 
 class ChildError(RuntimeError):
@@ -140,10 +141,10 @@ class Report:
         write_whole_text(self._folder / f"{self._name}.md", self.table() + "\n")
 
     def finish(self) -> int:
-        """Print the table; returns the exit code: 1 if no row has a figure."""
+        """Print the table; returns the exit code: 1 if no row but the rates has a figure."""
         self.save()
         sys.stdout.write(f"{self.table()}\n")
-        return 0 if any("problem" not in row for row in self.rows) else 1
+        return 0 if any({"problem", "rate"}.isdisjoint(row) for row in self.rows) else 1
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -178,7 +179,7 @@ def json_lines(module: str, arguments: Sequence[str], *, time_limit_s: float) ->
     """
     with tempfile.TemporaryFile("w+") as errors:
         child = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*_COMMAND, module, *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -189,8 +190,9 @@ def json_lines(module: str, arguments: Sequence[str], *, time_limit_s: float) ->
         timer = threading.Timer(time_limit_s, _end_late, [child, is_late])
         timer.start()
         try:
-            for line in child.stdout or ():
-                yield json.loads(line)
+            with child.stdout or contextlib.nullcontext(()) as lines:
+                for line in lines:
+                    yield json.loads(line)
             child.wait()
         finally:
             timer.cancel()
