@@ -106,10 +106,12 @@ class _Bench:
             self._measure_network(name, first, [Way(graph=self._has_graphs)])
         self._measure_engines(first, ["slots"])
         self._measure_engines(first, ["slots + 1", "1", "plain"])
+        self._close_engines()
         if options.paper:
             self._measure_network(PAPER, first, [Way(graph=self._has_graphs)])
         for precision in others:
             self._measure_engines(precision, ["slots"])
+            self._close_engines()
         for name in names:
             self._measure_network(name, first, self._other_ways())
 
@@ -146,6 +148,11 @@ class _Bench:
             for name in self._options.engine:
                 for kind in kinds:
                     self._measure_engine(path, name, precision, kind)
+
+    def _close_engines(self) -> None:
+        """End the engines that no later measurement needs, for their memory on the card."""
+        self._stack.close()
+        self._engines.clear()
 
     def _measure_engine(self, path: Path, name: str, precision: Precision, kind: str) -> None:
         """Measure one engine at every batch size, in one of the ways to call it.

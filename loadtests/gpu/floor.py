@@ -19,7 +19,7 @@ ACTIVATIONS = "activations (estimate)"
 
 @dataclass
 class Rates:
-    """Rates of a machine, as far as they were measured.
+    """Measured rates of a machine; the others are absent.
 
     Attributes:
         operations_per_s: Operations of a matrix product by precision; a multiply-add counts as two.

@@ -69,7 +69,7 @@ def measure_rates(
     Args:
         device: `cuda` or `cpu`. On a CPU, an upload or download is a copy within its memory.
         seconds: Time for each rate.
-        precisions: Precisions of the matrix products; those that torch lacks are left out.
+        precisions: Precisions of the matrix products, without the ones that torch lacks (INT8).
 
     Yields:
         Rows with `name`, `kind` (precision or kind of memory), and `per_s` (operations or bytes).

@@ -111,11 +111,11 @@ class Report:
         self.save()
 
     def result(self) -> Result:
-        """Return all rows so far."""
+        """Return all present rows."""
         return self._result(self._columns, self.rows, self.notes)
 
     def table(self) -> str:
-        """Return the rows so far as Markdown."""
+        """Return the present rows as Markdown."""
         notes = [note for note in (rates_note(self.rows), *self.notes) if note]
         return self._result(*self._shape(self.rows), notes).as_markdown()
 

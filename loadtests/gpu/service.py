@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.notes.append(
         "Engine alone: every slot in use, tiles and answers in registered memory, in the same run. "
         "Full batch: the largest batch of the engine alone. Clients run on the same cores as the "
-        "service. GPU busy: mean of the samples of nvidia-smi during the load."
+        "service. GPU busy: median of the samples of nvidia-smi during the load."
     )
     with installed(), tempfile.TemporaryDirectory() as folder:
         bundle = with_larger_batches(options.bundle, options.largest_batch, Path(folder))
@@ -132,7 +132,7 @@ class _Bench:
                     )
             return [
                 {
-                    "load": f"{facts.slots} callers, batch {batch}",
+                    "load": f"callers {facts.slots}, batch {batch}",
                     "tiles_per_s": turn.tiles_per_s,
                     "p50_ms": turn.ms,
                     "golden_levels": facts.golden_levels,

@@ -36,7 +36,8 @@ class CountedWork(TorchDispatchMode):
     ) -> Any:  # noqa: ANN401 - any result of the operator
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        count: Callable[..., int] | None = flop_registry.get(func.overloadpacket)
+        packet = getattr(func, "overloadpacket", None)
+        count: Callable[..., int] | None = flop_registry.get(packet)
         if count is not None:
             self.operations += int(count(*args, **kwargs, out_val=result))
             self.bytes += sum(
@@ -44,8 +45,8 @@ class CountedWork(TorchDispatchMode):
                 for leaf in tree_leaves((args, kwargs, result))
                 if isinstance(leaf, torch.Tensor)
             )
-        elif func.overloadpacket in _COPIES:
-            source = args[1] if func.overloadpacket is torch.ops.aten.copy_ else args[0]
+        elif packet in _COPIES:
+            source = args[1] if packet is torch.ops.aten.copy_ else args[0]
             if source.device.type == "cpu" and result.device.type != "cpu":
                 self.uploaded += source.numel() * source.element_size()
         return result

@@ -96,9 +96,9 @@ def test_service_that_does_not_start_is_a_row(
     found = json.loads((tmp_path / "gpu-service.json").read_text())["rows"]
     assert code == 0
     assert [row["load"] for row in found[:3]] == [
-        "1 callers, batch 2",
-        "1 callers, batch 4",
-        "1 callers, batch 8",
+        "callers 1, batch 2",
+        "callers 1, batch 4",
+        "callers 1, batch 8",
     ]
     assert [(row["mode"], row["front_ends"], row["engine"]) for row in found[3:]] == [
         ("pool", None, "onnx"),
