@@ -2,18 +2,23 @@
 
 import argparse
 import json
+import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from loadtests.gpu import engines, service, training
 from loadtests.gpu import report as report_module
 from loadtests.gpu.report import NO_TIME, ChildError, Report, json_lines
 from loadtests.gpu.table import by_batch
 from loadtests.results import Column, Row
 
+ROOT = Path(__file__).parents[3]
 COLUMNS = [Column("what", "What"), Column("tiles_per_s", "tiles/s", 0), Column("never", "Never")]
 
 
@@ -151,3 +156,15 @@ def test_table_has_a_column_for_each_batch() -> None:
     assert (first["batch 1"], first["batch 16"], first["percent_of_limit"]) == (500.0, 900.0, 90.0)
     assert (second["callers"], second["batch 16"], second["golden_levels"]) == (3, 800.0, 1)
     assert failed == {"bundle": "default", "what": "tensorrt", "problem": "not installed"}
+
+
+@pytest.mark.parametrize("script", [engines, service, training])
+def test_documented_commands_parse(script: ModuleType) -> None:
+    """Every command of the page names options that exist."""
+    text = (ROOT / "docs" / "gpu-runs.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    name = script.__name__.rpartition(".")[2]
+    commands = re.findall(rf"python3? -m loadtests\.gpu\.{name}\b([^`\n|]*)", text)
+
+    assert len(commands) >= 3
+    for command in commands:
+        script._parser().parse_args(shlex.split(command))
