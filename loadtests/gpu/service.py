@@ -19,8 +19,10 @@ from bundle_format.bundle import PRECISIONS, load_bundle
 from loadtests.alone.codec import png_tile
 from loadtests.alone.engine import EngineTurns
 from loadtests.gpu.bundles import with_larger_batches
+from loadtests.gpu.floor import Rates, TileCost, limits, share_of_floor
 from loadtests.gpu.installation import installed, require
 from loadtests.gpu.report import Report, add_options
+from loadtests.gpu.rows import measure_rates
 from loadtests.gpu.service_loads import Alone, Layout, Service
 from loadtests.results import Column, Row
 from loadtests.target import running_service
@@ -43,6 +45,9 @@ _COLUMNS = [
     Column("batch_ms", "Batch, ms"),
     Column("busy_percent", "GPU busy, %", 0),
     Column("card_gib", "GPU memory, GiB"),
+    Column("limit_per_s", "Limit, tiles/s", 0),
+    Column("limited_by", "Limited by"),
+    Column("percent_of_limit", "% of limit"),
     Column("client_cores", "Cores of the clients"),
     Column("golden_levels", "Golden tile, grey levels"),
     Column("late_p99_ms", "Left late, p99 ms"),
@@ -53,6 +58,7 @@ _NEEDED = ("pydantic_settings", "fastapi", "uvicorn", "httptools", "httpx2", "st
 _LOAD_S = 90.0
 # Time that a service takes to start at least; without it, a start is not tried.
 _START_S = 5.0
+_RATE_S = 0.3
 _OPEN_SHARE = 0.8
 
 
@@ -76,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.notes.append(
         "Engine alone: every slot in use, tiles and answers in registered memory, in the same run. "
         "Full batch: the largest batch of the engine alone. Clients run on the same cores as the "
-        "service. GPU busy: median of the samples of nvidia-smi during the load."
+        "service. The limit is the smaller of operations and transfers at the rates of this run. "
+        "GPU busy: median of the samples of nvidia-smi during the load."
     )
     with installed(), tempfile.TemporaryDirectory() as folder:
         bundle = with_larger_batches(options.bundle, options.largest_batch, Path(folder))
@@ -96,10 +103,22 @@ class _Bench:
         self._path = bundle
         self._bundle = load_bundle(bundle)
         self._alone = Alone()
+        self._rates = Rates()
 
     def measure(self) -> None:
         """Take all measurements, the most important first."""
         options = self._options
+        measure_rates(
+            self._report,
+            self._rates,
+            device=options.device,
+            seconds=_RATE_S,
+            precisions=[options.precision],
+        )
+        manifest = self._bundle.manifest
+        lr_bytes = manifest.tile[0] * manifest.tile[1]
+        cost = TileCost(manifest.gmac, lr_bytes, manifest.scale**2 * lr_bytes)
+        self._alone.limits = limits(cost, self._rates, options.precision)
         self._measure_engine()
         # 128 connections first: enough for full batches, and few enough for a bounded latency.
         first, *more = options.connections
@@ -136,6 +155,7 @@ class _Bench:
                     "tiles_per_s": turn.tiles_per_s,
                     "p50_ms": turn.ms,
                     "golden_levels": facts.golden_levels,
+                    **share_of_floor(turn.tiles_per_s, self._alone.limits),
                 }
                 for batch, turn in self._alone.turns.items()
             ]

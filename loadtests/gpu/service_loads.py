@@ -16,6 +16,7 @@ from loadtests.closed_loop import LoadResult, run_closed_loop
 from loadtests.exchange import TileRequest
 from loadtests.gpu.batches import read_totals
 from loadtests.gpu.card import CardWatch
+from loadtests.gpu.floor import share_of_floor
 from loadtests.gpu.report import Report
 from loadtests.open_loop import OpenLoop
 from loadtests.outcomes import errors, percentile
@@ -67,9 +68,11 @@ class Alone:
 
     Attributes:
         turns: Turns by batch size.
+        limits: Tiles a second that the rates of the card allow, by name.
     """
 
     turns: dict[int, EngineTurn] = field(default_factory=dict[int, EngineTurn])
+    limits: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
     def best_per_s(self) -> float | None:
@@ -215,10 +218,12 @@ class Service:
         return {**row, **batches.row(), **watch.row(), "client_cores": cores}
 
     def _share(self, rate: float) -> Row:
+        """Relate a rate to the engine alone and to the limits of the card."""
         best = self.alone.best_per_s
-        if best is None or self.layout.engine == "identity":
+        if self.layout.engine == "identity":
             return {}
-        return {"percent_of_engine": 100 * rate / best}
+        of_engine = {} if best is None else {"percent_of_engine": 100 * rate / best}
+        return {**of_engine, **share_of_floor(rate, self.alone.limits)}
 
 
 def judge(p99_ms: float, full_batch_ms: float | None) -> Row:

@@ -15,12 +15,13 @@ import pytest
 from bundle_format.bundle import load_bundle
 from loadtests.alone.engine import EngineTurn
 from loadtests.closed_loop import LoadResult, combined
-from loadtests.gpu import service
+from loadtests.gpu import rows, service
 from loadtests.gpu.batches import BatchTotals, parse_totals
 from loadtests.gpu.card import CardWatch
 from loadtests.gpu.installation import MissingPackagesError, installed, require, write_metadata
 from loadtests.gpu.report import Report
 from loadtests.gpu.service_loads import Alone, Layout, Service, judge
+from loadtests.results import Row
 from loadtests.target import running_service
 from loadtests.tile_request import raw_request
 from semsr.server_process import ServerStartError
@@ -83,6 +84,10 @@ def test_service_that_does_not_start_is_a_row(
         raise ServerStartError("the service ended with exit code 2:\nno such precision")
         yield
 
+    def rates(module: str, *_: object, **__: object) -> Iterator[Row]:
+        yield {"name": "operations", "kind": "fp32", "per_s": 2e9}
+
+    monkeypatch.setattr(rows, "json_lines", rates)
     monkeypatch.setattr(service, "running_service", fail)
     monkeypatch.setenv("SEMSR_DEVICE", "cpu")
     code = service.main(
@@ -93,8 +98,10 @@ def test_service_that_does_not_start_is_a_row(
         ]
     )
 
-    found = json.loads((tmp_path / "gpu-service.json").read_text())["rows"]
+    found = json.loads((tmp_path / "gpu-service.json").read_text())["rows"][1:]
     assert code == 0
+    gmac = load_bundle(TINY_BUNDLE).manifest.gmac
+    assert found[0]["percent_of_limit"] == pytest.approx(100 * found[0]["tiles_per_s"] * gmac)
     assert [row["load"] for row in found[:3]] == [
         "callers 1, batch 2",
         "callers 1, batch 4",
