@@ -278,7 +278,15 @@ class DriftingEngine(EngineTurns):
     def __init__(self, machine: DriftingMachine) -> None:
         self._machine = machine
 
-    def run(self, calls: int, *, seconds: float = 0.0, batch: int = 1) -> EngineTurn:
+    def run(
+        self,
+        calls: int,
+        *,
+        seconds: float = 0.0,
+        batch: int = 1,
+        callers: int = 1,
+        registered: bool = False,
+    ) -> EngineTurn:
         """A turn at the speed of the moment; luck ends with the third look at full batches."""
         self._machine.asked.append(f"engine {batch}")
         if self._machine.speed == LUCKY and self._machine.asked.count("engine 4") > 3:
