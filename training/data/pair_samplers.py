@@ -173,14 +173,16 @@ class CropSampler:
         )
 
     def _degraded(self, hr: torch.Tensor, seed: int) -> torch.Tensor:
-        """Degrade (N, 1, S, S) with its margin to (N, 1, c, c) without.
+        """Degrade (N, 1, S, S) with its margin to (N, 1, c, c) without, in float32 also in autocast.
 
         Noise is drawn on the CPU for every device: it has the size of the LR crops, and the same
         seed then gives the same noise everywhere.
         """
         generator = torch.Generator().manual_seed(seed)
         drawn = draw_degradation(self.degradation, count=len(hr), generator=generator)
-        lr = degrade(hr, drawn, scale=self.scale, generator=generator)
+        # Worker processes run outside of the trainer's autocast, and must give the same pairs.
+        with torch.autocast(hr.device.type, enabled=False):
+            lr = degrade(hr, drawn, scale=self.scale, generator=generator)
         return lr[..., MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX].contiguous()
 
 

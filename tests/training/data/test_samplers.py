@@ -54,6 +54,19 @@ def test_a_batch_is_a_function_of_seed_and_step(data_root: Path) -> None:
     assert not torch.equal(expected.hr, other_seed.hr)
 
 
+def test_autocast_changes_no_pair(data_root: Path) -> None:
+    """A worker process makes the same pairs as the trainer, whose steps run in BF16."""
+    pixels = read_grey(data_root / "hr" / "hr_0.png")
+    sampler = _sampler(pixels, degradation=DegradationConfig())
+    expected = sampler.batch(3)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = sampler.batch(3)
+
+    assert torch.equal(expected.lr, found.lr)
+    assert torch.float32 == found.lr.dtype
+
+
 def test_crops_come_in_all_eight_orientations() -> None:
     """Turns and flips before the degradation: the pattern may lie any way, the scan may not."""
     y, x = np.mgrid[:96, :96]
