@@ -173,7 +173,7 @@ class CropSampler:
         )
 
     def _degraded(self, hr: torch.Tensor, seed: int) -> torch.Tensor:
-        """Degrade (N, 1, S, S) with its margin to (N, 1, c, c) without, in float32 also in autocast.
+        """Degrade (N, 1, S, S) with its margin to (N, 1, c, c) without; float32 in autocast too.
 
         Noise is drawn on the CPU for every device: it has the size of the LR crops, and the same
         seed then gives the same noise everywhere.
