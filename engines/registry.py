@@ -16,6 +16,10 @@ from engines.protocol import Engine, EngineError, EngineOptions
 
 DeviceKind = Literal["cpu", "cuda"]
 
+CPU_BATCH = 4
+"""Largest batch on a CPU. In docs/measurements/benchmarks.md, batches of four compute no more tiles
+a second than single tiles there; larger ones would take longer, and more memory."""
+
 
 @dataclass(frozen=True)
 class EngineSpec:
@@ -98,6 +102,11 @@ def installed_module(spec: EngineSpec) -> str | None:
 def device_kind(device: str) -> DeviceKind:
     """Return the kind of a device: `cpu`, or `cuda` for a name such as `cuda:1`."""
     return "cpu" if device == "cpu" else "cuda"
+
+
+def largest_batch(bundle_limit: int, device: str) -> int:
+    """Return the largest batch that is formed on a device, of a bundle checked up to a limit."""
+    return min(bundle_limit, CPU_BATCH) if device_kind(device) == "cpu" else bundle_limit
 
 
 def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:

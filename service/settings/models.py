@@ -67,7 +67,9 @@ class ModelSettings(BaseSettings):
     )
     max_batch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
         default=None,
-        description="Maximum number of tiles in a batch. Unset: the bundle's own limit.",
+        description=(
+            "Maximum number of tiles in a batch. Unset: the bundle's own limit, on a CPU at most 4."
+        ),
     )
     engine_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=120.0,
