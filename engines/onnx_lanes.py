@@ -12,7 +12,6 @@ itself, as it does on the CPU; the log says why.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +19,8 @@ from bundle_format.bundle import FLAGS, Bundle, Precision
 from engines.cuda import Cuda
 from engines.golden import golden_problem
 from engines.gpu_lanes import LANES, Lane
-from engines.onnx_sessions import graph_of_batch_size
+from engines.onnx_sessions import Binding, Session, graph_of_batch_size
 from engines.protocol import Tile, batch_buckets
-
-if TYPE_CHECKING:  # only `engines.onnx_sessions` imports it, with its reports of use disabled
-    import onnxruntime
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +32,7 @@ WAYS: tuple[dict[str, str], ...] = (
 )
 """Options of the CUDA provider in addition to those of the precision, the fastest first."""
 
-SessionMaker = Callable[[Mapping[str, str]], "onnxruntime.InferenceSession"]
+SessionMaker = Callable[[Mapping[str, str]], Session]
 """Function that makes a session of the bundle's graph with further options of the provider."""
 
 
@@ -111,12 +107,12 @@ def _lane(
 
 
 def _binding(
-    session: "onnxruntime.InferenceSession",
+    session: Session,
     lane: Lane,
     bundle: Bundle,
     size: int,
     device: tuple[str, int],
-) -> "onnxruntime.IOBinding":
+) -> Binding:
     """Bind a batch size to the first tiles of the lane's buffers."""
     (height, width), scale = bundle.manifest.tile, bundle.manifest.scale
     buffers = lane.buffers

@@ -17,6 +17,9 @@ from engines.cuda import device_index
 from engines.installation import install_hint
 from engines.protocol import EngineError, EngineOptions
 
+Session = onnxruntime.InferenceSession
+Binding = onnxruntime.IOBinding
+
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 
@@ -26,7 +29,7 @@ def make_session(
     bundle: Bundle,
     options: EngineOptions,
     provider_options: Mapping[str, str] | None = None,
-) -> onnxruntime.InferenceSession:
+) -> Session:
     """Make a session on the device of the options.
 
     Args:
@@ -48,7 +51,7 @@ def make_session(
     (wanted, given), *others = _providers(options.device)
     providers = [(wanted, {**given, **(provider_options or {})}), *others]
     try:
-        session = onnxruntime.InferenceSession(graph, session_options, providers=providers)
+        session = Session(graph, session_options, providers=providers)
     except Exception as error:  # its exception classes share no public base
         raise EngineError(f"ONNX Runtime refuses {bundle.path}: {error}") from error
     # It continues without a provider that it cannot load: never a silent fallback.
@@ -85,7 +88,7 @@ def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
     return [(_CUDA, {"device_id": str(device_index(device)), "use_tf32": "0"}), (_CPU, {})]
 
 
-def _check_signature(session: onnxruntime.InferenceSession, bundle: Bundle) -> None:
+def _check_signature(session: Session, bundle: Bundle) -> None:
     inputs = [(value.name, value.type) for value in session.get_inputs()]
     outputs = [(value.name, value.type) for value in session.get_outputs()]
     if inputs != [("lr", "tensor(uint8)")] or outputs != [
