@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from bundle_format.bundle import Precision, load_bundle, parse_precision
-from engines.batches import known_tiles
-from engines.protocol import Engine, Tile
+from engines.protocol import Engine
 from engines.registry import load_engine
 from loadtests.processes import peak_resident_mib
 from semsr.error_text import last_words
@@ -165,23 +167,20 @@ def _main(bundle: str, name: str, precision: str) -> None:
     if precision:
         options = replace(options, precision=parse_precision(precision))
     engine = load_engine(name, loaded, options)
-    tile = loaded.golden().lr[0, 0]
-    memory: dict[int, tuple[list[Tile], list[Tile]]] = {}
+    tile = loaded.golden().lr
     for line in sys.stdin:
         calls, seconds, batch = line.split()
-        size = int(batch)
-        if size not in memory:
-            memory[size] = known_tiles(engine, size, loaded.manifest.tile)
-            for lr in memory[size][0]:
-                lr[...] = tile
-        turn = _take_turn(engine, *memory[size], int(calls), float(seconds))
+        turn = _take_turn(engine, np.repeat(tile, int(batch), axis=0), int(calls), float(seconds))
         sys.stdout.write(json.dumps(asdict(turn)) + "\n")
         sys.stdout.flush()
 
 
 def _take_turn(
-    engine: Engine, lr: Sequence[Tile], sr: Sequence[Tile], calls: int, seconds: float
+    engine: Engine, tiles: npt.NDArray[np.uint8], calls: int, seconds: float
 ) -> EngineTurn:
+    lr = [tile[0] for tile in tiles]
+    sides = [engine.scale * side for side in lr[0].shape]
+    sr = [np.empty(sides, dtype=np.uint8) for _ in lr]
     engine.run(lr, sr)
     times_s: list[float] = []
     elapsed_s = 0.0
@@ -193,9 +192,9 @@ def _take_turn(
         elapsed_s += times_s[-1]
     core_s = time.process_time() - core_began_s
     return EngineTurn(
-        batch=len(lr),
+        batch=len(tiles),
         times_ms=[1e3 * time_s for time_s in times_s],
-        core_ms=1e3 * core_s / (len(times_s) * len(lr)),
+        core_ms=1e3 * core_s / (len(times_s) * len(tiles)),
         peak_mib=peak_resident_mib(),
     )
 
