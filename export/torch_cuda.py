@@ -21,6 +21,8 @@ class CudaStream:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._stream = torch.cuda.Stream(device)
+        # The network's weights are still being converted on the stream of the loading thread.
+        self._stream.wait_stream(torch.cuda.current_stream(device))
 
     @contextmanager
     def use(self) -> Iterator[None]:

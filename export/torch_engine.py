@@ -13,14 +13,12 @@ import torch
 
 from bundle_format.bundle import Bundle, Precision
 from engines.batches import gather
+from engines.gpu_lanes import LANES
 from engines.protocol import EngineOptions, Tile
 from export.to_onnx import GreyLevels
 from export.torch_cuda import CudaStream, PageLocks, cuda_device, host_tensor
 from export.torch_lanes import Lane, Network
 from models import load_generator
-
-LANES = 2
-"""Batches in flight on a GPU: one is copied while the other is computed."""
 
 MAX_COMPILED = 64
 """Limit of compiled batch sizes, above their number at any largest batch."""

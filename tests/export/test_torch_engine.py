@@ -14,11 +14,12 @@ import torch
 from bundle_format.bundle import FLAGS, Bundle, Golden, Precision, load_bundle
 from engines.batches import run_batch
 from engines.golden import golden_problem
+from engines.gpu_lanes import LANES
 from engines.protocol import Engine, EngineOptions, Tile
 from engines.registry import load_engine
 from export import torch_engine
 from export.to_onnx import GreyLevels
-from export.torch_engine import LANES, TorchEngine
+from export.torch_engine import TorchEngine
 from export.torch_lanes import Outputs
 from models import load_generator
 
