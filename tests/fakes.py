@@ -25,6 +25,7 @@ class FakeEngine:
         failures: Errors to raise, one for each of the next batches (None runs).
         spoil: Alters the outputs before they are returned.
         registered: Memory that was registered.
+        written: Addresses that answers were written to.
     """
 
     name = "fake"
@@ -34,6 +35,7 @@ class FakeEngine:
         self.slots = slots
         self.scale = scale
         self.registered: list[npt.NDArray[np.uint8]] = []
+        self.written: list[int] = []
         self.batches: list[tuple[int, int, int]] = []
         self.first_pixels: list[list[int]] = []
         self.gate = threading.Event()
@@ -49,6 +51,7 @@ class FakeEngine:
         """Record the batch, wait at the gate, then enlarge."""
         self.batches.append((len(lr), *lr[0].shape))
         self.first_pixels.append([int(tile[0, 0]) for tile in lr])
+        self.written.extend(answer.ctypes.data for answer in sr)
         self.started.release()
         if not self.gate.is_set():
             assert self.permits.acquire(timeout=30), "the test never opened the gate"

@@ -150,7 +150,7 @@ class Scheduler(Generic[Payload]):
     @property
     def num_waiting(self) -> int:
         """Number of waiting tiles of both classes."""
-        return sum(queue.count for queue in self._queues.values())
+        return self._queues[Priority.ONLINE].count + self._queues[Priority.NIGHTLY].count
 
     def entries(self, priority: Priority) -> list[Entry[Payload]]:
         """Return the waiting tiles of a class, ordered by due time."""

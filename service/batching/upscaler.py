@@ -22,7 +22,7 @@ from bundle_format.bundle import Manifest
 from service.batching.admission import Admission, Places, Users
 from service.batching.collecting import batch_of, collect_image, collect_tiles
 from service.batching.request_reporter import RequestReporter
-from service.batching.tile_runner import TileRunner
+from service.batching.tile_runner import TileResult, TileRunner
 from service.ground.metrics import Metrics
 from service.ground.priority import Priority
 from service.ground.stages import BatchTime
@@ -30,6 +30,7 @@ from service.images.codec.sniffing import NPY, RAW
 from service.images.image_steps import Answer, Decode, ImageSteps, Inferred, Prepared, decoder
 from service.images.media_types import readable_type
 from service.images.multipart import UploadedFile, extract_file
+from service.images.quality import Quality
 from service.images.request import MULTIPART, TileRequest
 
 Result = TypeVar("Result")
@@ -212,6 +213,22 @@ class Upscaler:
         quality = self._reporter.judge(flags)
         self._reporter.stages({"decode": prepared.decode_s, "queue": queue_s, "infer": infer_s})
         return Inferred(sr, quality, queue_s, infer_s, batches)
+
+    def record_tile(self, result: TileResult, *, infer_s: float) -> Quality:
+        """Judge and record a tile that was sent to the runner without `upscale`.
+
+        Args:
+            result: Result of the tile.
+            infer_s: Seconds from the start of its batch until the request went on.
+
+        Raises:
+            service.ground.errors.EngineFailed: The answer holds non-finite values.
+        """
+        quality = self._reporter.judge([result.flags])
+        self._reporter.stages(
+            {"decode": 0.0, "queue": result.queue_s, "infer": infer_s, "encode": 0.0}
+        )
+        return quality
 
     def observe_encode(self, seconds: float) -> None:
         """Record the seconds that the encoding of an image from `infer` took."""

@@ -19,9 +19,11 @@ from service.hosting.local_models import LocalModels
 from service.http import openapi, page
 from service.http.access import Access, read_keys
 from service.http.batch import BATCH_PATH, SuperResolveBatch
+from service.http.direct import DirectTiles
 from service.http.middleware import RequestMiddleware
-from service.http.paths import route_of
+from service.http.paths import HOT_PATH, route_of
 from service.http.problems import problem_from
+from service.http.request_reports import RequestReports
 from service.http.routes import admin, health, scans
 from service.http.schemas import VERSION
 from service.http.superresolve import SuperResolve
@@ -32,7 +34,6 @@ from service.images.media_types import check_encoding
 from service.scan_jobs.jobs import ScanJobs
 from service.settings import Settings
 
-HOT_PATH = "/superresolve"
 # Requests of these methods have no body that is read.
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -47,6 +48,7 @@ class Application:
         api: The FastAPI app with all other routes, the documentation and the lifespan.
         lifecycle: State of the service.
         jobs: Scans as jobs; None where they are disabled.
+        direct: Tiles that the HTTP protocol serves itself; None where all go through the app.
     """
 
     def __init__(
@@ -64,14 +66,24 @@ class Application:
         self._superresolve = SuperResolve(lifecycle)
         self._batch = SuperResolveBatch(lifecycle)
         self._inference = Inference(lifecycle)
+        reports = RequestReports(
+            lifecycle.metrics, LineBudget(lifecycle.settings.log_requests_per_s)
+        )
         self._served = RequestMiddleware(
             self._dispatch,
             metrics=lifecycle.metrics,
+            reports=reports,
             common_headers=lifecycle.common_headers,
             access=access,
-            lines=LineBudget(lifecycle.settings.log_requests_per_s),
             tracing=tracing,
         )
+        settings = lifecycle.settings
+        # Spans, and clients behind a proxy, are the app's.
+        self.direct = None
+        if tracing is None and not settings.trusted_proxies:
+            self.direct = DirectTiles(
+                lifecycle, access, reports, body_timeout_s=settings.body_timeout_s
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or run the lifespan."""

@@ -97,6 +97,11 @@ class JoinedWrites:
         else:
             self._transport.write(data)
 
+    def send(self, *pieces: bytes | memoryview) -> None:
+        """Send pieces at once and together, after the held data."""
+        held, self._held, self._held_bytes = self._held, [], 0
+        self._transport.writelines([*held, *pieces])
+
     def close(self) -> None:
         """Send the held data, then close."""
         self._flush()

@@ -5,9 +5,6 @@ the hot routes become problems here; their measurements are in `scope["state"]`.
 """
 
 import asyncio
-import itertools
-import re
-import secrets
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,35 +13,17 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.ground.errors import NotReady
-from service.ground.logs import LineBudget
 from service.ground.metrics import Metrics
-from service.ground.priority import Priority
 from service.ground.stages import Stages
 from service.http.access import Access
+from service.http.identity import identify
 from service.http.paths import Route, route_of
 from service.http.problems import Problem, problem_from, rejection_reason
 from service.http.protocol import REFUSAL
+from service.http.request_reports import RequestReports, request_id_of
 from service.http.tracing import RequestTrace, Tracing
 
 log = structlog.get_logger()
-
-# A client's id is echoed and logged: printable, bounded, and unable to forge a log line.
-_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-# Generated ids: random per process, then counted. Fresh random bytes for every request would cost a
-# system call that gives up the interpreter lock, which under load takes longer than the request.
-_ID_PREFIX = secrets.token_hex(10)
-_ID_COUNTER = itertools.count(1)
-
-
-def _who(scope: Scope) -> tuple[str | None, str]:
-    """Return the API key of a request, if it has one, and the client's address."""
-    peer = scope.get("client")
-    address = str(peer[0]) if peer else "unknown"
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, key = value.decode("latin-1").partition(" ")
-            return (key.strip() if scheme.lower() == "bearer" else None), address
-    return None, address
 
 
 class RequestMiddleware:
@@ -55,9 +34,9 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         metrics: Metrics,
+        reports: RequestReports,
         common_headers: Callable[[list[tuple[bytes, bytes]] | None], list[tuple[bytes, bytes]]],
         access: Access,
-        lines: LineBudget,
         tracing: Tracing | None = None,
     ) -> None:
         """Wrap `app`.
@@ -65,19 +44,17 @@ class RequestMiddleware:
         Args:
             app: Application that answers.
             metrics: Metrics of the service.
+            reports: Reports of finished requests.
             common_headers: Function that returns the headers of every answer: those of a model
                 (None stands for the default one), and `connection: close` while draining.
             access: Check of keys and quotas.
-            lines: Budget for the log lines of successful requests.
             tracing: Tracing, where it is enabled.
         """
         self._app = app
         self._metrics = metrics
         self._common_headers = common_headers
         self._access = access
-        self._lines = lines
-        # Cached: looking a metric up by its labels would cost time in every request.
-        self._known: dict[tuple[str, int, str, str | None], Callable[[float], None]] = {}
+        self._reports = reports
         self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,12 +62,12 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_s = time.perf_counter()
-        request_id = _request_id(scope)
-        facts: dict[str, Any] = {}
-        scope.setdefault("state", {})
-        scope["state"]["request_id"] = request_id
-        scope["state"]["facts"] = facts
+        state = scope.setdefault("state", {})
+        # A request that the protocol has served up to here has these already.
+        started_s: float = state.setdefault("started_s", time.perf_counter())
+        request_id = request_id_of(scope["headers"])
+        facts: dict[str, Any] = state.setdefault("facts", {})
+        state["request_id"] = request_id
         trace: RequestTrace | None = None
         route = route_of(scope["path"])
         if self._tracing is not None and not route.is_probe:
@@ -159,7 +136,15 @@ class RequestMiddleware:
                 named = {**facts, "request_id": request_id}
                 trace.end(scope["state"].get("stages"), status=code, facts=named)
                 facts["trace_id"] = trace.trace_id
-            self._finish(scope, route, code, time.perf_counter() - started_s, facts)
+            self._reports.finish(
+                route,
+                method=scope["method"],
+                path=scope["path"],
+                status=code,
+                duration_s=time.perf_counter() - started_s,
+                request_id=request_id,
+                facts=facts,
+            )
 
     def _admit(self, scope: Scope, route: Route) -> str | None:
         """Check a request; returns its client where clients are identified.
@@ -171,64 +156,10 @@ class RequestMiddleware:
         if refusal is not None:
             raise refusal
         if route.is_admin:
-            return self._access.check_admin(_who(scope)[0])
+            return self._access.check_admin(identify(scope["headers"], scope.get("client"))[0])
         if not self._access.is_open and not route.is_open:
-            return self._access.check(*_who(scope))
+            return self._access.check(*identify(scope["headers"], scope.get("client")))
         return None
-
-    def _record(
-        self, route: str, code: int, priority: str, model: str | None
-    ) -> Callable[[float], None]:
-        """Return the function that counts and times answers of this kind."""
-        key = route, code, priority, model
-        if key not in self._known:
-            self._known[key] = self._make_record(route, code, priority, model)
-        return self._known[key]
-
-    def _make_record(
-        self, route: str, code: int, priority: str, model: str | None
-    ) -> Callable[[float], None]:
-        metrics = self._metrics
-        requests = metrics.requests.labels(route, str(code), priority)
-        duration = metrics.request_duration.labels(route, priority)
-        of_model = None
-        if model is not None:
-            labels = model, "success" if code == 200 else "failure"
-            of_model = (
-                metrics.model_requests.labels(*labels),
-                metrics.model_request_seconds.labels(*labels),
-            )
-
-        def record(duration_s: float) -> None:
-            requests.inc()
-            duration.observe(duration_s)
-            if of_model is not None:
-                of_model[0].inc()
-                of_model[1].inc(duration_s)
-
-        return record
-
-    def _finish(
-        self, scope: Scope, route: Route, code: int, duration_s: float, facts: dict[str, Any]
-    ) -> None:
-        priority = str(facts.get("priority", Priority.ONLINE))
-        self._record(route.label, code, priority, facts.get("model"))(duration_s)
-        if code < 400 and not route.is_quiet:
-            skipped = self._lines.take()
-            if skipped is None:
-                return
-            if skipped:
-                facts["skipped"] = skipped
-        emit = log.debug if route.is_quiet and code == 200 else log.info
-        emit(
-            "request_finished",
-            request_id=scope["state"]["request_id"],
-            method=scope["method"],
-            path=scope["path"],
-            status=code,
-            duration_ms=round(duration_s * 1e3, 2),
-            **facts,
-        )
 
 
 async def send_problem(send: Send, problem: Problem) -> None:
@@ -236,10 +167,3 @@ async def send_problem(send: Send, problem: Problem) -> None:
     start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers}
     await send(start)
     await send({"type": "http.response.body", "body": problem.body})
-
-
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return value.decode("ascii")
-    return f"{_ID_PREFIX}{next(_ID_COUNTER):012x}"

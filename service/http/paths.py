@@ -29,8 +29,10 @@ class Route:
     is_probe: bool = False
 
 
+HOT_PATH = "/superresolve"
+
 ROUTES = (
-    Route("/superresolve", "/superresolve"),
+    Route(HOT_PATH, HOT_PATH),
     Route("/superresolve/batch", "/superresolve/batch"),
     Route("/model", "/model"),
     Route("/openapi.json", "/openapi.json"),

@@ -19,7 +19,7 @@ from service.ground.listening import BACKLOG, url_of
 from service.ground.logs import say_ready
 from service.hosting.lifecycle import Lifecycle, State
 from service.http.app import Application
-from service.http.protocol import bounded_protocol
+from service.http.direct_protocol import http_protocol
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -136,8 +136,10 @@ def serve(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=bounded_protocol(
-            head_timeout_s=settings.head_timeout_s, send_timeout_s=settings.send_timeout_s
+        http=http_protocol(
+            head_timeout_s=settings.head_timeout_s,
+            send_timeout_s=settings.send_timeout_s,
+            direct=app.direct,
         ),
         ws="none",
         log_config=None,

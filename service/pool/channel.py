@@ -1,17 +1,21 @@
 """Messages between the processes of a pool: Unix sockets that keep message boundaries.
 
-When a process dies, its peer sees the end of the socket at once. Messages that do not fit into the
-kernel's buffer wait in the sender. Addresses are random, and abstract so that no file is left
-behind. A listener accepts only processes of the same user.
+When a process dies, its peer sees the end of the socket at once. The first message of a turn of the
+event loop leaves at once; others of the same turn follow together in one packet, because each
+packet wakes the peer. Packets that do not fit into the kernel's buffer wait in the sender.
+
+Addresses are random, and abstract so that no file is left behind. A listener accepts only processes
+of the same user.
 """
 
 import asyncio
+import itertools
 import os
 import secrets
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -19,6 +23,8 @@ log = structlog.get_logger()
 
 # Larger than any message: the largest is a list of models with their engine processes.
 MAX_MESSAGE_BYTES = 128 * 1024
+_LENGTH = struct.Struct("<I")
+_MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + _LENGTH.size
 _BACKLOG = 128
 _ACCEPT_PAUSE_S = 0.1
 
@@ -69,6 +75,29 @@ def is_own_user(connection: socket.socket) -> bool:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     _, user, _ = struct.unpack("3i", credentials)
     return user == os.geteuid()
+
+
+def pack_packet(messages: Iterable[bytes]) -> bytes:
+    """Join messages into one packet."""
+    return b"".join(part for message in messages for part in (_LENGTH.pack(len(message)), message))
+
+
+def parse_packet(packet: bytes) -> list[bytes]:
+    """Return the messages of a packet.
+
+    Raises:
+        ValueError: It ends within a message.
+    """
+    messages: list[bytes] = []
+    start = 0
+    while start < len(packet):
+        end = start + _LENGTH.size
+        size = _LENGTH.unpack(packet[start:end])[0] if end <= len(packet) else 0
+        start = end + size
+        if start > len(packet):
+            raise ValueError(f"a packet of {len(packet)} bytes ends within a message")
+        messages.append(packet[end:start])
+    return messages
 
 
 class Acceptor:
@@ -133,6 +162,9 @@ class Channel:
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
         self._outgoing: deque[bytes] = deque()
+        # Whether a message has left in this turn of the event loop.
+        self._has_sent = False
+        self._is_blocked = False
         self._is_open = True
         self._loop.add_reader(connection.fileno(), self._read)
 
@@ -148,15 +180,16 @@ class Channel:
             )
         if not self._is_open:
             return
-        if not self._outgoing and self._try(message):
-            return
-        if not self._outgoing:
-            self._loop.add_writer(self._connection.fileno(), self._write)
         self._outgoing.append(message)
+        if not self._has_sent:
+            self._has_sent = True
+            self._loop.call_soon(self._end_turn)
+            self._write()
 
     def close(self) -> None:
-        """Close without `on_close`."""
+        """Send what waits, as far as there is room, and close without `on_close`."""
         if self._is_open:
+            self._write()
             self._is_open = False
             self._loop.remove_reader(self._connection.fileno())
             self._loop.remove_writer(self._connection.fileno())
@@ -165,26 +198,48 @@ class Channel:
     def _read(self) -> None:
         while self._is_open:
             try:
-                message = self._connection.recv(MAX_MESSAGE_BYTES)
+                packet = self._connection.recv(_MAX_PACKET_BYTES)
             except BlockingIOError:
                 return
             except OSError:
-                message = b""
-            if not message:
+                packet = b""
+            if not packet:
                 self._lost()
                 return
-            self._on_message(message)
+            for message in parse_packet(packet):
+                if self._is_open:
+                    self._on_message(message)
+
+    def _end_turn(self) -> None:
+        self._has_sent = False
+        if self._is_open and not self._is_blocked:
+            self._write()
 
     def _write(self) -> None:
-        while self._outgoing and self._try(self._outgoing[0]):
-            self._outgoing.popleft()
-        if self._is_open and not self._outgoing:
-            self._loop.remove_writer(self._connection.fileno())
+        while self._outgoing:
+            count, size = 0, 0
+            for message in self._outgoing:
+                size += _LENGTH.size + len(message)
+                if size > _MAX_PACKET_BYTES:
+                    break
+                count += 1
+            if not self._try(pack_packet(itertools.islice(self._outgoing, count))):
+                break
+            for _ in range(count):
+                self._outgoing.popleft()
+        self._wait_for_room(is_needed=bool(self._outgoing))
 
-    def _try(self, message: bytes) -> bool:
+    def _wait_for_room(self, *, is_needed: bool) -> None:
+        if is_needed and not self._is_blocked:
+            self._loop.add_writer(self._connection.fileno(), self._write)
+        elif self._is_blocked and not is_needed:
+            self._loop.remove_writer(self._connection.fileno())
+        self._is_blocked = is_needed
+
+    def _try(self, packet: bytes) -> bool:
         """Send without waiting; False if there is no room. Reading detects a lost peer."""
         try:
-            self._connection.send(message)
+            self._connection.send(packet)
         except BlockingIOError:
             return False
         except OSError:

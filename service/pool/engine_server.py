@@ -59,7 +59,7 @@ class EngineServer:
             arena: Memory with their tiles.
             batcher: Batcher that runs the tiles.
             hello: Greeting for front ends.
-            engine: The batcher's engine, which is told of the memory that it will use.
+            engine: The batcher's engine; it registers the memory of its tiles.
             row: Row of the arena with this engine's state.
         """
         self._listener = listener

@@ -37,7 +37,7 @@ def make_front_ends(
         supervisor: Address of the supervisor.
         first_snapshot: First row of the arena for their metrics.
         frees_memory: Whether the memory of a dead one goes back to the system. Engines on a GPU
-            have locked its pages, and would write to pages that nobody reads any more.
+            have locked its pages, and would write to pages that no process reads any more.
         on_failed: Callback with the reason why one cannot be kept running.
     """
     free = deque(range(len(listeners) + SPARE_PARTITIONS))

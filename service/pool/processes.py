@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from service.pool import snapshots
 from service.pool.arena import Arena
-from service.pool.channel import Channel, connect
+from service.pool.channel import Channel, connect, pack_packet
 from service.pool.child_config import EngineConfig, FrontEndConfig, to_argument
 from service.pool.control import Failed, Joined, Message, pack, parse
 
@@ -99,7 +99,7 @@ def bound_to_supervisor(address: str, *, code: int) -> Generator[None]:
 def report_failure(address: str, name: str, reason: str) -> None:
     """Report to the supervisor why this process ends before it was ready."""
     with contextlib.suppress(OSError), connect(address) as connection:
-        connection.send(pack(Failed(name, reason[:2000])))
+        connection.send(pack_packet([pack(Failed(name, reason[:2000]))]))
 
 
 def python_command(module: str, config: EngineConfig | FrontEndConfig) -> list[str]:

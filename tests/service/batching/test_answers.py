@@ -1,4 +1,4 @@
-"""The memory of answers: reused when nobody looks at it any more, and not before."""
+"""The memory of answers: reused when its last view is gone, and not before."""
 
 import numpy as np
 

@@ -283,6 +283,36 @@ class TestChannel:
         taker.close()
         listener.close()
 
+    async def test_messages_of_one_turn_leave_in_two_packets(self):
+        """The first at once, so that an idle peer begins; the others wake it only once."""
+        listener, name = channel.listen()
+        sender = channel.Channel(
+            channel.connect(name), on_message=lambda _: None, on_close=lambda: None
+        )
+        accepted, _ = listener.accept()
+        for number in range(5):
+            sender.send(bytes([number]) * (1 + number))
+        first = accepted.recv(1000)
+        assert channel.parse_packet(first) == [b"\0"]
+        await asyncio.sleep(0)
+        second = accepted.recv(1000)
+        assert channel.parse_packet(second) == [bytes([n]) * (1 + n) for n in range(1, 5)]
+        sender.send(b"next")
+        sender.send(b"last")
+        sender.close()
+        assert [channel.parse_packet(accepted.recv(1000)) for _ in range(2)] == [
+            [b"next"],
+            [b"last"],
+        ]
+        accepted.close()
+        listener.close()
+
+    @pytest.mark.parametrize("packet", [b"\1", b"\4\0\0\0abc", b"\1\0\0\0ab"])
+    async def test_a_packet_that_ends_within_a_message_is_refused(self, packet: bytes):
+        """No message of it is taken for a whole one."""
+        with pytest.raises(ValueError, match="ends within a message"):
+            channel.parse_packet(packet)
+
     async def test_the_other_end_s_death_is_told_once(self):
         """Also to who is in the middle of sending."""
         closed: list[int] = []

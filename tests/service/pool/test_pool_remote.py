@@ -137,6 +137,18 @@ async def running(**settings: int) -> AsyncIterator[Pool]:
             place.listener.close()
 
 
+async def test_an_answer_lies_where_the_engine_wrote_it() -> None:
+    """In the slot from which it is sent: no copy in the engine process or in the front end."""
+    async with running() as pool:
+        for _ in range(2):
+            pool.engine.written.clear()
+            [future] = pool.runner.submit([tile()])
+            result = await asyncio.wait_for(future, 30)
+            assert pool.engine.written == [result.sr.ctypes.data]
+            assert np.shares_memory(result.sr, pool.engine.registered[0])
+        assert len(pool.engine.registered) == 1
+
+
 class TestTiles:
     """There and back."""
 

@@ -1,0 +1,118 @@
+"""Heads of requests that are served directly: read once, and kept for the tiles that follow."""
+
+import time
+from functools import lru_cache
+
+from service.ground.errors import ServiceError
+from service.hosting.serving import Serving
+from service.http.framing import framing_refusal
+from service.http.paths import HOT_PATH
+from service.images.codec.sniffing import RAW
+from service.images.metadata import ImageMetadata, format_pixel_size
+from service.images.request import TileRequest, asked_model, parse_request
+
+Headers = list[tuple[bytes, bytes]]
+
+# Headers that differ from tile to tile and do not change how a tile is read.
+_OWN_HEADERS = frozenset({b"x-request-id", b"authorization"})
+# A client sends the same head with every tile; heads longer than any real client's are not kept.
+_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+_MAX_KEPT = 256
+_MAX_KEPT_BYTES = 1024
+
+
+class DirectPlan:
+    """What the head of a request says, whichever request of the same head it is.
+
+    Attributes:
+        model: Name of the model, or None for the default one.
+        request: Headers of the request; its deadline is None.
+        timeout_s: Seconds that the request allows, or None.
+        size: Number of bytes of the body.
+    """
+
+    def __init__(
+        self, model: str | None, request: TileRequest, timeout_s: float | None, size: int
+    ) -> None:
+        self.model = model
+        self.request = request
+        self.timeout_s = timeout_s
+        self.size = size
+        self._headers_of: Headers | None = None
+        self._fixed = ""
+
+    def fixed_headers(self, serving: Serving) -> str:
+        """Return the headers that all answers of a model to this head have in common."""
+        if self._headers_of is not serving.headers:
+            self._headers_of = serving.headers
+            self._fixed = self._write_headers(serving)
+        return self._fixed
+
+    def _write_headers(self, serving: Serving) -> str:
+        manifest = serving.bundle.manifest
+        height, width = (manifest.scale * side for side in manifest.tile)
+        headers = [
+            ("content-type", RAW),
+            ("content-length", str(height * width)),
+            ("x-tile-shape", f"{height},{width}"),
+            ("x-tile-dtype", "uint8"),
+            *((name.decode(), value.decode()) for name, value in serving.headers),
+        ]
+        if self.request.pixel_size is not None:
+            stated = ImageMetadata().with_pixel_size(self.request.pixel_size)
+            answered = stated.scaled(manifest.scale).pixel_size
+            if answered is not None:
+                headers.append(("x-pixel-size-nm", format_pixel_size(answered)))
+        return "".join(f"{name}: {value}\r\n" for name, value in headers)
+
+
+def read_head(url: bytes, headers: Headers) -> DirectPlan | None:
+    """Read the head of a POST over HTTP/1.1.
+
+    Args:
+        url: Target of the request, as it was sent.
+        headers: Names in lower case, and values.
+
+    Returns:
+        None for anything but one raw tile of 8 bits whose length is announced.
+    """
+    if not url.startswith(HOT_PATH.encode()):
+        return None
+    kept: Headers = []
+    size = len(url)
+    for header in headers:
+        if header[0] not in _OWN_HEADERS:
+            kept.append(header)
+            size += len(header[1])
+    return _read_kept(url, tuple(kept)) if size <= _MAX_KEPT_BYTES else None
+
+
+@lru_cache(_MAX_KEPT)
+def _read_kept(url: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> DirectPlan | None:
+    """Read what the heads of many tiles have in common; see `read_head`."""
+    path, _, query = url.partition(b"?")
+    names = [name for name, _ in headers]
+    if path.decode("latin-1") != HOT_PATH or names.count(b"content-length") != 1:
+        return None
+    if framing_refusal("1.1", list(headers)) is not None or not _UNUSUAL.isdisjoint(names):
+        return None
+    try:
+        request = parse_request(headers)
+        model = asked_model(query)
+        answer_type = request.answer_type(RAW)
+    except ServiceError:
+        return None
+    length = dict(headers)[b"content-length"]
+    is_plain = (
+        request.media_type == RAW
+        and answer_type == RAW
+        and request.dtype in {None, "uint8"}
+        and request.answer_dtype == "uint8"
+        and request.shape is not None
+        and length.isdigit()
+    )
+    if not is_plain:
+        return None
+    now_s = time.monotonic()
+    timeout_s = None if request.deadline_s is None else request.deadline_s - now_s
+    return DirectPlan(model, request, timeout_s, int(length))

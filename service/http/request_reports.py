@@ -1,0 +1,120 @@
+"""Metrics and the log line of every finished request."""
+
+import itertools
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+
+from service.ground.logs import LineBudget
+from service.ground.metrics import Metrics
+from service.ground.priority import Priority
+from service.http.paths import Route
+
+log = structlog.get_logger()
+
+# A client's id is echoed and logged: printable, bounded, and unable to forge a log line.
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+# Generated ids: random per process, then counted. Fresh random bytes for every request would cost a
+# system call that gives up the interpreter lock, which under load takes longer than the request.
+_ID_PREFIX = secrets.token_hex(10)
+_ID_COUNTER = itertools.count(1)
+
+
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the id that a client has sent as `X-Request-ID`, or a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return f"{_ID_PREFIX}{next(_ID_COUNTER):012x}"
+
+
+class RequestReports:
+    """Counts, times and logs finished requests; used on the event loop."""
+
+    def __init__(self, metrics: Metrics, lines: LineBudget) -> None:
+        """Prepare.
+
+        Args:
+            metrics: Metrics of the service.
+            lines: Budget for the log lines of successful requests.
+        """
+        self._metrics = metrics
+        self._lines = lines
+        # Cached: looking a metric up by its labels would cost time in every request.
+        self._known: dict[tuple[str, int, str, str | None], Callable[[float], None]] = {}
+
+    def finish(
+        self,
+        route: Route,
+        *,
+        method: str,
+        path: str,
+        status: int,
+        duration_s: float,
+        request_id: str,
+        facts: dict[str, Any],
+    ) -> None:
+        """Report one request.
+
+        Args:
+            route: Route of its path.
+            method: HTTP method.
+            path: Path as it was sent.
+            status: Status of its answer, or 499 if the client left first.
+            duration_s: Seconds from its head to the end of its answer.
+            request_id: Request id.
+            facts: Further fields of the log line; `priority` and `model` become labels.
+        """
+        priority = str(facts.get("priority", Priority.ONLINE))
+        self._record(route.label, status, priority, facts.get("model"))(duration_s)
+        if status < 400 and not route.is_quiet:
+            skipped = self._lines.take()
+            if skipped is None:
+                return
+            if skipped:
+                facts["skipped"] = skipped
+        emit = log.debug if route.is_quiet and status == 200 else log.info
+        emit(
+            "request_finished",
+            request_id=request_id,
+            method=method,
+            path=path,
+            status=status,
+            duration_ms=round(duration_s * 1e3, 2),
+            **facts,
+        )
+
+    def _record(
+        self, route: str, code: int, priority: str, model: str | None
+    ) -> Callable[[float], None]:
+        """Return the function that counts and times answers of this kind."""
+        key = route, code, priority, model
+        if key not in self._known:
+            self._known[key] = self._make_record(route, code, priority, model)
+        return self._known[key]
+
+    def _make_record(
+        self, route: str, code: int, priority: str, model: str | None
+    ) -> Callable[[float], None]:
+        metrics = self._metrics
+        requests = metrics.requests.labels(route, str(code), priority)
+        duration = metrics.request_duration.labels(route, priority)
+        of_model = None
+        if model is not None:
+            labels = model, "success" if code == 200 else "failure"
+            of_model = (
+                metrics.model_requests.labels(*labels),
+                metrics.model_request_seconds.labels(*labels),
+            )
+
+        def record(duration_s: float) -> None:
+            requests.inc()
+            duration.observe(duration_s)
+            if of_model is not None:
+                of_model[0].inc()
+                of_model[1].inc(duration_s)
+
+        return record
