@@ -232,7 +232,10 @@ def _build(trt: ModuleType, graph: bytes, key: PlanKey) -> bytes:
     parser = trt.OnnxParser(network, messages.logger)
     if not parser.parse(graph):
         errors = [str(parser.get_error(number)) for number in range(parser.num_errors)]
-        raise EngineError(f"{key.module} refuses the graph: {'; '.join(errors)[:1000]}")
+        words = "; ".join(errors)[:1000]
+        # Graphs that were exported before 2026-11-30 use uint8 in their inside.
+        hint = "; export the bundle again: semsr export" if "UINT8" in words else ""
+        raise EngineError(f"{key.module} refuses the graph: {words}{hint}")
     config = builder.create_builder_config()
     profile = builder.create_optimization_profile()
     shape = (key.batch, 1, *key.tile)

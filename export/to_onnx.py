@@ -56,7 +56,8 @@ class GreyLevels(nn.Module):
         # Without the channel: OpenVINO works through an only channel one value at a time.
         clamped = torch.clamp(sr[:, 0], 0.0, 1.0)
         flags = self.judge(image, sr, clamped[:, None])
-        return torch.round(clamped * WHITE).to(torch.uint8)[:, None], flags
+        # The cast is last: TensorRT takes uint8 at a graph's ends alone.
+        return torch.round(clamped * WHITE)[:, None].to(torch.uint8), flags
 
 
 def to_onnx(
