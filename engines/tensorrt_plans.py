@@ -29,6 +29,7 @@ from typing import Any, cast
 from bundle_format.bundle import Bundle, Precision
 from engines.installation import install_hint
 from engines.protocol import EngineError, batch_buckets
+from engines.tensorrt_graphs import with_cast_last
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 """NVIDIA's packages with this API, in order: data-centre cards, RTX cards, and the latter's wheels
@@ -130,7 +131,7 @@ def build_plans(
         bundle_format.bundle.BundleError: The bundle has no graph of that precision.
     """
     trt = import_tensorrt()
-    graph = bundle.graph(precision)
+    graph = with_cast_last(bundle.graph(precision))
     paths: list[Path] = []
     for key in plan_keys(bundle, precision, trt=trt, compute_capability=compute_capability):
         path = cache / key.file_name
@@ -232,10 +233,7 @@ def _build(trt: ModuleType, graph: bytes, key: PlanKey) -> bytes:
     parser = trt.OnnxParser(network, messages.logger)
     if not parser.parse(graph):
         errors = [str(parser.get_error(number)) for number in range(parser.num_errors)]
-        words = "; ".join(errors)[:1000]
-        # Graphs that were exported before 2026-11-30 use uint8 in their inside.
-        hint = "; export the bundle again: semsr export" if "UINT8" in words else ""
-        raise EngineError(f"{key.module} refuses the graph: {words}{hint}")
+        raise EngineError(f"{key.module} refuses the graph: {'; '.join(errors)[:1000]}")
     config = builder.create_builder_config()
     profile = builder.create_optimization_profile()
     shape = (key.batch, 1, *key.tile)
