@@ -1,15 +1,14 @@
 """`semsr bench`: the service, engines, the scheduler or a scan, each with its limits."""
 
 import argparse
-import importlib.util
 from pathlib import Path
 
-from semsr.commands.checks import writable_file
+from loadtests.command_options import add_json, add_plot, check_packages, check_positive
+from loadtests.schedule_command import add_schedule
 from semsr.commands.options import ENGINES, Commands, UsageError, add_command, group_of, print_rows
 
 _SERVICE = "the service against its engine alone and against nginx"
 _ENGINE = "bundle x precision x engine x batch, against the machine's own peak"
-_SCHEDULE = "the scheduler in simulated time: latency against load"
 _SCAN = "a scan against the limits of its cores and its disk"
 
 
@@ -24,7 +23,7 @@ def add(commands: Commands) -> None:
     )
     _add_service(what)
     _add_engine(what)
-    _add_schedule(what)
+    add_schedule(what)
     _add_scan(what)
 
 
@@ -48,7 +47,7 @@ def _add_service(what: Commands) -> None:
     parser.add_argument(
         "--connections", type=int, default=16, metavar="N", help="requests in flight"
     )
-    _add_json(parser)
+    add_json(parser)
     parser.set_defaults(run=_bench_service)
 
 
@@ -109,53 +108,9 @@ def _add_engine(what: Commands) -> None:
         help="measure the paper's generator too (685 GMAC, random weights, ONNX Runtime FP32); "
         "needs torch",
     )
-    _add_plot(parser)
-    _add_json(parser)
+    add_plot(parser)
+    add_json(parser)
     parser.set_defaults(run=_bench_engines)
-
-
-def _add_schedule(what: Commands) -> None:
-    parser = add_command(
-        what,
-        "schedule",
-        help=f"simulate {_SCHEDULE}",
-        examples=["semsr bench schedule --cost-ms 1=180 4=720"],
-    )
-    parser.add_argument(
-        "--cost-ms",
-        nargs="+",
-        required=True,
-        metavar="N=MS",
-        help="milliseconds of a batch of N tiles, 1=… among them (semsr bench engine measures it)",
-    )
-    parser.add_argument(
-        "--load",
-        type=float,
-        nargs="+",
-        default=[0.2, 0.5, 0.8, 0.95, 1.5, 3.0],
-        metavar="SHARE",
-        help="online load as a share of what the engine can do",
-    )
-    parser.add_argument(
-        "--slots", type=int, default=1, metavar="N", help="batches that the engine runs at once"
-    )
-    parser.add_argument(
-        "--budget-ms",
-        type=float,
-        metavar="MS",
-        help="latency budget of online tiles in milliseconds (default: three of the largest "
-        "batches)",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=float,
-        default=15.0,
-        metavar="S",
-        help="simulated time of each load in seconds, at least that of 2000 tiles",
-    )
-    _add_plot(parser)
-    _add_json(parser)
-    parser.set_defaults(run=_bench_schedule)
 
 
 def _add_scan(what: Commands) -> None:
@@ -178,22 +133,12 @@ def _add_scan(what: Commands) -> None:
         type=Path,
         help="folder on the disk to be measured (default: the system's temporary folder)",
     )
-    _add_json(parser)
+    add_json(parser)
     parser.set_defaults(run=_bench_scan)
 
 
-def _add_plot(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="PNG to draw the rows into (default: none)"
-    )
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print rows as JSON")
-
-
 def _bench_service(options: argparse.Namespace) -> int:
-    _check_positive(options, "seconds", "connections")
+    check_positive(options, "seconds", "connections")
     from loadtests.rows import format_rows
     from loadtests.scenarios.throughput import measure
     from service.settings import Settings
@@ -208,8 +153,8 @@ def _bench_service(options: argparse.Namespace) -> int:
 
 
 def _bench_engines(options: argparse.Namespace) -> int:
-    _check_positive(options, "seconds")
-    _check_packages(options)
+    check_positive(options, "seconds")
+    check_packages(options)
     from loadtests.alone.engines import bench_engines, draw_engines, format_engines
     from service.settings import Settings
 
@@ -228,31 +173,8 @@ def _bench_engines(options: argparse.Namespace) -> int:
     return 0
 
 
-def _bench_schedule(options: argparse.Namespace) -> int:
-    _check_positive(options, "seconds", "slots")
-    _check_packages(options)
-    costs = dict(_cost(text) for text in options.cost_ms)
-    if 1 not in costs:
-        raise UsageError("--cost-ms needs the cost of one tile at least, such as --cost-ms 1=180")
-    from loadtests.alone.schedule import bench_schedule, draw_outcomes, format_outcomes, rows
-
-    budget_s = 3 * max(costs.values()) if options.budget_ms is None else options.budget_ms / 1e3
-    outcomes = bench_schedule(
-        costs,
-        shares=options.load,
-        # Enough tiles for a 99th percentile, regardless of the engine.
-        seconds=max(options.seconds, 2000 * costs[1]),
-        slots=options.slots,
-        budget_s=budget_s,
-    )
-    if options.plot is not None:
-        draw_outcomes(outcomes, options.plot)
-    print_rows(rows(outcomes), format_outcomes(outcomes), as_json=options.json)
-    return 0
-
-
 def _bench_scan(options: argparse.Namespace) -> int:
-    _check_positive(options, "tiles")
+    check_positive(options, "tiles")
     if options.lot is not None and not options.lot.is_dir():
         raise UsageError(f"--lot is {options.lot}, which is not a folder")
     from loadtests.alone.scan import bench_scan
@@ -268,34 +190,3 @@ def _bench_scan(options: argparse.Namespace) -> int:
     )
     print_rows(rows, format_rows(rows), as_json=options.json)
     return 0
-
-
-def _check_positive(options: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if value <= 0:
-            raise UsageError(f"--{name} is {value:g}; expected more than 0")
-
-
-def _check_packages(options: argparse.Namespace) -> None:
-    """Check before the measurement that the packages for a picture or the peak are installed."""
-    if options.plot is not None:
-        writable_file(options.plot, "--plot")
-    from engines.installation import install_hint
-
-    needs = {"--plot": "matplotlib"} if options.plot is not None else {}
-    if not getattr(options, "no_peak", True):
-        needs["the machine's peak (left out by --no-peak)"] = "torch"
-    if getattr(options, "beside_paper", False):
-        needs["--beside-paper"] = "torch"
-    for what, package in needs.items():
-        if importlib.util.find_spec(package) is None:
-            raise UsageError(f"{what} needs the package {package}; {install_hint('train')}")
-
-
-def _cost(text: str) -> tuple[int, float]:
-    try:
-        size, ms = text.split("=")
-        return int(size), float(ms) / 1e3
-    except ValueError as error:
-        raise UsageError(f"--cost-ms is {text!r}; expected one such as 4=720") from error

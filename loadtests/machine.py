@@ -26,6 +26,7 @@ def machine_line(machine: dict[str, Any]) -> str:
         f"{machine['date']}; {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB; {machine['system']}"
     )
+    line += "".join(f"; {machine[key]}" for key in ("card", "runtimes") if machine.get(key))
     # The load is an average of a minute: half a core of it is what a quiet machine has.
     if machine["load_before"] > 0.5:
         line += f". **The machine was not quiet: load {machine['load_before']} before the run**"

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 ENGINE_MODULE = "service.pool.engine"
+FRONT_END_MODULE = "service.front_end"
 
 _PROC = Path("/proc")
 _LOOK_S = 0.1
@@ -55,11 +56,21 @@ def peak_resident_mib() -> float:
 
 def engine_pids(pid: int) -> set[int]:
     """Process ids of the engine processes under a server in the mode `pool`."""
+    return _pids_of(pid, ENGINE_MODULE)
+
+
+def front_end_pids(pid: int) -> set[int]:
+    """Process ids of the front ends under a server in the mode `pool`."""
+    return _pids_of(pid, FRONT_END_MODULE)
+
+
+def _pids_of(pid: int, module: str) -> set[int]:
+    """Process ids under a process that run a module."""
     found: set[int] = set()
     for member in _family_ticks(pid).keys() - {pid}:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
             words = (_PROC / str(member) / "cmdline").read_bytes().split(b"\0")
-            if ENGINE_MODULE.encode() in words:
+            if module.encode() in words:
                 found.add(member)
     return found
 

@@ -71,16 +71,17 @@ class Result:
 
     def as_markdown(self) -> str:
         """Return the table, the machine it was measured on, and the notes."""
-        head = "| " + " | ".join(column.title for column in self.columns) + " |"
-        rule = "|" + "---|" * len(self.columns)
-        lines = [head, rule]
-        lines += [
-            "| " + " | ".join(_cell(row, column) for column in self.columns) + " |"
-            for row in self.rows
-        ]
         settings = ", ".join(f"{key} {value}" for key, value in self.settings.items())
         notes = [f"Measured {machine_line(self.machine)}. Run with: {settings}.", *self.notes]
-        return "\n".join([*lines, "", "\n\n".join(notes)])
+        return "\n".join([markdown_table(self.columns, self.rows), "", "\n\n".join(notes)])
+
+
+def markdown_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """Write rows as a table of Markdown."""
+    head = "| " + " | ".join(column.title for column in columns) + " |"
+    lines = [head, "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(row, column) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
 
 
 def _finite(row: Row) -> Row:

@@ -14,7 +14,7 @@ from loadtests.closed_loop import LoadResult, run_closed_loop
 from loadtests.exchange import Address, TileRequest
 from loadtests.open_loop import Stream
 from loadtests.tile_request import address_of, raw_request
-from semsr.server_process import running_server
+from semsr.server_process import START_TIMEOUT_S, running_server
 from service.settings import Settings
 
 BUDGET_VARIABLE = "SEMSR_ONLINE_BUDGET_MS"
@@ -83,7 +83,11 @@ def bundle_path(given: Path | None) -> Path:
 
 @contextlib.contextmanager
 def running_service(
-    bundle: Path, settings: dict[str, str], *, command: Sequence[str] = ("-m", "service")
+    bundle: Path,
+    settings: dict[str, str],
+    *,
+    command: Sequence[str] = ("-m", "service"),
+    timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Target]:
     """Serve a bundle until the block ends.
 
@@ -91,8 +95,10 @@ def running_service(
         bundle: Bundle that is served.
         settings: `SEMSR_…` variables that override those of the environment.
         command: Arguments of Python, which can run another module in place of the service.
+        timeout_s: Longest wait for readiness.
     """
-    with running_server({"SEMSR_BUNDLE": str(bundle), **settings}, command=command) as server:
+    variables = {"SEMSR_BUNDLE": str(bundle), **settings}
+    with running_server(variables, command=command, timeout_s=timeout_s) as server:
         tile = raw_request(load_bundle(bundle))
         yield Target(server.url, address_of(server.url), server.pid, tile)
 

@@ -29,8 +29,10 @@ def is_installed() -> bool:
     return shutil.which("wrk") is not None
 
 
-def run_wrk(address: Address, tile: TileRequest, *, connections: int, seconds: float) -> LoadResult:
-    """Run wrk with one thread; the latencies of the result are its median and 99th percentile."""
+def run_wrk(
+    address: Address, tile: TileRequest, *, connections: int, seconds: float, threads: int = 1
+) -> LoadResult:
+    """Run wrk; the latencies of the result are its median and 99th percentile."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "body").write_bytes(tile.body)
@@ -41,8 +43,9 @@ def run_wrk(address: Address, tile: TileRequest, *, connections: int, seconds: f
         script.write_text(_SCRIPT.format(body=folder / "body", headers=lines), encoding="utf-8")
         url = f"http://{address[0]}:{address[1]}{tile.path}"
         length = f"{max(1, round(seconds))}s"
+        counts = [f"-t{threads}", f"-c{connections}", f"-d{length}"]
         child = subprocess.run(
-            ["wrk", "-t1", f"-c{connections}", f"-d{length}", "--latency", "-s", str(script), url],  # noqa: S607
+            ["wrk", *counts, "--latency", "-s", str(script), url],  # noqa: S607
             stdout=subprocess.PIPE,
             text=True,
             check=True,

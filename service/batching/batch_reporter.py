@@ -48,6 +48,7 @@ class BatchReporter:
         version: str,
         precision: str,
         on_loop_failure: Callable[[BaseException], None],
+        on_batch: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Bind the labels.
 
@@ -57,6 +58,7 @@ class BatchReporter:
             version: Its version.
             precision: Execution precision.
             on_loop_failure: Callback for the end of the engine loop itself; called once.
+            on_batch: Callback after each batch, with whether the engine failed on it.
         """
         self._metrics = metrics
         self._queue_duration = {p: metrics.queue_duration.labels(p, model) for p in Priority}
@@ -64,6 +66,7 @@ class BatchReporter:
         self._batch_size = metrics.batch_size.labels(model)
         self._batch_duration = metrics.batch_duration.labels(model)
         self._on_loop_failure = on_loop_failure
+        self._on_batch = on_batch
 
     def batch_finished(
         self, *, waits: Sequence[tuple[Priority, float]], infer_s: float, failed: bool
@@ -77,6 +80,7 @@ class BatchReporter:
             if not failed:
                 self._tiles[priority].inc()
         log.debug("batch_executed", size=size, infer_ms=round(infer_s * 1e3, 2), failed=failed)
+        self._on_batch(failed)
 
     def tiles_cancelled(self, count: int) -> None:
         """Count abandoned tiles."""

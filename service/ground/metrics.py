@@ -174,6 +174,13 @@ class Metrics:
         "outcome",
     )
     engine_up = _gauge("semsr_engine_up", "Serving engines whose loop is alive.")
+    engine_process_up = _gauge(
+        "semsr_engine_process_up",
+        "1 while the engine process of a pool is ready to run tiles, else 0.",
+        "process",
+        "model",
+        "device",
+    )
     model_info = _gauge(
         "semsr_model_info",
         "Served model in the labels; the value is always 1.",

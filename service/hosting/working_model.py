@@ -32,6 +32,7 @@ class WorkingModel:
         *,
         name: str,
         on_failure: Callable[[], None] = lambda: None,
+        on_batch: Callable[[bool], None] = lambda _: None,
         on_self_test: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         """Start the engine's threads and its self-test.
@@ -42,6 +43,7 @@ class WorkingModel:
             metrics: Metrics that batches and self-tests are counted in.
             name: Model name in metrics.
             on_failure: Callback for the end of the engine loop; the batcher rejects tiles then.
+            on_batch: Callback after each batch, with whether the engine failed on it.
             on_self_test: Callback with the problem that a self-test has found, or None.
 
         Raises:
@@ -60,6 +62,7 @@ class WorkingModel:
                 version=loaded.bundle.version,
                 precision=loaded.engine.precision,
                 on_loop_failure=lambda _: on_failure(),
+                on_batch=on_batch,
             ),
         )
         self._self_test = start_self_test(

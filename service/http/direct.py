@@ -16,7 +16,7 @@ import numpy as np
 
 from service.batching.admission import Admission
 from service.batching.tile_runner import TileResult
-from service.ground.errors import RequestTimeout
+from service.ground.errors import RequestTimeout, ServiceError
 from service.ground.stages import BatchTime, Stages
 from service.hosting.lifecycle import Lifecycle, State
 from service.hosting.serving import Serving
@@ -183,15 +183,15 @@ class DirectTile:
         if self._admission is not None:
             return True
         route, plan = self._route, self._plan
+        serving = self._find_model()
+        if serving is None:
+            # The app checks the key first: what is served here is not everyone's to know.
+            self._hand_over(None)
+            return False
         try:
             if not route.access.is_open:
                 who = identify(self.scope["headers"], self._host.client)
                 self._facts["client"] = route.access.check(*who)
-            serving = route.lifecycle.find_model(plan.model)
-            height, width = serving.bundle.manifest.tile
-            if plan.request.shape != (height, width) or plan.size != height * width:
-                self._hand_over(None)
-                return False
             admission = serving.upscaler.hold(plan.request.priority).__enter__()
         except Exception as error:
             self._hand_over(error)
@@ -199,6 +199,17 @@ class DirectTile:
         self._facts["model"], self._facts["priority"] = serving.name, plan.request.priority
         self._serving, self._admission = serving, admission
         return True
+
+    def _find_model(self) -> Serving | None:
+        """Return the model whose tile this is; None if there is none."""
+        plan = self._plan
+        try:
+            serving = self._route.lifecycle.find_model(plan.model)
+        except ServiceError:
+            return None
+        height, width = serving.bundle.manifest.tile
+        fits = plan.request.shape == (height, width) and plan.size == height * width
+        return serving if fits else None
 
     def _answer(self, future: asyncio.Future[TileResult]) -> None:
         serving = self._serving
@@ -265,6 +276,8 @@ class DirectTile:
     def _release(self) -> None:
         """End this request here, and free what it holds."""
         self.response_complete = True
+        # The connection keeps this object until its next request; pixels must not wait for that.
+        self._future = None
         self._end_timer()
         if self._admission is not None:
             self._admission.__exit__()

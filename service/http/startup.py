@@ -10,6 +10,7 @@ from engines.cpu import available_cpus
 from service.ground.exit_codes import EXIT_ADDRESS, EXIT_CONFIGURATION
 from service.ground.listening import listen
 from service.ground.memory import keep_freed_memory
+from service.hosting.front_ends import num_front_ends
 from service.http.access import KeyFileError, read_keys
 from service.http.app import create_app
 from service.http.server import serve
@@ -20,9 +21,6 @@ from service.scans.errors import MissingExtraError
 from service.settings import Settings
 
 log = structlog.get_logger()
-
-# With more front ends the engine is the bottleneck.
-_MAX_FRONT_ENDS = 4
 
 
 class TlsError(ValueError):
@@ -42,7 +40,9 @@ def run(settings: Settings) -> int:
         log.error("cannot_serve", error=str(error))  # noqa: TRY400 (the reason says it all)
         return EXIT_CONFIGURATION
     try:
-        listeners = listen(settings.host, settings.port, count=_num_front_ends(settings))
+        listeners = listen(
+            settings.host, settings.port, count=num_front_ends(settings, available_cpus())
+        )
     except OSError as error:
         log.error(  # noqa: TRY400 (as above)
             "cannot_listen", host=settings.host, port=settings.port, error=str(error)
@@ -74,12 +74,6 @@ def _check(settings: Settings) -> None:
     if settings.scan_database is not None:
         # Whether the database answers shows later.
         PostgresDatabase(settings.scan_database.get_secret_value())
-
-
-def _num_front_ends(settings: Settings) -> int:
-    if settings.mode == "single":
-        return 1
-    return settings.front_ends or max(1, min(_MAX_FRONT_ENDS, available_cpus() // 2))
 
 
 def _check_tls(settings: Settings) -> None:

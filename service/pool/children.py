@@ -14,6 +14,8 @@ log = structlog.get_logger()
 # Starts in a row, each after a longer pause, of a process that never becomes ready.
 _MAX_FAILURES = 5
 _BACKOFF_S = 0.5
+# Longest pause: a card that returns gets tiles again within seconds.
+_MAX_BACKOFF_S = 8.0
 # Seconds after the time limit for an orderly end.
 _KILL_AFTER_S = 2.0
 # Time limit of a start, as a multiple of the time limit for silence; at least a minute.
@@ -33,13 +35,15 @@ class Child:
         command: Function that makes the arguments of the next process.
         fds: File descriptors that it inherits.
         on_end: Callback for the end of a process.
-        on_failed: Callback with the reason why no process can be kept running.
+        on_failed: Callback with the reason why no process can be kept running; it returns whether
+            to go on trying.
         ready: Future that is done once the first process is ready; fails with LoadError if that
             process ends before.
         is_wanted: Whether a process that ends gets a successor.
         is_ready: Whether the present process has reported that it is ready.
         process: The present process, or the last one.
         reason: Reason that a process has reported for its end.
+        failures: Processes in a row that have ended before they were ready.
         heard_s: `time.monotonic()` of its last message.
         started_s: `time.monotonic()` of its start.
         is_known: Event that is clear while a process is being created and has no known id.
@@ -49,18 +53,24 @@ class Child:
     command: Callable[[], list[str]]
     fds: tuple[int, ...]
     on_end: Callable[[], None]
-    on_failed: Callable[[str], None]
+    on_failed: Callable[[str], bool]
     ready: asyncio.Future[None]
     is_wanted: bool = True
     is_ready: bool = False
     process: asyncio.subprocess.Process | None = None
     reason: str = ""
+    failures: int = 0
     heard_s: float = 0.0
     started_s: float = 0.0
     is_known: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.is_known.set()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether so many processes in a row have failed that none can be kept running."""
+        return self.failures >= _MAX_FAILURES
 
     def set_ready(self) -> None:
         """Mark the present process as ready."""
@@ -75,7 +85,6 @@ class Child:
             is_stopping: Function that returns whether the whole pool ends.
             on_restart: Callback before each process but the first.
         """
-        failures = 0
         while self.is_wanted and not is_stopping():
             self.is_ready = False
             code, end = await self._run_process()
@@ -83,17 +92,18 @@ class Child:
             if is_stopping() or not self.is_wanted:
                 return
             log.warning("process_ended", child=self.name, code=code, was_ready=self.is_ready)
-            failures = 0 if self.is_ready else failures + 1
-            if not self.ready.done() or failures == _MAX_FAILURES:
-                reason = self.reason or f"{self.name} {end}"
-                if self.ready.done():
-                    self.on_failed(reason)
-                else:
-                    self.ready.set_exception(LoadError(reason))
+            self.failures = 0 if self.is_ready else self.failures + 1
+            reason = self.reason or f"{self.name} {end}"
+            if not self.ready.done():
+                self.ready.set_exception(LoadError(reason))
+                return
+            if self.has_failed and not self.on_failed(reason):
                 return
             on_restart()
-            if failures:
-                await asyncio.sleep(_BACKOFF_S * 2 ** (failures - 1))
+            if self.failures:
+                # The power is bounded because failures are not.
+                power = min(self.failures - 1, _MAX_FAILURES)
+                await asyncio.sleep(min(_MAX_BACKOFF_S, _BACKOFF_S * 2**power))
 
     async def _run_process(self) -> tuple[int | None, str]:
         """Run one process; returns its exit code (None if it did not start) and how it ended."""

@@ -41,6 +41,9 @@ from service.settings import Settings
 log = structlog.get_logger()
 
 _STATE_PERIOD_S = 0.25
+# Failed batches in a row after which the process ends. A card that fails every call answers sooner
+# than a sound one works, and would draw all tiles; some faults end only with the process.
+_MAX_FAILED_BATCHES = 3
 
 
 class EngineProcess:
@@ -52,6 +55,7 @@ class EngineProcess:
         self._ended = asyncio.Event()
         self._has_failed = False
         self._is_alone = False
+        self._failed_batches = 0
         self._metrics = Metrics()
         self._arena = Arena.attach(config.arena_fd)
         self._working = WorkingModel(
@@ -60,6 +64,7 @@ class EngineProcess:
             self._metrics,
             name=config.model,
             on_failure=self._fail,
+            on_batch=self._count_failures,
             on_self_test=self._judge,
         )
         batcher = self._working.batcher
@@ -125,6 +130,13 @@ class EngineProcess:
         self._has_failed = True
         self._ended.set()
 
+    def _count_failures(self, failed: bool) -> None:
+        """End after several failed batches in a row; the successor proves itself first."""
+        self._failed_batches = self._failed_batches + 1 if failed else 0
+        if self._failed_batches == _MAX_FAILED_BATCHES:
+            log.error("engine_fails", model=self._hello.model, batches=_MAX_FAILED_BATCHES)
+            self._fail()
+
     def _judge(self, problem: str | None) -> None:
         """End after a failed self-test: a wrong picture is worse than none."""
         if problem is not None:
@@ -169,7 +181,8 @@ def run(config: EngineConfig) -> int:
     except Exception as error:
         kind = type(error).__name__
         log.error("load_failed", bundle=bundle, error=str(error), kind=kind)  # noqa: TRY400
-        report_failure(config.supervisor, config.name, f"{bundle}: {error}")
+        where = "" if config.device == "cpu" else f" on {config.device}"
+        report_failure(config.supervisor, config.name, f"{bundle}{where}: {error}")
         return EXIT_FAILED
 
     async def serve() -> int:

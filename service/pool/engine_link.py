@@ -9,6 +9,7 @@ from service.ground.errors import ServiceError
 from service.ground.priority import Priority
 from service.pool.arena import NIGHTLY_DRAIN_S, ONLINE_DRAIN_S, WAITING, Arena
 from service.pool.channel import Channel, connect
+from service.pool.choice import expected_s
 from service.pool.messages import (
     Hello,
     Kind,
@@ -86,6 +87,14 @@ class EngineLink:
         """Seconds until the engine process has done its waiting tiles, by its last report."""
         column = ONLINE_DRAIN_S if priority is Priority.ONLINE else NIGHTLY_DRAIN_S
         return float(self._state[column])
+
+    def expected_s(self, priority: Priority) -> float:
+        """Estimate when the engine process would have done one more tile."""
+        return expected_s(
+            reported_s=self.drain_s(priority),
+            in_flight=len(self.in_flight),
+            per_tile_s=self.per_tile_s,
+        )
 
     @property
     def num_waiting(self) -> int:

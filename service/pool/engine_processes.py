@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
+from prometheus_client import Gauge
 
 from bundle_format.bundle import Bundle
 from engines.cpu import share_cpus
@@ -20,6 +21,7 @@ from service.pool.channel import listen
 from service.pool.child_config import EngineConfig
 from service.pool.children import Child, LoadError, end_children
 from service.pool.control import VersionEntry
+from service.pool.gpus import Devices
 from service.pool.messages import Hello
 from service.pool.processes import drop_state, python_command
 from service.settings import Settings
@@ -35,6 +37,7 @@ class EnginePlace:
 
     Attributes:
         row: Row of the arena.
+        device: Device that it computes on.
         address: Address that front ends connect to.
         listener: Socket that listens there.
         child: The place's processes.
@@ -42,6 +45,7 @@ class EnginePlace:
     """
 
     row: int
+    device: str
     address: str
     listener: socket.socket
     child: Child
@@ -61,6 +65,11 @@ class PoolVersion:
     def is_ready(self) -> bool:
         """Whether all its engine processes are ready now."""
         return all(engine.child.is_ready for engine in self.engines)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether none of its engine processes can be kept running."""
+        return all(engine.child.has_failed for engine in self.engines)
 
     @property
     def bundle_version(self) -> str:
@@ -96,30 +105,35 @@ class EngineProcesses:
         self,
         settings: Settings,
         arena: Arena,
+        devices: Devices,
         *,
         supervisor: str,
         first_snapshot: int,
         run_child: Callable[[Child], None],
-        on_failed: Callable[[PoolVersion, str], None],
+        on_failed: Callable[[PoolVersion, str], bool],
     ) -> None:
         """Begin without processes.
 
         Args:
             settings: The service's settings.
             arena: The pool's shared memory.
+            devices: Devices that they compute on.
             supervisor: Address of the supervisor.
             first_snapshot: First row of the arena for their metrics.
             run_child: Function that runs a place's processes in the background.
-            on_failed: Callback with a version whose processes cannot be kept running, and why.
+            on_failed: Callback with a version of which a process cannot be kept running, and why;
+                see `Child`.
         """
         self._settings = settings
         self._arena = arena
+        self._devices = devices
         self._supervisor = supervisor
         self._first_snapshot = first_snapshot
         self._run_child = run_child
         self._on_failed = on_failed
         self._rows = set(range(MAX_ENGINES))
         self._version_ids = itertools.count(1)
+        self._shown: set[tuple[str, str, str]] = set()
         self.versions: set[PoolVersion] = set()
 
     @property
@@ -161,7 +175,7 @@ class EngineProcesses:
         for index, (listener, address) in enumerate(addresses):
             row = min(self._rows)
             self._rows.remove(row)
-            device = _device(self._settings.device, index)
+            device = self._devices.take()
             config = EngineConfig(
                 name=f"engine-{row}",
                 arena_fd=self._arena.fd,
@@ -175,7 +189,7 @@ class EngineProcesses:
                 cpus=share_cpus(index, count) if device == "cpu" and count > 1 else None,
             )
             child = self._make_child(version, config)
-            version.engines.append(EnginePlace(row, address, listener, child))
+            version.engines.append(EnginePlace(row, device, address, listener, child))
             self._run_child(child)
         return version
 
@@ -193,6 +207,7 @@ class EngineProcesses:
         for engine in version.engines:
             engine.listener.close()
             self._rows.add(engine.row)
+            self._devices.give_back(engine.device)
         self.versions.discard(version)
 
     def kill_hanging(self) -> None:
@@ -207,6 +222,18 @@ class EngineProcesses:
             if busy_s > timeout_s:
                 log.error("engine_hangs", child=place.child.name, seconds=round(busy_s, 1))
                 place.child.signal(signal.SIGKILL)
+
+    def show(self, gauge: Gauge) -> None:
+        """Set a gauge to 1 for each process that is ready, and to 0 for each that is not."""
+        shown: set[tuple[str, str, str]] = set()
+        for version in self.versions:
+            for engine in version.engines:
+                labels = engine.child.name, version.name, engine.device
+                gauge.labels(*labels).set(engine.child.is_ready)
+                shown.add(labels)
+        for labels in self._shown - shown:
+            gauge.remove(*labels)
+        self._shown = shown
 
     def _make_child(self, version: PoolVersion, config: EngineConfig) -> Child:
         def command() -> list[str]:
@@ -234,11 +261,3 @@ class EngineProcesses:
 
     def _places(self) -> list[EnginePlace]:
         return [engine for version in self.versions for engine in version.engines]
-
-
-def _device(device: str, index: int) -> str:
-    """Return the device of the engine process with an index: the next GPU, or the CPU."""
-    if device == "cpu":
-        return device
-    first = int(device.partition(":")[2] or 0)
-    return f"cuda:{first + index}"

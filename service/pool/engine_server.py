@@ -69,6 +69,7 @@ class EngineServer:
         self._state = arena.engine_row(row)
         self._connections: set[_Connection] = set()
         self._acceptor: Acceptor | None = None
+        self._is_state_due = False
 
     def start(self) -> None:
         """Let front ends connect."""
@@ -92,12 +93,22 @@ class EngineServer:
         state[BUSY_S] = batcher.oldest_batch_s()
         state[HEARTBEAT] = time.monotonic()
 
+    def tell_state_soon(self) -> None:
+        """Write the state at the end of this turn of the event loop, once for all its messages."""
+        if not self._is_state_due:
+            self._is_state_due = True
+            asyncio.get_running_loop().call_soon(self._tell_due_state)
+
+    def _tell_due_state(self) -> None:
+        self._is_state_due = False
+        self.tell_state()
+
     def _accept(self, accepted: socket.socket) -> None:
         connection = _Connection(
             accepted,
             self._tiles,
             self._batcher,
-            tell_state=self.tell_state,
+            tell_state=self.tell_state_soon,
             on_close=self._connections.discard,
         )
         self._connections.add(connection)

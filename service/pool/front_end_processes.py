@@ -27,7 +27,7 @@ def make_front_ends(
     supervisor: str,
     first_snapshot: int,
     frees_memory: bool,
-    on_failed: Callable[[str], None],
+    on_failed: Callable[[str], bool],
 ) -> list[Child]:
     """Make the places of the front ends; `Child.run` starts their processes.
 
@@ -38,7 +38,7 @@ def make_front_ends(
         first_snapshot: First row of the arena for their metrics.
         frees_memory: Whether the memory of a dead one goes back to the system. Engines on a GPU
             have locked its pages, and would write to pages that no process reads any more.
-        on_failed: Callback with the reason why one cannot be kept running.
+        on_failed: Callback with the reason why one cannot be kept running; see `Child`.
     """
     free = deque(range(len(listeners) + SPARE_PARTITIONS))
 

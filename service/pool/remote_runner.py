@@ -4,7 +4,8 @@ A tile is copied into a slot and submitted to the engine process that will finis
 is a view of the same slot, which is free again when the last reference to the view is gone.
 
 If an engine process dies, its tiles are submitted once more, to another one or to its successor. If
-the second process dies too, the tile may be the cause, and fails.
+its engine fails on a batch, the batch's tiles are submitted once more to another one that is ready.
+If the second process dies or fails too, the tile may be the cause, and fails.
 """
 
 import asyncio
@@ -192,10 +193,7 @@ class RemoteRunner:
         up = [link for link in self._links if link.is_up]
         if not up or self._is_closing:
             raise NotReady(self.unavailable or "no engine is ready", retry_after_s=1.0)
-        # Tiles sent since its last report count too.
-        return min(
-            up, key=lambda link: max(link.drain_s(priority), len(link.in_flight) * link.per_tile_s)
-        )
+        return min(up, key=lambda link: link.expected_s(priority))
 
     def _take_results(self, link: EngineLink, results: list[SlotResult]) -> None:
         for result in results:
@@ -218,11 +216,16 @@ class RemoteRunner:
     def _take_error(
         self, link: EngineLink, slots: Sequence[int], error: ServiceError | None
     ) -> None:
+        others = [other for other in self._links if other.is_up and other is not link]
         for slot in slots:
             tile = link.in_flight.pop(slot)
-            self._slots.give_back(slot)
-            if not tile.future.done():
-                tile.future.set_exception(error or EngineFailed("the tile was withdrawn"))
+            is_wanted = not (tile.future.done() or tile.is_retry or self._is_closing)
+            if is_wanted and others and isinstance(error, EngineFailed):
+                # Its card may be at fault: another engine process shows it.
+                tile.is_retry = True
+                min(others, key=lambda other: other.expected_s(tile.priority)).submit([tile])
+                continue
+            self._fail(tile, error or EngineFailed("the tile was withdrawn"))
         self._note_idle()
 
     def _note_idle(self) -> None:

@@ -19,7 +19,7 @@ import structlog
 
 from bundle_format.bundle import Bundle, BundleError, load_bundle
 from engines.process import STOP_SIGNALS
-from service.ground.exit_codes import EXIT_FAILED, EXIT_FORCED, EXIT_OK
+from service.ground.exit_codes import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_FORCED, EXIT_OK
 from service.ground.listening import url_of
 from service.ground.logs import say_ready
 from service.ground.metrics import Metrics
@@ -30,6 +30,7 @@ from service.pool.children import Child, end_children
 from service.pool.control_server import ControlServer
 from service.pool.engine_processes import EngineProcesses, PoolVersion
 from service.pool.front_end_processes import SPARE_PARTITIONS, kill_hanging, make_front_ends
+from service.pool.gpus import Devices, GpuError, count_gpus
 from service.pool.pool_versions import PoolVersions
 from service.pool.processes import Background, Publisher
 from service.settings import Settings
@@ -42,12 +43,15 @@ _WATCH_PERIOD_S = 0.5
 class Supervisor:
     """One pool; create it on its event loop."""
 
-    def __init__(self, settings: Settings, listeners: Sequence[socket.socket]) -> None:
+    def __init__(
+        self, settings: Settings, listeners: Sequence[socket.socket], devices: Devices
+    ) -> None:
         """Make the parts of the pool; `run` starts it.
 
         Args:
             settings: The service's settings.
             listeners: One listening socket for each front end.
+            devices: Devices of the engine processes.
 
         Raises:
             ArenaError: There is not enough memory.
@@ -68,11 +72,12 @@ class Supervisor:
             supervisor=address,
             first_snapshot=1,
             frees_memory=settings.device == "cpu",
-            on_failed=self._fail,
+            on_failed=self._front_failed,
         )
         self._engines = EngineProcesses(
             settings,
             arena,
+            devices,
             supervisor=address,
             first_snapshot=1 + len(listeners),
             run_child=self._run_child,
@@ -138,6 +143,7 @@ class Supervisor:
     async def _watch(self) -> None:
         """Publish metrics, and kill processes that hang."""
         while True:
+            self._engines.show(self._metrics.engine_process_up)
             self._publisher.publish()
             asked_s = time.monotonic()
             await asyncio.sleep(_WATCH_PERIOD_S)
@@ -178,12 +184,24 @@ class Supervisor:
         if not ready.cancelled() and ready.exception() is not None:
             self._fail(str(ready.exception()))
 
-    def _engine_failed(self, version: PoolVersion, reason: str) -> None:
-        """End the pool if the failed version is served; drop the version if it is kept."""
+    def _front_failed(self, reason: str) -> bool:
+        self._fail(reason)
+        return False
+
+    def _engine_failed(self, version: PoolVersion, reason: str) -> bool:
+        """Decide what follows from an engine process that cannot be kept running.
+
+        As long as another one of the version can, the pool serves without it, and goes on trying:
+        its card may return. Otherwise a served version ends the pool, and a kept one is dropped.
+        """
+        if not version.has_failed:
+            log.error("engine_down", model=version.name, error=reason)
+            return True
         if self._versions.is_served(version):
             self._fail(reason)
         else:
             self._versions.lose(version, reason)
+        return False
 
     def _fail_by_fault(self, error: BaseException) -> None:
         log.error("supervisor_failed", exc_info=error)
@@ -218,7 +236,11 @@ def run_pool(settings: Settings, listeners: Sequence[socket.socket]) -> int:
 
     async def serve() -> int:
         try:
-            supervisor = Supervisor(settings, listeners)
+            num_gpus = 0 if settings.device == "cpu" else count_gpus()
+            supervisor = Supervisor(settings, listeners, Devices(settings.device, num_gpus))
+        except GpuError as error:
+            log.error("cannot_serve", error=str(error))  # noqa: TRY400
+            return EXIT_CONFIGURATION
         except (ArenaError, BundleError) as error:
             log.error("load_failed", error=str(error))  # noqa: TRY400
             return EXIT_FAILED

@@ -40,7 +40,8 @@ class ModelSettings(BaseSettings):
         default="cpu",
         description=(
             "Device for inference: cpu, cuda (onnx with onnxruntime-gpu, tensorrt, torch), or "
-            "cuda:N for one of several GPUs."
+            "cuda:N for one of several GPUs. With cuda, a single process takes the first GPU, and "
+            "a pool all of them (SEMSR_ENGINE_PROCESSES)."
         ),
     )
     hint: Literal["latency", "throughput"] = Field(

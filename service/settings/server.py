@@ -33,15 +33,17 @@ class ServerSettings(BaseSettings):
     front_ends: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None,
         description=(
-            "pool: number of processes that accept requests. Unset: one for every two cores, at "
-            "most 4."
+            "pool: number of processes that accept requests. Unset: by the cores and GPUs, see "
+            "operations.md: on the CPU one for every four cores, at most 4; on a GPU the cores "
+            "without two for each engine process, at most 8 for each."
         ),
     )
     engine_processes: Annotated[int, Field(ge=1, le=16)] = Field(
         default=1,
         description=(
             "pool: number of engine processes for each model. On the CPU, each gets its share of "
-            "the cores; with SEMSR_DEVICE=cuda, each gets the next GPU."
+            "the cores; with SEMSR_DEVICE=cuda, they are spread over the GPUs, and more than there "
+            "are GPUs share them; with cuda:N, all share this GPU."
         ),
     )
     front_end_timeout_s: Annotated[float, Field(gt=0)] = Field(

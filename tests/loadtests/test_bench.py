@@ -278,7 +278,15 @@ class DriftingEngine(EngineTurns):
     def __init__(self, machine: DriftingMachine) -> None:
         self._machine = machine
 
-    def run(self, calls: int, *, seconds: float = 0.0, batch: int = 1) -> EngineTurn:
+    def run(
+        self,
+        calls: int,
+        *,
+        seconds: float = 0.0,
+        batch: int = 1,
+        callers: int = 1,
+        registered: bool = False,
+    ) -> EngineTurn:
         """A turn at the speed of the moment; luck ends with the third look at full batches."""
         self._machine.asked.append(f"engine {batch}")
         if self._machine.speed == LUCKY and self._machine.asked.count("engine 4") > 3:
@@ -442,6 +450,15 @@ def test_bench_says_in_a_pipe_what_it_does(capsys: pytest.CaptureFixture[str]) -
         (["scan", "--lot", "nowhere"], "--lot is nowhere, which is not a folder"),
         (["schedule", "--cost-ms", "4=720"], "--cost-ms needs the cost of one tile"),
         (["schedule", "--cost-ms", "x"], "--cost-ms is 'x'; expected one such as 4=720"),
+        (["schedule", "--cost-ms", "1=1", "--cards", "1", "0"], "--cards is 0; expected more"),
+        (
+            ["schedule", "--cost-ms", "1=1", "--cards", "1", "--card-share", "2"],
+            "--card-share is 2; expected at most 1",
+        ),
+        (
+            ["schedule", "--cost-ms", "1=1", "--cards", "1", "--per-card", "0"],
+            "--per-card is 0; expected more than 0",
+        ),
         (
             ["schedule", "--cost-ms", "1=1", "--plot", "x.png"],
             "--plot needs the package matplotlib",
@@ -456,7 +473,7 @@ def test_wrong_arguments_are_answered_before_anything_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One line and the exit code of wrong use; the packages of training are not installed here."""
-    monkeypatch.setattr("loadtests.command.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("loadtests.command_options.importlib.util.find_spec", lambda _: None)
 
     assert main(["bench", *arguments]) == 2
     assert words in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 
 from bundle_format.bundle import Precision, load_bundle
 from loadtests.alone import engines, untrained
-from loadtests.alone.engine import EngineProcessError, EngineTurn, engine_alone
+from loadtests.alone.engine import EngineProcessError, EngineTurn, EngineTurns, engine_alone
 from loadtests.alone.engines import bench_engines, format_engines
 from loadtests.alone.untrained import write_peak_bundle
 from semsr.cli import main
@@ -186,3 +186,33 @@ def test_memory_is_that_of_the_measured_process() -> None:
 
     assert len(ballast) == 400 << 20
     assert 10 < speed.peak_mib < 350
+
+
+def test_callers_of_an_engine_share_its_time() -> None:
+    """Two callers make twice the calls; the rate counts both, from memory of either kind."""
+    with EngineTurns(TINY_BUNDLE, "identity") as alone:
+        plain = alone.run(3, batch=2, callers=2)
+        registered = alone.run(3, batch=4, callers=2, registered=True)
+
+    assert (plain.batch, plain.callers, len(plain.times_ms)) == (2, 2, 6)
+    assert (registered.batch, registered.callers, len(registered.times_ms)) == (4, 2, 6)
+    assert (plain + plain).callers == 2
+    turn = EngineTurn(4, [10.0, 30.0], core_ms=1.0, callers=3)
+    assert turn.tiles_per_s == pytest.approx(3 * 4 / 0.02)
+
+
+def test_engine_is_compared_with_its_golden_tile() -> None:
+    """The facts come before the first turn."""
+    with EngineTurns(TINY_BUNDLE, "onnx", precision="fp32") as alone:
+        facts = alone.facts
+
+    assert (facts.engine, facts.precision, facts.slots) == ("onnx", "fp32", 1)
+    assert facts.golden_levels is not None
+    assert facts.golden_levels <= 1
+    assert facts.golden_problem == ""
+
+
+def test_engine_that_does_not_reply_is_an_error() -> None:
+    """A hung runtime costs its own row, and its process is ended."""
+    with pytest.raises(EngineProcessError, match=r"no reply of the engine.* within 0.01 s"):
+        EngineTurns(TINY_BUNDLE, "onnx", time_limit_s=0.01)

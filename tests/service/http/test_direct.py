@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import json
 import socket
 import threading
@@ -262,7 +263,13 @@ def test_keys_and_quotas_hold(serve: Callable[..., Served], tmp_path: Path):
     """No tile passes without its key, and none beyond its quota."""
     keys = tmp_path / "keys"
     keys.write_text(f"fab {hash_key('secret')}\n")
-    served = serve(api_keys=keys, rate_limit_per_s=0.001, rate_limit_burst=2)
+    served = serve(api_keys=keys, rate_limit_per_s=0.001, rate_limit_burst=3)
+    # A tile that the app serves is counted once, and strangers do not learn what is served.
+    assert served.post(x_tile_shape="20,30").status_code == 401
+    stranger = served.client.post("/superresolve?model=no", content=TILE.tobytes(), headers=RAW)
+    assert (stranger.status_code, "served" in stranger.text) == (401, False)
+    other = served.post(bytes(600), x_tile_shape="20,30", authorization="Bearer secret")
+    assert other.status_code == 200
     assert served.post().status_code == 401
     assert served.post(authorization="Bearer wrong").status_code == 401
     answers = [served.post(authorization="Bearer secret").status_code for _ in range(3)]
@@ -314,6 +321,35 @@ class TestCopies:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < answer_bytes
+
+
+def test_an_answer_frees_its_memory_when_it_has_left(serve: Callable[..., Served]):
+    """Not at the next request of its connection, which may never come."""
+    served = serve()
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            connection = stack.enter_context(served.connect())
+            connection.sendall(head() + TILE.tobytes())
+            assert read_answer(connection) == (200, ANSWER)
+            served.until(lambda: served.metric("semsr_admitted_tiles") == 0)
+        # The memory that was freed last is used first.
+        assert len(set(served.engine.written[-4:])) == 1
+
+
+def test_a_tile_leaves_no_garbage(serve: Callable[..., Served]):
+    """Reference cycles would keep its pixels until the garbage collector looks for them."""
+    served = serve()
+    with served.connect() as connection:
+        for number in range(40):
+            if number == 20:
+                gc.collect()
+                gc.disable()
+            connection.sendall(head() + TILE.tobytes())
+            assert read_answer(connection) == (200, ANSWER)
+    try:
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
 
 
 class TestErrors:

@@ -18,13 +18,18 @@ pytestmark = pytest.mark.anyio
 
 
 def place(command: list[str], ended: list[int], failed: list[str]) -> Child:
-    """A place; `ended` and `failed` hear what it tells."""
+    """A place; `ended` and `failed` hear what it tells, and it goes on until `failed` has two."""
+
+    def on_failed(reason: str) -> bool:
+        failed.append(reason)
+        return len(failed) < 2
+
     return Child(
         name="child-0",
         command=lambda: command,
         fds=(),
         on_end=lambda: ended.append(1),
-        on_failed=failed.append,
+        on_failed=on_failed,
         ready=asyncio.get_running_loop().create_future(),
     )
 
@@ -50,6 +55,52 @@ async def test_a_process_that_cannot_be_started_now_is_started_later() -> None:
     child.signal(signal.SIGKILL)
     await run
     assert (len(ended), len(restarts), failed) == (2, 1, [])
+
+
+async def test_a_process_that_cannot_be_kept_running_is_reported_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the fifth failure in a row on, until there is no reason to go on."""
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("service.pool.children.asyncio.sleep", pause)
+    ended: list[int] = []
+    failed: list[str] = []
+    child = place(["/nowhere/python"], ended, failed)
+    child.ready.set_result(None)
+    await child.run(is_stopping=lambda: False, on_restart=lambda: None)
+    assert (len(ended), len(failed)) == (6, 2)
+    assert "No such file" in failed[0]
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0]
+    assert child.has_failed
+
+
+async def test_a_process_that_becomes_ready_ends_a_row_of_failures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its card has returned; and the longest pause is bounded however long it was gone."""
+    pauses: list[float] = []
+    child = place(["/nowhere/python"], [], ["earlier"])
+    child.ready.set_result(None)
+    child.failures = 3000
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        child.is_wanted = False
+
+    monkeypatch.setattr("service.pool.children.asyncio.sleep", pause)
+    child.on_failed = lambda _: True
+    await child.run(is_stopping=lambda: False, on_restart=lambda: None)
+    assert pauses == [8.0]
+
+    child.is_wanted = True
+    child.command = lambda: [sys.executable, "-c", ""]
+    child.on_end = child.set_ready  # as if it had been ready
+    await child.run(is_stopping=lambda: not child.failures, on_restart=lambda: None)
+    assert not child.has_failed
 
 
 async def test_a_first_process_that_cannot_be_started_is_told() -> None:
@@ -78,7 +129,7 @@ async def test_a_process_that_hangs_while_it_starts_is_killed(
             supervisor="none",
             first_snapshot=1,
             frees_memory=True,
-            on_failed=lambda _: None,
+            on_failed=lambda _: False,
         )
         front.process = process
         front.is_ready = is_ready

@@ -328,6 +328,33 @@ class TestDeaths:
             assert int((await future).sr[0, 0]) == 4
             assert pool.runner.unavailable is None
 
+    async def test_a_tile_that_an_engine_failed_on_is_done_by_another(self):
+        """Its card may be at fault, and the client does not notice."""
+        async with running() as pool:
+            await self._prefer_first(pool)
+            pool.engine.failures = [RuntimeError("boom")]
+            assert int((await pool.runner.submit([tile(6)])[0]).sr[0, 0]) == 6
+            assert pool.places[1].engine.first_pixels == [[6]]
+            await until(lambda: pool.slots.num_free == 6)
+
+    async def test_a_tile_that_two_engines_failed_on_is_given_up(self):
+        """It may be what they fail on."""
+        async with running() as pool:
+            await self._prefer_first(pool)
+            for place in pool.places:
+                place.engine.failures = [RuntimeError("boom")]
+            with pytest.raises(EngineFailed, match="failed on the batch"):
+                await pool.runner.submit([tile(6)])[0]
+            assert [len(place.engine.batches) for place in pool.places] == [1, 1]
+            await until(lambda: pool.slots.num_free == 6)
+
+    @staticmethod
+    async def _prefer_first(pool: Pool) -> None:
+        """Start the second engine, which looks slower than the first."""
+        pool.places[1].start()
+        await until(lambda: pool.links[1].is_up)
+        pool.links[1].per_tile_s = 1.0
+
     async def test_a_tile_that_two_engines_died_with_is_given_up(self):
         """It may be what kills them."""
         async with running() as pool:
