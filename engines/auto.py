@@ -21,27 +21,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from bundle_format.bundle import PRECISIONS, Bundle, Precision, load_bundle
-from engines.batches import run_batch
 from engines.cpu import cpu_model
 from engines.cuda import gpu_name
-from engines.golden import verify_golden
+from engines.measurement import measure
 from engines.process import run_and_end, signal_at_parents_end
 from engines.protocol import EngineError, EngineOptions
-from engines.registry import ENGINES, device_kind, installed_engines, installed_module, load_engine
+from engines.registry import ENGINES, device_kind, installed_engines, installed_module
 
 FORMAT_VERSION = 2
 # One measurement takes a few seconds; a runtime that hangs must not keep the service from starting.
 MEASURE_TIMEOUT_S = 120.0
-MEASURE_SECONDS = 1.5
 
 MIN_GAIN = 1.2
 """Factor by which a precision must be faster than a more exact one to be chosen in its place."""
@@ -89,7 +84,8 @@ def choose_engine(
         if memory is None:
             candidates = _candidates([options.precision], options.device)
         if not candidates:
-            known = ", ".join(name for name, spec in ENGINES.items() if spec.is_candidate)
+            kind = device_kind(options.device)
+            known = ", ".join(name for name, spec in ENGINES.items() if kind in spec.candidate_on)
             raise EngineError(
                 f"no engine that runs {' or '.join(precisions)} on {options.device} is installed; "
                 f"the engines are {known}"
@@ -163,28 +159,6 @@ def _memory(cache_dir: Path | None, key: str) -> Generator[Path | None]:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
                 path = cache_dir / f"engine-{key}.json"
         yield path
-
-
-def measure(name: str, bundle: Bundle, options: EngineOptions) -> float:
-    """Measure one engine in this process, one tile at a time.
-
-    Returns:
-        Tiles per second, from the lower quartile of the calls' times, since other load on the
-        machine slows some of the calls.
-    """
-    engine = load_engine(name, bundle, options)
-    # A fast engine that computes something else must lose here, not at every start.
-    verify_golden(engine, bundle)
-    height, width = bundle.manifest.tile
-    lr = np.zeros((1, 1, height, width), dtype=np.uint8)
-    run_batch(engine, lr)
-    times_s: list[float] = []
-    end_s = time.monotonic() + MEASURE_SECONDS
-    while time.monotonic() < end_s or len(times_s) < 3:
-        start_s = time.perf_counter()
-        run_batch(engine, lr)
-        times_s.append(time.perf_counter() - start_s)
-    return 1 / sorted(times_s)[len(times_s) // 4]
 
 
 def _measure_in_child(name: str, bundle: Bundle, options: EngineOptions) -> float:

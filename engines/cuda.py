@@ -1,4 +1,4 @@
-"""The parts of CUDA that an engine needs next to TensorRT: memory, streams, graphs."""
+"""The parts of CUDA that an engine needs next to its runtime: memory, streams, graphs."""
 
 # The bindings ship no complete type information.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -34,7 +34,7 @@ def gpu_name(device: str) -> str:
     handle, name = ctypes.c_int(), ctypes.create_string_buffer(_MAX_NAME_BYTES)
     is_known = (
         driver.cuInit(0) == 0
-        and driver.cuDeviceGet(ctypes.byref(handle), _index(device)) == 0
+        and driver.cuDeviceGet(ctypes.byref(handle), device_index(device)) == 0
         and driver.cuDeviceGetName(name, _MAX_NAME_BYTES, handle) == 0
     )
     return name.value.decode(errors="replace") if is_known else ""
@@ -47,20 +47,25 @@ class Cuda:
         EngineError: The bindings, the driver or the GPU are missing.
     """
 
-    def __init__(self, device: str) -> None:
-        """Take the GPU that `cuda` or `cuda:N` names."""
+    def __init__(self, device: str, *, engine: str) -> None:
+        """Take a GPU.
+
+        Args:
+            device: `cuda` or `cuda:N`.
+            engine: Name of the engine, for errors.
+        """
         try:
             runtime = importlib.import_module("cuda.bindings.runtime")
         except ImportError as error:
             raise EngineError(
-                f"engine 'tensorrt' needs the package 'cuda-bindings' ({error}); "
+                f"engine {engine!r} needs the package 'cuda-bindings' ({error}); "
                 f"on RTX cards {install_hint('rtx')}; on others {install_hint('gpu')}"
             ) from error
         self._runtime: Any = runtime
-        self._index = _index(device)
+        self._index = device_index(device)
         count = self._call("cudaGetDeviceCount")
         if self._index >= count:
-            raise EngineError(f"engine 'tensorrt' cannot use {device}: there are {count} GPUs")
+            raise EngineError(f"engine {engine!r} cannot use {device}: there are {count} GPUs")
         self._device_buffers: list[int] = []
         self._host_buffers: list[int] = []
         # By address; kept, because memory must not be freed while it is locked.
@@ -177,5 +182,6 @@ def _failure(call: str, status: str) -> str:
     return f"no NVIDIA GPU or driver found ({status})"
 
 
-def _index(device: str) -> int:
+def device_index(device: str) -> int:
+    """Return the index of the GPU that `cuda` or `cuda:N` means."""
     return int(device.partition(":")[2] or 0)

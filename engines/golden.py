@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle_format.bundle import TOLERANCES, Bundle, Golden, Precision, psnr_db
-from engines.batches import run_batch
+from engines.batches import known_tiles, run_batch
 from engines.protocol import Engine, EngineError, batch_buckets
 
 
@@ -61,12 +61,11 @@ def warm_up(engine: Engine, bundle: Bundle, *, max_batch_size: int) -> dict[int,
     Returns:
         Seconds by batch size, of its second run, since the first one allocates memory.
     """
-    height, width = bundle.manifest.tile
+    lr, sr = known_tiles(engine, max_batch_size, bundle.manifest.tile)
     seconds: dict[int, float] = {}
     for batch_size in batch_buckets(max_batch_size):
-        lr = np.zeros((batch_size, 1, height, width), dtype=np.uint8)
-        run_batch(engine, lr)
+        engine.run(lr[:batch_size], sr[:batch_size])
         started_s = time.perf_counter()
-        run_batch(engine, lr)
+        engine.run(lr[:batch_size], sr[:batch_size])
         seconds[batch_size] = max(time.perf_counter() - started_s, 1e-9)
     return seconds

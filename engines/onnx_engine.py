@@ -1,30 +1,35 @@
 """ONNX Runtime, on the CPU or on an NVIDIA GPU."""
 
 # The runtime ships no complete type information.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# pyright: reportUnknownMemberType=false
 
-import os
+import logging
 from collections.abc import Sequence
+from functools import partial
+from queue import SimpleQueue
 
 import numpy as np
 import numpy.typing as npt
 
-# Its wheels send reports of their use over the network unless this is set before the import.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime
-
 from bundle_format.bundle import FLAGS, Bundle, Precision
 from engines.batches import answer_array, gather, scatter
-from engines.installation import install_hint
+from engines.cuda import Cuda, device_index
+from engines.gpu_lanes import Lane
+from engines.onnx_lanes import SessionMaker, proven_lanes
+from engines.onnx_sessions import make_session
 from engines.protocol import EngineError, EngineOptions, Tile
 
-_CPU = "CPUExecutionProvider"
-_CUDA = "CUDAExecutionProvider"
+ORT_GPU = "cuda"
+"""Kind of device of a buffer on a GPU, as ONNX Runtime names it."""
+
+_log = logging.getLogger(__name__)
 
 
 class OnnxEngine:
     """Runs a bundle's ONNX graph through ONNX Runtime's CPU or CUDA provider.
+
+    On a GPU, tiles of the bundle's shape take the lanes of `engines.onnx_lanes`, if `cuda-bindings`
+    is installed and the lanes reproduce the golden tile. ONNX Runtime copies all other tiles.
 
     Raises:
         EngineError: ONNX Runtime refuses the graph, or it does not have the expected signature, or
@@ -33,37 +38,27 @@ class OnnxEngine:
     """
 
     name = "onnx"
-    slots = 1
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         self.precision: Precision = options.precision
         self.scale = bundle.manifest.scale
-        graph = bundle.graph(options.precision)
-        session_options = onnxruntime.SessionOptions()
-        session_options.intra_op_num_threads = options.threads
-        session_options.inter_op_num_threads = 1
-        session_options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        # Idle threads must not burn the cores that decode, encode and answer meanwhile.
-        session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers = _providers(options.device)
-        try:
-            self._session = onnxruntime.InferenceSession(
-                graph, session_options, providers=providers
-            )
-        except Exception as error:  # its exception classes share no public base
-            raise EngineError(f"ONNX Runtime refuses {bundle.path}: {error}") from error
-        # It continues without a provider that it cannot load: never a silent fallback.
-        wanted, *_ = providers[0]
-        used = self._session.get_providers()
-        if wanted not in used:
-            raise EngineError(
-                f"engine 'onnx' cannot use {options.device}: ONNX Runtime could not load {wanted} "
-                f"and offers {', '.join(used)}; its log says why"
-            )
-        _check_signature(self._session, bundle)
+        self._tile = bundle.manifest.tile
+        make = partial(make_session, bundle.graph(options.precision), bundle, options)
+        self._session = make()
+        self._cuda: Cuda | None = None
+        self._lanes: SimpleQueue[Lane] = SimpleQueue()
+        self.slots = 1
+        if options.device != "cpu":
+            self._add_lanes(bundle, options.device, make)
 
     def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
-        """Run the graph with its outputs bound to the caller's memory; see `Engine.run`."""
+        """Run the graph from and to the caller's memory; see `Engine.run`."""
+        if self.slots > 1 and lr[0].shape == self._tile:
+            lane = self._lanes.get()
+            try:
+                return lane.run(lr, sr)
+            finally:
+                self._lanes.put(lane)
         answers = answer_array(sr)
         flags = np.empty((len(sr), len(FLAGS)), dtype=np.float32)
         binding = self._session.io_binding()
@@ -75,37 +70,26 @@ class OnnxEngine:
         return flags
 
     def register(self, memory: npt.NDArray[np.uint8]) -> None:
-        """Do nothing: the runtime copies by itself."""
+        """Page-lock the memory on a GPU; see `Engine.register`."""
+        if self._cuda is not None:
+            self._cuda.use()
+            self._cuda.register(memory)
 
     def close(self) -> None:
-        """Do nothing: the session is freed with the object."""
+        """Free the lanes' memory; the session is freed with the object."""
+        while not self._lanes.empty():
+            self._lanes.get()
+        if self._cuda is not None:
+            self._cuda.close()
 
-
-def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the providers; the first one is the requested one."""
-    if device == "cpu":
-        return [(_CPU, {})]
-    installed = onnxruntime.get_available_providers()
-    if _CUDA not in installed:
-        raise EngineError(
-            f"engine 'onnx' cannot use {device}: the installed ONNX Runtime "
-            f"{onnxruntime.__version__} has {', '.join(installed)}; "
-            "onnxruntime-gpu is needed in place of onnxruntime; "
-            f"{install_hint('gpu')}"
-        )
-    _, _, number = device.partition(":")
-    # TF32 would be another precision than the requested one.
-    return [(_CUDA, {"device_id": number or "0", "use_tf32": "0"}), (_CPU, {})]
-
-
-def _check_signature(session: onnxruntime.InferenceSession, bundle: Bundle) -> None:
-    inputs = [(value.name, value.type) for value in session.get_inputs()]
-    outputs = [(value.name, value.type) for value in session.get_outputs()]
-    if inputs != [("lr", "tensor(uint8)")] or outputs != [
-        ("sr", "tensor(uint8)"),
-        ("flags", "tensor(float)"),
-    ]:
-        raise EngineError(
-            f"{bundle.path}: the graph has the inputs {inputs} and the outputs {outputs}; "
-            "expected lr and sr, both tensor(uint8), and flags, tensor(float)"
-        )
+    def _add_lanes(self, bundle: Bundle, device: str, make: SessionMaker) -> None:
+        """Prepare lanes; without them ONNX Runtime copies, which is slower, and the log warns."""
+        try:
+            self._cuda = Cuda(device, engine=self.name)
+        except EngineError as error:
+            _log.warning("engine 'onnx' on %s leaves copies to ONNX Runtime: %s", device, error)
+            return
+        where = (ORT_GPU, device_index(device))
+        for lane in proven_lanes(bundle, self.precision, self._cuda, make, device=where):
+            self._lanes.put(lane)
+            self.slots = self._lanes.qsize()

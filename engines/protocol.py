@@ -27,6 +27,8 @@ class EngineOptions:
         hint: Optimisation for the latency of one call or for the throughput of concurrent calls,
             for engines that have the choice.
         plan_cache: Folder of TensorRT plans.
+        fuse: Whether the engine `torch` on a GPU fuses layers with `torch.compile` while it loads.
+            That takes minutes and needs a C compiler, so no setting selects it.
     """
 
     precision: Precision
@@ -34,6 +36,7 @@ class EngineOptions:
     device: str = "cpu"
     hint: Hint = "latency"
     plan_cache: str = ""
+    fuse: bool = False
 
 
 Tile = npt.NDArray[np.uint8]

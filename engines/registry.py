@@ -16,6 +16,10 @@ from engines.protocol import Engine, EngineError, EngineOptions
 
 DeviceKind = Literal["cpu", "cuda"]
 
+CPU_BATCH = 4
+"""Largest batch on a CPU. In docs/measurements/benchmarks.md, batches of four compute no more tiles
+a second than single tiles there; larger ones would take longer, and more memory."""
+
 
 @dataclass(frozen=True)
 class EngineSpec:
@@ -26,14 +30,15 @@ class EngineSpec:
         modules: Packages of which it needs one; empty if it needs none.
         extras: Extras that install it, of which one is enough.
         precisions: Precisions by kind of device.
-        is_candidate: Whether `auto` considers it and an export is proven with it.
+        candidate_on: Kinds of device on which `auto` considers it; an export is proven with the
+            candidates of the CPU.
     """
 
     source: str
     modules: tuple[str, ...]
     extras: tuple[str, ...]
     precisions: dict[DeviceKind, tuple[Precision, ...]]
-    is_candidate: bool = True
+    candidate_on: tuple[DeviceKind, ...] = ("cpu", "cuda")
 
 
 ENGINES: dict[str, EngineSpec] = {
@@ -42,7 +47,7 @@ ENGINES: dict[str, EngineSpec] = {
         modules=(),
         extras=(),
         precisions={"cpu": PRECISIONS},
-        is_candidate=False,
+        candidate_on=(),
     ),
     # On a CPU it computes an FP16 graph in FP32 between casts: right and slow, and what an export
     # is checked with where there is no GPU.
@@ -71,18 +76,20 @@ ENGINES: dict[str, EngineSpec] = {
         modules=("torch",),
         extras=("export",),
         precisions={"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")},
-        is_candidate=False,
+        # On a CPU the other runtimes are faster, and an export is compared with this one.
+        candidate_on=("cuda",),
     ),
 }
 
 
 def installed_engines(precision: Precision, device: str = "cpu") -> list[str]:
     """Name the candidates that run a precision on a device and whose runtime is installed."""
+    kind = device_kind(device)
     return [
         name
         for name, spec in ENGINES.items()
-        if spec.is_candidate
-        and precision in spec.precisions.get(device_kind(device), ())
+        if kind in spec.candidate_on
+        and precision in spec.precisions.get(kind, ())
         and installed_module(spec)
     ]
 
@@ -95,6 +102,11 @@ def installed_module(spec: EngineSpec) -> str | None:
 def device_kind(device: str) -> DeviceKind:
     """Return the kind of a device: `cpu`, or `cuda` for a name such as `cuda:1`."""
     return "cpu" if device == "cpu" else "cuda"
+
+
+def largest_batch(bundle_limit: int, device: str) -> int:
+    """Return the largest batch that is formed on a device, of a bundle checked up to a limit."""
+    return min(bundle_limit, CPU_BATCH) if device_kind(device) == "cpu" else bundle_limit
 
 
 def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:

@@ -29,6 +29,7 @@ from typing import Any, cast
 from bundle_format.bundle import Bundle, Precision
 from engines.installation import install_hint
 from engines.protocol import EngineError, batch_buckets
+from engines.tensorrt_graphs import with_cast_last
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 """NVIDIA's packages with this API, in order: data-centre cards, RTX cards, and the latter's wheels
@@ -130,7 +131,7 @@ def build_plans(
         bundle_format.bundle.BundleError: The bundle has no graph of that precision.
     """
     trt = import_tensorrt()
-    graph = bundle.graph(precision)
+    graph = with_cast_last(bundle.graph(precision))
     paths: list[Path] = []
     for key in plan_keys(bundle, precision, trt=trt, compute_capability=compute_capability):
         path = cache / key.file_name

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from engines.registry import CPU_BATCH
+
 Batch = npt.NDArray[np.uint8]
 
 
@@ -73,7 +75,9 @@ def standard_cases(tile: tuple[int, int], *, max_batch_size: int) -> list[Case]:
         Case("golden", golden_tile(tile)),
         Case("random", noise(1, 1, height, width)),
         Case("grey ramp", grey_ramp(tile)),
-        Case("full batch", noise(max_batch_size, 1, height, width)),
+        Case("batch", noise(min(max_batch_size, CPU_BATCH), 1, height, width)),
+        # Smaller tiles, because the CPU that compares has to hold and compute them all.
+        Case("full batch", noise(max_batch_size, 1, min(height, 48), min(width, 48))),
         Case("small", noise(3, 1, 32, 48)),
         Case("odd size", noise(2, 1, 33, 61)),
         Case("all black", flat(tile, 0)),

@@ -79,7 +79,7 @@ def export_bundle(
     *,
     name: str | None = None,
     tile: tuple[int, int] = (240, 240),
-    max_batch_size: int = 4,
+    max_batch_size: int = 32,
     window: tuple[int, int] | None = None,
     precisions: Sequence[Precision] = ("fp32",),
     calibration: Sequence[npt.NDArray[np.uint8]] = (),

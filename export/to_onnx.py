@@ -22,11 +22,25 @@ WHITE = 255.0
 class GreyLevels(nn.Module):
     """A generator from uint8 to uint8 grey levels, as it is traced into the ONNX graph."""
 
-    def __init__(self, generator: Generator, trust: TrustRecord | None = None) -> None:
-        """Take the merged form of `generator`, and the limits of the trust flags."""
+    def __init__(
+        self,
+        generator: Generator,
+        trust: TrustRecord | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Take the merged form of `generator`.
+
+        Args:
+            generator: Generator, of which a copy is taken.
+            trust: Limits of the trust flags.
+            dtype: Type of the network's weights and activations. Scaling, rounding and flags stay
+                in float32: half of the bits cannot hold 255 greys and the steps between them.
+        """
         super().__init__()
         self.scale = generator.scale
-        self.network = generator.merged()
+        self.network = generator.merged().to(dtype)
+        self._dtype = dtype
         self.judge = QualityFlags(scale=generator.scale, trust=trust)
         self.eval()
 
@@ -38,11 +52,12 @@ class GreyLevels(nn.Module):
             `export.quality_flags`.
         """
         image = lr.float() / WHITE
-        sr = self.network(image).float()
+        sr = self.network(image.to(self._dtype)).float()
         # Without the channel: OpenVINO works through an only channel one value at a time.
         clamped = torch.clamp(sr[:, 0], 0.0, 1.0)
         flags = self.judge(image, sr, clamped[:, None])
-        return torch.round(clamped * WHITE).to(torch.uint8)[:, None], flags
+        # The cast is last: TensorRT takes uint8 at a graph's ends alone.
+        return torch.round(clamped * WHITE)[:, None].to(torch.uint8), flags
 
 
 def to_onnx(

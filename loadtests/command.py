@@ -83,7 +83,12 @@ def _add_engine(what: Commands) -> None:
         help="execution precisions (default: all that the bundle has)",
     )
     parser.add_argument(
-        "--batch", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="tiles in a call"
+        "--batch",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="tiles in a call (default: 1 2 4 8, on a GPU the powers of two that the bundle takes)",
     )
     parser.add_argument(
         "--seconds",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle_format.bundle import Precision, load_bundle
+from engines.protocol import batch_buckets
 from engines.registry import installed_engines
 from loadtests.alone.engine import BATCH_SIZES, EngineProcessError, EngineTurn, engine_alone
 from loadtests.results import Column, Row, format_table, write_figure
@@ -55,7 +56,7 @@ def bench_engines(
     *,
     engines: Sequence[str] = (),
     precisions: Sequence[Precision] = (),
-    batches: tuple[int, ...] = BATCH_SIZES,
+    batches: tuple[int, ...] = (),
     seconds: float,
     with_peak: bool = True,
     with_paper: bool = False,
@@ -66,7 +67,8 @@ def bench_engines(
         bundles: Bundle folders.
         engines: Engine names; empty takes every installed one but `identity`.
         precisions: Precisions; empty takes every one that a bundle has.
-        batches: Batch sizes.
+        batches: Batch sizes; empty takes `BATCH_SIZES` on a CPU, and on a GPU every batch size that
+            engines prepare for.
         seconds: Time for each combination, all rounds together.
         with_peak: Whether to also measure the machine's peak; needs torch and onnx.
         with_paper: Whether to also measure the paper's generator: on a CPU through ONNX
@@ -128,6 +130,9 @@ def _combinations(
 ) -> list[Combination]:
     """Combine a bundle's precisions with the named engines, or with all installed ones."""
     manifest = load_bundle(path).manifest
+    device = Settings().device
+    if not batches:
+        batches = BATCH_SIZES if device == "cpu" else tuple(batch_buckets(manifest.max_batch_size))
     fitting = tuple(size for size in batches if 1 <= size <= manifest.max_batch_size)
     if not fitting:
         raise ValueError(f"{path} takes batches of 1 to {manifest.max_batch_size}, not {batches}")
@@ -139,7 +144,7 @@ def _combinations(
     return [
         Combination(path, precision, engine, fitting)
         for precision in wanted
-        for engine in engines or installed_engines(precision)
+        for engine in engines or installed_engines(precision, device)
     ]
 
 

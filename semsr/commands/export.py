@@ -44,7 +44,10 @@ def add(commands: Commands) -> None:
     parser.add_argument("--name", help="model name (default: the folder's)")
     parser.add_argument("--tile", default="240,240", help="LR tile H,W (default 240,240)")
     parser.add_argument(
-        "--max-batch-size", type=int, default=4, help="largest batch that the service may form"
+        "--max-batch-size",
+        type=int,
+        default=32,
+        help="largest batch that the service may form (default 32; on a CPU it forms at most 4)",
     )
     parser.add_argument(
         "--window",

@@ -191,7 +191,9 @@ def compute_capability(given: str | None, device: str) -> int:
         from engines.protocol import EngineError
 
         try:
-            return Cuda("cuda" if device == "cpu" else device).compute_capability()
+            return Cuda(
+                "cuda" if device == "cpu" else device, engine="tensorrt"
+            ).compute_capability()
         except EngineError as error:
             if isinstance(error.__cause__, ImportError):
                 raise

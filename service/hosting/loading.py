@@ -11,6 +11,7 @@ from engines.auto import choose_engine
 from engines.cpu import available_cpus
 from engines.golden import verify_golden, warm_up
 from engines.protocol import Engine, EngineError, EngineOptions
+from engines.registry import largest_batch
 from service.ground.daemon_thread import in_daemon_thread
 from service.ground.errors import Forbidden
 from service.settings import Settings
@@ -87,6 +88,12 @@ def resolve_engine(
     return choice.engine, replace(options, precision=choice.precision), choice.tiles_per_s
 
 
+def batch_limit(bundle: Bundle, settings: Settings) -> int:
+    """Return the largest batch that the service forms, in tiles."""
+    bundle_limit = bundle.manifest.max_batch_size
+    return settings.max_batch_size or largest_batch(bundle_limit, settings.device)
+
+
 def load_model(
     path: Path,
     settings: Settings,
@@ -118,7 +125,7 @@ def load_model(
     verify_golden(engine, bundle)
     if known_batch_s is not None:
         return LoadedModel(bundle=bundle, engine=engine, batch_s=known_batch_s)
-    max_batch_size = settings.max_batch_size or bundle.manifest.max_batch_size
+    max_batch_size = batch_limit(bundle, settings)
     batch_s = warm_up(engine, bundle, max_batch_size=max_batch_size)
     return LoadedModel(bundle=bundle, engine=engine, batch_s=batch_s)
 

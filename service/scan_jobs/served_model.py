@@ -6,6 +6,7 @@ from collections.abc import Callable
 from service.batching.upscaler import Upscaler
 from service.ground.errors import NotReady, UnknownModel
 from service.hosting.lifecycle import Lifecycle
+from service.hosting.loading import batch_limit
 from service.hosting.serving import Serving
 from service.images.image_steps import ImageSteps, Inferred, Prepared
 from service.scans.errors import ScanError
@@ -23,7 +24,7 @@ def served_model(serving: Serving, settings: Settings) -> ModelLabel:
         bundle=serving.bundle,
         engine=serving.engine,
         precision=serving.precision,
-        max_batch_size=settings.max_batch_size or serving.bundle.manifest.max_batch_size,
+        max_batch_size=batch_limit(serving.bundle, settings),
     )
 
 

@@ -31,8 +31,9 @@ class ModelSettings(BaseSettings):
         description=(
             "Runtime: onnx, openvino (extra), tensorrt (GPU; extra gpu or rtx, and plans, see "
             "SEMSR_PLAN_CACHE), torch (extra export; the reference), identity (nearest neighbour, "
-            "to measure the service itself), or auto. auto measures the installed ones among the "
-            "first three once, in each precision, and remembers the fastest."
+            "to measure the service itself), or auto. auto measures the installed ones that run "
+            "on the device (torch on a GPU alone) once, in each precision, and remembers the "
+            "fastest."
         ),
     )
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?)$")] = Field(
@@ -68,7 +69,9 @@ class ModelSettings(BaseSettings):
     )
     max_batch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
         default=None,
-        description="Maximum number of tiles in a batch. Unset: the bundle's own limit.",
+        description=(
+            "Maximum number of tiles in a batch. Unset: the bundle's own limit, on a CPU at most 4."
+        ),
     )
     engine_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=120.0,

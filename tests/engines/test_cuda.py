@@ -1,8 +1,11 @@
-"""What CUDA says of a machine without a GPU, in words for people."""
+"""CUDA on a machine without a GPU: its errors in words for people, and its real bindings."""
 
 import enum
+import inspect
+import re
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from engines import cuda
@@ -55,7 +58,7 @@ def test_a_status_is_explained(
     runtime_that_answers(monkeypatch, status, gpu=gpu)
 
     with pytest.raises(EngineError) as caught:
-        cuda.Cuda("cuda")
+        cuda.Cuda("cuda", engine="tensorrt")
     assert words == str(caught.value)
 
 
@@ -68,3 +71,50 @@ def test_plans_for_another_machine_are_named_where_there_is_no_gpu(
     assert 2 == main(["bundle", "build-plans", "tests/data/tiny_bundle", "--plans", "out/plans"])
     error = capsys.readouterr().err
     assert error.startswith("semsr: no NVIDIA GPU or driver found (cudaErrorNoDevice); --compute")
+
+
+def test_every_name_that_we_use_is_in_the_bindings() -> None:
+    """Functions, flags and members of enumerations."""
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    enums = ("cudaError_t", "cudaDeviceAttr", "cudaMemcpyKind", "cudaStreamCaptureMode")
+    places = [runtime, *(getattr(runtime, name) for name in enums)]
+    names = set(re.findall(r"\bcuda[A-Z]\w+", inspect.getsource(cuda.Cuda)))
+    names |= set(cuda._ABSENT)
+
+    assert len(names) > 25
+    assert [] == [name for name in sorted(names) if not any(hasattr(at, name) for at in places)]
+
+
+TILE = np.zeros((8, 8), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("use", ()),
+        ("compute_capability", ()),
+        ("stream", ()),
+        ("device_buffer", (4096,)),
+        ("pinned", ((2, 6), np.float32)),
+        ("register", (TILE,)),
+        ("clear", (4096, 16, 1)),
+        ("upload", (4096, TILE, 1)),
+        ("download", (TILE, 4096, 1)),
+        ("synchronize", (1,)),
+        ("capture", (lambda: None, 1)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_bindings_take_our_arguments(
+    method: str, arguments: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong number or type of arguments would be a TypeError before CUDA finds no driver."""
+    pytest.importorskip("cuda.bindings.runtime")
+    if cuda.gpu_name("cuda"):
+        pytest.skip("there is a GPU, which these addresses would break")
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda.Cuda, "_call", lambda _self, _name, *_arguments: 1)
+        gpu = cuda.Cuda("cuda", engine="test")
+
+    with pytest.raises(EngineError, match="no NVIDIA GPU or driver found"):
+        getattr(gpu, method)(*arguments)

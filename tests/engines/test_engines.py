@@ -309,13 +309,26 @@ class TestAuto:
         self, bundle, speeds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         """A cache that moves to another machine, or a card that is exchanged, is noticed."""
-        speeds["tensorrt fp32"] = 3.0
+        speeds.update({"tensorrt fp32": 3.0, "torch fp32": 2.0})
         options = EngineOptions("fp32", threads=1, device="cuda")
         for gpu, expected in (("L4", "tensorrt"), ("H100", "onnx"), ("L4", "tensorrt")):
             monkeypatch.setattr(auto, "gpu_name", lambda _device, gpu=gpu: gpu)
             assert self.choose(bundle, tmp_path, options=options) == f"{expected} fp32"
             speeds["onnx fp32"] = 9.0
-        assert self.measured == ["onnx fp32", "tensorrt fp32"] * 2
+        assert self.measured == ["onnx fp32", "tensorrt fp32", "torch fp32"] * 2
+
+    @pytest.mark.parametrize(
+        ("device", "expected"),
+        [
+            ("cpu", "onnx fp32, openvino fp32"),
+            ("cuda:1", "onnx fp16, tensorrt fp16, torch fp16, torch bf16"),
+        ],
+    )
+    def test_candidates_depend_on_the_device(self, bundle, speeds, device: str, expected: str):
+        """`torch` is measured on a GPU alone; a CPU has faster runtimes."""
+        wanted: list[Precision] = ["fp32"] if device == "cpu" else ["fp16", "bf16"]
+        candidates = auto._candidates(wanted, device)
+        assert ", ".join(map(" ".join, candidates)) == expected
 
     def test_engine_that_fails_is_not_chosen(self, bundle, speeds, tmp_path: Path):
         """A runtime that cannot run the bundle loses; if all fail, the reasons are given."""

@@ -1,28 +1,29 @@
-"""TensorRT: plans are built, kept and refused; the engine's lanes, on a GPU of our own making.
+"""TensorRT: plans are built, kept and refused, and the engine knows TensorRT's names.
 
-There is no GPU where these tests run. Plans are built by TensorRT for RTX, which needs none; what
-runs them is replaced by `FakeCuda` and `FakeTensorrt`.
+There is no GPU where these tests run. TensorRT for RTX needs none to build plans. Plans are run
+only on a GPU; the lanes that feed them are those of `test_onnx_lanes`.
 """
 
+import ast
+import functools
+import inspect
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 
-from bundle_format.bundle import FLAGS, Bundle, load_bundle
+from bundle_format.bundle import Bundle, load_bundle
 from bundle_format.bundle_writer import write_bundle
 from engines import tensorrt_engine, tensorrt_plans
-from engines.batches import run_batch
 from engines.protocol import EngineError, EngineOptions, batch_buckets
 from engines.registry import load_engine
 from engines.tensorrt_plans import PlanKey, build_plans, read_plan
-from tests.bundles import SCALE, TILE_PX, bundle_files, manifest_fields
-from tests.engines.fake_gpu import FakeCuda, FakeTensorrt
+from tests.bundles import bundle_files, manifest_fields
+from tests.engines.fake_gpu import FakeCuda
 
 TINY_BUNDLE = Path(__file__).parent.parent / "data" / "tiny_bundle"
 KEY = PlanKey(
@@ -119,7 +120,8 @@ class TestPlans:
             built.append(key.batch)
             return b"plan"
 
-        monkeypatch.setattr(tensorrt_plans, "import_tensorrt", FakeTensorrt)
+        module = SimpleNamespace(__name__="tensorrt", __version__="11.4.0")
+        monkeypatch.setattr(tensorrt_plans, "import_tensorrt", lambda: module)
         monkeypatch.setattr(tensorrt_plans, "_build", build)
         paths = build_plans(bundle, "fp32", tmp_path / "plans", compute_capability=89)
         assert built == [1, 2, 4]
@@ -143,14 +145,15 @@ class TestBuild:
     def _installed(self) -> None:
         pytest.importorskip("tensorrt_rtx_bindings")
 
-    def test_the_exported_graph_becomes_a_plan(self, tmp_path: Path):
+    @pytest.mark.parametrize("capability", [89, 120])
+    def test_the_exported_graph_becomes_a_plan(self, tmp_path: Path, capability: int):
         """TensorRT parses what we export: uint8 in and out, the hash, the flags."""
         bundle = load_bundle(TINY_BUNDLE)
-        paths = build_plans(bundle, "fp32", tmp_path, compute_capability=89)
+        paths = build_plans(bundle, "fp32", tmp_path, compute_capability=capability)
         assert [path.name.split("-")[3] for path in paths] == ["b1", "b2", "b4"]
         head = paths[0].read_bytes()[:2000]
         header = json.loads(head[16 : 16 + int.from_bytes(head[12:16], "little")])
-        assert header["compute_capability"] == 89
+        assert header["compute_capability"] == capability
         assert header["tile"] == [24, 24]
 
     def test_a_card_that_it_does_not_know_is_refused(self, tmp_path: Path):
@@ -165,85 +168,59 @@ class TestBuild:
         assert list(tmp_path.glob("*.plan")) == []
 
 
-class TestEngine:
-    """The engine on a fake GPU."""
+class TestApi:
+    """The engine never ran on a GPU, so its names are checked in NVIDIA's own package."""
 
-    @pytest.fixture
-    def cuda(self) -> FakeCuda:
-        """The GPU that the engine gets."""
-        return FakeCuda("cuda")
+    NAMES: ClassVar[dict[str, str]] = {
+        "runtime": "Runtime",
+        "engine": "ICudaEngine",
+        "context": "IExecutionContext",
+        "builder": "Builder",
+        "network": "INetworkDefinition",
+        "parser": "OnnxParser",
+        "config": "IBuilderConfig",
+        "profile": "IOptimizationProfile",
+    }
+
+    @pytest.mark.parametrize("module", [tensorrt_engine, tensorrt_plans])
+    def test_every_name_that_the_engine_uses_exists(self, module: ModuleType) -> None:
+        """Attributes of the module and of its objects, by the names of our variables."""
+        trt = pytest.importorskip("tensorrt_rtx_bindings")
+        known = {"trt": trt} | {ours: getattr(trt, theirs) for ours, theirs in self.NAMES.items()}
+        checked: set[str] = set()
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            chain = ast.unparse(node).split(".") if isinstance(node, ast.Attribute) else []
+            if chain and chain[0] in known and all(part.isidentifier() for part in chain):
+                checked.add(".".join(chain))
+                functools.reduce(getattr, chain[1:], known[chain[0]])
+
+        assert len(checked) >= 6
+
+
+class TestEngine:
+    """Errors before anything is served."""
 
     @pytest.fixture
     def options(
-        self, bundle: Bundle, tmp_path: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+        self, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> EngineOptions:
-        """Plans in a cache, and everything else in place."""
-        trt = FakeTensorrt()
-        monkeypatch.setattr(tensorrt_engine, "import_tensorrt", lambda: trt)
-        monkeypatch.setattr(tensorrt_engine, "Cuda", lambda _device: cuda)
-        monkeypatch.setitem(__import__("sys").modules, "tensorrt", trt)
-        cache = tmp_path / "plans"
-        keys = tensorrt_plans.plan_keys(bundle, "fp32", trt=trt, compute_capability=89)
-        for key in keys:
-            tensorrt_plans._write(cache / key.file_name, key, bytes([key.batch]))
-        return EngineOptions(precision="fp32", threads=1, device="cuda", plan_cache=str(cache))
+        """The real TensorRT for RTX, an empty cache of plans, and no GPU."""
+        pytest.importorskip("tensorrt_rtx_bindings")
+        monkeypatch.setattr(tensorrt_engine, "Cuda", lambda _device, engine: FakeCuda())
+        return EngineOptions(precision="fp32", threads=1, device="cuda", plan_cache=str(tmp_path))
 
-    @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9])
-    def test_every_batch_gets_its_own_answers(
-        self, bundle: Bundle, options: EngineOptions, count: int
-    ):
-        """Small batches are filled up, large ones are split, nothing of another batch is left."""
-        engine = load_engine("tensorrt", bundle, options)
-        rng = np.random.default_rng(count)
-        for _ in range(3):
-            lr = rng.integers(0, 256, (count, 1, TILE_PX, TILE_PX), dtype=np.uint8)
-            sr, flags = run_batch(engine, lr)
-            np.testing.assert_array_equal(sr, lr.repeat(SCALE, axis=2).repeat(SCALE, axis=3))
-            assert (flags.shape, flags.dtype) == ((count, len(FLAGS)), np.float32)
-
-    def test_as_many_batches_at_once_as_slots(self, bundle: Bundle, options: EngineOptions):
-        """Lanes share no buffers."""
-        engine = load_engine("tensorrt", bundle, options)
-        rng = np.random.default_rng(0)
-        batches = [
-            rng.integers(0, 256, (2, 1, TILE_PX, TILE_PX), dtype=np.uint8) for _ in range(40)
-        ]
-        with ThreadPoolExecutor(engine.slots) as pool:
-            found = list(pool.map(lambda lr: run_batch(engine, lr).sr, batches))
-        for lr, sr in zip(batches, found, strict=True):
-            np.testing.assert_array_equal(sr, lr.repeat(SCALE, axis=2).repeat(SCALE, axis=3))
-
-    def test_every_bucket_is_tried_as_a_graph(
-        self, bundle: Bundle, options: EngineOptions, cuda: FakeCuda
-    ):
-        """Three buckets in two lanes; closing frees the GPU."""
-        engine = load_engine("tensorrt", bundle, options)
-        assert cuda.num_graphs == 6
-        engine.close()
-        assert cuda.closed
-
-    def test_other_tiles_are_refused(self, bundle: Bundle, options: EngineOptions):
-        """A plan is for one shape."""
-        engine = load_engine("tensorrt", bundle, options)
-        with pytest.raises(EngineError, match="plans for tiles of 8x8, got 9x8"):
-            run_batch(engine, np.zeros((1, 1, 9, 8), dtype=np.uint8))
-
-    def test_missing_plans_say_how_to_build_them(self, bundle: Bundle, options: EngineOptions):
-        """Before anything is served."""
+    def test_missing_plans_say_how_to_build_them(
+        self, bundle: Bundle, options: EngineOptions
+    ) -> None:
+        """The message names the runtime and its version, the card and the batch size."""
         with pytest.raises(
-            EngineError, match=r"no TensorRT plan for this graph, tensorrt 11\.4\.0"
+            EngineError,
+            match=r"no TensorRT plan for this graph, tensorrt_rtx_bindings [\d.]+, compute "
+            r"capability 8\.9, batch 1, .* build-plans",
         ):
-            load_engine("tensorrt", bundle, replace(options, plan_cache="/nowhere"))
-
-    def test_a_plan_that_tensorrt_refuses_is_an_error(
-        self, bundle: Bundle, options: EngineOptions, monkeypatch: pytest.MonkeyPatch
-    ):
-        """Such as one from a card of another kind with the same compute capability."""
-        monkeypatch.setattr(tensorrt_engine, "import_tensorrt", lambda: FakeTensorrt(refuses=True))
-        with pytest.raises(EngineError, match=r"refuses the plan .* build-plans"):
             load_engine("tensorrt", bundle, options)
 
-    def test_it_does_not_run_on_a_cpu(self, bundle: Bundle, options: EngineOptions):
+    def test_it_does_not_run_on_a_cpu(self, bundle: Bundle, options: EngineOptions) -> None:
         """The device is a setting of its own, and the error names it."""
         with pytest.raises(EngineError, match="'tensorrt' runs on cuda, not on cpu"):
             load_engine("tensorrt", bundle, replace(options, device="cpu"))

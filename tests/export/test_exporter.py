@@ -93,7 +93,9 @@ def test_bundle_holds_what_the_service_needs(checkpoint: Path, tmp_path: Path):
     assert manifest.lr_domain is not None
     assert manifest.lr_domain.mean == 72.0
     assert manifest.parity["fp32"].max_error <= 1
-    assert {row.case for row in result.parity} >= {"golden", "random", "full batch", "odd size"}
+    assert {row.case for row in result.parity} >= {"golden", "random", "batch", "odd size"}
+    assert manifest.max_batch_size == 32
+    assert {row.shape[0] for row in result.parity if row.case == "full batch"} == {32}
     card = (tmp_path / "fine" / "MODEL_CARD.md").read_text()
     assert "made for a test" in card
 

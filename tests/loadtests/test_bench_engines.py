@@ -55,6 +55,32 @@ def test_rows_hold_medians_shares_and_speed_ups(monkeypatch: pytest.MonkeyPatch)
     assert ratio == pytest.approx((30 / 2) / (60 / 4))
 
 
+@pytest.mark.parametrize(
+    ("device", "expected"), [("cpu", (1, 2, 4, 8)), ("cuda", (1, 2, 4, 8, 12))]
+)
+def test_batches_reach_the_bundles_largest_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, expected: tuple[int, ...]
+) -> None:
+    """There, a full batch is what the service runs under load; the engines are the device's."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(TINY_BUNDLE, bundle)
+    manifest = bundle / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"max_batch_size": 4', '"max_batch_size": 12'))
+    asked: dict[str, tuple[int, ...]] = {}
+
+    def measured(bundle: Path, engine: str, seconds: float, **options: Any) -> list[EngineTurn]:
+        asked[engine] = options["batches"]
+        return [EngineTurn(size, [1e3], core_ms=1.0) for size in options["batches"]]
+
+    monkeypatch.setenv("SEMSR_DEVICE", device)
+    monkeypatch.setattr(engines, "engine_alone", measured)
+    bench_engines([bundle], seconds=1.0, with_peak=False)
+
+    assert {expected} == set(asked.values())
+    assert ("torch" in asked) == (device == "cuda")
+
+
 def test_combination_that_cannot_run_is_a_row_with_its_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

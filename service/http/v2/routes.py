@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from engines.registry import device_kind
 from service.ground.errors import NotReady, UnsuitableOrder
 from service.hosting.lifecycle import Lifecycle, State
+from service.hosting.loading import batch_limit
 from service.http.body import read_order
 from service.http.dependencies import ServedLifecycle
 from service.http.schemas import VERSION, json_body, refusals
@@ -127,7 +128,7 @@ async def model_version_config(
         serving.bundle.manifest,
         name=name,
         engine=serving.engine,
-        max_batch_size=settings.max_batch_size or serving.bundle.manifest.max_batch_size,
+        max_batch_size=batch_limit(serving.bundle, settings),
         has_gpu=device_kind(settings.device) == "cuda",
         count=settings.engine_processes if settings.mode == "pool" else 1,
     )

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from bundle_format.bundle import Bundle, Precision, load_bundle
 from engines.auto import Choice
 from engines.protocol import Engine, EngineError, EngineOptions
-from service.hosting.loading import load_model, resolve_engine
+from service.hosting.loading import batch_limit, load_model, resolve_engine
 from service.settings import Settings
 from tests.fakes import FakeEngine
 
@@ -52,6 +52,23 @@ def test_largest_batch_is_the_bundles_own_unless_asked() -> None:
     engine.name = "identity"
     model = load_model(TINY_BUNDLE, settings(engine="identity"), lambda *_: engine)
     assert model.max_batch_size == load_bundle(TINY_BUNDLE).manifest.max_batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 4),
+        ({"max_batch_size": 16}, 16),
+        ({"device": "cuda"}, 32),
+        ({"device": "cuda:1", "max_batch_size": 8}, 8),
+    ],
+)
+def test_large_batches_are_formed_on_a_gpu(changes: dict[str, object], expected: int) -> None:
+    """On a CPU they would take longer and compute no more tiles a second."""
+    bundle = load_bundle(TINY_BUNDLE)
+    manifest = bundle.manifest.model_copy(update={"max_batch_size": 32})
+
+    assert expected == batch_limit(replace(bundle, manifest=manifest), settings(**changes))
 
 
 def test_precision_and_threads_come_from_the_settings() -> None:
