@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from engines.cpu import available_cpus
+from engines.protocol import batch_buckets
 from loadtests.alone.codec import png_core_s, png_tile
-from loadtests.alone.engine import BATCH_SIZES, EngineTurn, EngineTurns
+from loadtests.alone.engine import EngineTurn, EngineTurns
 from loadtests.clients import TileLoad
 from loadtests.closed_loop import LoadResult
 from loadtests.processes import family_mib, wait_until_idle
@@ -20,6 +21,8 @@ from loadtests.results import Row
 from loadtests.rows import added_row, load_row, mode_name, ratio_row
 from loadtests.target import MODES, Target, running_service
 from loadtests.tile_request import png_request
+from service.hosting.loading import batch_limit
+from service.settings import Settings
 
 _CORES = "engine and PNG codec, summed cores"
 _LOOKS = 2
@@ -111,7 +114,8 @@ class ModelTurns:
         self._step = step
         png = png_tile(load.bundle)
         self._pngs = {mode: png_request(png, server.url) for mode, server in servers.items()}
-        sizes = [size for size in BATCH_SIZES if size <= load.bundle.manifest.max_batch_size]
+        limit = batch_limit(load.bundle, Settings())
+        sizes = batch_buckets(limit)
         self._looks = _first_look(alone, sizes, seconds=load.seconds / 5)
         # Selection bias: the fastest look was also lucky, so the turns measure the baseline again.
         self._best = max(self._looks, key=lambda size: self._looks[size].tiles_per_s)

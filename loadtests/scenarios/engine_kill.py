@@ -19,6 +19,8 @@ from loadtests.outcomes import Outcome, errors
 from loadtests.processes import ENGINE_MODULE, engine_pids
 from loadtests.results import Column, Result
 from loadtests.target import MODES, Target, running_service
+from service.hosting.loading import batch_limit
+from service.settings import Settings
 
 # Share of its capacity, so that the kills are the only disturbance, not saturation.
 _LOAD_SHARE = 0.5
@@ -59,7 +61,7 @@ def run(options: argparse.Namespace) -> Result:
     """
     bundle, kills, period_s = options.bundle, options.kills, options.period
     machine = describe_machine()
-    size = load_bundle(bundle).manifest.max_batch_size
+    size = batch_limit(load_bundle(bundle), Settings())
     with running_service(bundle, MODES["pool"]) as target:
         engine = target.engine().name
         capacity = target.closed_loop(connections=2 * size, seconds=5.0).per_second

@@ -24,6 +24,8 @@ from loadtests.target import (
     online_budget_ms,
     running_service,
 )
+from service.hosting.loading import batch_limit
+from service.settings import Settings
 
 # In single tiles; a nightly batch may keep the engine busy for a quarter of it.
 _BUDGET_TILES = 4.0
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> Result:
         [tile] = engine_alone(bundle, engine, 5.0, precision=precision, batches=(1,))
         budget_ms = online_budget_ms(_BUDGET_TILES * tile.ms)
         limited = {**settings, BUDGET_VARIABLE: f"{budget_ms:.3f}"}
-        size = load_bundle(bundle).manifest.max_batch_size
+        size = batch_limit(load_bundle(bundle), Settings())
         with running_service(bundle, limited) as target:
             capacity = target.closed_loop(
                 connections=2 * size, seconds=max(5.0, 16 * size * tile.ms / 1e3)

@@ -27,6 +27,8 @@ from loadtests.target import (
     online_budget_ms,
     running_service,
 )
+from service.hosting.loading import batch_limit
+from service.settings import Settings
 
 # In full batches; a request that would wait longer is refused. Its own tile comes on top.
 _BUDGET_BATCHES = 2.0
@@ -91,7 +93,7 @@ def run(options: argparse.Namespace) -> Result:
 
 
 def _full_batch_ms(bundle: Path, chosen: EngineChoice) -> float:
-    size = load_bundle(bundle).manifest.max_batch_size
+    size = batch_limit(load_bundle(bundle), Settings())
     name, precision = chosen
     [speed] = engine_alone(bundle, name, 5.0, precision=precision, batches=(size,))
     return speed.ms
@@ -100,7 +102,7 @@ def _full_batch_ms(bundle: Path, chosen: EngineChoice) -> float:
 def _overload(
     target: Target, bundle: Path, *, seconds: float, times: float, batch_ms: float
 ) -> dict[str, Any]:
-    size = load_bundle(bundle).manifest.max_batch_size
+    size = batch_limit(load_bundle(bundle), Settings())
     # Enough that a batch waits while one runs, and no more than the budget admits.
     warm = target.closed_loop(connections=2 * size, seconds=max(5.0, 8 * batch_ms / 1e3))
     capacity = warm.per_second
