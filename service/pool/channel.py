@@ -208,7 +208,14 @@ class Channel:
                 return
             for message in parse_packet(packet):
                 if self._is_open:
-                    self._on_message(message)
+                    self._take(message)
+
+    def _take(self, message: bytes) -> None:
+        try:
+            self._on_message(message)
+        except Exception:
+            # The messages behind it in the same packet are about other tiles.
+            log.exception("message_failed", size=len(message))
 
     def _end_turn(self) -> None:
         self._has_sent = False
