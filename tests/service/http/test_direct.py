@@ -89,7 +89,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """Start apps with given settings; they stop when the test ends."""
     with contextlib.ExitStack() as stack:
 
-        def start(**given: object) -> Served:
+        def start(*, keep_alive_s: int = 5, **given: object) -> Served:
             engine = FakeEngine()
             engine.name = "identity"  # exempt from the golden tile: it enlarges by repetition
             settings = Settings(
@@ -117,6 +117,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=5,
+                timeout_keep_alive=keep_alive_s,
             )
             server = uvicorn.Server(config)
             thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -530,6 +531,37 @@ class TestConnections:
             assert read_answer(connection) == (200, ANSWER)
             assert connection.recv(1) == b""
         assert served.direct == 1
+
+    def test_an_idle_connection_ends(self, serve: Callable[..., Served]):
+        """A limit after its last answer, not after an earlier one."""
+        served = serve(keep_alive_s=1)
+        with served.connect() as connection:
+            for _ in range(2):
+                connection.sendall(head() + TILE.tobytes())
+                assert read_answer(connection) == (200, ANSWER)
+                answered_s = time.monotonic()
+                time.sleep(0.6)
+            assert connection.recv(1) == b""
+            assert 0.9 < time.monotonic() - answered_s < 3
+
+    @pytest.mark.parametrize("is_in_head", [True, False])
+    def test_a_connection_in_use_does_not_end(self, serve: Callable[..., Served], is_in_head: bool):
+        """While a head arrives or a tile waits; and it is limited again after that."""
+        served = serve(keep_alive_s=1)
+        content = head() + TILE.tobytes()
+        with served.connect() as connection:
+            connection.sendall(content)
+            assert read_answer(connection) == (200, ANSWER)
+            served.engine.gate.clear()
+            first = content[:20] if is_in_head else content
+            connection.sendall(first)
+            time.sleep(1.5)
+            connection.sendall(content[len(first) :])
+            served.engine.open_gate()
+            assert read_answer(connection) == (200, ANSWER)
+            answered_s = time.monotonic()
+            assert connection.recv(1) == b""
+            assert 0.9 < time.monotonic() - answered_s < 3
 
     def test_a_client_that_leaves_takes_its_tile_out_of_the_queue(
         self, serve: Callable[..., Served]
