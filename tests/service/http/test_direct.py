@@ -348,7 +348,7 @@ def test_an_idle_connection_keeps_nothing_of_its_last_tile(serve: Callable[..., 
         [tile] = [
             cycle
             for protocol in gc.get_objects()
-            if isinstance(protocol, DirectHttp) and protocol.transport is not None
+            if isinstance(protocol, DirectHttp) and protocol.direct is served.app.direct
             for cycle in (protocol.cycle,)
             if isinstance(cycle, DirectTile)
         ]
@@ -535,6 +535,7 @@ class TestConnections:
     def test_an_idle_connection_ends(self, serve: Callable[..., Served]):
         """A limit after its last answer, not after an earlier one."""
         served = serve(keep_alive_s=1)
+        answered_s = 0.0
         with served.connect() as connection:
             for _ in range(2):
                 connection.sendall(head() + TILE.tobytes())
