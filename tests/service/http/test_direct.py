@@ -361,14 +361,15 @@ def test_a_tile_leaves_no_garbage(serve: Callable[..., Served]):
     """Reference cycles would keep its pixels until the garbage collector looks for them."""
     served = serve()
     with served.connect() as connection:
-        for number in range(40):
+        for number in range(120):
             if number == 20:
                 gc.collect()
                 gc.disable()
             connection.sendall(head() + TILE.tobytes())
             assert read_answer(connection) == (200, ANSWER)
     try:
-        assert gc.collect() < 20
+        # One for each tile would be 100; a connection that ends meanwhile leaves 25.
+        assert gc.collect() < 100
     finally:
         gc.enable()
 
