@@ -96,7 +96,7 @@ def _read_kept(url: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> DirectPl
     if path.decode("latin-1") != HOT_PATH or names.count(b"content-length") != 1:
         return None
     if b"#" in query:
-        return None  # what follows is no part of the query
+        return None  # what follows does not belong to the query
     if framing_refusal("1.1", list(headers)) is not None or not _UNUSUAL.isdisjoint(names):
         return None
     try:

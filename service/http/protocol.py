@@ -128,7 +128,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.expect_100_continue = False
         self._asks_upgrade = self.parser.should_upgrade()
         self._begin_request(version)
-        # Not before: a target that cannot be parsed ends here, and is no part of what is served.
+        # Not before: a target that cannot be parsed ends above, and its request is not served.
         self._is_between = False
 
     def on_body(self, body: bytes) -> None:

@@ -680,7 +680,7 @@ def test_heads_that_take_much_memory_are_not_kept():
 
 
 def test_a_kept_head_allows_the_time_that_it_states():
-    """Exactly, whatever the first reading took: later tiles of the same head get it too."""
+    """Exactly, however long the first reading took: later tiles of the same head get it too."""
     plan = read_head(b"/superresolve", [*HEADERS, (b"x-request-timeout-ms", b"100")])
     assert plan is not None
     assert (plan.timeout_s, plan.request.deadline_s) == (0.1, None)
