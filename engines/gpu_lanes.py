@@ -59,10 +59,15 @@ class Lane:
         """
         self._cuda.use()
         largest = max(self._launches)
-        parts = [
-            self._run_batch(lr[start : start + largest], sr[start : start + largest])
-            for start in range(0, len(lr), largest)
-        ]
+        try:
+            parts = [
+                self._run_batch(lr[start : start + largest], sr[start : start + largest])
+                for start in range(0, len(lr), largest)
+            ]
+        except BaseException:
+            # Copies that have begun must not write into memory that its owner uses again.
+            self._cuda.synchronize(self.stream)
+            raise
         return np.concatenate(parts)
 
     def _run_batch(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:

@@ -97,6 +97,14 @@ class Lane:
 
     def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         """Run one batch; see `engines.protocol.Engine.run`."""
+        try:
+            return self._run(lr, sr)
+        except BaseException:
+            # Copies that have begun must not write into memory that its owner uses again.
+            self._stream.synchronize()
+            raise
+
+    def _run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         count, stream = len(lr), self._stream
         bucket = next((bucket for bucket in self._buckets if bucket.size >= count), None)
         if bucket is None or lr[0].shape != self._tile:

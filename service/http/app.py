@@ -77,13 +77,10 @@ class Application:
             access=access,
             tracing=tracing,
         )
-        settings = lifecycle.settings
         # Spans, and clients behind a proxy, are the app's.
         self.direct = None
-        if tracing is None and not settings.trusted_proxies:
-            self.direct = DirectTiles(
-                lifecycle, access, reports, body_timeout_s=settings.body_timeout_s
-            )
+        if tracing is None and not lifecycle.settings.trusted_proxies:
+            self.direct = DirectTiles(lifecycle, access, reports)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or run the lifespan."""

@@ -25,6 +25,7 @@ from service.http.direct_plan import DirectPlan, read_head
 from service.http.identity import identify
 from service.http.paths import HOT_PATH, route_of
 from service.http.request_reports import RequestReports, request_id_of
+from service.images.quality import Quality
 
 _ROUTE = route_of(HOT_PATH)
 
@@ -47,26 +48,21 @@ class Host(Protocol):
 class DirectTiles:
     """Recognises the requests that are served directly, and serves them."""
 
-    def __init__(
-        self,
-        lifecycle: Lifecycle,
-        access: Access,
-        reports: RequestReports,
-        *,
-        body_timeout_s: float,
-    ) -> None:
+    def __init__(self, lifecycle: Lifecycle, access: Access, reports: RequestReports) -> None:
         """Prepare.
 
         Args:
             lifecycle: State of the service, and its models.
             access: Check of keys and quotas.
             reports: Reports of finished requests.
-            body_timeout_s: Time limit for a body in seconds.
         """
+        settings = lifecycle.settings
         self.lifecycle = lifecycle
         self.access = access
         self.reports = reports
-        self.body_timeout_s = body_timeout_s
+        self.body_timeout_s = settings.body_timeout_s
+        # Larger bodies go to the app, which names the limit.
+        self._max_bytes = min(settings.max_body_bytes, settings.max_pixels)
         self.observe_recv = lifecycle.metrics.stage_duration.labels("recv").observe
 
     def begin(self, host: Host, url: bytes, scope: dict[str, Any]) -> "DirectTile | None":
@@ -78,7 +74,9 @@ class DirectTiles:
             scope: ASGI scope, with its headers.
         """
         plan = read_head(url, scope["headers"])
-        return None if plan is None else DirectTile(self, host, plan, scope, url=url)
+        if plan is None or plan.size > self._max_bytes:
+            return None
+        return DirectTile(self, host, plan, scope, url=url)
 
 
 class DirectTile:
@@ -150,10 +148,10 @@ class DirectTile:
         """Run the tile, now that its body is complete."""
         self._end_timer()
         self._recv_s = time.perf_counter() - self._started_s
-        self._route.observe_recv(self._recv_s)
         serving = self._serving if self._admit() else None
         if serving is None:
             return
+        self._route.observe_recv(self._recv_s)
         try:
             [future] = serving.runner.submit(
                 [np.frombuffer(self.body, np.uint8).reshape(serving.bundle.manifest.tile)],
@@ -192,12 +190,14 @@ class DirectTile:
             if not route.access.is_open:
                 who = identify(self.scope["headers"], self._host.client)
                 self._facts["client"] = route.access.check(*who)
-            admission = serving.upscaler.hold(plan.request.priority).__enter__()
+            # An error of this model counts as its own, and its answer names it.
+            self._facts["model"], self._facts["priority"] = serving.name, plan.request.priority
+            self.scope["state"]["model_headers"] = serving.headers
+            self._admission = serving.upscaler.hold(plan.request.priority).__enter__()
         except Exception as error:
             self._hand_over(error)
             return False
-        self._facts["model"], self._facts["priority"] = serving.name, plan.request.priority
-        self._serving, self._admission = serving, admission
+        self._serving = serving
         return True
 
     def _find_model(self) -> Serving | None:
@@ -220,9 +220,19 @@ class DirectTile:
             waited_s = time.perf_counter() - self._started_s - self._recv_s
             infer_s = max(0.0, waited_s - result.queue_s)
             quality = serving.upscaler.record_tile(result, infer_s=infer_s)
+            head = self._head(serving, result, quality, infer_s=infer_s)
         except Exception as error:
             self._hand_over(error)
             return
+        if self._route.lifecycle.state is State.DRAINING:
+            self.keep_alive = False
+        self.response_started = True
+        self._host.send_answer(self, head, result.sr.reshape(-1).data)
+
+    def _head(
+        self, serving: Serving, result: TileResult, quality: Quality, *, infer_s: float
+    ) -> str:
+        """Return the headers of the answer, as far as the protocol does not add them."""
         seconds = {
             "recv": self._recv_s,
             # The pixels are read and sent as they are.
@@ -235,21 +245,17 @@ class DirectTile:
         timing = Stages(self._started_s, seconds, (batch,)).server_timing()
         self._facts["server_timing"], self._facts["tiles"] = timing, 1
         self._request_id = request_id_of(self.scope["headers"])
-        if self._route.lifecycle.state is State.DRAINING:
-            self.keep_alive = False
-        self.response_started = True
-        self._host.send_answer(
-            self,
+        return (
             f"{self._plan.fixed_headers(serving)}x-quality: {quality.header()}\r\n"
             f"x-request-id: {self._request_id}\r\nserver-timing: {timing}, "
-            f"total;dur={(time.perf_counter() - self._started_s) * 1e3:.2f}\r\n",
-            result.sr.reshape(-1).data,
+            f"total;dur={(time.perf_counter() - self._started_s) * 1e3:.2f}\r\n"
         )
 
     def _finish(self, status: int) -> None:
         if self.response_complete:
             return
         self._release()
+        self._body = []
         self._route.reports.finish(
             _ROUTE,
             method="POST",
@@ -276,8 +282,9 @@ class DirectTile:
     def _release(self) -> None:
         """End this request here, and free what it holds."""
         self.response_complete = True
-        # The connection keeps this object until its next request; pixels must not wait for that.
-        self._future = None
+        # The connection keeps this object until its next request; pixels, and a model that is
+        # replaced, must not wait for that.
+        self._future = self._serving = None
         self._end_timer()
         if self._admission is not None:
             self._admission.__exit__()

@@ -1,6 +1,5 @@
 """Heads of requests that are served directly: read once, and kept for the tiles that follow."""
 
-import time
 from functools import lru_cache
 
 from service.ground.errors import ServiceError
@@ -9,16 +8,18 @@ from service.http.framing import framing_refusal
 from service.http.paths import HOT_PATH
 from service.images.codec.sniffing import RAW
 from service.images.metadata import ImageMetadata, format_pixel_size
-from service.images.request import TileRequest, asked_model, parse_request
+from service.images.request import TileRequest, asked_model, read_request
 
 Headers = list[tuple[bytes, bytes]]
 
 # Headers that differ from tile to tile and do not change how a tile is read.
 _OWN_HEADERS = frozenset({b"x-request-id", b"authorization"})
-# A client sends the same head with every tile; heads longer than any real client's are not kept.
 _UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+# A client sends the same head with every tile; heads longer than any real client's are not kept.
 _MAX_KEPT = 256
-_MAX_KEPT_BYTES = 1024
+_MAX_KEPT_BYTES = 2048
+# About what a header takes beyond its characters: thousands of empty ones must not be kept.
+_HEADER_BYTES = 32
 
 
 class DirectPlan:
@@ -44,8 +45,8 @@ class DirectPlan:
     def fixed_headers(self, serving: Serving) -> str:
         """Return the headers that all answers of a model to this head have in common."""
         if self._headers_of is not serving.headers:
-            self._headers_of = serving.headers
             self._fixed = self._write_headers(serving)
+            self._headers_of = serving.headers
         return self._fixed
 
     def _write_headers(self, serving: Serving) -> str:
@@ -83,7 +84,7 @@ def read_head(url: bytes, headers: Headers) -> DirectPlan | None:
     for header in headers:
         if header[0] not in _OWN_HEADERS:
             kept.append(header)
-            size += len(header[1])
+            size += len(header[0]) + len(header[1]) + _HEADER_BYTES
     return _read_kept(url, tuple(kept)) if size <= _MAX_KEPT_BYTES else None
 
 
@@ -94,10 +95,12 @@ def _read_kept(url: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> DirectPl
     names = [name for name, _ in headers]
     if path.decode("latin-1") != HOT_PATH or names.count(b"content-length") != 1:
         return None
+    if b"#" in query:
+        return None  # what follows does not belong to the query
     if framing_refusal("1.1", list(headers)) is not None or not _UNUSUAL.isdisjoint(names):
         return None
     try:
-        request = parse_request(headers)
+        request, timeout_s = read_request(headers)
         model = asked_model(query)
         answer_type = request.answer_type(RAW)
     except ServiceError:
@@ -113,6 +116,4 @@ def _read_kept(url: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> DirectPl
     )
     if not is_plain:
         return None
-    now_s = time.monotonic()
-    timeout_s = None if request.deadline_s is None else request.deadline_s - now_s
     return DirectPlan(model, request, timeout_s, int(length))

@@ -119,7 +119,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Serve the request whose head is complete."""
         if self._is_replay:
             return
-        self._in_head = self._is_between = False
+        self._in_head = False
         self._head_bytes = 0
         self._end_head()
         version: str = self.parser.get_http_version()
@@ -128,6 +128,8 @@ class BoundedHttp(HttpToolsProtocol):
             self.expect_100_continue = False
         self._asks_upgrade = self.parser.should_upgrade()
         self._begin_request(version)
+        # Not before: a target that cannot be parsed ends above, and its request is not served.
+        self._is_between = False
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""

@@ -119,14 +119,26 @@ def parse_request(
         BadRequest: A header is malformed; the message names it, its value and what was expected.
         UnsupportedMediaType: The body is compressed as a whole, or has no Content-Type.
     """
+    request, timeout_s = read_request(raw_headers, default_priority=default_priority)
+    if timeout_s is None:
+        return request
+    return replace(request, deadline_s=time.monotonic() + timeout_s)
+
+
+def read_request(
+    raw_headers: Iterable[tuple[bytes, bytes]], *, default_priority: Priority = Priority.ONLINE
+) -> tuple[TileRequest, float | None]:
+    """Read the headers of a request without a clock: what it returns may be kept.
+
+    Returns:
+        The request without a deadline, and the seconds that it allows, or None; raises as
+        `parse_request`.
+    """
     asked = tuple(header for header in raw_headers if header[0] in _READ)
     is_short = (
         len(asked) <= len(_READ) and sum(len(value) for _, value in asked) <= _MAX_REMEMBERED_BYTES
     )
-    request, timeout_s = (_remembered if is_short else _read)(asked, default_priority)
-    if timeout_s is None:
-        return request
-    return replace(request, deadline_s=time.monotonic() + timeout_s)
+    return (_remembered if is_short else _read)(asked, default_priority)
 
 
 def _read(

@@ -25,6 +25,8 @@ log = structlog.get_logger()
 MAX_MESSAGE_BYTES = 128 * 1024
 _LENGTH = struct.Struct("<I")
 _MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + _LENGTH.size
+# Larger packets need memory of the kernel in one piece, which may be missing.
+_MAX_JOINED_BYTES = 16 * 1024
 _BACKLOG = 128
 _ACCEPT_PAUSE_S = 0.1
 
@@ -208,7 +210,14 @@ class Channel:
                 return
             for message in parse_packet(packet):
                 if self._is_open:
-                    self._on_message(message)
+                    self._take(message)
+
+    def _take(self, message: bytes) -> None:
+        try:
+            self._on_message(message)
+        except Exception:
+            # The messages behind it in the same packet are about other tiles.
+            log.exception("message_failed", size=len(message))
 
     def _end_turn(self) -> None:
         self._has_sent = False
@@ -220,7 +229,8 @@ class Channel:
             count, size = 0, 0
             for message in self._outgoing:
                 size += _LENGTH.size + len(message)
-                if size > _MAX_PACKET_BYTES:
+                # A single message may be longer, and goes alone.
+                if size > _MAX_JOINED_BYTES and count:
                     break
                 count += 1
             if not self._try(pack_packet(itertools.islice(self._outgoing, count))):

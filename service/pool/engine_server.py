@@ -4,7 +4,7 @@ import asyncio
 import functools
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 
@@ -37,6 +37,10 @@ from service.pool.messages import (
 )
 
 log = structlog.get_logger()
+
+# Of one message, which has 128 KiB at most; a result takes 40 bytes. After a turn of the event loop
+# that took long, many batches settle at once.
+_MAX_RESULTS = 2048
 
 
 class EngineServer:
@@ -178,8 +182,8 @@ class _Connection:
 
     def _submit(self, message: bytes) -> None:
         submission = parse_submission(message)
-        lr, sr = self._tiles.of(submission)
         try:
+            lr, sr = self._tiles.of(submission)
             futures = self._batcher.submit(
                 lr,
                 deadline_s=submission.deadline_s,
@@ -188,6 +192,12 @@ class _Connection:
                 is_admitted=submission.is_retry,
             )
         except ServiceError as error:
+            self.channel.send(pack_error(submission.slots, error))
+            return
+        except Exception:
+            # Memory that the engine cannot register, for one. A tile without an answer would hang.
+            log.exception("tiles_refused", tiles=len(submission.slots))
+            error = EngineFailed("the engine process could not take this tile")
             self.channel.send(pack_error(submission.slots, error))
             return
         for slot, future in zip(submission.slots, futures, strict=True):
@@ -218,9 +228,9 @@ class _Connection:
     def _send_results(self) -> None:
         if not self._results:
             return  # sent when the connection was closed
-        results: Sequence[SlotResult] = self._results
-        self._results = []
-        self.channel.send(pack_results(results))
+        results, self._results = self._results, []
+        for start in range(0, len(results), _MAX_RESULTS):
+            self.channel.send(pack_results(results[start : start + _MAX_RESULTS]))
         self._tell_state()
 
     def _lost(self) -> None:

@@ -18,12 +18,13 @@ import uvicorn
 
 from engines.batches import EngineOutput
 from service.hosting.local_models import LocalModels
+from service.hosting.serving import Serving
 from service.http.access import hash_key
 from service.http.app import Application, create_app
 from service.http.connection import JoinedWrites
 from service.http.direct import DirectTile
 from service.http.direct_plan import read_head
-from service.http.direct_protocol import http_protocol
+from service.http.direct_protocol import DirectHttp, http_protocol
 from service.settings import Settings
 from tests.fakes import FakeEngine
 
@@ -88,12 +89,12 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """Start apps with given settings; they stop when the test ends."""
     with contextlib.ExitStack() as stack:
 
-        def start(**given: object) -> Served:
+        def start(*, keep_alive_s: int = 5, **given: object) -> Served:
             engine = FakeEngine()
             engine.name = "identity"  # exempt from the golden tile: it enlarges by repetition
             settings = Settings(
                 **{
-                    "bundle": TINY_BUNDLE,
+                    **({} if "bundles" in given else {"bundle": TINY_BUNDLE}),
                     "engine": "identity",
                     "cache_dir": tmp_path,
                     "log_level": "error",
@@ -116,6 +117,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=5,
+                timeout_keep_alive=keep_alive_s,
             )
             server = uvicorn.Server(config)
             thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -336,20 +338,51 @@ def test_an_answer_frees_its_memory_when_it_has_left(serve: Callable[..., Served
         assert len(set(served.engine.written[-4:])) == 1
 
 
+def test_an_idle_connection_keeps_nothing_of_its_last_tile(serve: Callable[..., Served]):
+    """Neither its pixels nor its model, which may have been replaced."""
+    served = serve()
+    with served.connect() as connection:
+        connection.sendall(head() + TILE.tobytes())
+        assert read_answer(connection) == (200, ANSWER)
+        served.until(lambda: served.metric("semsr_admitted_tiles") == 0)
+        [tile] = [
+            cycle
+            for protocol in gc.get_objects()
+            if isinstance(protocol, DirectHttp) and protocol.direct is served.app.direct
+            for cycle in (protocol.cycle,)
+            if isinstance(cycle, DirectTile)
+        ]
+
+        def is_empty() -> bool:
+            kept = gc.get_referents(tile) + list(gc.get_referents(tile.__dict__))
+            return tile.body == b"" and not any(isinstance(value, Serving) for value in kept)
+
+        served.until(is_empty)
+
+
 def test_a_tile_leaves_no_garbage(serve: Callable[..., Served]):
     """Reference cycles would keep its pixels until the garbage collector looks for them."""
     served = serve()
     with served.connect() as connection:
-        for number in range(40):
+        for number in range(120):
             if number == 20:
                 gc.collect()
                 gc.disable()
             connection.sendall(head() + TILE.tobytes())
             assert read_answer(connection) == (200, ANSWER)
     try:
-        assert gc.collect() < 20
+        # One for each tile would be 100; a connection that ends meanwhile leaves 25.
+        assert gc.collect() < 100
     finally:
         gc.enable()
+
+
+def test_a_limit_below_the_models_tile_holds(serve: Callable[..., Served]):
+    """As through the app, which names the limit."""
+    served = serve(max_pixels=500)
+    response = served.post()
+    assert response.status_code == 413, response.text
+    assert response.json()["detail"] == served.post(chunks()).json()["detail"]
 
 
 class TestErrors:
@@ -369,6 +402,22 @@ class TestErrors:
         served.until(lambda: served.metric("semsr_requests_total", **labels) == 1)
         assert served.metric("semsr_admitted_tiles") == 0
         assert served.post().status_code == 200
+
+    @pytest.mark.parametrize("is_direct", [True, False])
+    def test_an_error_names_the_model_that_was_asked(
+        self, serve: Callable[..., Served], is_direct: bool
+    ):
+        """Not the default one, whichever way the tile went; and it counts as that model's."""
+        served = serve(bundles={"first": TINY_BUNDLE, "second": TINY_BUNDLE})
+        served.engine.failures = [RuntimeError("boom")]
+        response = served.client.post(
+            "/superresolve?model=second",
+            content=TILE.tobytes() if is_direct else chunks(),
+            headers=RAW,
+        )
+        assert (response.status_code, response.headers["x-model"]) == (500, "second")
+        labels = {"model": "second", "outcome": "failure"}
+        served.until(lambda: served.metric("semsr_model_requests_total", **labels) == 1)
 
     def test_an_answer_that_is_no_picture(self, serve: Callable[..., Served]):
         """NaN from the network."""
@@ -410,6 +459,8 @@ class TestErrors:
             assert response.status_code == 503
             assert "retry-after" in response.headers
             assert served.metric("semsr_rejected_total", reason="queue_full") == 1
+            labels = {"model": "identity", "outcome": "failure"}
+            served.until(lambda: served.metric("semsr_model_requests_total", **labels) == 1)
             served.engine.open_gate()
             for connection in waiting:
                 assert read_answer(connection)[1] == ANSWER
@@ -471,6 +522,19 @@ class TestConnections:
             assert read_answer(connection) == (200, ANSWER)
             assert connection.recv(1) == b""
 
+    def test_a_bad_target_after_a_tile_does_not_cost_its_answer(self, serve: Callable[..., Served]):
+        """The answer must not be replaced by one to the request that comes after it."""
+        served = serve()
+        served.engine.gate.clear()
+        with served.connect() as connection:
+            connection.sendall(head() + TILE.tobytes())
+            assert served.engine.started.acquire(timeout=30)
+            connection.sendall(b"GET http://a:99999/ HTTP/1.1\r\nhost: a\r\n\r\n")
+            time.sleep(0.1)
+            served.engine.open_gate()
+            assert read_answer(connection) == (200, ANSWER)
+            assert connection.recv(1) == b""
+
     def test_a_client_that_asks_to_close(self, serve: Callable[..., Served]):
         """The answer says so, and the connection ends."""
         served = serve()
@@ -479,6 +543,38 @@ class TestConnections:
             assert read_answer(connection) == (200, ANSWER)
             assert connection.recv(1) == b""
         assert served.direct == 1
+
+    def test_an_idle_connection_ends(self, serve: Callable[..., Served]):
+        """A limit after its last answer, not after an earlier one."""
+        served = serve(keep_alive_s=1)
+        answered_s = 0.0
+        with served.connect() as connection:
+            for _ in range(2):
+                connection.sendall(head() + TILE.tobytes())
+                assert read_answer(connection) == (200, ANSWER)
+                answered_s = time.monotonic()
+                time.sleep(0.6)
+            assert connection.recv(1) == b""
+            assert 0.9 < time.monotonic() - answered_s < 3
+
+    @pytest.mark.parametrize("is_in_head", [True, False])
+    def test_a_connection_in_use_does_not_end(self, serve: Callable[..., Served], is_in_head: bool):
+        """While a head arrives or a tile waits; and it is limited again after that."""
+        served = serve(keep_alive_s=1)
+        content = head() + TILE.tobytes()
+        with served.connect() as connection:
+            connection.sendall(content)
+            assert read_answer(connection) == (200, ANSWER)
+            served.engine.gate.clear()
+            first = content[:20] if is_in_head else content
+            connection.sendall(first)
+            time.sleep(1.5)
+            connection.sendall(content[len(first) :])
+            served.engine.open_gate()
+            assert read_answer(connection) == (200, ANSWER)
+            answered_s = time.monotonic()
+            assert connection.recv(1) == b""
+            assert 0.9 < time.monotonic() - answered_s < 3
 
     def test_a_client_that_leaves_takes_its_tile_out_of_the_queue(
         self, serve: Callable[..., Served]
@@ -585,8 +681,31 @@ def test_ambiguous_heads_are_not_read_here(more: list[tuple[bytes, bytes]]):
     assert read_head(b"/superresolve", [*HEADERS, *more]) is None
 
 
+def test_heads_that_take_much_memory_are_not_kept():
+    """Hundreds are kept, and anyone may send them: thousands of empty headers count too."""
+    browser = [(b"sec-fetch-%d" % number, b"v" * 40) for number in range(12)]
+    assert read_head(b"/superresolve", [*HEADERS, *browser]) is not None
+    empty = [(b"a%d" % number, b"") for number in range(1000)]
+    assert read_head(b"/superresolve", [*HEADERS, *empty]) is None
+    assert read_head(b"/superresolve", [*HEADERS, (b"n" * 3000, b"")]) is None
+
+
+def test_a_kept_head_allows_the_time_that_it_states():
+    """Exactly, however long the first reading took: later tiles of the same head get it too."""
+    plan = read_head(b"/superresolve", [*HEADERS, (b"x-request-timeout-ms", b"100")])
+    assert plan is not None
+    assert (plan.timeout_s, plan.request.deadline_s) == (0.1, None)
+
+
 @pytest.mark.parametrize(
-    "url", [b"/superresolve/", b"/superresolve/batch", b"/superresolved", b"/%73uperresolve"]
+    "url",
+    [
+        b"/superresolve?model=identity#part",
+        b"/superresolve/",
+        b"/superresolve/batch",
+        b"/superresolved",
+        b"/%73uperresolve",
+    ],
 )
 def test_other_targets_are_not_read_here(url: bytes):
     """Only the path itself, written plainly."""

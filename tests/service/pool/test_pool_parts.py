@@ -307,6 +307,28 @@ class TestChannel:
         accepted.close()
         listener.close()
 
+    async def test_a_message_that_fails_does_not_cost_the_others_of_its_packet(self):
+        """They are about other tiles, whose clients would wait for ever."""
+        listener, name = channel.listen()
+        got: list[bytes] = []
+
+        def take(message: bytes) -> None:
+            got.append(message)
+            if message == b"bad":
+                raise RuntimeError("no memory")
+
+        taker = channel.Channel(channel.connect(name), on_message=take, on_close=lambda: None)
+        accepted, _ = listener.accept()
+        accepted.send(channel.pack_packet([b"one", b"bad", b"two"]))
+        accepted.send(channel.pack_packet([b"three"]))
+        async with asyncio.timeout(30):
+            while got[-1:] != [b"three"]:  # noqa: ASYNC110 (what is waited for tells nobody)
+                await asyncio.sleep(0.005)
+        assert got == [b"one", b"bad", b"two", b"three"]
+        taker.close()
+        accepted.close()
+        listener.close()
+
     @pytest.mark.parametrize("packet", [b"\1", b"\4\0\0\0abc", b"\1\0\0\0ab"])
     async def test_a_packet_that_ends_within_a_message_is_refused(self, packet: bytes):
         """No message of it is taken for a whole one."""

@@ -83,14 +83,14 @@ class EnginePlace:
 class Pool:
     """One front end and two places for engine processes; the first one is filled."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int) -> None:
         self.arena = Arena.create(
-            Geometry(partitions=1, slots=6, lr_bytes=64, sr_bytes=1024, snapshots=1)
+            Geometry(partitions=1, slots=slots, lr_bytes=64, sr_bytes=1024, snapshots=1)
         )
         self.places = [EnginePlace(self.arena, row) for row in (0, 1)]
         self.slots = Slots(self.arena, 0)
         self.runner = RemoteRunner(
-            self.slots, model="m", scale=4, max_queue=16, online_budget_s=60.0
+            self.slots, model="m", scale=4, max_queue=max(16, slots), online_budget_s=60.0
         )
         self.links = [
             EngineLink(
@@ -120,9 +120,9 @@ class Pool:
 
 
 @contextlib.asynccontextmanager
-async def running(**settings: int) -> AsyncIterator[Pool]:
+async def running(*, slots: int = 6, **settings: int) -> AsyncIterator[Pool]:
     """A pool that is ready."""
-    pool = Pool()
+    pool = Pool(slots)
     pool.places[0].start(**settings)
     await until(lambda: pool.runner.unavailable is None)
     try:
@@ -191,6 +191,16 @@ class TestTiles:
             results = await asyncio.gather(*pool.runner.submit([tile(v) for v in range(5)]))
             assert [int(result.sr[0, 0]) for result in results] == [0, 1, 2, 3, 4]
 
+    async def test_more_results_than_a_message_holds(self):
+        """Of one turn of the engine's event loop: they come in several."""
+        count = 4000
+        async with running(slots=count, max_queue=count, max_batch_size=count) as pool:
+            futures = pool.runner.submit([tile(v % 251) for v in range(count)])
+            async with asyncio.timeout(30):
+                results = await asyncio.gather(*futures)
+            assert max(result.batch_size for result in results) == count
+            assert [int(result.sr[0, 0]) for result in results] == [v % 251 for v in range(count)]
+
 
 class TestRefusals:
     """What the engine process says comes by the futures."""
@@ -230,6 +240,21 @@ class TestRefusals:
             pool.engine.failures = [RuntimeError("boom")]
             with pytest.raises(EngineFailed, match="failed on the batch"):
                 await pool.runner.submit([tile()])[0]
+            assert int((await pool.runner.submit([tile(5)])[0]).sr[0, 0]) == 5
+            await until(lambda: pool.slots.num_free == 6)
+
+    async def test_memory_that_the_engine_cannot_register(self, monkeypatch: pytest.MonkeyPatch):
+        """Its tile is answered, and the next one tries again."""
+        async with running() as pool:
+
+            def refuse(_: np.ndarray) -> None:
+                raise MemoryError("no pages can be locked")
+
+            with monkeypatch.context() as refusing:
+                refusing.setattr(pool.engine, "register", refuse)
+                async with asyncio.timeout(30):
+                    with pytest.raises(EngineFailed, match="could not take this tile"):
+                        await pool.runner.submit([tile()])[0]
             assert int((await pool.runner.submit([tile(5)])[0]).sr[0, 0]) == 5
             await until(lambda: pool.slots.num_free == 6)
 
