@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from loadtests.machine import machine_line
 from semsr.whole_file import write_whole, write_whole_text
 
@@ -156,5 +158,9 @@ def write_figure(figure: "Figure", path: Path) -> None:
     """Write a figure of matplotlib as a PNG, whole or not at all; makes the folder."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
+    # A chart has few colours, and a palette makes a third of the file.
+    small = io.BytesIO()
+    with Image.open(picture) as drawn:
+        drawn.convert("RGB").quantize(64).save(small, "png", optimize=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, picture.getbuffer())
+    write_whole(path, small.getbuffer())

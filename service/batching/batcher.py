@@ -58,12 +58,9 @@ class Batcher:
         self._scheduler: Scheduler[Item] = Scheduler(
             costs, slots=engine.slots, max_waiting=max_queue, online_budget_s=online_budget_s
         )
+        answers = AnswerMemory(engine, answer_bytes=answer_bytes)
         self._slots = EngineSlots(
-            engine,
-            self._scheduler,
-            AnswerMemory(engine, answer_bytes=answer_bytes),
-            on_done=self._settle,
-            on_failure=self._loop_failed,
+            engine, self._scheduler, answers, on_done=self._settle, on_failure=self._loop_failed
         )
         self._lock = self._slots.lock
         self._is_closing = False
@@ -174,10 +171,9 @@ class Batcher:
         elif self._ended is not None:
             raise NotReady(self._ended)
         now_s = time.monotonic()
-        places = [None] * len(tiles) if outputs is None else outputs
         items = [
             Item(tile, self._loop.create_future(), now_s, output)
-            for tile, output in zip(tiles, places, strict=True)
+            for tile, output in zip(tiles, outputs or [None] * len(tiles), strict=True)
         ]
         for item in items:
             self._items[item.future] = item
