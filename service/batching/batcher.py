@@ -155,8 +155,7 @@ class Batcher:
                 done.
             deadline_s: `time.monotonic()` at which the tiles expire.
             priority: Class of the tiles.
-            outputs: Arrays (scale*H, scale*W) uint8 that the answers are written to, one per tile;
-                without them the batcher has memory for them.
+            outputs: Memory of the answers, (scale*H, scale*W) uint8 each; None takes its own.
             is_admitted: Whether they were admitted before and bypass the limits of the queue.
 
         Returns:
