@@ -204,7 +204,8 @@ def test_what_is_unmounted_ends_the_scan_and_loses_nothing(
             # As if what lies beneath came to light; nothing that is open keeps it from that.
             subprocess.run(["mount", "-t", "tmpfs", "none", small_disk], check=True)
             for name in ("lot", "out"):
-                (small_disk / name).mkdir()
+                # A thread that writes an output may have made it meanwhile.
+                (small_disk / name).mkdir(exist_ok=True)
         return read(self, tile)
 
     monkeypatch.setattr(FolderSource, "read", read_then_cover)
