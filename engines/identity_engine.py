@@ -41,7 +41,7 @@ class IdentityEngine:
         return np.tile(_FLAWLESS, (len(lr), 1))
 
     def register(self, memory: npt.NDArray[np.uint8]) -> None:
-        """Do nothing: there is no other memory to copy to."""
+        """Do nothing: the engine computes in the memory of the host."""
 
     def close(self) -> None:
         """Do nothing: the engine holds no resources."""

@@ -77,7 +77,7 @@ class OpenvinoEngine:
         return flags
 
     def register(self, memory: npt.NDArray[np.uint8]) -> None:
-        """Do nothing: there is no other memory to copy to."""
+        """Do nothing: the engine computes in the memory of the host."""
 
     def close(self) -> None:
         """Do nothing: the requests are freed with the object."""

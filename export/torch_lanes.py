@@ -2,7 +2,7 @@
 
     caller's tiles ── upload ──> bucket.lr ── network ──> answers ── download ──> caller's memory
 
-A tile and its answer are copied once each, and there is no other memory of the host between. The
+A tile and its answer are copied once each, without a staging buffer on the host. The
 calls that need a GPU are behind `Stream`: `export.torch_cuda` implements it, and the tests run the
 same lanes on the CPU with a stream that counts.
 """

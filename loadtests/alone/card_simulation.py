@@ -254,7 +254,8 @@ class _CardSimulation:
                 self._submit(engine, tile)
 
     def _fault(self) -> Fault:
-        assert self.load.fault is not None, "there is no such event without one"  # noqa: S101
+        if self.load.fault is None:
+            raise ValueError("the load has no fault; expected one for this event")
         return self.load.fault
 
     def _on(self, card: int) -> list[_Engine]:

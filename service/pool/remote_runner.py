@@ -95,7 +95,7 @@ class RemoteRunner:
     def check(
         self, count: int, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE
     ) -> None:
-        """Reject tiles for which there is no room now; the engine process may reject others.
+        """Reject tiles that do not fit into the queue now; the engine process may reject others.
 
         Raises:
             QueueFull: They are too many, or the waiting tiles will not be done before they are due.

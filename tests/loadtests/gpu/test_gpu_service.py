@@ -132,7 +132,7 @@ def test_identity_stays_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_batches_are_the_difference_of_two_readings() -> None:
-    """Over all models; without a batch there is no mean."""
+    """The mean is over all models, and left out if no batch ran in between."""
     later, earlier = parse_totals(METRICS), BatchTotals(tiles=16.0, seconds=0.01, batches=2.0)
 
     assert later == BatchTotals(tiles=32.0, seconds=0.02, batches=4.0)
@@ -142,7 +142,7 @@ def test_batches_are_the_difference_of_two_readings() -> None:
 
 
 def test_latency_is_judged_in_full_batches() -> None:
-    """At most two; without the engine alone there is no verdict."""
+    """At most two full batches pass; the row is empty if the engine was not measured alone."""
     assert judge(20.0, 10.0) == {"p99_batches": 2.0, "is_within": "yes"}
     assert judge(20.1, 10.0)["is_within"] == "no"
     assert judge(20.1, None) == {}

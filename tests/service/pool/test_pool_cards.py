@@ -209,4 +209,4 @@ def test_a_card_that_is_broken_at_the_start_is_named(tmp_path: Path) -> None:
         running_server(cards.settings(SEMSR_ENGINE_PROCESSES="2")),
     ):
         pass
-    assert "on cuda:1: there is no card cuda:1" in str(refusal.value)
+    assert "on cuda:1: the card cuda:1 does not exist" in str(refusal.value)

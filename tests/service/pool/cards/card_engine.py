@@ -58,5 +58,5 @@ class CardEngine(IdentityEngine):
 def load_card(bundle: Bundle, options: EngineOptions) -> CardEngine:
     """Make the engine of a card; see `engines.registry`."""
     if (CARDS / f"{options.device}.gone").exists() or not card_name(options.device):
-        raise EngineError(f"there is no card {options.device}")
+        raise EngineError(f"the card {options.device} does not exist")
     return CardEngine(options.device, scale=bundle.manifest.scale)
