@@ -88,10 +88,20 @@ class ResNet9(Generator):
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W) in [0, 1]."""
-        enlarged = self.upsample(lr)
-        sr = self.layers(enlarged * 2.0 - 1.0) * 0.5 + 0.5
+        return self.translate(self.upsample(lr))
+
+    def translate(self, image: torch.Tensor) -> torch.Tensor:
+        """Change the look of an image of the output's size; `forward` without the enlargement.
+
+        Args:
+            image: (N, 1, H, W) float32 in [0, 1].
+
+        Returns:
+            The same shape and range.
+        """
+        translated = self.layers(image * 2.0 - 1.0) * 0.5 + 0.5
         # Sizes that are not multiples of 4 grow in the encoder (ceil) and are cut back here.
-        return sr[:, :, : enlarged.shape[2], : enlarged.shape[3]]
+        return translated[:, :, : image.shape[2], : image.shape[3]]
 
     def merged(self) -> nn.Module:
         """Return a copy in eval mode; this network has no training-time branches."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from training.config.contrastive import ContrastiveConfig
 from training.config.section import Section, Share, Weight
 from training.config.terms import (
     AdversarialConfig,
@@ -100,5 +101,6 @@ class DistillationConfig(Section):
 
 
 MethodConfig = Annotated[
-    SupervisedConfig | FLSeSimConfig | DistillationConfig, Field(discriminator="name")
+    SupervisedConfig | FLSeSimConfig | DistillationConfig | ContrastiveConfig,
+    Field(discriminator="name"),
 ]

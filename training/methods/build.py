@@ -1,6 +1,8 @@
 """Construction of the training method from the recipe's method section."""
 
+from training.config.contrastive import ContrastiveConfig
 from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
+from training.methods.contrastive import Contrastive
 from training.methods.distillation import Distillation
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
@@ -18,3 +20,5 @@ def build_method(inputs: Inputs) -> Method:
             return FLSeSim(inputs, config)
         case DistillationConfig():
             return Distillation(inputs, config)
+        case ContrastiveConfig():
+            return Contrastive(inputs, config)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from models import build_generator
+from training.config.contrastive import ContrastiveConfig
 from training.config.degradation import DegradationConfig
 from training.config.method import FLSeSimConfig
 from training.config.recipe import OptimizationConfig, Recipe
@@ -38,10 +39,21 @@ def check_machine(recipe: Recipe, *, vgg16: Path | None) -> None:
             "CPU by --set optimization.device=cpu, or run it where there is one"
         )
     build_generator(recipe.generator.name, recipe.generator.hyper_parameters)
-    method = recipe.method
-    if isinstance(method, FLSeSimConfig) and method.self_similarity.weight:
+    if taps := _feature_taps(recipe):
         with progress("checking the feature network"):
-            load_vgg16(vgg16, taps=method.self_similarity.taps)
+            load_vgg16(vgg16, taps=sorted(taps))
+
+
+def _feature_taps(recipe: Recipe) -> set[str]:
+    """Return the layers of the feature network that the method uses; empty for none."""
+    method, taps = recipe.method, set[str]()
+    if not isinstance(method, FLSeSimConfig | ContrastiveConfig):
+        return taps
+    if method.self_similarity.weight:
+        taps |= set(method.self_similarity.taps)
+    if isinstance(method, ContrastiveConfig) and method.contrast.features == "vgg16":
+        taps |= set(method.contrast.vgg16_taps)
+    return taps
 
 
 def is_mixed(options: OptimizationConfig) -> bool:
