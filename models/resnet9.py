@@ -29,6 +29,9 @@ class ResNet9(Generator):
     CycleGAN does (deviation 0.02); biases are 0. It matters: three steps of Adam at 1e-4 move the
     layers of the first by a tenth to a third of themselves, those of the second by a hundredth.
 
+    At scale 1 it translates images of the output's size: pix2pix on pictures that another method
+    has enlarged.
+
     The smallest input is 2x2 at scale 4 and 3x3 at scale 2: below that, the reflecting border of
     the innermost blocks has nothing to reflect.
 
@@ -91,13 +94,10 @@ class ResNet9(Generator):
         return self.translate(self.upsample(lr))
 
     def translate(self, image: torch.Tensor) -> torch.Tensor:
-        """Change the look of an image of the output's size; `forward` without the enlargement.
+        """Translate an image of the output's size, (N, 1, H, W) float32 in [0, 1] to the same.
 
-        Args:
-            image: (N, 1, H, W) float32 in [0, 1].
-
-        Returns:
-            The same shape and range.
+        It is the network without its enlargement: what an image of the HR look, such as a real HR
+        crop, becomes (the identity term of CUT).
         """
         translated = self.layers(image * 2.0 - 1.0) * 0.5 + 0.5
         # Sizes that are not multiples of 4 grow in the encoder (ceil) and are cut back here.

@@ -1,10 +1,11 @@
 """Sections of the contrastive method: CUT, MoNCE and QS-Attn are one method with other entries."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from training.config.section import Section
+from training.config.section import MethodSection, Section
 from training.config.terms import AdversarialConfig, SelfSimilarityConfig
 
 
@@ -69,7 +70,7 @@ class PatchContrastConfig(Section):
         return self
 
 
-class ContrastiveConfig(Section):
+class ContrastiveConfig(MethodSection):
     """Unpaired translation in which every place of the output must resemble its own LR place."""
 
     name: Literal["contrastive"]
@@ -84,3 +85,10 @@ class ContrastiveConfig(Section):
         default_factory=lambda: SelfSimilarityConfig(weight=0.0),
         description="FSeSim next to the contrast, as in the thesis's best system",
     )
+
+    @property
+    def vgg16_taps(self) -> Sequence[str]:
+        """Layers of the self-similarity and of the contrast, where they use them."""
+        compared = self.self_similarity.taps if self.self_similarity.weight else ()
+        contrasted = self.contrast.vgg16_taps if self.contrast.features == "vgg16" else ()
+        return (*compared, *contrasted)

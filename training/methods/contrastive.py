@@ -50,7 +50,7 @@ FOR_PLACES, FOR_IDENTITY = 5, 6
 """Purposes of the draws of one step; see `methods.method.step_seed`."""
 
 
-class Contrastive(Method):
+class Contrastive(Method[Generator]):
     """Generator training with a discriminator, PatchNCE or MoNCE, and optionally FSeSim."""
 
     def __init__(self, inputs: Inputs, config: ContrastiveConfig) -> None:

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import torch
 
-from models import build_generator
-from training.config.contrastive import ContrastiveConfig
+from models import build_network
 from training.config.degradation import DegradationConfig
-from training.config.method import FLSeSimConfig
 from training.config.recipe import OptimizationConfig, Recipe
 from training.data.bank import Bank, content_of, open_bank
 from training.data.datasets import KnownTool, ToolImages
@@ -38,22 +36,10 @@ def check_machine(recipe: Recipe, *, vgg16: Path | None) -> None:
             "optimization.device is 'cuda', but torch finds no GPU on this machine; train on the "
             "CPU by --set optimization.device=cpu, or run it where there is one"
         )
-    build_generator(recipe.generator.name, recipe.generator.hyper_parameters)
-    if taps := _feature_taps(recipe):
+    build_network(recipe.generator.name, recipe.generator.hyper_parameters)
+    if taps := recipe.method.vgg16_taps:
         with progress("checking the feature network"):
-            load_vgg16(vgg16, taps=sorted(taps))
-
-
-def _feature_taps(recipe: Recipe) -> set[str]:
-    """Return the layers of the feature network that the method uses; empty for none."""
-    method, taps = recipe.method, set[str]()
-    if not isinstance(method, FLSeSimConfig | ContrastiveConfig):
-        return taps
-    if method.self_similarity.weight:
-        taps |= set(method.self_similarity.taps)
-    if isinstance(method, ContrastiveConfig) and method.contrast.features == "vgg16":
-        taps |= set(method.contrast.vgg16_taps)
-    return taps
+            load_vgg16(vgg16, taps=taps)
 
 
 def is_mixed(options: OptimizationConfig) -> bool:

@@ -21,8 +21,8 @@ PROBE_PX = 32
 class EncoderHalf:
     """Features of images at layers of a generator that works on the enlarged image.
 
-    It holds the generator's layers, no copy of them, and is no module: parameters stay with the
-    generator. The published taps of the anti-aliased ResNet-9 are 0 (the padded image), 4 and 8
+    It refers to the generator's layers and is not a module itself: the parameters stay the
+    generator's. The published taps of the anti-aliased ResNet-9 are 0 (the padded image), 4 and 8
     (the convolutions of the two halvings), 12 and 16 (the first and the fifth residual block).
 
     Args:
