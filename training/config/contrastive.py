@@ -42,6 +42,19 @@ class PatchContrastConfig(Section):
     beta: float = Field(
         default=1.0, gt=0, description="evenness of MoNCE's weights: nearly equal at 1.0"
     )
+    queries: Literal["random", "qs_global", "qs_local"] = Field(
+        default="random",
+        description="choice of the places at `routed_taps`: at random, or (QS-Attn) those whose "
+        "attention to the whole map, or to 7x7 cells, has the least entropy, routed by it",
+    )
+    selection: Literal["official", "repaired"] = Field(
+        default="repaired",
+        description="attention of QS-Attn: as published, which saturates on repeated patterns, or "
+        "of cosines, spread over the rows",
+    )
+    routed_taps: tuple[NonNegativeInt, ...] = Field(
+        default=(12, 16), description="taps that QS-Attn chooses at; random places at the others"
+    )
     identity: bool = Field(
         default=True,
         description="whether HR crops, translated without enlargement, must keep their places too; "
@@ -66,6 +79,16 @@ class PatchContrastConfig(Section):
             raise ValueError(
                 f"key_decay is {self.key_decay}, expected none with features 'vgg16', which are "
                 "not trained"
+            )
+        if self.features == "vgg16" and self.queries != "random":
+            raise ValueError(
+                f"queries is {self.queries!r}, expected 'random' with features 'vgg16'"
+            )
+        unused = sorted(set(self.routed_taps) - set(self.taps))
+        if self.queries != "random" and unused:
+            raise ValueError(
+                f"routed_taps are {list(self.routed_taps)}, expected some of the taps "
+                f"{list(self.taps)}"
             )
         return self
 

@@ -13,10 +13,12 @@ from training.config.contrastive import ContrastiveConfig
 from training.config.recipe import ConfigError, Recipe, find_recipe, load_recipe
 from training.data.datasets import KnownTool, load_lr_images, load_training_images
 from training.losses.features import FeatureWeightsError
+from training.losses.query_selection import Routing, select_queries
 from training.methods.build import build_method
 from training.methods.contrastive import Contrastive
 from training.methods.inputs import Inputs
 from training.methods.method import step_generator
+from training.methods.parts import patch_contrast
 from training.run.folder import RunDir
 from training.run.preparation import check_machine
 from training.trainer import Trainer, train
@@ -136,7 +138,7 @@ def interrupt_after(
         Trainer(method, recipe=method.inputs.recipe, run_dir=folder).run()
 
 
-@pytest.mark.parametrize("overrides", [(), EASY])
+@pytest.mark.parametrize("overrides", [(), (*EASY, "method.contrast.queries=qs_global")])
 def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     recipe: Path, unpaired_root: Path, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
@@ -156,7 +158,15 @@ def test_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(
     assert {"gan", "discriminator", "contrast", "identity"} <= set(stats_of(whole)[-1])
 
 
-@pytest.mark.parametrize("overrides", [(), ("method.contrast.kind=monce_hard",), EASY])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("method.contrast.kind=monce_hard",),
+        EASY,
+        ("method.contrast.queries=qs_local", "method.contrast.routed_taps=[4]"),
+    ],
+)
 def test_the_contrast_alone_makes_the_output_keep_its_places(
     recipe: Path, unpaired_root: Path, overrides: tuple[str, ...]
 ) -> None:
@@ -258,6 +268,34 @@ def test_places_do_not_depend_on_the_weights(recipe: Path, unpaired_root: Path) 
         assert torch.equal(value, second.phases[-1].terms()[name]), name
 
 
+@pytest.mark.parametrize("queries", ["qs_global", "qs_local"])
+@pytest.mark.parametrize("selection", ["official", "repaired"])
+def test_chosen_places_are_routed_at_the_deep_taps_only(
+    recipe: Path,
+    unpaired_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    queries: str,
+    selection: str,
+) -> None:
+    """The choice is that of the source's features; taps 0, 4 and 8 stay at random places."""
+    overrides = [f"method.contrast.queries={queries}", f"method.contrast.selection={selection}"]
+    method = method_of(recipe, unpaired_root, *overrides)
+    method.prepare(0)
+    seen: list[tuple[torch.Tensor, str, str]] = []
+
+    def chosen(features: torch.Tensor, count: int, **options: Any) -> Routing:
+        seen.append((features, f"qs_{options['mode']}", options["form"]))
+        return select_queries(features, count, **options)
+
+    monkeypatch.setattr(patch_contrast, "select_queries", chosen)
+    method.phases[-1].terms()
+
+    assert method._same is not None
+    wanted = [keys[tap] for keys in (method._keys, method._same[1]) for tap in ("12", "16")]
+    assert all(features is key for (features, *_), key in zip(seen, wanted, strict=True))
+    assert {(queries, selection)} == {(mode, form) for _, mode, form in seen}
+
+
 def test_generators_on_the_lr_grid_compare_structure_by_vgg16(
     recipe: Path, unpaired_root: Path, vgg16_path: Path
 ) -> None:
@@ -302,6 +340,18 @@ def test_self_similarity_joins_where_it_has_a_weight(
             ),
             "key_decay is 0.9, expected none",
         ),
+        (
+            (
+                "method.contrast.features=vgg16",
+                "method.contrast.identity=false",
+                "method.contrast.queries=qs_global",
+            ),
+            "queries is 'qs_global', expected 'random'",
+        ),
+        (
+            ("method.contrast.queries=qs_local", "method.contrast.routed_taps=[3]"),
+            r"routed_taps are \[3\], expected some of the taps",
+        ),
     ],
 )
 def test_unsupported_combinations_are_rejected(
@@ -339,6 +389,13 @@ def test_recipes_are_the_published_ones() -> None:
         cut_recipe.optimization.batch_size,
         cut_recipe.optimization.learning_rate,
         cut_recipe.optimization.betas,
+    )
+    _, attention = config_of("qs_attn")
+    assert ("patch", "qs_global", "official", (12, 16)) == (
+        attention.contrast.kind,
+        attention.contrast.queries,
+        attention.contrast.selection,
+        attention.contrast.routed_taps,
     )
     _, monce = config_of("monce")
     assert ("monce_hard", 1.0, None, 10.0, "paper") == (

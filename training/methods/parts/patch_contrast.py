@@ -1,7 +1,7 @@
 """PatchNCE or MoNCE within a method: features, F-MLP, places and the generator's term.
 
-Source: Park et al. 2020 (CUT); Zhan et al. 2022 (MoNCE); keys from a running average after He et
-al. 2020 (MoCo).
+Source: Park et al. 2020 (CUT); Zhan et al. 2022 (MoNCE); Hu et al. 2022 (QS-Attn); keys from a
+running average after He et al. 2020 (MoCo).
 """
 
 import copy
@@ -19,6 +19,7 @@ from training.config.recipe import ConfigError
 from training.losses.features import Vgg16, load_vgg16
 from training.losses.patch_nce import patch_nce
 from training.losses.queries import draw_queries
+from training.losses.query_selection import route, select_queries
 from training.losses.transport import transport_weights
 from training.methods.parts.encoder_half import EncoderHalf
 from training.methods.parts.feature_sampler import FeatureSampler, values_at
@@ -96,18 +97,29 @@ class PatchContrast:
         Args:
             source: Features from `run`.
             output: (N, 1, H, W) generated from the source, in the graph.
-            draws: Source of the places, on the CPU; they are drawn again for each tap and shared by
-                the images of the batch.
+            draws: Source of the places, on the CPU; they are drawn again for each tap. Random ones
+                are shared by the images of the batch.
         """
         losses = []
         for tap, features in self._features(output).items():
-            height, width = features.shape[-2:]
-            ids = draw_queries(height, width, self.config.places, generator=draws)
+            values_of = self._places(tap, source[tap], draws)
             with torch.no_grad():
-                keys = self._key_head(tap, values_at(source[tap], ids))
-            queries = self.head(tap, values_at(features, ids))
-            losses.append(self._compare(queries, keys))
+                keys = self._key_head(tap, values_of(source[tap]))
+            losses.append(self._compare(self.head(tap, values_of(features)), keys))
         return torch.stack(losses).mean()
+
+    def _places(
+        self, tap: str, source: torch.Tensor, draws: torch.Generator
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return a function that takes the features of a tap's places, for source and output."""
+        config, count = self.config, self.config.places
+        if config.queries == "random" or tap not in map(str, config.routed_taps):
+            height, width = source.shape[-2:]
+            ids = draw_queries(height, width, count, generator=draws)
+            return lambda features: values_at(features, ids)
+        mode = "global" if config.queries == "qs_global" else "local"
+        routing = select_queries(source, count, mode=mode, form=config.selection, generator=draws)
+        return lambda features: route(features, routing)
 
     def _key_head(self, tap: str, values: torch.Tensor) -> torch.Tensor:
         head = self.head if self.averaged is None else self.averaged["head"]
