@@ -151,17 +151,18 @@ def route(features: torch.Tensor, routing: Routing) -> torch.Tensor:
         routing: Rows from `select_queries`.
 
     Returns:
-        (N, P, C); gradients flow to the features. One-hot rows give the features of these places.
+        (N, P, C) float32 (float64 for such features), also under autocast; gradients flow to the
+        features. One-hot rows give the features of these places.
     """
-    batch, channels = features.shape[:2]
-    rows = routing.rows.to(features.dtype)
-    if routing.keys is None:
-        return rows @ features.flatten(2).transpose(1, 2)
-    _, places, cells = routing.keys.shape
-    padded = functional.pad(features, [WINDOW // 2] * 4).flatten(2)
-    index = routing.keys.flatten(1)[:, None].expand(-1, channels, -1)
-    values = padded.gather(2, index).view(batch, channels, places, cells)
-    return (values * rows[:, None]).sum(-1).transpose(1, 2)
+    with torch.autocast(features.device.type, enabled=False):
+        exact = features.to(torch.promote_types(features.dtype, torch.float32))
+        rows, channels = routing.rows.to(exact.dtype), exact.shape[1]
+        if routing.keys is None:
+            return rows @ exact.flatten(2).transpose(1, 2)
+        padded = functional.pad(exact, [WINDOW // 2] * 4).flatten(2)
+        index = routing.keys.flatten(1)[:, None].expand(-1, channels, -1)
+        values = padded.gather(2, index).unflatten(2, routing.keys.shape[1:])
+        return (values * rows[:, None]).sum(-1).transpose(1, 2)
 
 
 def _check(features: torch.Tensor, *, mode: Mode, form: Form) -> None:

@@ -167,6 +167,20 @@ def test_the_repaired_choice_spreads_over_the_rows_where_the_published_one_does_
     assert len(rows["repaired"].unique()) >= 16
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_attention_and_routing_stay_single_precision_under_autocast(mode: Mode) -> None:
+    """Averages over thousands of places lose their digits in half precision."""
+    features = maps().float()
+    exact = route(
+        features, attention_of(features, torch.tensor([[3], [7]]), mode=mode, form="official")
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        routing = attention_of(features, torch.tensor([[3], [7]]), mode=mode, form="official")
+        mixed = route(features, routing)
+
+    assert torch.equal(exact, mixed)
+
+
 def test_ties_are_broken_at_random_and_repeatably() -> None:
     """Equal features have equal entropies: the published form takes the first ones."""
     equal = torch.ones(1, 4, 16, 16)
