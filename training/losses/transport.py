@@ -26,7 +26,12 @@ ITERATIONS = 50
 
 
 def transport_weights(
-    similarity: torch.Tensor, *, beta: float, kind: Kind, iterations: int = ITERATIONS
+    similarity: torch.Tensor,
+    *,
+    beta: float,
+    kind: Kind,
+    has_positives: bool = True,
+    iterations: int = ITERATIONS,
 ) -> torch.Tensor:
     """Return the weights of each query's negatives.
 
@@ -40,6 +45,8 @@ def transport_weights(
         beta: Entropy of the plan. At 1.0 the weights of random features, times P - 1, span 0.79 to
             1.24; at 0.1 they span 0.08 to 7.6.
         kind: Negatives that gain weight, see above.
+        has_positives: Whether the diagonal holds the positives, which then get no weight; False
+            where all entries are negatives, such as those of another image.
         iterations: Number of iterations. The columns are scaled last: their sums are 1 up to
             rounding, those of the rows after convergence, which takes longer at small beta.
 
@@ -67,8 +74,10 @@ def transport_weights(
     with torch.no_grad(), torch.autocast(similarity.device.type, enabled=False):
         exact = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
         gain = exact if kind == "hard" else 1 - exact
-        own = torch.eye(places, dtype=torch.bool, device=gain.device)
-        log_kernel = gain.masked_fill(own, OWN_PLACE) / beta
+        if has_positives:
+            own = torch.eye(places, dtype=torch.bool, device=gain.device)
+            gain = gain.masked_fill(own, OWN_PLACE)
+        log_kernel = gain / beta
         log_v = torch.zeros_like(log_kernel[..., :1, :])
         log_u = torch.zeros_like(log_kernel[..., :1])
         for _ in range(iterations):
