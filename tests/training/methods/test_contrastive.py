@@ -254,11 +254,9 @@ def test_averaged_keys_follow_the_encoder_and_the_head(recipe: Path, unpaired_ro
     assert not torch.allclose(current["4"], method._keys["4"])
 
 
-def test_places_do_not_depend_on_the_weights(recipe: Path, unpaired_root: Path) -> None:
-    """Same step, same places: the draws come from the seed and the step alone."""
-    first, second = (
-        method_of(recipe, unpaired_root, f"method.contrast.temperature={t}") for t in (0.07, 0.07)
-    )
+def test_a_step_does_not_depend_on_what_was_drawn_before(recipe: Path, unpaired_root: Path) -> None:
+    """Crops and places come from the seed and the step alone."""
+    first, second = (method_of(recipe, unpaired_root) for _ in range(2))
     first.prepare(3)
     second.prepare(1)
     second.phases[-1].terms()
@@ -266,6 +264,29 @@ def test_places_do_not_depend_on_the_weights(recipe: Path, unpaired_root: Path) 
 
     for name, value in first.phases[-1].terms().items():
         assert torch.equal(value, second.phases[-1].terms()[name]), name
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [EASY, ("method.contrast.queries=qs_global",), ("method.contrast.queries=qs_local",)],
+)
+def test_losses_stay_single_precision_in_mixed_precision(
+    recipe: Path, unpaired_root: Path, overrides: tuple[str, ...]
+) -> None:
+    """Features may be in half precision; what is divided by 0.07 is not."""
+    method = method_of(recipe, unpaired_root, *overrides, "method.contrast.taps=[0, 12, 16]")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        method.prepare(0)
+        terms = method.phases[-1].terms()
+    torch.stack(list(terms.values())).sum().backward()
+
+    assert torch.bfloat16 == method._keys["12"].dtype
+    for name in ("contrast", "identity"):
+        assert torch.float32 == terms[name].dtype
+        assert torch.isfinite(terms[name])
+    assert all(
+        torch.isfinite(p.grad).all() for p in method.generator.parameters() if p.grad is not None
+    )
 
 
 @pytest.mark.parametrize("queries", ["qs_global", "qs_local"])
