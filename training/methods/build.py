@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from training.config.contrastive import ContrastiveConfig
 from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
+from training.methods.contrastive import Contrastive
 from training.methods.distillation import Distillation
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
@@ -20,3 +22,5 @@ def build_method(inputs: Inputs) -> Method[Any]:
             return FLSeSim(inputs, config)
         case DistillationConfig():
             return Distillation(inputs, config)
+        case ContrastiveConfig():
+            return Contrastive(inputs, config)
