@@ -97,8 +97,10 @@ class OptimizationConfig(Section):
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="peak of the cosine")
     final_learning_rate: float = Field(default=1e-5, gt=0, description="end of the cosine")
-    schedule: Literal["cosine", "constant_then_linear"] = Field(
-        default="cosine", description="after the warm-up; the second is constant for half the steps"
+    schedule: Literal["cosine", "constant_then_linear", "halved_by_thirds"] = Field(
+        default="cosine",
+        description="after the warm-up; the second is constant for half the steps, the third is "
+        "halved after each third of them",
     )
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="of Adam")
     warm_up_steps: int = Field(default=100, ge=0, description="linear rise from zero")
