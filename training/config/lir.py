@@ -1,10 +1,11 @@
 """Section of a recipe for LIR (Du et al. 2020), as published and as the thesis re-modelled it."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from training.config.section import Section, Weight
+from training.config.section import MethodSection, Section, Weight
 
 SEMANTIC_TAP = "conv4_1"
 """Layer of the semantic consistency. The paper's is conv4_1 of VGG19; the feature network of this
@@ -28,7 +29,7 @@ class LirDiscriminatorConfig(Section):
     )
 
 
-class LirConfig(Section):
+class LirConfig(MethodSection):
     """Unpaired translation through content codes that two domains share."""
 
     name: Literal["lir"]
@@ -65,6 +66,11 @@ class LirConfig(Section):
         "run's pictures and figures have (style)",
     )
     discriminator: LirDiscriminatorConfig = Field(default_factory=LirDiscriminatorConfig)
+
+    @property
+    def vgg16_taps(self) -> Sequence[str]:
+        """Layer of the semantic consistency."""
+        return (SEMANTIC_TAP,) if self.semantic_weight else ()
 
     @model_validator(mode="after")
     def _references_have_a_style(self) -> Self:
