@@ -122,6 +122,15 @@ class LirMethod(Method[Network]):
                 f"method.reference is {self.config.reference}, expected less than "
                 f"{len(self.inputs.hr)}, the number of training HR images"
             )
+        # Not pooled, a style has a place for each place of the output.
+        is_map = self.generator.hyper_parameters.get("style_pool") == "none"
+        reference = self.inputs.hr[self.config.reference].pixels
+        for tile in self.inputs.held_out if is_map else ():
+            if min(np.subtract(reference.shape, tile.pixels.shape)) < 0:
+                raise ConfigError(
+                    f"held-out tile {tile.name} is {_size(tile.pixels)} px, expected at most "
+                    f"{_size(reference)}, the size of the reference, unless style_pool is 'mean'"
+                )
 
     def _samplers(self) -> tuple[Fed[torch.Tensor], Fed[torch.Tensor]]:
         """Make the samplers of LR crops with their margin, and of HR crops."""
@@ -184,6 +193,7 @@ class LirMethod(Method[Network]):
         figures = self._measure(looked_at)
         if isinstance(looked_at, FixedReference):
             sides = [min(image.pixels.shape) for image in self.inputs.lr]
+            sides.append(min(looked_at.reference.shape) // self.generator.scale)
             sampler = PlainSampler(
                 self.inputs.lr,
                 crop_px=min(COPY_CROP_PX, *sides),
@@ -275,3 +285,7 @@ class LirMethod(Method[Network]):
             difference = multi_reference([passes.x_made, *others])
             terms["multi_reference"] = config.multi_reference_weight * difference
         return terms
+
+
+def _size(pixels: NDArray[np.uint8]) -> str:
+    return "x".join(map(str, pixels.shape))
