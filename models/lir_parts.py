@@ -113,10 +113,11 @@ class StyledDecoder(nn.Module):
         if pool == "none":
             self.plain = ContentDecoder(channels=2 * channels, num_blocks=num_blocks, norm=norm)
         else:
-            self.blocks = nn.ModuleList(StyledBlock(channels=channels) for _ in range(num_blocks))
+            blocks = [StyledBlock(channels=channels) for _ in range(num_blocks)]
+            self.blocks = nn.ModuleList(blocks)
             self.up = _doublings(channels)
             initialise(self)
-            for block in self.blocks:
+            for block in blocks:
                 block.start_neutral()
 
     def forward(self, content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,22 @@
 """LIR's networks: published sizes, and what a style code can and cannot carry."""
 
+from typing import Any, get_args
+
 import pytest
 import torch
 
 from models.cost import count_gmac
 from models.lir import Lir, LirStyle
-from models.lir_parts import ContentDecoder, ContentEncoder, StyledDecoder, StyleEncoder
+from models.lir_parts import (
+    ContentDecoder,
+    ContentEncoder,
+    Norm,
+    StyledDecoder,
+    StyleEncoder,
+    StylePool,
+)
+
+POOLS: tuple[StylePool, ...] = get_args(StylePool)
 
 
 def count(network: torch.nn.Module) -> int:
@@ -43,7 +54,7 @@ def test_codes_and_images_have_the_published_shapes() -> None:
 
     assert (2, 12, 8, 6) == tuple(content.shape) == tuple(style.shape)
     assert (2, 12, 1, 1) == tuple(pooled.shape)
-    for pool, code in (("none", style), ("mean", pooled)):
+    for pool, code in zip(POOLS, (style, pooled), strict=True):
         decoder = StyledDecoder(width=3, num_blocks=2, norm="batch", pool=pool)
         assert (2, 1, 32, 24) == tuple(decoder(content, code).shape)
     assert (2, 1, 32, 24) == tuple(
@@ -52,7 +63,7 @@ def test_codes_and_images_have_the_published_shapes() -> None:
 
 
 @pytest.mark.parametrize(("pool", "expected"), [("none", "2, 4, 4, 4"), ("mean", "2, 4, 1, 1")])
-def test_a_style_code_of_another_shape_is_refused(pool: str, expected: str) -> None:
+def test_a_style_code_of_another_shape_is_refused(pool: StylePool, expected: str) -> None:
     """A swapped or half code must not broadcast into a picture."""
     decoder = StyledDecoder(width=1, num_blocks=1, norm="instance", pool=pool)
 
@@ -61,7 +72,7 @@ def test_a_style_code_of_another_shape_is_refused(pool: str, expected: str) -> N
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_blocks_start_near_the_scale_of_their_input(norm: str) -> None:
+def test_blocks_start_near_the_scale_of_their_input(norm: Norm) -> None:
     """Kaiming weights and norms keep codes of order 1 and pictures off the ends of the tanh."""
     torch.manual_seed(0)
     network = Lir(width=8, norm=norm)
@@ -82,7 +93,7 @@ def test_a_reference_gives_style_and_a_map_of_it_also_places() -> None:
     moved[:, :, 40:48, 40:48] = 0.9
     other = 1.0 - reference
     changes = {}
-    for pool in ("none", "mean"):
+    for pool in POOLS:
         torch.manual_seed(1)
         network = LirStyle(width=4, num_blocks=1, style_pool=pool).eval()
         with torch.no_grad():
@@ -126,7 +137,7 @@ def test_a_reference_that_is_too_small_is_refused_unless_it_is_pooled() -> None:
         ({"style_pool": "max"}, "style_pool is 'max', expected 'none' or 'mean'"),
     ],
 )
-def test_bad_hyper_parameters_are_named(arguments: dict[str, object], message: str) -> None:
+def test_bad_hyper_parameters_are_named(arguments: dict[str, Any], message: str) -> None:
     """Name, value, and what was expected."""
     with pytest.raises(ValueError, match=message):
         LirStyle(**arguments)

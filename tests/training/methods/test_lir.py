@@ -1,6 +1,7 @@
 """LIR in training: passes, phases, both variants to the same bits, and the detector of copies."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,7 @@ def test_a_tiny_case_is_learned(variant: str, unpaired_root: Path, tmp_path: Pat
 
     for _ in range(16):
         method.prepare(0)
+        terms: Mapping[str, torch.Tensor] = {}
         for phase in method.phases:
             phase.optimizer.param_groups[0]["lr"] = rates[phase.name]
             phase.optimizer.zero_grad()
