@@ -45,7 +45,6 @@ from training.losses.lir import (
 from training.methods.inputs import (
     Inputs,
     domain_crops,
-    first_crops,
     held_out_psnr,
     new_network,
     plain_sampler,
@@ -70,8 +69,9 @@ HR_SEED = 7_000_003
 FOR_CODES = 4
 """Purpose of the draws of code noise; see `methods.method.step_seed`."""
 
-COPY_CROPS, COPY_CROP_PX = 8, 64
-"""Training LR crops that the copy score is measured on, and their side at most, LR px."""
+LOOK_CROPS, LOOK_CROP_PX = 8, 64
+"""Training LR crops for pictures and the copy score, and their side at most, LR px; those that are
+trained on are smaller."""
 
 
 class LirMethod(Method[Network]):
@@ -100,7 +100,7 @@ class LirMethod(Method[Network]):
         )
         self.lr, self.hr = self._samplers()
         self._measure = held_out_psnr(inputs, scale=self.generator.scale)
-        self._sample_crops = first_crops(inputs)
+        self._looks = self._look_crops()
         self.phases = self._phases()
 
     def _check_sizes(self) -> None:
@@ -124,12 +124,12 @@ class LirMethod(Method[Network]):
             )
         # Not pooled, a style has a place for each place of the output.
         is_map = self.generator.hyper_parameters.get("style_pool") == "none"
-        reference = self.inputs.hr[self.config.reference].pixels
+        reference = self._reference
         for tile in self.inputs.held_out if is_map else ():
             if min(np.subtract(reference.shape, tile.pixels.shape)) < 0:
                 raise ConfigError(
-                    f"held-out tile {tile.name} is {_size(tile.pixels)} px, expected at most "
-                    f"{_size(reference)}, the size of the reference, unless style_pool is 'mean'"
+                    f"held-out tile {tile.name} has shape {tile.pixels.shape}, expected at most "
+                    f"{reference.shape}, that of the reference, unless style_pool is 'mean'"
                 )
 
     def _samplers(self) -> tuple[Fed[torch.Tensor], Fed[torch.Tensor]]:
@@ -192,25 +192,35 @@ class LirMethod(Method[Network]):
         looked_at = self._looked_at(average)
         figures = self._measure(looked_at)
         if isinstance(looked_at, FixedReference):
-            sides = [min(image.pixels.shape) for image in self.inputs.lr]
-            sides.append(min(looked_at.reference.shape) // self.generator.scale)
-            sampler = PlainSampler(
-                self.inputs.lr,
-                crop_px=min(COPY_CROP_PX, *sides),
-                batch_size=COPY_CROPS,
-                seed=self.seed,
-                flips="none",
-            )
-            figures["copy_score"] = mean_copy_score(looked_at, sampler.make(0))
+            figures["copy_score"] = mean_copy_score(looked_at, self._looks)
         return figures
 
     def sample(self, average: Network) -> NDArray[np.uint8]:
         """Show bicubic and SR of the same real LR crops each time."""
-        return sample_picture(self._looked_at(average), self._sample_crops)
+        crops = torch.from_numpy(self._looks)[:, None].float() / 255.0
+        return sample_picture(self._looked_at(average), crops)
+
+    def _look_crops(self) -> NDArray[np.uint8]:
+        """Return the LR crops of pictures and copy score, (N, c, c), always the same."""
+        sides = [min(image.pixels.shape) for image in self.inputs.lr]
+        if self.config.variant == "style":
+            sides.append(min(self._reference.shape) // self.generator.scale)
+        sampler = PlainSampler(
+            self.inputs.lr,
+            crop_px=min(LOOK_CROP_PX, *sides),
+            batch_size=LOOK_CROPS,
+            seed=self.seed,
+            flips="none",
+        )
+        return sampler.make(0)
+
+    @property
+    def _reference(self) -> NDArray[np.uint8]:
+        return self.inputs.hr[self.config.reference].pixels
 
     def _looked_at(self, average: Network) -> Generator:
         if isinstance(average, LirStyle):
-            return FixedReference(average, self.inputs.hr[self.config.reference].pixels)
+            return FixedReference(average, self._reference)
         if not isinstance(average, Lir):
             raise TypeError(f"average is a {type(average).__name__}, expected Lir or LirStyle")
         return average
@@ -285,7 +295,3 @@ class LirMethod(Method[Network]):
             difference = multi_reference([passes.x_made, *others])
             terms["multi_reference"] = config.multi_reference_weight * difference
         return terms
-
-
-def _size(pixels: NDArray[np.uint8]) -> str:
-    return "x".join(map(str, pixels.shape))

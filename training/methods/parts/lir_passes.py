@@ -52,7 +52,7 @@ class CodeNoise:
 
 @dataclass(frozen=True, kw_only=True)
 class LirPasses:
-    """Codes and images of one training step, all with their graph.
+    """Codes and images of one training step, all with their graph; images are float32.
 
     Attributes:
         x_content: E_X(x).
@@ -113,10 +113,10 @@ def run_passes(
     noise = CodeNoise(x_content=draw(y_content), x_style=draw(x_style), y_content=draw(x_content))
 
     def decode_x(content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        return networks.decode_x(content + noise.x_content, style + noise.x_style)
+        return networks.decode_x(content + noise.x_content, style + noise.x_style).float()
 
     def decode_y(content: torch.Tensor) -> torch.Tensor:
-        return networks.decode_y(content + noise.y_content)
+        return networks.decode_y(content + noise.y_content).float()
 
     x_made, y_made = decode_x(y_content, x_style), decode_y(x_content)
     back = (networks.encode_x(x_made), networks.encode_style(x_made), networks.encode_y(y_made))
@@ -156,6 +156,8 @@ def other_references(networks: LirNetworks, passes: LirPasses, *, count: int) ->
         raise ValueError(f"{count + 1} references need as many images in a batch, got {size}")
     content = passes.y_content + passes.noise.x_content
     return [
-        networks.decode_x(content, passes.x_style.roll(shift, dims=0) + passes.noise.x_style)
+        networks.decode_x(
+            content, passes.x_style.roll(shift, dims=0) + passes.noise.x_style
+        ).float()
         for shift in range(1, count + 1)
     ]
