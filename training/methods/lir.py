@@ -70,8 +70,8 @@ FOR_CODES = 4
 """Purpose of the draws of code noise; see `methods.method.step_seed`."""
 
 LOOK_CROPS, LOOK_CROP_PX = 8, 64
-"""Training LR crops for pictures and the copy score, and their side at most, LR px; those that are
-trained on are smaller."""
+"""Number of LR crops for pictures and the copy score, and their side at most, LR px: larger than
+the crops of a step."""
 
 
 class LirMethod(Method[Network]):
