@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from semsr.commands import (
     api_key,
     bundle,
+    compare,
     demo,
     evaluate,
     evaluate_trust,
@@ -45,6 +46,7 @@ COMMANDS = (
     train,
     evaluate,
     evaluate_trust,
+    compare,
     export,
     simulate,
     train_detector,
