@@ -24,6 +24,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
         "grain_unet",
         {"channels": [8, 8, 8], "blocks": [1, 0, 0], "pad": 4, "layer_slopes": True},
     ),
+    ("lir", {"width": 2, "num_blocks": 1, "norm": "instance"}),
     ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": True}),
     ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": False}),
 ]
@@ -200,7 +201,7 @@ def test_merged_is_an_equal_independent_copy_in_eval_mode(
 @pytest.mark.parametrize(
     ("name", "hyper_parameters"),
     CASES,
-    ids=["rep", "grain", "dilated", "unet", "slopes", "blur", "strided"],
+    ids=["rep", "grain", "dilated", "unet", "slopes", "lir", "blur", "strided"],
 )
 def test_onnx_with_dynamic_sizes_matches_torch(
     name: str, hyper_parameters: dict[str, Any], tmp_path: Path

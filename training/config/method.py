@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from training.config.contrastive import ContrastiveConfig
+from training.config.lir import LirConfig
 from training.config.section import MethodSection, Need, Section, Share, Weight
 from training.config.terms import (
     AdversarialConfig,
@@ -112,6 +113,6 @@ class DistillationConfig(MethodSection):
 
 
 MethodConfig = Annotated[
-    SupervisedConfig | FLSeSimConfig | DistillationConfig | ContrastiveConfig,
+    SupervisedConfig | FLSeSimConfig | DistillationConfig | ContrastiveConfig | LirConfig,
     Field(discriminator="name"),
 ]

@@ -3,11 +3,13 @@
 from typing import Any
 
 from training.config.contrastive import ContrastiveConfig
+from training.config.lir import LirConfig
 from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
 from training.methods.contrastive import Contrastive
 from training.methods.distillation import Distillation
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
+from training.methods.lir import LirMethod
 from training.methods.method import Method
 from training.methods.supervised import Supervised
 
@@ -24,3 +26,5 @@ def build_method(inputs: Inputs) -> Method[Any]:
             return Distillation(inputs, config)
         case ContrastiveConfig():
             return Contrastive(inputs, config)
+        case LirConfig():
+            return LirMethod(inputs, config)
