@@ -25,7 +25,7 @@ class OptionsError(ValueError):
 
 
 class Options(Section):
-    """Everything that a picture depends on besides its tile."""
+    """Everything but its tile that a picture depends on."""
 
     configuration: Literal["measured", "ideal"] = Field(
         default="measured",
@@ -125,7 +125,12 @@ class Options(Section):
         if not self.is_short:
             return ""
         share = self.steps / PUBLISHED_STEPS * (self.crop_px / PUBLISHED_CROP_PX) ** 2
-        return f"short: {100 * min(share, 1.0):.2g} % of the published training"
+        percent = 100 * min(share, 1.0)
+        training = f"{percent:.0f}" if percent >= 1 else f"{percent:.1g}"
+        return (
+            f"short: {training} % of the published training, {self.views} of "
+            f"{PUBLISHED_VIEWS[self.configuration]} views"
+        )
 
 
 MEASURED: dict[str, Any] = {}
