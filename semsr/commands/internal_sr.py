@@ -40,8 +40,7 @@ def add(commands: Commands) -> None:
         examples=[
             "semsr internal-sr --data out/benchmark --split test --out out/zssr --limit 8",
             "semsr internal-sr --data out/benchmark --out out/zssr_short --short",
-            "semsr internal-sr --lr out/benchmark/train_pairs/lr --out out/zssr_train --device cuda "
-            "--tiles-together 20",
+            "semsr internal-sr --lr out/benchmark/train_pairs/lr --out out/pairs --device cuda",
         ],
     )
     tiles = parser.add_argument_group("tiles, one of")

@@ -161,10 +161,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        kind, version = record["kind"], record["format_version"]
-        record["options"], record["pictures"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise FolderError(f"{path} is damaged: {error}; expected the record of {KIND}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FolderError(f"{path} is damaged: {error}; expected JSON of kind {KIND!r}") from error
+    if not isinstance(record, dict) or not all(
+        isinstance(record.get(key), dict) for key in ("options", "pictures")
+    ):
+        raise FolderError(f"{path} is damaged: it lacks options or pictures")
+    kind, version = record.get("kind"), record.get("format_version")
     if (kind, version) != (KIND, FORMAT_VERSION):
         raise FolderError(
             f"{path} has kind {kind!r} and format version {version!r}; this version of semsr reads "

@@ -29,7 +29,7 @@ class TileNetworks:
 
     def __init__(self, weights: Sequence[torch.Tensor]) -> None:
         """Take the weights of all layers, (T, outputs, inputs, 3, 3) each."""
-        self.weights = [weight.detach().requires_grad_(requires_grad=True) for weight in weights]
+        self.weights = [weight.detach().requires_grad_() for weight in weights]
 
     @classmethod
     def drawn(

@@ -153,7 +153,7 @@ SHORT: dict[str, Any] = {"steps": 600, "crop_px": 64, "views": 1}
 CONFIGURATIONS = {"measured": MEASURED, "ideal": IDEAL}
 
 
-def make_options(configuration: str, *, is_short: bool = False, **changes: Any) -> Options:  # noqa: ANN401 - fields of any type
+def make_options(configuration: str, *, is_short: bool = False, **changes: Any) -> Options:
     """Return a preset with changes; a change of None keeps the preset's value.
 
     Raises:

@@ -1,5 +1,7 @@
 """Options and presets: what is short, what contradicts, what the command copies."""
 
+from typing import Any
+
 import pytest
 
 from semsr.commands import internal_sr
@@ -30,7 +32,7 @@ def test_the_presets_are_those_of_the_publication() -> None:
         ({"views": 1}, "short: 100 % of the published training, 1 of 8 views"),
     ],
 )
-def test_less_than_published_is_short(changes: dict[str, int], note: str) -> None:
+def test_less_than_published_is_short(changes: dict[str, Any], note: str) -> None:
     """Fewer steps, smaller crops or fewer views."""
     options = make_options("ideal", **changes)
 
@@ -57,7 +59,7 @@ def test_the_short_preset_is_a_twentieth() -> None:
         ({"stepz": 3}, "stepz"),
     ],
 )
-def test_wrong_options_are_named(changes: dict[str, object], words: str) -> None:
+def test_wrong_options_are_named(changes: dict[str, Any], words: str) -> None:
     """The error names the option, its value and what was expected."""
     with pytest.raises(OptionsError, match=words):
         make_options("ideal", **changes)

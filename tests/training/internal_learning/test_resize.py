@@ -22,7 +22,7 @@ def image(*sides: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_the_cubic_has_the_values_of_keys() -> None:
-    """a = -0.5: 9/16 and -1/16 half-way, 1 at 0, 0 at all other integers."""
+    """A = -0.5: 9/16 and -1/16 half-way, 1 at 0, 0 at all other integers."""
     distance = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, -0.5])
 
     assert [1, 0.5625, 0, -0.0625, 0, 0, 0.5625] == keys(distance).tolist()
@@ -30,7 +30,7 @@ def test_the_cubic_has_the_values_of_keys() -> None:
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_inside_it_is_torch_with_antialiasing(factor: int) -> None:
-    """Both directions agree with `interpolate` away from the border, where torch cuts the kernel."""
+    """Both directions agree with torch away from the border, where it cuts the kernel."""
     picture = image(48, 64)
     size = (48 // factor, 64 // factor)
 
