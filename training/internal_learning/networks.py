@@ -27,8 +27,14 @@ class TileNetworks:
     Source: Shocher et al. 2018, section 3.3; eight layers of 64 channels in the published code.
     """
 
-    def __init__(self, weights: Sequence[torch.Tensor]) -> None:
-        """Take the weights of all layers, (T, outputs, inputs, 3, 3) each."""
+    def __init__(
+        self, weights: Sequence[torch.Tensor], *, compute: torch.dtype | None = None
+    ) -> None:
+        """Take the weights of all layers, (T, outputs, inputs, 3, 3) each.
+
+        The convolutions compute in the type `compute`, by default that of the weights.
+        """
+        self._compute = compute
         self.weights = [weight.detach().requires_grad_() for weight in weights]
 
     @classmethod
@@ -40,6 +46,7 @@ class TileNetworks:
         width: int,
         device: torch.device,
         dtype: torch.dtype,
+        compute: torch.dtype | None = None,
     ) -> Self:
         """Draw fresh weights, one network for each generator, of variance 0.1 / fan-in."""
         weights = []
@@ -50,27 +57,33 @@ class TileNetworks:
             drawn = [rng.standard_normal((outputs, inputs, 3, 3)) for rng in generators]
             stacked = torch.from_numpy(deviation * np.stack(drawn))
             weights.append(stacked.to(device=device, dtype=dtype))
-        return cls(weights)
+        return cls(weights, compute=compute)
 
     @classmethod
     def joined(cls, parts: Sequence["TileNetworks"]) -> Self:
         """Put networks into one group."""
         layers = zip(*(part.weights for part in parts), strict=True)
-        return cls([torch.cat([weight.detach() for weight in layer]) for layer in layers])
+        weights = [torch.cat([weight.detach() for weight in layer]) for layer in layers]
+        return cls(weights, compute=parts[0]._compute)
 
     def of(self, tiles: Sequence[int]) -> "TileNetworks":
         """Return copies of some tiles' networks."""
-        return TileNetworks([weight.detach()[list(tiles)].clone() for weight in self.weights])
+        weights = [weight.detach()[list(tiles)].clone() for weight in self.weights]
+        return TileNetworks(weights, compute=self._compute)
 
     def __call__(self, enlarged: torch.Tensor) -> torch.Tensor:
         """Improve enlarged pictures, (T, H, W) in 0..1 to the same shape, not clipped."""
         tiles = len(enlarged)
-        features = enlarged[None]
+        compute = self._compute or enlarged.dtype
+        # Channels last take a processor a fifth less time (measured for 64 channels), groups apart.
+        order = torch.channels_last if tiles == 1 else torch.contiguous_format
+        features = enlarged[None].to(compute)
         for number, weight in enumerate(self.weights):
             if number:
                 features = functional.relu(features, inplace=True)
-            features = functional.conv2d(features, weight.flatten(0, 1), padding=1, groups=tiles)
-        return enlarged + features[0]
+            kernel = weight.flatten(0, 1).to(compute).contiguous(memory_format=order)
+            features = functional.conv2d(features, kernel, padding=1, groups=tiles)
+        return enlarged + features[0].to(enlarged.dtype)
 
     @torch.no_grad()
     def in_blocks(self, enlarged: torch.Tensor, *, side_px: int = BLOCK_PX) -> torch.Tensor:

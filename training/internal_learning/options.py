@@ -83,6 +83,10 @@ class Options(Section):
     back_projections: int = Field(
         default=0, ge=0, description="corrections of a result by the tile, for each view and last"
     )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="type that the convolutions compute in; weights and their changes are FP32",
+    )
     seed: Annotated[int, Field(ge=0)] = Field(
         default=0, description="start of all random numbers, with the tile's own pixels"
     )

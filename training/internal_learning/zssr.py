@@ -108,6 +108,7 @@ def enlarge_tiles(
         width=options.width,
         device=device,
         dtype=dtype,
+        compute=torch.bfloat16 if options.precision == "bf16" else None,
     )
     for factor in options.factors:
         networks = _learn(states, networks, factor, options, report)
