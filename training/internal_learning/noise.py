@@ -5,6 +5,8 @@ the noise of the tile itself. The sons therefore get back what they lost. The pu
 fixed deviation (0.0125 of the range) for real images.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,23 +32,32 @@ def estimate_tile_noise(tile: NDArray[np.uint8]) -> NoiseModel:
 
 
 def lost_deviation(
-    sons: torch.Tensor, *, tile: NoiseModel, father: NoiseModel, factor: int
+    sons: torch.Tensor,
+    *,
+    tiles: Sequence[NoiseModel],
+    fathers: Sequence[NoiseModel],
+    factor: int,
 ) -> torch.Tensor:
-    """Return the deviation of the noise that a son lacks to be as noisy as the tile.
+    """Return the deviation of the noise that sons lack to be as noisy as their tiles.
 
-    The remaining noise of the son follows from the kernel that shrinks it: for white noise this is
+    The remaining noise of a son follows from the kernel that shrinks it: for white noise this is
     exact, while a measurement on a son of 32 px would take its structure for noise.
 
     Args:
-        sons: (..., H, W) in 0..1; the deviation depends on their greys.
-        tile: Noise of the picture that the network is for.
-        father: Noise of the picture that the sons were made from.
+        sons: (T, H, W) in 0..1; the deviation depends on their greys.
+        tiles: Noise of the picture that each network is for.
+        fathers: Noise of the picture that each son was made from.
         factor: Factor by which they were shrunk.
 
     Returns:
-        Same shape, of the range 0..1; zero where the son is as noisy already.
+        Same shape, of the range 0..1; zero where a son is as noisy already.
     """
-    grey = sons.clamp(0.0, 1.0) * PEAK
     kept = noise_gain(factor)
-    variance = (tile.base - kept * father.base) + (tile.slope - kept * father.slope) * grey
+    pairs = list(zip(tiles, fathers, strict=True))
+    missing = [
+        [tile.base - kept * father.base for tile, father in pairs],
+        [tile.slope - kept * father.slope for tile, father in pairs],
+    ]
+    base, slope = torch.tensor(missing, dtype=sons.dtype, device=sons.device)[..., None, None]
+    variance = base + slope * sons.clamp(0.0, 1.0) * PEAK
     return variance.clamp(min=0.0).sqrt() / PEAK

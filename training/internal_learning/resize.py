@@ -87,6 +87,7 @@ def enlarge(images: torch.Tensor, factor: int, size: tuple[int, int]) -> torch.T
     return resize(images, float(factor), size)
 
 
+@functools.lru_cache(maxsize=8)
 def noise_gain(factor: int) -> float:
     """Return the variance that shrinking by a factor leaves of white noise of variance 1."""
     length = 16 * factor

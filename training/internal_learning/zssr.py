@@ -141,7 +141,8 @@ def _learn(
     report: Report,
 ) -> TileNetworks:
     """Train every tile's network for one enlargement; tiles that end early leave the group."""
-    crop_px = min(options.crop_px, *states[0].sources[-1].shape) // factor * factor
+    # A crop fits into the smallest father, the tile.
+    crop_px = min(options.crop_px, *states[0].sources[0].shape) // factor * factor
     for state in states:
         state.rule = _rule(options)
         state.probe = _probe(state, factor, options)
@@ -215,14 +216,15 @@ def _with_noise(
 ) -> torch.Tensor:
     if options.noise == "none":
         return sons.clamp(0.0, 1.0)
-    noisy = []
-    for son, state, source in zip(sons, group, sources, strict=True):
-        deviation = lost_deviation(
-            son, tile=state.noises[-1], father=state.noises[source], factor=factor
-        )
-        drawn = torch.from_numpy(state.rng.standard_normal(tuple(son.shape)))
-        noisy.append(son + deviation * drawn.to(device=son.device, dtype=son.dtype))
-    return torch.stack(noisy).clamp(0.0, 1.0)
+    deviations = lost_deviation(
+        sons,
+        tiles=[state.noises[-1] for state in group],
+        fathers=[state.noises[source] for state, source in zip(group, sources, strict=True)],
+        factor=factor,
+    )
+    drawn = np.stack([state.rng.standard_normal(tuple(sons.shape[1:])) for state in group])
+    noise = torch.from_numpy(drawn).to(device=sons.device, dtype=sons.dtype)
+    return (sons + deviations * noise).clamp(0.0, 1.0)
 
 
 def _probe(state: _Tile, factor: int, options: Options) -> torch.Tensor:

@@ -221,7 +221,7 @@ def test_sons_are_as_noisy_as_the_tile(factor: int) -> None:
     noise = estimate_tile_noise(tile)
     son = shrink(torch.from_numpy(tile / 255.0), factor)
 
-    lost = lost_deviation(son, tile=noise, father=noise, factor=factor)
+    [lost] = lost_deviation(son[None], tiles=[noise], fathers=[noise], factor=factor)
     noisy = 255 * (son + lost * torch.from_numpy(rng.standard_normal(tuple(son.shape)))).numpy()
 
     half = len(noisy) // 2
