@@ -121,7 +121,7 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         ([*internal, *lr, "--limit", "0"], "expected at least 1"),
         ([*internal, *lr, "--configuration", "idel"], "did you mean ideal?"),
         ([*internal[:2], str(folder / "empty" / ".." / "data" / "lr"), *lr], "expected another"),
-        ([*internal[:2], str(folder / "run"), *lr], "is not empty and has no internal_sr.json"),
+        ([*internal[:2], str(folder / "run"), *lr], "is not empty and has no semsr-pictures.json"),
         (["train-detector", "--out", str(folder / "empty"), "--seed", "1", "--resume"], "no run"),
         (["train-detector", "--out", str(folder / "new"), "--seed", "1", "--crop-px", "50"],
          "expected a multiple of 32"),

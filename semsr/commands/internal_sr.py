@@ -35,8 +35,8 @@ def add(commands: Commands) -> None:
         help="enlarge tiles by ZSSR, which learns from each tile: a comparison, offline only",
         description="Enlarge tiles by ZSSR (Shocher et al. 2018): a small network learns from each "
         "tile itself, which takes minutes a tile. The pictures are for `semsr evaluate --images "
-        "NAME=OUT`; a finished picture is skipped, so that the command can be repeated after a "
-        "stop. Such a method cannot be exported or served.",
+        "NAME=OUT` and `semsr compare NAME=OUT`. A finished picture is skipped, so that the "
+        "command can be repeated after a stop. Such a method cannot be exported or served.",
         examples=[
             "semsr internal-sr --data out/benchmark --split test --out out/zssr --limit 8",
             "semsr internal-sr --data out/benchmark --out out/zssr_short --short",
@@ -138,8 +138,8 @@ def _run(options: argparse.Namespace) -> int:
     together = options.tiles_together or (32 if options.device == "cuda" else 1)
     with shown_by(progress):
         made = make_pictures(jobs, folder, settings, device=options.device, together=together)
-    if settings.note:
-        sys.stderr.write(f"{settings.note}\n")
+    if settings.is_short:
+        sys.stderr.write(f"{settings.summary}\n")
     sys.stdout.write(f"{options.out}: {made} pictures made, {len(jobs) - made} there before\n")
     return 0
 

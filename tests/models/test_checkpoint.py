@@ -14,7 +14,7 @@ from models import (
     UnknownGeneratorError,
     build_generator,
     load_generator,
-    save_generator,
+    save_network,
 )
 
 
@@ -29,7 +29,7 @@ def generator() -> Generator:
 def checkpoint(generator: Generator, tmp_path: Path) -> Path:
     """Save the small network."""
     path = tmp_path / "checkpoint.safetensors"
-    save_generator(path, generator, training={"steps": 1})
+    save_network(path, generator, training={"steps": 1})
     return path
 
 
@@ -186,7 +186,7 @@ def test_a_failed_save_keeps_the_old_checkpoint(checkpoint: Path, generator: Gen
     before = checkpoint.read_bytes()
 
     with pytest.raises(CheckpointError, match="not JSON"):
-        save_generator(checkpoint, generator, training={"loss": float("nan")})
+        save_network(checkpoint, generator, training={"loss": float("nan")})
 
     assert before == checkpoint.read_bytes()
     assert [checkpoint] == list(checkpoint.parent.iterdir())
@@ -203,4 +203,4 @@ def test_unregistered_network_is_refused(tmp_path: Path) -> None:
             return self
 
     with pytest.raises(CheckpointError, match="Enlarge is not in the registry"):
-        save_generator(tmp_path / "checkpoint.safetensors", Enlarge(), training={})
+        save_network(tmp_path / "checkpoint.safetensors", Enlarge(), training={})

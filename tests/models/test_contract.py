@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from models import GENERATORS, Generator, build_generator, load_generator, save_generator
+from models import GENERATORS, Generator, build_generator, load_generator, save_network
 
 # (registry name, small hyper-parameters), at least one case for each generator.
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -125,7 +125,7 @@ def test_checkpoint_round_trip_is_exact(
     training = {"steps": 3, "lr_domain": {"mean": 70.5}}
     path = tmp_path / "deep" / "checkpoint.safetensors"
 
-    save_generator(path, generator, training=training)
+    save_network(path, generator, training=training)
     loaded, info = load_generator(path)
 
     assert name == info.generator

@@ -3,6 +3,7 @@
 `name` picks the method; the fields of the others are then errors, like any unknown key.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -17,12 +18,34 @@ from training.config.terms import (
     SurrogateConfig,
 )
 
+Need = Literal["hr", "lr", "pairs"]
+"""Kinds of images that a method may need: entries of a recipe's `data`."""
 
-class SupervisedConfig(Section):
+
+class MethodSection(Section):
+    """A training method's section, and what the method needs of the run."""
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Images that the method trains on."""
+        return ("hr", "lr")
+
+    @property
+    def vgg16_taps(self) -> Sequence[str]:
+        """Layers of the feature network that the method compares images by; empty for none."""
+        return ()
+
+
+class SupervisedConfig(MethodSection):
     """Pixel loss on HR crops and their synthetic LR versions."""
 
     name: Literal["supervised"] = "supervised"
     charbonnier_eps: float = Field(default=1e-3, gt=0, description="loss sqrt(d^2 + eps^2)")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """HR images; their LR versions are synthetic."""
+        return ("hr",)
 
 
 class InputMaskConfig(Section):
@@ -47,7 +70,7 @@ class PatchedCopiesConfig(Section):
     num_copies: int = Field(default=0, ge=0, description="copies of each image: n2")
 
 
-class FLSeSimConfig(Section):
+class FLSeSimConfig(MethodSection):
     """Unpaired translation with a spatially-correlative loss, and what makes it safe."""
 
     name: Literal["f_lsesim"]
@@ -70,8 +93,13 @@ class FLSeSimConfig(Section):
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
     paired: PairedConfig = Field(default_factory=PairedConfig)
 
+    @property
+    def vgg16_taps(self) -> Sequence[str]:
+        """Layers of the self-similarity."""
+        return self.self_similarity.taps if self.self_similarity.weight else ()
 
-class DistillationConfig(Section):
+
+class DistillationConfig(MethodSection):
     """A generator learns the mean structure and the mean amount of grain of its teachers."""
 
     name: Literal["distillation"]

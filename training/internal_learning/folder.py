@@ -1,7 +1,8 @@
 """A folder of pictures that internal learning made, with a record of how.
 
-`internal_sr.json` in the folder names the options and, for each picture, the digest of its tile and
-what its learning took. A finished picture is not made again; other options are refused, since the
+`semsr-pictures.json` in the folder holds the facts that `semsr compare` shows of finished pictures.
+Its section `internal_sr` names the options and, for each picture, the digest of its tile and what
+its learning took. A finished picture is not made again; other options are refused, since the
 pictures of one folder are judged as one method. No torch here, so that a command can refuse early.
 """
 
@@ -23,9 +24,15 @@ from training.ground.progress import progress
 from training.ground.whole_file import whole_file, write_whole_text
 from training.internal_learning.options import Options
 
+RECORD = "semsr-pictures.json"
+KIND = "semsr-pictures"
+FACTS_VERSION = 1
+"""Version of the facts that all makers of finished pictures write."""
+
 FORMAT_VERSION = 1
-KIND = "semsr-internal-sr"
-RECORD = "internal_sr.json"
+"""Version of the section `internal_sr`."""
+
+SECTION = "internal_sr"
 
 
 class FolderError(ValueError):
@@ -52,7 +59,7 @@ class PictureFolder:
         self.path = path
         self._record_path = path / RECORD
         self._options = json.loads(options.model_dump_json())
-        self._note = options.note
+        self._summary, self._is_short = options.summary, options.is_short
         self._pictures: dict[str, dict[str, Any]] = {}
 
     def open(self, *, overwrite: bool = False) -> None:
@@ -121,11 +128,17 @@ class PictureFolder:
 
     def _write(self) -> None:
         document = {
-            "format_version": FORMAT_VERSION,
+            "format_version": FACTS_VERSION,
             "kind": KIND,
-            "note": self._note,
-            "options": self._options,
-            "pictures": dict(sorted(self._pictures.items())),
+            "summary": self._summary,
+            "is_short": self._is_short,
+            "trained_on": "each tile itself",
+            "offline": "it learns at inference time, for minutes a tile",
+            SECTION: {
+                "format_version": FORMAT_VERSION,
+                "options": self._options,
+                "pictures": dict(sorted(self._pictures.items())),
+            },
         }
         write_whole_text(self._record_path, json.dumps(document, indent=1) + "\n")
 
@@ -153,36 +166,47 @@ def folder_jobs(folder: Path, *, window: tuple[int, int] = FULL_WINDOW) -> list[
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read the record of a folder.
+    """Read the section of internal learning in a folder's record: `options` and `pictures`.
 
     Raises:
-        FolderError: It is damaged, or of another kind or version.
+        FolderError: It is damaged, of an unknown version, or the pictures are of another method.
     """
     path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FolderError(f"{path} is damaged: {error}; expected JSON of kind {KIND!r}") from error
-    if not isinstance(record, dict) or not all(
-        isinstance(record.get(key), dict) for key in ("options", "pictures")
-    ):
-        raise FolderError(f"{path} is damaged: it lacks options or pictures")
-    kind, version = record.get("kind"), record.get("format_version")
-    if (kind, version) != (KIND, FORMAT_VERSION):
+    section = _read_facts(path).get(SECTION)
+    if not isinstance(section, dict):
+        raise FolderError(f"{path} has no section {SECTION}; expected pictures of internal-sr")
+    version = section.get("format_version")
+    if version != FORMAT_VERSION:
         raise FolderError(
-            f"{path} has kind {kind!r} and format version {version!r}; this version of semsr reads "
-            f"{KIND!r}, {FORMAT_VERSION}"
+            f"{path} has {SECTION} of format version {version!r}; this version of semsr reads "
+            f"{FORMAT_VERSION}"
         )
-    return record
+    if not all(isinstance(section.get(key), dict) for key in ("options", "pictures")):
+        raise FolderError(f"{path} is damaged: it lacks options or pictures")
+    return section
 
 
 def is_short(folder: Path) -> bool:
-    """Return whether a folder holds pictures of a shorter run than published.
+    """Return whether the record of finished pictures, by any maker, calls them short.
 
     Raises:
-        FolderError: Its record cannot be read; a folder without one holds other pictures.
+        FolderError: The record cannot be read; a folder without one is not short.
     """
-    return (folder / RECORD).is_file() and bool(read_record(folder).get("note"))
+    path = folder / RECORD
+    return path.is_file() and bool(_read_facts(path).get("is_short"))
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FolderError(f"{path} is damaged: {error}; expected JSON of kind {KIND!r}") from error
+    found = (facts.get("kind"), facts.get("format_version")) if isinstance(facts, dict) else None
+    if found != (KIND, FACTS_VERSION):
+        raise FolderError(
+            f"{path} has kind and format version {found}; expected {(KIND, FACTS_VERSION)}"
+        )
+    return facts
 
 
 def make_pictures(

@@ -124,15 +124,17 @@ class Options(Section):
         )
 
     @property
-    def note(self) -> str:
-        """Words for a report: empty, or that the run is short and by how much."""
+    def summary(self) -> str:
+        """Words for a report: the method, and by how much a short run is short."""
+        scales = " then ".join(f"x{scale}" for scale in self.scales)
+        text = f"ZSSR {scales}, {self.configuration} configuration"
         if not self.is_short:
-            return ""
+            return text
         share = self.steps / PUBLISHED_STEPS * (self.crop_px / PUBLISHED_CROP_PX) ** 2
         percent = 100 * min(share, 1.0)
         training = f"{percent:.0f}" if percent >= 1 else f"{percent:.1g}"
         return (
-            f"short: {training} % of the published training, {self.views} of "
+            f"{text}; short: {training} % of the published training, {self.views} of "
             f"{PUBLISHED_VIEWS[self.configuration]} views"
         )
 

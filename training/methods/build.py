@@ -1,5 +1,7 @@
 """Construction of the training method from the recipe's method section."""
 
+from typing import Any
+
 from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
 from training.methods.distillation import Distillation
 from training.methods.f_lsesim import FLSeSim
@@ -8,7 +10,7 @@ from training.methods.method import Method
 from training.methods.supervised import Supervised
 
 
-def build_method(inputs: Inputs) -> Method:
+def build_method(inputs: Inputs) -> Method[Any]:
     """Build the method that the recipe names, with fresh weights drawn from the global seed."""
     config = inputs.recipe.method
     match config:

@@ -8,13 +8,15 @@ optimiser step for each phase, in order.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Generator
+from models import Network
+
+Trained = TypeVar("Trained", bound=Network)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +50,16 @@ def adam_phase(
     return Phase(name=name, optimizer=optimizer, learning_rate=learning_rate, terms=terms)
 
 
-class Method(ABC):
-    """Networks, batches and losses of one way to train a generator.
+class Method(ABC, Generic[Trained]):
+    """Networks, batches and losses of one way to train a network.
 
     Attributes:
-        generator: Network that is trained; the trainer keeps its running average, which ships.
+        generator: Network that is trained; the trainer keeps its running average, which the
+            checkpoint holds.
         phases: Phases in the order in which they step.
     """
 
-    generator: Generator
+    generator: Trained
     phases: Sequence[Phase]
 
     @abstractmethod
@@ -79,13 +82,13 @@ class Method(ABC):
         """Restore the state that `extra_state` returned."""
         del state
 
-    def validate(self, average: Generator) -> dict[str, float]:
+    def validate(self, average: Trained) -> dict[str, float]:
         """Measure the averaged generator on the held-out tiles; the default measures nothing."""
         del average
         return {}
 
     @abstractmethod
-    def sample(self, average: Generator) -> NDArray[np.uint8]:
+    def sample(self, average: Trained) -> NDArray[np.uint8]:
         """Make a picture of the averaged generator's output on fixed crops, (H, W) uint8."""
 
 

@@ -10,10 +10,11 @@ from PIL import Image
 
 from semsr.cli import main
 from tests.training.evaluation.scenes import save
+from training.comparison.facts import facts_of
+from training.comparison.systems import parse_systems
 from training.detector import Detector, save_detector
 from training.detector.network import DetectorNetwork
-from training.evaluation.compared.methods import pictures_method
-from training.internal_learning.folder import RECORD
+from training.internal_learning.folder import read_record
 
 
 def run(*arguments: str | Path) -> int:
@@ -67,12 +68,14 @@ def test_the_evaluation_reads_them_and_calls_them_short(
     assert {"bicubic", "bicubic + histogram match", "zssr (short)", "true HR"} == rows
 
 
-def test_a_run_as_long_as_published_has_no_mark(tmp_path: Path) -> None:
-    """The name stays as given, also of other tools' pictures."""
-    assert "a" == pictures_method("a", tmp_path).name
-    record = {"kind": "semsr-internal-sr", "format_version": 1, "options": {}, "pictures": {}}
-    (tmp_path / RECORD).write_text(json.dumps(record | {"note": ""}))
-    assert "a" == pictures_method("a", tmp_path).name
+def test_the_comparison_knows_the_facts(pictures: Path) -> None:
+    """`semsr compare NAME=FOLDER` shows that ZSSR is offline, and that the run was short."""
+    [facts] = facts_of(parse_systems([f"zssr={pictures}"], []), [], left_out={})
+
+    assert ("zssr", "pictures", True) == (facts.name, facts.kind, facts.is_short)
+    assert "it learns at inference time" in facts.offline
+    assert "each tile itself" == facts.trained_on
+    assert facts.summary.startswith("ZSSR x4, measured configuration; short: ")
 
 
 def test_a_plain_folder_keeps_its_names(tmp_path: Path) -> None:
@@ -89,7 +92,7 @@ def test_a_plain_folder_keeps_its_names(tmp_path: Path) -> None:
         with Image.open(path) as picture:
             sizes[path.name] = picture.size
     assert {"site 7.png": (160, 128), "0001.png": (160, 128), "big.png": (144, 192)} == sizes
-    record = json.loads((tmp_path / "sr" / RECORD).read_text())
+    record = read_record(tmp_path / "sr")
     assert [2, 2] == record["pictures"]["big.png"]["steps"]
 
 

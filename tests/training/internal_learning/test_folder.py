@@ -24,6 +24,8 @@ from training.internal_learning.options import Options, make_options
 
 OPTIONS = make_options("measured", steps=2, crop_px=32, width=2, layers=3, views=1)
 
+OTHER_TOOL = json.dumps({"kind": "semsr-pictures", "format_version": 1, "is_short": True})
+
 
 def tile(seed: int, sides: tuple[int, int] = (32, 32)) -> NDArray[np.uint8]:
     """Return a tile of noise."""
@@ -53,12 +55,12 @@ def make(
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    """Return a function that changes a folder's record."""
+    """Return a function that changes the section of a folder's record."""
 
     def edit(path: Path) -> None:
-        record = json.loads((path / RECORD).read_text())
-        change(record)
-        (path / RECORD).write_text(json.dumps(record))
+        facts = json.loads((path / RECORD).read_text())
+        change(facts["internal_sr"])
+        (path / RECORD).write_text(json.dumps(facts))
 
     return edit
 
@@ -69,9 +71,11 @@ def test_pictures_and_their_record_are_written(tmp_path: Path) -> None:
 
     with Image.open(tmp_path / "test_clean" / "0001.png") as picture:
         assert ((128, 128), "L") == (picture.size, picture.mode)
-    record = read_record(tmp_path)
-    assert "short: 0.004 % of the published training, 1 of 4 views" == record["note"]
+    facts = json.loads((tmp_path / RECORD).read_text())
+    assert facts["summary"].endswith("short: 0.004 % of the published training, 1 of 4 views")
+    assert "it learns at inference time, for minutes a tile" == facts["offline"]
     assert is_short(tmp_path)
+    record = read_record(tmp_path)
     assert {"steps": 2, "seed": 0, "configuration": "measured"}.items() <= record["options"].items()
     entry = record["pictures"]["test_clean/0001.png"]
     assert [2] == entry["steps"]
@@ -150,12 +154,13 @@ def test_pictures_of_another_tile_are_refused(tmp_path: Path) -> None:
     ("damage", "words"),
     [
         (lambda path: (path / RECORD).write_text("{"), "is damaged"),
-        (lambda path: (path / RECORD).write_text("[]"), "is damaged"),
+        (lambda path: (path / RECORD).write_text("[]"), "kind and format version None"),
+        (lambda path: (path / RECORD).write_text(OTHER_TOOL), "has no section internal_sr"),
         (edited(lambda record: record.pop("pictures")), "is damaged"),
         (edited(lambda record: record.update(format_version=2)), "format version 2"),
         (lambda path: (path / RECORD).rename(path / "other.json"), "is not empty and has no"),
     ],
-    ids=["no JSON", "no object", "no pictures", "later version", "no record"],
+    ids=["no JSON", "no object", "other tool", "no pictures", "later version", "no record"],
 )
 def test_a_folder_that_cannot_be_continued_is_refused(
     tmp_path: Path, damage: Callable[[Path], object], words: str
@@ -200,4 +205,5 @@ def test_other_folders_are_never_short(tmp_path: Path) -> None:
     folder.begin()
 
     assert not is_short(tmp_path)
-    assert "" == read_record(tmp_path)["note"]
+    (tmp_path / RECORD).write_text(OTHER_TOOL)
+    assert is_short(tmp_path)

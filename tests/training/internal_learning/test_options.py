@@ -23,7 +23,7 @@ def test_the_presets_are_those_of_the_publication() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "note"),
+    ("changes", "words"),
     [
         ({}, ""),
         ({"steps": 4000, "crop_px": 160}, ""),
@@ -32,19 +32,19 @@ def test_the_presets_are_those_of_the_publication() -> None:
         ({"views": 1}, "short: 100 % of the published training, 1 of 8 views"),
     ],
 )
-def test_less_than_published_is_short(changes: dict[str, Any], note: str) -> None:
+def test_less_than_published_is_short(changes: dict[str, Any], words: str) -> None:
     """Fewer steps, smaller crops or fewer views."""
     options = make_options("ideal", **changes)
 
-    assert (note, bool(note)) == (options.note, options.is_short)
+    assert options.summary.startswith("ZSSR x4, ideal configuration")
+    assert options.summary.endswith(words or "configuration")
+    assert bool(words) == options.is_short
 
 
 def test_the_short_preset_is_a_twentieth() -> None:
     """600 of 3,000 steps on a quarter of the pixels; single options still count."""
-    assert (
-        "short: 5 % of the published training, 1 of 8 views"
-        == make_options("ideal", is_short=True).note
-    )
+    summary = make_options("ideal", is_short=True).summary
+    assert summary.endswith("short: 5 % of the published training, 1 of 8 views")
     assert 50 == make_options("ideal", is_short=True, steps=50).steps
 
 

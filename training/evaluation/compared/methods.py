@@ -12,7 +12,6 @@ from training.evaluation.compared.cost import Upscaler
 from training.evaluation.folders.benchmark import Benchmark, Picture, Tile, read_png
 from training.evaluation.measures.background import match_histogram
 from training.ground.baselines import bicubic
-from training.internal_learning.folder import is_short
 
 BICUBIC = "bicubic"
 MATCHED = "bicubic + histogram match"
@@ -109,16 +108,13 @@ def upscaler_method(
 def pictures_method(name: str, folder: Path, *, role: Role = "candidate") -> Method:
     """Make a method of finished pictures, `<folder>/<split>/<number>.png` for each LR tile.
 
-    The name of pictures that internal learning made in fewer steps than published gets "(short)".
-
     Raises:
         MethodError: The folder does not exist.
-        FolderError: It has a damaged record of internal learning.
     """
     if not folder.is_dir():
         raise MethodError(f"{name}: the folder {folder} of finished pictures does not exist")
     return Method(
-        name=f"{name} (short)" if is_short(folder) else name,
+        name=name,
         role=role,
         render=lambda tile: read_png(folder / tile.split / f"{tile.name}.png"),
     )
