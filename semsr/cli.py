@@ -20,6 +20,7 @@ from semsr.commands import (
     evaluate,
     evaluate_trust,
     export,
+    internal_sr,
     scan,
     serve,
     simulate,
@@ -49,6 +50,7 @@ COMMANDS = (
     compare,
     export,
     simulate,
+    internal_sr,
     train_detector,
     # Folders above the command line add theirs (`bench`): pyproject.toml, entry points.
     *(

@@ -56,6 +56,7 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
     bundle = ["--bundle", str(TINY_BUNDLE)]
     export = ["export", str(folder / "checkpoint.safetensors"), "--out", str(folder / "new")]
     simulate = ["simulate", "--out", str(folder / "sim"), "--seed", "1"]
+    internal = ["internal-sr", "--out", str(folder / "new")]
     lr = ["--lr", str(folder / "data" / "lr")]
     return [
         (["train", "tinny", *data], "no recipe 'tinny'; did you mean tiny?"),
@@ -107,6 +108,20 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         ([*simulate, "--tiles", "2", "--scale", "3"], "expected 1, 2 or 4"),
         ([*simulate, "--tiles", "2", "--tiff", "3"], "expected 0 to --tiles"),
         ([*simulate, "--truth"], "need --tiles COUNT"),
+        ([*internal, "--lr", str(folder / "data" / "lr"), *data], "either --data BENCHMARK or"),
+        (internal, "either --data BENCHMARK or --lr FOLDER"),
+        ([*internal, *data], "benchmark.json is missing"),
+        ([*internal, "--lr", str(folder / "empty")], "holds no image file"),
+        ([*internal, *lr, "--scales", "3"], "expected one of 2, 4, 2,4"),
+        ([*internal, *lr, "--steps", "0"], "steps: Input should be greater than or equal to 1"),
+        ([*internal, *lr, "--stop", "0.1"], "expected less than the start rate"),
+        ([*internal, *lr, "--split", "test"], "it needs --data"),
+        ([*internal, *data, "--window", "0,9"], "it needs --lr"),
+        ([*internal, *lr, "--tiles-together", "0"], "expected at least 1"),
+        ([*internal, *lr, "--limit", "0"], "expected at least 1"),
+        ([*internal, *lr, "--configuration", "idel"], "did you mean ideal?"),
+        ([*internal[:2], str(folder / "empty" / ".." / "data" / "lr"), *lr], "expected another"),
+        ([*internal[:2], str(folder / "run"), *lr], "is not empty and has no semsr-pictures.json"),
         (["train-detector", "--out", str(folder / "empty"), "--seed", "1", "--resume"], "no run"),
         (["train-detector", "--out", str(folder / "new"), "--seed", "1", "--crop-px", "50"],
          "expected a multiple of 32"),
@@ -151,6 +166,7 @@ def test_without_torch_the_commands_name_the_development_environment(folder: Pat
         ["export", str(folder / "checkpoint.safetensors"), "--out", str(folder / "new")],
         ["simulate", "--out", str(folder / "sim"), "--seed", "1"],
         ["train-detector", "--out", str(folder / "new"), "--seed", "1"],
+        ["internal-sr", "--lr", str(folder / "data" / "lr"), "--out", str(folder / "new")],
     ]
     hidden = (
         "import importlib.util as u; find = u.find_spec\n"
