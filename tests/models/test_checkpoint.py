@@ -144,7 +144,7 @@ def test_unknown_generator_is_refused(checkpoint: Path) -> None:
 
     with pytest.raises(
         UnknownGeneratorError,
-        match=r"'rep_sr_2'; known ones are: grain_sr, grain_unet, rep_sr, resnet9",
+        match=r"'rep_sr_2'; known ones are: grain_sr, grain_unet, rep_sr, resnet9, unet",
     ):
         load_generator(checkpoint)
 

@@ -47,7 +47,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
     """A misspelt name is answered with the right ones."""
     with pytest.raises(
         UnknownGeneratorError,
-        match=r"'repsr'; known ones are: grain_sr, grain_unet, rep_sr, resnet9",
+        match=r"'repsr'; known ones are: grain_sr, grain_unet, rep_sr, resnet9, unet",
     ):
         build_generator("repsr", {})
 
