@@ -24,6 +24,7 @@ from semsr.commands import (
     simulate,
     train,
     train_detector,
+    translate,
     upscale,
 )
 from semsr.commands.options import (
@@ -48,6 +49,7 @@ COMMANDS = (
     export,
     simulate,
     train_detector,
+    translate,
     # Folders above the command line add theirs (`bench`): pyproject.toml, entry points.
     *(
         command.load()
