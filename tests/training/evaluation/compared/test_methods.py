@@ -128,5 +128,5 @@ def test_a_checkpoint_that_takes_enlarged_pictures_is_refused(tmp_path: Path) ->
     path = tmp_path / "checkpoint.safetensors"
     save_network(path, build_generator("resnet9", {"width": 2, "scale": 1}), training={})
 
-    with pytest.raises(MethodError, match="has scale 1.*semsr translate, judge by --images"):
+    with pytest.raises(MethodError, match=r"has scale 1.*semsr translate, judge by --images"):
         checkpoint_method("mine", path, tile_px=32)
