@@ -16,6 +16,7 @@ from models.lir import Lir, LirStyle
 from models.network import Network, ReferenceNetwork
 from models.rep_sr import RepSR
 from models.resnet9 import ResNet9
+from models.unet import UNet
 
 Built = TypeVar("Built", bound=Network)
 
@@ -76,7 +77,13 @@ GENERATORS: dict[str, GeneratorSpec] = {
     "resnet9": GeneratorSpec(
         build=ResNet9,
         summary="the literature's ResNet-9 on the bicubic-enlarged input, for comparison",
-        scales=(2, 4),
+        scales=(1, 2, 4),
+    ),
+    "unet": GeneratorSpec(
+        build=UNet,
+        summary="the literature's U-Net-N on the bicubic-enlarged input, for comparison, not for "
+        "serving",
+        scales=(1, 2, 4),
     ),
 }
 

@@ -26,6 +26,7 @@ from semsr.commands import (
     simulate,
     train,
     train_detector,
+    translate,
     upscale,
 )
 from semsr.commands.options import (
@@ -52,6 +53,7 @@ COMMANDS = (
     simulate,
     internal_sr,
     train_detector,
+    translate,
     # Folders above the command line add theirs (`bench`): pyproject.toml, entry points.
     *(
         command.load()

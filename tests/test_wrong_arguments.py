@@ -125,6 +125,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         (["train-detector", "--out", str(folder / "empty"), "--seed", "1", "--resume"], "no run"),
         (["train-detector", "--out", str(folder / "new"), "--seed", "1", "--crop-px", "50"],
          "expected a multiple of 32"),
+        (["translate", "--checkpoint", str(folder / "checkpoint.safetensors"), "--images",
+          str(folder / "empty"), "--out", str(folder / "new")], "holds no image file"),
         (["demo", "--out", str(TINY_BUNDLE / "manifest.json" / "new")], "manifest.json is a file"),
         (["bench", "engine", "--no-peak", "--plot", str(folder / "data")], "is a folder, expected"),
         (["bench", "schedule", "--cost-ms", "1=5", "--plot", str(folder / "data")], "is a folder"),
@@ -167,6 +169,7 @@ def test_without_torch_the_commands_name_the_development_environment(folder: Pat
         ["simulate", "--out", str(folder / "sim"), "--seed", "1"],
         ["train-detector", "--out", str(folder / "new"), "--seed", "1"],
         ["internal-sr", "--lr", str(folder / "data" / "lr"), "--out", str(folder / "new")],
+        ["translate", "--checkpoint", "a", "--images", "b", "--out", str(folder / "new")],
     ]
     hidden = (
         "import importlib.util as u; find = u.find_spec\n"

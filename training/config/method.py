@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from training.config.contrastive import ContrastiveConfig
 from training.config.lir import LirConfig
+from training.config.paired_gan import PairedGanConfig
 from training.config.section import MethodSection, Need, Section, Share, Weight
 from training.config.terms import (
     AdversarialConfig,
@@ -113,6 +114,11 @@ class DistillationConfig(MethodSection):
 
 
 MethodConfig = Annotated[
-    SupervisedConfig | FLSeSimConfig | DistillationConfig | ContrastiveConfig | LirConfig,
+    SupervisedConfig
+    | FLSeSimConfig
+    | DistillationConfig
+    | ContrastiveConfig
+    | LirConfig
+    | PairedGanConfig,
     Field(discriminator="name"),
 ]
