@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from semsr.commands import (
+    align,
     api_key,
     bundle,
     demo,
@@ -42,6 +43,7 @@ COMMANDS = (
     scan,
     api_key,
     bundle,
+    align,
     train,
     evaluate,
     evaluate_trust,
