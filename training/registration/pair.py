@@ -208,8 +208,10 @@ def _check_search(found: FoundShift, max_shift_px: int) -> None:
 
 
 def _check_refinement(refinement: Refinement, scale: int) -> None:
-    for axis, error in zip(AXES, refinement.scale_error, strict=True):
-        if abs(error) > MAX_SCALE_ERROR:
+    errors = zip(AXES, refinement.scale_error, refinement.scale_standard_error, strict=True)
+    for axis, error, standard_error in errors:
+        # Along straight lines the scale is not determined: what is found there is noise.
+        if abs(error) > MAX_SCALE_ERROR and standard_error < MAX_SCALE_ERROR / 5:
             raise RegistrationError(
                 f"scale along {axis} is {scale * (1 + error):.3f} HR px per LR px, expected "
                 f"{scale} within {MAX_SCALE_ERROR:.1%}: resample a picture by its pixel size, or "

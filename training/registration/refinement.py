@@ -22,8 +22,8 @@ AFFINE_PRIOR = 0.01
 RANK = 1e-3
 """Ratio of eigenvalues below which the pictures determine no shift along their lines."""
 
-MARGIN_LR_PX = 3
-"""Border that is left out, where the filters see beyond the picture."""
+MARGIN_LR_PX = 8
+"""Border that is left out: there the background reflects what lies beyond the picture."""
 
 Bands = NDArray[np.float32]
 _Doubles = NDArray[np.float64]
@@ -37,6 +37,8 @@ class Refinement:
         shift: (dy, dx) in HR px.
         standard_error_px: (2,) standard errors of dy and dx, HR px; infinite along an unknown axis.
         scale_error: Relative excesses of HR's px per LR px over the scale, along y and x.
+        scale_standard_error: Standard errors of both; at most `AFFINE_PRIOR`, where the pictures
+            determine nothing, as along lines.
         rotation_deg: Rotation of HR against LR, from x towards y.
         residual_px: Root mean square of the local shifts that remain, HR px, without the part that
             noise explains. Shifts across edges count, since a loss sees no others.
@@ -45,6 +47,7 @@ class Refinement:
     shift: Shift
     standard_error_px: Shift
     scale_error: Shift
+    scale_standard_error: Shift
     rotation_deg: float
     residual_px: float
 
@@ -95,11 +98,12 @@ def refine(
     information = windows.information.sum(0)[np.ix_(known, known)]
     errors = np.full(2, np.inf)
     errors[known] = np.sqrt(windows.variance * np.diag(np.linalg.inv(information)))
-    gradient = _affine(windows)
+    gradient, gradient_errors = _affine(windows)
     return Refinement(
         shift=(start[0] + float(fraction[0]), start[1] + float(fraction[1])),
         standard_error_px=(float(errors[0]), float(errors[1])),
         scale_error=(float(gradient[0, 0]), float(gradient[1, 1])),
+        scale_standard_error=(float(gradient_errors[0, 0]), float(gradient_errors[1, 1])),
         rotation_deg=float(np.degrees(gradient[0, 1] - gradient[1, 0]) / 2),
         residual_px=_remaining_px(windows),
     )
@@ -187,13 +191,14 @@ def _solved(matrix: _Doubles, vector: _Doubles, known: list[int]) -> _Doubles:
     return step
 
 
-def _affine(windows: _Windows) -> _Doubles:
+def _affine(windows: _Windows) -> tuple[_Doubles, _Doubles]:
     """Fit an affine field to the local shifts, by the likelihood of each with a weak prior.
 
     Straight lines determine only a part of it: the prior leaves the others at zero.
 
     Returns:
-        (2, 2) gradient of the local shift: d(dy)/dy, d(dy)/dx; d(dx)/dy, d(dx)/dx.
+        (2, 2) gradient of the local shift: d(dy)/dy, d(dy)/dx; d(dx)/dy, d(dx)/dx. And their
+        standard errors.
     """
     count = len(windows.centres)
     places = np.concatenate([windows.centres, np.ones((count, 1))], axis=1)
@@ -204,8 +209,9 @@ def _affine(windows: _Windows) -> _Doubles:
     matrix = np.einsum("nai,nab,nbj->ij", basis, windows.information, basis) / windows.variance
     vector = np.einsum("nai,na->i", basis, windows.pull) / windows.variance
     prior = 1 / np.array([AFFINE_PRIOR, AFFINE_PRIOR, 1.0, AFFINE_PRIOR, AFFINE_PRIOR, 1.0]) ** 2
-    solution = np.linalg.solve(matrix + np.diag(prior), vector)
-    return solution.reshape(2, 3)[:, :2]
+    covariance = np.linalg.inv(matrix + np.diag(prior))
+    errors = np.sqrt(np.diag(covariance))
+    return (covariance @ vector).reshape(2, 3)[:, :2], errors.reshape(2, 3)[:, :2]
 
 
 def _remaining_px(windows: _Windows) -> float:

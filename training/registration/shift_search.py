@@ -27,6 +27,10 @@ from training.registration.window_scores import (
 PEAK_RADIUS_PX = 3
 """Positions this near are one peak: the shift's own uncertainty."""
 
+RIDGE_PX = 6
+"""Least distance of a position that makes the shift along an axis unknown; nearer ones add to its
+standard error."""
+
 Whole = tuple[int, int]
 
 
@@ -115,17 +119,14 @@ def _ordered(number: int, along: int, across: int) -> Whole:
 
 def _ridge(scores: WindowScores, profile: _Profile, best: int) -> list[int]:
     """Return the positions along an axis that a ridge makes as likely as the best; or none."""
-    equal = [
-        position
-        for position in range(len(profile.across))
-        if abs(position - best) > PEAK_RADIUS_PX
-        and not scores.preference(profile.scores[:, best], profile.scores[:, position]).is_clear(
-            EQUAL_LOSS
-        )
-        and _stays_high(scores, profile, best, position)
-    ]
-    near = range(max(0, best - PEAK_RADIUS_PX), min(len(profile.across), best + PEAK_RADIUS_PX + 1))
-    return [*equal, *near] if equal else []
+
+    def is_equal(position: int) -> bool:
+        preference = scores.preference(profile.scores[:, best], profile.scores[:, position])
+        return not preference.is_clear(EQUAL_LOSS) and _stays_high(scores, profile, best, position)
+
+    equal = [position for position in range(len(profile.across)) if is_equal(position)]
+    is_wide = any(abs(position - best) >= RIDGE_PX for position in equal)
+    return equal if is_wide else []
 
 
 def _stays_high(scores: WindowScores, profile: _Profile, best: int, position: int) -> bool:

@@ -5,13 +5,13 @@ score is the log-likelihood of the shift for white noise, up to a constant and i
 noise's variance: s_w(d) = g sum(u h_d) - g^2 / 2 sum(h_d^2), with the enlarged LR picture u, the HR
 picture h_d moved back by d, and one gain g for the whole pair.
 
-The windows make two shifts comparable: what one shift explains better than another, window by
-window, has a mean and a standard error, so that "better" can be told from noise (`Preference`).
-A fixed margin between correlations cannot do that: along a line, the roughness of the edges
-changes the correlation by a few thousandths only, and yet in every window.
+Two shifts are compared by the likelihood, against the noise, and by the windows: what one shift
+explains better than another, window by window, has a mean and a standard error (`Preference`).
+A fixed margin between correlations cannot tell "better" from noise: along a line, the roughness of
+the edges changes the correlation by a few thousandths only, and yet in every window.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import fft, stats
 
 from training.registration.fields import Fields
+from training.registration.filters import enlargement_noise_gain
 
 Scores = NDArray[np.float64]
 
@@ -36,6 +37,10 @@ CLEAR_LOSS = 0.04
 """Share of the explained signal that is a clear loss even in few windows: a correlation that
 falls by 2 %, as where a picture has structure at one place only."""
 
+CLEAR_NOISE_RATIO = 6.0
+"""Ratio to the noise at which a difference is clear even if a single window has it, such as one
+defect in a grating. It is above chance by so much because HR's noise lets shifts differ too."""
+
 EQUAL_LOSS = 0.0005
 EQUAL_PEAK_LOSS = 0.003
 """Shares of the explained signal within which two positions on a ridge, and two peaks, are equal:
@@ -50,17 +55,24 @@ class Preference:
         loss: Share of the signal explained by the first that the second does not explain.
         significance: Mean of the windows' differences by its standard error.
         windows: Number of windows.
+        noise_ratio: Square root of the log-likelihood ratio: the structure by which the shifts
+            differ, by the noise, as a matched filter sees it.
     """
 
     loss: float
     significance: float
     windows: int
+    noise_ratio: float
 
     def is_clear(self, equal_loss: float = EQUAL_PEAK_LOSS) -> bool:
         """Whether the first shift is better than the second, beyond noise and interpolation."""
         if self.loss < equal_loss:
             return False
-        return self.loss >= CLEAR_LOSS or self.significance >= _significance_bound(self.windows)
+        return (
+            self.loss >= CLEAR_LOSS
+            or self.noise_ratio >= CLEAR_NOISE_RATIO
+            or self.significance >= _significance_bound(self.windows)
+        )
 
 
 @dataclass(frozen=True)
@@ -71,12 +83,14 @@ class WindowScores:
         covariance: (windows, 2 R + 1, 2 R + 1), sum of u h_d over the window.
         energy: Same shape, sum of h_d^2.
         lr_energy: (windows,), sum of u^2.
+        samples: Number of independent samples of LR's noise in all windows.
         sign: 1, or -1 for HR of inverted contrast.
     """
 
     covariance: NDArray[np.float32]
     energy: NDArray[np.float32]
     lr_energy: Scores
+    samples: float
     sign: int = 1
 
     @property
@@ -125,13 +139,20 @@ class WindowScores:
         """Compare two shifts by their scores of each window, (windows,)."""
         difference = first - second
         explained = max(float(first.sum()), float(np.finfo(np.float32).tiny))
+        density = max(float(self.lr_energy.sum()) - 2 * float(self.total.max()), 0) / self.samples
+        ratio = max(float(difference.sum()), 0.0) / max(2 * density, 1e-9)
         error = float(difference.std(ddof=1)) / np.sqrt(len(difference))
         significance = float(difference.mean()) / error if error > 0 else 0.0
-        return Preference(float(difference.sum()) / explained, significance, len(difference))
+        return Preference(
+            loss=float(difference.sum()) / explained,
+            significance=significance,
+            windows=len(difference),
+            noise_ratio=float(np.sqrt(ratio)),
+        )
 
     def of_opposite_contrast(self) -> "WindowScores":
         """Return the scores of the pair with HR inverted."""
-        return WindowScores(self.covariance, self.energy, self.lr_energy, -self.sign)
+        return replace(self, sign=-self.sign)
 
 
 def score_windows(
@@ -168,7 +189,13 @@ def score_windows(
             covariance.append(_covariances(window, around))
             energy.append(_energies(around, (window.shape[0], window.shape[1])))
             lr_energy.append(float(np.sum(window.astype(np.float64) ** 2)))
-    return WindowScores(np.stack(covariance), np.stack(energy), np.array(lr_energy))
+    area = sum(row.stop - row.start for row in rows) * sum(c.stop - c.start for c in columns)
+    return WindowScores(
+        covariance=np.stack(covariance),
+        energy=np.stack(energy),
+        lr_energy=np.array(lr_energy),
+        samples=area * enlargement_noise_gain(fields.scale) / fields.scale**2,
+    )
 
 
 def interpolated(scores: Scores, total: Scores, at: int) -> Scores:
