@@ -34,7 +34,14 @@ from export.half_weights import half_checkpoint, store_half
 from export.int8 import Quantized, judging_tiles, quantize
 from export.model_card import model_card
 from export.parity import ParityRow, Reference, run_gate, summarise
-from export.preflight import RECALL_PRECISIONS, ExportError, check_needs, check_tile, halo_of
+from export.preflight import (
+    RECALL_PRECISIONS,
+    ExportError,
+    check_enlarges,
+    check_needs,
+    check_tile,
+    halo_of,
+)
 from export.shared_weights import share_weights
 from export.to_onnx import to_onnx
 from export.trust import TrustTiles, make_trust_record
@@ -94,7 +101,7 @@ def export_bundle(
     """Export a checkpoint as a bundle.
 
     Args:
-        checkpoint: File that `models.save_generator` wrote.
+        checkpoint: File that `models.save_network` wrote.
         out: Folder of the bundle.
         name: Name of the model in answers and metrics; the folder's name if None.
         tile: Height and width of the LR tile.
@@ -128,6 +135,7 @@ def export_bundle(
     check_target(out, overwrite=overwrite)
     check_needs(wanted, calibration, tile=tile, has_judge=recall_judge is not None)
     generator, info, weights = _load(checkpoint, half_weights=half_weights)
+    check_enlarges(generator)
     check_tile(generator, tile)
     seen: list[npt.NDArray[np.uint8]] = list(calibration)
     if trust_tiles is not None:

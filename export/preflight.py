@@ -40,6 +40,15 @@ def check_needs(
         )
 
 
+def check_enlarges(generator: Generator) -> None:
+    """Reject a network for pictures that another method, such as ZSSR, has enlarged already."""
+    if generator.scale == 1:
+        raise ExportError(
+            "the network has scale 1: it translates pictures that are enlarged already; expected "
+            "one that takes LR tiles"
+        )
+
+
 def check_tile(generator: Generator, tile: tuple[int, int]) -> None:
     """Reject a tile whose sides are not multiples of the network's grid."""
     grid = generator.grid_px

@@ -8,7 +8,7 @@ steps, seed, degradation, credits, statistics of the training LR images). Nothin
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
 from models.generator import Generator
-from models.registry import GENERATORS, build_generator
+from models.network import Network
+from models.registry import (
+    GENERATORS,
+    REFERENCE_NETWORKS,
+    Built,
+    build_generator,
+    build_network,
+)
 
 FORMAT_VERSION = "1"
 HALF_PRECISION = (torch.float16, torch.bfloat16)
@@ -47,34 +54,35 @@ class CheckpointInfo:
     training: dict[str, Any]
 
 
-def save_generator(path: Path, generator: Generator, *, training: Mapping[str, Any]) -> None:
-    """Write a generator's weights and description to one safetensors file, atomically.
+def save_network(path: Path, network: Network, *, training: Mapping[str, Any]) -> None:
+    """Write a network's weights and description to one safetensors file, atomically.
 
     Args:
         path: File to write; its folder is created. An existing file is replaced in one step, so
             that a reader never sees half a checkpoint.
-        generator: A network whose class is in `GENERATORS`.
+        network: A network whose class is in `GENERATORS` or `REFERENCE_NETWORKS`.
         training: JSON-compatible description of the training; see the module docstring.
 
     Raises:
         CheckpointError: The network is not registered, or `training` is not JSON-compatible.
     """
-    names = [name for name, spec in GENERATORS.items() if spec.build is type(generator)]
+    registry = {**GENERATORS, **REFERENCE_NETWORKS}
+    names = [name for name, spec in registry.items() if spec.build is type(network)]
     if not names:
         raise CheckpointError(
-            f"{type(generator).__name__} is not in the registry, so no checkpoint can name it"
+            f"{type(network).__name__} is not in the registry, so no checkpoint can name it"
         )
     try:
         metadata = {
             "format_version": FORMAT_VERSION,
             "generator": names[0],
-            "hyper_parameters": json.dumps(generator.hyper_parameters, allow_nan=False),
+            "hyper_parameters": json.dumps(network.hyper_parameters, allow_nan=False),
             "training": json.dumps(dict(training), allow_nan=False),
         }
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the training description is not JSON: {error}") from error
     tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()
+        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -96,8 +104,20 @@ def load_generator(path: Path) -> tuple[Generator, CheckpointInfo]:
         FileNotFoundError: The file does not exist.
         CheckpointError: Not safetensors, another format version, missing or malformed metadata, or
             tensors that are missing, unexpected or of another shape or type than the network's.
-        UnknownGeneratorError: The named generator is not in the registry.
+        UnknownGeneratorError: The named generator is not in the registry, or the network needs a
+            reference image.
     """
+    return _load(path, build_generator)
+
+
+def load_network(path: Path) -> tuple[Network, CheckpointInfo]:
+    """Rebuild the network that a checkpoint holds, a generator or not; see `load_generator`."""
+    return _load(path, build_network)
+
+
+def _load(
+    path: Path, build: Callable[[str, Mapping[str, Any]], Built]
+) -> tuple[Built, CheckpointInfo]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
@@ -107,13 +127,13 @@ def load_generator(path: Path) -> tuple[Generator, CheckpointInfo]:
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
     info = _read_info(path, metadata)
-    generator = build_generator(info.generator, info.hyper_parameters)
-    expected = generator.state_dict()
+    network = build(info.generator, info.hyper_parameters)
+    expected = network.state_dict()
     tensors = {name: _widened(tensor, expected.get(name)) for name, tensor in tensors.items()}
     _check_tensors(path, expected=expected, found=tensors)
-    generator.load_state_dict(tensors)
-    generator.eval()
-    return generator, info
+    network.load_state_dict(tensors)
+    network.eval()
+    return network, info
 
 
 def _read_info(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:

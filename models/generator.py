@@ -4,28 +4,25 @@ Training, export and evaluation know generators only through this class and the 
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from torch import nn
 
+from models.network import Network
 
-class Generator(nn.Module, ABC):
+
+class Generator(Network, ABC):
     """A network that enlarges a one-channel image by a fixed factor in one pass.
 
     Attributes:
-        scale: Enlargement factor s.
         receptive_radius_px: Distance, in LR pixels, that an output pixel looks beyond the LR pixel
             that it lies in, at most; None where it is unbounded, as with instance normalisation.
         grid_px: LR pixels by which an image may be shifted and still be enlarged alike: 1 for
             convolutions on one grid, the coarsest level's pixel for a U-Net.
-        hyper_parameters: The keyword arguments that build the same network again.
     """
 
-    scale: int
     receptive_radius_px: int | None
     grid_px: int = 1
-    hyper_parameters: dict[str, Any]
 
     @abstractmethod
     def forward(self, lr: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,9 @@ class ResNet9(Generator):
     CycleGAN does (deviation 0.02); biases are 0. It matters: three steps of Adam at 1e-4 move the
     layers of the first by a tenth to a third of themselves, those of the second by a hundredth.
 
+    At scale 1 it translates images of the output's size: pix2pix on pictures that another method
+    has enlarged.
+
     The smallest input is 2x2 at scale 4 and 3x3 at scale 2: below that, the reflecting border of
     the innermost blocks has nothing to reflect.
 
@@ -88,10 +91,17 @@ class ResNet9(Generator):
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W) in [0, 1]."""
-        enlarged = self.upsample(lr)
-        sr = self.layers(enlarged * 2.0 - 1.0) * 0.5 + 0.5
+        return self.translate(self.upsample(lr))
+
+    def translate(self, image: torch.Tensor) -> torch.Tensor:
+        """Translate an image of the output's size, (N, 1, H, W) float32 in [0, 1] to the same.
+
+        It is the network without its enlargement: what an image of the HR look, such as a real HR
+        crop, becomes (the identity term of CUT).
+        """
+        translated = self.layers(image * 2.0 - 1.0) * 0.5 + 0.5
         # Sizes that are not multiples of 4 grow in the encoder (ceil) and are cut back here.
-        return sr[:, :, : enlarged.shape[2], : enlarged.shape[3]]
+        return translated[:, :, : image.shape[2], : image.shape[3]]
 
     def merged(self) -> nn.Module:
         """Return a copy in eval mode; this network has no training-time branches."""

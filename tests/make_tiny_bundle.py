@@ -12,7 +12,7 @@ import torch
 
 from export.exporter import export_bundle
 from export.trust import TrustTiles
-from models import build_generator, save_generator
+from models import build_generator, save_network
 
 OUT = Path(__file__).parent / "data" / "tiny_bundle"
 TILE = (24, 24)
@@ -39,7 +39,7 @@ def make(out: Path) -> None:
             parameter.add_(0.03 * torch.randn_like(parameter))
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.safetensors"
-        save_generator(checkpoint, generator, training={"data": "none: random weights, for tests"})
+        save_network(checkpoint, generator, training={"data": "none: random weights, for tests"})
         export_bundle(
             checkpoint,
             out,

@@ -14,7 +14,7 @@ import torch
 
 from bundle_format.bundle import load_bundle
 from export.trust import TrustTiles
-from models import build_generator, save_generator
+from models import build_generator, save_network
 from semsr.cli import main
 from semsr.commands import evaluate
 from semsr.evaluate_arguments import EvaluateArguments, NamedBundle, check_arguments
@@ -33,7 +33,7 @@ def checkpoint(tmp_path: Path) -> Path:
     path = tmp_path / "checkpoint.safetensors"
     data = {"window": [0, 4095], "max_rows_px": 24}
     generator = build_generator("rep_sr", {"channels": 8, "num_blocks": 2, "scale": 4})
-    save_generator(path, generator, training={"recipe": {"data": data}})
+    save_network(path, generator, training={"recipe": {"data": data}})
     return path
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from models import build_generator, load_generator, save_generator
+from models import build_generator, load_generator, save_network
 from models.grain_unet import GrainUNet, ResidualBlock
 from training.data.images import ImageFileError, load_images
 
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with torch.no_grad():
         errors = [(generator.parts(x)[0] - narrower.parts(x)[0]).square().mean() for x in images]
     change_grey = float(torch.stack(errors).mean().sqrt()) * 255.0
-    save_generator(options.out, narrower, training=info.training)
+    save_network(options.out, narrower, training=info.training)
     sys.stdout.write(f"{options.out}: structure differs by {change_grey:.2f} grey levels (rms)\n")
     return 0
 

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import save_generator
+from models import Network, save_network
 from training.config.recipe import OptimizationConfig, Recipe, load_recipe
 from training.data.bank import content_of
 from training.data.bank_format import check_bank
 from training.data.datasets import load_held_out_tiles, load_tools
 from training.data.feed import Feed
+from training.data.given_pairs import check_disjoint, load_pairs
 from training.ground.progress import progress
 from training.methods.build import build_method
 from training.methods.inputs import Inputs
@@ -91,7 +92,12 @@ def train(
     if start_from is not None:
         load_warm_start(start_from, generator=recipe.generator)  # refused before images are read
     with progress("reading images"):
-        tools = load_tools(recipe, data_root=data_root)
+        pairs, held_out_pairs = (
+            load_pairs(configs, recipe.data, data_root=data_root, scale=recipe.scale)
+            for configs in (recipe.data.pairs, recipe.data.held_out_pairs)
+        )
+        check_disjoint(pairs, held_out_pairs)
+        tools = load_tools(recipe, data_root=data_root, pairs=pairs)
         held_out = load_held_out_tiles(recipe.data, data_root=data_root)
     if bank is not None:
         check_bank(bank, content_of(recipe, tools))  # refused before a run is set aside
@@ -112,6 +118,8 @@ def train(
             feed=Feed(workers=options.loader_workers),
             bank=opened,
             start=start,
+            pairs=pairs,
+            held_out_pairs=held_out_pairs,
         )
         torch.manual_seed(options.seed)
         with progress("preparing the method"):
@@ -142,7 +150,7 @@ class Trainer:
 
     def __init__(
         self,
-        method: Method,
+        method: Method[Any],
         *,
         recipe: Recipe,
         run_dir: RunDir,
@@ -153,7 +161,9 @@ class Trainer:
         self.recipe = recipe
         self.run_dir = run_dir
         self.feed = feed or Feed()
-        self.average = copy.deepcopy(method.generator).requires_grad_(requires_grad=False).eval()
+        self.average: Network = (
+            copy.deepcopy(method.generator).requires_grad_(requires_grad=False).eval()
+        )
         self.step = 0
         self.mixed = is_mixed(recipe.optimization)
         precision = "bf16" if self.mixed else "fp32"
@@ -210,7 +220,7 @@ class Trainer:
     def save(self) -> None:
         """Write the averaged weights as a checkpoint, then the state to resume from."""
         training = {**self.description, "steps_done": self.step}
-        save_generator(self.run_dir.checkpoint, self.average, training=training)
+        save_network(self.run_dir.checkpoint, self.average, training=training)
         method = self.method
         state = {
             "step": self.step,
@@ -240,14 +250,14 @@ class Trainer:
         self.run_dir.drop_stats_after(self.step)
 
     def _train_step(self) -> dict[str, float]:
-        """Run every phase once; returns the loss terms, and as `loss` the last phase's sum."""
+        """Run every phase; returns the loss terms, and as `loss` the last phase's sum."""
         options = self.recipe.optimization
         share = rate_share(self.step, options)
         values: dict[str, float] = {}
         self.feed.begin(self.step)
         with torch.autocast(options.device, dtype=torch.bfloat16, enabled=self.mixed):
             self.method.prepare(self.step)
-        for phase in self.method.phases:
+        for phase in [p for p in self.method.phases for _ in range(p.repeats)]:
             phase.optimizer.zero_grad(set_to_none=True)
             with torch.autocast(options.device, dtype=torch.bfloat16, enabled=self.mixed):
                 terms = phase.terms()
@@ -263,7 +273,8 @@ class Trainer:
         return values
 
     def _take_step(self, phase: Phase, loss: torch.Tensor, *, share: float) -> None:
-        limit = self.recipe.optimization.gradient_clip or math.inf
+        clip = phase.gradient_clip
+        limit = (self.recipe.optimization.gradient_clip if clip is None else clip) or math.inf
         parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):

@@ -22,7 +22,7 @@ from export.fp16 import to_fp16
 from export.int8 import quantize
 from export.parity import Reference
 from export.to_onnx import to_onnx
-from models import Generator, build_generator, save_generator
+from models import Generator, build_generator, save_network
 from models.cost import count_gmac
 
 
@@ -71,7 +71,7 @@ def _write(
     training = {"data": "none: random weights, to measure a machine"}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "model.safetensors"
-        save_generator(checkpoint, generator, training=training)
+        save_network(checkpoint, generator, training=training)
         weights = checkpoint.read_bytes()
     files = {
         GRAPHS["fp32"]: graph,

@@ -9,7 +9,22 @@ from semsr.commands.checks import at_least, need_development, one_of, writable_f
 from semsr.commands.options import Commands, UsageError, add_command
 
 DEFAULT_SPLITS = ("train_lr", "train_hr", "reference_hr", "test_defect", "test_clean")
-FURTHER_SPLITS = ("thousand_defect", "thousand_clean", "unknown_defect", "x4_244", "x2_232")
+FURTHER_SPLITS = (
+    "thousand_defect",
+    "thousand_clean",
+    "unknown_defect",
+    "train_pairs",
+    "x4_244",
+    "x2_232",
+    "aei_x4",
+    "aei_x2",
+    "cucmp_x4",
+    "cucmp_x4_validation",
+    "cucmp_x4_top",
+    "cucmp_x2",
+    "cucmp_x2_validation",
+    "cucmp_x2_top",
+)
 """Splits, copied from `training.simulator.splits`, which takes a second to import."""
 
 MIN_TILE_PX = 48

@@ -16,7 +16,7 @@ from export.exporter import export_bundle
 from export.parity import ParityError, Reference, compare, summarise
 from export.preflight import ExportError
 from export.to_onnx import to_onnx
-from models import Generator, build_generator, save_generator
+from models import Generator, build_generator, save_network
 
 TILE = (24, 24)
 
@@ -35,7 +35,7 @@ def small_generator(*, scale: int = 4, seed: int = 0) -> Generator:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with a training statement."""
     path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.safetensors"
-    save_generator(
+    save_network(
         path,
         small_generator(),
         training={
@@ -52,7 +52,7 @@ def test_graph_gives_what_torch_gives_at_any_size(scale: int, tmp_path: Path):
     """The exported graph takes any batch and size and agrees with torch to one grey level."""
     generator = small_generator(scale=scale)
     checkpoint = tmp_path / "checkpoint.safetensors"
-    save_generator(checkpoint, generator, training={})
+    save_network(checkpoint, generator, training={})
     bundle = export_bundle(checkpoint, tmp_path / "bundle", tile=TILE, max_batch_size=2).bundle
     engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1))
     for count, height, width in ((1, 24, 24), (3, 33, 17), (2, 8, 64)):
@@ -131,9 +131,19 @@ def test_failed_gate_leaves_no_bundle(
 def test_network_that_looks_beyond_its_tile_is_refused(tmp_path: Path):
     """A tile must have room for the halo on both sides."""
     path = tmp_path / "deep.safetensors"
-    save_generator(path, build_generator("rep_sr", {"channels": 2, "num_blocks": 12}), training={})
+    save_network(path, build_generator("rep_sr", {"channels": 2, "num_blocks": 12}), training={})
     with pytest.raises(ExportError, match=r"looks 14 px beyond .* 24x24"):
         export_bundle(path, tmp_path / "bundle", tile=TILE)
+
+
+def test_network_for_enlarged_pictures_is_refused(tmp_path: Path):
+    """It needs another method before it, which learns at inference time."""
+    path = tmp_path / "checkpoint.safetensors"
+    tiny = {"scale": 1, "width": 2, "num_blocks": 1}
+    save_network(path, build_generator("resnet9", tiny), training={})
+    with pytest.raises(ExportError, match=r"scale 1: it translates pictures that are enlarged"):
+        export_bundle(path, tmp_path / "bundle", tile=TILE)
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_golden_tile_uses_the_whole_grey_range_and_never_changes():

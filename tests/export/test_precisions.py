@@ -22,7 +22,7 @@ from export.int8 import QuantizationError, body_convolutions, quantize
 from export.parity import ParityError
 from export.preflight import ExportError
 from export.to_onnx import to_onnx
-from models import Generator, build_generator, save_generator
+from models import Generator, build_generator, save_network
 
 TILE = (32, 32)
 
@@ -41,7 +41,7 @@ def smooth_generator(*, name: str = "grain_sr", seed: int = 0) -> Generator:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of such a network."""
     path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.safetensors"
-    save_generator(path, smooth_generator(), training={})
+    save_network(path, smooth_generator(), training={})
     return path
 
 

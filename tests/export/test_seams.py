@@ -16,7 +16,7 @@ from export.exporter import export_bundle
 from export.preflight import ExportError
 from export.seams import MAX_SEAM, measure_halo, seam_images, seen_px
 from export.to_onnx import GreyLevels
-from models import Generator, build_generator, save_generator
+from models import Generator, build_generator, save_network
 from service.images.tiling import plan
 
 TILE = (96, 96)
@@ -152,7 +152,7 @@ def test_bundle_carries_grid_halo_and_figures(tmp_path: Path) -> None:
     generator = build_generator(
         "grain_unet", {"channels": [8, 8], "blocks": [1, 0], "pad": 1, "smooth_grain": True}
     )
-    save_generator(checkpoint, generator, training={})
+    save_network(checkpoint, generator, training={})
 
     manifest = export_bundle(checkpoint, tmp_path / "unet", tile=(32, 32)).bundle.manifest
 
@@ -165,7 +165,7 @@ def test_bundle_carries_grid_halo_and_figures(tmp_path: Path) -> None:
 def test_tile_that_does_not_end_on_the_grid_is_refused(tmp_path: Path) -> None:
     """Every tile would end in pixels that are made up."""
     checkpoint = tmp_path / "checkpoint.safetensors"
-    save_generator(checkpoint, wide_generator(), training={})
+    save_network(checkpoint, wide_generator(), training={})
     with pytest.raises(ExportError, match=r"100x96 px; .* both sides must be multiples of 8"):
         export_bundle(checkpoint, tmp_path / "bundle", tile=(100, 96))
 

@@ -19,7 +19,7 @@ from export.half_weights import half_checkpoint
 from export.preflight import ExportError
 from export.shared_weights import share_weights
 from export.to_onnx import to_onnx
-from models import Generator, build_generator, save_generator
+from models import Generator, build_generator, save_network
 
 TILE = (32, 32)
 
@@ -34,7 +34,7 @@ def generator() -> Generator:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its checkpoint."""
     path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.safetensors"
-    save_generator(path, generator(), training={"steps": 3})
+    save_network(path, generator(), training={"steps": 3})
     return path
 
 
@@ -127,7 +127,7 @@ def test_a_weight_too_large_for_half_precision_is_named(tmp_path: Path) -> None:
     with torch.no_grad():
         next(p for p in large.parameters() if p.numel() > 300).flatten()[0] = 70_000.0
     path = tmp_path / "checkpoint.safetensors"
-    save_generator(path, large, training={})
+    save_network(path, large, training={})
 
     with pytest.raises(ExportError, match=r"weight holds 70000, too large for FP16"):
         export_bundle(path, tmp_path / "b", tile=TILE, half_weights=True)

@@ -16,7 +16,7 @@ from export.cases import standard_cases
 from export.exporter import export_bundle
 from export.to_onnx import GreyLevels
 from export.trust import TrustError, TrustTiles, distance, domain_of, make_trust_record
-from models import build_generator, load_generator, save_generator
+from models import build_generator, load_generator, save_network
 from tests.make_tiny_bundle import clean_tiles
 
 TILE = (24, 24)
@@ -62,7 +62,7 @@ def test_the_limit_is_that_of_the_worst_kind_of_clean_tiles() -> None:
 def test_flags_of_the_graph_are_over_the_limits(tmp_path: Path) -> None:
     """The engine's own flags: clean tiles reach 1 once, white noise lies far from them."""
     checkpoint = tmp_path / "checkpoint.safetensors"
-    save_generator(checkpoint, _generator(), training={})
+    save_network(checkpoint, _generator(), training={})
     tiles = clean_tiles()
     export_bundle(checkpoint, tmp_path / "bundle", tile=TILE, trust_tiles=tiles)
     bundle = load_bundle(tmp_path / "bundle")
@@ -82,7 +82,7 @@ def test_flags_of_the_graph_are_over_the_limits(tmp_path: Path) -> None:
 def test_every_engine_gives_torchs_flags(name: str, tmp_path: Path) -> None:
     """For clean tiles, other sizes, black, white and noise, alone and in a batch."""
     checkpoint = tmp_path / "checkpoint.safetensors"
-    save_generator(checkpoint, _generator(), training={})
+    save_network(checkpoint, _generator(), training={})
     tiles = clean_tiles()
     export_bundle(checkpoint, tmp_path / "bundle", tile=TILE, trust_tiles=tiles)
     bundle = load_bundle(tmp_path / "bundle")
@@ -100,7 +100,7 @@ def test_every_engine_gives_torchs_flags(name: str, tmp_path: Path) -> None:
 def test_without_tiles_nothing_is_judged(tmp_path: Path) -> None:
     """The flags are -1 and the manifest has no record."""
     checkpoint = tmp_path / "checkpoint.safetensors"
-    save_generator(checkpoint, _generator(), training={})
+    save_network(checkpoint, _generator(), training={})
     bundle = export_bundle(checkpoint, tmp_path / "bundle", tile=TILE).bundle
     assert bundle.manifest.trust is None
     engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1))

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from models import GENERATORS, Generator, build_generator, load_generator, save_generator
+from models import GENERATORS, Generator, build_generator, load_generator, save_network
 
 # (registry name, small hyper-parameters), at least one case for each generator.
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -24,6 +24,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
         "grain_unet",
         {"channels": [8, 8, 8], "blocks": [1, 0, 0], "pad": 4, "layer_slopes": True},
     ),
+    ("lir", {"width": 2, "num_blocks": 1, "norm": "instance"}),
     ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": True}),
     ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": False}),
 ]
@@ -125,7 +126,7 @@ def test_checkpoint_round_trip_is_exact(
     training = {"steps": 3, "lr_domain": {"mean": 70.5}}
     path = tmp_path / "deep" / "checkpoint.safetensors"
 
-    save_generator(path, generator, training=training)
+    save_network(path, generator, training=training)
     loaded, info = load_generator(path)
 
     assert name == info.generator
@@ -200,7 +201,7 @@ def test_merged_is_an_equal_independent_copy_in_eval_mode(
 @pytest.mark.parametrize(
     ("name", "hyper_parameters"),
     CASES,
-    ids=["rep", "grain", "dilated", "unet", "slopes", "blur", "strided"],
+    ids=["rep", "grain", "dilated", "unet", "slopes", "lir", "blur", "strided"],
 )
 def test_onnx_with_dynamic_sizes_matches_torch(
     name: str, hyper_parameters: dict[str, Any], tmp_path: Path

@@ -53,6 +53,19 @@ def test_blur_upsample_is_the_1331_kernel_with_replication() -> None:
     assert float((expected - BlurUpsample()(features)).abs().max()) < 1e-6
 
 
+def test_translation_is_the_network_without_its_enlargement() -> None:
+    """At scale 4 it follows the enlargement; at scale 1 it is the whole network."""
+    network = ResNet9(width=4, num_blocks=1)
+    lr = torch.rand(1, 1, 12, 13, generator=torch.Generator().manual_seed(2))
+    enlarged = BicubicUpsample(scale=4)(lr)
+    alone = ResNet9(scale=1, width=4, num_blocks=1)
+    alone.layers.load_state_dict(network.layers.state_dict())
+
+    with torch.no_grad():
+        assert torch.equal(network(lr), network.translate(enlarged))
+        assert float((alone(enlarged) - network(lr)).abs().max()) < 1e-6
+
+
 @pytest.mark.parametrize("anti_aliased", [True, False])
 def test_full_size_has_the_published_number_of_weights(anti_aliased: bool) -> None:
     """Width 64 and nine blocks give the 11.4 million parameters of the literature's network."""

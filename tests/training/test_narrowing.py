@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models import load_generator, save_generator
+from models import load_generator, save_network
 from models.grain_unet import GrainUNet
 from training.narrowing import main, narrow
 
@@ -77,7 +77,7 @@ def test_the_command_narrows_a_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Folders of LR tiles in, a checkpoint out that says what its training was."""
-    save_generator(tmp_path / "wide.safetensors", network(), training={"steps": 7})
+    save_network(tmp_path / "wide.safetensors", network(), training={"steps": 7})
     (tmp_path / "lr").mkdir()
     for number, tile in enumerate(tiles()):
         pixels = (tile[0, 0].numpy() * 255).astype(np.uint8)

@@ -3,11 +3,14 @@
 `name` picks the method; the fields of the others are then errors, like any unknown key.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from training.config.section import Section, Share, Weight
+from training.config.contrastive import ContrastiveConfig
+from training.config.lir import LirConfig
+from training.config.section import MethodSection, Need, Section, Share, Weight
 from training.config.terms import (
     AdversarialConfig,
     ConsistencyConfig,
@@ -18,11 +21,16 @@ from training.config.terms import (
 )
 
 
-class SupervisedConfig(Section):
+class SupervisedConfig(MethodSection):
     """Pixel loss on HR crops and their synthetic LR versions."""
 
     name: Literal["supervised"] = "supervised"
     charbonnier_eps: float = Field(default=1e-3, gt=0, description="loss sqrt(d^2 + eps^2)")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """HR images; their LR versions are synthetic."""
+        return ("hr",)
 
 
 class InputMaskConfig(Section):
@@ -47,7 +55,7 @@ class PatchedCopiesConfig(Section):
     num_copies: int = Field(default=0, ge=0, description="copies of each image: n2")
 
 
-class FLSeSimConfig(Section):
+class FLSeSimConfig(MethodSection):
     """Unpaired translation with a spatially-correlative loss, and what makes it safe."""
 
     name: Literal["f_lsesim"]
@@ -70,8 +78,13 @@ class FLSeSimConfig(Section):
     statistics: StatisticsConfig = Field(default_factory=StatisticsConfig)
     paired: PairedConfig = Field(default_factory=PairedConfig)
 
+    @property
+    def vgg16_taps(self) -> Sequence[str]:
+        """Layers of the self-similarity."""
+        return self.self_similarity.taps if self.self_similarity.weight else ()
 
-class DistillationConfig(Section):
+
+class DistillationConfig(MethodSection):
     """A generator learns the mean structure and the mean amount of grain of its teachers."""
 
     name: Literal["distillation"]
@@ -100,5 +113,6 @@ class DistillationConfig(Section):
 
 
 MethodConfig = Annotated[
-    SupervisedConfig | FLSeSimConfig | DistillationConfig, Field(discriminator="name")
+    SupervisedConfig | FLSeSimConfig | DistillationConfig | ContrastiveConfig | LirConfig,
+    Field(discriminator="name"),
 ]

@@ -13,12 +13,16 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from training.config.degradation import DegradationConfig
 from training.config.method import MethodConfig, SupervisedConfig
+from training.config.pairs import PairsConfig
 from training.config.problems import did_you_mean, problems
 from training.config.section import Section
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-GENERATOR_NAMES = ("grain_sr", "grain_unet", "rep_sr", "resnet9")
+GENERATOR_NAMES = ("grain_sr", "grain_unet", "lir", "rep_sr", "resnet9")
 """Keys of `models.GENERATORS`; here as well, since a recipe is checked before torch is loaded."""
+
+REFERENCE_NETWORK_NAMES: tuple[str, ...] = ("lir_style",)
+"""Keys of `models.REFERENCE_NETWORKS`."""
 
 
 class ConfigError(ValueError):
@@ -34,8 +38,9 @@ class GeneratorConfig(Section):
     @field_validator("name")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        if name not in GENERATOR_NAMES:
-            hint, known = did_you_mean(name, GENERATOR_NAMES), ", ".join(GENERATOR_NAMES)
+        names = (*GENERATOR_NAMES, *REFERENCE_NETWORK_NAMES)
+        if name not in names:
+            hint, known = did_you_mean(name, names), ", ".join(names)
             raise ValueError(f"unknown generator {name!r}{hint}; there are {known}")
         return name
 
@@ -44,11 +49,19 @@ class DataConfig(Section):
     """Which images are read, and which sources are kept out of training."""
 
     hr: list[str] = Field(
-        min_length=1, description="globs or folders of HR images, relative to the root"
+        default_factory=list,
+        description="globs or folders of HR images, relative to the root; absent: those of pairs",
     )
     lr: list[str] = Field(
         default_factory=list,
-        description="globs or folders of LR images, not aligned with the HR ones",
+        description="globs or folders of LR images, not aligned with the HR ones; absent: those of "
+        "pairs",
+    )
+    pairs: list[PairsConfig] = Field(
+        default_factory=list[PairsConfig], description="LR and HR images of the same places"
+    )
+    held_out_pairs: list[PairsConfig] = Field(
+        default_factory=list[PairsConfig], description="pairs that are only evaluated"
     )
     index: str | None = Field(
         default=None, description="CSV naming each tile's source image: columns folder, file, src"
@@ -97,8 +110,10 @@ class OptimizationConfig(Section):
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="peak of the cosine")
     final_learning_rate: float = Field(default=1e-5, gt=0, description="end of the cosine")
-    schedule: Literal["cosine", "constant_then_linear"] = Field(
-        default="cosine", description="after the warm-up; the second is constant for half the steps"
+    schedule: Literal["cosine", "constant_then_linear", "halved_by_thirds"] = Field(
+        default="cosine",
+        description="after the warm-up; the second is constant for half the steps, the third is "
+        "halved after each third of them",
     )
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="of Adam")
     warm_up_steps: int = Field(default=100, ge=0, description="linear rise from zero")
@@ -176,9 +191,13 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _data_suit_the_method(self) -> Self:
-        needs_lr = self.degradation == "estimate" or not isinstance(self.method, SupervisedConfig)
-        if needs_lr and not self.data.lr:
-            wanted = "degradation" if self.degradation == "estimate" else "method"
+        data, needs = self.data, self.method.needs
+        if "pairs" in needs and not data.pairs:
+            raise ValueError("data.pairs is empty, but method needs pairs of LR and HR images")
+        if not (data.hr or data.pairs):
+            raise ValueError("data.hr is empty, but every method needs HR images (or data.pairs)")
+        if not (data.lr or data.pairs) and ("lr" in needs or self.degradation == "estimate"):
+            wanted = "method" if "lr" in needs else "degradation"
             raise ValueError(f"data.lr is empty, but {wanted} needs LR images")
         return self
 

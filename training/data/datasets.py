@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from training.config.degradation import DegradationConfig
 from training.config.recipe import ConfigError, DataConfig, Recipe, ToolConfig
 from training.data.degradation.synthetic_lr import degrade, draw_degradation
+from training.data.given_pairs import SourcePair
 from training.data.images import SourceImage, load_images
 
 
@@ -47,8 +48,15 @@ class KnownTool(ToolImages):
     degradation: DegradationConfig
 
 
-def load_tools(recipe: Recipe, *, data_root: Path) -> list[ToolImages]:
+def load_tools(
+    recipe: Recipe, *, data_root: Path, pairs: Sequence[SourcePair] = ()
+) -> list[ToolImages]:
     """Load the training images of every tool of a recipe, the first tool first.
+
+    Args:
+        recipe: Resolved recipe.
+        data_root: Folder that its paths are relative to.
+        pairs: Given pairs, whose images are the first tool's where `data` names none.
 
     Raises:
         ImageFileError: A pattern matches nothing, or files are not usable images.
@@ -64,16 +72,21 @@ def load_tools(recipe: Recipe, *, data_root: Path) -> list[ToolImages]:
         share=1.0 - sum(tool.share for tool in recipe.tools),
     )
     tools = [first, *recipe.tools]
-    hr = load_training_images(data, [tool.hr for tool in tools], data_root=data_root)
+    named = tools if data.hr else tools[1:]
+    hr = load_training_images(data, [tool.hr for tool in named], data_root=data_root)
+    if not data.hr:
+        hr = [[pair.hr for pair in pairs], *hr]
+    lr = [
+        load_lr_images(data.model_copy(update={"lr": tool.lr}), data_root=data_root)
+        for tool in tools
+    ]
+    if not data.lr:
+        lr[0] = [pair.lr for pair in pairs]
     return [
         ToolImages(
-            name=tool.name,
-            hr=images,
-            lr=load_lr_images(data.model_copy(update={"lr": tool.lr}), data_root=data_root),
-            degradation=tool.degradation,
-            share=tool.share,
+            name=tool.name, hr=fine, lr=coarse, degradation=tool.degradation, share=tool.share
         )
-        for tool, images in zip(tools, hr, strict=True)
+        for tool, fine, coarse in zip(tools, hr, lr, strict=True)
     ]
 
 

@@ -1,14 +1,20 @@
 """Construction of the training method from the recipe's method section."""
 
+from typing import Any
+
+from training.config.contrastive import ContrastiveConfig
+from training.config.lir import LirConfig
 from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
+from training.methods.contrastive import Contrastive
 from training.methods.distillation import Distillation
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
+from training.methods.lir import LirMethod
 from training.methods.method import Method
 from training.methods.supervised import Supervised
 
 
-def build_method(inputs: Inputs) -> Method:
+def build_method(inputs: Inputs) -> Method[Any]:
     """Build the method that the recipe names, with fresh weights drawn from the global seed."""
     config = inputs.recipe.method
     match config:
@@ -18,3 +24,7 @@ def build_method(inputs: Inputs) -> Method:
             return FLSeSim(inputs, config)
         case DistillationConfig():
             return Distillation(inputs, config)
+        case ContrastiveConfig():
+            return Contrastive(inputs, config)
+        case LirConfig():
+            return LirMethod(inputs, config)

@@ -32,7 +32,7 @@ from training.methods.parts.paired_terms import paired_terms
 from training.methods.pictures import sample_picture
 
 
-class Distillation(Method):
+class Distillation(Method[Generator]):
     """Training of a student on the teachers' outputs for real LR crops and pseudo-pairs."""
 
     def __init__(self, inputs: Inputs, config: DistillationConfig) -> None:

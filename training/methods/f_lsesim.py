@@ -48,7 +48,7 @@ FOR_STATISTICS = 1
 """Purpose of the draws of one step; see `methods.method.step_seed`."""
 
 
-class FLSeSim(Method):
+class FLSeSim(Method[Generator]):
     """Generator training with the optional discriminator, learned metric and surrogate detector."""
 
     def __init__(self, inputs: Inputs, config: FLSeSimConfig) -> None:

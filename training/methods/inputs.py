@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import Generator, build_generator
+from models import Generator, Network, build_network
 from training.config.added_structure import AddedStructureConfig
 from training.config.method import PatchedCopiesConfig
-from training.config.recipe import Recipe
+from training.config.recipe import ConfigError, Recipe
+from training.data.aligned_sampler import AlignedBatch, AlignedSampler, Turns
 from training.data.augmentation.patch_source import natural_source
 from training.data.augmentation.patches import augment_with_patches
 from training.data.bank import Bank
 from training.data.datasets import KnownTool, degraded_pairs
 from training.data.degradation.noise import estimate_noise
 from training.data.feed import Fed, Feed
+from training.data.given_pairs import SourcePair
 from training.data.images import SourceImage
 from training.data.pair_samplers import CropSampler, PairBatch, ToolSampler
 from training.data.plain_samplers import Flips, OneToolSampler, PlainSampler
@@ -39,6 +41,8 @@ class Inputs:
         recipe: Resolved recipe.
         tools: The training images of each tool, with its degradation as given or as estimated.
         held_out: HR tiles that are only evaluated.
+        pairs: Given pairs to train on.
+        held_out_pairs: Given pairs that are only evaluated.
         data_root: Folder that the recipe's paths are relative to.
         vgg16: File of the feature network's weights; None asks torchvision.
         device: Device that the networks run on.
@@ -56,6 +60,8 @@ class Inputs:
     feed: Feed = field(default_factory=Feed)
     bank: Bank | None = None
     start: WarmStart | None = None
+    pairs: Sequence[SourcePair] = ()
+    held_out_pairs: Sequence[SourcePair] = ()
 
     @property
     def hr(self) -> list[SourceImage]:
@@ -95,12 +101,26 @@ def new_generator(inputs: Inputs) -> Generator:
 
     Its weights are fresh (from the global seed) or those of `inputs.start`. The method sets a
     grain bound or copies a teacher's head afterwards.
+
+    Raises:
+        ConfigError: The recipe's network needs a reference image.
     """
-    network = inputs.recipe.generator
-    generator = build_generator(network.name, network.hyper_parameters)
+    network = new_network(inputs)
+    if not isinstance(network, Generator):
+        raise ConfigError(
+            f"the method {inputs.recipe.method.name!r} trains a generator, which takes an LR image "
+            f"alone; {inputs.recipe.generator.name!r} needs a reference image too"
+        )
+    return network
+
+
+def new_network(inputs: Inputs) -> Network:
+    """Build the recipe's network, whether or not it needs a reference; see `new_generator`."""
+    config = inputs.recipe.generator
+    network = build_network(config.name, config.hyper_parameters)
     if inputs.start is not None:
-        inputs.start.apply_to(generator)
-    return generator.to(inputs.device)
+        inputs.start.apply_to(network)
+    return network.to(inputs.device)
 
 
 def pair_sampler(
@@ -138,6 +158,33 @@ def pair_sampler(
     ]
     sampler = ToolSampler(samplers, [tool.share for tool in inputs.tools], seed=options.seed)
     return inputs.feed.add("pairs", sampler)
+
+
+def aligned_sampler(
+    inputs: Inputs,
+    *,
+    scale: int,
+    turns: Turns,
+    change: Callable[[Sequence[SourcePair]], Sequence[SourcePair]] = lambda pairs: pairs,
+) -> Fed[AlignedBatch]:
+    """Make the sampler of a run's given pairs, with the recipe's crop and batch size.
+
+    Args:
+        inputs: Inputs of the run.
+        scale: s.
+        turns: Directions in which crops are turned; see `AlignedSampler`.
+        change: Function applied to the pairs first.
+    """
+    options = inputs.recipe.optimization
+    sampler = AlignedSampler(
+        change(inputs.pairs),
+        scale=scale,
+        crop_px=options.crop_px,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        turns=turns,
+    )
+    return inputs.feed.add("aligned", sampler)
 
 
 def held_out_psnr(inputs: Inputs, *, scale: int) -> Callable[[Generator], dict[str, float]]:

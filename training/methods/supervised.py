@@ -17,7 +17,7 @@ from training.methods.pictures import sample_picture
 DOMAIN_BATCHES = 8
 
 
-class Supervised(Method):
+class Supervised(Method[Generator]):
     """Charbonnier loss on pseudo-pairs; the output approaches the mean of possible HR images."""
 
     def __init__(self, inputs: Inputs, config: SupervisedConfig) -> None:

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.config.method import DistillationConfig, FLSeSimConfig
+from training.config.method import DistillationConfig
 from training.config.recipe import ConfigError, Recipe, load_recipe
 from training.data.bank_format import bank_content, check_bank
 from training.data.images import find_images
@@ -44,15 +44,27 @@ def check_run(
     folder.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from, bank=bank)
     if bank is not None:
         check_bank(bank, bank_content(recipe))
-    missing = [*_missing_images(recipe, data_root), *_missing_files(recipe, data_root, vgg16)]
-    if missing:
+    if missing := missing_files(recipe, data_root, vgg16):
         raise ConfigError("\n  ".join([f"{recipe_path.name} under {data_root}:", *missing]))
     return recipe
+
+
+def missing_files(recipe: Recipe, data_root: Path, vgg16: Path | None) -> list[str]:
+    """List the images and other files that a recipe needs and that are not there, in words.
+
+    Args:
+        recipe: Resolved recipe.
+        data_root: Folder that its paths are relative to.
+        vgg16: Weights of the feature network; None for torchvision's.
+    """
+    return [*_missing_images(recipe, data_root), *_missing_files(recipe, data_root, vgg16)]
 
 
 def _missing_images(recipe: Recipe, data_root: Path) -> list[str]:
     data = recipe.data
     patterns = {"data.hr": data.hr, "data.lr": data.lr}
+    for key, several in (("pairs", data.pairs), ("held_out_pairs", data.held_out_pairs)):
+        patterns[f"data.{key}"] = [part for pair in several for part in (pair.input, pair.target)]
     if data.held_out_sources:
         patterns["data.held_out_tiles"] = data.held_out_tiles
     for tool in recipe.tools:
@@ -66,8 +78,12 @@ def _missing_images(recipe: Recipe, data_root: Path) -> list[str]:
 
 
 def _missing_files(recipe: Recipe, data_root: Path, vgg16: Path | None) -> list[str]:
-    missing: list[str] = []
     index, method = recipe.data.index, recipe.method
+    missing = [
+        f"data.pairs: {pairs.alignment} does not exist"
+        for pairs in (*recipe.data.pairs, *recipe.data.held_out_pairs)
+        if pairs.alignment is not None and not (data_root / pairs.alignment).is_file()
+    ]
     if index is not None and not (data_root / index).is_file():
         missing.append(f"data.index: {index} does not exist")
     if isinstance(method, DistillationConfig):
@@ -76,12 +92,12 @@ def _missing_files(recipe: Recipe, data_root: Path, vgg16: Path | None) -> list[
             for teacher in method.teachers
             if not (data_root / teacher).is_file()
         ]
-    if isinstance(method, FLSeSimConfig) and method.self_similarity.weight:
+    if method.vgg16_taps:
         if vgg16 is not None and not vgg16.is_file():
             missing.append(f"the feature network's weights: {vgg16} does not exist")
         if vgg16 is None and importlib.util.find_spec("torchvision") is None:
             missing.append(
-                "the feature network's weights are needed by method.self_similarity: give them by "
+                "the method needs the weights of the feature network: give them by "
                 "--vgg16 FILE or SEMSR_VGG16 (VGG16's ImageNet convolutions, as torchvision has)"
             )
     return missing

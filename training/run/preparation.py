@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-from models import build_generator
+from models import build_network
 from training.config.degradation import DegradationConfig
-from training.config.method import FLSeSimConfig
 from training.config.recipe import OptimizationConfig, Recipe
 from training.data.bank import Bank, content_of, open_bank
 from training.data.datasets import KnownTool, ToolImages
@@ -37,11 +36,10 @@ def check_machine(recipe: Recipe, *, vgg16: Path | None) -> None:
             "optimization.device is 'cuda', but torch finds no GPU on this machine; train on the "
             "CPU by --set optimization.device=cpu, or run it where there is one"
         )
-    build_generator(recipe.generator.name, recipe.generator.hyper_parameters)
-    method = recipe.method
-    if isinstance(method, FLSeSimConfig) and method.self_similarity.weight:
+    build_network(recipe.generator.name, recipe.generator.hyper_parameters)
+    if taps := recipe.method.vgg16_taps:
         with progress("checking the feature network"):
-            load_vgg16(vgg16, taps=method.self_similarity.taps)
+            load_vgg16(vgg16, taps=taps)
 
 
 def is_mixed(options: OptimizationConfig) -> bool:

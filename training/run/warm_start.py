@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from models import CheckpointInfo, Generator, build_generator, load_generator
+from models import CheckpointInfo, Network, build_network, load_network
 from training.config.recipe import ConfigError, GeneratorConfig
 
 KEPT = ("name", "method", "degradation", "steps", "steps_done", "seed", "precision", "lr_domain")
@@ -44,7 +44,7 @@ class WarmStart:
     weights: Mapping[str, torch.Tensor]
     source: Mapping[str, Any]
 
-    def apply_to(self, generator: Generator) -> None:
+    def apply_to(self, generator: Network) -> None:
         """Copy the weights into a generator of the same kind, on its own device."""
         generator.load_state_dict(self.weights)
 
@@ -55,7 +55,7 @@ def load_warm_start(
     """Load the weights of a checkpoint for a recipe's generator.
 
     Args:
-        path: Checkpoint of `models.save_generator`.
+        path: Checkpoint of `models.save_network`.
         generator: Generator section of the recipe.
         file_name: Name to describe the checkpoint by; None for the path's own.
 
@@ -70,8 +70,8 @@ def load_warm_start(
         UnknownGeneratorError: A generator or its hyper-parameters are unknown.
         ConfigError: The checkpoint's generator is another one than the recipe's.
     """
-    found, info = load_generator(path)
-    wanted = build_generator(generator.name, generator.hyper_parameters)
+    found, info = load_network(path)
+    wanted = build_network(generator.name, generator.hyper_parameters)
     kinds = [
         f"{name} {of.hyper_parameters}"
         for name, of in ((info.generator, found), (generator.name, wanted))

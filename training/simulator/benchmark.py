@@ -18,7 +18,7 @@ import numpy as np
 
 from training.ground.progress import tracked
 from training.ground.whole_file import write_whole_text
-from training.simulator.capture import INSPECTION, NEAR_REVIEW, REVIEW
+from training.simulator.capture import MODES
 from training.simulator.pictures import to_uint8, write_png
 from training.simulator.splits import DEFAULT_SPLITS, EDGE_SCENES, SPLITS, Split, render_split_tile
 from training.simulator.tile import LR_PIXEL_NM, SimulatedTile
@@ -118,9 +118,7 @@ def _begin(out: Path, *, seed: int, splits: Sequence[str]) -> tuple[dict[str, An
     index: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         # Through JSON, so that they compare equal to what a file holds.
-        "modes": json.loads(
-            json.dumps({mode.name: asdict(mode) for mode in (INSPECTION, REVIEW, NEAR_REVIEW)})
-        ),
+        "modes": json.loads(json.dumps({mode.name: asdict(mode) for mode in MODES})),
         "tiles": {},
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -138,7 +136,8 @@ def _begin(out: Path, *, seed: int, splits: Sequence[str]) -> tuple[dict[str, An
         header["splits"].update(kept)
     if header["splits"]:
         old = json.loads((out / INDEX).read_text(encoding="utf-8"))
-        if old["modes"] != index["modes"]:
+        # A folder that was made before a mode was added can be added to.
+        if any(index["modes"].get(name) != mode for name, mode in old["modes"].items()):
             raise BenchmarkError(
                 f"{out / INDEX} was made with other capture modes; expected {index['modes']}"
             )

@@ -99,6 +99,15 @@ NEAR_REVIEW = replace(
 )
 """A coarse scan with little domain gap: the tone of review; only spot, pixel and dose differ."""
 
+TOP_REVIEW = replace(REVIEW, name="top_review", tone_offset=130.0, tone_gain=-30.0, noise_floor=1.0)
+"""Review of another layer: bright materials are dark in it, as in the odd pictures of the
+thesis's CuCMP set ("CMPTop")."""
+
+TOP_NEAR_REVIEW = replace(NEAR_REVIEW, name="top_near_review", tone_offset=130.0, tone_gain=-30.0)
+"""A coarse scan of that layer."""
+
+MODES = (INSPECTION, REVIEW, NEAR_REVIEW, TOP_REVIEW, TOP_NEAR_REVIEW)
+
 
 def capture(
     signal: Floats,

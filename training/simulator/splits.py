@@ -11,7 +11,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from training.simulator.capture import INSPECTION, NEAR_REVIEW, CaptureMode
+from training.simulator.capture import (
+    INSPECTION,
+    NEAR_REVIEW,
+    REVIEW,
+    TOP_NEAR_REVIEW,
+    TOP_REVIEW,
+    CaptureMode,
+)
 from training.simulator.defects.registry import GROUPS, Group
 from training.simulator.recipes import TileRecipe, draw_recipe
 from training.simulator.scenes.registry import SCENES
@@ -36,6 +43,7 @@ class Split:
         tile_px: Side of an LR tile.
         scale: HR pixels per LR pixel.
         inspection: Scan mode of LR tiles.
+        review: Scan mode of HR tiles.
         groups: Groups of the kinds of its defects.
     """
 
@@ -46,6 +54,7 @@ class Split:
     tile_px: int = 240
     scale: int = 4
     inspection: CaptureMode = INSPECTION
+    review: CaptureMode = REVIEW
     groups: tuple[Group, ...] = GROUPS
 
 
@@ -65,9 +74,18 @@ def _test_split(
     return Split(stream, tiles, folders, has_defects=has_defects, groups=groups)
 
 
-def _near_split(name: str, *, stream: int, tile_px: int, scale: int) -> Split:
-    folders = {"lr": f"{name}/lr", "hr": f"{name}/hr"}
-    return Split(stream, 28, folders, tile_px=tile_px, scale=scale, inspection=NEAR_REVIEW)
+def _near_split(
+    name: str, *, stream: int, tiles: int = 28, scale: int = 4, is_top: bool = False
+) -> Split:
+    return Split(
+        stream,
+        tiles,
+        {"lr": f"{name}/lr", "hr": f"{name}/hr"},
+        tile_px=244 if scale == 4 else 232,
+        scale=scale,
+        inspection=TOP_NEAR_REVIEW if is_top else NEAR_REVIEW,
+        review=TOP_REVIEW if is_top else REVIEW,
+    )
 
 
 SPLITS: Mapping[str, Split] = MappingProxyType(
@@ -79,13 +97,25 @@ SPLITS: Mapping[str, Split] = MappingProxyType(
         "test_clean": _test_split("test_clean", stream=5, tiles=200, has_defects=False),
         "thousand_defect": _test_split("thousand_defect", stream=6, tiles=500, has_defects=True),
         "thousand_clean": _test_split("thousand_clean", stream=7, tiles=500, has_defects=False),
-        "x4_244": _near_split("x4_244", stream=8, tile_px=244, scale=4),
-        "x2_232": _near_split("x2_232", stream=9, tile_px=232, scale=2),
+        "x4_244": _near_split("x4_244", stream=8),
+        "x2_232": _near_split("x2_232", stream=9, scale=2),
         "unknown_defect": _test_split(
             "unknown_defect", stream=10, tiles=84, has_defects=True, groups=("unknown",)
         ),
+        "train_pairs": Split(11, 20, {"lr": "train_pairs/lr", "hr": "train_pairs/hr"}),
+        "aei_x4": _near_split("aei_x4", stream=12, tiles=18),
+        "aei_x2": _near_split("aei_x2", stream=13, tiles=18, scale=2),
+        "cucmp_x4": _near_split("cucmp_x4", stream=14, tiles=21),
+        "cucmp_x4_validation": _near_split("cucmp_x4_validation", stream=15, tiles=7),
+        "cucmp_x4_top": _near_split("cucmp_x4_top", stream=16, tiles=14, is_top=True),
+        "cucmp_x2": _near_split("cucmp_x2", stream=17, tiles=21, scale=2),
+        "cucmp_x2_validation": _near_split("cucmp_x2_validation", stream=18, tiles=7, scale=2),
+        "cucmp_x2_top": _near_split("cucmp_x2_top", stream=19, tiles=14, scale=2, is_top=True),
     }
 )
+"""Splits by name. The last eight have the numbers of tiles of the thesis's sets of appendix B: 18
+pairs (AEI), and 42 of which 14 have another look (CuCMP), the other 28 cut into training and
+validation."""
 
 DEFAULT_SPLITS = ("train_lr", "train_hr", "reference_hr", "test_defect", "test_clean")
 
@@ -113,6 +143,7 @@ def render_split_tile(split: Split, *, seed: int, number: int) -> SimulatedTile:
         tile_px=split.tile_px,
         scale=split.scale,
         inspection=split.inspection,
+        review=split.review,
     )
 
 
@@ -124,6 +155,7 @@ def render_without_defects(split: Split, *, seed: int, number: int) -> Simulated
         tile_px=split.tile_px,
         scale=split.scale,
         inspection=split.inspection,
+        review=split.review,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from models import build_generator, load_generator, save_generator
+from models import build_generator, load_generator, save_network
 from training.config.degradation import DegradationConfig
 from training.config.recipe import ConfigError, find_recipe, load_recipe
 from training.data.datasets import KnownTool, load_lr_images, load_training_images
@@ -49,7 +49,7 @@ def save_teacher(path: Path, name: str, *, offset: float = 0.0, **changes: Any) 
     tail = network.get_parameter("trunk.tail.bias" if name == "grain_sr" else "tail.bias")
     with torch.no_grad():
         tail[:16] += offset
-    save_generator(path, network, training={"name": f"teacher {offset}"})
+    save_network(path, network, training={"name": f"teacher {offset}"})
     return path
 
 
@@ -151,7 +151,7 @@ def test_amplitudes_are_compared_in_the_first_teachers_units(
     with torch.no_grad():
         network.get_parameter("head.colour.weight").mul_(2)
         network.get_buffer("head.noise_variance").div_(4)
-    save_generator(paths[1], network, training={})
+    save_network(paths[1], network, training={})
 
     method, alone = (distillation(recipe, unpaired_root, *p) for p in (paths, paths[:1]))
     for each in (method, alone):
@@ -222,7 +222,7 @@ def test_teachers_that_do_not_fit_are_named(
 ) -> None:
     """Kind, scale and file."""
     path = tmp_path / "t.safetensors"
-    save_generator(path, build_generator(*teacher), training={})
+    save_network(path, build_generator(*teacher), training={})
 
     with pytest.raises(ConfigError, match=message):
         distillation(recipe, unpaired_root, path)

@@ -8,6 +8,9 @@ import pytest
 
 from tests.training.recording import Recorder
 from tests.training.registration_scenes import SCALE, shifted_pair, simulated
+from training.config.pairs import PairsConfig
+from training.config.recipe import DataConfig
+from training.data.given_pairs import load_pairs
 from training.data.images import SourceImage, read_grey
 from training.ground.progress import shown_by
 from training.registration.alignment import Alignment, align, write_alignment
@@ -77,6 +80,17 @@ def test_header_is_what_the_reader_expects(alignment: Alignment, tmp_path: Path)
     assert 0 <= entry["residual_px"] < 1
     assert entry["correlation"] > 0.9
     assert {"lr_file", "hr_file", "reason"} == set(document["refused"][0])
+
+
+def test_training_reads_the_folder(alignment: Alignment, tmp_path: Path) -> None:
+    """`[data] pairs` finds the pair with its fraction."""
+    write_alignment(alignment, tmp_path / "out")
+    config = PairsConfig(input="out/lr", target="out/hr", alignment="out/alignment.json")
+    [pair] = load_pairs([config], DataConfig(), data_root=tmp_path, scale=SCALE)
+    found = alignment.pairs[0].registration
+    assert "a" == pair.name
+    assert (pair.dy, pair.dx) == pytest.approx(found.fraction, abs=1e-4)
+    assert pair.residual_px == pytest.approx(found.residual_px, abs=1e-3)
 
 
 def test_written_pair_is_aligned_to_its_fraction(alignment: Alignment, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import CheckpointError, Generator, build_generator, load_generator, save_generator
+from models import CheckpointError, Generator, build_generator, load_generator, save_network
 from training import trainer
 from training.config.recipe import ConfigError, GeneratorConfig
 from training.run.warm_start import MAX_EARLIER, MAX_IMAGES, load_warm_start
@@ -29,7 +29,7 @@ def source(tmp_path: Path) -> Path:
     """Write a checkpoint of the tiny recipe's generator."""
     path = tmp_path / "source.safetensors"
     training = {"name": "before", "steps_done": 7, "data": {"credits": "us", "images": ["a.png"]}}
-    save_generator(path, _generator(), training={**training, "recipe": {"long": "story"}})
+    save_network(path, _generator(), training={**training, "recipe": {"long": "story"}})
     return path
 
 
@@ -115,7 +115,7 @@ def test_resume_takes_the_same_weights_again_and_no_others(
     train(tiny_recipe, data_root=data_root, run_dir=run, overrides=ONE_STEP, start_from=source)
     copied, other = tmp_path / "copied.safetensors", tmp_path / "other.safetensors"
     shutil.copy(source, copied)
-    save_generator(other, _generator(seed=6), training={})
+    save_network(other, _generator(seed=6), training={})
 
     def resume(start_from: Path) -> None:
         train(
@@ -190,7 +190,7 @@ def test_another_generator_is_refused_before_anything_is_read(
 ) -> None:
     """Both are named, with their hyper-parameters; the data folder does not even exist."""
     path = tmp_path / "other.safetensors"
-    save_generator(path, generator, training={})
+    save_network(path, generator, training={})
 
     with pytest.raises(ConfigError, match=message):
         train(tiny_recipe, data_root=tmp_path / "none", run_dir=tmp_path / "run", start_from=path)
@@ -214,7 +214,7 @@ def test_the_description_of_a_chain_of_runs_stays_bounded(tmp_path: Path) -> Non
     for number in range(MAX_EARLIER + 3):
         training = {"name": f"run {number}", "data": data}
         origin = {} if source is None else {"started_from": source}
-        save_generator(path, _generator(), training={**training, **origin})
+        save_network(path, _generator(), training={**training, **origin})
         source = load_warm_start(path, generator=TINY).source
 
     assert source is not None

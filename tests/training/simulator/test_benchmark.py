@@ -17,7 +17,7 @@ from semsr.commands.options import EXIT_USAGE
 from training.evaluation.folders.benchmark import SPLITS as JUDGED_SPLITS
 from training.simulator import draw_recipe, simulate_tile, write_benchmark
 from training.simulator.benchmark import BenchmarkError
-from training.simulator.capture import INSPECTION, REVIEW
+from training.simulator.capture import INSPECTION, MODES, REVIEW
 from training.simulator.defects.registry import DEFECTS, GROUPS
 from training.simulator.recipes import TileRecipe, substitutes
 from training.simulator.scenes.registry import SCENES
@@ -28,6 +28,9 @@ SMALL = {
     for name, split in SPLITS.items()
 }
 """The splits with two small tiles each."""
+
+PAIRS = ("train_pairs", *(name for name in SPLITS if name.startswith(("aei", "cucmp"))))
+"""Splits of aligned pairs to train on."""
 
 
 def test_splits_are_those_of_the_contract() -> None:
@@ -41,6 +44,12 @@ def test_splits_are_those_of_the_contract() -> None:
         "thousand_defect": 500,
         "thousand_clean": 500,
         "unknown_defect": 84,
+        "train_pairs": 20,
+        "aei_x4": 18,
+        "aei_x2": 18,
+        **{f"cucmp_x{scale}": 21 for scale in (2, 4)},
+        **{f"cucmp_x{scale}_validation": 7 for scale in (2, 4)},
+        **{f"cucmp_x{scale}_top": 14 for scale in (2, 4)},
     } == {name: split.tiles for name, split in SPLITS.items() if not name.startswith("x")}
     assert (244, 4) == (SPLITS["x4_244"].tile_px, SPLITS["x4_244"].scale)
     assert (232, 2) == (SPLITS["x2_232"].tile_px, SPLITS["x2_232"].scale)
@@ -167,6 +176,7 @@ def test_folder_is_that_of_the_contract(tmp_path: Path) -> None:
         *("unknown_defect/lr", "truth/unknown_defect/hr", "truth/unknown_defect/mask"),
         *("truth/test_clean/noise_free", "truth/thousand_defect/hr", "truth/thousand_defect/mask"),
         "truth/thousand_clean/hr",
+        *(f"{name}/{side}" for name in PAIRS for side in ("lr", "hr")),
     ):
         expected |= {f"{folder}/0000.png", f"{folder}/0001.png"}
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
@@ -181,13 +191,41 @@ def test_folder_is_that_of_the_contract(tmp_path: Path) -> None:
     )
     index = _read(tmp_path / "truth/index.json")
     assert 1 == index["format_version"]
-    assert {"inspection", "review", "near_review"} == set(index["modes"])
+    assert {mode.name for mode in MODES} == set(index["modes"])
     assert {f"{name}/{number:04d}" for name in SMALL for number in range(2)} == set(index["tiles"])
     for key, tile in index["tiles"].items():
         assert tile["scene"] in SCENES
         assert bool(tile["defects"]) == ("defect" in key)
     _assert_masks_match(tmp_path, index, "test_defect")
     _assert_aligned(tmp_path)
+
+
+def test_other_layer_has_the_contrast_of_its_materials_inverted() -> None:
+    """Both pictures of an odd pair: alike in themselves, and unlike those of the other pairs."""
+
+    def bright_is_bright(name: str) -> list[float]:
+        tile = render_split_tile(SMALL[name], seed=1, number=0)
+        signal = tile.hr_noise_free[::4, ::4]
+        emission = tile._signal[48:-48, 48:-48][::4, ::4]
+        return [
+            float(np.corrcoef(picture.ravel(), emission.ravel())[0, 1])
+            for picture in (signal, tile.lr_noise_free)
+        ]
+
+    assert min(bright_is_bright("cucmp_x4")) > 0.5
+    assert max(bright_is_bright("cucmp_x4_top")) < -0.5
+
+
+def test_folder_of_before_a_mode_was_added_can_be_added_to(tmp_path: Path) -> None:
+    """Modes that it knows must be the same; further ones are added."""
+    write_benchmark(tmp_path, seed=6, splits=("train_lr",), jobs=1, plan=SMALL)
+    index = _read(tmp_path / "truth/index.json")
+    del index["modes"]["top_review"]
+    (tmp_path / "truth/index.json").write_text(json.dumps(index))
+    write_benchmark(tmp_path, seed=6, splits=("cucmp_x4_top",), jobs=1, plan=SMALL)
+    after = _read(tmp_path / "truth/index.json")
+    assert {"train_lr/0000", "cucmp_x4_top/0000"} < set(after["tiles"])
+    assert "top_review" in after["modes"]
 
 
 def test_same_seed_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:

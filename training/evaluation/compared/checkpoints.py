@@ -25,7 +25,7 @@ def checkpoint_method(
 
     Args:
         name: Name of its row in the report.
-        path: File that `models.save_generator` wrote.
+        path: File that `models.save_network` wrote.
         role: Role, see `Method`.
         group: Group, see `Method`.
         tile_px: Side of the LR tile that GMAC and time are given for.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import build_generator, save_generator
+from models import build_generator, save_network
 from tests.training.evaluation.scenes import save
 from training.evaluation.compared.checkpoints import checkpoint_method
 from training.evaluation.compared.methods import (
@@ -108,7 +108,7 @@ def test_a_checkpoint_is_judged_without_export(benchmark_dir: Path, tmp_path: Pa
         "rep_sr", {"channels": 4, "num_blocks": 1, "scale": 4, "expansion": 2}
     )
     path = tmp_path / "checkpoint.safetensors"
-    save_generator(path, generator, training={})
+    save_network(path, generator, training={})
     tile = load_benchmark(benchmark_dir).tiles("test_clean")[0]
 
     method = checkpoint_method("mine", path, tile_px=32)
