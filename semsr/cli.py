@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from semsr.commands import (
+    align,
     api_key,
     bundle,
     compare,
@@ -45,6 +46,7 @@ COMMANDS = (
     scan,
     api_key,
     bundle,
+    align,
     train,
     evaluate,
     evaluate_trust,

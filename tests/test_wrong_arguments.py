@@ -58,7 +58,17 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
     simulate = ["simulate", "--out", str(folder / "sim"), "--seed", "1"]
     internal = ["internal-sr", "--out", str(folder / "new")]
     lr = ["--lr", str(folder / "data" / "lr")]
+    align = ["align", *lr, "--hr", str(folder / "data" / "hr"), "--out"]
     return [
+        (["align", *lr, "--hr", str(folder / "empty"), "--out", str(folder / "new")],
+         "holds no image file"),
+        (["align", *lr, "--hr", str(folder / "data" / "*.tif"), "--out", str(folder / "new")],
+         "matches no image file"),
+        ([*align, str(folder / "run")], "holds no alignment.json"),
+        ([*align, str(folder / "new"), "--match", "contents"], "did you mean content?"),
+        ([*align, str(folder / "new"), "--scale", "0"], "expected 1 to 8"),
+        ([*align, str(folder / "new"), "--max-shift-px", "500"], "expected 1 to 128"),
+        ([*align, str(folder / "new"), "--window", "5,5"], "LO < HI"),
         (["train", "tinny", *data], "no recipe 'tinny'; did you mean tiny?"),
         (["train", "tiny", "--data", str(folder / "dta")], "does not exist"),
         (["train", "tiny", *data, "--set", "optimization.stepz=1"], "did you mean steps?"),
@@ -165,6 +175,7 @@ def test_without_torch_the_commands_name_the_development_environment(folder: Pat
         ["train", "tiny", "--data", str(folder / "data")],
         ["evaluate", "--lr", str(folder / "data" / "lr")],
         ["evaluate-trust", "--data", str(folder / "data")],
+        ["align", "--lr", "lr", "--hr", "hr", "--out", str(folder / "new")],
         ["export", str(folder / "checkpoint.safetensors"), "--out", str(folder / "new")],
         ["simulate", "--out", str(folder / "sim"), "--seed", "1"],
         ["train-detector", "--out", str(folder / "new"), "--seed", "1"],
