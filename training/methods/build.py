@@ -3,10 +3,12 @@
 from typing import Any
 
 from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
+from training.config.paired import PairedSRConfig
 from training.methods.distillation import Distillation
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
 from training.methods.method import Method
+from training.methods.paired import PairedSR
 from training.methods.supervised import Supervised
 
 
@@ -20,3 +22,5 @@ def build_method(inputs: Inputs) -> Method[Any]:
             return FLSeSim(inputs, config)
         case DistillationConfig():
             return Distillation(inputs, config)
+        case PairedSRConfig():
+            return PairedSR(inputs, config)

@@ -20,6 +20,7 @@ class PatchDiscriminator(nn.Module):
     are 1, 2, 4 and at most 8 times `width`.
 
     Args:
+        in_channels: Channels of the images.
         width: Channels of the first layer.
         num_layers: Halvings; 1 to 4 see 16, 34, 70, 142 px, anti-aliased 18, 40, 84, 172 px.
         anti_aliased: Halve by a convolution and a fixed 3x3 binomial blur of stride 2 (the CUT
@@ -39,6 +40,7 @@ class PatchDiscriminator(nn.Module):
     def __init__(
         self,
         *,
+        in_channels: int = 1,
         width: int = 64,
         num_layers: int = 3,
         anti_aliased: bool = True,
@@ -54,7 +56,7 @@ class PatchDiscriminator(nn.Module):
             )
         stride = 1 if anti_aliased else 2
         layers: list[nn.Module] = []
-        channels = 1
+        channels = in_channels
         for number in range(num_layers + 1):
             wider = width * min(2**number, 8)
             halves = number < num_layers
@@ -75,7 +77,7 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Judge images (N, 1, H, W) float32 in [0, 1]; return logits (N, 1, h, w), high is real."""
+        """Judge images (N, C, H, W) float32 in [0, 1]; return logits (N, 1, h, w), high is real."""
         return self.layers(images * 2 - 1)
 
 

@@ -47,6 +47,19 @@ def test_published_size() -> None:
     assert (1, 1, 30, 30) == tuple(discriminator(torch.rand(1, 1, 256, 256)).shape)
 
 
+def test_a_condition_is_a_further_channel_of_the_first_layer_alone() -> None:
+    """Two channels in: twice the weights of the first kernel, and the rest as before."""
+    one, two = (PatchDiscriminator(width=4, num_layers=1, in_channels=n) for n in (1, 2))
+
+    differing = [
+        (tuple(a.shape), tuple(b.shape))
+        for a, b in zip(one.parameters(), two.parameters(), strict=True)
+        if a.shape != b.shape
+    ]
+    assert [((4, 1, 4, 4), (4, 2, 4, 4))] == differing
+    assert (3, 1, 14, 14) == tuple(two(torch.rand(3, 2, 32, 32)).shape)
+
+
 @pytest.mark.parametrize("norm", ["instance", "none", "spectral"])
 @pytest.mark.parametrize("anti_aliased", [False, True])
 def test_gradients_reach_every_weight(norm, anti_aliased: bool) -> None:
