@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from training.config.contrastive import ContrastiveConfig
 from training.config.lir import LirConfig
+from training.config.paired import PairedSRConfig
 from training.config.paired_gan import PairedGanConfig
 from training.config.section import MethodSection, Need, Section, Share, Weight
 from training.config.terms import (
@@ -119,6 +120,7 @@ MethodConfig = Annotated[
     | DistillationConfig
     | ContrastiveConfig
     | LirConfig
-    | PairedGanConfig,
+    | PairedGanConfig
+    | PairedSRConfig,
     Field(discriminator="name"),
 ]

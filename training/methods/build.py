@@ -5,6 +5,7 @@ from typing import Any
 from training.config.contrastive import ContrastiveConfig
 from training.config.lir import LirConfig
 from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
+from training.config.paired import PairedSRConfig
 from training.config.paired_gan import PairedGanConfig
 from training.methods.contrastive import Contrastive
 from training.methods.distillation import Distillation
@@ -12,6 +13,7 @@ from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
 from training.methods.lir import LirMethod
 from training.methods.method import Method
+from training.methods.paired import PairedSR
 from training.methods.paired_gan import PairedGan
 from training.methods.supervised import Supervised
 
@@ -32,3 +34,5 @@ def build_method(inputs: Inputs) -> Method[Any]:
             return LirMethod(inputs, config)
         case PairedGanConfig():
             return PairedGan(inputs, config)
+        case PairedSRConfig():
+            return PairedSR(inputs, config)
