@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from models.generator import Generator
 from models.grain_sr import GrainSR
 from models.grain_unet import GrainUNet
+from models.masa import Masa
 from models.network import Network, ReferenceNetwork
 from models.rep_sr import RepSR
 from models.resnet9 import ResNet9
@@ -75,7 +76,13 @@ GENERATORS: dict[str, GeneratorSpec] = {
 }
 
 
-REFERENCE_NETWORKS: dict[str, ReferenceNetworkSpec] = {}
+REFERENCE_NETWORKS: dict[str, ReferenceNetworkSpec] = {
+    "masa": ReferenceNetworkSpec(
+        build=Masa,
+        summary="MASA-SR, which copies matching features of a reference; "
+        "for comparison, not for serving",
+    ),
+}
 
 
 def build_generator(name: str, hyper_parameters: Mapping[str, Any]) -> Generator:
