@@ -19,6 +19,7 @@ from semsr.commands import (
     evaluate,
     evaluate_trust,
     export,
+    reference_sr,
     scan,
     serve,
     simulate,
@@ -47,6 +48,7 @@ COMMANDS = (
     evaluate_trust,
     export,
     simulate,
+    reference_sr,
     train_detector,
     # Folders above the command line add theirs (`bench`): pyproject.toml, entry points.
     *(

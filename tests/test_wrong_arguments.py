@@ -57,6 +57,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
     export = ["export", str(folder / "checkpoint.safetensors"), "--out", str(folder / "new")]
     simulate = ["simulate", "--out", str(folder / "sim"), "--seed", "1"]
     lr = ["--lr", str(folder / "data" / "lr")]
+    reference = ["reference-sr", "--reference", "own", "--out", str(folder / "new"),
+                 "--checkpoint", str(folder / "checkpoint.safetensors")]  # fmt: skip
     return [
         (["train", "tinny", *data], "no recipe 'tinny'; did you mean tiny?"),
         (["train", "tiny", "--data", str(folder / "dta")], "does not exist"),
@@ -87,6 +89,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         (["evaluate", *bundle, *lr, "--detector", str(folder / "none")], "does not exist"),
         (["evaluate", "--images", f"a={folder}/none", *lr], "finished pictures does not exist"),
         (["evaluate", *bundle, *lr, "--report", str(TINY_BUNDLE / "manifest.json")], "is a file"),
+        ([*reference, "--data", str(folder / "data")], "benchmark.json is missing"),
+        ([*reference, "--data", str(folder / "dta")], f"did you mean {folder}/data?"),
         (["evaluate-trust", *bundle, *data], "benchmark.json is missing"),
         (["evaluate-trust", *bundle, "--data", str(folder / "none")], "does not exist"),
         ([*export[:1], str(folder / "checkpoint-safetensors"), *export[2:]], "did you mean"),
@@ -150,6 +154,7 @@ def test_without_torch_the_commands_name_the_development_environment(folder: Pat
         ["evaluate-trust", "--data", str(folder / "data")],
         ["export", str(folder / "checkpoint.safetensors"), "--out", str(folder / "new")],
         ["simulate", "--out", str(folder / "sim"), "--seed", "1"],
+        ["reference-sr", "--data", "a", "--checkpoint", "b", "--reference", "own", "--out", "c"],
         ["train-detector", "--out", str(folder / "new"), "--seed", "1"],
     ]
     hidden = (

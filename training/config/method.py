@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from training.config.masa import MasaConfig
 from training.config.section import Section, Share, Weight
 from training.config.terms import (
     AdversarialConfig,
@@ -128,5 +129,5 @@ class DistillationConfig(MethodSection):
 
 
 MethodConfig = Annotated[
-    SupervisedConfig | FLSeSimConfig | DistillationConfig, Field(discriminator="name")
+    SupervisedConfig | FLSeSimConfig | DistillationConfig | MasaConfig, Field(discriminator="name")
 ]

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from training.config.masa import MasaConfig
 from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
 from training.methods.distillation import Distillation
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
+from training.methods.masa import MasaMethod
 from training.methods.method import Method
 from training.methods.supervised import Supervised
 
@@ -20,3 +22,5 @@ def build_method(inputs: Inputs) -> Method[Any]:
             return FLSeSim(inputs, config)
         case DistillationConfig():
             return Distillation(inputs, config)
+        case MasaConfig():
+            return MasaMethod(inputs, config)
