@@ -32,8 +32,9 @@ class Masa(ReferenceNetwork):
     """MASA-SR on grey images, x4.
 
     The published network has 64 channels, 4 residual blocks a level of the encoder, 2 a level of
-    the decoder, and 12, 8 and 4 behind the joints at x1, x2 and x4. A tile of 240x240 LR px with a
-    reference of 960x960 px costs about 1,200 GMAC.
+    the decoder, and 12, 8 and 4 behind the joints at x1, x2 and x4: 4.3 M parameters. A tile of
+    240x240 LR px with a reference of 960x960 px costs 1,322 GMAC, 368 of them for the reference's
+    own features.
 
     Where the description that this was built from is silent: the adaptation at x2 and x4 compares
     with the LR features enlarged bilinearly; scores are enlarged over the whole picture and not

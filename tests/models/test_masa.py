@@ -67,6 +67,11 @@ def test_output_is_four_times_the_input(
     assert bool(torch.isfinite(sr).all())
 
 
+def test_published_size_has_as_many_parameters_as_documented() -> None:
+    """A layer that was lost or added would show here."""
+    assert 4_321_281 == sum(parameter.numel() for parameter in Masa().parameters())
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_untrained_output_is_about_the_image_range(level: float) -> None:
     """At the published size, also on flat black and white: features there are alike everywhere."""
