@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from semsr.commands import (
     api_key,
     bundle,
+    compare,
     demo,
     evaluate,
     evaluate_trust,
@@ -46,6 +47,7 @@ COMMANDS = (
     train,
     evaluate,
     evaluate_trust,
+    compare,
     export,
     simulate,
     reference_sr,

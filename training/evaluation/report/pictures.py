@@ -133,7 +133,7 @@ def draw_spectra(
         axes.set(title=scene, xlabel="frequency / Nyquist", ylabel="dB above reference")
         axes.set_ylim(-26, 10)
         axes.grid(alpha=0.3)
-        if number == 0:
+        if number == 0 and axes.lines:
             axes.legend(fontsize=7)
     _save(figure, path)
 
