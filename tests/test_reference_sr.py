@@ -14,6 +14,10 @@ from models import REFERENCE_NETWORKS, ReferenceNetwork, build_network, save_net
 from models.registry import ReferenceNetworkSpec
 from models.rep_sr import RepSR
 from semsr.cli import main
+from semsr.picture_facts import is_short
+from training.comparison.facts import facts_of
+from training.comparison.systems import parse_system
+from training.config.recipe import find_recipe, load_recipe
 from training.evaluation.compared.methods import pictures_method
 from training.evaluation.folders.benchmark import load_benchmark
 
@@ -142,6 +146,43 @@ def test_every_tile_gets_a_picture_that_the_evaluation_reads(
         record["options"][key] for key in ("reference", "seed", "benchmark_seed", "device")
     )
     assert "truth/test_defect/hr/0001.png" == record["references"]["test_defect/0001"]
+
+
+def test_facts_for_a_comparison_lie_next_to_the_pictures(
+    benchmark: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """A checkpoint that says nothing of its training is not taken for a whole one."""
+    run(benchmark, checkpoint, tmp_path / "out", "--limit", "1", reference="kind")
+
+    system = parse_system(f"masa={tmp_path / 'out'}", for_all=[], by_name=[])
+    [facts] = facts_of([system], [], left_out={})
+
+    assert "pictures" == facts.kind
+    assert "masa with an HR image of the same kind of scene as reference" == facts.summary
+    assert facts.is_short
+    assert facts.offline.startswith("needs a reference image")
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps_done", "expected"),
+    [
+        ([], 24000, False),
+        ([], 23999, True),
+        (["optimization.steps=100"], 100, True),
+        (["optimization.batch_size=18", "optimization.steps=12000"], 12000, False),
+        (["generator.hyper_parameters.channels=16"], 24000, True),
+        (["name=mine", "optimization.steps=100"], 100, False),
+    ],
+)
+def test_a_training_is_short_where_it_saw_less_than_its_recipe_says(
+    changes: list[str], steps_done: int, expected: bool
+) -> None:
+    """Crops count; another network counts as short."""
+    recipe = load_recipe(find_recipe("masa"), overrides=changes)
+
+    training = {"recipe": recipe.model_dump(mode="json"), "steps_done": steps_done}
+
+    assert expected == is_short(training)
 
 
 def test_own_reference_is_the_true_hr(benchmark: Path, paste: Path, tmp_path: Path) -> None:

@@ -112,6 +112,9 @@ def _run(options: argparse.Namespace) -> int:
             limit=options.limit,
             device=options.device,
         )
+    from semsr.picture_facts import write_facts
+
+    write_facts(options.out, network=made.network, reference=choice.kind, training=made.training)
     if options.json:
         print_rows([describe(made, options.out)], "", as_json=True)
     else:

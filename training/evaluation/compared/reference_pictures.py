@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import ReferenceNetwork, load_network
+from models import CheckpointInfo, ReferenceNetwork, load_network
 from training.evaluation.folders.benchmark import Benchmark, Picture, Tile, read_png
 from training.evaluation.folders.reference_record import (
     ReferenceChoice,
@@ -41,11 +41,15 @@ class MadePictures:
         made: Number of them that were made in this call.
         seconds_a_tile: Median time of a picture made in this call, without reading and writing;
             None where none was made.
+        network: Registry name of the network.
+        training: Description of its training; see `models.CheckpointInfo`.
     """
 
     total: int
     made: int
     seconds_a_tile: float | None
+    network: str
+    training: Mapping[str, Any]
 
 
 def write_pictures(
@@ -90,7 +94,8 @@ def write_pictures(
         )
     tiles = [tile for split in splits for tile in benchmark.tiles(split)[:limit]]
     references = choose_references(benchmark, tiles, choice)
-    network = _load(checkpoint, benchmark).to(device)
+    network, info = _load(checkpoint, benchmark)
+    network.to(device)
     names = {key: _name(path, benchmark) for key, path in references.items()}
     out.mkdir(parents=True, exist_ok=True)
     write_record(out, options, {**recorded, **names})
@@ -100,6 +105,8 @@ def write_pictures(
         total=len(tiles),
         made=len(missing),
         seconds_a_tile=float(np.median(seconds)) if seconds else None,
+        network=info.generator,
+        training=info.training,
     )
 
 
@@ -133,7 +140,7 @@ def _write(
     return seconds
 
 
-def _load(checkpoint: Path, benchmark: Benchmark) -> ReferenceNetwork:
+def _load(checkpoint: Path, benchmark: Benchmark) -> tuple[ReferenceNetwork, CheckpointInfo]:
     network, info = load_network(checkpoint)
     if not isinstance(network, ReferenceNetwork):
         raise ReferencePicturesError(
@@ -145,7 +152,7 @@ def _load(checkpoint: Path, benchmark: Benchmark) -> ReferenceNetwork:
             f"{checkpoint} holds a network of scale {network.scale}; expected the benchmark's, "
             f"{benchmark.scale}"
         )
-    return network
+    return network, info
 
 
 def _path(out: Path, tile: Tile) -> Path:
