@@ -13,6 +13,7 @@ from models.generator import Generator
 from models.grain_sr import GrainSR
 from models.grain_unet import GrainUNet
 from models.lir import Lir, LirStyle
+from models.masa import Masa
 from models.network import Network, ReferenceNetwork
 from models.rep_sr import RepSR
 from models.resnet9 import ResNet9
@@ -92,6 +93,11 @@ REFERENCE_NETWORKS: dict[str, ReferenceNetworkSpec] = {
     "lir_style": ReferenceNetworkSpec(
         build=LirStyle,
         summary="LIR with the style of a reference, for comparison, not for serving",
+    ),
+    "masa": ReferenceNetworkSpec(
+        build=Masa,
+        summary="MASA-SR, which copies matching features of a reference; "
+        "for comparison, not for serving",
     ),
 }
 

@@ -22,6 +22,7 @@ from semsr.commands import (
     evaluate_trust,
     export,
     internal_sr,
+    reference_sr,
     scan,
     serve,
     simulate,
@@ -54,6 +55,7 @@ COMMANDS = (
     export,
     simulate,
     internal_sr,
+    reference_sr,
     train_detector,
     translate,
     # Folders above the command line add theirs (`bench`): pyproject.toml, entry points.

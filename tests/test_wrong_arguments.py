@@ -59,6 +59,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
     internal = ["internal-sr", "--out", str(folder / "new")]
     lr = ["--lr", str(folder / "data" / "lr")]
     align = ["align", *lr, "--hr", str(folder / "data" / "hr"), "--out"]
+    reference = ["reference-sr", "--reference", "own", "--out", str(folder / "new"),
+                 "--checkpoint", str(folder / "checkpoint.safetensors")]  # fmt: skip
     return [
         (["align", *lr, "--hr", str(folder / "empty"), "--out", str(folder / "new")],
          "holds no image file"),
@@ -98,6 +100,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         (["evaluate", *bundle, *lr, "--detector", str(folder / "none")], "does not exist"),
         (["evaluate", "--images", f"a={folder}/none", *lr], "finished pictures does not exist"),
         (["evaluate", *bundle, *lr, "--report", str(TINY_BUNDLE / "manifest.json")], "is a file"),
+        ([*reference, "--data", str(folder / "data")], "benchmark.json is missing"),
+        ([*reference, "--data", str(folder / "dta")], f"did you mean {folder}/data?"),
         (["evaluate-trust", *bundle, *data], "benchmark.json is missing"),
         (["evaluate-trust", *bundle, "--data", str(folder / "none")], "does not exist"),
         ([*export[:1], str(folder / "checkpoint-safetensors"), *export[2:]], "did you mean"),
@@ -178,6 +182,7 @@ def test_without_torch_the_commands_name_the_development_environment(folder: Pat
         ["align", "--lr", "lr", "--hr", "hr", "--out", str(folder / "new")],
         ["export", str(folder / "checkpoint.safetensors"), "--out", str(folder / "new")],
         ["simulate", "--out", str(folder / "sim"), "--seed", "1"],
+        ["reference-sr", "--data", "a", "--checkpoint", "b", "--reference", "own", "--out", "c"],
         ["train-detector", "--out", str(folder / "new"), "--seed", "1"],
         ["internal-sr", "--lr", str(folder / "data" / "lr"), "--out", str(folder / "new")],
         ["translate", "--checkpoint", "a", "--images", "b", "--out", str(folder / "new")],

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from training.config.contrastive import ContrastiveConfig
 from training.config.lir import LirConfig
+from training.config.masa import MasaConfig
 from training.config.paired import PairedSRConfig
 from training.config.paired_gan import PairedGanConfig
 from training.config.section import MethodSection, Need, Section, Share, Weight
@@ -120,6 +121,7 @@ MethodConfig = Annotated[
     | DistillationConfig
     | ContrastiveConfig
     | LirConfig
+    | MasaConfig
     | PairedGanConfig
     | PairedSRConfig,
     Field(discriminator="name"),

@@ -4,6 +4,7 @@ from typing import Any
 
 from training.config.contrastive import ContrastiveConfig
 from training.config.lir import LirConfig
+from training.config.masa import MasaConfig
 from training.config.method import DistillationConfig, FLSeSimConfig, SupervisedConfig
 from training.config.paired import PairedSRConfig
 from training.config.paired_gan import PairedGanConfig
@@ -12,6 +13,7 @@ from training.methods.distillation import Distillation
 from training.methods.f_lsesim import FLSeSim
 from training.methods.inputs import Inputs
 from training.methods.lir import LirMethod
+from training.methods.masa import MasaMethod
 from training.methods.method import Method
 from training.methods.paired import PairedSR
 from training.methods.paired_gan import PairedGan
@@ -36,3 +38,5 @@ def build_method(inputs: Inputs) -> Method[Any]:
             return PairedGan(inputs, config)
         case PairedSRConfig():
             return PairedSR(inputs, config)
+        case MasaConfig():
+            return MasaMethod(inputs, config)
