@@ -1,4 +1,4 @@
-"""Facts of pictures that a reference was needed for, which `semsr compare` shows next to them."""
+"""Facts of finished pictures, which `semsr compare` shows next to them."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ WORDS: Mapping[ReferenceKind, str] = {
 def write_facts(
     out: Path, *, network: str, reference: ReferenceKind, training: Mapping[str, Any]
 ) -> None:
-    """Write the facts of a folder of pictures.
+    """Write the facts of a folder of pictures that references were needed for.
 
     Args:
         out: Folder of the pictures.
@@ -34,16 +34,28 @@ def write_facts(
         reference: Choice of the references.
         training: Description of its training, as in the checkpoint.
     """
+    summary = f"{network} with {WORDS[reference]} as reference"
+    document = make_facts(summary, training=training, offline=OFFLINE)
+    write_whole_text(out / PICTURES_FILE, json.dumps(document, indent=1) + "\n")
+
+
+def make_facts(summary: str, *, training: Mapping[str, Any], offline: str) -> dict[str, Any]:
+    """Return the facts of the pictures of a trained network, as `PICTURES_FILE` holds them.
+
+    Args:
+        summary: Description of the method.
+        training: Description of the network's training, as in the checkpoint.
+        offline: Reason why the method can be neither exported nor served.
+    """
     recipe = _recipe_of(training)
-    document = {
+    return {
         "format_version": PICTURES_VERSION,
         "kind": PICTURES_KIND,
-        "summary": f"{network} with {WORDS[reference]} as reference",
+        "summary": summary,
         "is_short": is_short(training),
         "trained_on": "" if recipe is None else NEEDS.get(tuple(sorted(recipe.method.needs)), ""),
-        "offline": OFFLINE,
+        "offline": offline,
     }
-    write_whole_text(out / PICTURES_FILE, json.dumps(document, indent=1) + "\n")
 
 
 def is_short(training: Mapping[str, Any]) -> bool:

@@ -1,9 +1,10 @@
 """`semsr translate`: a network of scale 1 on a tree of pictures that another method enlarged.
 
-`translation.json` in the folder of the results names the checkpoint and, for each picture, the
-digest of the file that it was made of. A finished picture is not made again; another checkpoint is
-refused, since the pictures of one folder are judged as one method. PyTorch is loaded only where
-the network runs, so that a command can refuse early.
+`semsr-pictures.json` in the folder of the results holds the facts that `semsr compare` shows of
+finished pictures, and under `translation` the checkpoint and, for each picture, the digest of the
+file that it was made of. A finished picture is not made again; another checkpoint is refused, since
+the pictures of one folder are judged as one method. PyTorch is loaded only where the network runs,
+so that a command can refuse early.
 """
 
 import hashlib
@@ -30,9 +31,15 @@ from training.ground.whole_file import whole_file
 if TYPE_CHECKING:
     from semsr.image_reading import ImageReading
 
+RECORD = "semsr-pictures.json"
+KIND = "semsr-pictures"
 FORMAT_VERSION = 1
-KIND = "semsr-translation"
-RECORD = "translation.json"
+"""Version of the facts that all makers of finished pictures write."""
+
+SECTION = "translation"
+"""Key of the record within the facts."""
+
+OFFLINE = "takes pictures that another method has enlarged"
 
 
 class TranslateError(ValueError):
@@ -55,6 +62,7 @@ class Translations:
         self.checkpoint = checkpoint
         self._sha256 = _digest(checkpoint)
         self._made: dict[str, str] = {}
+        self._facts: dict[str, Any] = {}
 
     def open(self, *, overwrite: bool = False) -> None:
         """Read the record, where there is one, and change nothing.
@@ -74,16 +82,21 @@ class Translations:
                 )
             return
         try:
-            record: Any = json.loads(file.read_text(encoding="utf-8"))
-            known = (record["kind"], record["format_version"])
-            made: dict[str, str] = dict(record["pictures"])
-            sha256, name = str(record["sha256"]), str(record["checkpoint"])
+            facts: Any = json.loads(file.read_text(encoding="utf-8"))
+            known = (facts["kind"], facts["format_version"])
+            record: Any = facts.get(SECTION)
+            made: dict[str, str] = {} if record is None else dict(record["pictures"])
+            sha256, name = ("", "") if record is None else (record["sha256"], record["checkpoint"])
         except (ValueError, KeyError, TypeError) as error:
             raise TranslateError(f"{file} is damaged: {error!r}; expected kind {KIND!r}") from error
         if known != (KIND, FORMAT_VERSION):
             raise TranslateError(
                 f"{file} has kind {known[0]!r} and format version {known[1]!r}; this version of "
                 f"semsr reads {KIND!r}, {FORMAT_VERSION}"
+            )
+        if record is None:
+            raise TranslateError(
+                f"{self.path} holds pictures of another method; expected a new or empty folder"
             )
         if overwrite:
             return
@@ -94,6 +107,10 @@ class Translations:
             )
         self._made = made
 
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Set the facts that are written with the pictures, see `semsr.picture_facts`."""
+        self._facts = dict(facts)
+
     def is_made(self, name: str, source: Path) -> bool:
         """Return whether a picture is there, made of the file as it is now."""
         return self._made.get(name) == _digest(source) and (self.path / name).is_file()
@@ -103,13 +120,12 @@ class Translations:
         with whole_file(self.path / name) as part:
             picture.save(part, format="PNG")
         self._made[name] = _digest(source)
-        document = {
-            "format_version": FORMAT_VERSION,
-            "kind": KIND,
+        record = {
             "checkpoint": self.checkpoint.name,
             "sha256": self._sha256,
             "pictures": dict(sorted(self._made.items())),
         }
+        document = {**self._facts, SECTION: record}
         write_whole_text(self.path / RECORD, json.dumps(document, indent=1) + "\n")
 
 
@@ -147,13 +163,14 @@ def find_pictures(images: Path, out: Path) -> dict[str, Path]:
 
 
 def translate_pictures(
-    pictures: Mapping[str, Path], folder: Translations, *, device: str = "cpu"
+    images: Path, pictures: Mapping[str, Path], folder: Translations, *, device: str = "cpu"
 ) -> int:
     """Translate the pictures that are not made yet; return their number.
 
     All files are read before the first is translated, so that one error names all bad ones.
 
     Args:
+        images: Folder of the pictures; facts that it has of its own are continued.
         pictures: Files by the names of their results; see `find_pictures`.
         folder: An opened folder.
         device: Device that the network runs on, `cpu` or `cuda`.
@@ -166,6 +183,7 @@ def translate_pictures(
 
     from models import load_generator
     from semsr.image_reading import reading_of_training
+    from semsr.picture_facts import make_facts
     from training.methods.pictures import upscale
 
     generator, info = load_generator(folder.checkpoint)
@@ -179,6 +197,12 @@ def translate_pictures(
     reading = reading_of_training(info.training)
     _check_files(pictures, reading)
     todo = {name: path for name, path in pictures.items() if not folder.is_made(name, path)}
+    source = _facts_of(images)
+    before = f" of {source['summary']}" if source.get("summary") else ""
+    facts = make_facts(
+        f"{info.generator} on pictures{before}", training=info.training, offline=OFFLINE
+    )
+    folder.describe({**facts, "is_short": facts["is_short"] or bool(source.get("is_short"))})
     network = generator.to(device)
     done = len(pictures) - len(todo)
     with progress("translating", len(pictures), unit="image", done=done) as steps:
@@ -187,6 +211,20 @@ def translate_pictures(
             folder.keep(name, path, Image.fromarray(upscale(network, _read(path, reading))))
             steps.update()
     return len(todo)
+
+
+def _facts_of(images: Path) -> Mapping[str, Any]:
+    """Read what is known of the method that made the pictures; empty where nothing is."""
+    file = images / RECORD
+    if not file.is_file():
+        return {}
+    try:
+        facts: Any = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TranslateError(f"{file} is damaged: {error}; expected JSON") from error
+    if not isinstance(facts, dict) or facts.get("kind") != KIND:
+        raise TranslateError(f"{file} is not of kind {KIND!r}")
+    return facts
 
 
 def _check_files(pictures: Mapping[str, Path], reading: "ImageReading") -> None:

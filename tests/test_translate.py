@@ -11,6 +11,8 @@ from PIL import Image
 from models import Generator, build_generator, save_network
 from semsr.cli import main
 from semsr.translate import RECORD
+from training.comparison.facts import facts_of
+from training.comparison.systems import System
 from training.methods.pictures import upscale
 
 TINY = {"width": 2, "num_blocks": 1}
@@ -72,7 +74,7 @@ def test_the_tree_is_mirrored_with_the_networks_pictures(
     assert 0 == translate(checkpoint, images, out)
 
     names = ["test_clean/0000.png", "test_clean/0001.png", "test_defect/0000.png"]
-    assert [*names, RECORD] == sorted(
+    assert [RECORD, *names] == sorted(
         str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()
     )
     for name in names:
@@ -84,6 +86,24 @@ def test_the_tree_is_mirrored_with_the_networks_pictures(
             found = np.asarray(picture)
         assert np.array_equal(upscale(network(1), read), found), name
         assert found.std() > 3
+
+
+def test_facts_of_the_pictures_are_continued(
+    checkpoint: Path, images: Path, tmp_path: Path
+) -> None:
+    """A comparison learns what they are, and that a short run took part in them."""
+    facts = {"format_version": 1, "kind": "semsr-pictures", "summary": "ZSSR, 600 steps"}
+    (images / RECORD).write_text(json.dumps({**facts, "is_short": True}))
+
+    translate(checkpoint, images, tmp_path / "out")
+
+    found = json.loads((tmp_path / "out" / RECORD).read_text())
+    assert "resnet9 on pictures of ZSSR, 600 steps" == found["summary"]
+    assert "takes pictures that another method has enlarged" == found["offline"]
+    assert found["is_short"]
+    system = System(name="p2p", kind="pictures", path=tmp_path / "out")
+    [shown] = facts_of([system], [], left_out={})
+    assert (found["summary"], True) == (shown.summary, shown.is_short)
 
 
 def test_finished_pictures_are_skipped_and_changed_ones_made_again(
@@ -120,7 +140,8 @@ def test_pictures_of_another_checkpoint_are_refused_or_replaced(
 
     assert 0 == translate(other, images, out, "--overwrite")
     assert first != (out / "test_clean/0000.png").read_bytes()
-    assert "other.safetensors" == json.loads((out / RECORD).read_text())["checkpoint"]
+    record = json.loads((out / RECORD).read_text())["translation"]
+    assert "other.safetensors" == record["checkpoint"]
 
 
 def test_all_bad_files_are_named_before_the_first_picture(
@@ -156,7 +177,8 @@ def test_a_network_that_enlarges_is_refused(
         ("twins", "would both become"),
         ("taken", f"is not empty and has no {RECORD}"),
         ("damaged", f"{RECORD} is damaged"),
-        ("version", "has kind 'semsr-translation' and format version 2"),
+        ("version", "has kind 'semsr-pictures' and format version 2"),
+        ("other", "holds pictures of another method"),
         ("same", "the folder of the pictures; expected another"),
     ],
 )
@@ -184,11 +206,12 @@ def test_wrong_folders_are_refused_before_the_network_is_loaded(
             out = images
         case _:
             out.mkdir()
-            record = {"kind": "semsr-translation", "format_version": 2, "pictures": {}}
+            facts = {"kind": "semsr-pictures", "summary": "", "is_short": False}
             texts = {
                 "taken": ("other.txt", ""),
                 "damaged": (RECORD, "{"),
-                "version": (RECORD, json.dumps({**record, "sha256": "", "checkpoint": ""})),
+                "version": (RECORD, json.dumps({**facts, "format_version": 2})),
+                "other": (RECORD, json.dumps({**facts, "format_version": 1})),
             }
             name, text = texts[change]
             (out / name).write_text(text)

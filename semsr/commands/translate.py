@@ -73,6 +73,6 @@ def _run(options: argparse.Namespace) -> int:
     with progress("loading PyTorch"):
         import torch  # noqa: F401 - with its own line of progress
     with shown_by(progress):
-        made = translate_pictures(pictures, folder, device=options.device)
+        made = translate_pictures(options.images, pictures, folder, device=options.device)
     sys.stdout.write(f"{options.out}: {made} pictures made, {len(pictures) - made} there before\n")
     return 0
