@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from semsr.commands import (
+    align,
     api_key,
     bundle,
     compare,
@@ -21,11 +22,13 @@ from semsr.commands import (
     evaluate_trust,
     export,
     internal_sr,
+    reference_sr,
     scan,
     serve,
     simulate,
     train,
     train_detector,
+    translate,
     upscale,
 )
 from semsr.commands.options import (
@@ -44,6 +47,7 @@ COMMANDS = (
     scan,
     api_key,
     bundle,
+    align,
     train,
     evaluate,
     evaluate_trust,
@@ -51,7 +55,9 @@ COMMANDS = (
     export,
     simulate,
     internal_sr,
+    reference_sr,
     train_detector,
+    translate,
     # Folders above the command line add theirs (`bench`): pyproject.toml, entry points.
     *(
         command.load()

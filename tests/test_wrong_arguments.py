@@ -58,7 +58,19 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
     simulate = ["simulate", "--out", str(folder / "sim"), "--seed", "1"]
     internal = ["internal-sr", "--out", str(folder / "new")]
     lr = ["--lr", str(folder / "data" / "lr")]
+    align = ["align", *lr, "--hr", str(folder / "data" / "hr"), "--out"]
+    reference = ["reference-sr", "--reference", "own", "--out", str(folder / "new"),
+                 "--checkpoint", str(folder / "checkpoint.safetensors")]  # fmt: skip
     return [
+        (["align", *lr, "--hr", str(folder / "empty"), "--out", str(folder / "new")],
+         "holds no image file"),
+        (["align", *lr, "--hr", str(folder / "data" / "*.tif"), "--out", str(folder / "new")],
+         "matches no image file"),
+        ([*align, str(folder / "run")], "holds no alignment.json"),
+        ([*align, str(folder / "new"), "--match", "contents"], "did you mean content?"),
+        ([*align, str(folder / "new"), "--scale", "0"], "expected 1 to 8"),
+        ([*align, str(folder / "new"), "--max-shift-px", "500"], "expected 1 to 128"),
+        ([*align, str(folder / "new"), "--window", "5,5"], "LO < HI"),
         (["train", "tinny", *data], "no recipe 'tinny'; did you mean tiny?"),
         (["train", "tiny", "--data", str(folder / "dta")], "does not exist"),
         (["train", "tiny", *data, "--set", "optimization.stepz=1"], "did you mean steps?"),
@@ -88,6 +100,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         (["evaluate", *bundle, *lr, "--detector", str(folder / "none")], "does not exist"),
         (["evaluate", "--images", f"a={folder}/none", *lr], "finished pictures does not exist"),
         (["evaluate", *bundle, *lr, "--report", str(TINY_BUNDLE / "manifest.json")], "is a file"),
+        ([*reference, "--data", str(folder / "data")], "benchmark.json is missing"),
+        ([*reference, "--data", str(folder / "dta")], f"did you mean {folder}/data?"),
         (["evaluate-trust", *bundle, *data], "benchmark.json is missing"),
         (["evaluate-trust", *bundle, "--data", str(folder / "none")], "does not exist"),
         ([*export[:1], str(folder / "checkpoint-safetensors"), *export[2:]], "did you mean"),
@@ -125,6 +139,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         (["train-detector", "--out", str(folder / "empty"), "--seed", "1", "--resume"], "no run"),
         (["train-detector", "--out", str(folder / "new"), "--seed", "1", "--crop-px", "50"],
          "expected a multiple of 32"),
+        (["translate", "--checkpoint", str(folder / "checkpoint.safetensors"), "--images",
+          str(folder / "empty"), "--out", str(folder / "new")], "holds no image file"),
         (["demo", "--out", str(TINY_BUNDLE / "manifest.json" / "new")], "manifest.json is a file"),
         (["bench", "engine", "--no-peak", "--plot", str(folder / "data")], "is a folder, expected"),
         (["bench", "schedule", "--cost-ms", "1=5", "--plot", str(folder / "data")], "is a folder"),
@@ -163,10 +179,13 @@ def test_without_torch_the_commands_name_the_development_environment(folder: Pat
         ["train", "tiny", "--data", str(folder / "data")],
         ["evaluate", "--lr", str(folder / "data" / "lr")],
         ["evaluate-trust", "--data", str(folder / "data")],
+        ["align", "--lr", "lr", "--hr", "hr", "--out", str(folder / "new")],
         ["export", str(folder / "checkpoint.safetensors"), "--out", str(folder / "new")],
         ["simulate", "--out", str(folder / "sim"), "--seed", "1"],
+        ["reference-sr", "--data", "a", "--checkpoint", "b", "--reference", "own", "--out", "c"],
         ["train-detector", "--out", str(folder / "new"), "--seed", "1"],
         ["internal-sr", "--lr", str(folder / "data" / "lr"), "--out", str(folder / "new")],
+        ["translate", "--checkpoint", "a", "--images", "b", "--out", str(folder / "new")],
     ]
     hidden = (
         "import importlib.util as u; find = u.find_spec\n"

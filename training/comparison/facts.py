@@ -82,7 +82,7 @@ def _facts(system: System, planned: PlannedRun | None, *, offline: str) -> Syste
 
 
 def _of_pictures(system: System) -> SystemFacts:
-    """Read the facts of a folder of pictures, where whatever made it left them there."""
+    """Read the facts of a folder of pictures, where there are any."""
     path = system.path / PICTURES_FILE
     if not path.is_file():
         return SystemFacts(name=system.name, kind=system.kind)

@@ -28,7 +28,7 @@ class Record:
 
     Args:
         folder: Folder of the comparison; made where absent.
-        asked: What was asked for, JSON-compatible: see `asked_of`.
+        asked: Description of the trainings, JSON-compatible: see `asked_of`.
         overwrite: Whether to forget a record that is there.
 
     Raises:
@@ -95,7 +95,7 @@ class Record:
                     f"{self.path} has {key} {found.get(key)!r}; expected {expected!r}"
                 )
         asked, before = json.loads(json.dumps(self._asked)), found["asked"]
-        # Systems may be added; those that are there must be the same.
+        # Systems may be added; known ones must be the same.
         different = sorted(key for key in asked if key != "recipes" and asked[key] != before[key])
         different += [
             f"recipe of {name}"
@@ -128,7 +128,7 @@ def asked_of(
     """Describe what decides the training of a comparison; finished models may come and go.
 
     Args:
-        systems: Systems; those that are no recipes are left out.
+        systems: Systems; only recipes are described.
         minutes: Budget of one run; None for the whole schedules.
         seeds: Trainings of each system.
         data: Folder of the data.

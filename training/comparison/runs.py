@@ -71,7 +71,7 @@ def jobs_of(
     """List the trainings of a comparison, one seed of all systems after the other.
 
     Args:
-        systems: Systems; those that are no recipes are left out.
+        systems: Systems; only recipes are trained.
         plan: Planned runs of the recipes.
         seeds: Trainings of each system.
         folder: Folder of all runs.

@@ -67,7 +67,7 @@ def parse_system(
         raise ConfigError(f"{text!r} has no name; expected NAME={text}")
     own = tuple(override for of, override in by_name if of == name)
     if own and kind != "recipe":
-        raise ConfigError(f"{name} is no recipe, so that {own[0]!r} cannot change it")
+        raise ConfigError(f"{name} is not a recipe, so that {own[0]!r} cannot change it")
     return System(
         name=name,
         kind=kind,

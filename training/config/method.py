@@ -8,7 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from training.config.section import Section, Share, Weight
+from training.config.contrastive import ContrastiveConfig
+from training.config.lir import LirConfig
+from training.config.masa import MasaConfig
+from training.config.paired import PairedSRConfig
+from training.config.paired_gan import PairedGanConfig
+from training.config.section import MethodSection, Need, Section, Share, Weight
 from training.config.terms import (
     AdversarialConfig,
     ConsistencyConfig,
@@ -17,23 +22,6 @@ from training.config.terms import (
     StatisticsConfig,
     SurrogateConfig,
 )
-
-Need = Literal["hr", "lr", "pairs"]
-"""Kinds of images that a method may need: entries of a recipe's `data`."""
-
-
-class MethodSection(Section):
-    """A training method's section, and what the method needs of the run."""
-
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        """Images that the method trains on."""
-        return ("hr", "lr")
-
-    @property
-    def vgg16_taps(self) -> Sequence[str]:
-        """Layers of the feature network that the method compares images by; empty for none."""
-        return ()
 
 
 class SupervisedConfig(MethodSection):
@@ -128,5 +116,13 @@ class DistillationConfig(MethodSection):
 
 
 MethodConfig = Annotated[
-    SupervisedConfig | FLSeSimConfig | DistillationConfig, Field(discriminator="name")
+    SupervisedConfig
+    | FLSeSimConfig
+    | DistillationConfig
+    | ContrastiveConfig
+    | LirConfig
+    | MasaConfig
+    | PairedGanConfig
+    | PairedSRConfig,
+    Field(discriminator="name"),
 ]

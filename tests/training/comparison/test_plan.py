@@ -48,7 +48,7 @@ def test_kinds_of_systems_are_told_by_their_paths(recipe: Path, tmp_path: Path) 
         (["tiny", "tiny"], [], "two systems are called 'tiny'"),
         (["=x"], [], "'=x' names no system; expected RECIPE or NAME=PATH"),
         (["tiny"], ["tny:optimization.steps=4"], "names no system; there are tiny"),
-        (["b=."], ["b:optimization.steps=4"], "b is no recipe"),
+        (["b=."], ["b:optimization.steps=4"], "b is not a recipe"),
         (["docs"], [], "'docs' has no name; expected NAME=docs"),
     ],
 )
