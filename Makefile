@@ -65,6 +65,9 @@ INSTALLED_EXTRAS := $(filter $(KNOWN_EXTRAS),$(sort $(shell cat $(EXTRAS_FILE) 2
 # The archive's extras are not installed on this machine.
 VENV_EXTRAS := $(sort $(INSTALLED_EXTRAS) $(if $(filter airgap,$(MAKECMDGOALS)),,$(WANTED_EXTRAS)))
 VENV_EXTRA_STAMPS := $(VENV_EXTRAS:%=$(VENV)/.extra-%-$(HERE))
+# A lock includes others (requirements/layers.py): a change of one of them changes the environment too.
+DEV_LOCKS := $(patsubst %,requirements/%.txt,dev base build test sbom loadtest $(KNOWN_EXTRAS))
+RAY_LOCKS := $(patsubst %,requirements/%.txt,ray scan base build test)
 # Adds missing names to the file.
 remember = for extra in $(1); do grep -qsx "$$extra" $(EXTRAS_FILE) || echo "$$extra" >> $(EXTRAS_FILE); done
 
@@ -203,7 +206,7 @@ $(VENV_PACKAGES): requirements/base.txt requirements/build.txt
 	$(VENV)/bin/python $(PIP_INSTALL) $(LOCKED) -r requirements/base.txt -r requirements/build.txt
 	touch $@
 
-$(DEV_PACKAGES): requirements/dev.txt requirements/torch.txt
+$(DEV_PACKAGES): $(DEV_LOCKS) requirements/torch.txt
 	@python="$$(PYTHON='$(PYTHON)' requirements/find-python)"
 	echo "Making $(DEV) with $$python: everything, torch too (a minute or more)"
 	rm -rf $(DEV)
@@ -212,7 +215,7 @@ $(DEV_PACKAGES): requirements/dev.txt requirements/torch.txt
 	$(DEV)/bin/python $(PIP_INSTALL) --only-binary=:all: --no-compile -r requirements/torch.txt
 	touch $@
 
-$(RAY_PACKAGES): requirements/ray.txt requirements/build.txt requirements/test.txt
+$(RAY_PACKAGES): $(RAY_LOCKS)
 	@python="$$(PYTHON='$(PYTHON)' requirements/find-python)"
 	echo "Making $(RAY) with $$python: scans over several machines (a minute or more)"
 	rm -rf $(RAY)
@@ -261,8 +264,8 @@ UV ?= $(shell command -v uv || echo $(DEV)/bin/uv)
 # For Python 3.11 and newer in one file; one version of a package for all of them; a week's
 # cooldown, so that a release that is withdrawn or turns out malicious is not picked up at once.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-	--generate-hashes --no-config --custom-compile-command 'make lock' --exclude-newer '7 days' \
-	--excludes requirements/without-torch.in $(if $(UPGRADE),--upgrade)
+	--generate-hashes --annotation-style line --no-config --custom-compile-command 'make lock' \
+	--exclude-newer '7 days' --excludes requirements/without-torch.in $(if $(UPGRADE),--upgrade)
 .PHONY: lock
 lock: ## Update requirements/*.txt (maintainers; needs uv; UPGRADE=1 for newer versions)
 	@$(UV) --version || { echo 'make lock needs uv: pip install uv, or UV=/path/to/uv' >&2; exit 1; }
@@ -277,6 +280,9 @@ lock: ## Update requirements/*.txt (maintainers; needs uv; UPGRADE=1 for newer v
 	done
 	compile pyproject.toml $$same --extra scan --extra ray -o $$locks/ray.txt
 	for group in build test sbom; do compile $$same --group $$group -o $$locks/$$group.txt; done
+	# The comments name the packages that require an entry; uv adds the file of constraints to each.
+	sed -i "s|-c $$locks/dev.txt, ||; s|, -c $$locks/dev.txt||" $$locks/*.txt
+	"$$(PYTHON='$(PYTHON)' requirements/find-python)" requirements/layers.py $$locks
 
 # ----------------------------------------------------------------------------------- clean
 

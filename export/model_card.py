@@ -23,6 +23,11 @@ METHODS = {
         "The network learned to give the structure and the grain that larger networks give on the "
         "same tiles."
     ),
+    "lir": (
+        "As published (Du, Chen and Yang 2020): encoders of LR and HR images share content codes, "
+        "which adversaries keep alike, and a decoder turns the code of a coarse tile into an HR "
+        "image. It was trained to compare with, not to serve."
+    ),
     "supervised": "The network learned from HR images and their synthetic LR versions, by pixels.",
 }
 """Each training method in words for the card."""

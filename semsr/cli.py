@@ -13,17 +13,22 @@ import sys
 from collections.abc import Callable, Sequence
 
 from semsr.commands import (
+    align,
     api_key,
     bundle,
+    compare,
     demo,
     evaluate,
     evaluate_trust,
     export,
+    internal_sr,
+    reference_sr,
     scan,
     serve,
     simulate,
     train,
     train_detector,
+    translate,
     upscale,
 )
 from semsr.commands.options import (
@@ -42,12 +47,17 @@ COMMANDS = (
     scan,
     api_key,
     bundle,
+    align,
     train,
     evaluate,
     evaluate_trust,
+    compare,
     export,
     simulate,
+    internal_sr,
+    reference_sr,
     train_detector,
+    translate,
     # Folders above the command line add theirs (`bench`): pyproject.toml, entry points.
     *(
         command.load()

@@ -1,6 +1,5 @@
-"""The locks, the wheel and the Makefile: what a fresh machine installs and how it is told."""
+"""The wheel, the client and the Makefile: what a fresh machine installs."""
 
-import importlib.metadata
 import os
 import re
 import shutil
@@ -9,7 +8,6 @@ import sys
 import time
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,166 +15,16 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from engines.installation import LOCKED_EXTRAS as LOCKED_EXTRAS_OF_HINTS
+from tests.locks import REQUIREMENTS, list_locks, read_lock, unmet
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENT = ROOT / "client"
-REQUIREMENTS = ROOT / "requirements"
 FIND_PYTHON = REQUIREMENTS / "find-python"
-# The one file without hashes: torch's CPU build is another file than the registry's.
-TORCH_LOCK = "torch.txt"
-HASHED_LOCKS = sorted(path.name for path in REQUIREMENTS.glob("*.txt") if path.name != TORCH_LOCK)
-# Which lock carries which extras and groups of pyproject.toml.
-LOCKED_EXTRAS = {
-    "base.txt": [],
-    "openvino.txt": ["openvino"],
-    "rtx.txt": ["rtx"],
-    "scan.txt": ["scan"],
-    "ray.txt": ["scan", "ray"],
-    "tracing.txt": ["tracing"],
-    "loadtest.txt": ["loadtest"],
-    "postgres.txt": ["postgres"],
-    "dev.txt": ["openvino", "rtx", "scan", "tracing", "postgres", "train", "export", "loadtest"],
-}
-LOCKED_GROUPS = {
-    "build.txt": "build",
-    "test.txt": "test",
-    "sbom.txt": "sbom",
-    "dev.txt": "dev",
-}
-
-
-def read_lock(name: str) -> dict[str, str]:
-    """Read the pinned versions of a hashed lock, by canonical name; markers are dropped."""
-    text = (REQUIREMENTS / name).read_text(encoding="utf-8")
-    pins = re.findall(r"^([A-Za-z0-9][\w.-]*)==(\S+)", text, flags=re.MULTILINE)
-    return {canonicalize_name(package): version for package, version in pins}
 
 
 def read_project(folder: Path = ROOT) -> dict[str, Any]:
     """Read pyproject.toml."""
     return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-
-
-def group_requirements(groups: dict[str, list[Any]], name: str) -> Iterator[Requirement]:
-    """List the requirements of a dependency group and of the groups that it includes."""
-    for entry in groups[name]:
-        if isinstance(entry, dict):
-            yield from group_requirements(groups, entry["include-group"])
-        else:
-            yield Requirement(entry)
-
-
-def unmet(requirements: list[Requirement], pins: dict[str, str]) -> list[str]:
-    """List the requirements that a lock does not pin to a version that they allow."""
-    return [
-        str(requirement)
-        for requirement in requirements
-        if (version := pins.get(canonicalize_name(requirement.name))) is None
-        or version not in requirement.specifier
-    ]
-
-
-def test_every_lock_is_known_here() -> None:
-    """A lock that no extra or group accounts for would go unchecked."""
-    assert sorted({*LOCKED_EXTRAS, *LOCKED_GROUPS}) == HASHED_LOCKS
-
-
-@pytest.mark.parametrize("name", [*HASHED_LOCKS, TORCH_LOCK])
-def test_a_lock_names_no_address(name: str) -> None:
-    """Where packages come from is the machine's own configuration, never the lock's."""
-    text = (REQUIREMENTS / name).read_text(encoding="utf-8")
-
-    assert [] == re.findall(r"^.*://.*$", text, flags=re.MULTILINE)
-    assert [] == re.findall(r"^-.*$", text, flags=re.MULTILINE)  # --index-url, --find-links, -i
-
-
-@pytest.mark.parametrize("name", HASHED_LOCKS)
-def test_a_lock_pins_every_package_with_hashes(name: str) -> None:
-    """Each requirement has one exact version and at least one sha256."""
-    text = re.sub(r"\s*#.*", "", (REQUIREMENTS / name).read_text(encoding="utf-8"))
-    entries = text.replace("\\\n", " ").strip().splitlines()
-
-    assert entries
-    for entry in filter(str.strip, entries):
-        assert re.match(r"[a-z0-9][\w.-]*==\S+ .*--hash=sha256:[0-9a-f]{64}", entry), entry
-
-
-def test_the_torch_lock_pins_torch_alone() -> None:
-    """The file without hashes holds nothing but the version that the extras name."""
-    text = (REQUIREMENTS / TORCH_LOCK).read_text(encoding="utf-8")
-    entries = [line for line in text.splitlines() if line and not line.startswith("#")]
-    extras = read_project()["project"]["optional-dependencies"]
-
-    assert len(entries) == 1
-    assert entries[0] in extras["train"]
-    assert entries[0] in extras["export"]
-
-
-@pytest.mark.parametrize("name", HASHED_LOCKS)
-def test_no_hashed_lock_brings_torch(name: str) -> None:
-    """Torch and the CUDA libraries of its default build come only with torch.txt."""
-    brought = [
-        package
-        for package in read_lock(name)
-        if package in {"torch", "triton", "pytorch-triton"} or package.startswith("nvidia-")
-    ]
-
-    assert [] == brought
-
-
-def test_the_serving_lock_stays_small() -> None:
-    """Serving needs nothing of training, export and development."""
-    heavy = {"scipy", "onnx", "onnxscript", "safetensors", "sympy", "openvino", "pytest", "pyright"}
-
-    assert set() == heavy & set(read_lock("base.txt"))
-
-
-@pytest.mark.parametrize("name", sorted(LOCKED_EXTRAS))
-def test_a_lock_satisfies_what_it_is_made_from(name: str) -> None:
-    """Base dependencies and extras are pinned to versions that pyproject.toml allows."""
-    project = read_project()["project"]
-    texts = [*project["dependencies"]]
-    for extra in LOCKED_EXTRAS[name]:
-        texts += project["optional-dependencies"][extra]
-    requirements = [Requirement(text) for text in texts if not text.startswith("torch==")]
-
-    assert [] == unmet(requirements, read_lock(name))
-
-
-@pytest.mark.parametrize("name", sorted(LOCKED_GROUPS))
-def test_a_lock_satisfies_its_group(name: str) -> None:
-    """Dependency groups are pinned to versions that pyproject.toml allows."""
-    groups = read_project()["dependency-groups"]
-
-    assert [] == unmet([*group_requirements(groups, LOCKED_GROUPS[name])], read_lock(name))
-
-
-def test_all_locks_agree_on_versions() -> None:
-    """A package has one version, whichever lock it is installed from."""
-    versions: dict[str, set[str]] = {}
-    for name in HASHED_LOCKS:
-        for package, version in read_lock(name).items():
-            versions.setdefault(package, set()).add(version)
-
-    assert {} == {package: found for package, found in versions.items() if len(found) > 1}
-
-
-def test_what_torch_needs_is_locked() -> None:
-    """Installing torch after the lock brings torch alone (with a CPU build)."""
-    try:
-        needs = importlib.metadata.requires("torch") or []
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("torch is not installed")
-    requirements = [
-        requirement
-        for text in needs
-        if not (requirement := Requirement(text)).name.startswith(("nvidia-", "cuda-", "triton"))
-        and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
-    ]
-
-    assert requirements
-    assert [] == unmet(requirements, read_lock("dev.txt"))
 
 
 def test_the_fixed_packages_are_declared() -> None:
@@ -251,19 +99,8 @@ def test_the_client_brings_its_http_library_and_numpy_alone(tmp_path: Path) -> N
     assert {f"semsr_client/{path.name}" for path in CLIENT.glob("semsr_client/*.py")} == names
     assert 1 == len(licences)
     assert ["h11", "httpx2", "numpy"] == [requirement.name for requirement in requirements]
-    assert [] == unmet(requirements, read_lock("base.txt"))
+    assert [] == unmet(requirements, read_lock("base"))
     assert read_project()["project"]["version"] == project["version"]
-
-
-def test_extras_that_make_installs_are_those_that_have_a_lock() -> None:
-    """The Makefile, the hints of errors and the lock files know the same ones."""
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    [known] = re.findall(r"^KNOWN_EXTRAS := (.*)$", makefile, flags=re.MULTILINE)
-    serving = {
-        extra for extras in LOCKED_EXTRAS.values() if len(extras) == 1 for extra in extras
-    } - {"loadtest"}
-
-    assert sorted(serving) == known.split() == list(LOCKED_EXTRAS_OF_HINTS)
 
 
 def test_the_archive_holds_the_extras_of_the_images() -> None:
@@ -310,14 +147,14 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def stamp_environment(folder: Path, *extras: str) -> None:
+def stamp_environment(checkout: Path, *extras: str, folder: str = ".venv") -> None:
     """Write the stamps as make would, in its order."""
     sum_of_path = subprocess.run(
-        ["cksum"], input=str(folder), capture_output=True, text=True, check=True
+        ["cksum"], input=str(checkout), capture_output=True, text=True, check=True
     )
     here = sum_of_path.stdout.split()[0]
     for name in ("packages", *(f"extra-{extra}" for extra in extras), "ready"):
-        (folder / ".venv" / f".{name}-{here}").touch()
+        (checkout / folder / f".{name}-{here}").touch()
 
 
 def test_an_extra_is_added_to_the_environment_and_stays(checkout: Path) -> None:
@@ -343,6 +180,32 @@ def test_an_extra_comes_back_when_a_lock_changes(checkout: Path) -> None:
 
     plan = make_plan(checkout, "serve")
     assert plan.index("rm -rf .venv") < plan.index("-r requirements/scan.txt")
+
+
+@pytest.mark.parametrize(
+    ("target", "folder", "locks"),
+    [
+        ("install", ".venv", ["base", "build"]),
+        ("install-dev", ".venv-dev", ["dev", "torch"]),
+        ("install-ray", ".venv-ray", ["ray", "build", "test"]),
+    ],
+)
+def test_a_change_of_any_lock_makes_its_environment_again(
+    checkout: Path, target: str, folder: str, locks: list[str]
+) -> None:
+    """A lock that another one includes counts too; other locks do not."""
+    shutil.rmtree(checkout / ".venv")
+    (checkout / folder).mkdir()
+    stamp_environment(checkout, folder=folder)
+    included = {other for lock in locks for other in list_locks(lock)}
+    making = f"Making {folder} with"
+    older = time.time() - 10
+
+    assert making not in make_plan(checkout, target)
+    for path in (checkout / "requirements").glob("*.txt"):
+        path.touch()
+        assert (path.stem in included) == (making in make_plan(checkout, target)), path.name
+        os.utime(path, (older, older))
 
 
 # In place of Python: `-m venv` makes a folder with a copy of itself, and `-m pip` notes when it

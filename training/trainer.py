@@ -250,14 +250,14 @@ class Trainer:
         self.run_dir.drop_stats_after(self.step)
 
     def _train_step(self) -> dict[str, float]:
-        """Run every phase once; returns the loss terms, and as `loss` the last phase's sum."""
+        """Run every phase; returns the loss terms, and as `loss` the last phase's sum."""
         options = self.recipe.optimization
         share = rate_share(self.step, options)
         values: dict[str, float] = {}
         self.feed.begin(self.step)
         with torch.autocast(options.device, dtype=torch.bfloat16, enabled=self.mixed):
             self.method.prepare(self.step)
-        for phase in self.method.phases:
+        for phase in [p for p in self.method.phases for _ in range(p.repeats)]:
             phase.optimizer.zero_grad(set_to_none=True)
             with torch.autocast(options.device, dtype=torch.bfloat16, enabled=self.mixed):
                 terms = phase.terms()
@@ -273,7 +273,8 @@ class Trainer:
         return values
 
     def _take_step(self, phase: Phase, loss: torch.Tensor, *, share: float) -> None:
-        limit = self.recipe.optimization.gradient_clip or math.inf
+        clip = phase.gradient_clip
+        limit = (self.recipe.optimization.gradient_clip if clip is None else clip) or math.inf
         parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):

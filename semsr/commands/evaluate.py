@@ -203,6 +203,7 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
     from training.evaluation.compared.methods import pictures_method
     from training.evaluation.run import Options, evaluate
     from training.ground.progress import progress
+    from training.internal_learning.folder import is_short
 
     methods = []
     with progress("loading methods and timing one tile") as steps:
@@ -212,7 +213,10 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
         for item in checked.baselines:
             steps.say(item.name)
             methods.append(bundle_method(item, role="baseline", engine=options.engine))
-        methods += [pictures_method(name, folder) for name, folder in checked.pictures]
+        methods += [
+            pictures_method(f"{name} (short)" if is_short(folder) else name, folder)
+            for name, folder in checked.pictures
+        ]
         features = load_features(checked.vgg16)
     if checked.near is not None:
         from training.evaluation.near_run import NearOptions, evaluate_near

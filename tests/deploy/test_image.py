@@ -16,6 +16,7 @@ import pytest
 from tests.deploy.dockerfile import build, context_files, default_base, read_stages
 from tests.deploy.promql import ROOT
 from tests.deploy.sandbox import run_in_sandbox, sandbox
+from tests.locks import read_lock
 
 __all__ = ["sandbox"]
 
@@ -95,23 +96,17 @@ def test_the_extras_of_the_image_are_those_that_serve() -> None:
     """All extras that the service itself can use, without runtimes: each in its lock, base too."""
     extras = read_stages()["build"].arguments()["SEMSR_EXTRAS"].split()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    base = pins("base")
+    base = read_lock("base")
 
     assert {"scan", "postgres", "tracing"} == set(extras)
     assert set(extras) <= set(project["optional-dependencies"])
     for extra in extras:
         # Installed one after the other: none may change what another one has brought.
-        assert base.items() <= pins(extra).items()
+        assert base.items() <= read_lock(extra).items()
         assert [] == [
-            (name, version) for name, version in pins(extra).items()
-            for other in extras if pins(other).get(name, version) != version
+            (name, version) for name, version in read_lock(extra).items()
+            for other in extras if read_lock(other).get(name, version) != version
         ]  # fmt: skip
-
-
-def pins(lock: str) -> dict[str, str]:
-    """Return the versions of a lock by package."""
-    text = (ROOT / "requirements" / f"{lock}.txt").read_text(encoding="utf-8")
-    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
 
 
 @pytest.mark.usefixtures("sandbox")

@@ -18,10 +18,10 @@ from training.config.problems import did_you_mean, problems
 from training.config.section import Section
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-GENERATOR_NAMES = ("grain_sr", "grain_unet", "rep_sr", "resnet9")
+GENERATOR_NAMES = ("grain_sr", "grain_unet", "lir", "rep_sr", "resnet9", "unet")
 """Keys of `models.GENERATORS`; here as well, since a recipe is checked before torch is loaded."""
 
-REFERENCE_NETWORK_NAMES: tuple[str, ...] = ()
+REFERENCE_NETWORK_NAMES: tuple[str, ...] = ("lir_style", "masa")
 """Keys of `models.REFERENCE_NETWORKS`."""
 
 
@@ -110,8 +110,10 @@ class OptimizationConfig(Section):
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="peak of the cosine")
     final_learning_rate: float = Field(default=1e-5, gt=0, description="end of the cosine")
-    schedule: Literal["cosine", "constant_then_linear"] = Field(
-        default="cosine", description="after the warm-up; the second is constant for half the steps"
+    schedule: Literal["cosine", "constant_then_linear", "halved_by_thirds"] = Field(
+        default="cosine",
+        description="after the warm-up; the second is constant for half the steps, the third is "
+        "halved after each third of them",
     )
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="of Adam")
     warm_up_steps: int = Field(default=100, ge=0, description="linear rise from zero")

@@ -36,6 +36,14 @@ class SelfSimilarityConfig(Section):
     learned: Literal["official", "augmented_only"] | None = Field(
         default=None, description="train heads on the features; which positives they see"
     )
+    learned_negatives: Literal["equal", "hard", "easy"] = Field(
+        default="equal",
+        description="weights of the negatives that train the heads; easy: repeats of the query's "
+        "own place count little (MoNCE)",
+    )
+    learned_beta: float = Field(
+        default=0.2, gt=0, description="evenness of these weights: nearly equal at 1.0"
+    )
     learned_init: Literal["kaiming", "normal"] = Field(
         default="kaiming", description="weights of fresh heads; normal: as published"
     )

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from training.config.added_structure import AddedStructureConfig
 from training.config.degradation import DegradationConfig, crop_side_px
-from training.config.method import SupervisedConfig
 from training.config.recipe import ConfigError, Recipe
+from training.config.terms import PairedConfig
 from training.ground.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
@@ -89,9 +89,8 @@ def added_structure(recipe: Recipe) -> AddedStructureConfig:
         ConfigError: The recipe uses no pseudo-pairs with added structure, or uses patched copies.
     """
     method = recipe.method
-    if isinstance(method, SupervisedConfig) or not round(
-        recipe.optimization.batch_size * method.paired.share
-    ):
+    paired: PairedConfig | None = getattr(method, "paired", None)
+    if paired is None or not round(recipe.optimization.batch_size * paired.share):
         raise ConfigError(
             f"a bank holds planted HR images, and {recipe.name} trains on none (method "
             f"{method.name}, no pseudo-pairs with added structure); train without --bank"
@@ -102,7 +101,7 @@ def added_structure(recipe: Recipe) -> AddedStructureConfig:
             "a bank cannot be combined with method.patched_copies; set its num_copies to 0 or "
             "train without --bank"
         )
-    fields = {name: getattr(method.paired, name) for name in AddedStructureConfig.model_fields}
+    fields = {name: getattr(paired, name) for name in AddedStructureConfig.model_fields}
     return AddedStructureConfig.model_construct(**fields)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.data.crops import CPU, check_sizes, draw_crop, unit_range
 from training.data.images import SourceImage
 
-Flips = Literal["vertical", "horizontal"]
+Flips = Literal["vertical", "horizontal", "none"]
 
 
 class PlainSampler:
@@ -22,7 +22,7 @@ class PlainSampler:
         batch_size: N.
         seed: Seed of everything drawn.
         flips: Direction of random flips. "vertical" (up and down) keeps the scan direction;
-            "horizontal" (left and right) is common in published training.
+            "horizontal" (left and right) is common in published training; "none" never flips.
     """
 
     def __init__(
@@ -52,9 +52,11 @@ class PlainSampler:
             draw_crop(self.images[int(rng.integers(len(self.images)))].pixels, self.crop_px, rng)
             for _ in range(self.batch_size)
         ]
-        flip = (
-            (slice(None, None, -1),) if self.flips == "vertical" else (..., slice(None, None, -1))
-        )
+        flip = {
+            "vertical": (slice(None, None, -1),),
+            "horizontal": (..., slice(None, None, -1)),
+            "none": (...,),
+        }[self.flips]
         return np.stack([crop[flip] if rng.integers(2) else crop for crop in crops])
 
     def finish(self, made: NDArray[np.uint8]) -> torch.Tensor:

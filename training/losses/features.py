@@ -58,6 +58,11 @@ class _Convolution(NamedTuple):
     channels: int
     stride: int
 
+    @property
+    def before(self) -> str:
+        """Name of its output before ReLU."""
+        return self.tap.replace("relu", "conv")
+
 
 _LAYERS = (
     _Convolution("relu1_1", 0, 64, 1),
@@ -84,7 +89,7 @@ class Vgg16(nn.Module):
         state: Tensors by torchvision's names, `features.N.weight` and `features.N.bias`. Keys of
             layers that no tap needs may be absent or present. Use `load_vgg16`, which checks that
             they are trained.
-        taps: Layers to return, `reluB_L` with B from 1 to 4.
+        taps: Layers to return, `reluB_L` with B from 1 to 4, or `convB_L` before its ReLU.
 
     Raises:
         FeatureWeightsError: A tap is unknown, or a tensor is missing or has another shape.
@@ -96,14 +101,18 @@ class Vgg16(nn.Module):
         self, state: Mapping[str, torch.Tensor], *, taps: Sequence[str] = DEFAULT_TAPS
     ) -> None:
         super().__init__()
-        known = [layer.tap for layer in _LAYERS]
-        unknown = [tap for tap in taps if tap not in known]
+        places = {name: n for n, layer in enumerate(_LAYERS) for name in (layer.before, layer.tap)}
+        unknown = [tap for tap in taps if tap not in places]
         if unknown or not taps:
-            raise FeatureWeightsError(f"taps of VGG16 are {', '.join(known)}; got {list(taps)}")
+            known = ", ".join(layer.tap for layer in _LAYERS)
+            raise FeatureWeightsError(
+                f"taps of VGG16 are {known}, and conv for relu before the ReLU; got {list(taps)}"
+            )
         self.taps = tuple(taps)
-        self._layers = _LAYERS[: 1 + max(known.index(tap) for tap in taps)]
-        self.strides = {layer.tap: layer.stride for layer in self._layers if layer.tap in taps}
-        self.channels = {layer.tap: layer.channels for layer in self._layers if layer.tap in taps}
+        self._layers = _LAYERS[: 1 + max(places[tap] for tap in taps)]
+        tapped = {tap: _LAYERS[n] for tap, n in places.items() if tap in taps}
+        self.strides = {tap: layer.stride for tap, layer in tapped.items()}
+        self.channels = {tap: layer.channels for tap, layer in tapped.items()}
         in_channels = 3
         for layer in self._layers:
             shape = (layer.channels, in_channels, 3, 3)
@@ -131,7 +140,8 @@ class Vgg16(nn.Module):
             images: (N, 1, H, W) float32 in [0, 1], H and W at least the deepest tap's stride.
 
         Returns:
-            For each tap (N, C, H // stride, W // stride), non-negative, in the order of the layers.
+            For each tap (N, C, H // stride, W // stride), in the order of the layers; non-negative
+            behind a ReLU.
 
         Raises:
             ValueError: The images have another number of dimensions or channels.
@@ -154,6 +164,8 @@ class Vgg16(nn.Module):
             if layer.place == 0:
                 ones = torch.ones_like(images[:1])
                 features = features + functional.conv2d(ones, self.border_weight, padding=1)
+            if layer.before in self.taps:
+                found[layer.before] = features
             features = functional.relu(features)
             if layer.tap in self.taps:
                 found[layer.tap] = features

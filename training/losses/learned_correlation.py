@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from training.losses.features import Vgg16
+from training.losses.patch_nce import LEAST_WEIGHT
 from training.losses.queries import draw_queries
 from training.losses.shapes import check_same_shape
 from training.losses.spatial_correlation import (
@@ -24,8 +25,10 @@ from training.losses.spatial_correlation import (
     self_similarity,
     window_in_cells,
 )
+from training.losses.transport import Kind, transport_weights
 
 Positives = Literal["official", "augmented_only"]
+Negatives = Literal["equal", "hard", "easy"]
 HeadInit = Literal["kaiming", "normal"]
 
 PUBLISHED_DEVIATION = 0.02
@@ -39,23 +42,32 @@ def contrastive_loss(
     other_map: torch.Tensor,
     *,
     temperature: float = 0.07,
+    negatives: Negatives = "equal",
+    beta: float = 0.2,
 ) -> torch.Tensor:
     """Return the loss that separates a query's map from those of other queries and another image.
 
     Maps are normalised to length 1. For query i, the logits are source_i . target_j,
     source_i . other_j and target_i . other_j for all j, divided by the temperature. The logit
-    source_i . target_i is the positive; the other 3 Q - 1 are negatives.
+    source_i . target_i is the positive; the other 3 Q - 1 are negatives. On a pattern with a pitch,
+    some negatives are repeats of the query's own place. "easy" takes their weight away, "hard" adds
+    to it: each of the three blocks of logits is weighted by a transport plan of its own, whose
+    weights are 1 on average.
 
     Args:
         source_map: (N, Q, K) self-similarity maps.
         target_map: (N, Q, K) of an image with the same structure, same queries.
         other_map: (N, Q, K) of an image with another structure.
         temperature: Divisor of the logits.
+        negatives: Weights of the negatives: "equal" as published, or those of
+            `transport.transport_weights`.
+        beta: Entropy of the plan; not used with "equal".
 
     Returns:
         Scalar cross-entropy, the mean over queries and images.
 
-    Source: Zheng et al. 2021, eq. 4.
+    Source: Zheng et al. 2021, eq. 4; the weights as the thesis suggests (A.2), after Zhan et al.
+    2022.
     """
     check_same_shape(source_map, target_map)
     check_same_shape(source_map, other_map)
@@ -64,17 +76,33 @@ def contrastive_loss(
         source, target, other = (
             functional.normalize(x.to(exact), dim=-1) for x in (source_map, target_map, other_map)
         )
-        logits = torch.cat(
-            [
-                source @ target.transpose(1, 2),
-                source @ other.transpose(1, 2),
-                target @ other.transpose(1, 2),
-            ],
-            dim=-1,
-        )
+        blocks = [
+            source @ target.transpose(1, 2),
+            source @ other.transpose(1, 2),
+            target @ other.transpose(1, 2),
+        ]
+        if negatives != "equal":
+            blocks = [
+                _weighted(block, temperature, kind=negatives, beta=beta, has_positives=not number)
+                for number, block in enumerate(blocks)
+            ]
+        logits = torch.cat(blocks, dim=-1)
         batch, count, _ = source.shape
         right = torch.arange(count, device=source.device).repeat(batch)
         return functional.cross_entropy(logits.flatten(0, 1) / temperature, right)
+
+
+def _weighted(
+    similarity: torch.Tensor, temperature: float, *, kind: Kind, beta: float, has_positives: bool
+) -> torch.Tensor:
+    """Return similarities such that, divided by the temperature, negatives count their weight."""
+    weights = transport_weights(similarity, beta=beta, kind=kind, has_positives=has_positives)
+    factor = (similarity.shape[-1] - has_positives) * weights
+    weighted = similarity + temperature * torch.log(factor + LEAST_WEIGHT)
+    if not has_positives:
+        return weighted
+    own = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
+    return torch.where(own, similarity, weighted)
 
 
 def jitter_tone(
@@ -118,6 +146,8 @@ class LearnedCorrelation(nn.Module):
         positives: Positive pairs of images. "augmented_only": the source and its re-toned copy.
             "official": also the source and the generated image, so that the heads may learn to
             overlook the generator's errors; the published code with its option `--augment`.
+        negatives: Weights of the negatives, see `contrastive_loss`.
+        beta: Entropy of these weights.
         init: Weights of fresh heads: "normal" as published (deviation 0.02), or "kaiming"; biases
             are 0.
         generator: Source of the initial weights; PyTorch's global one if None.
@@ -132,6 +162,8 @@ class LearnedCorrelation(nn.Module):
         window_px: int | None = 128,
         temperature: float = 0.07,
         positives: Positives = "official",
+        negatives: Negatives = "equal",
+        beta: float = 0.2,
         init: HeadInit = "kaiming",
         generator: torch.Generator | None = None,
     ) -> None:
@@ -144,6 +176,8 @@ class LearnedCorrelation(nn.Module):
         self.window_px = window_px
         self.temperature = temperature
         self.positives = positives
+        self.negatives: Negatives = negatives
+        self.beta = beta
         self.heads = nn.ModuleDict(
             {tap: _head(channels, init, generator) for tap, channels in features.channels.items()}
         )
@@ -214,7 +248,9 @@ class LearnedCorrelation(nn.Module):
         def loss_of_tap(tap: str) -> torch.Tensor:
             queries = self._queries(roles[0][tap], generator)
             maps = [self._map(tap, role[tap], queries, frozen=False) for role in roles]
-            return contrastive_loss(*maps, temperature=self.temperature)
+            return contrastive_loss(
+                *maps, temperature=self.temperature, negatives=self.negatives, beta=self.beta
+            )
 
         return mean_over_taps(roles[0], loss_of_tap)
 

@@ -1,8 +1,8 @@
 """Interface between the training loop and a method.
 
 The loop (`training.trainer`) handles steps, learning rates, saving and logging. A method defines
-the networks, the batches and the losses. In each step the loop calls `prepare`, then makes one
-optimiser step for each phase, in order.
+the networks, the batches and the losses. In each step the loop calls `prepare`, then makes the
+optimiser steps of each phase (one, unless it says otherwise), in order.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ Trained = TypeVar("Trained", bound=Network)
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One optimiser step of a training step.
+    """One optimiser step, or several, of a training step.
 
     Attributes:
         name: Name in logs and errors: `generator`, `discriminator`, `metric`.
@@ -29,12 +29,16 @@ class Phase:
         learning_rate: Peak learning rate; the recipe's schedule scales it.
         terms: Weighted loss terms by name; their sum is minimised. Called after the phases before
             it have stepped. An empty mapping skips the step.
+        repeats: Number of optimiser steps, each on terms of its own; logs show the last ones.
+        gradient_clip: Largest gradient norm, 0 for none; None for the recipe's.
     """
 
     name: str
     optimizer: torch.optim.Optimizer
     learning_rate: float
     terms: Callable[[], Mapping[str, torch.Tensor]]
+    repeats: int = 1
+    gradient_clip: float | None = None
 
 
 def adam_phase(
@@ -44,10 +48,25 @@ def adam_phase(
     learning_rate: float,
     betas: tuple[float, float],
     terms: Callable[[], Mapping[str, torch.Tensor]],
+    weight_decay: float = 0.0,
+    repeats: int = 1,
+    gradient_clip: float | None = None,
 ) -> Phase:
-    """Return a phase with an Adam optimiser; `Phase` describes the other arguments."""
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=betas)
-    return Phase(name=name, optimizer=optimizer, learning_rate=learning_rate, terms=terms)
+    """Return a phase with an Adam optimiser; `Phase` describes the other arguments.
+
+    `weight_decay` is the L2 penalty of Adam itself, not the decoupled one of AdamW.
+    """
+    optimizer = torch.optim.Adam(
+        parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay
+    )
+    return Phase(
+        name=name,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        terms=terms,
+        repeats=repeats,
+        gradient_clip=gradient_clip,
+    )
 
 
 class Method(ABC, Generic[Trained]):

@@ -9,6 +9,8 @@ def update_average(
 ) -> None:
     """Move the average of a network's parameters towards their current values.
 
+    Buffers are copied: the running statistics of a batch norm are averages already.
+
     Args:
         average: Copy of the network that holds the averages.
         network: Network that is trained.
@@ -19,3 +21,5 @@ def update_average(
     decay = min(decay, (1 + step) / (10 + step))
     for averaged, current in zip(average.parameters(), network.parameters(), strict=True):
         averaged.lerp_(current, 1 - decay)
+    for averaged, current in zip(average.buffers(), network.buffers(), strict=True):
+        averaged.copy_(current)

@@ -44,10 +44,20 @@ def check_run(
     folder.check(recipe, resume=resume, overwrite=overwrite, start_from=start_from, bank=bank)
     if bank is not None:
         check_bank(bank, bank_content(recipe))
-    missing = [*_missing_images(recipe, data_root), *_missing_files(recipe, data_root, vgg16)]
-    if missing:
+    if missing := missing_files(recipe, data_root, vgg16):
         raise ConfigError("\n  ".join([f"{recipe_path.name} under {data_root}:", *missing]))
     return recipe
+
+
+def missing_files(recipe: Recipe, data_root: Path, vgg16: Path | None) -> list[str]:
+    """List the images and other files that a recipe needs and that are not there, in words.
+
+    Args:
+        recipe: Resolved recipe.
+        data_root: Folder that its paths are relative to.
+        vgg16: Weights of the feature network; None for torchvision's.
+    """
+    return [*_missing_images(recipe, data_root), *_missing_files(recipe, data_root, vgg16)]
 
 
 def _missing_images(recipe: Recipe, data_root: Path) -> list[str]:

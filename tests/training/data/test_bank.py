@@ -12,7 +12,7 @@ import torch
 from models import load_generator
 from training import trainer
 from training.config.degradation import DegradationConfig
-from training.config.recipe import ConfigError, Recipe, load_recipe
+from training.config.recipe import ConfigError, Recipe, find_recipe, load_recipe
 from training.data.augmentation.added_structure import Planted, StructureAdder
 from training.data.bank import Bank, BankCrops, content_of, open_bank
 from training.data.bank_format import HEADER, BankContent, BankError, bank_content
@@ -284,6 +284,13 @@ def test_a_recipe_that_cannot_use_a_bank_says_why(
     """A bank that had no effect would be a riddle."""
     with pytest.raises(ConfigError, match=message):
         bank_content(load_recipe(recipe_path, overrides=overrides))
+
+
+@pytest.mark.parametrize("name", ["supervised", "lir", "lir_style"])
+def test_methods_without_pseudo_pairs_cannot_use_a_bank(name: str) -> None:
+    """Their sections have no entry for planted structure."""
+    with pytest.raises(ConfigError, match=f"trains on none \\(method {name.split('_')[0]}, "):
+        bank_content(load_recipe(find_recipe(name)))
 
 
 def test_a_folder_with_other_files_is_refused(

@@ -259,6 +259,19 @@ def test_lr_crops_are_flipped_along_the_scan_axis_only(data_root: Path) -> None:
     assert not torch.equal(batch, sampler.batch(1))
 
 
+def test_flips_can_be_switched_off() -> None:
+    """Every crop then keeps the orientation of its image, at the same places as with flips."""
+    y, x = np.mgrid[:40, :50]
+    image = SourceImage(name="a", source="a", pixels=(3 * x + y).astype(np.uint8))
+    flipped = PlainSampler([image], crop_px=12, batch_size=20, seed=0).make(0)
+
+    kept = PlainSampler([image], crop_px=12, batch_size=20, seed=0, flips="none").make(0)
+
+    assert bool((kept[:, -1, 0] > kept[:, 0, 0]).all())
+    for one, other in zip(kept, flipped, strict=True):
+        assert np.array_equal(one, other) or np.array_equal(one[::-1], other)
+
+
 def test_each_tool_degrades_its_own_crops() -> None:
     """Dark images become brighter by one tool, bright ones darker by the other; shares hold."""
     images = {

@@ -111,11 +111,24 @@ def test_autocast_stays_near_float32(state) -> None:
     assert float((rough - exact).norm() / exact.norm()) < 0.02
 
 
-@pytest.mark.parametrize("taps", [(), ("relu5_1",), ("relu3_1", "conv3_1")])
+@pytest.mark.parametrize("taps", [(), ("relu5_1",), ("relu3_1", "conv3_4")])
 def test_unknown_taps_are_refused(state, taps) -> None:
     """The message lists the taps there are."""
     with pytest.raises(FeatureWeightsError, match="taps of VGG16 are relu1_1, "):
         Vgg16(state, taps=taps)
+
+
+def test_a_tap_before_its_relu_is_what_the_relu_cuts(state) -> None:
+    """`conv3_1` has negative values; rectified, they are `relu3_1`."""
+    network = Vgg16(state, taps=("relu3_1", "conv3_1"))
+
+    found = network(torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0)))
+
+    assert ["conv3_1", "relu3_1"] == list(found)
+    assert float(found["conv3_1"].min()) < 0
+    assert torch.equal(found["conv3_1"].relu(), found["relu3_1"])
+    assert {"conv3_1": 4, "relu3_1": 4} == network.strides
+    assert {"conv3_1": 256, "relu3_1": 256} == network.channels
 
 
 def test_colour_images_are_refused(state) -> None:

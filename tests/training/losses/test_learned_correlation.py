@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from training.losses.features import Vgg16
 from training.losses.learned_correlation import LearnedCorrelation, contrastive_loss, jitter_tone
+from training.losses.transport import transport_weights
 
 
 def fresh(seed: int = 0) -> torch.Generator:
@@ -58,6 +60,53 @@ def test_contrastive_loss_equals_a_slow_version() -> None:
     loss = contrastive_loss(source, target, other)
 
     assert float(loss) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hard", "easy"])
+def test_weighted_negatives_equal_a_slow_version(kind) -> None:
+    """Each block has a plan of its own: Q - 1 negatives in the first, Q in the others."""
+    source, target, other = (
+        functional.normalize(torch.randn(5, 7, generator=fresh(seed), dtype=torch.float64), dim=1)
+        for seed in range(3)
+    )
+    blocks = [source @ target.T, source @ other.T, target @ other.T]
+    weights = [
+        count * transport_weights(block, beta=0.3, kind=kind, has_positives=count == 4)
+        for block, count in zip(blocks, (4, 5, 5), strict=True)
+    ]
+    expected = []
+    for i in range(5):
+        right = math.exp(float(blocks[0][i, i]) / 0.07)
+        wrong = sum(
+            float(weight[i, j]) * math.exp(float(block[i, j]) / 0.07)
+            for number, (block, weight) in enumerate(zip(blocks, weights, strict=True))
+            for j in range(5)
+            if number or j != i
+        )
+        expected.append(-math.log(right / (right + wrong)))
+
+    maps = [values[None] for values in (source, target, other)]
+    loss = contrastive_loss(*maps, negatives=kind, beta=0.3)
+
+    assert pytest.approx(np.mean(expected), rel=1e-6) == float(loss)
+    even = contrastive_loss(*maps, negatives=kind, beta=1e6)
+    assert pytest.approx(float(contrastive_loss(*maps)), rel=0.1) == float(even)
+
+
+def test_easy_negatives_let_repeats_of_a_place_agree() -> None:
+    """Queries of four repeated places: equal weights punish what is right, easy ones do not."""
+    places = functional.normalize(torch.randn(4, 16, generator=fresh()), dim=1)
+    maps = [
+        functional.normalize(places.repeat(8, 1) + 0.05 * torch.randn(32, 16, generator=g), dim=1)
+        for g in (fresh(1), fresh(2))
+    ]
+    other = torch.randn(32, 16, generator=fresh(3))
+    equal, easy, hard = (
+        float(contrastive_loss(*(m[None] for m in (*maps, other)), negatives=kind, beta=0.1))
+        for kind in ("equal", "easy", "hard")
+    )
+
+    assert easy < 0.2 * equal < equal < hard
 
 
 def test_contrastive_loss_of_equal_maps_is_that_of_guessing() -> None:

@@ -44,3 +44,12 @@ def test_constant_then_linear_is_cyclegans_schedule() -> None:
     shares = [rate_share(step, options) for step in (0, 50, 75, 100)]
 
     assert [1.0, 1.0, 0.5, 0.0] == pytest.approx(shares)
+
+
+def test_halved_by_thirds_is_the_schedule_of_lir() -> None:
+    """Full rate, half and a quarter, for a third of the run each; never less."""
+    options = OptimizationConfig(schedule="halved_by_thirds", warm_up_steps=0, steps=300)
+
+    shares = [rate_share(step, options) for step in (0, 99, 100, 199, 200, 300)]
+
+    assert [1.0, 1.0, 0.5, 0.5, 0.25, 0.25] == pytest.approx(shares)

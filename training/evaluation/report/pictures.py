@@ -19,44 +19,57 @@ from training.ground.whole_file import whole_file
 GAP_PX = 8
 MIN_FONT_PX = 15
 CLOSE_UP_PX = 128
+MAX_COLUMNS = 9
+"""Pictures of a row: more, such as those of a comparison of many systems, take further rows."""
+
 BOX_COLOURS = {"planted": (64, 160, 255), "unseen": (255, 80, 64), "unknown": (255, 176, 32)}
 MAX_GRADIENT = 0.15
+MAX_GRADIENT_COLUMNS = 5
 
 Floats = NDArray[np.float64]
 
 
 def side_by_side(
-    pictures: Mapping[str, Picture], *, boxes: Sequence[tuple[Box, str]] = (), zoom: int = 1
+    pictures: Mapping[str, Picture],
+    *,
+    boxes: Sequence[tuple[Box, str]] = (),
+    zoom: int = 1,
+    columns: int = MAX_COLUMNS,
 ) -> Image.Image:
-    """Place captioned pictures of one size in a row, with boxes drawn into each.
+    """Place captioned pictures of one size in rows, with boxes drawn into each.
 
     Args:
-        pictures: Caption to (H, W) uint8, left to right.
+        pictures: Caption to (H, W) uint8, left to right, then down.
         boxes: left, top, right, bottom and the defect's group, in pixels of the pictures.
         zoom: Times that each pixel is repeated.
+        columns: Pictures of a row.
 
     Returns:
         An RGB picture; grey levels as they are.
     """
     height, width = (zoom * side for side in next(iter(pictures.values())).shape)
-    count = len(pictures)
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
     # A page shows a row at one width, so that captions must grow with the pictures.
     font_px = max(MIN_FONT_PX, width // 30)
     caption_px = round(1.7 * font_px)
-    canvas = Image.new("RGB", (count * width + (count - 1) * GAP_PX, height + caption_px), "white")
+    row_px = height + caption_px
+    size = (columns * width + (columns - 1) * GAP_PX, rows * row_px + (rows - 1) * GAP_PX)
+    canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=font_px)
     for number, (caption, picture) in enumerate(pictures.items()):
-        left = number * (width + GAP_PX)
+        left = number % columns * (width + GAP_PX)
+        top = number // columns * (row_px + GAP_PX) + caption_px
         large = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
-        canvas.paste(Image.fromarray(large), (left, caption_px))
-        draw.text((left + 2, font_px // 4), caption, fill="black", font=font)
+        canvas.paste(Image.fromarray(large), (left, top))
+        draw.text((left + 2, top - caption_px + font_px // 4), caption, fill="black", font=font)
         for (x0, y0, x1, y1), group in boxes:
             corners = (
                 left + zoom * x0 - 2,
-                caption_px + zoom * y0 - 2,
+                top + zoom * y0 - 2,
                 left + zoom * x1 + 1,
-                caption_px + zoom * y1 + 1,
+                top + zoom * y1 + 1,
             )
             draw.rectangle(corners, outline=BOX_COLOURS.get(group, (255, 200, 0)), width=2)
     return canvas
@@ -133,16 +146,18 @@ def draw_spectra(
         axes.set(title=scene, xlabel="frequency / Nyquist", ylabel="dB above reference")
         axes.set_ylim(-26, 10)
         axes.grid(alpha=0.3)
-        if number == 0:
+        if number == 0 and axes.lines:
             axes.legend(fontsize=7)
     _save(figure, path)
 
 
 def draw_gradients(path: Path, pictures: Mapping[str, Picture]) -> None:
     """Draw gradient maps of pictures of one size side by side, on one colour scale."""
-    figure = _figure(3.2 * len(pictures) + 0.6, 3.6)
+    columns = min(len(pictures), MAX_GRADIENT_COLUMNS)
+    rows = -(-len(pictures) // columns)
+    figure = _figure(3.2 * columns + 0.6, 3.6 * rows)
     for number, (name, picture) in enumerate(pictures.items()):
-        axes = figure.add_subplot(1, len(pictures), number + 1)
+        axes = figure.add_subplot(rows, columns, number + 1)
         shown = axes.imshow(gradient_magnitude(picture), cmap="magma", vmin=0, vmax=MAX_GRADIENT)
         axes.set_title(name, fontsize=9)
         axes.set_axis_off()

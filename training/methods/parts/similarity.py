@@ -50,6 +50,8 @@ class Similarity:
                 num_queries=config.queries,
                 window_px=config.window_px,
                 positives=config.learned,
+                negatives=config.learned_negatives,
+                beta=config.learned_beta,
                 init=config.learned_init,
             ).to(device)
 

@@ -1,0 +1,1 @@
+"""Comparison of several systems under one budget of training: plan, runs, record and report."""
