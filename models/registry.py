@@ -13,9 +13,11 @@ from models.generator import Generator
 from models.grain_sr import GrainSR
 from models.grain_unet import GrainUNet
 from models.lir import Lir, LirStyle
+from models.masa import Masa
 from models.network import Network, ReferenceNetwork
 from models.rep_sr import RepSR
 from models.resnet9 import ResNet9
+from models.unet import UNet
 
 Built = TypeVar("Built", bound=Network)
 
@@ -76,7 +78,13 @@ GENERATORS: dict[str, GeneratorSpec] = {
     "resnet9": GeneratorSpec(
         build=ResNet9,
         summary="the literature's ResNet-9 on the bicubic-enlarged input, for comparison",
-        scales=(2, 4),
+        scales=(1, 2, 4),
+    ),
+    "unet": GeneratorSpec(
+        build=UNet,
+        summary="the literature's U-Net-N on the bicubic-enlarged input, for comparison, not for "
+        "serving",
+        scales=(1, 2, 4),
     ),
 }
 
@@ -85,6 +93,11 @@ REFERENCE_NETWORKS: dict[str, ReferenceNetworkSpec] = {
     "lir_style": ReferenceNetworkSpec(
         build=LirStyle,
         summary="LIR with the style of a reference, for comparison, not for serving",
+    ),
+    "masa": ReferenceNetworkSpec(
+        build=Masa,
+        summary="MASA-SR, which copies matching features of a reference; "
+        "for comparison, not for serving",
     ),
 }
 

@@ -5,15 +5,15 @@ Its body runs at the resolution of the output, so it costs 685 GMAC (strided) or
 output pixel depend on the whole image. It is here for comparison, not for serving.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from models.blocks import BicubicUpsample, BlurDownsample, BlurUpsample, plain_copy
+from models.dropout import SeededDropout
 from models.generator import Generator
-
-Init = Literal["normal", "xavier"]
+from models.norms import Init, Norm, check_layers, initialise, new_norm
 
 
 class ResNet9(Generator):
@@ -28,6 +28,11 @@ class ResNet9(Generator):
     `init="xavier"` draws weights as CUT and F-LSeSim do (Xavier-normal of gain 0.02), "normal" as
     CycleGAN does (deviation 0.02); biases are 0. It matters: three steps of Adam at 1e-4 move the
     layers of the first by a tenth to a third of themselves, those of the second by a hundredth.
+
+    `norm="instance_affine"` gives the norms a gain and an offset, which is the batch norm of
+    pix2pix at its batch of 1, without running statistics. `dropout` is the probability of the one
+    inside each residual block (pix2pix: 0.5), in training mode only, within
+    `models.dropout.dropout_drawn_by`. Neither changes the names of the weights.
 
     At scale 1 it translates images of the output's size: pix2pix on pictures that another method
     has enlarged.
@@ -46,10 +51,11 @@ class ResNet9(Generator):
         num_blocks: int = 9,
         anti_aliased: bool = True,
         init: Init = "normal",
+        norm: Norm = "instance",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if init not in ("normal", "xavier"):
-            raise ValueError(f"init must be 'normal' or 'xavier', got {init!r}")
+        check_layers(norm=norm, init=init, norms=("instance", "instance_affine"))
         if min(scale, width, num_blocks) < 1:
             raise ValueError(
                 "scale, width and num_blocks must be at least 1, got "
@@ -62,7 +68,10 @@ class ResNet9(Generator):
             "width": width,
             "num_blocks": num_blocks,
             "anti_aliased": anti_aliased,
+            # Left out at their defaults, as checkpoints older than these arguments have them.
             **({} if init == "normal" else {"init": init}),
+            **({} if norm == "instance" else {"norm": norm}),
+            **({} if dropout == 0 else {"dropout": dropout}),
         }
         down = _blur_down if anti_aliased else _strided_down
         up = _blur_up if anti_aliased else _transposed_up
@@ -70,24 +79,20 @@ class ResNet9(Generator):
         self.layers = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(1, width, 7),
-            *_norm_relu(width),
-            *down(width),
-            *down(2 * width),
-            *(ResidualBlock(channels=4 * width) for _ in range(num_blocks)),
-            *up(4 * width),
-            *up(2 * width),
+            *_norm_relu(width, norm),
+            *down(width, norm),
+            *down(2 * width, norm),
+            *(
+                ResidualBlock(channels=4 * width, norm=norm, dropout=dropout)
+                for _ in range(num_blocks)
+            ),
+            *up(4 * width, norm),
+            *up(2 * width, norm),
             nn.ReflectionPad2d(3),
             nn.Conv2d(width, 1, 7),
             nn.Tanh(),
         )
-        for layer in self.layers.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                if init == "xavier":
-                    nn.init.xavier_normal_(layer.weight, gain=0.02)
-                else:
-                    nn.init.normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        initialise(self.layers, init)
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         """Enlarge (N, 1, H, W) float32 in [0, 1] to (N, 1, s*H, s*W) in [0, 1]."""
@@ -109,44 +114,45 @@ class ResNet9(Generator):
 
 
 class ResidualBlock(nn.Module):
-    """Twice [reflect-pad 1, conv3, instance norm], a ReLU between them, plus the input."""
+    """Twice [reflect-pad 1, conv3, norm], a ReLU and dropout between them, plus the input."""
 
-    def __init__(self, *, channels: int) -> None:
+    def __init__(self, *, channels: int, norm: Norm = "instance", dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = SeededDropout(dropout)
         self.layers = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            *_norm_relu(channels),
+            *_norm_relu(channels, norm),
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            new_norm(norm, channels),
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to the same shape; H and W at least 2."""
-        return features + self.layers(features)
+        return features + self.layers[4:](self.dropout(self.layers[:4](features)))
 
 
-def _norm_relu(channels: int) -> list[nn.Module]:
-    return [nn.InstanceNorm2d(channels), nn.ReLU(inplace=True)]
+def _norm_relu(channels: int, norm: Norm) -> list[nn.Module]:
+    return [new_norm(norm, channels), nn.ReLU(inplace=True)]
 
 
-def _strided_down(channels: int) -> list[nn.Module]:
+def _strided_down(channels: int, norm: Norm) -> list[nn.Module]:
     convolution = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
-    return [convolution, *_norm_relu(2 * channels)]
+    return [convolution, *_norm_relu(2 * channels, norm)]
 
 
-def _blur_down(channels: int) -> list[nn.Module]:
+def _blur_down(channels: int, norm: Norm) -> list[nn.Module]:
     convolution = nn.Conv2d(channels, 2 * channels, 3, padding=1)
-    return [convolution, *_norm_relu(2 * channels), BlurDownsample(channels=2 * channels)]
+    return [convolution, *_norm_relu(2 * channels, norm), BlurDownsample(channels=2 * channels)]
 
 
-def _transposed_up(channels: int) -> list[nn.Module]:
+def _transposed_up(channels: int, norm: Norm) -> list[nn.Module]:
     half = channels // 2
     convolution = nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1)
-    return [convolution, *_norm_relu(half)]
+    return [convolution, *_norm_relu(half, norm)]
 
 
-def _blur_up(channels: int) -> list[nn.Module]:
+def _blur_up(channels: int, norm: Norm) -> list[nn.Module]:
     half = channels // 2
-    return [BlurUpsample(), nn.Conv2d(channels, half, 3, padding=1), *_norm_relu(half)]
+    return [BlurUpsample(), nn.Conv2d(channels, half, 3, padding=1), *_norm_relu(half, norm)]

@@ -21,11 +21,14 @@ from semsr.commands import (
     evaluate,
     evaluate_trust,
     export,
+    internal_sr,
+    reference_sr,
     scan,
     serve,
     simulate,
     train,
     train_detector,
+    translate,
     upscale,
 )
 from semsr.commands.options import (
@@ -51,7 +54,10 @@ COMMANDS = (
     compare,
     export,
     simulate,
+    internal_sr,
+    reference_sr,
     train_detector,
+    translate,
     # Folders above the command line add theirs (`bench`): pyproject.toml, entry points.
     *(
         command.load()

@@ -37,7 +37,8 @@ class EvaluateArguments:
         candidates: Bundles and checkpoints to judge.
         baselines: Bundles that the first one must beat.
         pictures: Name and folder of finished pictures.
-        benchmark: Benchmark folder; None for none.
+        benchmark: Benchmark folder whose defects are judged; None for none.
+        near: Benchmark folder whose near sets are judged, in place of all else; None for none.
         real: Name in the report and folder of real tiles; the only folder may have no name.
         own_detector: Fab's own detector, an ONNX file; None for none.
         window: 16-bit values of own pictures that become 0 and 255; None for the first bundle's.
@@ -48,6 +49,7 @@ class EvaluateArguments:
     baselines: list[NamedBundle]
     pictures: list[tuple[str, Path]]
     benchmark: Path | None
+    near: Path | None
     real: list[tuple[str, Path]]
     own_detector: Path | None
     window: tuple[int, int] | None
@@ -143,7 +145,8 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
         writable_folder(folder, name)
     if options.pictures is not None:
         writable_folder(options.pictures, "--pictures")
-    benchmark, real = _data(options)
+    near = _near(options)
+    benchmark, real = _data(options) if near is None else (None, [])
     if benchmark is not None:
         existing_benchmark(benchmark, SPLITS[options.split], "--data")
     with wrong_use(ValueError):
@@ -162,11 +165,38 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
         baselines=baselines,
         pictures=pictures,
         benchmark=benchmark,
+        near=near,
         real=real,
         own_detector=own_detector,
         window=window,
         vgg16=vgg16,
     )
+
+
+def _near(options: argparse.Namespace) -> Path | None:
+    """Return the benchmark of a near split, which is judged alone; None for another split."""
+    from training.evaluation.folders.benchmark import BenchmarkError, load_benchmark
+    from training.evaluation.folders.near_sets import NEAR_SPLITS, near_sets
+
+    if options.split not in NEAR_SPLITS:
+        return None
+    split = f"--split {options.split}"
+    others = {
+        "--lr": options.lr,
+        "--real": options.real,
+        "--detector": options.detector,
+        "--pictures": options.pictures,
+    }
+    for name, value in others.items():
+        if value:
+            raise UsageError(f"{split} judges the benchmark's pairs alone; leave {name} out")
+    if options.data is None:
+        raise UsageError(f"{split} needs --data DIR, a benchmark of semsr simulate")
+    with wrong_use(BenchmarkError):
+        near_sets(
+            load_benchmark(existing_folder(options.data, "--data")), NEAR_SPLITS[options.split]
+        )
+    return options.data
 
 
 def _data(options: argparse.Namespace) -> tuple[Path | None, list[tuple[str, Path]]]:

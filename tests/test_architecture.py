@@ -178,3 +178,59 @@ def test_whoever_imports_onnx_runtime_tells_it_to_report_to_nobody() -> None:
         for path, text in importers.items()
         if not 0 <= text.find(setting) < text.find("import onnxruntime")
     ]
+
+
+def learning_in(source: str) -> list[str]:
+    """List what learns in a module's source: optimisers, and calculations of gradients."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.startswith("torch.optim")]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch"):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [n for n in names if n.startswith(("torch.optim", "torch.autograd.grad"))]
+        elif isinstance(node, ast.Attribute) and ast.unparse(node).endswith("torch.optim"):
+            found.append("torch.optim")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            called = ast.unparse(node.func)
+            if node.func.attr == "backward" or called.endswith("autograd.grad"):
+                found.append(called)
+    return found
+
+
+@pytest.mark.parametrize("package", ["models", "export", "service", "engines", "bundle_format"])
+def test_what_is_exported_and_served_learns_nothing(package: str) -> None:
+    """Methods that learn at inference time stay in training: one pass answers a tile."""
+    modules = sorted((ROOT / package).rglob("*.py"))
+
+    assert modules
+    assert [] == [
+        (str(path.relative_to(ROOT)), found)
+        for path in modules
+        if (found := learning_in(path.read_text(encoding="utf-8")))
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch.optim",
+        "import torch.optim.lr_scheduler as s",
+        "from torch import optim",
+        "from torch.optim import Adam",
+        "import torch\ntorch.optim.Adam([])",
+        "loss.backward()",
+        "self.loss(x).backward(retain_graph=True)",
+        "torch.autograd.grad(a, b)",
+        "from torch.autograd import grad",
+    ],
+)
+def test_learning_is_found_in_source(source: str) -> None:
+    """The search sees each way to an optimiser or a gradient."""
+    assert 1 == len(learning_in(source))
+
+
+def test_learning_is_found_where_it_is() -> None:
+    """Training and internal learning do learn."""
+    for name in ("training/trainer.py", "training/internal_learning/zssr.py"):
+        assert learning_in((ROOT / name).read_text(encoding="utf-8")), name

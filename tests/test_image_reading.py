@@ -18,6 +18,7 @@ from models import build_generator, save_network
 from semsr.cli import main
 from semsr.commands import evaluate
 from semsr.evaluate_arguments import EvaluateArguments, NamedBundle, check_arguments
+from semsr.evaluate_own_tiles import own_tiles
 from semsr.export_gates import load_calibration, load_trust_tiles
 from semsr.image_reading import FULL_WINDOW, ImageReading, reading_of_training, window_of_model
 from service.settings import DEFAULT_BUNDLE
@@ -120,6 +121,7 @@ def test_own_tiles_are_read_by_the_first_bundles_window(tmp_path: Path) -> None:
         baselines=[],
         pictures=[],
         benchmark=None,
+        near=None,
         real=[],
         own_detector=None,
         window=None,
@@ -127,7 +129,7 @@ def test_own_tiles_are_read_by_the_first_bundles_window(tmp_path: Path) -> None:
     )
     options = argparse.Namespace(lr=big, hr=None, pairs=None, max_rows=None, limit=None)
 
-    own = evaluate._own_tiles(options, checked, scale=4)
+    own = own_tiles(options, checked, scale=4)
 
     assert own is not None
     assert [128] == [int(tile.max()) for tile in own.lr.values()]

@@ -56,8 +56,11 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
     bundle = ["--bundle", str(TINY_BUNDLE)]
     export = ["export", str(folder / "checkpoint.safetensors"), "--out", str(folder / "new")]
     simulate = ["simulate", "--out", str(folder / "sim"), "--seed", "1"]
+    internal = ["internal-sr", "--out", str(folder / "new")]
     lr = ["--lr", str(folder / "data" / "lr")]
     align = ["align", *lr, "--hr", str(folder / "data" / "hr"), "--out"]
+    reference = ["reference-sr", "--reference", "own", "--out", str(folder / "new"),
+                 "--checkpoint", str(folder / "checkpoint.safetensors")]  # fmt: skip
     return [
         (["align", *lr, "--hr", str(folder / "empty"), "--out", str(folder / "new")],
          "holds no image file"),
@@ -97,6 +100,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         (["evaluate", *bundle, *lr, "--detector", str(folder / "none")], "does not exist"),
         (["evaluate", "--images", f"a={folder}/none", *lr], "finished pictures does not exist"),
         (["evaluate", *bundle, *lr, "--report", str(TINY_BUNDLE / "manifest.json")], "is a file"),
+        ([*reference, "--data", str(folder / "data")], "benchmark.json is missing"),
+        ([*reference, "--data", str(folder / "dta")], f"did you mean {folder}/data?"),
         (["evaluate-trust", *bundle, *data], "benchmark.json is missing"),
         (["evaluate-trust", *bundle, "--data", str(folder / "none")], "does not exist"),
         ([*export[:1], str(folder / "checkpoint-safetensors"), *export[2:]], "did you mean"),
@@ -117,9 +122,25 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         ([*simulate, "--tiles", "2", "--scale", "3"], "expected 1, 2 or 4"),
         ([*simulate, "--tiles", "2", "--tiff", "3"], "expected 0 to --tiles"),
         ([*simulate, "--truth"], "need --tiles COUNT"),
+        ([*internal, "--lr", str(folder / "data" / "lr"), *data], "either --data BENCHMARK or"),
+        (internal, "either --data BENCHMARK or --lr FOLDER"),
+        ([*internal, *data], "benchmark.json is missing"),
+        ([*internal, "--lr", str(folder / "empty")], "holds no image file"),
+        ([*internal, *lr, "--scales", "3"], "expected one of 2, 4, 2,4"),
+        ([*internal, *lr, "--steps", "0"], "steps: Input should be greater than or equal to 1"),
+        ([*internal, *lr, "--stop", "0.1"], "expected less than the start rate"),
+        ([*internal, *lr, "--split", "test"], "it needs --data"),
+        ([*internal, *data, "--window", "0,9"], "it needs --lr"),
+        ([*internal, *lr, "--tiles-together", "0"], "expected at least 1"),
+        ([*internal, *lr, "--limit", "0"], "expected at least 1"),
+        ([*internal, *lr, "--configuration", "idel"], "did you mean ideal?"),
+        ([*internal[:2], str(folder / "empty" / ".." / "data" / "lr"), *lr], "expected another"),
+        ([*internal[:2], str(folder / "run"), *lr], "is not empty and has no semsr-pictures.json"),
         (["train-detector", "--out", str(folder / "empty"), "--seed", "1", "--resume"], "no run"),
         (["train-detector", "--out", str(folder / "new"), "--seed", "1", "--crop-px", "50"],
          "expected a multiple of 32"),
+        (["translate", "--checkpoint", str(folder / "checkpoint.safetensors"), "--images",
+          str(folder / "empty"), "--out", str(folder / "new")], "holds no image file"),
         (["demo", "--out", str(TINY_BUNDLE / "manifest.json" / "new")], "manifest.json is a file"),
         (["bench", "engine", "--no-peak", "--plot", str(folder / "data")], "is a folder, expected"),
         (["bench", "schedule", "--cost-ms", "1=5", "--plot", str(folder / "data")], "is a folder"),
@@ -161,7 +182,10 @@ def test_without_torch_the_commands_name_the_development_environment(folder: Pat
         ["align", "--lr", "lr", "--hr", "hr", "--out", str(folder / "new")],
         ["export", str(folder / "checkpoint.safetensors"), "--out", str(folder / "new")],
         ["simulate", "--out", str(folder / "sim"), "--seed", "1"],
+        ["reference-sr", "--data", "a", "--checkpoint", "b", "--reference", "own", "--out", "c"],
         ["train-detector", "--out", str(folder / "new"), "--seed", "1"],
+        ["internal-sr", "--lr", str(folder / "data" / "lr"), "--out", str(folder / "new")],
+        ["translate", "--checkpoint", "a", "--images", "b", "--out", str(folder / "new")],
     ]
     hidden = (
         "import importlib.util as u; find = u.find_spec\n"

@@ -14,10 +14,10 @@ from semsr.commands.options import (
     print_rows,
 )
 from semsr.evaluate_arguments import EvaluateArguments, check_arguments
+from semsr.evaluate_own_tiles import own_tiles
 
 if TYPE_CHECKING:
     from training.evaluation.report.report import Report
-    from training.evaluation.sets.own_tiles import OwnTiles
 
 
 def add(commands: Commands) -> None:
@@ -113,9 +113,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--split",
         default="test",
-        choices=["test", "thousand", "unknown"],
+        choices=["test", "thousand", "unknown", "near_x4", "near_x2"],
         help="splits of the benchmark, with defects and without; unknown: of kinds that no "
-        "training draws",
+        "training draws; near_x4, near_x2: aligned pairs, without a detector",
     )
     parser.add_argument(
         "--limit", type=int, help="tiles of each split, for a quick look (default: all)"
@@ -173,6 +173,7 @@ def _run(options: argparse.Namespace) -> int:
         from training.evaluation.report.tables import (
             write_comparisons,
             write_kinds,
+            write_near,
             write_own,
             write_real,
             write_targets,
@@ -186,6 +187,8 @@ def _run(options: argparse.Namespace) -> int:
         write_targets(report.targets, file=sys.stdout)
         write_comparisons(report.comparisons, file=sys.stdout)
         write_kinds(report.summaries, file=sys.stdout)
+        if report.near is not None:
+            write_near(report.near, file=sys.stdout)
         if report.real is not None:
             write_real(report.real, file=sys.stdout)
         if report.own is not None:
@@ -200,6 +203,7 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
     from training.evaluation.compared.methods import pictures_method
     from training.evaluation.run import Options, evaluate
     from training.ground.progress import progress
+    from training.internal_learning.folder import is_short
 
     methods = []
     with progress("loading methods and timing one tile") as steps:
@@ -209,8 +213,24 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
         for item in checked.baselines:
             steps.say(item.name)
             methods.append(bundle_method(item, role="baseline", engine=options.engine))
-        methods += [pictures_method(name, folder) for name, folder in checked.pictures]
+        methods += [
+            pictures_method(f"{name} (short)" if is_short(folder) else name, folder)
+            for name, folder in checked.pictures
+        ]
         features = load_features(checked.vgg16)
+    if checked.near is not None:
+        from training.evaluation.near_run import NearOptions, evaluate_near
+
+        return evaluate_near(
+            methods,
+            NearOptions(
+                out=options.report,
+                benchmark=checked.near,
+                split=options.split,
+                limit=options.limit,
+                jobs=options.jobs or available_cpus(),
+            ),
+        )
     own_detector = load_own_detector(checked.own_detector, options.detector_threshold)
     judge, judge_version, description = None, "", {}
     if checked.benchmark is not None:
@@ -228,7 +248,7 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
             real=checked.real,
             sheets=options.pictures,
             max_gmac=options.max_gmac,
-            own=_own_tiles(options, checked, scale=max(scales, default=4)),
+            own=own_tiles(options, checked, scale=max(scales, default=4)),
             split=options.split,
             limit=options.limit,
             jobs=options.jobs or available_cpus(),
@@ -239,54 +259,4 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
         detector_description=description,
         features=features,
         own_detector=own_detector,
-    )
-
-
-def _own_tiles(
-    options: argparse.Namespace, checked: EvaluateArguments, *, scale: int
-) -> "OwnTiles | None":
-    """Read the folders of a fab's own tiles; one error names every unusable file."""
-    if options.lr is None:
-        return None
-    from semsr.image_reading import FULL_WINDOW, window_of_model
-    from training.data.images import SourceImage, load_images
-    from training.evaluation.folders.real_folders import pairs_by_name
-    from training.evaluation.sets.own_tiles import MIN_HR_SIDE_PX, MIN_LR_SIDE_PX, OwnTiles
-    from training.ground.progress import progress
-
-    rows, window = options.max_rows, checked.window
-    if window is None:
-        models = [*checked.candidates, *checked.baselines]
-        window = window_of_model(models[0].path) if models else FULL_WINDOW
-
-    def read(folder: Path, *, is_hr: bool, min_side_px: int) -> list[SourceImage]:
-        return load_images(
-            folder.resolve(),
-            root=folder.resolve(),
-            min_side_px=min_side_px,
-            max_rows_px=scale * rows if is_hr and rows is not None else rows,
-            window=window,
-        )
-
-    with progress("reading images"):
-        lr = read(options.lr, is_hr=False, min_side_px=MIN_LR_SIDE_PX)
-        hr = []
-        if options.hr is not None:
-            hr = read(options.hr, is_hr=True, min_side_px=MIN_HR_SIDE_PX)
-        pairs = []
-        if options.pairs is not None:
-            # One folder may hold both sides, so that the smaller side's limit holds for all.
-            coarse, fine = (
-                read(folder, is_hr=is_hr, min_side_px=MIN_LR_SIDE_PX)
-                for folder, is_hr in zip(options.pairs, (False, True), strict=True)
-            )
-            pairs = pairs_by_name(
-                {image.name: image.pixels for image in coarse},
-                {image.name: image.pixels for image in fine},
-                scale=scale,
-            )
-    return OwnTiles(
-        lr={image.name: image.pixels for image in lr[: options.limit]},
-        hr=[image.pixels for image in hr],
-        pairs=pairs[: options.limit],
     )

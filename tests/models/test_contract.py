@@ -27,9 +27,17 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("lir", {"width": 2, "num_blocks": 1, "norm": "instance"}),
     ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": True}),
     ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": False}),
+    ("unet", {"width": 4, "depth": 3}),
+]
+# Of the same operators as a case above: their export is not tested again.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("resnet9", {"width": 4, "num_blocks": 2, "anti_aliased": False, "norm": "instance_affine"}),
+    ("unet", {"width": 2, "depth": 4, "norm": "instance_affine", "init": "xavier"}),
 ]
 CASES_BY_SCALE = [
-    (name, {**small, "scale": scale}) for name, small in CASES for scale in GENERATORS[name].scales
+    (name, {**small, "scale": scale})
+    for name, small in (*CASES, *VARIANTS)
+    for scale in GENERATORS[name].scales
 ]
 all_cases = pytest.mark.parametrize(
     ("name", "hyper_parameters"),
@@ -201,7 +209,7 @@ def test_merged_is_an_equal_independent_copy_in_eval_mode(
 @pytest.mark.parametrize(
     ("name", "hyper_parameters"),
     CASES,
-    ids=["rep", "grain", "dilated", "unet", "slopes", "lir", "blur", "strided"],
+    ids=["rep", "grain", "dilated", "unet", "slopes", "lir", "blur", "strided", "gan-unet"],
 )
 def test_onnx_with_dynamic_sizes_matches_torch(
     name: str, hyper_parameters: dict[str, Any], tmp_path: Path

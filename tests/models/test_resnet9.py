@@ -1,11 +1,15 @@
 """The literature's generator and its fixed layers, against torch's own operators."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from models.blocks import BicubicUpsample, BlurDownsample, BlurUpsample
-from models.resnet9 import ResNet9
+from models.dropout import dropout_drawn_by
+from models.resnet9 import ResidualBlock, ResNet9
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -104,3 +108,56 @@ def test_unknown_initialisation_is_refused() -> None:
     """No silent default."""
     with pytest.raises(ValueError, match="init must be 'normal' or 'xavier', got 'he'"):
         ResNet9(init="he")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("options", [{"norm": "instance_affine"}, {"dropout": 0.5}])
+def test_options_of_pix2pix_are_described_only_where_they_are_used(options: dict[str, Any]) -> None:
+    """Checkpoints and weights from before these options stay as they were."""
+    plain = ResNet9(width=4, num_blocks=1)
+    network = ResNet9(width=4, num_blocks=1, **options)
+
+    assert {**plain.hyper_parameters, **options} == network.hyper_parameters
+    assert set(plain.state_dict()) <= set(network.state_dict())
+    network.load_state_dict(plain.state_dict(), strict=False)
+    described = ["scale", "width", "num_blocks", "anti_aliased"]
+    assert described == list(plain.hyper_parameters)
+
+
+def test_affine_instance_norm_is_batch_norm_of_one_image() -> None:
+    """In training mode, at a batch of 1: the function that pix2pix trains and is tested with."""
+    affine = ResNet9(scale=1, width=4, num_blocks=1, anti_aliased=False, norm="instance_affine")
+    batch = ResNet9(scale=1, width=4, num_blocks=1, anti_aliased=False, norm="instance_affine")
+    for module in list(batch.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.InstanceNorm2d):
+                setattr(module, name, nn.BatchNorm2d(child.num_features))
+    batch.load_state_dict(affine.state_dict(), strict=False)
+    image = torch.rand(1, 1, 16, 20, generator=torch.Generator().manual_seed(0))
+
+    with torch.no_grad():
+        torch.testing.assert_close(affine(image), batch(image))
+
+
+def test_dropout_stands_inside_every_residual_block() -> None:
+    """Behind the ReLU, which leaves half of the features: a quarter passes."""
+    network = ResNet9(width=4, num_blocks=2, dropout=0.5)
+    block, _ = (layer for layer in network.layers if isinstance(layer, ResidualBlock))
+    features = torch.rand(1, 16, 8, 8, generator=torch.Generator().manual_seed(1))
+    kept: list[torch.Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        kept.append(output)
+
+    block.dropout.register_forward_hook(keep)
+
+    with torch.no_grad(), dropout_drawn_by(block, torch.Generator().manual_seed(2)):
+        block(features)
+
+    (dropped,) = kept
+    assert 0.7 < float((dropped == 0).float().mean()) < 0.8
+
+
+def test_unknown_norm_is_refused() -> None:
+    """Batch norm's statistics of one image are those of instance norm: choose that one."""
+    with pytest.raises(ValueError, match="norm must be 'instance' or 'instance_affine', got 'bat"):
+        ResNet9(norm="batch")

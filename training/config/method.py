@@ -10,6 +10,9 @@ from pydantic import Field, field_validator
 
 from training.config.contrastive import ContrastiveConfig
 from training.config.lir import LirConfig
+from training.config.masa import MasaConfig
+from training.config.paired import PairedSRConfig
+from training.config.paired_gan import PairedGanConfig
 from training.config.section import MethodSection, Need, Section, Share, Weight
 from training.config.terms import (
     AdversarialConfig,
@@ -113,6 +116,13 @@ class DistillationConfig(MethodSection):
 
 
 MethodConfig = Annotated[
-    SupervisedConfig | FLSeSimConfig | DistillationConfig | ContrastiveConfig | LirConfig,
+    SupervisedConfig
+    | FLSeSimConfig
+    | DistillationConfig
+    | ContrastiveConfig
+    | LirConfig
+    | MasaConfig
+    | PairedGanConfig
+    | PairedSRConfig,
     Field(discriminator="name"),
 ]

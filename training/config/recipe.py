@@ -18,10 +18,10 @@ from training.config.problems import did_you_mean, problems
 from training.config.section import Section
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-GENERATOR_NAMES = ("grain_sr", "grain_unet", "lir", "rep_sr", "resnet9")
+GENERATOR_NAMES = ("grain_sr", "grain_unet", "lir", "rep_sr", "resnet9", "unet")
 """Keys of `models.GENERATORS`; here as well, since a recipe is checked before torch is loaded."""
 
-REFERENCE_NETWORK_NAMES: tuple[str, ...] = ("lir_style",)
+REFERENCE_NETWORK_NAMES: tuple[str, ...] = ("lir_style", "masa")
 """Keys of `models.REFERENCE_NETWORKS`."""
 
 

@@ -131,7 +131,7 @@ def evaluate(
     benchmark = load_benchmark(options.benchmark)
     splits = SPLITS[options.split]
     defect, clean = (benchmark.tiles(split)[: options.limit] for split in splits)
-    ordered = _with_builtin(
+    ordered = ordered_methods(
         methods,
         builtin_methods(
             scale=benchmark.scale,
@@ -251,7 +251,7 @@ def _own_rows(methods: Sequence[Method], own: OwnTiles | None) -> list[Method]:
     if own is not None and own.hr:
         lr, hr = list(own.lr.values()), own.hr
         table = lambda: matching_table(lr, hr, scale=scale)  # noqa: E731 - absent without HR
-    return _with_builtin(methods, builtin_methods(scale=scale, table=table, with_truth=False))
+    return ordered_methods(methods, builtin_methods(scale=scale, table=table, with_truth=False))
 
 
 def _scale(methods: Sequence[Method]) -> int:
@@ -268,7 +268,7 @@ def _real(
     if not options.real:
         return None, []
     folders = [load_real_sets(folder, name=name) for name, folder in options.real]
-    ordered = _with_builtin(
+    ordered = ordered_methods(
         methods,
         builtin_methods(scale=SCALE, table=_real_table(folders), with_truth=False),
     )
@@ -287,7 +287,7 @@ def _real_table(folders: Sequence[RealSets]) -> Callable[[], Any] | None:
     return (lambda: matching_table(lr, hr, scale=SCALE)) if lr and hr else None
 
 
-def _with_builtin(methods: Sequence[Method], builtin: Sequence[Method]) -> list[Method]:
+def ordered_methods(methods: Sequence[Method], builtin: Sequence[Method]) -> list[Method]:
     """Order the rows: built-in methods, named baselines, candidates, the true HR last."""
     floor = [method for method in builtin if method.role == "built-in"]
     truth = [method for method in builtin if method.role == "truth"]

@@ -26,6 +26,26 @@ def lsgan_g(fake_logits: torch.Tensor) -> torch.Tensor:
     return ((fake_logits - 1) ** 2).mean()
 
 
+def vanilla_d(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
+    """Return half the mean cross-entropy of real logits with 1, and half that of fake ones with 0.
+
+    Logits of 0 give ln 2.
+
+    Source: Goodfellow et al. 2014, eq. 1, negated, with the half over both terms of Isola et al.
+    2017 (pix2pix), section 3.3.
+    """
+    real, fake = functional.softplus(-real_logits), functional.softplus(fake_logits)
+    return real.mean() / 2 + fake.mean() / 2
+
+
+def vanilla_g(fake_logits: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of fake logits with 1, the form that does not saturate.
+
+    Source: Goodfellow et al. 2014, section 3.
+    """
+    return functional.softplus(-fake_logits).mean()
+
+
 def relativistic_d(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
     """Return the mean cross-entropy of "the real logit is above its fake partner's".
 

@@ -11,7 +11,9 @@ from training.comparison.expectations import (
     load_expectations,
 )
 from training.comparison.verdicts import Outcome, judge
-from training.evaluation.compared.methods import TRUE_HR
+from training.config.recipe import RECIPES
+from training.evaluation.compared.methods import BICUBIC, TRUE_HR
+from training.evaluation.figures import BY_KEY
 from training.evaluation.judging.bootstrap import Estimate
 from training.evaluation.judging.summary import MethodSummary
 from training.evaluation.measures.detection import Scores
@@ -134,6 +136,16 @@ def test_claims_are_confirmed_or_refuted(
 def test_claims_about_absent_systems_are_left_out() -> None:
     """A comparison of two systems says nothing about the others."""
     assert [] == check(load_expectations(), {}, rows={}, short=())
+
+
+def test_shipped_verdicts_name_recipes_and_figures_that_exist() -> None:
+    """A claim about a misspelt name would never be checked."""
+    recipes = {path.stem for path in RECIPES.glob("*.toml")}
+    pictures = {"zssr", "pix2pix_zssr_n1"}
+    for expectation in load_expectations():
+        for claim in expectation.claims:
+            assert {expectation.system, claim.than} <= recipes | pictures | {BICUBIC}
+            assert claim.figure in BY_KEY
 
 
 def test_malformed_verdicts_are_refused() -> None:

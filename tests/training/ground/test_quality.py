@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.ground.quality import local_correlation, noise_sigma, psnr, ssim
+from training.ground.quality import gmsd, local_correlation, noise_sigma, psnr, ssim
 
 
 def _image(seed: int, side_px: int = 24) -> np.ndarray:
@@ -83,3 +83,35 @@ def test_ssim_needs_room_for_its_window() -> None:
     """Below 11 pixels there is no full window."""
     with pytest.raises(ValueError, match="at least 11x11"):
         ssim(_image(0, 10), _image(1, 10))
+
+
+def test_gmsd_equals_a_slow_version() -> None:
+    """Pixel by pixel, as the paper defines it; of equal and of evenly brighter images it is 0."""
+    x, y = _image(0, 16), _image(1, 16)
+    kernel = np.array([[1, 0, -1]] * 3) / 3
+    magnitudes = []
+    for image in (x, y):
+        coarse = np.array(
+            [
+                [image[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean() for c in range(8)]
+                for r in range(8)
+            ]
+        )
+        magnitudes.append(
+            [
+                np.hypot((part * kernel).sum(), (part * kernel.T).sum())
+                for r in range(1, 7)
+                for c in range(1, 7)
+                for part in [coarse[r - 1 : r + 2, c - 1 : c + 2]]
+            ]
+        )
+    similarity = [
+        (2 * a * b + 170) / (a * a + b * b + 170) for a, b in zip(*magnitudes, strict=True)
+    ]
+
+    assert gmsd(x, y) == pytest.approx(np.std(similarity), abs=1e-12)
+    assert gmsd(x, y) > 0.1
+    assert 0.0 == gmsd(x, x)
+    assert gmsd(x.astype(float) + 7, x) == pytest.approx(0.0, abs=1e-12)
+    with pytest.raises(ValueError, match="at least 6x6 pixels"):
+        gmsd(x[:4], y[:4])

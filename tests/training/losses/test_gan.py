@@ -11,6 +11,8 @@ from training.losses.gan import (
     lsgan_g,
     relativistic_d,
     relativistic_g,
+    vanilla_d,
+    vanilla_g,
     zero_centred_penalty,
 )
 
@@ -28,14 +30,19 @@ def test_losses_equal_the_formulas() -> None:
     least_squares = 0.5 * (((REAL - 1) ** 2).mean() + (FAKE**2).mean())
     assert float(lsgan_d(real, fake)) == pytest.approx(least_squares)
     assert float(lsgan_g(fake)) == pytest.approx(((FAKE - 1) ** 2).mean())
+    entropy = 0.5 * (-np.log(sigmoid(REAL)).mean() - np.log(1 - sigmoid(FAKE)).mean())
+    assert float(vanilla_d(real, fake)) == pytest.approx(entropy)
+    assert float(vanilla_g(fake)) == pytest.approx(-np.log(sigmoid(FAKE)).mean())
     assert float(relativistic_d(real, fake)) == pytest.approx(-np.log(sigmoid(REAL - FAKE)).mean())
     assert float(relativistic_g(real, fake)) == pytest.approx(-np.log(sigmoid(FAKE - REAL)).mean())
 
 
 def test_an_undecided_discriminator_has_the_known_losses() -> None:
-    """It is ln 2 for the relativistic loss, a quarter for least squares at 1/2."""
+    """It is ln 2 for the cross-entropies, a quarter for least squares at 1/2."""
     zero = torch.zeros(3, 1, 4, 4)
 
+    assert float(vanilla_d(zero, zero)) == pytest.approx(math.log(2))
+    assert float(vanilla_g(zero)) == pytest.approx(math.log(2))
     assert float(relativistic_d(zero + 5, zero + 5)) == pytest.approx(math.log(2))
     assert float(lsgan_d(zero + 0.5, zero + 0.5)) == pytest.approx(0.25)
 
@@ -47,6 +54,9 @@ def test_a_confident_discriminator_leaves_the_generator_a_gradient() -> None:
     # Against a real logit of 0 the relativistic loss of the generator is softplus(-fake).
     relativistic_g(torch.zeros(2), fake).backward()
 
+    torch.testing.assert_close(fake.grad, torch.tensor([-0.5, -0.5]))
+    fake.grad = None
+    vanilla_g(fake).backward()
     torch.testing.assert_close(fake.grad, torch.tensor([-0.5, -0.5]))
 
 

@@ -538,6 +538,7 @@ def test_a_method_that_needs_lr_images_says_so(recipe: Path) -> None:
         "fast",
         "default_fast",
         "tiny",
+        "masa",
     ],
 )
 def test_shipped_recipes_are_valid(name: str) -> None:

@@ -92,6 +92,10 @@ class PatchSource:
         peak = float(np.quantile(np.abs(patch), RANGE_QUANTILES[1]))
         return (sign * patch / max(peak, 1e-3)).clip(-1.0, 1.0).astype(np.float32)
 
+    def cut(self, rng: np.random.Generator, *, side_px: int) -> Floats:
+        """Return a square of a photograph as it is, (side_px, side_px) float32 grey in [0, 255]."""
+        return _cut(self.pictures, rng, side_px)
+
     def _draw_square(self, rng: np.random.Generator, side: int) -> Floats:
         if self.own_share and rng.uniform() < self.own_share:
             return _cut(self.own, rng, side)

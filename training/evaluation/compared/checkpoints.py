@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models import load_generator
 from models.cost import count_gmac
 from training.evaluation.compared.cost import median_ms
-from training.evaluation.compared.methods import Method, Role, upscaler_method
+from training.evaluation.compared.methods import Method, MethodError, Role, upscaler_method
 
 
 def checkpoint_method(
@@ -33,8 +33,14 @@ def checkpoint_method(
     Raises:
         FileNotFoundError: The file does not exist.
         CheckpointError: The file is not a semsr checkpoint.
+        MethodError: The network takes pictures that are enlarged already.
     """
     generator, _ = load_generator(path)
+    if generator.scale == 1:
+        raise MethodError(
+            f"{name}: {path} has scale 1, it takes pictures that are enlarged already; expected a "
+            "network that takes LR tiles: make its pictures by semsr translate, judge by --images"
+        )
     network = generator.merged()
 
     def upscale(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:

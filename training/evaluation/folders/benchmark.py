@@ -134,6 +134,27 @@ class Benchmark:
         """
         return tuple(self._tile(split, f"{n:04d}") for n in range(self._size(split)))
 
+    def pairs(self, split: str) -> tuple[Tile, ...]:
+        """List the tiles of a split of aligned pairs, whose HR pictures are not kept as truth.
+
+        Raises:
+            BenchmarkError: The benchmark has no such split, or its index lacks a tile.
+        """
+        names = [f"{n:04d}" for n in range(self._size(split))]
+        return tuple(
+            Tile(
+                split=split,
+                name=name,
+                scene=str(self._entry(f"{split}/{name}")["scene"]),
+                defects=(),
+                lr_path=self.path / split / "lr" / f"{name}.png",
+                hr_path=self.path / split / "hr" / f"{name}.png",
+                mask_path=None,
+                noise_free_path=None,
+            )
+            for name in names
+        )
+
     def hr_tiles(self, split: str) -> tuple[HrTile, ...]:
         """List the pictures of `train_hr` or `reference_hr`.
 

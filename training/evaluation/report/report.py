@@ -19,6 +19,7 @@ from training.evaluation.judging.seeds import SeedSpread
 from training.evaluation.judging.summary import MethodSummary
 from training.evaluation.judging.targets import Target
 from training.evaluation.report.tables import (
+    NEAR_COLUMNS,
     OUTLINE_COLUMNS,
     OWN_COLUMNS,
     OWN_PAIR_COLUMNS,
@@ -28,6 +29,7 @@ from training.evaluation.report.tables import (
     shown,
     standing_out,
 )
+from training.evaluation.sets.near_tiles import NearReport
 from training.evaluation.sets.own_tiles import OwnReport
 from training.evaluation.sets.real_tiles import RealReport
 from training.ground.whole_file import write_whole_text
@@ -61,6 +63,7 @@ class Report:
         seeds: Spreads over seeds.
         own: Measurements of the fab's own tiles, where they were given.
         real: Measurements of real tiles, where they were given.
+        near: Measurements of near sets, where they were judged.
         pictures: Pictures in their order.
         notes: Sentences on omissions and their reasons.
     """
@@ -75,6 +78,7 @@ class Report:
     seeds: Sequence[SeedSpread] = ()
     own: OwnReport | None = None
     real: RealReport | None = None
+    near: NearReport | None = None
     pictures: Sequence[PictureEntry] = ()
     notes: Sequence[str] = ()
 
@@ -97,6 +101,7 @@ def document(report: Report) -> dict[str, Any]:
             "seeds": [asdict(spread) for spread in report.seeds],
             "own": None if report.own is None else asdict(report.own),
             "real": None if report.real is None else asdict(report.real),
+            "near": None if report.near is None else asdict(report.near),
             "pictures": [asdict(picture) for picture in report.pictures],
             "notes": list(report.notes),
         }
@@ -128,6 +133,7 @@ def write_report(report: Report, folder: Path) -> Path:
         real_structure_columns=REAL_STRUCTURE_COLUMNS,
         real_background_columns=REAL_BACKGROUND_COLUMNS,
         outline_columns=OUTLINE_COLUMNS,
+        near_columns=NEAR_COLUMNS,
         standing_out=[] if report.own is None else plain(standing_out(report.own)),
     )
     path = folder / "index.html"
@@ -140,15 +146,22 @@ def rows(report: Report) -> list[dict[str, Any]]:
     """Return one flat row for each method, for `--json`."""
     values = document(report)
     own = {} if report.own is None else {row["method"]: row for row in values["own"]["figures"]}
+    near = [] if report.near is None else values["near"]["figures"]
     return [
         {
             "method": method["name"],
             "role": method["role"],
             **{key: item["value"] for key, item in method["figures"].items()},
             **({"own": own[method["name"]]} if method["name"] in own else {}),
+            **({"near": _of_method(near, method["name"])} if near else {}),
         }
         for method in values["methods"]
     ]
+
+
+def _of_method(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """Return the rows of one method by their set."""
+    return {row["set"]: row for row in rows if row["method"] == name}
 
 
 def _method(method: Method, summaries: Mapping[str, MethodSummary]) -> dict[str, Any]:

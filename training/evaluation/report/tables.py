@@ -11,6 +11,7 @@ from training.evaluation.judging.comparison import Comparison
 from training.evaluation.judging.summary import MethodSummary
 from training.evaluation.judging.targets import Target
 from training.evaluation.measures.outline_counts import OutlineCounts
+from training.evaluation.sets.near_tiles import NearReport
 from training.evaluation.sets.own_tiles import LIMIT, OwnReport
 from training.evaluation.sets.real_tiles import RealReport
 
@@ -83,6 +84,28 @@ OUTLINE_COLUMNS = (
 )
 """Columns of the tables of real tiles: key, title, digits."""
 
+NEAR_COLUMNS = (
+    ("tiles", "tiles", 0),
+    ("psnr_db", "PSNR / dB", 2),
+    ("psnr_fitted_db", "… after gain and offset", 2),
+    ("ssim", "SSIM", 3),
+    ("ssim_fitted", "… after gain and offset", 3),
+    ("gmsd", "GMSD", 3),
+    ("spectrum_db", "spectrum / dB", 2),
+    ("noise_ratio", "noise ratio", 3),
+    ("gradient_q50", "gradient, median", 4),
+    ("gradient_q95", "… 95 %", 4),
+    ("gradient_q99", "… 99 %", 4),
+    ("gradient_distance", "… W1 to HR", 4),
+    ("thinness", "ridge thinness", 3),
+    ("flat_ratio", "flat areas", 3),
+    ("tone_grey", "tone, W1 / grey", 2),
+    ("inverted", "inverted", 0),
+    ("other_tone", "other tone", 0),
+    ("flipped_share", "style flips, share", 3),
+)
+"""Columns of the tables of near sets."""
+
 
 def write_targets(targets: Sequence[Target], *, file: TextIO) -> None:
     """Write one line of text for each target."""
@@ -133,6 +156,18 @@ def write_real(real: RealReport, *, file: TextIO) -> None:
         file.write(f"HR itself: {key}: {shown(plain(value), 2)}\n")
     _write_places(real.outlines, "lost", file=file)
     _write_places(real.outlines, "invented", file=file)
+
+
+def write_near(near: NearReport, *, file: TextIO) -> None:
+    """Write the table of near sets, and the pictures of another style than HR."""
+    _write_table(near.figures, ("set", "method"), NEAR_COLUMNS, file=file)
+    for flip in near.flips[:MAX_NAMED]:
+        file.write(
+            f"  {flip.method}: {flip.set}/{flip.tile} ({flip.scene}): another style than HR, "
+            f"correlation {shown(flip.correlation, 2)}, tone {shown(flip.tone_grey, 1)} grey away\n"
+        )
+    if len(near.flips) > MAX_NAMED:
+        file.write(f"  and {len(near.flips) - MAX_NAMED} more style flips, see report.json\n")
 
 
 def _write_places(outlines: Sequence[OutlineCounts], what: str, *, file: TextIO) -> None:

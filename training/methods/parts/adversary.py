@@ -26,17 +26,28 @@ FOR_POOL = 3
 class Adversary:
     """Discriminator, its losses, its pool of earlier fakes, and the generator's adversarial term.
 
+    Args:
+        config: Section of the recipe.
+        options: Length of the run, momenta and seed.
+        device: Device of the discriminator.
+        in_channels: Channels of its images: 1, or 2 with the enlarged LR image as a condition.
+
     Attributes:
         discriminator: The network.
     """
 
     def __init__(
-        self, config: AdversarialConfig, options: OptimizationConfig, device: torch.device
+        self,
+        config: AdversarialConfig,
+        options: OptimizationConfig,
+        device: torch.device,
+        *,
+        in_channels: int = 1,
     ) -> None:
         self.config = config
         self.options = options
         self.device = device
-        network = PatchDiscriminator(**config.discriminator.model_dump())
+        network = PatchDiscriminator(in_channels=in_channels, **config.discriminator.model_dump())
         self.discriminator = network.to(device)
         self.pool = ImagePool(
             generator=step_generator(options.seed, 0, FOR_POOL), capacity=config.pool_size

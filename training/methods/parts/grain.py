@@ -27,8 +27,7 @@ def set_up_grain(
         ConfigError: The recipe needs separate grain, but the generator does not return it.
     """
     if isinstance(generator, GrainGenerator):
-        noise = estimate_noise([image.pixels for image in hr])
-        generator.limit_grain(base=noise.base, slope=noise.slope)
+        bound_grain(generator, hr)
         if config.trains == "grain":
             generator.requires_grad_(requires_grad=False)
             for module in generator.grain_modules():
@@ -43,6 +42,12 @@ def set_up_grain(
                 f"{field} is {value!r}, but the generator {name!r} does not give structure and "
                 "grain apart"
             )
+
+
+def bound_grain(generator: GrainGenerator, hr: Sequence[SourceImage]) -> None:
+    """Limit a generator's grain to the noise that is measured in HR images."""
+    noise = estimate_noise([image.pixels for image in hr])
+    generator.limit_grain(base=noise.base, slope=noise.slope)
 
 
 def forward_parts(

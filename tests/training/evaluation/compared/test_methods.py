@@ -121,3 +121,12 @@ def test_a_checkpoint_is_judged_without_export(benchmark_dir: Path, tmp_path: Pa
     # Untrained it is close to nearest-neighbour enlargement, and so not far from bicubic.
     rendered = method.render(tile).astype(float)
     assert float(np.abs(rendered - bicubic(tile.lr(), scale=4)).mean()) < 8
+
+
+def test_a_checkpoint_that_takes_enlarged_pictures_is_refused(tmp_path: Path) -> None:
+    """It has no place for LR tiles; the message says how its pictures are judged."""
+    path = tmp_path / "checkpoint.safetensors"
+    save_network(path, build_generator("resnet9", {"width": 2, "scale": 1}), training={})
+
+    with pytest.raises(MethodError, match=r"has scale 1.*semsr translate, judge by --images"):
+        checkpoint_method("mine", path, tile_px=32)

@@ -70,3 +70,17 @@ def test_the_fingerprint_follows_the_index(benchmark_dir: Path, tmp_path: Path) 
     (copy / "benchmark.json").write_text(json.dumps(document | {"seed": 8}))
 
     assert load_benchmark(benchmark_dir).fingerprint != load_benchmark(copy).fingerprint
+
+
+def test_pairs_keep_hr_next_to_lr(benchmark_dir: Path, tmp_path: Path) -> None:
+    """Trainings may use the HR pictures of pairs: they are not in the folder of the truth."""
+    copy = shutil.copytree(benchmark_dir, tmp_path / "copy")
+    shutil.move(copy / "truth" / "test_clean" / "hr", copy / "test_clean" / "hr")
+
+    tiles = load_benchmark(copy).pairs("test_clean")
+
+    assert ["0000", "0001", "0002", "0003"] == [tile.name for tile in tiles]
+    assert ((64, 64), (256, 256)) == (tiles[1].lr().shape, tiles[1].hr().shape)
+    assert ("dense_lines", ()) == (tiles[1].scene, tiles[1].defects)
+    with pytest.raises(BenchmarkError, match="no split 'x4_244'"):
+        load_benchmark(copy).pairs("x4_244")

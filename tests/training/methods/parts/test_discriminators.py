@@ -47,7 +47,7 @@ def test_published_size() -> None:
     assert (1, 1, 30, 30) == tuple(discriminator(torch.rand(1, 1, 256, 256)).shape)
 
 
-@pytest.mark.parametrize("norm", ["instance", "none", "spectral"])
+@pytest.mark.parametrize("norm", ["instance", "instance_affine", "none", "spectral"])
 @pytest.mark.parametrize("anti_aliased", [False, True])
 def test_gradients_reach_every_weight(norm, anti_aliased: bool) -> None:
     """No layer is cut off, and the logits tell images apart at the start already."""
@@ -88,6 +88,19 @@ def test_only_instance_norm_ties_distant_places() -> None:
 
     assert 0.0 == moved("none")
     assert moved("instance") > 1e-4
+
+
+def test_pairs_of_images_have_two_channels() -> None:
+    """An image next to the one it was made of; everything behind the first layer is the same."""
+    discriminator = PatchDiscriminator(in_channels=2, width=64, init="normal", anti_aliased=False)
+    first = discriminator.layers[0]
+    assert isinstance(first, nn.Conv2d)
+
+    assert (64, 2, 4, 4) == tuple(first.weight.shape)
+    assert (1, 1, 6, 6) == tuple(discriminator(torch.rand(1, 2, 64, 64)).shape)
+    one = sum(p.numel() for p in PatchDiscriminator(anti_aliased=False).parameters())
+    assert one + 64 * 16 == sum(p.numel() for p in discriminator.parameters())
+    assert float(first.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
 
 
 def test_published_initialisation_can_be_chosen() -> None:

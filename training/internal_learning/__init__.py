@@ -1,0 +1,1 @@
+"""Super-resolution that learns from the tile itself, at inference time: for comparison, offline."""
