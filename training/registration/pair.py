@@ -29,7 +29,7 @@ that the next period is not even tried."""
 MIN_CORRELATION = 0.6
 """Least correlation after the noise's attenuation is taken out. Simulated and real pairs reach 0.84
 to 0.99, simulated tiles of other layouts at most 0.38, and other places of one design up to 0.99:
-those are told from true pairs by the comparison of several files (`matching`) only."""
+only a comparison of several files (`matching`) recognises the latter."""
 
 MIN_SIGNAL_SHARE = 0.05
 """Least share of LR's variance that is taken as signal, so that a correlation is not divided by the
