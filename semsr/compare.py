@@ -3,6 +3,7 @@
 The code is here because `training` must not import bundles or engines.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from semsr.evaluate import bundle_method
 from semsr.evaluate_arguments import NamedBundle
 from training.comparison.plan import Data, plan_run
 from training.comparison.record import Record
-from training.comparison.runs import Job, jobs_of, time_all, train_all
+from training.comparison.runs import Job, jobs_of, run_name, time_all, train_all
 from training.comparison.systems import System
 from training.evaluation.compared.methods import Method, pictures_method
+from training.evaluation.folders.benchmark import SPLITS, load_benchmark
 
 RUNS = "runs"
 """Folder of the trainings below the comparison's."""
@@ -33,6 +35,50 @@ class Budget:
     minutes: float | None = None
     seeds: int = 1
     at_a_time: int = 1
+
+
+class FinishedError(ValueError):
+    """A finished model or folder of pictures cannot be judged."""
+
+
+def check_finished(
+    systems: Sequence[System], *, benchmark: Path, split: str, limit: int | None
+) -> None:
+    """Check finished models and pictures before hours of training.
+
+    Args:
+        systems: All systems.
+        benchmark: Folder of the benchmark.
+        split: Key of the benchmark's `SPLITS`.
+        limit: Tiles of each split; None for all.
+
+    Raises:
+        CheckpointError: A file is not a checkpoint.
+        FinishedError: A network needs more than LR tiles, or pictures of tiles are missing.
+    """
+    opened = load_benchmark(benchmark)
+    names = [
+        Path(part) / f"{tile.name}.png"
+        for part in SPLITS[split]
+        for tile in opened.tiles(part)[:limit]
+    ]
+    for system in systems:
+        if system.kind == "checkpoint" and (reason := _needs_more_than_lr(system.path)):
+            raise FinishedError(f"{system.name}: {reason}")
+        if system.kind == "pictures":
+            missing = [name for name in names if not (system.path / name).is_file()]
+            if missing:
+                raise FinishedError(
+                    f"{system.name}: {len(missing)} of {len(names)} pictures are missing, the "
+                    f"first is {system.path / missing[0]}"
+                )
+
+
+def forget_runs(systems: Sequence[System], *, seeds: int, folder: Path) -> None:
+    """Remove earlier trainings of these systems: another comparison must not go on with them."""
+    for system in systems:
+        for seed in range(seeds):
+            shutil.rmtree(folder / RUNS / run_name(system.name, seed), ignore_errors=True)
 
 
 def plan_all(systems: Sequence[System], data: Data, budget: Budget, record: Record) -> None:

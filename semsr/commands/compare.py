@@ -84,7 +84,9 @@ def add(commands: Commands) -> None:
         help="time some steps of each recipe on this machine, print the plan, and stop",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="forget a comparison that is in the folder"
+        "--overwrite",
+        action="store_true",
+        help="forget a comparison that is in the folder, and remove its trainings of these systems",
     )
     parser.add_argument(
         "--split",
@@ -113,19 +115,31 @@ def _run(options: argparse.Namespace) -> int:
     from training.ground.progress import shown_by
 
     with progress("loading PyTorch"):
-        from semsr.compare import Budget, methods_of, plan_all, train_missing
+        from models.checkpoint import CheckpointError
+        from semsr.compare import (
+            Budget,
+            FinishedError,
+            check_finished,
+            forget_runs,
+            methods_of,
+            plan_all,
+            train_missing,
+        )
         from training.comparison.markdown import figures_table, plan_table
         from training.comparison.plan import Data
         from training.comparison.record import Record, RecordError, asked_of
         from training.comparison.report import compared, document, plan_rows, write_comparison
     data = Data(root=options.data, vgg16=vgg16)
     budget = Budget(minutes=options.minutes, seeds=options.seeds, at_a_time=options.at_a_time)
-    with wrong_use(RecordError):
+    with wrong_use(RecordError, CheckpointError, FinishedError):
+        check_finished(systems, benchmark=options.data, split=options.split, limit=options.limit)
         record = Record(
             options.out,
             asked_of(systems, minutes=options.minutes, seeds=options.seeds, data=options.data),
             overwrite=options.overwrite,
         )
+    if options.overwrite:
+        forget_runs(systems, seeds=options.seeds, folder=options.out)
     with shown_by(progress):
         plan_all(systems, data, budget, record)
         if options.plan:
@@ -135,7 +149,8 @@ def _run(options: argparse.Namespace) -> int:
         jobs = train_missing(systems, data, budget, record, folder=options.out)
         methods, left_out = methods_of(systems, jobs, engine=options.engine, seeds=options.seeds)
         if not methods:
-            raise UsageError("no system is left to judge: " + "; ".join(left_out.values()))
+            reasons = [f"{name}: {why}" for name, why in (record.failed | left_out).items()]
+            raise UsageError("\n  ".join(["no system is left to judge:", *reasons]))
         report = _evaluate(options, methods, vgg16)
     result = compared(report, systems, record, left_out=left_out)
     page = write_comparison(result, options.out)

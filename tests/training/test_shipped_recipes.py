@@ -1,4 +1,4 @@
-"""Shipped recipes train: each one that reads the benchmark's folders, at tiny sizes, for 2 steps."""
+"""Shipped recipes: each that reads the benchmark's folders trains 2 steps at tiny sizes."""
 
 import os
 from pathlib import Path

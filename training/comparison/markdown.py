@@ -38,8 +38,8 @@ def markdown(document: dict[str, Any]) -> str:
         parts += [
             f"## {document['rows_judged'][0]} against the others",
             "Advantage of the first system with its 95 % interval: bold where the interval "
-            "excludes zero; in brackets where the other system's training was short, so that it "
-            "does not count as beaten.",
+            "excludes zero; in brackets where a short training stands in the way: it does not "
+            "count as beaten.",
             _verdicts(document),
         ]
     if document["expectations"]:
@@ -90,7 +90,8 @@ def _systems(document: dict[str, Any]) -> str:
                 training += "; " + ", ".join(plan["changes"])
         name = of["name"] + (" (short)" if of["is_short"] else "")
         served = "no: " + of["offline"] if of["offline"] else "yes"
-        if of["kind"] == "pictures" and not of["offline"]:
+        is_unknown = of["kind"] == "pictures" or (of["kind"] == "recipe" and plan is None)
+        if is_unknown and not of["offline"]:
             served = NONE
         rows.append((name, of["trained_on"] or NONE, share, steps, training, served))
     return _table(("system", "trained on", "share", "steps", "training", "can be served"), rows)

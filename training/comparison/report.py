@@ -57,7 +57,7 @@ class Comparison:
         report: Evaluation of all systems.
         facts: Facts of the systems, in their order.
         table: Rows of the main table.
-        verdicts: First system against the others.
+        verdicts: First system against the others; empty where the first one was not judged.
         checked: Verdicts of the thesis.
         failed: Errors by system or run.
         left_out: Reasons by system that was not judged.
@@ -88,11 +88,13 @@ def compared(
     systems_of = {method.name: _system_of(method, facts) for method in report.methods}
     short = {name for name, system in systems_of.items() if system in short_systems}
     judged = [method.name for method in report.methods if method.role == "candidate"]
+    # Without a row of the first system, none takes its place.
+    is_there = bool(judged) and systems_of[judged[0]] == systems[0].name
     return Comparison(
         report=report,
         facts=facts,
         table=[_row(method, report, systems_of[method.name]) for method in report.methods],
-        verdicts=judge(judged, report.summaries, short=short),
+        verdicts=judge(judged, report.summaries, short=short) if is_there else [],
         checked=check(
             load_expectations(),
             report.summaries,

@@ -1,13 +1,18 @@
 """Training runs of a comparison, several at a time, each in a process of its own."""
 
+import contextlib
 import multiprocessing
+import os
+import signal
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from training.comparison.plan import Data, PlannedRun, time_steps
 from training.comparison.systems import System
@@ -16,6 +21,9 @@ from training.run.folder import RunDir
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
+
+STOPPING_S = 2.0
+"""Time in which processes that a Ctrl-C reached stop by themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,19 +129,61 @@ def _in_processes(
     work: Iterable[tuple[Given, Data]],
     *,
     at_a_time: int,
-) -> Iterator[Done[Given, Result]]:
+) -> Generator[Done[Given, Result]]:
     # Spawned, as a fork of a process with threads may hang; a process a run, since a run sets the
-    # number of threads and the global seed.
-    with ProcessPoolExecutor(
-        at_a_time, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
-    ) as pool:
-        futures = [pool.submit(function, item) for item in work]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:  # Ctrl-C as well
-            pool.shutdown(cancel_futures=True)
-            raise
+    # number of threads and the global seed, and one that the system ends must not end the others.
+    context = multiprocessing.get_context("spawn")
+    waiting = deque(work)
+    running: dict[Connection, tuple[BaseProcess, Given]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_a_time:
+                item = waiting.popleft()
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_answer, args=(function, item, sender))
+                process.start()
+                sender.close()
+                running[receiver] = process, item[0]
+            for receiver in cast("list[Connection]", wait(list(running))):
+                process, given = running[receiver]
+                try:
+                    done = receiver.recv()
+                except EOFError:
+                    process.join()
+                    done = Done(given=given, result=None, error=_death(process.exitcode))
+                process.join()
+                del running[receiver]
+                yield done
+    except BaseException:  # Ctrl-C as well
+        _stop([process for process, _ in running.values()])
+        raise
+
+
+def _answer(
+    function: Callable[[tuple[Given, Data]], Done[Given, Result]],
+    item: tuple[Given, Data],
+    sender: Connection,
+) -> None:
+    """Do one piece of work in its process, and send the result."""
+    with contextlib.suppress(KeyboardInterrupt):  # the parent says that it was stopped
+        sender.send(function(item))
+
+
+def _death(code: int | None) -> str:
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    hint = "; the system does this when memory runs out" if code == -signal.SIGKILL else ""
+    return f"its process died ({how}){hint}"
+
+
+def _stop(processes: Sequence[BaseProcess]) -> None:
+    """Stop processes: Ctrl-C in a terminal reaches them too, a signal to one process does not."""
+    until = time.monotonic() + STOPPING_S
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive() and process.pid is not None:
+            os.kill(process.pid, signal.SIGINT)
+    for process in processes:
+        process.join()
 
 
 def _time(work: tuple[System, Data]) -> Done[System, float]:
@@ -164,6 +214,7 @@ def _train(work: tuple[Job, Data]) -> Done[Job, float]:
             vgg16=data.vgg16,
         )
     except Exception as error:  # as above
+        job.folder.mkdir(parents=True, exist_ok=True)  # refused before the run began
         (job.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return Done(given=job, result=None, error=_line(error))
     return Done(given=job, result=(time.monotonic() - started) / 60, error=None)

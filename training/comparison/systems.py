@@ -9,6 +9,9 @@ from training.config.recipe import ConfigError, Recipe, find_recipe, load_recipe
 
 Kind = Literal["recipe", "checkpoint", "bundle", "pictures"]
 
+TAKEN = ("bicubic", "bicubic + histogram match", "true HR")
+"""Names of the evaluation's own rows; here as well, since systems are read before torch is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class System:
@@ -54,6 +57,11 @@ def parse_system(
         name, value = Path(text).stem, text
     if not (name and value):
         raise ConfigError(f"{text!r} names no system; expected RECIPE or NAME=PATH")
+    if Path(name).name != name or name in TAKEN:  # it names folders and rows
+        raise ConfigError(
+            f"{text!r} has the name {name!r}; expected a name without slashes, other than "
+            + ", ".join(TAKEN)
+        )
     path = Path(value)
     if path.is_dir():
         kind: Kind = "bundle" if (path / "manifest.json").is_file() else "pictures"

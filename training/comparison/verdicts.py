@@ -2,7 +2,7 @@
 
 All systems are scored on the same bootstrap draws of the tiles. A difference counts where its 95 %
 interval excludes zero. A system that was trained less than its recipe says is never counted as
-beaten; where it is the better one, that counts.
+beaten, also not the first one; where it is the better one, that counts.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -48,8 +48,8 @@ class Verdict:
         first: The first system's figure.
         advantage: Distance by which the first system is better than the other, with its paired
             95 % interval: of figures with a wanted value, the difference of the distances to it.
-        outcome: Whether the first system is better or worse; "not judged" where it is better than
-            a system of a short training.
+        outcome: Whether the first system is better or worse; "not judged" where the worse one, or
+            with an undecided difference the other one, is a system of a short training.
     """
 
     system: str
@@ -89,7 +89,9 @@ def judge(
                     value=theirs.value,
                     first=ours.value,
                     advantage=advantage,
-                    outcome=_outcome(advantage, is_short=name in short),
+                    outcome=_outcome(
+                        advantage, first_is_short=first in short, other_is_short=name in short
+                    ),
                 )
             )
     return verdicts
@@ -121,9 +123,9 @@ def _badness(key: str, estimate: Estimate, truth: Estimate | None) -> Estimate:
     return Estimate(value=abs(estimate.value - wanted), samples=np.abs(estimate.samples - wanted))
 
 
-def _outcome(advantage: Interval, *, is_short: bool) -> Outcome:
+def _outcome(advantage: Interval, *, first_is_short: bool, other_is_short: bool) -> Outcome:
     if advantage.high < 0:
-        return "worse"
-    if is_short:
+        return "not judged" if first_is_short else "worse"
+    if other_is_short:
         return "not judged"
     return "better" if advantage.low > 0 else "undecided"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models import build_network, save_network
 from semsr.cli import main
 from semsr.commands.options import EXIT_FAILED, EXIT_USAGE
 from training.comparison.facts import PICTURES_FILE, PicturesError, facts_of
@@ -82,6 +83,38 @@ def test_systems_are_trained_judged_and_reported(
     again = json.loads((out / "comparison.json").read_text())
     assert trained == checkpoint.stat().st_mtime_ns
     assert [row["figures"] for row in document["rows"]] == [row["figures"] for row in again["rows"]]
+
+
+def test_overwriting_removes_the_trainings(
+    benchmark_dir: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """They were planned otherwise, and a new one must not go on with them; other folders stay."""
+    for name in ("perfect-0", "other-0"):
+        (tmp_path / "out/runs" / name).mkdir(parents=True)
+
+    assert 0 == run(benchmark_dir, tmp_path, f"perfect={pictures}", "--overwrite", "--plan")
+
+    assert ["other-0"] == [path.name for path in (tmp_path / "out/runs").iterdir()]
+
+
+def test_finished_systems_are_checked_before_any_training(
+    benchmark_dir: Path,
+    recipe: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A missing picture, and a network that needs a reference image."""
+    network = build_network("lir_style", {"width": 2, "num_blocks": 1})
+    save_network(tmp_path / "style.safetensors", network, training={})
+    (pictures / "test_clean/0001.png").unlink()
+    for given, message in (
+        (f"p={pictures}", "p: 1 of 4 pictures are missing, the first is"),
+        (f"s={tmp_path / 'style.safetensors'}", "s: lir_style needs a reference image"),
+    ):
+        assert EXIT_USAGE == run(benchmark_dir, tmp_path, str(recipe), given)
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_plan_trains_nothing(

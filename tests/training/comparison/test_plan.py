@@ -6,8 +6,9 @@ import pytest
 
 from training.comparison.plan import plan_run
 from training.comparison.runs import jobs_of
-from training.comparison.systems import System, parse_systems
+from training.comparison.systems import TAKEN, System, parse_systems
 from training.config.recipe import ConfigError
+from training.evaluation.compared.methods import BICUBIC, MATCHED, TRUE_HR
 
 
 def system(recipe: Path, *overrides: str) -> System:
@@ -50,12 +51,19 @@ def test_kinds_of_systems_are_told_by_their_paths(recipe: Path, tmp_path: Path) 
         (["tiny"], ["tny:optimization.steps=4"], "names no system; there are tiny"),
         (["b=."], ["b:optimization.steps=4"], "b is not a recipe"),
         (["docs"], [], "'docs' has no name; expected NAME=docs"),
+        (["../a=tiny"], [], "'../a'; expected a name without slashes"),
+        (["true HR=tiny"], [], "other than bicubic, bicubic .* histogram match, true HR"),
     ],
 )
 def test_wrong_systems_are_refused(texts: list[str], overrides: list[str], message: str) -> None:
     """The error names the argument."""
     with pytest.raises((ConfigError, FileNotFoundError), match=message):
         parse_systems(texts, overrides)
+
+
+def test_names_of_built_in_rows_are_known() -> None:
+    """A system of such a name would be refused only after its training."""
+    assert (BICUBIC, MATCHED, TRUE_HR) == TAKEN
 
 
 def test_run_has_as_many_steps_as_fit(recipe: Path) -> None:

@@ -43,7 +43,7 @@ def summary(**figures: tuple[float, float]) -> MethodSummary:
 
 
 def outcome(
-    key: str, ours: float, theirs: float, *, is_short: bool = False, truth: float = 1.0
+    key: str, ours: float, theirs: float, *, short: tuple[str, ...] = (), truth: float = 1.0
 ) -> Outcome:
     """Judge one figure without noise of the tiles."""
     summaries = {
@@ -51,7 +51,7 @@ def outcome(
         "theirs": summary(**{key: (theirs, 0.0)}),
         TRUE_HR: summary(**{key: (truth, 0.0)}),
     }
-    [verdict] = judge(["ours", "theirs"], summaries, short={"theirs"} if is_short else set())
+    [verdict] = judge(["ours", "theirs"], summaries, short=short)
     assert (ours, theirs) == (verdict.first, verdict.value)
     return verdict.outcome
 
@@ -73,9 +73,23 @@ def test_better_is_what_the_figure_says(key: str, good: float, bad: float) -> No
 
 def test_short_training_is_never_beaten_but_can_win() -> None:
     """A longer one might be better; it would not be worse for certain."""
-    assert "not judged" == outcome("recall_unseen", 0.9, 0.5, is_short=True)
-    assert "not judged" == outcome("recall_unseen", 0.9, 0.9, is_short=True)
-    assert "worse" == outcome("recall_unseen", 0.5, 0.9, is_short=True)
+    assert "not judged" == outcome("recall_unseen", 0.9, 0.5, short=("theirs",))
+    assert "not judged" == outcome("recall_unseen", 0.9, 0.9, short=("theirs",))
+    assert "worse" == outcome("recall_unseen", 0.5, 0.9, short=("theirs",))
+
+
+def test_the_first_system_is_not_beaten_either_when_its_training_was_short() -> None:
+    """Of two short ones, neither is beaten."""
+    assert "not judged" == outcome("recall_unseen", 0.5, 0.9, short=("ours",))
+    assert "better" == outcome("recall_unseen", 0.9, 0.5, short=("ours",))
+    for ours, theirs in ((0.5, 0.9), (0.9, 0.5)):
+        assert "not judged" == outcome("recall_unseen", ours, theirs, short=("ours", "theirs"))
+
+
+def test_figures_that_are_no_numbers_decide_nothing() -> None:
+    """A figure that could not be measured is neither better nor worse."""
+    assert "undecided" == outcome("recall_unseen", float("nan"), 0.5)
+    assert "undecided" == outcome("grey_distance", 0.5, float("nan"))
 
 
 def test_difference_within_the_noise_of_the_tiles_is_undecided() -> None:

@@ -128,7 +128,8 @@ class PatchContrast:
     def _compare(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         config, weights = self.config, None
         if config.kind != "patch":
-            with torch.no_grad():
+            # Exact: a small beta magnifies what half precision would round.
+            with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
                 similarity = queries @ keys.transpose(1, 2)
             weights = transport_weights(
                 similarity, beta=config.beta, kind="hard" if config.kind == "monce_hard" else "easy"
