@@ -43,7 +43,7 @@ class PlannedRun:
         step_s: Seconds a step, as timed.
         steps: Steps of the run.
         whole_steps: Steps of the recipe's whole schedule.
-        share: Crops that the run trains on, of those of the whole schedule.
+        share: Pixels of LR crops that the run trains on, of those of the whole schedule.
         batch_size: Crops a step.
         crop_px: Side of a crop, LR px.
         changes: Overrides that change the network.
@@ -82,23 +82,25 @@ def plan_run(system: System, *, step_s: float, minutes: float | None) -> Planned
         step_s: Seconds a step.
         minutes: Budget of one run; None for the whole schedule.
     """
-    recipe, published = system.recipe(), system.published()
+    recipe, whole_px = system.recipe(), _pixels(system.published())
     wanted = recipe.optimization.steps
+    step_px = _pixels(recipe) / wanted
     steps = wanted if minutes is None else max(1, min(wanted, int(60 * minutes / step_s)))
     return PlannedRun(
         name=system.name,
         step_s=step_s,
         steps=steps,
-        whole_steps=math.ceil(_crops(published) / recipe.optimization.batch_size),
-        share=min(1.0, steps * recipe.optimization.batch_size / _crops(published)),
+        whole_steps=math.ceil(whole_px / step_px),
+        share=min(1.0, steps * step_px / whole_px),
         batch_size=recipe.optimization.batch_size,
         crop_px=recipe.optimization.crop_px,
         changes=tuple(changed_network(system)),
     )
 
 
-def _crops(recipe: Recipe) -> int:
-    return recipe.optimization.steps * recipe.optimization.batch_size
+def _pixels(recipe: Recipe) -> int:
+    options = recipe.optimization
+    return options.steps * options.batch_size * options.crop_px**2
 
 
 def time_steps(system: System, data: Data) -> float:

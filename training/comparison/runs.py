@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -165,8 +166,16 @@ def _answer(
     sender: Connection,
 ) -> None:
     """Do one piece of work in its process, and send the result."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):  # the parent says that it was stopped
         sender.send(function(item))
+
+
+def _end_with_parent() -> None:
+    """End this process when the parent is killed: a repeated command trains in the same folder."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _death(code: int | None) -> str:
@@ -183,6 +192,8 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, signal.SIGINT)
     for process in processes:
+        process.join(STOPPING_S)
+        process.terminate()  # started in the background, it ignores the signal before
         process.join()
 
 

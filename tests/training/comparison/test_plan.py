@@ -85,11 +85,13 @@ def test_no_run_is_longer_than_its_recipe(recipe: Path, minutes: float | None) -
     assert (40, 1.0, False) == (planned.steps, planned.share, planned.is_short)
 
 
-def test_share_is_of_crops_and_of_the_recipe_as_it_is_in_its_file(recipe: Path) -> None:
-    """Half of the batch over all steps is half of the schedule; a shorter one by --set is short."""
+def test_share_is_of_pixels_and_of_the_recipe_as_it_is_in_its_file(recipe: Path) -> None:
+    """Half of the batch, half of the crops' side, or fewer steps are less of the schedule."""
     half = plan_run(system(recipe, "optimization.batch_size=1"), step_s=1.0, minutes=None)
     shorter = plan_run(system(recipe, "optimization.steps=10"), step_s=1.0, minutes=None)
+    smaller = plan_run(system(recipe, "optimization.crop_px=8"), step_s=1.0, minutes=None)
 
+    assert (0.25, 160) == (smaller.share, smaller.whole_steps)
     assert (0.5, 80) == (half.share, half.whole_steps)
     assert (0.25, 40) == (shorter.share, shorter.whole_steps)
     assert half.is_short
