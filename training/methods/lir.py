@@ -51,10 +51,10 @@ from training.methods.inputs import (
 )
 from training.methods.method import Method, Phase, adam_phase, step_generator
 from training.methods.parts.fixed_reference import FixedReference, mean_copy_score
+from training.methods.parts.frozen import frozen
 from training.methods.parts.lir_discriminators import (
     ContentDiscriminator,
     ScalesDiscriminator,
-    frozen,
 )
 from training.methods.parts.lir_networks import complete
 from training.methods.parts.lir_passes import LirPasses, other_references, run_passes
@@ -269,6 +269,8 @@ class LirMethod(Method[Network]):
 
     def _generator_terms(self) -> Mapping[str, torch.Tensor]:
         config, passes, x, y = self.config, self._passes, self._x, self._y
+        # The published code steps the content discriminator here as well, on the encoders' own
+        # objective, so that it helps them: an error that freezing prevents.
         with frozen(self.of_x, self.of_y, self.of_codes):
             gan = scales_g(self.of_x(passes.x_made)) + scales_g(self.of_y(passes.y_made))
             content = content_g(self.of_codes(passes.x_content), self.of_codes(passes.y_content))

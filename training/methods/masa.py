@@ -30,6 +30,7 @@ from training.losses.shift import margin_of, shift_images, without_margin
 from training.methods.inputs import Inputs, domain_crops, new_network
 from training.methods.method import Method, Phase, adam_phase, ramp
 from training.methods.parts.crop_discriminator import CropDiscriminator
+from training.methods.parts.frozen import frozen
 from training.methods.parts.referenced import upscale_with
 from training.methods.pictures import GAP_PX, NUM_SAMPLES
 
@@ -194,12 +195,10 @@ class MasaMethod(Method[ReferenceNetwork]):
             difference = functional.l1_loss(self.features(self._laid_on_hr)[PERCEPTUAL_TAP], wanted)
             terms["perceptual"] = config.perceptual_weight * difference
         if self.discriminator is not None:
-            # Its own weights need no gradient here.
-            self.discriminator.requires_grad_(requires_grad=False)
-            on_fake = self.discriminator(self._sr).float()
+            with frozen(self.discriminator):
+                on_fake = self.discriminator(self._sr).float()
             with torch.no_grad():
                 on_real = self.discriminator(hr).float()
-            self.discriminator.requires_grad_(requires_grad=True)
             terms["gan"] = config.adversarial_weight * relativistic_average_g(on_real, on_fake)
         return terms
 

@@ -33,6 +33,7 @@ from training.losses.gan import lsgan_d, lsgan_g, vanilla_d, vanilla_g
 from training.methods.inputs import Inputs, aligned_sampler, new_generator
 from training.methods.method import Method, Phase, adam_phase, step_generator
 from training.methods.parts.discriminators import PatchDiscriminator
+from training.methods.parts.frozen import frozen
 from training.methods.pictures import sample_picture, upscale
 
 FOR_DROPOUT = 5
@@ -156,10 +157,8 @@ class PairedGan(Method[Generator]):
         terms = {"pixel": config.pixel_weight * distance}
         if self.discriminator is not None:
             _, loss = LOSSES[config.adversarial_loss]
-            # Its own weights need no gradient here.
-            self.discriminator.requires_grad_(requires_grad=False)
-            terms["gan"] = config.adversarial_weight * loss(self._logits(self._sr))
-            self.discriminator.requires_grad_(requires_grad=True)
+            with frozen(self.discriminator):
+                terms["gan"] = config.adversarial_weight * loss(self._logits(self._sr))
         return terms
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:

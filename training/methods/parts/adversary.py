@@ -17,6 +17,7 @@ from training.losses.gan import (
 from training.losses.gradient_balance import GradientBalance
 from training.methods.method import Phase, adam_phase, ramp, step_generator
 from training.methods.parts.discriminators import PatchDiscriminator
+from training.methods.parts.frozen import frozen
 from training.methods.parts.image_pool import ImagePool
 
 FOR_POOL = 3
@@ -147,16 +148,14 @@ class Adversary:
         )
         if not weight:
             return {}
-        # Its own weights need no gradient here; what the last phase left is thrown away anyway.
-        self.discriminator.requires_grad_(requires_grad=False)
-        on_fake = self.discriminator(fake).float()
+        with frozen(self.discriminator):
+            on_fake = self.discriminator(fake).float()
         if config.loss == "lsgan":
             loss = lsgan_g(on_fake)
         else:
             with torch.no_grad():
                 on_real = self.discriminator(real).float()
             loss = relativistic_g(on_real, on_fake)
-        self.discriminator.requires_grad_(requires_grad=True)
         if config.balanced:
             total = sum(structural.values(), loss * 0)
             weight *= self.balance.update(total, loss, picture)

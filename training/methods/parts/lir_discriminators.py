@@ -6,9 +6,6 @@ Source: Du, Chen and Yang 2020 and its code; the multi-scale one is that of Wang
 (pix2pixHD) as in Huang et al. 2018 (MUNIT). Own code.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 from torch.nn import functional
@@ -91,22 +88,6 @@ class ContentDiscriminator(nn.Module):
                 f"{self.min_side}x{self.min_side}"
             )
         return self.layers(codes).flatten()
-
-
-@contextmanager
-def frozen(*networks: nn.Module) -> Iterator[None]:
-    """Compute through networks without gradients for their own weights.
-
-    The published code steps the content discriminator in the generator's step as well, on the
-    generator's own objective, so that it helps the encoders: an error that this prevents.
-    """
-    for network in networks:
-        network.requires_grad_(requires_grad=False)
-    try:
-        yield
-    finally:
-        for network in networks:
-            network.requires_grad_(requires_grad=True)
 
 
 def _patches(width: int) -> nn.Sequential:

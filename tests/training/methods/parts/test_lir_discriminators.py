@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from training.losses.lir import content_g
+from training.methods.parts.frozen import frozen
 from training.methods.parts.lir_discriminators import (
     ContentDiscriminator,
     ScalesDiscriminator,
-    frozen,
 )
 
 
