@@ -10,7 +10,8 @@ from PIL import Image
 
 from models import Generator, build_generator, save_network
 from semsr.cli import main
-from semsr.translate import RECORD
+from training.config.recipe import find_recipe, load_recipe
+from training.data.picture_folder import RECORD, PictureFacts, read_facts
 from training.methods.pictures import upscale
 
 TINY = {"width": 2, "num_blocks": 1}
@@ -24,11 +25,10 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def save(path: Path, *, scale: int, seed: int = 0) -> Path:
     """Write a checkpoint."""
-    save_network(path, network(scale, seed=seed), training=TRAINING)
+    recipe = load_recipe(find_recipe("pix2pix_zssr"), overrides=["data.window=[0, 4095]"])
+    training = {"recipe": recipe.model_dump(mode="json"), "steps_done": recipe.optimization.steps}
+    save_network(path, network(scale, seed=seed), training=training)
     return path
-
-
-TRAINING = {"recipe": {"data": {"window": [0, 4095], "max_rows_px": None}}}
 
 
 def network(scale: int, *, seed: int = 0) -> Generator:
@@ -52,7 +52,6 @@ def images(tmp_path: Path) -> Path:
         grey = rng.integers(0, 256, (24, 28), dtype=np.uint8)
         deep = (grey.astype(np.uint16) * 16) if path.suffix == ".tif" else grey
         Image.fromarray(deep).save(path)
-    (folder / "internal_sr.json").write_text("{}")
     (folder / ".hidden.png").write_bytes(b"")
     return folder
 
@@ -72,7 +71,7 @@ def test_the_tree_is_mirrored_with_the_networks_pictures(
     assert 0 == translate(checkpoint, images, out)
 
     names = ["test_clean/0000.png", "test_clean/0001.png", "test_defect/0000.png"]
-    assert [*names, RECORD] == sorted(
+    assert [RECORD, *names] == sorted(
         str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()
     )
     for name in names:
@@ -86,7 +85,7 @@ def test_the_tree_is_mirrored_with_the_networks_pictures(
         assert found.std() > 3
 
 
-def test_finished_pictures_are_skipped_and_changed_ones_made_again(
+def test_finished_pictures_are_skipped_and_changed_ones_refused(
     checkpoint: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A stop costs nothing but the picture in progress."""
@@ -96,14 +95,16 @@ def test_finished_pictures_are_skipped_and_changed_ones_made_again(
     before = kept.stat().st_mtime_ns
     lost.unlink()
     Image.fromarray(np.full((24, 28), 7, np.uint8)).save(images / "test_clean" / "0002.png")
-    Image.fromarray(np.full((24, 28), 9, np.uint16)).save(images / "test_defect" / "0000.tif")
     capsys.readouterr()
 
     assert 0 == translate(checkpoint, images, out)
 
-    assert "3 pictures made, 1 there before" in capsys.readouterr().out
+    assert "2 pictures made, 2 there before" in capsys.readouterr().out
     assert before == kept.stat().st_mtime_ns
     assert lost.is_file()
+    Image.fromarray(np.full((24, 28), 9, np.uint16)).save(images / "test_defect" / "0000.tif")
+    assert 1 == translate(checkpoint, images, out)
+    assert "test_defect/0000.png was made from another source" in capsys.readouterr().err
 
 
 def test_pictures_of_another_checkpoint_are_refused_or_replaced(
@@ -115,12 +116,52 @@ def test_pictures_of_another_checkpoint_are_refused_or_replaced(
     first = (out / "test_clean/0000.png").read_bytes()
 
     assert 2 == translate(other, images, out)
-    assert "pictures of another checkpoint, scale1.safetensors" in capsys.readouterr().err
+    assert "checkpoint 'scale1.safetensors', now 'other.safetensors'" in capsys.readouterr().err
     assert first == (out / "test_clean/0000.png").read_bytes()
 
     assert 0 == translate(other, images, out, "--overwrite")
     assert first != (out / "test_clean/0000.png").read_bytes()
-    assert "other.safetensors" == json.loads((out / RECORD).read_text())["checkpoint"]
+
+
+OTHER = "translates pictures that another method made"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, {"summary": "resnet9 on another tool's pictures", "offline": OTHER}),
+        (
+            {"summary": "ZSSR x4", "offline": "it learns at inference time", "is_short": True},
+            {
+                "summary": "resnet9 on ZSSR x4",
+                "offline": f"{OTHER}: it learns at inference time",
+                "is_short": True,
+            },
+        ),
+    ],
+    ids=["unknown", "known"],
+)
+def test_facts_are_those_of_the_training_and_of_the_input(
+    given: dict[str, object] | None,
+    expected: dict[str, object],
+    checkpoint: Path,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Pictures of a short method stay short; pictures of two methods are not put together."""
+    out = tmp_path / "out"
+    header = {"format_version": 1, "kind": "semsr-pictures"}
+    if given is not None:
+        (images / RECORD).write_text(json.dumps({**header, **given}))
+
+    assert 0 == translate(checkpoint, images, out)
+
+    known = {"trained_on": "aligned pairs", "is_short": False}
+    assert PictureFacts.model_validate({**known, **expected}) == read_facts(out)
+    (images / RECORD).write_text(json.dumps({**header, "summary": "other", "is_short": False}))
+    assert 2 == translate(checkpoint, images, out)
+    assert "now 'other'" in capsys.readouterr().err
 
 
 def test_all_bad_files_are_named_before_the_first_picture(
@@ -156,8 +197,8 @@ def test_a_network_that_enlarges_is_refused(
         ("twins", "would both become"),
         ("taken", f"is not empty and has no {RECORD}"),
         ("damaged", f"{RECORD} is damaged"),
-        ("version", "has kind 'semsr-translation' and format version 2"),
-        ("same", "the folder of the pictures; expected another"),
+        ("version", "has format_version 2; expected 1"),
+        ("same", "the folder of the sources; expected another"),
     ],
 )
 def test_wrong_folders_are_refused_before_the_network_is_loaded(
@@ -184,11 +225,10 @@ def test_wrong_folders_are_refused_before_the_network_is_loaded(
             out = images
         case _:
             out.mkdir()
-            record = {"kind": "semsr-translation", "format_version": 2, "pictures": {}}
             texts = {
                 "taken": ("other.txt", ""),
                 "damaged": (RECORD, "{"),
-                "version": (RECORD, json.dumps({**record, "sha256": "", "checkpoint": ""})),
+                "version": (RECORD, '{"kind": "semsr-pictures", "format_version": 2}'),
             }
             name, text = texts[change]
             (out / name).write_text(text)

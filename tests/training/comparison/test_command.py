@@ -8,8 +8,7 @@ import pytest
 
 from semsr.cli import main
 from semsr.commands.options import EXIT_FAILED, EXIT_USAGE
-from training.comparison.facts import PICTURES_FILE, PicturesError, facts_of
-from training.comparison.systems import System
+from training.data.picture_folder import RECORD
 from training.evaluation.folders.benchmark import load_benchmark
 
 
@@ -28,7 +27,7 @@ def pictures(benchmark_dir: Path, tmp_path: Path) -> Path:
         "is_short": False,
         "offline": "it knows the truth",
     }
-    (folder / PICTURES_FILE).write_text(json.dumps(facts))
+    (folder / RECORD).write_text(json.dumps(facts))
     return folder
 
 
@@ -123,10 +122,16 @@ def test_wrong_arguments_are_refused(
     [({"format_version": 7}, "format_version 7; expected 1"), ({"kind": "x"}, "kind 'x'")],
 )
 def test_facts_of_pictures_of_an_unknown_version_are_refused(
-    pictures: Path, changes: dict[str, object], message: str
+    benchmark_dir: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, object],
+    message: str,
 ) -> None:
-    """Formats are checked, never guessed."""
-    path = pictures / PICTURES_FILE
+    """Formats are checked, never guessed, and before any training."""
+    path = pictures / RECORD
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    with pytest.raises(PicturesError, match=message):
-        facts_of([System(name="p", kind="pictures", path=pictures)], [], left_out={})
+
+    assert EXIT_USAGE == run(benchmark_dir, tmp_path, f"p={pictures}")
+    assert message in capsys.readouterr().err
