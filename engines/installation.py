@@ -33,6 +33,8 @@ def install_hint(extra: str, *, checkout: Path = CHECKOUT) -> str:
             "docs/engines.md"
         )
     if not (checkout / "Makefile").is_file():
+        if extra == "train":
+            return "the wheel holds what serves: in a checkout of semsr, make install-dev"
         return (
             f"this installation lacks the extra {extra}; in a checkout of semsr: "
             f"{sys.executable} -m pip install '.[{extra}]', or make the image or the archive with "

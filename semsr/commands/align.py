@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
     with progress("loading SciPy and PyTorch"):
         from training.data.images import load_images
         from training.registration.alignment import align, write_alignment
-        from training.registration.matching import match_content, match_names
+        from training.registration.matching import check_names, match_content, match_names
     rows = options.max_rows
     with progress("reading images"):
         lr = load_images(
@@ -108,17 +108,13 @@ def _run(options: argparse.Namespace) -> int:
             window=window,
         )
     with shown_by(progress):
+        search = {"scale": options.scale, "max_shift_px": options.max_shift_px}
         matches = (
-            match_names(lr, hr)
+            check_names(match_names(lr, hr), **search)
             if options.match == "names"
-            else match_content(lr, hr, scale=options.scale, max_shift_px=options.max_shift_px)
+            else match_content(lr, hr, **search)
         )
-        alignment = align(
-            matches,
-            scale=options.scale,
-            max_shift_px=options.max_shift_px,
-            accept_inverted=options.accept_inverted,
-        )
+        alignment = align(matches, **search, accept_inverted=options.accept_inverted)
     # Before the folder is written, so that the reasons are seen where no pair is left.
     print_rows(_rows(alignment), _text(alignment), as_json=options.json)
     written = write_alignment(alignment, options.out, overwrite=options.overwrite)

@@ -15,11 +15,14 @@ from semsr.commands.options import UsageError
 
 
 def need_development(command: str) -> None:
-    """Raise `UsageError` in the serving environment, which has no torch."""
-    if importlib.util.find_spec("torch") is None:
-        from engines.installation import install_hint
+    """Raise `UsageError` without torch, as in the serving environment, or without `training`."""
+    for package in ("torch", "training"):
+        if importlib.util.find_spec(package) is None:
+            from engines.installation import install_hint
 
-        raise UsageError(f"{command} needs torch, which is not here; {install_hint('train')}")
+            raise UsageError(
+                f"{command} needs {package}, which is not here; {install_hint('train')}"
+            )
 
 
 @contextmanager

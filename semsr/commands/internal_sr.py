@@ -76,8 +76,8 @@ def add(commands: Commands) -> None:
         "--configuration",
         choices=("measured", "ideal"),
         default="measured",
-        help="measured: for noisy tiles, sons get the noise that shrinking took; ideal: as in the "
-        "paper, without noise, with back-projection",
+        help="measured: for noisy tiles, shrunk copies get back the noise that shrinking removed; "
+        "ideal: as in the paper, without noise, with back-projection",
     )
     method.add_argument(
         "--scales", default="4", help="enlargement, or several in turn: 2, 4 or 2,4"
@@ -109,7 +109,8 @@ def add(commands: Commands) -> None:
         "--draw",
         choices=("size", "scale"),
         default="size",
-        help="choice of the father with --scales 2,4: by area, or by an even draw of the scale",
+        help="choice of the picture to learn from, with --scales 2,4: by its area, or by a scale "
+        "that is drawn evenly",
     )
     method.add_argument(
         "--stop",

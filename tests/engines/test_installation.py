@@ -35,6 +35,14 @@ def test_a_wheel_installation_names_no_make(tmp_path: Path, extra: str):
     assert f"in a checkout of semsr: {sys.executable} -m pip install '.[{extra}]'" in hint
 
 
+def test_training_needs_a_checkout(tmp_path: Path):
+    """The wheel has no folder `training`, so that its extra alone would not help."""
+    hint = install_hint("train", checkout=tmp_path)
+
+    assert "in a checkout of semsr, make install-dev" in hint
+    assert "pip" not in hint
+
+
 @pytest.mark.parametrize("extra", ["base", "gpu", "scan"])
 def test_no_hint_asks_an_index_for_our_name(tmp_path: Path, extra: str):
     """The name `semsr` is not ours on a package index: another project could register it."""

@@ -22,7 +22,7 @@ class PairedAdversarialConfig(AdversarialConfig):
     )
     balanced: bool = Field(
         default=True,
-        description="scale the term so that it pulls at the structure as hard as the structure "
+        description="whether the term is scaled to pull at the structure as hard as the structure "
         "terms, times weight",
     )
 

@@ -244,7 +244,7 @@ class PairedSR(Method[Generator]):
 
 
 def _check_recipe(inputs: Inputs) -> None:
-    """Reject images that this method would ignore, since the checkpoint would name them as used.
+    """Reject what this method would ignore, since the checkpoint would name it as used.
 
     Raises:
         ConfigError: The recipe names images other than pairs, or there are no pairs.
@@ -252,7 +252,12 @@ def _check_recipe(inputs: Inputs) -> None:
     recipe = inputs.recipe
     if not inputs.pairs:
         raise ConfigError("the method 'paired' trains on data.pairs, but there are no pairs")
-    ignored = {"data.hr": recipe.data.hr, "data.lr": recipe.data.lr, "tools": recipe.tools}
+    ignored = {
+        "data.hr": recipe.data.hr,
+        "data.lr": recipe.data.lr,
+        "tools": recipe.tools,
+        'degradation = "estimate"': recipe.degradation == "estimate",
+    }
     given = [name for name, value in ignored.items() if value]
     if given:
         raise ConfigError(

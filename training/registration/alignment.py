@@ -131,20 +131,26 @@ def align(
             lr, hr = match.lr, match.hr
             names = (lr.name if lr else None, hr.name if hr else None)
             steps.say(" ".join(filter(None, names)))
-            if lr is None or hr is None or match.problem is not None:
+            if lr is None or hr is None:
                 refused.append(Refused(*names, match.problem or "no partner"))
-            else:
-                try:
-                    found = register(
-                        lr.pixels,
-                        hr.pixels,
-                        scale=scale,
-                        max_shift_px=max_shift_px,
-                        accept_inverted=accept_inverted,
-                    )
+                steps.update()
+                continue
+            problems = [match.problem] if match.problem else []
+            try:
+                found = register(
+                    lr.pixels,
+                    hr.pixels,
+                    scale=scale,
+                    max_shift_px=max_shift_px,
+                    accept_inverted=accept_inverted,
+                )
+                if not problems:
                     pairs.append(AlignedPair(pair_name(lr), lr, hr, found))
-                except RegistrationError as error:
-                    refused.append(Refused(*names, str(error)))
+            except RegistrationError as error:
+                # First, as it explains the other: unrelated pictures match all files alike.
+                problems.insert(0, str(error))
+            if problems:
+                refused.append(Refused(*names, "; ".join(problems)))
             steps.update()
     return Alignment(scale, tuple(pairs), tuple(refused))
 

@@ -1,5 +1,8 @@
 """Which LR picture belongs to which HR picture: by names, or by content.
 
+Names are checked by content: a numbering that is off by one gives pairs of one design at different
+places, which correlate almost as well as true pairs.
+
 By content, every LR picture is compared with every HR picture on the LR grid at every shift up to
 the maximum, and the pairs of the greatest sum of correlations are taken (Hungarian assignment;
 Kuhn 1955). Pictures of one pattern at different places differ in the roughness of their edges only,
@@ -26,6 +29,10 @@ MIN_SIDE_LR_PX = 32
 
 MIN_MARGIN = 0.002
 """Least difference of correlation by which a match must be better than an exchange of two files."""
+
+CHECKED_NEIGHBOURS = 16
+"""Pairs before and after a pair, in the order of names, whose files it is compared with. All of
+them would take minutes for hundreds of pairs, and a wrong numbering shifts names by a few."""
 
 _Number = TypeVar("_Number", np.uint8, np.float32)
 _LR_OR_HR = re.compile(r"^(lr|hr)[-_]|[-_](lr|hr)$", re.IGNORECASE)
@@ -76,6 +83,48 @@ def match_names(lr: Sequence[SourceImage], hr: Sequence[SourceImage]) -> list[Ma
     return matches
 
 
+def check_names(matches: Sequence[Match], *, scale: int, max_shift_px: int) -> list[Match]:
+    """Refuse pairs whose content matches a neighbour's file clearly better.
+
+    Args:
+        matches: Result of `match_names`.
+        scale: HR px per LR px.
+        max_shift_px: Greatest shift, HR px.
+
+    Returns:
+        The matches in their order, some with a problem.
+    """
+    places = [n for n, match in enumerate(matches) if match.lr and match.hr and not match.problem]
+    lr = [image for n in places if (image := matches[n].lr)]
+    hr = [image for n in places if (image := matches[n].hr)]
+    try:
+        correlations = _correlations(
+            lr, hr, scale=scale, max_shift_px=max_shift_px, reach=CHECKED_NEIGHBOURS
+        )
+    except RegistrationError:
+        # Pictures too small to compare are judged by their registration alone.
+        return list(matches)
+    checked = list(matches)
+    for row, place in enumerate(places):
+        near = range(max(0, row - CHECKED_NEIGHBOURS), min(len(lr), row + CHECKED_NEIGHBOURS + 1))
+        better = [other for other in near if _gain(correlations, row, other) > MIN_MARGIN]
+        if better:
+            best = max(better, key=lambda other: _gain(correlations, row, other))
+            checked[place] = Match(
+                lr[row],
+                hr[row],
+                f"content matches {hr[best].name} better than {hr[row].name}: are the names shifted"
+                " or exchanged? Match by content to find the pairs",
+            )
+    return checked
+
+
+def _gain(correlations: NDArray[np.float64], row: int, other: int) -> float:
+    """Return what an exchange of the HR files of two pairs adds to their correlations."""
+    exchanged = correlations[row, other] + correlations[other, row]
+    return float(exchanged - correlations[row, row] - correlations[other, other])
+
+
 def match_content(
     lr: Sequence[SourceImage], hr: Sequence[SourceImage], *, scale: int, max_shift_px: int
 ) -> list[Match]:
@@ -113,9 +162,19 @@ def _named(images: Sequence[SourceImage]) -> dict[str, SourceImage]:
 
 
 def _correlations(
-    lr: Sequence[SourceImage], hr: Sequence[SourceImage], *, scale: int, max_shift_px: int
+    lr: Sequence[SourceImage],
+    hr: Sequence[SourceImage],
+    *,
+    scale: int,
+    max_shift_px: int,
+    reach: int | None = None,
 ) -> NDArray[np.float64]:
-    """Return the greatest correlation of each pair over the shifts, (LR files, HR files)."""
+    """Return the greatest correlation of each pair over the shifts, (LR files, HR files).
+
+    With a reach, only of files at most this far apart in their order; others are NaN.
+    """
+    if not lr or not hr:
+        return np.zeros((len(lr), len(hr)))
     margin = -(-max_shift_px // scale) + 1
     small = [_reduced(image.pixels, scale) for image in hr]
     shapes = [image.pixels.shape for image in lr] + [image.shape for image in small]
@@ -131,13 +190,15 @@ def _correlations(
     for image in small:
         band = _centred(gaussian(image, BLUR_LR_PX) - gaussian(image, BACKGROUND_LR_PX), shape)
         others.append((np.fft.rfft2(band), np.sqrt(_window_energies(band, window))))
-    found = np.zeros((len(lr), len(hr)))
+    found = np.full((len(lr), len(hr)), np.nan)
     for row, image in enumerate(tracked(lr, "comparing contents", unit="LR picture")):
         grey = image.pixels.astype(np.float32)
         inner = _centred(grey - gaussian(grey, BACKGROUND_LR_PX), window)
         norm = float(np.sqrt(np.sum(inner.astype(np.float64) ** 2)))
         spectrum = np.conj(np.fft.rfft2(inner, shape, (0, 1)))
         for column, (other, energies) in enumerate(others):
+            if reach is not None and abs(row - column) > reach:
+                continue
             surface = np.fft.irfft2(other * spectrum, shape, (0, 1))
             products = surface[: 2 * margin + 1, : 2 * margin + 1]
             found[row, column] = float((products / np.maximum(energies * norm, 1e-6)).max())

@@ -49,6 +49,24 @@ def test_every_file_is_in_a_pair_or_refused(alignment: Alignment) -> None:
     assert "no LR file has the name 'c'" == alignment.refused[1].reason
 
 
+def test_pair_with_a_problem_of_its_match_is_refused(alignment: Alignment) -> None:
+    """With that reason alone if it registers, and after the registration's if it does not."""
+    good = alignment.pairs[0]
+    _, other = shifted_pair(simulated("granular"), (0, 0))
+    found = align(
+        [
+            Match(good.lr, good.hr, "names are exchanged"),
+            Match(good.lr, source("x.png", other), "names are exchanged"),
+        ],
+        scale=SCALE,
+        max_shift_px=24,
+    )
+    assert () == found.pairs
+    assert "names are exchanged" == found.refused[0].reason
+    assert found.refused[1].reason.startswith("correlation of the structure is")
+    assert found.refused[1].reason.endswith("; names are exchanged")
+
+
 def test_written_hr_is_a_crop_of_the_given_one(alignment: Alignment, tmp_path: Path) -> None:
     """No pixel is interpolated, and the sides are exactly the scale times LR's."""
     header = write_alignment(alignment, tmp_path / "out")

@@ -15,7 +15,7 @@ from tests.training.registration_scenes import (
     slow_scan,
 )
 from training.data.images import SourceImage
-from training.registration.matching import Match, match_content, match_names, pair_name
+from training.registration.matching import Match, check_names, match_content, match_names, pair_name
 from training.registration.pair import RegistrationError
 
 BLANK = np.zeros((60, 60), np.uint8)
@@ -74,8 +74,9 @@ def test_content_matches_unordered_pictures() -> None:
     assert "no LR file is left for it" == matches[4].problem
 
 
-def test_places_of_one_grating_are_told_apart_by_roughness() -> None:
-    """One pitch, one phase: two fields along the same lines."""
+@pytest.fixture(scope="module")
+def one_grating() -> tuple[list[SourceImage], list[SourceImage]]:
+    """Two fields along the same lines: one pitch, one phase, other roughness."""
     tile = simulated("dense_lines", side_px=180)
     side = 90
     lr, hr = [], []
@@ -86,9 +87,39 @@ def test_places_of_one_grating_are_told_apart_by_roughness() -> None:
         lr.append(image(f"{n}.png", tile.lr[rows, columns].round().astype(np.uint8)))
         scaled = tuple(slice(SCALE * part.start, SCALE * part.stop) for part in (rows, columns))
         hr.append(image(f"{n}.png", tile.hr[scaled].round().astype(np.uint8)))
+    return lr, hr
+
+
+def test_places_of_one_grating_are_told_apart_by_roughness(
+    one_grating: tuple[list[SourceImage], list[SourceImage]],
+) -> None:
+    """Content needs the full LR grid for it."""
+    lr, hr = one_grating
     matches = match_content(lr, hr[::-1], scale=SCALE, max_shift_px=24)
     assert [(f"{n}.png", f"{n}.png") for n in range(2)] == names(matches)
     assert [None] * 2 == [m.problem for m in matches]
+
+
+def test_names_that_are_exchanged_are_found(
+    one_grating: tuple[list[SourceImage], list[SourceImage]],
+) -> None:
+    """Right names stay as they are; exchanged ones name the better file."""
+    lr, hr = one_grating
+    right = [Match(*files) for files in zip(lr, hr, strict=True)]
+    assert right == check_names(right, scale=SCALE, max_shift_px=24)
+    rest = Match(None, image("rest.png"), "no LR file has the name 'rest'")
+    exchanged = [Match(lr[0], hr[1]), rest, Match(lr[1], hr[0])]
+    first, second, third = check_names(exchanged, scale=SCALE, max_shift_px=24)
+    assert "content matches 0.png better than 1.png" in (first.problem or "")
+    assert "content matches 1.png better than 0.png" in (third.problem or "")
+    assert rest == second
+
+
+def test_small_pictures_keep_their_names() -> None:
+    """What cannot be compared is judged by its registration alone."""
+    match = Match(image("a.png", BLANK[:40, :40]), image("a.png", np.zeros((160, 160), np.uint8)))
+    assert [match] == check_names([match], scale=SCALE, max_shift_px=24)
+    assert [] == check_names([], scale=SCALE, max_shift_px=24)
 
 
 def test_equal_contents_are_not_guessed(rng: np.random.Generator) -> None:

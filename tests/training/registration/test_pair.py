@@ -183,12 +183,10 @@ def test_shift_at_the_limit_is_refused() -> None:
 
 def _warped(hr: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return HR moved about its centre: the scene at p is at matrix @ p afterwards."""
-    centre = (np.array(hr.shape) - 1) / 2
-    inverse = np.linalg.inv(matrix)
-    moved = ndimage.affine_transform(
-        hr.astype(float), inverse, offset=centre - inverse @ centre, order=3, mode="nearest"
-    )
-    return rounded(moved)
+    centre = (np.array(hr.shape)[:, None, None] - 1) / 2
+    places = np.indices(hr.shape) - centre
+    sources = np.einsum("ij,jyx->iyx", np.linalg.inv(matrix), places) + centre
+    return rounded(ndimage.map_coordinates(hr.astype(float), sources, order=3, mode="nearest"))
 
 
 def test_wrong_scale_is_refused_with_the_scale() -> None:

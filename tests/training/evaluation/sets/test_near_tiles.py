@@ -60,7 +60,7 @@ def near_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def enlarged(lr: Picture) -> Picture:
     """Enlarge by smoothing splines: better than bicubic on noisy tiles."""
     smooth = ndimage.gaussian_filter(lr.astype(float), 0.8)
-    return np.clip(np.rint(ndimage.zoom(smooth, 4, order=1)), 0, 255).astype(np.uint8)
+    return grey(np.asarray(ndimage.zoom(smooth, 4, order=1)))
 
 
 def method(name: str, *, invert: bool = False) -> Method:
