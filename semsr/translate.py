@@ -119,8 +119,7 @@ def translate_pictures(
             "which takes enlarged pictures: semsr evaluate --bundle takes this one as it is"
         )
     reading = reading_of_training(info.training)
-    facts = _facts(info, made_by)
-    missing = folder.begin(facts, _digests(pictures, reading))
+    missing = folder.begin(_facts(info, made_by), _digests(pictures, reading))
     network = generator.to(device)
     done = len(pictures) - len(missing)
     with progress("translating", len(pictures), unit="image", done=done) as steps:
@@ -133,10 +132,10 @@ def translate_pictures(
 
 def _facts(info: "CheckpointInfo", made_by: PictureFacts | None) -> PictureFacts:
     """Return the facts of the network's training, with what they inherit from its input."""
-    inherited = made_by or PictureFacts(summary="another tool's pictures", is_short=False)
+    inherited = made_by or PictureFacts(summary="an unknown method", is_short=False)
     own = facts_of_training(
         info.training,
-        summary=f"{info.generator} on {inherited.summary}",
+        summary=f"{info.generator} on pictures of {inherited.summary}",
         offline=": ".join(part for part in (OFFLINE, inherited.offline) if part),
     )
     return own.model_copy(update={"is_short": own.is_short or inherited.is_short})

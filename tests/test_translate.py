@@ -129,11 +129,11 @@ OTHER = "translates pictures that another method made"
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (None, {"summary": "resnet9 on another tool's pictures", "offline": OTHER}),
+        (None, {"summary": "resnet9 on pictures of an unknown method", "offline": OTHER}),
         (
             {"summary": "ZSSR x4", "offline": "it learns at inference time", "is_short": True},
             {
-                "summary": "resnet9 on ZSSR x4",
+                "summary": "resnet9 on pictures of ZSSR x4",
                 "offline": f"{OTHER}: it learns at inference time",
                 "is_short": True,
             },
@@ -198,6 +198,7 @@ def test_a_network_that_enlarges_is_refused(
         ("taken", f"is not empty and has no {RECORD}"),
         ("damaged", f"{RECORD} is damaged"),
         ("version", "has format_version 2; expected 1"),
+        ("other", "another tool made the pictures"),
         ("same", "the folder of the sources; expected another"),
     ],
 )
@@ -225,10 +226,12 @@ def test_wrong_folders_are_refused_before_the_network_is_loaded(
             out = images
         case _:
             out.mkdir()
+            facts = {"kind": "semsr-pictures", "summary": "", "is_short": False}
             texts = {
                 "taken": ("other.txt", ""),
                 "damaged": (RECORD, "{"),
-                "version": (RECORD, '{"kind": "semsr-pictures", "format_version": 2}'),
+                "version": (RECORD, json.dumps({**facts, "format_version": 2})),
+                "other": (RECORD, json.dumps({**facts, "format_version": 1})),
             }
             name, text = texts[change]
             (out / name).write_text(text)

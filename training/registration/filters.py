@@ -2,9 +2,9 @@
 
 The noise of a fast scan is white on the LR grid. Then the shift of least variance is that of the
 best correlation of the LR picture, not low-passed, with an HR picture that is as blurred as LR
-(the matched filter; Kay 1993, "Estimation Theory", chapter 7): phase correlation, which gives every
-frequency the same weight, was ten times less accurate on noisy tiles. Both pictures lose their slow
-background, in which the drift and the charging of the fast scan lie.
+(the matched filter; Kay 1993, "Estimation Theory", chapter 7). Phase correlation, which gives every
+frequency the same weight, was several times less accurate on blank and granular films. Both
+pictures lose their slow background, in which the drift and the charging of the fast scan lie.
 """
 
 from functools import lru_cache
