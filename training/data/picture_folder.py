@@ -100,7 +100,7 @@ class PictureFolder:
                 "empty folder"
             )
         if overwrite:
-            self._replaced = list(record.pictures)
+            self._replaced, self._pictures = list(record.pictures), {}
             return
         changed = [
             f"{key} {old!r}, now {new!r}"

@@ -117,21 +117,12 @@ def test_wrong_arguments_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [({"format_version": 7}, "format_version 7; expected 1"), ({"kind": "x"}, "kind 'x'")],
-)
 def test_facts_of_pictures_of_an_unknown_version_are_refused(
-    benchmark_dir: Path,
-    pictures: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    changes: dict[str, object],
-    message: str,
+    benchmark_dir: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Formats are checked, never guessed, and before any training."""
     path = pictures / RECORD
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 7'))
 
     assert EXIT_USAGE == run(benchmark_dir, tmp_path, f"p={pictures}")
-    assert message in capsys.readouterr().err
+    assert "format_version 7; expected 1" in capsys.readouterr().err

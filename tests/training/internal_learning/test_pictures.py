@@ -63,9 +63,7 @@ def test_a_picture_depends_on_no_other(tmp_path: Path) -> None:
     for name in ("0000.png", "0001.png"):
         one, same = ((tmp_path / side / "test_clean" / name).read_bytes() for side in "ab")
         assert one == same
-    both = [list(record(tmp_path / side)["pictures"].items()) for side in "ab"]
-    for (one, one_entry), (same, same_entry) in zip(*both, strict=True):
-        assert (one, one_entry["source"]) == (same, same_entry["source"])
+    assert list(record(tmp_path / "a")["pictures"]) == list(record(tmp_path / "b")["pictures"])
 
 
 def test_tiles_of_several_sizes_are_made_together_where_equal(tmp_path: Path) -> None:
