@@ -25,16 +25,22 @@ class ReferencedBatch:
         lr: (N, 1, c, c) float32 in [0, 1].
         hr: (N, 1, s*c, s*c) float32 in [0, 1].
         reference: (N, 1, r, r) float32 in [0, 1].
+        shift: (N, 2) float32: dy and dx of each pair in HR px, turned with its crop; see
+            `SourcePair`.
     """
 
     lr: torch.Tensor
     hr: torch.Tensor
     reference: torch.Tensor
+    shift: torch.Tensor
 
     def to(self, device: torch.device) -> "ReferencedBatch":
         """Return the batch on a device."""
         return ReferencedBatch(
-            lr=self.lr.to(device), hr=self.hr.to(device), reference=self.reference.to(device)
+            lr=self.lr.to(device),
+            hr=self.hr.to(device),
+            reference=self.reference.to(device),
+            shift=self.shift.to(device),
         )
 
 
@@ -46,6 +52,7 @@ class MadeReferenced:
         lr: (N, c, c) uint8.
         hr: (N, s*c, s*c) uint8.
         reference: (N, r, r) uint8, before its tone.
+        shift: (N, 2) float32.
         gain: (N,) float32.
         offset_grey: (N,) float32.
     """
@@ -53,6 +60,7 @@ class MadeReferenced:
     lr: NDArray[np.uint8]
     hr: NDArray[np.uint8]
     reference: NDArray[np.uint8]
+    shift: NDArray[np.float32]
     gain: NDArray[np.float32]
     offset_grey: NDArray[np.float32]
 
@@ -123,12 +131,13 @@ class ReferencedSampler:
     def make(self, step: int) -> MadeReferenced:
         """Draw the crops of a step."""
         rng = np.random.default_rng((self.seed, step, FOR_REFERENCES))
-        lr, hr, references = [], [], []
+        lr, hr, references, shifts = [], [], [], []
         for number in range(self.batch_size):
             chosen = int(rng.integers(len(self.pairs)))
             crops = self._samplers[chosen].make(step * self.batch_size + number)
             lr.append(crops.lr[0])
             hr.append(crops.hr[0])
+            shifts.append(crops.shift[0])
             references.append(
                 _turned(self._reference(chosen, crops.hr[0], rng), self.reference_turns, rng)
             )
@@ -137,6 +146,7 @@ class ReferencedSampler:
             lr=np.stack(lr),
             hr=np.stack(hr),
             reference=np.stack(references),
+            shift=np.stack(shifts),
             gain=rng.uniform(low, high, self.batch_size).astype(np.float32),
             offset_grey=rng.uniform(-self.offset_grey, self.offset_grey, self.batch_size).astype(
                 np.float32
@@ -153,6 +163,7 @@ class ReferencedSampler:
             lr=unit_range(made.lr, CPU),
             hr=unit_range(made.hr, CPU),
             reference=(gain * reference + offset / 255.0).clamp(0, 1),
+            shift=torch.from_numpy(made.shift),
         )
 
     def _reference(

@@ -12,7 +12,7 @@ HR = grey(lines(), noise=4.0)
 
 def test_sharpness_grain_and_gain_are_not_style() -> None:
     """A blurred, grainy or slightly darker picture has HR's style, and HR itself does."""
-    blurred = ndimage.gaussian_filter(HR, 3.0)
+    blurred = np.asarray(ndimage.gaussian_filter(HR, 3.0), np.uint8)
     grainy = grey(lines(), noise=12.0, seed=5)
     darker = grey(0.9 * lines(), noise=4.0)
 
