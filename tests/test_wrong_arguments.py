@@ -133,7 +133,7 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         ([*internal, *data, "--window", "0,9"], "it needs --lr"),
         ([*internal, *lr, "--tiles-together", "0"], "expected at least 1"),
         ([*internal, *lr, "--limit", "0"], "expected at least 1"),
-        ([*internal, *lr, "--configuration", "idel"], "did you mean ideal?"),
+        ([*internal, *lr, "--configuration", "idea"], "did you mean ideal?"),
         ([*internal[:2], str(folder / "empty" / ".." / "data" / "lr"), *lr], "expected another"),
         ([*internal[:2], str(folder / "run"), *lr], "is not empty and has no semsr-pictures.json"),
         (["train-detector", "--out", str(folder / "empty"), "--seed", "1", "--resume"], "no run"),
