@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from training.comparison.plan import PlannedRun
 from training.comparison.systems import System
+from training.config.recipe import ConfigError
 from training.data.picture_folder import read_facts
-from training.run.trained import trained_on
+from training.run.trained import facts_of_training, trained_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ def facts_of(
 
     Raises:
         PicturesError: The facts of a folder of pictures are malformed or of an unknown version.
+        ConfigError: A checkpoint cannot be read.
     """
     planned = {entry.name: entry for entry in plan}
     return [_facts(s, planned.get(s.name), offline=left_out.get(s.name, "")) for s in systems]
@@ -52,6 +54,8 @@ def facts_of(
 def _facts(system: System, planned: PlannedRun | None, *, offline: str) -> SystemFacts:
     if system.kind == "pictures" and (found := read_facts(system.path)) is not None:
         return SystemFacts(name=system.name, kind=system.kind, **found.model_dump())
+    if system.kind == "checkpoint":
+        return _of_checkpoint(system)
     if system.kind != "recipe":
         return SystemFacts(name=system.name, kind=system.kind)
     return SystemFacts(
@@ -62,3 +66,15 @@ def _facts(system: System, planned: PlannedRun | None, *, offline: str) -> Syste
         plan=planned,
         is_short=planned is None or planned.is_short,
     )
+
+
+def _of_checkpoint(system: System) -> SystemFacts:
+    # Torch, which only a comparison with checkpoints needs while arguments are checked.
+    from models import CheckpointError, read_info
+
+    try:
+        training = read_info(system.path).training
+    except CheckpointError as error:
+        raise ConfigError(f"{system.name}: {error}") from error
+    found = facts_of_training(training, summary=str(training.get("name", "")), offline="")
+    return SystemFacts(name=system.name, kind=system.kind, **found.model_dump())
