@@ -5,6 +5,7 @@ from models.checkpoint import (
     CheckpointInfo,
     load_generator,
     load_network,
+    read_info,
     save_network,
 )
 from models.generator import Generator
@@ -32,5 +33,6 @@ __all__ = [
     "build_network",
     "load_generator",
     "load_network",
+    "read_info",
     "save_network",
 ]

@@ -115,6 +115,15 @@ def load_network(path: Path) -> tuple[Network, CheckpointInfo]:
     return _load(path, build_network)
 
 
+def read_info(path: Path) -> CheckpointInfo:
+    """Read the header of a checkpoint, without its tensors; errors as `load_generator`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _read_info(path, file.metadata() or {})
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+
+
 def _load(
     path: Path, build: Callable[[str, Mapping[str, Any]], Built]
 ) -> tuple[Built, CheckpointInfo]:

@@ -1,23 +1,15 @@
 """`semsr translate`: a network of scale 1 on a tree of pictures that another method enlarged.
 
-`semsr-pictures.json` in the folder of the results holds the facts that `semsr compare` shows of
-finished pictures, and under `translation` the checkpoint and, for each picture, the digest of the
-file that it was made of. A finished picture is not made again; another checkpoint is refused, since
-the pictures of one folder are judged as one method. PyTorch is loaded only where the network runs,
-so that a command can refuse early.
+PyTorch is loaded only where the network runs, so that a command can refuse early.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from semsr.whole_file import write_whole_text
 from training.data.images import (
     FULL_WINDOW,
     IMAGE_SUFFIXES,
@@ -25,108 +17,42 @@ from training.data.images import (
     ImageFileError,
     read_grey,
 )
+from training.data.picture_folder import (
+    PictureFacts,
+    PictureFolder,
+    PicturesError,
+    file_digest,
+    picture_names,
+    source_digest,
+)
 from training.ground.progress import progress
-from training.ground.whole_file import whole_file
+from training.run.trained import facts_of_training
 
 if TYPE_CHECKING:
+    from models import CheckpointInfo
     from semsr.image_reading import ImageReading
 
-RECORD = "semsr-pictures.json"
-KIND = "semsr-pictures"
-FORMAT_VERSION = 1
-"""Version of the facts that all makers of finished pictures write."""
-
-SECTION = "translation"
-"""Key of the record within the facts."""
-
-OFFLINE = "takes pictures that another method has enlarged"
+OFFLINE = "translates pictures that another method made"
 
 
-class TranslateError(ValueError):
-    """The pictures or the folder of the results cannot be used, or the network does not fit."""
-
-
-class Translations:
-    """Folder of the results, with its record.
+def options_of(checkpoint: Path, made_by: PictureFacts | None, *, device: str) -> dict[str, Any]:
+    """Return all that a picture depends on in addition to its source, as JSON-compatible values.
 
     Args:
-        path: Folder; made with the first picture.
-        checkpoint: File of the network.
-
-    Raises:
-        OSError: The checkpoint cannot be read.
+        checkpoint: File of a network of scale 1.
+        made_by: Facts of the method that made the sources; None where unknown.
+        device: Device that the network runs on, `cpu` or `cuda`.
     """
-
-    def __init__(self, path: Path, checkpoint: Path) -> None:
-        self.path = path
-        self.checkpoint = checkpoint
-        self._sha256 = _digest(checkpoint)
-        self._made: dict[str, str] = {}
-        self._facts: dict[str, Any] = {}
-
-    def open(self, *, overwrite: bool = False) -> None:
-        """Read the record, where there is one, and change nothing.
-
-        Args:
-            overwrite: Whether all pictures are made again, also those of another checkpoint.
-
-        Raises:
-            TranslateError: The folder holds files without a record or pictures of another
-                checkpoint, or its record is damaged.
-        """
-        file = self.path / RECORD
-        if not file.is_file():
-            if self.path.is_dir() and any(self.path.iterdir()):
-                raise TranslateError(
-                    f"{self.path} is not empty and has no {RECORD}; expected a new or empty folder"
-                )
-            return
-        try:
-            facts: Any = json.loads(file.read_text(encoding="utf-8"))
-            known = (facts["kind"], facts["format_version"])
-            record: Any = facts.get(SECTION)
-            made: dict[str, str] = {} if record is None else dict(record["pictures"])
-            sha256, name = ("", "") if record is None else (record["sha256"], record["checkpoint"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise TranslateError(f"{file} is damaged: {error!r}; expected kind {KIND!r}") from error
-        if known != (KIND, FORMAT_VERSION):
-            raise TranslateError(
-                f"{file} has kind {known[0]!r} and format version {known[1]!r}; this version of "
-                f"semsr reads {KIND!r}, {FORMAT_VERSION}"
-            )
-        if record is None:
-            raise TranslateError(
-                f"{self.path} holds pictures of another method; expected a new or empty folder"
-            )
-        if overwrite:
-            return
-        if sha256 != self._sha256:
-            raise TranslateError(
-                f"{self.path} holds pictures of another checkpoint, {name}; replace them with "
-                "--overwrite or choose another folder"
-            )
-        self._made = made
-
-    def describe(self, facts: Mapping[str, Any]) -> None:
-        """Set the facts that are written with the pictures, see `semsr.picture_facts`."""
-        self._facts = dict(facts)
-
-    def is_made(self, name: str, source: Path) -> bool:
-        """Return whether a picture is there, made of the file as it is now."""
-        return self._made.get(name) == _digest(source) and (self.path / name).is_file()
-
-    def keep(self, name: str, source: Path, picture: Image.Image) -> None:
-        """Write a picture and then its entry; a picture without an entry is made again."""
-        with whole_file(self.path / name) as part:
-            picture.save(part, format="PNG")
-        self._made[name] = _digest(source)
-        record = {
-            "checkpoint": self.checkpoint.name,
-            "sha256": self._sha256,
-            "pictures": dict(sorted(self._made.items())),
-        }
-        document = {**self._facts, SECTION: record}
-        write_whole_text(self.path / RECORD, json.dumps(document, indent=1) + "\n")
+    return {
+        "made_by": "semsr translate",
+        "checkpoint": checkpoint.name,
+        "checkpoint_sha256": file_digest(checkpoint),
+        # The pictures of a short run and of a whole one are never put together.
+        "images": None if made_by is None else made_by.summary,
+        "images_are_short": made_by is not None and made_by.is_short,
+        # Sums are rounded in another order on a GPU.
+        "device": device,
+    }
 
 
 def find_pictures(images: Path, out: Path) -> dict[str, Path]:
@@ -140,111 +66,96 @@ def find_pictures(images: Path, out: Path) -> dict[str, Path]:
         Files by the path of their results below `out`: the same, as PNG.
 
     Raises:
-        TranslateError: There is no image file, or two files have one result.
+        PicturesError: There is no image file, or two files have one result.
     """
-    found: dict[str, Path] = {}
-    for path in sorted(images.rglob("*")):
-        below = path.relative_to(images)
-        is_hidden = any(part.startswith(".") for part in below.parts)
-        if is_hidden or path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
-            continue
-        if path.resolve().is_relative_to(out.resolve()):
-            continue
-        name = below.with_suffix(".png").as_posix()
-        if name in found:
-            raise TranslateError(f"{found[name]} and {path} would both become {out / name}")
-        found[name] = path
+    found = [
+        path
+        for path in sorted(images.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(images).parts)
+        and not path.resolve().is_relative_to(out.resolve())
+    ]
     if not found:
-        raise TranslateError(
+        raise PicturesError(
             f"{images} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))}), nor do its "
             "subfolders"
         )
-    return found
+    return picture_names(found, images)
 
 
 def translate_pictures(
-    images: Path, pictures: Mapping[str, Path], folder: Translations, *, device: str = "cpu"
+    checkpoint: Path,
+    pictures: Mapping[str, Path],
+    folder: PictureFolder,
+    *,
+    made_by: PictureFacts | None = None,
+    device: str = "cpu",
 ) -> int:
     """Translate the pictures that are not made yet; return their number.
 
     All files are read before the first is translated, so that one error names all bad ones.
 
     Args:
-        images: Folder of the pictures; facts that it has of its own are continued.
+        checkpoint: File of a network of scale 1.
         pictures: Files by the names of their results; see `find_pictures`.
-        folder: An opened folder.
+        folder: An opened folder, with the options of `options_of`.
+        made_by: Facts of the method that made the files; None where unknown.
         device: Device that the network runs on, `cpu` or `cuda`.
 
     Raises:
         CheckpointError: The file is not a semsr checkpoint.
-        TranslateError: The network enlarges, the device is missing, or files cannot be used.
+        PicturesError: The network enlarges, files cannot be used, or a finished picture was made
+            from another file.
     """
-    import torch
-
     from models import load_generator
     from semsr.image_reading import reading_of_training
-    from semsr.picture_facts import make_facts
     from training.methods.pictures import upscale
 
-    generator, info = load_generator(folder.checkpoint)
+    generator, info = load_generator(checkpoint)
     if generator.scale != 1:
-        raise TranslateError(
-            f"{folder.checkpoint} enlarges {generator.scale} times; expected a network of scale 1, "
+        raise PicturesError(
+            f"{checkpoint} enlarges {generator.scale} times; expected a network of scale 1, "
             "which takes enlarged pictures: semsr evaluate --bundle takes this one as it is"
         )
-    if device == "cuda" and not torch.cuda.is_available():
-        raise TranslateError("the device is 'cuda', but PyTorch finds no GPU; expected cpu here")
     reading = reading_of_training(info.training)
-    _check_files(pictures, reading)
-    todo = {name: path for name, path in pictures.items() if not folder.is_made(name, path)}
-    source = _facts_of(images)
-    before = f" of {source['summary']}" if source.get("summary") else ""
-    facts = make_facts(
-        f"{info.generator} on pictures{before}", training=info.training, offline=OFFLINE
-    )
-    folder.describe({**facts, "is_short": facts["is_short"] or bool(source.get("is_short"))})
+    missing = folder.begin(_facts(info, made_by), _digests(pictures, reading))
     network = generator.to(device)
-    done = len(pictures) - len(todo)
+    done = len(pictures) - len(missing)
     with progress("translating", len(pictures), unit="image", done=done) as steps:
-        for name, path in todo.items():
+        for name in missing:
             steps.say(name)
-            folder.keep(name, path, Image.fromarray(upscale(network, _read(path, reading))))
+            folder.save(name, upscale(network, _read(pictures[name], reading)))
             steps.update()
-    return len(todo)
+    return len(missing)
 
 
-def _facts_of(images: Path) -> Mapping[str, Any]:
-    """Read what is known of the method that made the pictures; empty where nothing is."""
-    file = images / RECORD
-    if not file.is_file():
-        return {}
-    try:
-        facts: Any = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TranslateError(f"{file} is damaged: {error}; expected JSON") from error
-    if not isinstance(facts, dict) or facts.get("kind") != KIND:
-        raise TranslateError(f"{file} is not of kind {KIND!r}")
-    return facts
+def _facts(info: "CheckpointInfo", made_by: PictureFacts | None) -> PictureFacts:
+    """Return the facts of the network's training, with what they inherit from its input."""
+    inherited = made_by or PictureFacts(summary="an unknown method", is_short=False)
+    own = facts_of_training(
+        info.training,
+        summary=f"{info.generator} on pictures of {inherited.summary}",
+        offline=": ".join(part for part in (OFFLINE, inherited.offline) if part),
+    )
+    return own.model_copy(update={"is_short": own.is_short or inherited.is_short})
 
 
-def _check_files(pictures: Mapping[str, Path], reading: "ImageReading") -> None:
-    problems = []
+def _digests(pictures: Mapping[str, Path], reading: "ImageReading") -> dict[str, str]:
+    digests, problems = {}, []
     with progress("reading images", len(pictures), unit="image") as steps:
-        for path in pictures.values():
+        for name, path in pictures.items():
             try:
-                _read(path, reading)
+                digests[name] = source_digest(_read(path, reading))
             except ImageFileError as error:
                 problems.append(f"{path}: {error}")
             steps.update()
     if problems:
         more = len(problems) - MAX_NAMED_FILES
         lines = [*problems[:MAX_NAMED_FILES], *([f"and {more} more"] if more > 0 else [])]
-        raise TranslateError("\n  ".join(["files that cannot be used:", *lines]))
+        raise PicturesError("\n  ".join(["files that cannot be used:", *lines]))
+    return digests
 
 
 def _read(path: Path, reading: "ImageReading") -> NDArray[np.uint8]:
     return read_grey(path, window=reading.window or FULL_WINDOW, max_rows_px=reading.max_rows_px)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

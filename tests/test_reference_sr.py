@@ -14,10 +14,9 @@ from models import REFERENCE_NETWORKS, ReferenceNetwork, build_network, save_net
 from models.registry import ReferenceNetworkSpec
 from models.rep_sr import RepSR
 from semsr.cli import main
-from semsr.picture_facts import is_short
 from training.comparison.facts import facts_of
 from training.comparison.systems import parse_system
-from training.config.recipe import find_recipe, load_recipe
+from training.data.picture_folder import RECORD
 from training.evaluation.compared.methods import pictures_method
 from training.evaluation.folders.benchmark import load_benchmark
 
@@ -134,18 +133,18 @@ def test_every_tile_gets_a_picture_that_the_evaluation_reads(
     assert 0 == run(benchmark, checkpoint, out)
 
     assert ALL == names(out)
-    assert "6 pictures, 6 of them new, " in capsys.readouterr().out
+    assert "6 pictures made, 0 there before\n" in capsys.readouterr().out
     method = pictures_method("masa", out)
     assert method.render is not None
     for split in ("test_defect", "test_clean"):
         for tile in load_benchmark(benchmark).tiles(split):
             assert (4 * LR_PX, 4 * LR_PX) == method.render(tile).shape
-    record = json.loads((out / "reference-sr.json").read_text())
-    assert ("semsr-reference-sr", 1) == (record["kind"], record["format_version"])
+    record = json.loads((out / RECORD).read_text())
     assert ("own", None, 7, "cpu") == tuple(
         record["options"][key] for key in ("reference", "seed", "benchmark_seed", "device")
     )
-    assert "truth/test_defect/hr/0001.png" == record["references"]["test_defect/0001"]
+    entry = record["pictures"]["test_defect/0001.png"]
+    assert "truth/test_defect/hr/0001.png" == entry["reference"]
 
 
 def test_facts_for_a_comparison_lie_next_to_the_pictures(
@@ -161,28 +160,6 @@ def test_facts_for_a_comparison_lie_next_to_the_pictures(
     assert "masa with an HR image of the same kind of scene as reference" == facts.summary
     assert facts.is_short
     assert facts.offline.startswith("needs a reference image")
-
-
-@pytest.mark.parametrize(
-    ("changes", "steps_done", "expected"),
-    [
-        ([], 24000, False),
-        ([], 23999, True),
-        (["optimization.steps=100"], 100, True),
-        (["optimization.batch_size=18", "optimization.steps=12000"], 12000, False),
-        (["generator.hyper_parameters.channels=16"], 24000, True),
-        (["name=mine", "optimization.steps=100"], 100, False),
-    ],
-)
-def test_a_training_is_short_where_it_saw_less_than_its_recipe_says(
-    changes: list[str], steps_done: int, expected: bool
-) -> None:
-    """Crops count; another network counts as short."""
-    recipe = load_recipe(find_recipe("masa"), overrides=changes)
-
-    training = {"recipe": recipe.model_dump(mode="json"), "steps_done": steps_done}
-
-    assert expected == is_short(training)
 
 
 def test_own_reference_is_the_true_hr(benchmark: Path, paste: Path, tmp_path: Path) -> None:
@@ -205,13 +182,16 @@ def test_drawn_references_depend_on_the_seed_and_the_tile_alone(
         assert 0 == run(benchmark, paste, out, *more, reference=reference)
     assert 0 == run(benchmark, paste, outs[0], reference=reference)
 
-    chosen = [json.loads((out / "reference-sr.json").read_text())["references"] for out in outs]
+    chosen = [
+        {name: entry["reference"] for name, entry in record["pictures"].items()}
+        for record in (json.loads((out / RECORD).read_text()) for out in outs)
+    ]
     assert chosen[0] == chosen[1] != chosen[2]
     for key, name in chosen[0].items():
         expected = read(benchmark / name)[: 4 * LR_PX, : 4 * LR_PX]
-        assert np.array_equal(expected, read(outs[0] / f"{key}.png"))
+        assert np.array_equal(expected, read(outs[0] / key))
         if reference == "kind":
-            assert int(key[-1]) % 2 == int(name[-5]) % 2
+            assert int(key[-5]) % 2 == int(name[-5]) % 2
     assert len(set(chosen[0].values())) > 2
 
 
@@ -249,7 +229,7 @@ def test_pictures_that_are_there_are_kept(
     for name in ALL[1:]:
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
     assert 0 == run(benchmark, checkpoint, parts)
-    assert "6 pictures, 0 of them new\n" in capsys.readouterr().out
+    assert "0 pictures made, 6 there before\n" in capsys.readouterr().out
 
 
 def test_other_options_in_the_same_folder_are_refused(
@@ -262,27 +242,31 @@ def test_other_options_in_the_same_folder_are_refused(
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
     for arguments, message in [
-        ((checkpoint, "kind", "4"), "made with seed 3; expected 4, or another folder"),
-        ((checkpoint, "own", "3"), "made with reference 'kind'; expected 'own'"),
-        ((paste, "kind", "3"), "made with checkpoint_sha256 "),
+        ((checkpoint, "kind", "4"), "pictures of other options: seed 3, now 4"),
+        ((checkpoint, "own", "3"), "reference 'kind', now 'own'"),
+        ((paste, "kind", "3"), "checkpoint_sha256 "),
     ]:
         file, reference, seed = arguments
         assert 2 == run(benchmark, file, out, "--seed", seed, reference=reference)
         assert message in capsys.readouterr().err
-    record = json.loads((out / "reference-sr.json").read_text())
-    for key, value in (("format_version", 2), ("kind", "other")):
-        (out / "reference-sr.json").write_text(json.dumps({**record, key: value}))
-        assert 2 == run(benchmark, checkpoint, out, "--seed", "3", reference="kind")
-        assert f"made with {key} {value!r}; expected" in capsys.readouterr().err
-    (out / "reference-sr.json").write_text("{")
-    assert 2 == run(benchmark, checkpoint, out, "--seed", "3", reference="kind")
-    assert "is not JSON" in capsys.readouterr().err
-    (out / "reference-sr.json").unlink()
-    assert 2 == run(benchmark, checkpoint, out, "--seed", "3", reference="kind")
-    assert "is not empty and holds no reference-sr.json" in capsys.readouterr().err
-    pictures = [path for path in before if path.suffix == ".png"]
-    assert all(path.read_bytes() == before[path] for path in pictures)
-    assert len(pictures) == len(names(out))
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    assert 0 == run(benchmark, paste, out, "--limit", "2", "--overwrite")
+    assert [name for name in ALL if name[-5] in "01"] == names(out)
+    assert "own" == json.loads((out / RECORD).read_text())["options"]["reference"]
+
+
+def test_another_tile_or_reference_of_the_same_name_is_refused(
+    benchmark: Path, paste: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A benchmark that was simulated again makes other pictures."""
+    out = tmp_path / "out"
+    run(benchmark, paste, out)
+
+    save(benchmark / "truth" / "test_clean" / "hr" / "0003.png", picture(1, 4 * LR_PX))
+
+    assert 1 == run(benchmark, paste, out)
+    assert "0003.png was made from another source" in capsys.readouterr().err
 
 
 def test_a_generator_or_another_scale_is_refused(
@@ -346,5 +330,5 @@ def test_a_gpu_that_is_not_there_is_named(
     benchmark: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command does not fall back to the CPU silently."""
-    assert 1 == run(benchmark, checkpoint, tmp_path / "out", "--device", "cuda")
-    assert "torch finds no GPU" in capsys.readouterr().err
+    assert 2 == run(benchmark, checkpoint, tmp_path / "out", "--device", "cuda")
+    assert "PyTorch finds no GPU" in capsys.readouterr().err

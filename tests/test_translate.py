@@ -10,9 +10,8 @@ from PIL import Image
 
 from models import Generator, build_generator, save_network
 from semsr.cli import main
-from semsr.translate import RECORD
-from training.comparison.facts import facts_of
-from training.comparison.systems import System
+from training.config.recipe import find_recipe, load_recipe
+from training.data.picture_folder import RECORD, PictureFacts, read_facts
 from training.methods.pictures import upscale
 
 TINY = {"width": 2, "num_blocks": 1}
@@ -26,11 +25,10 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def save(path: Path, *, scale: int, seed: int = 0) -> Path:
     """Write a checkpoint."""
-    save_network(path, network(scale, seed=seed), training=TRAINING)
+    recipe = load_recipe(find_recipe("pix2pix_zssr"), overrides=["data.window=[0, 4095]"])
+    training = {"recipe": recipe.model_dump(mode="json"), "steps_done": recipe.optimization.steps}
+    save_network(path, network(scale, seed=seed), training=training)
     return path
-
-
-TRAINING = {"recipe": {"data": {"window": [0, 4095], "max_rows_px": None}}}
 
 
 def network(scale: int, *, seed: int = 0) -> Generator:
@@ -54,7 +52,6 @@ def images(tmp_path: Path) -> Path:
         grey = rng.integers(0, 256, (24, 28), dtype=np.uint8)
         deep = (grey.astype(np.uint16) * 16) if path.suffix == ".tif" else grey
         Image.fromarray(deep).save(path)
-    (folder / "internal_sr.json").write_text("{}")
     (folder / ".hidden.png").write_bytes(b"")
     return folder
 
@@ -88,25 +85,7 @@ def test_the_tree_is_mirrored_with_the_networks_pictures(
         assert found.std() > 3
 
 
-def test_facts_of_the_pictures_are_continued(
-    checkpoint: Path, images: Path, tmp_path: Path
-) -> None:
-    """A comparison learns what they are, and that a short run took part in them."""
-    facts = {"format_version": 1, "kind": "semsr-pictures", "summary": "ZSSR, 600 steps"}
-    (images / RECORD).write_text(json.dumps({**facts, "is_short": True}))
-
-    translate(checkpoint, images, tmp_path / "out")
-
-    found = json.loads((tmp_path / "out" / RECORD).read_text())
-    assert "resnet9 on pictures of ZSSR, 600 steps" == found["summary"]
-    assert "takes pictures that another method has enlarged" == found["offline"]
-    assert found["is_short"]
-    system = System(name="p2p", kind="pictures", path=tmp_path / "out")
-    [shown] = facts_of([system], [], left_out={})
-    assert (found["summary"], True) == (shown.summary, shown.is_short)
-
-
-def test_finished_pictures_are_skipped_and_changed_ones_made_again(
+def test_finished_pictures_are_skipped_and_changed_ones_refused(
     checkpoint: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A stop costs nothing but the picture in progress."""
@@ -116,14 +95,16 @@ def test_finished_pictures_are_skipped_and_changed_ones_made_again(
     before = kept.stat().st_mtime_ns
     lost.unlink()
     Image.fromarray(np.full((24, 28), 7, np.uint8)).save(images / "test_clean" / "0002.png")
-    Image.fromarray(np.full((24, 28), 9, np.uint16)).save(images / "test_defect" / "0000.tif")
     capsys.readouterr()
 
     assert 0 == translate(checkpoint, images, out)
 
-    assert "3 pictures made, 1 there before" in capsys.readouterr().out
+    assert "2 pictures made, 2 there before" in capsys.readouterr().out
     assert before == kept.stat().st_mtime_ns
     assert lost.is_file()
+    Image.fromarray(np.full((24, 28), 9, np.uint16)).save(images / "test_defect" / "0000.tif")
+    assert 1 == translate(checkpoint, images, out)
+    assert "test_defect/0000.png was made from another source" in capsys.readouterr().err
 
 
 def test_pictures_of_another_checkpoint_are_refused_or_replaced(
@@ -135,13 +116,39 @@ def test_pictures_of_another_checkpoint_are_refused_or_replaced(
     first = (out / "test_clean/0000.png").read_bytes()
 
     assert 2 == translate(other, images, out)
-    assert "pictures of another checkpoint, scale1.safetensors" in capsys.readouterr().err
+    assert "checkpoint 'scale1.safetensors', now 'other.safetensors'" in capsys.readouterr().err
     assert first == (out / "test_clean/0000.png").read_bytes()
 
     assert 0 == translate(other, images, out, "--overwrite")
     assert first != (out / "test_clean/0000.png").read_bytes()
-    record = json.loads((out / RECORD).read_text())["translation"]
-    assert "other.safetensors" == record["checkpoint"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_facts_are_those_of_the_training_and_of_the_input(
+    known: bool,
+    checkpoint: Path,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Pictures of a short method stay short; pictures of two methods are not put together."""
+    header = {"format_version": 1, "kind": "semsr-pictures"}
+    zssr = {"summary": "ZSSR x4", "offline": "it learns at inference time", "is_short": True}
+    if known:
+        (images / RECORD).write_text(json.dumps({**header, **zssr}))
+
+    assert 0 == translate(checkpoint, images, tmp_path / "out")
+
+    assert read_facts(tmp_path / "out") == PictureFacts(
+        summary=f"resnet9 on pictures of {'ZSSR x4' if known else 'an unknown method'}",
+        is_short=known,
+        trained_on="aligned pairs",
+        offline="translates pictures that another method made"
+        + (": it learns at inference time" if known else ""),
+    )
+    (images / RECORD).write_text(json.dumps({**header, "summary": "other", "is_short": False}))
+    assert 2 == translate(checkpoint, images, tmp_path / "out")
+    assert "now 'other'" in capsys.readouterr().err
 
 
 def test_all_bad_files_are_named_before_the_first_picture(
@@ -177,9 +184,7 @@ def test_a_network_that_enlarges_is_refused(
         ("twins", "would both become"),
         ("taken", f"is not empty and has no {RECORD}"),
         ("damaged", f"{RECORD} is damaged"),
-        ("version", "has kind 'semsr-pictures' and format version 2"),
-        ("other", "holds pictures of another method"),
-        ("same", "the folder of the pictures; expected another"),
+        ("same", "the folder of the sources; expected another"),
     ],
 )
 def test_wrong_folders_are_refused_before_the_network_is_loaded(
@@ -206,14 +211,7 @@ def test_wrong_folders_are_refused_before_the_network_is_loaded(
             out = images
         case _:
             out.mkdir()
-            facts = {"kind": "semsr-pictures", "summary": "", "is_short": False}
-            texts = {
-                "taken": ("other.txt", ""),
-                "damaged": (RECORD, "{"),
-                "version": (RECORD, json.dumps({**facts, "format_version": 2})),
-                "other": (RECORD, json.dumps({**facts, "format_version": 1})),
-            }
-            name, text = texts[change]
+            name, text = {"taken": ("other.txt", ""), "damaged": (RECORD, "{")}[change]
             (out / name).write_text(text)
 
     assert 2 == translate(checkpoint, images, out)

@@ -192,9 +192,10 @@ def _evaluate(options: argparse.Namespace, methods: list[Any], vgg16: Path | Non
 
 def _check(options: argparse.Namespace) -> tuple[list["System"], Path | None]:
     from engines.registry import ENGINES
-    from training.comparison.facts import PicturesError, facts_of
+    from training.comparison.facts import facts_of
     from training.comparison.systems import parse_systems
     from training.config.recipe import ConfigError
+    from training.data.picture_folder import PicturesError
     from training.evaluation.folders.benchmark import SPLITS
 
     for value, name in (

@@ -200,10 +200,10 @@ def _run(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Report":
     from engines.cpu import available_cpus
     from semsr.evaluate import bundle_method, load_features, load_own_detector, make_judge
+    from training.data.picture_folder import read_facts
     from training.evaluation.compared.methods import pictures_method
     from training.evaluation.run import Options, evaluate
     from training.ground.progress import progress
-    from training.internal_learning.folder import is_short
 
     methods = []
     with progress("loading methods and timing one tile") as steps:
@@ -214,8 +214,9 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
             steps.say(item.name)
             methods.append(bundle_method(item, role="baseline", engine=options.engine))
         methods += [
-            pictures_method(f"{name} (short)" if is_short(folder) else name, folder)
+            pictures_method(f"{name} (short)" if facts and facts.is_short else name, folder)
             for name, folder in checked.pictures
+            for facts in [read_facts(folder)]
         ]
         features = load_features(checked.vgg16)
     if checked.near is not None:

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +11,21 @@ from semsr.commands.checks import (
     folder_of_images,
     need_development,
     one_of,
-    writable_folder,
     wrong_use,
 )
 from semsr.commands.options import Commands, UsageError, add_command, grey_window
+from semsr.commands.picture_folders import (
+    REPEATED,
+    add_output,
+    check_output,
+    load_torch,
+    open_folder,
+    report,
+)
 
 if TYPE_CHECKING:
-    from training.internal_learning.folder import Job
     from training.internal_learning.options import Options
+    from training.internal_learning.pictures import Tiles
 
 SPLITS = ("test", "thousand", "unknown")
 SCALES = ("2", "4", "2,4")
@@ -34,9 +40,7 @@ def add(commands: Commands) -> None:
         "internal-sr",
         help="enlarge tiles by ZSSR, which learns from each tile: a comparison, offline only",
         description="Enlarge tiles by ZSSR (Shocher et al. 2018): a small network learns from each "
-        "tile itself, which takes minutes a tile. The pictures are for `semsr evaluate --images "
-        "NAME=OUT` and `semsr compare NAME=OUT`. A finished picture is skipped, so that the "
-        "command can be repeated after a stop. Such a method cannot be exported or served.",
+        f"tile itself, which takes minutes a tile. {REPEATED}",
         examples=[
             "semsr internal-sr --data out/benchmark --split test --out out/zssr --limit 8",
             "semsr internal-sr --data out/benchmark --out out/zssr_short --short",
@@ -53,7 +57,7 @@ def add(commands: Commands) -> None:
         metavar="FOLDER",
         help="images, for pictures of the same names in OUT (default: none)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
+    add_output(parser, layout="OUT/test_clean/0000.png … or the tiles' own names")
     parser.add_argument("--split", help="tiles of the benchmark, as in evaluate (default: test)")
     parser.add_argument(
         "--window",
@@ -61,14 +65,12 @@ def add(commands: Commands) -> None:
         help="greys of 16-bit files of --lr that become black and white (default: 0,65535)",
     )
     parser.add_argument("--limit", type=int, help="tiles of each split or folder (default: all)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the networks")
     parser.add_argument(
         "--tiles-together",
         type=int,
         metavar="T",
         help="number of tiles that learn at once, to keep a GPU busy (default: 1, on cuda 32)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the pictures in OUT")
     method = parser.add_argument_group("method")
     method.add_argument(
         "--configuration",
@@ -123,25 +125,20 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     need_development("internal-sr")
     settings = _check(options)
-    from training.internal_learning.folder import FolderError, PictureFolder, make_pictures
-
-    folder = PictureFolder(options.out, settings)
-    with wrong_use(FolderError):
-        folder.open(overwrite=options.overwrite)
-    jobs = _jobs(options, scale=settings.scale)
+    made_with = {"made_by": "semsr internal-sr", **settings.model_dump(), "device": options.device}
+    folder = open_folder(options, made_with)
+    tiles = _tiles(options, scale=settings.scale)
+    load_torch(options.device)
     from semsr.progress import progress
     from training.ground.progress import shown_by
+    from training.internal_learning.pictures import make_pictures
 
-    with progress("loading PyTorch"):
-        import torch
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device is 'cuda', but PyTorch finds no GPU; expected cpu here")
     together = options.tiles_together or (32 if options.device == "cuda" else 1)
     with shown_by(progress):
-        made = make_pictures(jobs, folder, settings, device=options.device, together=together)
+        made = make_pictures(tiles, folder, settings, device=options.device, together=together)
     if settings.is_short:
         sys.stderr.write(f"{settings.summary}\n")
-    sys.stdout.write(f"{options.out}: {made} pictures made, {len(jobs) - made} there before\n")
+    report(options.out, made=made, total=len(tiles))
     return 0
 
 
@@ -175,36 +172,36 @@ def _check(options: argparse.Namespace) -> "Options":
             stop=options.stop,
             seed=options.seed,
         )
-    writable_folder(options.out, "--out")
+    check_output(options.out, source=options.lr)
     if options.lr is not None:
         folder_of_images(options.lr, "--lr")
-        if options.lr.resolve() == options.out.resolve():
-            raise UsageError(f"--out is {options.out}, the folder of the tiles; expected another")
     else:
         split = one_of(options.split or "test", SPLITS, "--split")
         existing_benchmark(options.data, SPLITS_OF_EVALUATION[split], "--data")
     return settings
 
 
-def _jobs(options: argparse.Namespace, *, scale: int) -> "Sequence[Job]":
-    """List the pictures to make."""
+def _tiles(options: argparse.Namespace, *, scale: int) -> "Tiles":
+    """List the tiles by the names of their pictures."""
+    from training.data.picture_folder import PicturesError
     from training.evaluation.folders.benchmark import SPLITS as SPLITS_OF_EVALUATION
     from training.evaluation.folders.benchmark import load_benchmark
-    from training.internal_learning.folder import FolderError, Job, folder_jobs
+    from training.internal_learning.pictures import folder_tiles
 
     if options.lr is not None:
         window = {}
         if options.window is not None:
             window["window"] = grey_window(options.window, "--window")
-        with wrong_use(FolderError):
-            return folder_jobs(options.lr, **window)[: options.limit]
+        with wrong_use(PicturesError):
+            found = folder_tiles(options.lr, **window)
+        return dict(list(found.items())[: options.limit])
     benchmark = load_benchmark(options.data)
     if benchmark.scale != scale:
         raise UsageError(
             f"--scales is {options.scales!r}, but {options.data} has scale {benchmark.scale}"
         )
-    return [
-        Job(name=f"{tile.key}.png", read=tile.lr)
+    return {
+        f"{tile.key}.png": tile.lr
         for split in SPLITS_OF_EVALUATION[options.split or "test"]
         for tile in benchmark.tiles(split)[: options.limit]
-    ]
+    }

@@ -1,7 +1,6 @@
 """`semsr reference-sr`: pictures by a network that needs a reference, for `evaluate --images`."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from semsr.commands.checks import (
@@ -9,10 +8,17 @@ from semsr.commands.checks import (
     existing_benchmark,
     existing_file,
     need_development,
-    writable_folder,
     wrong_use,
 )
 from semsr.commands.options import Commands, UsageError, add_command, print_rows
+from semsr.commands.picture_folders import (
+    REPEATED,
+    add_output,
+    check_output,
+    load_torch,
+    open_folder,
+    report,
+)
 
 REFERENCES = ("own", "kind", "random", "fixed")
 SPLITS = ("test", "thousand", "unknown")
@@ -31,8 +37,7 @@ def add(commands: Commands) -> None:
             "--reference kind --seed 3 --limit 8 --out out/masa-kind",
         ],
         description="Super-resolve a benchmark's tiles with a network that needs a reference "
-        "image, such as masa's. It can be neither exported nor served: semsr evaluate --images "
-        "NAME=OUT judges the pictures.",
+        f"image, such as masa's. {REPEATED}",
     )
     parser.add_argument("--data", type=Path, required=True, help="benchmark of semsr simulate")
     parser.add_argument(
@@ -57,17 +62,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--split", default="test", choices=SPLITS, help="splits of the benchmark, as in evaluate"
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="folder of the pictures, OUT/test_clean/0000.png …; pictures that are there are kept",
-    )
+    add_output(parser, layout="OUT/test_clean/0000.png …")
     parser.add_argument(
         "--limit", type=int, help="tiles of each split, for a quick look (default: all)"
-    )
-    parser.add_argument(
-        "--device", default="cpu", choices=["cpu", "cuda"], help="device that runs the network"
     )
     parser.add_argument("--json", action="store_true", help="print one row as JSON")
     parser.set_defaults(run=_run)
@@ -75,12 +72,11 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     need_development("reference-sr")
+    from training.data.picture_folder import PicturesError
     from training.evaluation.folders.benchmark import SPLITS as SPLITS_OF
     from training.evaluation.folders.benchmark import BenchmarkError, load_benchmark
-    from training.evaluation.folders.reference_record import (
+    from training.evaluation.folders.references import (
         ReferenceChoice,
-        ReferenceRecordError,
-        check_record,
         choose_references,
         options_of,
     )
@@ -90,36 +86,37 @@ def _run(options: argparse.Namespace) -> int:
     choice = ReferenceChoice(
         kind=options.reference, seed=options.seed, image=options.reference_image
     )
-    with wrong_use(BenchmarkError, ReferenceRecordError):
+    with wrong_use(BenchmarkError, PicturesError):
         benchmark = load_benchmark(options.data)
         for split in splits:
             choose_references(benchmark, benchmark.tiles(split), choice)
-        check_record(
-            options.out, options_of(benchmark, options.checkpoint, choice, device=options.device)
-        )
+    made_with = options_of(benchmark, options.checkpoint, choice, device=options.device)
+    folder = open_folder(options, made_with)
+    load_torch(options.device)
     from semsr.progress import progress
+    from training.evaluation.compared.reference_pictures import write_pictures
     from training.ground.progress import shown_by
 
-    with progress("loading PyTorch"):
-        from training.evaluation.compared.reference_pictures import describe, write_pictures
     with shown_by(progress):
-        made = write_pictures(
+        result = write_pictures(
             options.checkpoint,
             benchmark,
-            options.out,
+            folder,
             splits=splits,
             choice=choice,
             limit=options.limit,
             device=options.device,
         )
-    from semsr.picture_facts import write_facts
-
-    write_facts(options.out, network=made.network, reference=choice.kind, training=made.training)
     if options.json:
-        print_rows([describe(made, options.out)], "", as_json=True)
+        row = {
+            "folder": str(options.out),
+            "pictures": result.total,
+            "made": result.made,
+            "seconds_a_tile": result.seconds_a_tile,
+        }
+        print_rows([row], "", as_json=True)
     else:
-        took = "" if made.seconds_a_tile is None else f", {made.seconds_a_tile:.2f} s a tile"
-        sys.stdout.write(f"{options.out}: {made.total} pictures, {made.made} of them new{took}\n")
+        report(options.out, made=result.made, total=result.total)
     return 0
 
 
@@ -128,7 +125,7 @@ def _check(options: argparse.Namespace, splits: tuple[str, ...]) -> None:
     at_least(options.limit, 1, "--limit")
     existing_benchmark(options.data, splits, "--data")
     existing_file(options.checkpoint, "--checkpoint")
-    writable_folder(options.out, "--out")
+    check_output(options.out, source=None)
     if (options.reference == "fixed") != (options.reference_image is not None):
         raise UsageError("--reference fixed and --reference-image FILE need each other: give both")
     if options.reference_image is not None:

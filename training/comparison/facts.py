@@ -1,28 +1,13 @@
 """Facts of the compared systems that no measurement shows: training, needs, ways of use."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from training.comparison.plan import PlannedRun
 from training.comparison.systems import System
-
-PICTURES_FILE = "semsr-pictures.json"
-PICTURES_KIND = "semsr-pictures"
-PICTURES_VERSION = 1
-
-NEEDS = {
-    ("hr",): "HR images",
-    ("hr", "lr"): "LR and HR images, unaligned",
-    ("pairs",): "aligned pairs",
-}
-"""What a method trains on, by the images that it needs."""
-
-
-class PicturesError(ValueError):
-    """The facts of a folder of finished pictures cannot be used."""
+from training.config.recipe import ConfigError
+from training.data.picture_folder import read_facts
+from training.run.trained import facts_of_training, trained_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,53 +45,36 @@ def facts_of(
 
     Raises:
         PicturesError: The facts of a folder of pictures are malformed or of an unknown version.
+        ConfigError: A checkpoint cannot be read.
     """
     planned = {entry.name: entry for entry in plan}
     return [_facts(s, planned.get(s.name), offline=left_out.get(s.name, "")) for s in systems]
 
 
 def _facts(system: System, planned: PlannedRun | None, *, offline: str) -> SystemFacts:
-    if system.kind == "pictures":
-        return _of_pictures(system)
+    if system.kind == "pictures" and (found := read_facts(system.path)) is not None:
+        return SystemFacts(name=system.name, kind=system.kind, **found.model_dump())
+    if system.kind == "checkpoint":
+        return _of_checkpoint(system)
     if system.kind != "recipe":
         return SystemFacts(name=system.name, kind=system.kind)
-    needs = tuple(sorted(system.recipe().method.needs))
     return SystemFacts(
         name=system.name,
         kind=system.kind,
-        trained_on=NEEDS.get(needs, " and ".join(needs)),
+        trained_on=trained_on(system.recipe()),
         offline=offline,
         plan=planned,
         is_short=planned is None or planned.is_short,
     )
 
 
-def _of_pictures(system: System) -> SystemFacts:
-    """Read the facts of a folder of pictures, where there are any."""
-    path = system.path / PICTURES_FILE
-    if not path.is_file():
-        return SystemFacts(name=system.name, kind=system.kind)
-    found = _read(path)
-    try:
-        return SystemFacts(
-            name=system.name,
-            kind=system.kind,
-            trained_on=str(found.get("trained_on", "")),
-            offline=str(found.get("offline", "")),
-            summary=str(found["summary"]),
-            is_short=bool(found["is_short"]),
-        )
-    except KeyError as error:
-        raise PicturesError(f"{path} lacks {error}") from error
+def _of_checkpoint(system: System) -> SystemFacts:
+    # Torch, which only a comparison with checkpoints needs while arguments are checked.
+    from models import CheckpointError, read_info
 
-
-def _read(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PicturesError(f"{path} cannot be read: {error}") from error
-    for key, expected in (("kind", PICTURES_KIND), ("format_version", PICTURES_VERSION)):
-        value = found.get(key) if isinstance(found, dict) else None
-        if value != expected:
-            raise PicturesError(f"{path} has {key} {value!r}; expected {expected!r}")
-    return found
+        training = read_info(system.path).training
+    except CheckpointError as error:
+        raise ConfigError(f"{system.name}: {error}") from error
+    found = facts_of_training(training, summary=str(training.get("name", "")), offline="")
+    return SystemFacts(name=system.name, kind=system.kind, **found.model_dump())

@@ -9,8 +9,10 @@ import pytest
 from models import build_network, save_network
 from semsr.cli import main
 from semsr.commands.options import EXIT_FAILED, EXIT_USAGE
-from training.comparison.facts import PICTURES_FILE, PicturesError, facts_of
+from training.comparison.facts import facts_of
 from training.comparison.systems import System
+from training.config.recipe import ConfigError, load_recipe
+from training.data.picture_folder import RECORD
 from training.evaluation.folders.benchmark import load_benchmark
 
 
@@ -29,7 +31,7 @@ def pictures(benchmark_dir: Path, tmp_path: Path) -> Path:
         "is_short": False,
         "offline": "it knows the truth",
     }
-    (folder / PICTURES_FILE).write_text(json.dumps(facts))
+    (folder / RECORD).write_text(json.dumps(facts))
     return folder
 
 
@@ -151,15 +153,29 @@ def test_wrong_arguments_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [({"format_version": 7}, "format_version 7; expected 1"), ({"kind": "x"}, "kind 'x'")],
-)
 def test_facts_of_pictures_of_an_unknown_version_are_refused(
-    pictures: Path, changes: dict[str, object], message: str
+    benchmark_dir: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Formats are checked, never guessed."""
-    path = pictures / PICTURES_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    with pytest.raises(PicturesError, match=message):
-        facts_of([System(name="p", kind="pictures", path=pictures)], [], left_out={})
+    """Formats are checked, never guessed, and before any training."""
+    path = pictures / RECORD
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 7'))
+
+    assert EXIT_USAGE == run(benchmark_dir, tmp_path, f"p={pictures}")
+    assert "format_version 7; expected 1" in capsys.readouterr().err
+
+
+def test_checkpoint_tells_what_it_was_trained_on(recipe: Path, tmp_path: Path) -> None:
+    """One of fewer steps than its recipe is short; other files are refused."""
+    network = build_network("rep_sr", {"channels": 4, "num_blocks": 1, "scale": 4})
+    whole = load_recipe(recipe).model_dump(mode="json")
+    path = tmp_path / "c.safetensors"
+    system = System(name="c", kind="checkpoint", path=path)
+
+    for steps, is_short in ((40, False), (39, True)):
+        save_network(path, network, training={"name": "n", "recipe": whole, "steps_done": steps})
+        [facts] = facts_of([system], [], left_out={})
+        assert ("HR images", "n", is_short) == (facts.trained_on, facts.summary, facts.is_short)
+
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(ConfigError, match=r"c: .* is not a safetensors file"):
+        facts_of([system], [], left_out={})

@@ -12,9 +12,9 @@ from semsr.cli import main
 from tests.training.evaluation.scenes import save
 from training.comparison.facts import facts_of
 from training.comparison.systems import parse_systems
+from training.data.picture_folder import RECORD
 from training.detector import Detector, save_detector
 from training.detector.network import DetectorNetwork
-from training.internal_learning.folder import read_record
 
 
 def run(*arguments: str | Path) -> int:
@@ -92,7 +92,7 @@ def test_a_plain_folder_keeps_its_names(tmp_path: Path) -> None:
         with Image.open(path) as picture:
             sizes[path.name] = picture.size
     assert {"site 7.png": (160, 128), "0001.png": (160, 128), "big.png": (144, 192)} == sizes
-    record = read_record(tmp_path / "sr")
+    record = json.loads((tmp_path / "sr" / RECORD).read_text())
     assert [2, 2] == record["pictures"]["big.png"]["steps"]
 
 

@@ -1,35 +1,26 @@
 """Pictures of a benchmark's tiles by a network that needs a reference: `semsr reference-sr`.
 
 A bundle cannot hold such a network, so that it is judged by finished pictures
-(`semsr evaluate --images`). A picture that is there is not made again.
+(`semsr evaluate --images`).
 """
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from models import CheckpointInfo, ReferenceNetwork, load_network
-from training.evaluation.folders.benchmark import Benchmark, Picture, Tile, read_png
-from training.evaluation.folders.reference_record import (
-    ReferenceChoice,
-    check_record,
-    choose_references,
-    options_of,
-    write_record,
-)
+from training.data.picture_folder import PictureFolder, PicturesError, source_digest
+from training.evaluation.folders.benchmark import Benchmark, read_png
+from training.evaluation.folders.references import WORDS, ReferenceChoice, choose_references
 from training.ground.progress import progress
 from training.methods.parts.referenced import upscale_with
-from training.run.preparation import DeviceError
-from training.simulator.pictures import write_png
+from training.run.trained import facts_of_training
 
-
-class ReferencePicturesError(ValueError):
-    """A checkpoint or a reference cannot be used for the pictures of a benchmark."""
+OFFLINE = "needs a reference image, which an LR tile comes without"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,36 +32,29 @@ class MadePictures:
         made: Number of them that were made in this call.
         seconds_a_tile: Median time of a picture made in this call, without reading and writing;
             None where none was made.
-        network: Registry name of the network.
-        training: Description of its training; see `models.CheckpointInfo`.
     """
 
     total: int
     made: int
     seconds_a_tile: float | None
-    network: str
-    training: Mapping[str, Any]
 
 
 def write_pictures(
     checkpoint: Path,
     benchmark: Benchmark,
-    out: Path,
+    folder: PictureFolder,
     *,
     splits: Sequence[str],
     choice: ReferenceChoice,
     limit: int | None = None,
     device: str = "cpu",
 ) -> MadePictures:
-    """Enlarge the tiles of splits, and write `<out>/<split>/<number>.png`.
-
-    Every picture is written completely or not at all. After an interruption, repeat the call: it
-    makes the pictures that are missing.
+    """Make the pictures of a benchmark's tiles that are not there yet.
 
     Args:
         checkpoint: File of a network that takes a reference.
         benchmark: Benchmark with the tiles and their references.
-        out: Folder of the pictures and their record; made where absent.
+        folder: An opened folder, with the options of `references.options_of`.
         splits: Names of the splits, such as `test_clean`.
         choice: Choice of the references.
         limit: Tiles of each split; None for all.
@@ -79,96 +63,65 @@ def write_pictures(
     Raises:
         FileNotFoundError: There is no checkpoint.
         CheckpointError: The file is not a semsr checkpoint.
-        ReferencePicturesError: The checkpoint holds a generator, which takes LR tiles alone, or a
-            network of another scale.
-        ReferenceRecordError: `out` holds pictures made with other options, or other files.
+        PicturesError: The checkpoint holds a generator, which takes LR tiles alone, or a network of
+            another scale; or a finished picture was made from another tile or reference.
         BenchmarkError: The benchmark lacks a split or a picture.
-        DeviceError: There is no such device.
     """
-    options = options_of(benchmark, checkpoint, choice, device=device)
-    recorded = check_record(out, options)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(
-            "the device is 'cuda', but torch finds no GPU on this machine; expected 'cpu', or a "
-            "machine with one"
-        )
-    tiles = [tile for split in splits for tile in benchmark.tiles(split)[:limit]]
-    references = choose_references(benchmark, tiles, choice)
+    found = [tile for split in splits for tile in benchmark.tiles(split)[:limit]]
+    chosen = choose_references(benchmark, found, choice)
+    tiles = {f"{tile.key}.png": (tile, chosen[tile.key]) for tile in found}
     network, info = _load(checkpoint, benchmark)
     network.to(device)
-    names = {key: _name(path, benchmark) for key, path in references.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    write_record(out, options, {**recorded, **names})
-    missing = [tile for tile in tiles if not _path(out, tile).is_file()]
-    seconds = _write(network, benchmark, out, missing, references)
-    return MadePictures(
-        total=len(tiles),
-        made=len(missing),
-        seconds_a_tile=float(np.median(seconds)) if seconds else None,
-        network=info.generator,
-        training=info.training,
+    facts = facts_of_training(
+        info.training,
+        summary=f"{info.generator} with {WORDS[choice.kind]} as reference",
+        offline=OFFLINE,
     )
-
-
-def _write(
-    network: ReferenceNetwork,
-    benchmark: Benchmark,
-    out: Path,
-    tiles: Sequence[Tile],
-    references: Mapping[str, Path],
-) -> list[float]:
-    read: dict[Path, Picture] = {}
+    # The last one is kept: with one reference for all it is read once.
+    read = functools.lru_cache(maxsize=1)(read_png)
+    sources = {name: source_digest(tile.lr(), read(path)) for name, (tile, path) in tiles.items()}
+    missing = folder.begin(facts, sources)
     seconds: list[float] = []
-    pixel_nm = benchmark.lr_pixel_nm / benchmark.scale
-    with progress("super-resolving with references", len(tiles), unit="tile") as steps:
-        for tile in tiles:
-            path, lr = references[tile.key], tile.lr()
-            if path not in read:
-                # The last one is kept: with one reference for all it is read once.
-                read = {path: read_png(path)}
+    done = len(tiles) - len(missing)
+    with progress("super-resolving with references", len(tiles), unit="tile", done=done) as steps:
+        for name in missing:
+            steps.say(name)
+            tile, path = tiles[name]
+            lr, reference = tile.lr(), read(path)
             started = time.perf_counter()
-            sr = upscale_with(network, lr, read[path])
+            sr = upscale_with(network, lr, reference)
             seconds.append(time.perf_counter() - started)
             expected = tuple(benchmark.scale * side for side in lr.shape)
             if sr.shape != expected:
-                raise ReferencePicturesError(
+                raise PicturesError(
                     f"the network answered {sr.shape} for {tile.key}; expected {expected}"
                 )
-            write_png(_path(out, tile), sr, pixel_nm)
-            steps.say(tile.key)
+            folder.save(
+                name,
+                sr,
+                pixel_nm=benchmark.lr_pixel_nm / benchmark.scale,
+                reference=_name(path, benchmark),
+            )
             steps.update()
-    return seconds
+    median_s = float(np.median(seconds)) if seconds else None
+    return MadePictures(total=len(tiles), made=len(missing), seconds_a_tile=median_s)
 
 
 def _load(checkpoint: Path, benchmark: Benchmark) -> tuple[ReferenceNetwork, CheckpointInfo]:
     network, info = load_network(checkpoint)
     if not isinstance(network, ReferenceNetwork):
-        raise ReferencePicturesError(
+        raise PicturesError(
             f"{checkpoint} holds {info.generator!r}, which takes LR tiles alone; expected a "
             "network that takes a reference (semsr evaluate --bundle judges the other kind)"
         )
     if network.scale != benchmark.scale:
-        raise ReferencePicturesError(
+        raise PicturesError(
             f"{checkpoint} holds a network of scale {network.scale}; expected the benchmark's, "
             f"{benchmark.scale}"
         )
     return network, info
 
 
-def _path(out: Path, tile: Tile) -> Path:
-    return out / tile.split / f"{tile.name}.png"
-
-
 def _name(path: Path, benchmark: Benchmark) -> str:
     inside = path.is_relative_to(benchmark.path)
     return path.relative_to(benchmark.path).as_posix() if inside else path.name
-
-
-def describe(made: MadePictures, out: Path) -> dict[str, Any]:
-    """Return a result as one row for machines."""
-    return {
-        "folder": str(out),
-        "pictures": made.total,
-        "made": made.made,
-        "seconds_a_tile": made.seconds_a_tile,
-    }
