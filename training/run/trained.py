@@ -53,8 +53,10 @@ def is_short(training: Mapping[str, Any]) -> bool:
     wanted = next((of for of in shipped if of.name == recipe.name), recipe)
     if wanted.generator != recipe.generator:
         return True
-    crops = wanted.optimization.steps * wanted.optimization.batch_size
-    return done * recipe.optimization.batch_size < crops
+    whole, seen = wanted.optimization, recipe.optimization
+    # As in a plan of `training.comparison`: pixels of crops.
+    whole_px = whole.steps * whole.batch_size * whole.crop_px**2
+    return done * seen.batch_size * seen.crop_px**2 < whole_px
 
 
 def _recipe_of(training: Mapping[str, Any]) -> Recipe | None:
