@@ -13,7 +13,7 @@ from semsr.evaluate import bundle_method
 from semsr.evaluate_arguments import NamedBundle
 from training.comparison.plan import Data, plan_run
 from training.comparison.record import Record
-from training.comparison.runs import Job, jobs_of, run_name, time_all, train_all
+from training.comparison.runs import Job, jobs_of, time_all, train_all
 from training.comparison.systems import System
 from training.evaluation.compared.methods import Method, pictures_method
 from training.evaluation.folders.benchmark import SPLITS, load_benchmark
@@ -74,17 +74,35 @@ def check_finished(
                 )
 
 
-def forget_runs(systems: Sequence[System], *, seeds: int, folder: Path) -> None:
-    """Remove earlier trainings of these systems: another comparison must not go on with them."""
-    for system in systems:
-        for seed in range(seeds):
-            shutil.rmtree(folder / RUNS / run_name(system.name, seed), ignore_errors=True)
+def forget_runs(folder: Path) -> None:
+    """Remove the trainings of a comparison: another one must not go on with them."""
+    shutil.rmtree(folder / RUNS, ignore_errors=True)
 
 
-def plan_all(systems: Sequence[System], data: Data, budget: Budget, record: Record) -> None:
-    """Time the recipes that have no plan yet, and plan their runs; the record keeps both."""
-    known = {planned.name for planned in record.plan}
+def plan_all(
+    systems: Sequence[System],
+    data: Data,
+    budget: Budget,
+    record: Record,
+    *,
+    is_timed: bool,
+) -> None:
+    """Plan the runs of the recipes that have no plan yet; the record keeps it.
+
+    Args:
+        systems: All systems.
+        data: Data of the trainings.
+        budget: Budget of the trainings.
+        record: Record of the comparison.
+        is_timed: Whether to time the steps of recipes without a timing; whole schedules can be
+            planned without.
+    """
+    known = {of.name for of in record.plan if of.step_s is not None or not is_timed}
     missing = [s for s in systems if s.kind == "recipe" and s.name not in known]
+    if not is_timed:
+        for system in missing:
+            record.add_plan(plan_run(system, step_s=None, minutes=None))
+        return
     for done in time_all(missing, data, at_a_time=budget.at_a_time):
         if done.result is None:
             record.add_failure(done.given.name, done.error or "")

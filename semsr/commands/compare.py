@@ -86,7 +86,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="forget a comparison that is in the folder, and remove its trainings of these systems",
+        help="forget a comparison that is in the folder, and delete its trainings",
     )
     parser.add_argument(
         "--split",
@@ -139,9 +139,10 @@ def _run(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
         )
     if options.overwrite:
-        forget_runs(systems, seeds=options.seeds, folder=options.out)
+        forget_runs(options.out)
     with shown_by(progress):
-        plan_all(systems, data, budget, record)
+        is_timed = options.plan or budget.minutes is not None
+        plan_all(systems, data, budget, record, is_timed=is_timed)
         if options.plan:
             rows = plan_rows(record)
             print_rows(rows, plan_table(rows), as_json=options.json)

@@ -8,13 +8,14 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from training.comparison.verdicts import advantage_of
 from training.config.section import Section
 from training.evaluation.compared.methods import TRUE_HR
+from training.evaluation.figures import BY_KEY
 from training.evaluation.judging.bootstrap import Interval
 from training.evaluation.judging.summary import MethodSummary
 
@@ -29,6 +30,13 @@ class Claim(Section):
     than: str = Field(description="name of the other system or of a built-in method")
     is_: Literal["better", "worse", "near"] = Field(alias="is")
     within: float = Field(default=0.0, ge=0, description="for near: the largest difference")
+
+    @model_validator(mode="after")
+    def _near_has_a_direction(self) -> Self:
+        # The advantage is the difference itself only where more, or less, is better.
+        if self.is_ == "near" and BY_KEY[self.figure].better not in {"high", "low"}:
+            raise ValueError(f"'near' is of figures that should be high or low, not {self.figure}")
+        return self
 
 
 class Expectation(Section):

@@ -59,11 +59,11 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> str:
         [
             (
                 row["system"],
-                f"{row['step_s']:.3f}",
+                _fixed(row["step_s"], 3),
                 str(row["steps"]),
-                f"{row['minutes']:.1f}",
+                _fixed(row["minutes"], 1),
                 str(row["whole_steps"]),
-                f"{row['whole_minutes']:.0f}",
+                _fixed(row["whole_minutes"], 0),
                 f"{100 * row['share']:.1f} %",
             )
             for row in rows
@@ -85,9 +85,11 @@ def _systems(document: dict[str, Any]) -> str:
         if plan is not None:
             share = f"{100 * plan['share']:.1f} %"
             steps = f"{plan['steps']} of {plan['whole_steps']}"
-            training = f"{plan['batch_size']} × {plan['crop_px']} px, {plan['step_s']:.2f} s a step"
-            if plan["changes"]:
-                training += "; " + ", ".join(plan["changes"])
+            training = f"{plan['batch_size']} × {plan['crop_px']} px"
+            if plan["step_s"] is not None:
+                training += f", {plan['step_s']:.2f} s a step"
+            if plan["overrides"]:
+                training += "; " + ", ".join(plan["overrides"])
         name = of["name"] + (" (short)" if of["is_short"] else "")
         served = "no: " + of["offline"] if of["offline"] else "yes"
         is_unknown = of["kind"] == "pictures" or (of["kind"] == "recipe" and plan is None)
@@ -180,6 +182,10 @@ def _difference(key: str, interval: dict[str, float | None]) -> str:
 
 def _number(key: str, value: float | None, *, sign: str = "") -> str:
     return NONE if value is None else f"{value:{sign}.{BY_KEY[key].digits}f}"
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:.{digits}f}"
 
 
 def _label(key: str) -> str:

@@ -40,23 +40,25 @@ class PlannedRun:
 
     Attributes:
         name: Name of the system.
-        step_s: Seconds a step, as timed.
+        step_s: Seconds a step, as timed; None where whole schedules need no timing.
         steps: Steps of the run.
         whole_steps: Steps of the recipe's whole schedule.
         share: Pixels of LR crops that the run trains on, of those of the whole schedule.
         batch_size: Crops a step.
         crop_px: Side of a crop, LR px.
         changes: Overrides that change the network.
+        overrides: All overrides.
     """
 
     name: str
-    step_s: float
+    step_s: float | None
     steps: int
     whole_steps: int
     share: float
     batch_size: int
     crop_px: int
     changes: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
     @property
     def is_short(self) -> bool:
@@ -64,28 +66,30 @@ class PlannedRun:
         return self.share < 1 or bool(self.changes)
 
     @property
-    def minutes(self) -> float:
-        """Minutes of the run, as predicted."""
-        return self.step_s * self.steps / 60
+    def minutes(self) -> float | None:
+        """Minutes of the run, as predicted; None without a timing."""
+        return None if self.step_s is None else self.step_s * self.steps / 60
 
     @property
-    def whole_minutes(self) -> float:
-        """Minutes of the whole schedule, as predicted."""
-        return self.step_s * self.whole_steps / 60
+    def whole_minutes(self) -> float | None:
+        """Minutes of the whole schedule, as predicted; None without a timing."""
+        return None if self.step_s is None else self.step_s * self.whole_steps / 60
 
 
-def plan_run(system: System, *, step_s: float, minutes: float | None) -> PlannedRun:
+def plan_run(system: System, *, step_s: float | None, minutes: float | None) -> PlannedRun:
     """Choose the steps of a run: the recipe's, or as many as fit into the budget.
 
     Args:
         system: System of kind "recipe".
-        step_s: Seconds a step.
+        step_s: Seconds a step; None only without a budget.
         minutes: Budget of one run; None for the whole schedule.
     """
     recipe, whole_px = system.recipe(), _pixels(system.published())
     wanted = recipe.optimization.steps
     step_px = _pixels(recipe) / wanted
-    steps = wanted if minutes is None else max(1, min(wanted, int(60 * minutes / step_s)))
+    steps = wanted
+    if minutes is not None and step_s is not None:
+        steps = max(1, min(wanted, int(60 * minutes / step_s)))
     return PlannedRun(
         name=system.name,
         step_s=step_s,
@@ -95,6 +99,7 @@ def plan_run(system: System, *, step_s: float, minutes: float | None) -> Planned
         batch_size=recipe.optimization.batch_size,
         crop_px=recipe.optimization.crop_px,
         changes=tuple(changed_network(system)),
+        overrides=system.overrides,
     )
 
 

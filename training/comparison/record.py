@@ -49,10 +49,7 @@ class Record:
     @property
     def plan(self) -> list[PlannedRun]:
         """Planned runs so far."""
-        return [
-            PlannedRun(**{**entry, "changes": tuple(entry["changes"])})
-            for entry in self._plan.values()
-        ]
+        return [_planned(entry) for entry in self._plan.values()]
 
     @property
     def minutes(self) -> dict[str, float]:
@@ -94,6 +91,12 @@ class Record:
                 raise RecordError(
                     f"{self.path} has {key} {found.get(key)!r}; expected {expected!r}"
                 )
+        try:
+            self._continue(found)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"{self.path} lacks or misstates {error}") from error
+
+    def _continue(self, found: Mapping[str, Any]) -> None:
         asked, before = json.loads(json.dumps(self._asked)), found["asked"]
         # Systems may be added; known ones must be the same.
         different = sorted(key for key in asked if key != "recipes" and asked[key] != before[key])
@@ -108,7 +111,9 @@ class Record:
                 "choose another folder, or forget that comparison by --overwrite"
             )
         self._asked = {**asked, "recipes": {**before["recipes"], **asked["recipes"]}}
-        self._plan, self._runs = found["plan"], found["runs"]
+        self._plan, self._runs = dict(found["plan"]), dict(found["runs"])
+        for entry in self._plan.values():
+            _planned(entry)
 
     def _write(self) -> None:
         document = {
@@ -120,6 +125,11 @@ class Record:
             "failed": self._failed,
         }
         write_whole_text(self.path, json.dumps(document, indent=1) + "\n")
+
+
+def _planned(entry: Mapping[str, Any]) -> PlannedRun:
+    lists = {key: tuple(entry.get(key, ())) for key in ("changes", "overrides")}
+    return PlannedRun(**{**entry, **lists})
 
 
 def asked_of(

@@ -90,11 +90,13 @@ def compared(
     judged = [method.name for method in report.methods if method.role == "candidate"]
     # Without a row of the first system, none takes its place.
     is_there = bool(judged) and systems_of[judged[0]] == systems[0].name
+    # The first system is not compared with its own further trainings.
+    others = [name for name in judged if systems_of[name] != systems[0].name]
     return Comparison(
         report=report,
         facts=facts,
         table=[_row(method, report, systems_of[method.name]) for method in report.methods],
-        verdicts=judge(judged, report.summaries, short=short) if is_there else [],
+        verdicts=judge([judged[0], *others], report.summaries, short=short) if is_there else [],
         checked=check(
             load_expectations(),
             report.summaries,

@@ -91,12 +91,12 @@ def test_overwriting_removes_the_trainings(
     benchmark_dir: Path, pictures: Path, tmp_path: Path
 ) -> None:
     """They were planned otherwise, and a new one must not go on with them; other folders stay."""
-    for name in ("perfect-0", "other-0"):
-        (tmp_path / "out/runs" / name).mkdir(parents=True)
+    for folder in ("runs/perfect-0", "runs/other-0", "mine"):
+        (tmp_path / "out" / folder).mkdir(parents=True)
 
     assert 0 == run(benchmark_dir, tmp_path, f"perfect={pictures}", "--overwrite", "--plan")
 
-    assert ["other-0"] == [path.name for path in (tmp_path / "out/runs").iterdir()]
+    assert ["compare.json", "mine"] == sorted(path.name for path in (tmp_path / "out").iterdir())
 
 
 def test_finished_systems_are_checked_before_any_training(

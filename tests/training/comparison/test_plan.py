@@ -106,6 +106,14 @@ def test_smaller_network_is_short_too(recipe: Path) -> None:
     assert ((override,), 1.0, True) == (planned.changes, planned.share, planned.is_short)
 
 
+def test_whole_schedules_need_no_timing(recipe: Path) -> None:
+    """Their length is known; only the time that they take is not."""
+    planned = plan_run(system(recipe), step_s=None, minutes=None)
+
+    assert (40, 1.0) == (planned.steps, planned.share)
+    assert planned.minutes is planned.whole_minutes is None
+
+
 def test_trainings_come_seed_by_seed(recipe: Path, tmp_path: Path) -> None:
     """After an interruption every system has one training before any has two."""
     systems = [system(recipe), System(name="p", kind="pictures", path=tmp_path)]

@@ -66,6 +66,16 @@ def test_unknown_record_is_refused(
         Record(tmp_path, asked(recipe, "a"))
 
 
+def test_damaged_record_is_refused(recipe: Path, tmp_path: Path) -> None:
+    """A plan with other fields, or none at all, is a clear error."""
+    record = Record(tmp_path, asked(recipe, "a"))
+    document = json.loads(record.path.read_text())
+    for change in ({"plan": {"a": {"name": "a", "size": 3}}}, {"asked": {}}, {"runs": 3}):
+        record.path.write_text(json.dumps({**document, **change}))
+        with pytest.raises(RecordError, match="lacks or misstates"):
+            Record(tmp_path, asked(recipe, "a"))
+
+
 def test_plan_survives_the_file(recipe: Path, tmp_path: Path) -> None:
     """Every fact of a planned run comes back."""
     record = Record(tmp_path, asked(recipe, "a"))

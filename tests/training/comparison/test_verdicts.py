@@ -166,3 +166,5 @@ def test_malformed_verdicts_are_refused() -> None:
     """An unknown word is an error."""
     with pytest.raises(ValidationError):
         Claim.model_validate({"figure": "recall", "than": "b", "is": "bigger"})
+    with pytest.raises(ValidationError, match="not contrast_ratio"):
+        Claim.model_validate({"figure": "contrast_ratio", "than": "b", "is": "near"})
