@@ -31,12 +31,14 @@ def add(commands: Commands) -> None:
             "semsr scan /data/lot7 /data/lot7-sr",
             "semsr scan lot7.h5::scan/tiles lot7-sr.zarr --window 0,4095",
             "semsr scan s3://fab/lot7 s3://fab/lot7-sr --dry-run",
+            "semsr scan /data/lot7/lot7.klarf /data/lot7-sr",
         ],
     )
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="folder, .tar, .npy, .tif, .h5 or .zarr (::NAME within); a path or s3://…",
+        help="folder, .tar, .npy, .tif, .h5 or .zarr (::NAME within), or a KLARF file (.klarf, "
+        ".001) for the images that its defects name; a path or s3://…",
     )
     parser.add_argument(
         "sink", metavar="SINK", help="folder, or one stack: .zarr, .h5 or .tif; a path or s3://…"

@@ -15,6 +15,8 @@ from service.scans.errors import (
 )
 from service.scans.facts import MAX_SIDECAR_BYTES
 from service.scans.journal import Journal
+from service.scans.klarf_results import write_results
+from service.scans.klarf_source import KlarfSource
 from service.scans.manifest import check_form, write_manifest
 from service.scans.opening import StoreOpener, open_source, open_store
 from service.scans.options import ModelLabel, ScanRequest
@@ -61,14 +63,28 @@ class PreparedScan:
     def put_manifest(self, folder: Path) -> str:
         """Write the manifest to `folder` and move it into the sink; returns its path or URL.
 
+        The results of a KLARF file go into a copy of it, next to the manifest.
+
         Raises:
             StoreLostError: The manifest cannot be written or moved; it may be in `folder`.
         """
         path = write_manifest(self.journal, folder, form=self.request.manifest)
         try:
-            return self.sink.put_manifest(path)
+            place = self.sink.put_manifest(path)
         except TileError as error:
             raise StoreLostError(f"the manifest {error}") from error
+        if isinstance(self.source, KlarfSource):
+            self._put_klarf(self.source, folder)
+        return place
+
+    def _put_klarf(self, source: KlarfSource, folder: Path) -> None:
+        path = write_results(source, self.journal, folder)
+        try:
+            self.sink.put_manifest(path)
+        except TileError as error:
+            raise StoreLostError(f"the copy of {source.name} {error}") from error
+        finally:
+            path.unlink(missing_ok=True)
 
     def try_manifest(self, folder: Path, *, names_folder: bool = True) -> str:
         """Write the manifest if that is possible.
