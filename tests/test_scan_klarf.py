@@ -242,6 +242,21 @@ def test_two_paths_of_one_file_are_rejected(tmp_path: Path) -> None:
         scan(source, tmp_path / "sr")
 
 
+def test_missing_files_of_one_name_are_failed_tiles(tmp_path: Path) -> None:
+    """Each under its own path, without a drive."""
+    write_png(tmp_path / "lot" / "c.png", 1)
+    source = tmp_path / "lot" / "lot.klarf"
+    text = LOT_1_8.replace('"a.png"', '"C:\\W1\\1.png"', 1).replace('"b.png"', '"/data/W2/1.png"')
+    source.write_text(text.replace('"a.png"', '"c.png"'))
+
+    report = scan(source, tmp_path / "sr")
+
+    assert {"W1/1.png", "data/W2/1.png"} == {name for name, _ in report.failures}
+    assert 1 == report.counts.done
+    copy = read_klarf(tmp_path / "sr" / "lot_sr.klarf")
+    assert [b"2", b"1", b"0"] == list(copy.column("SEMSR_STATUS"))
+
+
 def test_paths_do_not_leave_the_folder(tmp_path: Path) -> None:
     """A path upwards is read as one of the tool's machine: only its end counts."""
     write_png(tmp_path / "secret.png", 1)

@@ -66,7 +66,7 @@ def with_results(source: KlarfSource, outcomes: Mapping[str, Mapping[str, Any]])
 
     def rows() -> Iterator[Sequence[Value]]:
         for names in source.images_of:
-            # Images that are no tiles have no row.
+            # Files that are not named like an image have no row.
             tiles = [outcomes[name] for name in names if name in outcomes]
             values = _values(tiles)
             yield (*values, _output(tiles)) if has_texts else values

@@ -6,17 +6,17 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from service.ground.errors import ServiceError
 from service.images.codec.tiff_pages import page_places
 from service.scans.errors import ScanError, SourceMissingError, TileError
 from service.scans.facts import MAX_SIDECAR_BYTES, Facts, sidecar_facts
+from service.scans.klarf.defects import Defect
 from service.scans.klarf.document import Limits
 from service.scans.klarf.errors import KlarfError
 from service.scans.klarf.klarf import Klarf, read_klarf
 from service.scans.klarf.values import ImageRef
-from service.scans.klarf_facts import add_facts
+from service.scans.klarf_facts import MOST_DEFECTS, image_facts
 from service.scans.sources import (
     SIDECAR_SUFFIX,
     Listed,
@@ -54,14 +54,24 @@ class _Tile:
         file: Name of its file.
         page: Index of the image in a file with several, or None.
         sidecar: Its sidecar, or None.
-        facts: Its facts from the KLARF file.
+        defects: First defects that name it.
+        num_defects: Number of all defects that name it.
     """
 
     listed: Listed
     file: str
     page: int | None
     sidecar: FileEntry | None
-    facts: Facts = field(default_factory=dict[str, Any])
+    defects: list[Defect] = field(default_factory=list[Defect])
+    num_defects: int = 0
+
+    def add(self, defect: Defect) -> None:
+        """Add a defect that names it; the same defect may do so twice."""
+        if self.defects and self.defects[-1] is defect:
+            return
+        self.num_defects += 1
+        if len(self.defects) < MOST_DEFECTS:
+            self.defects.append(defect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +139,7 @@ class KlarfSource:
         known = self._tiles.get(tile.name)
         if known is None:
             raise TileError(f"is not named by a defect of {self.name}")
-        facts = known.facts
+        facts: Facts = image_facts(known.defects, known.num_defects)
         if known.sidecar is not None:
             entry = known.sidecar
             content = b""
@@ -180,7 +190,7 @@ class KlarfSource:
             for image in defect.images:
                 tile = self._tile(found[image.file], image)
                 tile = tiles.setdefault(tile.listed.name, tile)
-                add_facts(tile.facts, defect)
+                tile.add(defect)
                 names.append(tile.listed.name)
             self.images_of.append(tuple(names))
         return tiles
@@ -192,17 +202,20 @@ class KlarfSource:
         longest end that exists in the folder of the KLARF file counts.
         """
         parts = written.replace("\\", "/").split("/")
-        for first in range(len(parts)):
+        missing = ""
+        for first, part in enumerate(parts):
             try:
                 name = str(PurePosixPath(safe_name("/".join(parts[first:]))))
             except TileError:
                 continue  # absolute, or leads upwards
+            if part.endswith(":"):
+                continue  # a drive
             entry = self._store.find(name)
-            if entry is None:
-                continue
-            pages = self._count_pages(name) if _is_tiff(name) and numbers != {1} else None
-            return _File(name, entry, pages)
-        return _File(parts[-1] or "(no file)", None, None)
+            if entry is not None:
+                pages = self._count_pages(name) if _is_tiff(name) and numbers != {1} else None
+                return _File(name, entry, pages)
+            missing = missing or name
+        return _File(missing or "(no file)", None, None)
 
     def _check_apart(self, found: dict[str, _File]) -> None:
         """Reject two paths that end in the same file: one of them would get the wrong images.
@@ -214,7 +227,7 @@ class KlarfSource:
         for written, file in found.items():
             path = str(PurePosixPath(written.replace("\\", "/")))
             other = known.setdefault(file.name, path)
-            if other != path:
+            if other != path and file.entry is not None:
                 raise ScanError(
                     f"{self.url} names {other} and {path}, and both could be {file.name}; "
                     f"expected the images under these paths in the folder of {self.name}"
