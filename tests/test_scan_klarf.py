@@ -307,3 +307,28 @@ def test_a_missing_file(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "lot.001"), spool=tmp_path, patience_s=1)
 
     assert ["a.png"] == [listed.name for listed in source.listing()]
+
+
+def test_lot_and_wafer_in_the_names(tmp_path: Path) -> None:
+    """A pattern fills the manifest; a sidecar is more specific, and other names are counted."""
+    for index, name in enumerate(("L7/W3_X1_Y2.png", "L7/W4_X0_Y0.png", "other.png")):
+        write_png(tmp_path / "lot" / name, index)
+    (tmp_path / "lot" / "L7" / "W4_X0_Y0.json").write_text('{"wafer": "four"}')
+
+    pattern = "{lot}/W{wafer}_X{die_x}_Y{die_y}"
+    report = scan(tmp_path / "lot", tmp_path / "sr", name_pattern=pattern)
+
+    rows = manifest(tmp_path / "sr" / "manifest.csv")
+    assert [("L7", "3", "1,2"), ("L7", "four", "0,0"), ("", "", "")] == [
+        (row["lot"], row["wafer"], row["die"]) for row in rows
+    ]
+    assert [f"the names of 1 of 3 tiles do not match {pattern}, such as other.png"] == report.notes
+
+
+def test_another_pattern_is_another_scan(tmp_path: Path) -> None:
+    """Its facts are in the outputs, so a resume with another one is rejected."""
+    write_png(tmp_path / "lot" / "a_b.png", 1)
+    scan(tmp_path / "lot", tmp_path / "sr", name_pattern="{lot}_*")
+
+    with pytest.raises(ScanError, match=r"name_pattern was '\{lot\}_\*' and is None"):
+        scan(tmp_path / "lot", tmp_path / "sr")

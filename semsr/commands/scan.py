@@ -76,6 +76,12 @@ def add(commands: Commands) -> None:
         help="pixel size of the tiles, nanometres (default: the source's own)",
     )
     parser.add_argument(
+        "--name-pattern",
+        metavar="PATTERN",
+        help="lot, wafer, die and tool in the names of tiles, such as '{lot}/W{wafer}/{die}_*'; "
+        "fields {lot}, {wafer}, {die} (or {die_x} and {die_y}), {tool}; * is any text (default: names state nothing)",
+    )
+    parser.add_argument(
         "--manifest",
         choices=["parquet", "csv"],
         help="form of the manifest (default: parquet where pyarrow is installed, else csv)",
@@ -193,6 +199,15 @@ def _scan(
     )
 
 
+def _name_pattern(pattern: str | None) -> str | None:
+    """Return a pattern unchanged, checked before anything is opened."""
+    if pattern is None:
+        return None
+    from service.scans.name_pattern import NamePattern
+
+    return NamePattern(pattern).pattern
+
+
 def _request(options: argparse.Namespace) -> "ScanRequest":
     from service.ground.errors import BadRequest
     from service.images.metadata import parse_pixel_size
@@ -211,6 +226,7 @@ def _request(options: argparse.Namespace) -> "ScanRequest":
             pixel_size=None if size is None else parse_pixel_size(size),
             manifest=options.manifest or default_form(),
             patience_s=options.patience_s,
+            name_pattern=_name_pattern(options.name_pattern),
         )
     except BadRequest as error:
         raise UsageError(str(error)) from error

@@ -68,7 +68,7 @@ def records(document: Document) -> Iterator[Record]:
         start, body = record.span(1)
         end = record.end() - 1
         for line in _LINE_START.finditer(content, body, end + 1):
-            if line.group(1) in _KNOWN:
+            if line.group(1) in _KNOWN and not _has_names(record.group(1)):
                 place, name = line.start(1), decoded(record.group(1))
                 raise document.error(
                     place, document.shown(place), f"the ; of the record {name} before it"
@@ -79,6 +79,11 @@ def records(document: Document) -> Iterator[Record]:
     at = _matched(_BETWEEN, content, at)
     if content[at:].strip(b"\x1a"):  # DOS marks the end of a text by Ctrl-Z
         raise document.error(at, document.shown(at), "nothing after EndOfFile")
+
+
+def _has_names(name: bytes) -> bool:
+    """Return whether the rows of a record may start with any name, as those of CustomWaferList."""
+    return name not in _KNOWN and name.endswith(b"List")
 
 
 def _malformed(document: Document, at: int) -> KlarfError:

@@ -29,6 +29,9 @@ SampleTestPlan 3
   0 0
   0 1 ;
 AreaPerTest 2.0e+010;
+CustomWaferList 2
+  NUMDIEINSP "1234"
+  Slot "other" ;
 
 DefectRecordSpec 10 DEFECTID XREL YREL XINDEX YINDEX DSIZE CLASSNUMBER TEST
   IMAGECOUNT IMAGELIST ;
