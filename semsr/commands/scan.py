@@ -79,7 +79,8 @@ def add(commands: Commands) -> None:
         "--name-pattern",
         metavar="PATTERN",
         help="lot, wafer, die and tool in the names of tiles, such as '{lot}/W{wafer}/{die}_*'; "
-        "fields {lot}, {wafer}, {die} (or {die_x} and {die_y}), {tool}; * is any text (default: names state nothing)",
+        "fields {lot}, {wafer}, {die} (or {die_x} and {die_y}), {tool}; * is any text (default: "
+        "names are not read)",
     )
     parser.add_argument(
         "--manifest",
