@@ -21,12 +21,18 @@ class Limits:
         defects: Number of defects.
         columns: Number of columns of one list.
         depth: Number of records around a record (1.8).
+        row_bytes: Length of a row.
+        record_bytes: Length of any other record, field or declaration of columns.
+        wafers: Number of wafers, of defect lists with columns of their own, and of classes.
     """
 
     file_bytes: int = 1 << 29
     defects: int = 5_000_000
     columns: int = 1000
     depth: int = 32
+    row_bytes: int = 1 << 20
+    record_bytes: int = 1 << 24
+    wafers: int = 100_000
 
 
 class Edit(NamedTuple):
@@ -88,6 +94,24 @@ class Document:
     def error(self, offset: int, found: str, expected: str) -> KlarfError:
         """Return the error of a part at an offset."""
         return KlarfError(line=self.line(offset), found=found, expected=expected)
+
+    def check_length(self, start: int, end: int, *, most: int, what: str) -> None:
+        """Reject a part that is too long to be cut into values.
+
+        Raises:
+            KlarfError: It has more than `most` bytes.
+        """
+        if end - start > most:
+            raise self.error(start, f"{what} of {end - start} bytes", f"at most {most}")
+
+    def check_number(self, offset: int, found: int, *, most: int, what: str) -> None:
+        """Reject a part of which there are too many.
+
+        Raises:
+            KlarfError: There are more than `most`.
+        """
+        if found > most:
+            raise self.error(offset, f"{found} {what}", f"at most {most}")
 
     def edited(self, edits: Iterable[Edit]) -> bytes:
         """Return the content with some parts replaced.

@@ -70,12 +70,15 @@ class Rows12:
         """
         words: list[bytes] = []
         start = 0
+        most = document.limits.row_bytes
         for line in _LINE.finditer(document.content, *span):
+            if not words:
+                start = line.start()
+            document.check_length(start, line.end(), most=most, what="a defect")
             more = split_words(line.group())
             if not more:
                 continue
             if not words:
-                start = line.start()
                 words = more
             else:
                 words += more

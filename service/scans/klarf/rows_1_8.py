@@ -72,8 +72,10 @@ class Rows18:
         match = _ROW.match
         num_columns = self._num_columns
         left = most
+        most_bytes = document.limits.row_bytes
         while (found := match(content, at)) is not None:
             start, end = found.span(1)
+            document.check_length(start, end, most=most_bytes, what="a row")
             row = content[start:end]
             values = _cut(row)
             if values is None:

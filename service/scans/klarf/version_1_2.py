@@ -9,7 +9,7 @@ from service.scans.klarf.errors import KlarfError
 from service.scans.klarf.rows_1_2 import WORDS, read_rows, split_words
 from service.scans.klarf.table import DefectTable, Group
 from service.scans.klarf.values import integer, text
-from service.scans.klarf.wafers import Wafer, read_fact
+from service.scans.klarf.wafers import Wafer, is_fact, read_fact
 
 VERSIONS: dict[tuple[bytes, ...], str] = {(b"1", b"1"): "1.1", (b"1", b"2"): "1.2"}
 UNIT_NM = 1000.0
@@ -127,7 +127,7 @@ class Reader12:
         for record in records(document):
             self._read(record)
         if not self._known:
-            self._current_wafer()
+            self._current_wafer(document.start)
         self.wafers = list(self._known)
 
     def _read(self, record: Record) -> None:
@@ -148,6 +148,8 @@ class Reader12:
             self._read_fact(record)
 
     def _words(self, record: Record) -> list[bytes]:
+        most = self._document.limits.record_bytes
+        self._document.check_length(record.body, record.end, most=most, what="a record")
         return split_words(self._document.content[record.body : record.end])
 
     def _read_version(self, record: Record) -> None:
@@ -161,19 +163,21 @@ class Reader12:
     def _read_fact(self, record: Record) -> None:
         content = self._document.content
         name = content[record.start : record.body]
-        fact = read_fact(self._document, name, self._words(record), record.start, unit_nm=UNIT_NM)
-        if fact is None:
+        if not is_fact(name):
             return
+        fact = read_fact(self._document, name, self._words(record), record.start, unit_nm=UNIT_NM)
         attribute, value = fact
         if attribute == "wafer" and "wafer" in self._facts:
             self._facts.pop("slot", None)
         self._facts[attribute] = value
         self._wafer = None
 
-    def _current_wafer(self) -> Wafer:
+    def _current_wafer(self, offset: int) -> Wafer:
         if self._wafer is None:
             wafer = Wafer(**self._facts, classes=self._classes)
             self._wafer = self._known.setdefault(wafer, wafer)
+            most = self._document.limits.wafers
+            self._document.check_number(offset, len(self._known), most=most, what="wafers")
         return self._wafer
 
     def _read_counted(self, record: Record) -> None:
@@ -200,9 +204,13 @@ class Reader12:
             except ValueError as error:
                 found, _, expected = str(error).partition("; expected ")
                 raise document.error(record.start, f"a class {found}", expected) from None
+        most = document.limits.wafers
+        document.check_number(record.start, len(self._classes), most=most, what="classes")
 
     def _read_columns(self, record: Record) -> None:
         document = self._document
+        most = document.limits.record_bytes
+        document.check_length(record.body, record.end, most=most, what="DefectRecordSpec")
         words = list(WORDS.finditer(document.content, record.body, record.end))
         names = [decoded(word.group()) for word in words[1:]]
         try:
@@ -213,6 +221,10 @@ class Reader12:
             found = f"DefectRecordSpec with {document.shown(record.body)}: {len(names)} names"
             raise document.error(record.start, found, "the number of columns, then as many names")
         upper = [name.upper() for name in names]
+        num_lists = len(self.tables) + 1
+        document.check_number(
+            record.start, num_lists, most=document.limits.wafers, what="lists of columns"
+        )
         self.tables.append(
             DefectTable(
                 document,
@@ -235,8 +247,9 @@ class Reader12:
         reader = read_rows(document, table.columns, span, table.starts, table.ends)
         num_new = len(table.starts) - first_row
         self._num_defects += num_new
-        if self._num_defects > document.limits.defects:
-            most = f"at most {document.limits.defects}"
-            raise document.error(record.start, f"{self._num_defects} defects", most)
+        most = document.limits.defects
+        document.check_number(record.start, self._num_defects, most=most, what="defects")
         if num_new:
-            table.add_group(Group(first_row, self._current_wafer(), self._image_file, reader))
+            table.add_group(
+                Group(first_row, self._current_wafer(record.start), self._image_file, reader)
+            )

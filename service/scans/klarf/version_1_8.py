@@ -9,7 +9,7 @@ from service.scans.klarf.document import Document, decoded
 from service.scans.klarf.rows_1_8 import VALUE, Rows18
 from service.scans.klarf.table import DefectTable, Group
 from service.scans.klarf.values import STRING, integer, text
-from service.scans.klarf.wafers import Wafer, read_fact
+from service.scans.klarf.wafers import Wafer, is_fact, read_fact
 
 VERSION = "1.8"
 UNIT_NM = 1.0
@@ -128,6 +128,9 @@ class Reader18:
             return
         if record.name == "waferrecord" or record.tables:
             self._closed.append(record)
+            num_wafers = len(self.wafers) + len(self._closed)
+            most = self._document.limits.wafers
+            self._document.check_number(record.start, num_wafers, most=most, what="wafers")
         if record.name == "lotrecord" or not self._open:
             self._finish({**self._facts_around(), **record.facts})
 
@@ -148,14 +151,17 @@ class Reader18:
         found = _FIELD.match(document.content, at)
         if found is None:
             raise document.error(at, document.shown(at), "Field Name 1 {value}")
+        most = document.limits.record_bytes
+        document.check_length(*found.span(3), most=most, what="a field")
         name, count = found.group(1), found.group(2)
         values = self._values(at, found.group(3))
         if len(values) != int(count[:9]):
             shown = f"Field {decoded(name)} with {len(values)} values"
             raise document.error(at, shown, decoded(count))
-        fact = read_fact(document, name, values, at, unit_nm=UNIT_NM)
-        if fact is not None and fact[0] not in {"lot", "wafer"}:
-            self._open[-1].facts[fact[0]] = fact[1]
+        if is_fact(name):
+            attribute, value = read_fact(document, name, values, at, unit_nm=UNIT_NM)
+            if attribute not in {"lot", "wafer"}:
+                self._open[-1].facts[attribute] = value
         return found.end()
 
     def _values(self, at: int, body: bytes) -> list[bytes]:
@@ -219,10 +225,10 @@ class Reader18:
         )
         table.starts, table.ends = starts, row_ends
         self._num_defects += len(starts)
-        if self._num_defects > document.limits.defects:
-            most_defects = f"at most {document.limits.defects}"
-            raise document.error(at, f"{self._num_defects} defects", most_defects)
+        limits = document.limits
+        document.check_number(at, self._num_defects, most=limits.defects, what="defects")
         self.tables.append(table)
+        document.check_number(at, len(self.tables), most=limits.wafers, what="defect lists")
         self._open[-1].tables.append((table, reader))
         return close
 
@@ -240,6 +246,8 @@ class Reader18:
         names: list[str] = []
         ends: list[int] = []
         at = head.start(3)
+        most = document.limits.record_bytes
+        document.check_length(*head.span(3), most=most, what="the columns")
         if not head.group(3).strip():
             raise document.error(at, "no columns", "at least one")
         for part in head.group(3).split(b","):
@@ -273,3 +281,5 @@ class Reader18:
             except ValueError as error:
                 found, _, expected = str(error).partition("; expected ")
                 raise self._document.error(start, f"a class {found}", expected) from None
+            most = self._document.limits.wafers
+            self._document.check_number(start, len(self._classes), most=most, what="classes")

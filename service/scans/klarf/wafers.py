@@ -82,10 +82,15 @@ _FACTS: dict[str, tuple[str, tuple[int, int], Callable[[Sequence[bytes]], Any]]]
 _LENGTHS = frozenset({"die_pitch_nm", "die_origin_nm", "centre_nm"})
 
 
+def is_fact(name: bytes) -> bool:
+    """Return whether a record or field of this name describes a wafer."""
+    return name.decode("latin-1").lower() in _FACTS
+
+
 def read_fact(
     document: Document, name: bytes, values: Sequence[bytes], offset: int, *, unit_nm: float
-) -> tuple[str, Any] | None:
-    """Read a record (1.2) or field (1.8) that describes a wafer.
+) -> tuple[str, Any]:
+    """Read a record (1.2) or field (1.8) that describes a wafer (`is_fact`).
 
     Args:
         document: The file, for messages.
@@ -95,15 +100,12 @@ def read_fact(
         unit_nm: Unit of lengths, nanometres.
 
     Returns:
-        Attribute of `Wafer` and its value, or None for any other name.
+        Attribute of `Wafer` and its value.
 
     Raises:
         KlarfError: It has the wrong number of values, or a value that is not a number.
     """
-    known = _FACTS.get(name.decode("latin-1").lower())
-    if known is None:
-        return None
-    attribute, (least, most), read = known
+    attribute, (least, most), read = _FACTS[name.decode("latin-1").lower()]
     shown = decoded(name)
     if not least <= len(values) <= most:
         wanted = str(least) if least == most else f"{least} to {most}"
