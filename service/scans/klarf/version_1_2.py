@@ -192,13 +192,15 @@ class Reader12:
         if count < 0:
             shown = document.shown(record.body)
             raise document.error(record.start, f"{name} with {shown}", "the number of its rows")
+        if record.name == b"classlookup" and len(words) - 1 == 3 * count:
+            width = 3  # with a code after the name, as in 1.8
         if len(words) - 1 != count * width:
             raise document.error(
                 record.start, f"{name} {count} with {len(words) - 1} values", str(count * width)
             )
         if record.name != b"classlookup":
             return
-        for number, label in zip(words[1::2], words[2::2], strict=True):
+        for number, label in zip(words[1::width], words[2::width], strict=True):
             try:
                 self._classes[integer(number)] = text(label)
             except ValueError as error:

@@ -127,3 +127,10 @@ def test_a_file_without_defects() -> None:
 
     assert ("1.1", 0, ()) == (klarf.version, klarf.num_defects, klarf.columns)
     assert ["A"] == [wafer.wafer for wafer in klarf.wafers]
+
+
+def test_classes_with_a_code() -> None:
+    """Some tools write the code of 1.8 after the name."""
+    klarf = read_klarf(b'FileVersion 1 2;\nClassLookup 2\n 0 "a" "A"\n 7 "b" "B";\nEndOfFile;')
+
+    assert {0: "a", 7: "b"} == dict(klarf.wafers[0].classes)
