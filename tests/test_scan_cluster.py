@@ -18,7 +18,16 @@ import pytest
 from semsr.cli import main
 from service.scans.errors import ScanError
 from tests.cluster_engines import LOG, POISON, load_faulty, load_noting, load_once, load_poisoned
-from tests.scans import TINY_BUNDLE, enlarged, manifest, outputs, scan, settings, write_lot
+from tests.scans import (
+    TINY_BUNDLE,
+    enlarged,
+    manifest,
+    numbered_tile,
+    outputs,
+    scan,
+    settings,
+    write_lot,
+)
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # A client's server is a process of its own, which takes its time on a busy machine.
@@ -117,6 +126,29 @@ def test_any_number_of_nodes_gives_what_one_process_gives(tmp_path: Path, cluste
     (tmp_path / "out4" / "die1" / "t00007_x4.npy").unlink()
     again = scan(tmp_path / "lot", tmp_path / "out4")
     assert (1, expected) == (again.lost, outputs(tmp_path / "out4"))
+
+
+def test_a_klarf_file_gives_what_one_process_gives(tmp_path: Path, cluster) -> None:
+    """Images of TIFF files, names with a pattern, and the copy with the results."""
+    tifffile = pytest.importorskip("tifffile")
+    tiles = np.stack([numbered_tile(index) for index in range(80)])
+    (tmp_path / "lot").mkdir()
+    tifffile.imwrite(tmp_path / "lot" / "lot.tif", tiles, photometric="minisblack")
+    rows = "\n".join(f"{index} 1 1 {index} 0" for index in range(1, 81, 2))
+    source = tmp_path / "lot" / "lot.klarf"
+    source.write_text(
+        "FileVersion 1 2;\nLotID L7;\nTiffFileName lot.tif;\n"
+        f"DefectRecordSpec 3 DEFECTID IMAGECOUNT IMAGELIST;\nDefectList\n{rows};\nEndOfFile;"
+    )
+    names = {"name_pattern": "{tool}/*"}
+    local = scan(source, tmp_path / "local", **names)
+
+    report = scan(source, tmp_path / "out", cluster=cluster.address, worker_cpus=1, **names)
+
+    assert (40, local.counts, None) == (report.counts.done, report.counts, report.ended_by)
+    assert outputs(tmp_path / "local") == outputs(tmp_path / "out")
+    assert comparable(local.manifest) == comparable(report.manifest)
+    assert {("L7", "lot")} == {(row["lot"], row["tool"]) for row in manifest(report.manifest)}
 
 
 def test_a_real_engine_and_a_stack(tmp_path: Path, cluster) -> None:

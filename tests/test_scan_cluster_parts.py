@@ -147,6 +147,7 @@ def test_workers_fit_the_machines() -> None:
         ("lot", "out.h5", "writes a folder or a .zarr; out.h5"),
         ("lot", "out.tif", "writes a folder or a .zarr; out.tif"),
         ("s3://fab/lot.h5::tiles", "out", "copied to every worker"),
+        ("s3://fab/lot.klarf", "out", "copied to every worker"),
     ],
 )
 def test_what_only_one_machine_can_reach_is_refused(source: str, sink: str, expected: str) -> None:

@@ -31,12 +31,14 @@ def add(commands: Commands) -> None:
             "semsr scan /data/lot7 /data/lot7-sr",
             "semsr scan lot7.h5::scan/tiles lot7-sr.zarr --window 0,4095",
             "semsr scan s3://fab/lot7 s3://fab/lot7-sr --dry-run",
+            "semsr scan /data/lot7/lot7.klarf /data/lot7-sr",
         ],
     )
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="folder, .tar, .npy, .tif, .h5 or .zarr (::NAME within); a path or s3://…",
+        help="folder, .tar, .npy, .tif, .h5 or .zarr (::NAME within), or a KLARF file (.klarf, "
+        ".001) for the images that its defects name; a path or s3://…",
     )
     parser.add_argument(
         "sink", metavar="SINK", help="folder, or one stack: .zarr, .h5 or .tif; a path or s3://…"
@@ -72,6 +74,13 @@ def add(commands: Commands) -> None:
         "--pixel-size-nm",
         metavar="X[,Y]",
         help="pixel size of the tiles, nanometres (default: the source's own)",
+    )
+    parser.add_argument(
+        "--name-pattern",
+        metavar="PATTERN",
+        help="lot, wafer, die and tool in the names of tiles, such as '{lot}/W{wafer}/{die}_*'; "
+        "fields {lot}, {wafer}, {die} (or {die_x} and {die_y}), {tool}; * is any text (default: "
+        "names are not read)",
     )
     parser.add_argument(
         "--manifest",
@@ -191,6 +200,15 @@ def _scan(
     )
 
 
+def _name_pattern(pattern: str | None) -> str | None:
+    """Return a pattern unchanged, checked before anything is opened."""
+    if pattern is None:
+        return None
+    from service.scans.name_pattern import NamePattern
+
+    return NamePattern(pattern).pattern
+
+
 def _request(options: argparse.Namespace) -> "ScanRequest":
     from service.ground.errors import BadRequest
     from service.images.metadata import parse_pixel_size
@@ -209,6 +227,7 @@ def _request(options: argparse.Namespace) -> "ScanRequest":
             pixel_size=None if size is None else parse_pixel_size(size),
             manifest=options.manifest or default_form(),
             patience_s=options.patience_s,
+            name_pattern=_name_pattern(options.name_pattern),
         )
     except BadRequest as error:
         raise UsageError(str(error)) from error

@@ -65,7 +65,9 @@ class ScanBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: _Text = Field(description="Folder, .tar, .npy, .tif, .h5 or .zarr: a path or URL.")
+    source: _Text = Field(
+        description="Folder, .tar, .npy, .tif, .h5, .zarr or KLARF: a path or URL."
+    )
     sink: _Text = Field(
         description="Folder, or one stack: .zarr, .h5 or .tif. Nothing within one (::).",
         json_schema_extra={"pattern": "^:?([^:]+:)*[^:]*$"},

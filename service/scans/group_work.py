@@ -170,7 +170,14 @@ class GroupWork:
             return Outcome(tile.id, "failed", error=str(error), input_sha256=digest)
         except ServiceError as error:
             return _failed(tile, error, digest)
-        return Loaded(tile, prepared, image.facts, digest)
+        return Loaded(tile, prepared, self._with_name(tile, image.facts), digest)
+
+    def _with_name(self, tile: PendingTile, facts: Facts) -> Facts:
+        """Add the facts in the tile's name; its other facts are more specific."""
+        names = self._options.names
+        if names is None:
+            return facts
+        return {**(names.facts(tile.ref.stem) or {}), **facts}
 
     def _request(self, image: SourceImage) -> TileRequest:
         options = self._options

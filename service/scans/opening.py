@@ -1,7 +1,8 @@
 """Opens the store and the source that a URL names.
 
-A source is a folder of images (local or on an object store), a tar archive, or one array of tiles:
-an npy stack, a multi-page TIFF, an HDF5 dataset or a Zarr array.
+A source is a folder of images (local or on an object store), a tar archive, one array of tiles (an
+npy stack, a multi-page TIFF, an HDF5 dataset or a Zarr array), or the images that the defects of a
+KLARF file name.
 """
 
 import os
@@ -12,6 +13,7 @@ from service.images.media_types import TYPES_BY_SUFFIX
 from service.scans.array_source import ArraySource
 from service.scans.errors import ScanError, SourceMissingError
 from service.scans.hdf5_array import open_hdf5
+from service.scans.klarf_source import KlarfSource, is_klarf
 from service.scans.local_store import LocalStore
 from service.scans.npy_stack import open_npy
 from service.scans.object_store import ObjectStore
@@ -52,7 +54,8 @@ def open_source(
 
     Args:
         url: A path or URL of a folder, or of a file `.npy`, `.tif`, `.tiff`, `.h5`, `.hdf5`,
-            `.tar` or a `.zarr`; after `::`, the dataset or array within HDF5 or Zarr.
+            `.tar`, a KLARF file (`klarf_source.is_klarf`) or a `.zarr`; after `::`, the dataset or
+            array within HDF5 or Zarr.
         spool: Folder for the copy of an HDF5 or TIFF file from an object store.
         patience_s: See `open_store`.
         open_store: Function that opens the store of the URL.
@@ -70,6 +73,10 @@ def open_source(
             raise SourceMissingError(f"the source {url} does not exist")
         store.check_whole()
         return ArraySource(url, name, open_zarr(path, inner))
+    if is_klarf(name) and not _is_folder(store):
+        return KlarfSource(
+            url, _store_around(path, name, patience_s, open_store), name, spool=spool
+        )
     if suffix not in {".npy", ".tif", ".tiff", ".h5", ".hdf5", ".tar"}:
         if inner:
             raise ScanError(f"{url}: only HDF5 and Zarr have an inner name (after ::)")
@@ -78,8 +85,7 @@ def open_source(
         if isinstance(store, LocalStore) and not os.path.isdir(store.root):  # noqa: PTH112 (Path's raises)
             raise SourceMissingError(_not_a_source(url, store.root))
         return FolderSource(store)
-    folder = path.removesuffix(name).rstrip("/") or ("/" if path.startswith("/") else ".")
-    store = open_store(folder, patience_s=patience_s)
+    store = _store_around(path, name, patience_s, open_store)
     if store.find(name) is None:
         raise SourceMissingError(f"the source {url} does not exist")
     if suffix == ".npy":
@@ -89,6 +95,17 @@ def open_source(
     if suffix in {".tif", ".tiff"}:
         return TiffSource(url, store, name, spool=spool)
     return ArraySource(url, name, open_hdf5(store, name, inner, spool=spool))
+
+
+def _is_folder(store: Store) -> bool:
+    """Return whether a local folder exists; `lot.001` may also be the name of one."""
+    return isinstance(store, LocalStore) and os.path.isdir(store.root)  # noqa: PTH112 (as above)
+
+
+def _store_around(path: str, name: str, patience_s: float, open_store: StoreOpener) -> Store:
+    """Open the store of the folder that a file is in."""
+    folder = path.removesuffix(name).rstrip("/") or ("/" if path.startswith("/") else ".")
+    return open_store(folder, patience_s=patience_s)
 
 
 def _not_a_source(url: str, path: Path) -> str:

@@ -9,6 +9,7 @@ from service.ground.priority import Priority
 from service.images.metadata import PixelSize
 from service.images.window import Window
 from service.scans.extras import is_installed
+from service.scans.name_pattern import NamePattern
 
 STACK_SUFFIXES = (".zarr", ".h5", ".hdf5", ".tif", ".tiff")
 
@@ -50,6 +51,7 @@ class ScanRequest:
         pixel_size: Pixel size of inputs that do not state one, or None.
         manifest: `parquet` or `csv`; by default Parquet where pyarrow is installed.
         patience_s: Seconds for which failing requests to an object store are retried.
+        name_pattern: Pattern of names with lot, wafer, die or tool (`NamePattern`), or None.
     """
 
     source: str
@@ -60,6 +62,7 @@ class ScanRequest:
     pixel_size: PixelSize | None = None
     manifest: str = field(default_factory=default_form)
     patience_s: float = 60.0
+    name_pattern: str | None = None
 
     @property
     def is_stack(self) -> bool:
@@ -80,6 +83,7 @@ class ScanOptions:
         window: Grey range of 16-bit input, or None for the bundle's.
         answer_dtype: Data type of the answers, uint8 or uint16.
         pixel_size: Pixel size of inputs that do not state one, or None.
+        names: Pattern of names with facts, or None.
     """
 
     scale: int
@@ -90,6 +94,7 @@ class ScanOptions:
     window: Window | None = None
     answer_dtype: str = "uint8"
     pixel_size: PixelSize | None = None
+    names: NamePattern | None = None
 
     @classmethod
     def of(
@@ -126,4 +131,5 @@ class ScanOptions:
             window=request.window,
             answer_dtype=request.answer_dtype,
             pixel_size=request.pixel_size,
+            names=None if request.name_pattern is None else NamePattern(request.name_pattern),
         )

@@ -27,6 +27,7 @@ def scan_pins(request: ScanRequest, model: ModelLabel) -> dict[str, Any]:
         "answer_dtype": request.answer_dtype,
         "answer_type": request.answer_type,
         "pixel_size_nm": None if size is None else [size.x_nm, size.y_nm],
+        "name_pattern": request.name_pattern,
     }
 
 

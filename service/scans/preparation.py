@@ -15,7 +15,10 @@ from service.scans.errors import (
 )
 from service.scans.facts import MAX_SIDECAR_BYTES
 from service.scans.journal import Journal
+from service.scans.klarf_results import write_results
+from service.scans.klarf_source import KlarfSource
 from service.scans.manifest import check_form, write_manifest
+from service.scans.name_pattern import NamePattern
 from service.scans.opening import StoreOpener, open_source, open_store
 from service.scans.options import ModelLabel, ScanRequest
 from service.scans.pins import scan_pins
@@ -23,6 +26,7 @@ from service.scans.sinks import FolderSink, Sink
 from service.scans.sources import Listed, Source
 from service.scans.stack_opening import open_scan_stack
 from service.scans.stack_sink import StackSink
+from service.scans.stores import printable
 from service.scans.work_folder import WorkFolder
 
 
@@ -61,14 +65,28 @@ class PreparedScan:
     def put_manifest(self, folder: Path) -> str:
         """Write the manifest to `folder` and move it into the sink; returns its path or URL.
 
+        The results of a KLARF file go into a copy of it, next to the manifest.
+
         Raises:
             StoreLostError: The manifest cannot be written or moved; it may be in `folder`.
         """
         path = write_manifest(self.journal, folder, form=self.request.manifest)
         try:
-            return self.sink.put_manifest(path)
+            place = self.sink.put_manifest(path)
         except TileError as error:
             raise StoreLostError(f"the manifest {error}") from error
+        if isinstance(self.source, KlarfSource):
+            self._put_klarf(self.source, folder)
+        return place
+
+    def _put_klarf(self, source: KlarfSource, folder: Path) -> None:
+        path = write_results(source, self.journal, folder)
+        try:
+            self.sink.put_manifest(path)
+        except TileError as error:
+            raise StoreLostError(f"the copy of {source.name} {error}") from error
+        finally:
+            path.unlink(missing_ok=True)
 
     def try_manifest(self, folder: Path, *, names_folder: bool = True) -> str:
         """Write the manifest if that is possible.
@@ -134,7 +152,8 @@ def prepare(
         sink = FolderSink(store, scale=scale, answer_type=request.answer_type)
     skipped: Counter[str] = Counter()
     damage: list[str] = []
-    num_listed = journal.list_tiles(_tiles_of(source, sink, skipped, damage, on_listed))
+    items = _tiles_of(source, sink, skipped, damage, on_listed)
+    num_listed = journal.list_tiles(_matched(items, request, source.notes))
     total = journal.counts().total
     if not total:
         raise ScanError(damage[0] if damage else no_tiles(request.source, skipped))
@@ -190,6 +209,30 @@ def _tiles_of(
             count_skipped(listed, skipped)
     except SourceDamagedError as error:
         damage.append(str(error))  # the listed tiles are computed, and the scan reports the damage
+
+
+def _matched(
+    items: Iterator[tuple[Listed, str | None]], request: ScanRequest, notes: list[str]
+) -> Iterator[tuple[Listed, str | None]]:
+    """Note how many names do not match the request's pattern; they are computed without facts."""
+    if request.name_pattern is None:
+        yield from items
+        return
+    names = NamePattern(request.name_pattern)
+    num_tiles = num_others = 0
+    first = ""
+    for listed, target in items:
+        yield listed, target
+        if listed.is_tile:
+            num_tiles += 1
+            if names.facts(listed.stem) is None:
+                first = first or listed.name
+                num_others += 1
+    if num_others:
+        notes.append(
+            f"the names of {num_others} of {num_tiles} tiles do not match {names.pattern}, "
+            f"such as {printable(first)}"
+        )
 
 
 def count_skipped(listed: Listed, skipped: Counter[str]) -> None:

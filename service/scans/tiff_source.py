@@ -60,6 +60,11 @@ class TiffSource:
             raise ScanError(f"{url} cannot be read as TIFF: {error}") from error
         self._first: ImageMetadata | None = None
 
+    @property
+    def num_images(self) -> int:
+        """Number of images."""
+        return len(self._places)
+
     def listing(self) -> Iterator[Listed]:
         """See `Source`."""
         stem, suffix = split_name(self._name)

@@ -20,6 +20,7 @@ from service.images.codec.npy import npy_header
 from service.scan_jobs.database import SqliteDatabase
 from service.scan_jobs.run import JobRun, Stop
 from service.scan_jobs.store import JobStore
+from service.scans.klarf.klarf import read_klarf
 from service.scans.work_folder import WorkFolder
 from tests.scan_api import Scans
 from tests.scans import enlarged, manifest, numbered_tile, outputs, write_lot
@@ -172,6 +173,43 @@ def test_tiles_that_cannot_be_read_are_named_and_the_rest_is_done(scans, root):
     assert 200 == scans.do(scan, "resume").status_code
     info = scans.wait(scan)
     assert ("done", 1, []) == (info["state"], info["result"]["computed"], info["failures"])
+
+
+def test_a_klarf_file_as_source(scans, root, tmp_path):
+    """Its images and its copy, as by `semsr scan`; no link leads out of the roots."""
+    write_lot(tmp_path / "elsewhere", 1)
+    (root / "lot" / "link.npy").symlink_to(tmp_path / "elsewhere" / "t00000.npy")
+    files = ("t00003.npy", "link.npy", "t00005.npy")
+    rows = "".join(
+        f'{row} Images 1 {{ "{name}" "NPY" 1 "0" }};\n' for row, name in enumerate(files)
+    )
+    (root / "lot" / "lot.klarf").write_text(
+        'Record FileRecord "1.8" { Record LotRecord "L7" { Record WaferRecord "W" {\n'
+        "List DefectList "
+        f"{{ Columns 2 {{ int32 DEFECTID, ImageList I }} Data 3 {{\n{rows}}} }} }} }} }}\n"
+        "EndOfFile;"
+    )
+
+    info = scans.wait(scans.start(root / "lot" / "lot.klarf", root / "out"))
+
+    assert ("incomplete", 2, 1) == (info["state"], info["tiles"]["done"], info["tiles"]["failed"])
+    assert ["link.npy"] == [failure["source"] for failure in info["failures"]]
+    found = np.load(root / "out" / "t00005_x4.npy")
+    np.testing.assert_array_equal(enlarged(numbered_tile(5)), found)
+    copy = read_klarf(root / "out" / "lot_sr.klarf")
+    assert [b"1", b"2", b"1"] == list(copy.column("SEMSR_STATUS"))
+    rows = manifest(root / "out" / "manifest.csv")
+    assert ["L7"] == sorted({row["lot"] for row in rows if row["status"] == "done"})
+
+
+def test_a_malformed_klarf_file_fails_the_scan_with_its_line(scans, root):
+    """As any source that cannot be read."""
+    (root / "lot" / "lot.klarf").write_text("FileVersion 1 2;\nSlot x;\nEndOfFile;")
+
+    info = scans.wait(scans.start(root / "lot" / "lot.klarf", root / "out"))
+
+    assert "failed" == info["state"]
+    assert "lot.klarf, line 2: found Slot 'x'; expected an integer" in info["detail"]
 
 
 def test_options_say_how_tiles_are_read_and_written(scans, root):
