@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from semsr.server_process import ServerProcess, running_server
@@ -36,7 +37,6 @@ SAMPLES = {
     "Line break": "0006_iso_lines_break",
     "Missing hole": "0003_sparse_holes_missing_hole",
 }
-TIFF = ROOT / "samples" / "0000_dense_lines.tif"
 SETTINGS = {"SEMSR_ENGINE": "identity", "SEMSR_BUNDLE": str(ROOT / "bundles" / "default")}
 WIDE = (1280, 800)
 NARROW = (390, 844)
@@ -230,7 +230,9 @@ def test_a_dropped_file_is_taken_like_a_chosen_one(server, visit) -> None:
 def test_a_file_that_browsers_cannot_show_has_its_sr_alone(server, visit) -> None:
     """A 16-bit TIFF is answered; its LR side is left out with the reason, and its window asked."""
     page = visit(server)
-    give(page, TIFF.name, TIFF.read_bytes(), "image/tiff")
+    with Image.open(SAMPLE) as tile, io.BytesIO() as file:
+        tifffile.imwrite(file, np.asarray(tile).astype(np.uint16) * 257)
+        give(page, "deep.tif", file.getvalue(), "image/tiff")
     expect(page.locator("#tag-left")).to_have_text("LR not shown: browsers do not show TIFF")
     expect(page.locator("#wipe")).to_be_disabled()
     brightness = page.locator("#statistics .sr + td")
