@@ -66,7 +66,7 @@ def find_pictures(images: Path, out: Path) -> dict[str, Path]:
         Files by the path of their results below `out`: the same, as PNG.
 
     Raises:
-        PicturesError: There is no image file, or two files have one result.
+        PicturesError: The folder has no image file, or two files have the same result.
     """
     found = [
         path

@@ -174,7 +174,7 @@ def test_a_client_can_be_pickled_and_copied(kind: type[Client | AsyncClient]) ->
         headers={"X-Lot": "7"},
     )
 
-    for twin in (pickle.loads(pickle.dumps(client)), copy.deepcopy(client)):  # noqa: S301
+    for twin in (pickle.loads(pickle.dumps(client)), copy.deepcopy(client)):  # noqa: S301 - made in this line
         assert kind is type(twin)
         assert vars(client)["_options"] == vars(twin)["_options"]
         assert vars(client)["_http"] is not vars(twin)["_http"]

@@ -110,7 +110,7 @@ def test_tiles_give_what_one_whole_pass_gives() -> None:
 
 
 def test_tiles_off_the_grid_would_differ() -> None:
-    """The test before can fail: starts that are no multiples of the grid change the whole tile."""
+    """The test before can fail: starts that are not multiples of the grid change the whole tile."""
     generator = wide_generator()
     image = scene((109, 97), seed=0)  # in two windows each way, 13 px and 1 px apart
 

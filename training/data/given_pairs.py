@@ -133,7 +133,7 @@ def _size(image: SourceImage) -> str:
 def _read_alignment(
     config: PairsConfig, data_root: Path, *, scale: int
 ) -> dict[str, dict[str, float]] | None:
-    """Return the shifts of each pair by name; None where there is no alignment file."""
+    """Return the shifts of each pair by name; None without an alignment file."""
     if config.alignment is None:
         return None
     path = data_root / config.alignment

@@ -164,7 +164,7 @@ class DefectTable:
         """Return the values of one column as written.
 
         Raises:
-            KeyError: There is no such column.
+            KeyError: The column does not exist.
         """
         place = self.place(name)
         if place is None:

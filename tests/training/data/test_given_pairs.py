@@ -114,7 +114,7 @@ def test_alignment_that_does_not_fit_is_refused(
 
 
 def test_held_out_pairs_must_be_others(root: Path) -> None:
-    """A pair that is trained on is no test."""
+    """A pair that was used for training cannot be used for evaluation."""
     pairs = load(root)
     check_disjoint(pairs[:2], pairs[2:])
     with pytest.raises(ConfigError, match=r"held_out_pairs: \['hr/b\.png', 'lr/b\.png'\]"):

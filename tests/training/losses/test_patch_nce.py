@@ -115,7 +115,7 @@ def test_equal_vectors_give_the_logarithm_of_the_number_of_places(places: int) -
 
 
 def test_a_high_temperature_makes_random_vectors_equal() -> None:
-    """The own column's -10 is no longer negligible there: 255 negatives and exp(-10 / T) of one."""
+    """At this T, the masked logit of -10 still adds exp(-10 / T) to the 255 negatives."""
     queries, keys = unit_vectors(256, 64), unit_vectors(256, 64, seed=1)
 
     loss = float(patch_nce(queries, keys, temperature=100.0))

@@ -118,7 +118,7 @@ def stats_of(run: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_goes_through_both_stages(recipe: Path, root: Path, tmp_path: Path) -> None:
-    """Pixels alone, then the discriminator too; the checkpoint is no generator."""
+    """Pixels alone, then the discriminator too; the checkpoint is not a generator."""
     run = tmp_path / "run"
 
     path = train(recipe, data_root=root, run_dir=run)

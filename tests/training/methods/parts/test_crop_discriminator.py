@@ -22,7 +22,7 @@ def test_layers_at_the_published_size() -> None:
 
 @pytest.mark.parametrize(("side_px", "num_layers"), [(64, 5), (21, 3), (16, 1)])
 def test_one_logit_a_crop(side_px: int, num_layers: int) -> None:
-    """Also of sides that are no multiples of the halvings."""
+    """Sides need not be multiples of the discriminator's stride."""
     network = CropDiscriminator(side_px=side_px, width=2, num_layers=num_layers, hidden=4)
     assert (3, 1) == tuple(network(torch.rand(3, 1, side_px, side_px)).shape)
 

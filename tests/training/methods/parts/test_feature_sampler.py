@@ -139,7 +139,7 @@ def test_a_sampler_without_taps_or_width_is_rejected(arguments: tuple[dict[str, 
 
 @pytest.mark.parametrize("size", [(24, 32), (17, 22)])
 def test_translation_is_the_network_without_the_enlargement(size: tuple[int, int]) -> None:
-    """`forward` enlarges and translates; sizes that are no multiples of 4 come back unchanged."""
+    """`forward` enlarges and translates; sizes that are not multiples of 4 are kept."""
     network = resnet()
     lr = torch.rand(1, 1, 5, 6)
 
