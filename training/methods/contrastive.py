@@ -29,6 +29,7 @@ from training.config.contrastive import ContrastiveConfig
 from training.config.recipe import ConfigError
 from training.data.degradation.noise import estimate_noise
 from training.methods.inputs import (
+    PLAIN_HR_SEED,
     Inputs,
     domain_crops,
     first_crops,
@@ -42,9 +43,6 @@ from training.methods.parts.grain import forward_parts
 from training.methods.parts.patch_contrast import Features, PatchContrast
 from training.methods.parts.similarity import Similarity
 from training.methods.pictures import sample_picture
-
-PLAIN_HR_SEED = 7_000_003
-"""Offset between the seeds of LR and HR crops, so that their places are independent."""
 
 FOR_PLACES, FOR_IDENTITY = 5, 6
 """Purposes of the draws of one step; see `methods.method.step_seed`."""

@@ -22,6 +22,7 @@ from training.config.method import FLSeSimConfig
 from training.config.recipe import ConfigError
 from training.data.pair_samplers import PairBatch
 from training.methods.inputs import (
+    PLAIN_HR_SEED,
     Inputs,
     domain_crops,
     first_crops,
@@ -40,9 +41,6 @@ from training.methods.parts.similarity import Similarity
 from training.methods.parts.surrogate import SurrogatePhase
 from training.methods.parts.unpaired_terms import consistency_terms, statistics_terms
 from training.methods.pictures import sample_picture
-
-PLAIN_HR_SEED = 7_000_003
-"""Offset between the seeds of plain LR and HR crops, so that their places are independent."""
 
 FOR_STATISTICS = 1
 """Purpose of the draws of one step; see `methods.method.step_seed`."""

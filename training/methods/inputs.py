@@ -29,6 +29,9 @@ from training.methods.pictures import NUM_SAMPLES, upscale
 from training.run.provenance import describe_training
 from training.run.warm_start import WarmStart
 
+PLAIN_HR_SEED = 7_000_003
+"""Offset between the seeds of plain LR and HR crops, so that their places are independent."""
+
 TOOL_SEEDS = 1_000_003
 """Offset between the seeds of two tools' crops."""
 

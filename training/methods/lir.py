@@ -43,6 +43,7 @@ from training.losses.lir import (
     semantic_consistency,
 )
 from training.methods.inputs import (
+    PLAIN_HR_SEED,
     Inputs,
     domain_crops,
     held_out_psnr,
@@ -62,9 +63,6 @@ from training.methods.pictures import sample_picture
 
 MARGIN_PX = 2
 """LR pixels around a crop that its enlargement looks at: drawn with the crop, and cut off after."""
-
-HR_SEED = 7_000_003
-"""Offset between the seeds of LR and HR crops, so that their places are independent."""
 
 FOR_CODES = 4
 """Purpose of the draws of code noise; see `methods.method.step_seed`."""
@@ -149,7 +147,7 @@ class LirMethod(Method[Network]):
             "hr",
             [tool.hr for tool in inputs.seen_tools],
             crop_px=self.generator.scale * options.crop_px,
-            seed=self.seed + HR_SEED,
+            seed=self.seed + PLAIN_HR_SEED,
             **same,
         )
         return lr, hr
