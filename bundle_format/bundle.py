@@ -8,7 +8,6 @@ imports neither torch nor onnx.
 """
 
 import hashlib
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from bundle_format.golden import Golden as Golden
+from bundle_format.golden import GoldenError, golden_names, read_golden
+from bundle_format.golden import golden_files as golden_files
 from bundle_format.inline_weights import SharedWeightsError, inline_weights
 from bundle_format.manifest import FLAGS as FLAGS
 from bundle_format.manifest import FORMAT_VERSION as FORMAT_VERSION
@@ -90,28 +92,8 @@ def parse_precision(text: str) -> Precision:
     raise ValueError(f"unknown precision {text!r}; expected one of {', '.join(PRECISIONS)}")
 
 
-def npy_bytes(array: npt.NDArray[np.uint8]) -> bytes:
-    """Return an array as the bytes of an npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
 class BundleError(Exception):
     """A bundle cannot be read, is damaged, or is of an unknown format."""
-
-
-@dataclass(frozen=True)
-class Golden:
-    """A tile and the reference's output for it.
-
-    Attributes:
-        lr: (N, 1, H, W) uint8.
-        sr: (N, 1, scale*H, scale*W) uint8.
-    """
-
-    lr: npt.NDArray[np.uint8]
-    sr: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -176,23 +158,18 @@ class Bundle:
         """Read the golden tile.
 
         Raises:
-            BundleError: A file is damaged, or the shapes do not fit the manifest.
+            BundleError: A file is damaged, or does not fit the manifest.
         """
-        lr = _read_npy(self, "golden/lr.npy")
-        sr = _read_npy(self, "golden/sr.npy")
-        height, width = self.manifest.tile
-        scale = self.manifest.scale
-        if lr.shape[1:] != (1, height, width) or sr.shape != (
-            lr.shape[0],
-            1,
-            scale * height,
-            scale * width,
-        ):
-            raise BundleError(
-                f"{self.path}: golden tile {lr.shape} -> {sr.shape} does not fit "
-                f"tile {height}x{width} and scale {scale}"
+        manifest = self.manifest
+        try:
+            return read_golden(
+                self.read,
+                format_version=manifest.format_version,
+                tile=manifest.tile,
+                scale=manifest.scale,
             )
-        return Golden(lr=lr, sr=sr)
+        except GoldenError as error:
+            raise BundleError(f"{self.path}: {error}") from error
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -218,7 +195,7 @@ def load_bundle(path: Path) -> Bundle:
     bundle = Bundle(path=path, manifest=manifest, digest=hashlib.sha256(content).hexdigest())
     for name in manifest.files:
         bundle.read(name)
-    for name in (*manifest.graphs.values(), "golden/lr.npy", "golden/sr.npy"):
+    for name in (*manifest.graphs.values(), *golden_names(manifest.format_version)):
         if name not in manifest.files:
             raise BundleError(f"{path}: {name} is used but its sha256 is not in the manifest")
     return bundle
@@ -259,17 +236,3 @@ def check_name(path: Path, name: str) -> None:
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or "\\" in name or ".." in parts or name == MANIFEST_NAME:
         raise BundleError(f"{path}: file name {name!r} is not a relative path inside the bundle")
-
-
-def _read_npy(bundle: Bundle, name: str) -> npt.NDArray[np.uint8]:
-    content = bundle.read(name)
-    try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BundleError(f"{bundle.path}: {name} is not a readable npy file: {error}") from error
-    if array.dtype != np.uint8 or array.ndim != 4:
-        raise BundleError(
-            f"{bundle.path}: {name} is {array.dtype} of {array.ndim} dimensions, "
-            "expected uint8 of 4 (N, 1, H, W)"
-        )
-    return array

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from bundle_format.trust_record import Sha256, TrustRecord
 
-FORMAT_VERSION = 5
-"""Version that is written. Two older ones are still read: in version 4 every graph held its own
-weights; version 3 also lacked `grid_px`, because its networks work on one grid."""
+FORMAT_VERSION = 6
+"""Version that is written. Three older ones are still read: version 5 stored its golden tile as npy
+files; in version 4 every graph also held its own weights; version 3 also lacked `grid_px`, because
+its networks work on one grid."""
 
-READ_VERSIONS = (3, 4, 5)
+READ_VERSIONS = (3, 4, 5, 6)
 
 FLAGS = (
     "non_finite", "saturated", "consistency", "consistency_worst", "residual", "domain_distance",
@@ -98,7 +99,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[3, 4, 5]
+    format_version: Literal[3, 4, 5, 6]
     # It becomes an HTTP header and a metric label.
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
@@ -149,7 +150,7 @@ class Manifest(BaseModel):
             has_grid = "grid_px" in fields
             if fields.get("format_version") == 3 and (has_grid or "seams" in fields):
                 raise ValueError("grid_px and seams are fields of version 4")
-            if fields.get("format_version") in (4, 5) and not has_grid:
+            if fields.get("format_version") in (4, 5, 6) and not has_grid:
                 raise ValueError("grid_px is missing")
         return fields
 

@@ -23,8 +23,8 @@ from bundle_format.bundle import (
     Bundle,
     Precision,
     RecallRecord,
+    golden_files,
     load_bundle,
-    npy_bytes,
 )
 from bundle_format.bundle_writer import check_target, write_bundle
 from bundle_format.trust_record import TrustRecord
@@ -165,8 +165,7 @@ def export_bundle(
             for name, graph in graphs.items()
         },
         CHECKPOINT: weights,
-        "golden/lr.npy": npy_bytes(golden_lr),
-        "golden/sr.npy": npy_bytes(reference(golden_lr)),
+        **golden_files(golden_lr, reference(golden_lr)),
     }
     fields: dict[str, Any] = {
         "name": name or out.name,
