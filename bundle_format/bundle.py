@@ -17,8 +17,15 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from bundle_format.golden import (
+    GOLDEN_16_BIT,
+    GoldenError,
+    golden_names,
+    read_golden,
+    read_golden_16_bit,
+)
 from bundle_format.golden import Golden as Golden
-from bundle_format.golden import GoldenError, golden_names, read_golden
+from bundle_format.golden import golden_16_bit_file as golden_16_bit_file
 from bundle_format.golden import golden_files as golden_files
 from bundle_format.inline_weights import SharedWeightsError, inline_weights
 from bundle_format.manifest import FLAGS as FLAGS
@@ -32,6 +39,7 @@ from bundle_format.manifest import Precision as Precision
 from bundle_format.manifest import QuantizationRecord as QuantizationRecord
 from bundle_format.manifest import RecallRecord as RecallRecord
 from bundle_format.manifest import SeamFigures as SeamFigures
+from bundle_format.manifest import SixteenBitRecord as SixteenBitRecord
 from bundle_format.trust_record import NOT_JUDGED as NOT_JUDGED
 from bundle_format.trust_record import TrustRecord as TrustRecord
 
@@ -57,7 +65,7 @@ class Tolerance:
     def problem(self, *, max_error: float, mean_error: float, psnr_db: float) -> str | None:
         """Describe the first limit that the figures violate; None if they keep all limits."""
         if self.max_error is not None and max_error > self.max_error:
-            return f"max error {max_error:.0f}, at most {self.max_error:g} grey levels"
+            return f"max error {max_error:.3g}, at most {self.max_error:g} grey levels"
         if self.mean_error is not None and mean_error > self.mean_error:
             return f"mean error {mean_error:.4f}, at most {self.mean_error:g} grey levels"
         if self.psnr_db is not None and psnr_db < self.psnr_db:
@@ -72,6 +80,9 @@ TOLERANCES: dict[Precision, Tolerance] = {
     "bf16": Tolerance(psnr_db=45.0),
     "int8": Tolerance(psnr_db=45.0),
 }
+
+TOLERANCE_16_BIT = Tolerance(max_error=0.02)
+"""Tolerance of the 16-bit graph, which runs in FP32: five steps of 65535."""
 
 
 def psnr_db(actual: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> float:
@@ -149,6 +160,23 @@ class Bundle:
                 f"{self.path}: no {precision} graph; the bundle has "
                 f"{', '.join(sorted(self.manifest.graphs))}"
             )
+        return self._inlined(name)
+
+    def graph_16_bit(self) -> bytes:
+        """Read the FP32 graph whose answer has 16 bits, with all its weights in it.
+
+        Raises:
+            BundleError: The bundle has none, or a file of it is damaged.
+        """
+        record = self.manifest.sixteen_bit
+        if record is None:
+            raise BundleError(
+                f"{self.path} has no graph for answers of 16 bits; export its checkpoint again, "
+                "or use 8 bits"
+            )
+        return self._inlined(record.graph)
+
+    def _inlined(self, name: str) -> bytes:
         try:
             return inline_weights(self.read(name), self.read)
         except SharedWeightsError as error:
@@ -168,6 +196,21 @@ class Bundle:
                 tile=manifest.tile,
                 scale=manifest.scale,
             )
+        except GoldenError as error:
+            raise BundleError(f"{self.path}: {error}") from error
+
+    def golden_16_bit(self) -> npt.NDArray[np.uint16]:
+        """Read every eighth pixel of every eighth row of the golden tile's 16-bit answer.
+
+        Returns:
+            (1, 1, h, w) uint16.
+
+        Raises:
+            BundleError: The file is missing or damaged, or does not fit the manifest.
+        """
+        manifest = self.manifest
+        try:
+            return read_golden_16_bit(self.read, tile=manifest.tile, scale=manifest.scale)
         except GoldenError as error:
             raise BundleError(f"{self.path}: {error}") from error
 
@@ -195,7 +238,10 @@ def load_bundle(path: Path) -> Bundle:
     bundle = Bundle(path=path, manifest=manifest, digest=hashlib.sha256(content).hexdigest())
     for name in manifest.files:
         bundle.read(name)
-    for name in (*manifest.graphs.values(), *golden_names(manifest.format_version)):
+    used = [*manifest.graphs.values(), *golden_names(manifest.format_version)]
+    if manifest.sixteen_bit is not None:
+        used += [manifest.sixteen_bit.graph, GOLDEN_16_BIT]
+    for name in used:
         if name not in manifest.files:
             raise BundleError(f"{path}: {name} is used but its sha256 is not in the manifest")
     return bundle

@@ -12,6 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+GOLDEN_16_BIT = "golden/sr_16_bit.png"
+"""File with a part of the reference's 16-bit output, in bundles that have a graph for it."""
+
+SAMPLE_PX = 8
+"""Distance of the pixels in that file: whole 16-bit outputs hardly compress, and the 8-bit file has
+every pixel."""
+
 LAST_NPY_VERSION = 5
 """Last bundle format whose golden tile is stored as npy files."""
 
@@ -53,7 +60,38 @@ def golden_files(lr: npt.NDArray[np.uint8], sr: npt.NDArray[np.uint8]) -> dict[s
         ValueError: An array is not uint8 of such a shape.
     """
     lr_name, sr_name = golden_names(LAST_NPY_VERSION + 1)
+    for array in (lr, sr):
+        if array.dtype != np.uint8:
+            raise ValueError(f"golden tile is {array.dtype} {array.shape}, expected uint8")
     return {lr_name: _png(lr), sr_name: _png(sr)}
+
+
+def golden_16_bit_file(sr: npt.NDArray[np.uint16]) -> dict[str, bytes]:
+    """Encode every eighth pixel of every eighth row of the golden tile's 16-bit output.
+
+    Args:
+        sr: (1, 1, scale*H, scale*W) uint16.
+
+    Returns:
+        Content by file name.
+    """
+    return {GOLDEN_16_BIT: _png(sr[:, :, ::SAMPLE_PX, ::SAMPLE_PX])}
+
+
+def read_golden_16_bit(
+    read: Callable[[str], bytes], *, tile: tuple[int, int], scale: int
+) -> npt.NDArray[np.uint16]:
+    """Read what `golden_16_bit_file` wrote.
+
+    Returns:
+        (1, 1, h, w) uint16, h and w being an eighth of the output's height and width, rounded up.
+
+    Raises:
+        GoldenError: The file is unreadable, or does not fit tile and scale.
+    """
+    height, width = (-(-scale * side // SAMPLE_PX) for side in tile)
+    pixels = _read_png(GOLDEN_16_BIT, read(GOLDEN_16_BIT), (height, width), mode="I;16")
+    return pixels.astype(np.uint16)
 
 
 def read_golden(
@@ -80,26 +118,28 @@ def read_golden(
     return Golden(lr=lr, sr=sr)
 
 
-def _png(array: npt.NDArray[np.uint8]) -> bytes:
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[:2] != (1, 1):
+def _png(array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
+    if array.ndim != 4 or array.shape[:2] != (1, 1):
         raise ValueError(
-            f"golden tile is {array.dtype} {array.shape}, expected uint8 (1, 1, height, width)"
+            f"golden tile is {array.dtype} {array.shape}, expected (1, 1, height, width)"
         )
     buffer = io.BytesIO()
-    Image.fromarray(array[0, 0]).save(buffer, "PNG", optimize=True)
+    Image.fromarray(np.ascontiguousarray(array[0, 0])).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _read_png(name: str, content: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def _read_png(
+    name: str, content: bytes, shape: tuple[int, int], mode: str = "L"
+) -> npt.NDArray[np.uint8]:
     """Decode a grey PNG of a known size to (1, 1, H, W)."""
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             found = f"{image.height}x{image.width} px of mode {image.mode}"
-            if (image.height, image.width) != shape or image.mode != "L":
+            if (image.height, image.width) != shape or image.mode != mode:
                 raise GoldenError(
-                    f"{name} has {found}, expected {shape[0]}x{shape[1]} px of mode L"
+                    f"{name} has {found}, expected {shape[0]}x{shape[1]} px of mode {mode}"
                 )
-            return np.asarray(image)[None, None]
+            return np.array(image)[None, None]
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise GoldenError(f"{name} is not a readable PNG file: {error}") from error
 

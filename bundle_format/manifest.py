@@ -11,8 +11,8 @@ from bundle_format.trust_record import Sha256, TrustRecord
 
 FORMAT_VERSION = 6
 """Version that is written. Three older ones are still read: version 5 stored its golden tile as npy
-files; in version 4 every graph also held its own weights; version 3 also lacked `grid_px`, because
-its networks work on one grid."""
+files and had no `sixteen_bit`; in version 4 every graph also held its own weights; version 3 also
+lacked `grid_px`, because its networks work on one grid."""
 
 READ_VERSIONS = (3, 4, 5, 6)
 
@@ -59,6 +59,17 @@ class ParityFigures(BaseModel):
     psnr_db: float
     tiles: int
     engines: tuple[str, ...] = Field(description="Engines that ran the graph for the comparison.")
+
+
+class SixteenBitRecord(BaseModel):
+    """The FP32 graph whose answer has 16 bits: 65535 is white, 257 steps are one grey level."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    graph: str = Field(description="ONNX file.")
+    parity: ParityFigures | None = Field(
+        default=None, description="Differences of its answers from FP32 torch, in grey levels."
+    )
 
 
 class QuantizationRecord(BaseModel):
@@ -123,6 +134,9 @@ class Manifest(BaseModel):
     max_batch_size: int = Field(ge=1, description="Largest batch that the model was checked with.")
     precision: Precision = Field(description="Default execution precision.")
     graphs: dict[Precision, str] = Field(description="ONNX file by precision.")
+    sixteen_bit: SixteenBitRecord | None = Field(
+        default=None, description="Graph for answers of 16 bits; null: the bundle has none."
+    )
     flags: tuple[str, ...] = Field(description="Columns of the graphs' second output.")
     window: tuple[int, int] | None = Field(
         description="Grey range lo, hi of 16-bit input that maps to 0..255; null is 0..65535."
@@ -152,6 +166,8 @@ class Manifest(BaseModel):
                 raise ValueError("grid_px and seams are fields of version 4")
             if fields.get("format_version") in (4, 5, 6) and not has_grid:
                 raise ValueError("grid_px is missing")
+            if fields.get("format_version") in (3, 4, 5) and "sixteen_bit" in fields:
+                raise ValueError("sixteen_bit is a field of version 6")
         return fields
 
     files: dict[str, Sha256] = Field(description="sha256 of every file but the manifest.")

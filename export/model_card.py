@@ -67,6 +67,9 @@ def model_card(fields: Mapping[str, Any]) -> str:
         lines.append(f"| flags | {_trust(fields['trust'])} |")
     for precision, figures in fields["parity"].items():
         lines.append(f"| parity {precision} against FP32 torch | {_parity(figures)} |")
+    sixteen_bit = fields.get("sixteen_bit")
+    if sixteen_bit and sixteen_bit["parity"]:
+        lines.append(f"| 16-bit answers against FP32 torch | {_parity(sixteen_bit['parity'])} |")
     data = training.get("data", {})
     statements: Mapping[str, Any] = data if isinstance(data, Mapping) else {"statement": data}
     if statements.get("statement"):
@@ -157,7 +160,7 @@ def _trust(trust: TrustRecord) -> str:
 
 def _parity(figures: ParityFigures) -> str:
     return (
-        f"max {figures.max_error:.0f}, mean {figures.mean_error:.6f} grey levels, "
+        f"max {figures.max_error:.3g}, mean {figures.mean_error:.6f} grey levels, "
         f"PSNR {figures.psnr_db:.1f} dB at least, over {figures.tiles} tiles "
         f"({', '.join(figures.engines)})"
     )

@@ -51,6 +51,7 @@ class EngineRoom:
             metrics,
             places=Places(_PLACES, metrics),
             max_pixels=settings.max_pixels,
+            answer_bits=settings.answer_bits,
         )
         self.steps = self._upscaler.steps
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -87,6 +87,7 @@ def upscale_files(
     bundle: Path | None = None,
     engine: str | None = None,
     window: Window | None = None,
+    bits: Literal[8, 16] = 8,
     max_pixels: int | None = None,
     overwrite: bool = False,
     on_row: Callable[[UpscaledFile], None] | None = None,
@@ -104,6 +105,7 @@ def upscale_files(
         bundle: Bundle folder; None takes the setting's.
         engine: Engine name or auto; None takes the setting's.
         window: Grey range of 16-bit images; None takes the bundle's, or else the whole range.
+        bits: Bits of the results; 16 gives uint16 in the greys of each image.
         max_pixels: Largest image in pixels; None takes the setting's.
         overwrite: Whether to replace existing results.
         on_row: Callback with each row as soon as it is known, between two images.
@@ -139,7 +141,7 @@ def upscale_files(
         _check_free(targets)
     with progress("upscale", len(targets), unit="image") as steps:
         steps.say("loading the engine")
-        with Upscaler(loaded, engine=engine, window=window) as upscaler:
+        with Upscaler(loaded, engine=engine, window=window, bits=bits) as upscaler:
             steps.say("")
             for path, target in targets.items():
                 add(_upscale_file(path, target, upscaler, max_pixels or settings.max_pixels))

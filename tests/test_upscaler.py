@@ -49,6 +49,32 @@ def test_any_size_is_tiled_and_merged(shape: tuple[int, int]) -> None:
     assert tile.repeat(4, axis=0).repeat(4, axis=1).tolist() == sr.tolist()
 
 
+def test_answers_of_16_bits_are_in_the_greys_of_the_tile() -> None:
+    """More than 256 of them, and within the window; 8-bit tiles fill the 16 bits."""
+    rng = np.random.default_rng(5)
+    tile = rng.integers(300, 3800, (30, 40), dtype=np.uint16)
+
+    with semsr.Upscaler(TINY_BUNDLE, bits=16, window=(0, 4095)) as upscale:
+        sr, from_8_bits = upscale(tile), upscale((tile >> 4).astype(np.uint8))
+    with semsr.Upscaler(TINY_BUNDLE, engine="onnx", window=(0, 4095)) as upscale:
+        coarse = upscale(tile)
+
+    assert (np.uint16, (120, 160)) == (sr.dtype, sr.shape)
+    assert len(np.unique(sr)) > 1000
+    assert np.abs(sr / 4095 - coarse / 255).max() <= 0.55 / 255  # and 12 bits are rounded
+    assert from_8_bits.max() > 4095
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"bits": 12}, "bits is 12; expected 8 or 16"), ({"engine": "torch"}, "only onnx answers")],
+)
+def test_wrong_bits_are_refused(options: dict, message: str) -> None:
+    """Before anything is loaded."""
+    with pytest.raises(ValueError, match=message):
+        semsr.Upscaler(TINY_BUNDLE, **{"bits": 16, **options})
+
+
 def test_16_bit_tiles_pass_the_window() -> None:
     """The caller's range, or the whole one; inverted where low values are bright."""
     tile = np.array([[0, 2048, 4095]], dtype=np.uint16)

@@ -42,7 +42,7 @@ from service.settings import Settings
 # Settings that determine an engine's results and its time limits.
 _SENT = (
     "bundle", "engine", "precision", "device", "hint", "threads", "max_batch_size", "max_pixels",
-    "cache_dir", "plan_cache", "engine_timeout_s", "shutdown_timeout_s",
+    "answer_bits", "cache_dir", "plan_cache", "engine_timeout_s", "shutdown_timeout_s",
 )  # fmt: skip
 # Time limit; a machine may have to build the engine first.
 _LONGEST_LOAD_S = 900.0

@@ -50,6 +50,13 @@ def add(commands: Commands) -> None:
         "0,65535)",
     )
     parser.add_argument(
+        "--bits",
+        type=int,
+        choices=[8, 16],
+        default=8,
+        help="bits of the results; 16: in the greys of each image, computed by onnx in FP32",
+    )
+    parser.add_argument(
         "--max-pixels",
         type=int,
         metavar="N",
@@ -67,6 +74,8 @@ def _run(options: argparse.Namespace) -> int:
     window = None if options.window is None else grey_window(options.window, "--window")
     if options.max_pixels is not None and options.max_pixels < 1:
         raise UsageError(f"--max-pixels is {options.max_pixels}; expected at least 1")
+    if options.bits == 16 and options.engine not in (None, "auto", "onnx"):
+        raise UsageError(f"--engine is {options.engine} with --bits 16, which only onnx computes")
     writable_folder(options.out, "--out")
     from tqdm import tqdm
 
@@ -89,6 +98,7 @@ def _run(options: argparse.Namespace) -> int:
             bundle=options.bundle,
             engine=options.engine,
             window=window,
+            bits=options.bits,
             max_pixels=options.max_pixels,
             overwrite=options.overwrite,
             on_row=show,

@@ -41,6 +41,11 @@ class ScanOptionsBody(BaseModel):
         json_schema_extra={"pattern": r"^\s*[0-9]{1,5}\s*,\s*[0-9]{1,5}\s*$"},
     )
     answer_dtype: Literal["uint8", "uint16"] = "uint8"
+    answer_bits: Literal[8, 16] = Field(
+        default=8,
+        description="Bits of the answers; 16: uint16 in the greys of the tiles, needs "
+        "SEMSR_ANSWER_BITS=16.",
+    )
     pixel_size_nm: str | None = Field(
         default=None,
         max_length=60,
@@ -103,7 +108,8 @@ class ScanBody(BaseModel):
             source=source,
             sink=sink,
             window=None if options.window is None else parse_window(options.window),
-            answer_dtype=options.answer_dtype,
+            answer_dtype="uint16" if options.answer_bits == 16 else options.answer_dtype,
+            answer_bits=options.answer_bits,
             answer_type=None if options.format is None else FORMATS[options.format],
             pixel_size=None if size is None else parse_pixel_size(size),
             manifest=options.manifest,

@@ -67,6 +67,13 @@ class ModelSettings(BaseSettings):
             "allow."
         ),
     )
+    answer_bits: Literal[8, 16] = Field(
+        default=8,
+        description=(
+            "Most bits of an answer. 16 also loads the bundle's 16-bit graph, for requests with "
+            "X-Answer-Bits: 16. It takes memory; answers of 8 bits stay as they are."
+        ),
+    )
     max_batch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
         default=None,
         description=(
@@ -115,6 +122,12 @@ class ModelSettings(BaseSettings):
             "in the user's cache folder."
         ),
     )
+
+    @field_validator("answer_bits", mode="before")
+    @classmethod
+    def _parse_bits(cls, value: object) -> object:
+        # Environment variables are text, which a Literal of numbers does not take.
+        return {"8": 8, "16": 16}.get(value, value) if isinstance(value, str) else value
 
     @field_validator("bundles", mode="before")
     @classmethod

@@ -23,7 +23,7 @@ def write_old_bundle(path: Path, version: int, *, lr: bytes | None = None) -> Pa
     files |= {"golden/lr.npy": lr or npy(GOLDEN_LR), "golden/sr.npy": npy(GOLDEN_SR)}
     write_bundle(path, files={**files, **bundle_files()}, manifest_fields=manifest_fields())
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    edit_manifest(path, format_version=version, files=hashes)
+    edit_manifest(path, format_version=version, files=hashes, sixteen_bit=...)
     return path
 
 
