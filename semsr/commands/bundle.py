@@ -84,6 +84,7 @@ def _show(options: argparse.Namespace) -> int:
             f"  tile       {height}x{width}, scale {manifest.scale}, halo {manifest.halo_px} px, "
             f"grid {manifest.grid_px} px",
             f"  precision  {manifest.precision} (graphs: {', '.join(manifest.graphs)})",
+            f"  answers    {'8 bits' if manifest.sixteen_bit is None else '8 and 16 bits'}",
             f"  batch      up to {manifest.max_batch_size}",
             f"  trust      {_trust(manifest.trust)}",
             *(
