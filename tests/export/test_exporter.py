@@ -11,6 +11,7 @@ from bundle_format.bundle import load_bundle
 from engines.batches import run_batch
 from engines.protocol import EngineOptions
 from engines.registry import load_engine
+from engines.sixteen_bit import SixteenBitEngine, verify_golden_16_bit
 from export.cases import golden_tile, standard_cases
 from export.exporter import export_bundle
 from export.parity import ParityError, Reference, compare, summarise
@@ -54,7 +55,9 @@ def test_graph_gives_what_torch_gives_at_any_size(scale: int, tmp_path: Path):
     checkpoint = tmp_path / "checkpoint.safetensors"
     save_network(checkpoint, generator, training={})
     bundle = export_bundle(checkpoint, tmp_path / "bundle", tile=TILE, max_batch_size=2).bundle
-    engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1))
+    engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1, answer_bits=16))
+    assert isinstance(engine, SixteenBitEngine)
+    assert verify_golden_16_bit(engine, bundle) <= 0.02
     for count, height, width in ((1, 24, 24), (3, 33, 17), (2, 8, 64)):
         lr = np.random.default_rng(5).integers(0, 256, (count, 1, height, width), dtype=np.uint8)
         sr = run_batch(engine, lr).sr
