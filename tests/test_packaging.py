@@ -55,7 +55,7 @@ def build_wheel(project: Path, folder: Path) -> None:
 
 
 def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
-    """A wheel has every module that serves, the page, the command; no training, no bundles."""
+    """A wheel has every module that serves, the page, the command, the shipped bundles alone."""
     build_wheel(ROOT, tmp_path)
     packages = (
         "bundle_format",
@@ -75,6 +75,11 @@ def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
     expected = {
         name for name in expected if not name.startswith(("loadtests/gpu/", "loadtests/peers/"))
     }
+
+    for bundle in ("default", "fast"):
+        folder = ROOT / "bundles" / bundle
+        files = [path.relative_to(ROOT) for path in folder.rglob("*") if path.is_file()]
+        expected |= {f"bundle_format/{path.as_posix()}" for path in files}
 
     [wheel] = tmp_path.glob("semsr-*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -324,7 +329,7 @@ def test_make_help_lists_the_documented_targets() -> None:
     listed = subprocess.run(["make", "-C", ROOT], capture_output=True, text=True, check=True).stdout
 
     for target in (
-        "demo", "serve", "bench", "airgap", "test", "test-slow", "lint", "types", "format",
+        "demo", "serve", "bench", "wheel", "airgap", "test", "test-slow", "lint", "types", "format",
         "install", "install-dev", "install-ray", "deploy-files", "lock", "clean",
     ):  # fmt: skip
         assert re.search(rf"^  make {target}\s", listed, flags=re.MULTILINE), target
