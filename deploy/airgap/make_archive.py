@@ -3,7 +3,8 @@
 The archive holds wheels for this machine's Python and platform: the locked ones, those of some
 extras, the project's with the shipped bundles, and its client's. It also holds documentation,
 `deploy/`, a bill of materials, the installer, and the sha256 of every file. It gets its name only
-when it is complete. This script imports only the standard library, so that the serving environment can run it.
+when it is complete. This script imports only the standard library, so that the serving environment
+can run it.
 """
 
 import argparse
