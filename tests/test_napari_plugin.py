@@ -135,7 +135,7 @@ def centre(layer: Any, pixel: tuple[float, ...]) -> list[float]:  # noqa: ANN401
 
 @pytest.mark.slow
 @needs_napari
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")  # those of napari's own packages
 class TestWidget:
     """The widget as a user meets it."""
 
@@ -268,6 +268,19 @@ class TestWidget:
         assert 1 == len(desk.viewer.layers)
         assert desk.widget.bar.value < 2000
         assert "Stopped; nothing was added." == desk.widget.status.value
+
+    def test_closing_the_widget_ends_its_work(self, desk: Desk, service: ServerProcess) -> None:
+        """The thread stops at the next image, and no signal reaches a control that is gone."""
+        qt_core = pytest.importorskip("qtpy.QtCore")
+        desk.viewer.add_image(np.zeros((2000, 24, 24), np.uint8))
+        desk.widget.url.value = service.url
+        desk.run(until=lambda: desk.widget.bar.value > 0)
+        desk.widget.native.deleteLater()
+        desk.app.sendPostedEvents(None, qt_core.QEvent.Type.DeferredDelete)
+        desk.wait(lambda: desk.widget._worker is None)
+
+        assert 1 == len(desk.viewer.layers)
+        assert [] == desk.shown  # pyright: ignore[reportAttributeAccessIssue]
 
     def test_napari_reads_the_manifest(self) -> None:
         """npe2 validates it, and its command makes the widget."""

@@ -109,6 +109,19 @@ def test_the_client_brings_its_http_library_and_numpy_alone(tmp_path: Path) -> N
     assert read_project()["project"]["version"] == project["version"]
 
 
+def test_the_wheel_of_the_napari_plugin_holds_its_manifest(tmp_path: Path) -> None:
+    """Napari finds it by the entry point."""
+    build_wheel(CLIENT / "napari", tmp_path)
+    [wheel] = tmp_path.glob("napari_semsr-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        [points] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+        entry_points = archive.read(points).decode()
+
+    assert "napari_semsr/napari.yaml" in names
+    assert "[napari.manifest]\nnapari-semsr = napari_semsr:napari.yaml" in entry_points
+
+
 def test_the_archive_holds_the_extras_of_the_images() -> None:
     """Nothing can be installed later in either, so they hold the same."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

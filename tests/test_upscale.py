@@ -244,7 +244,7 @@ def test_patterns_choose_among_the_images_of_a_folder(
 ) -> None:
     """Names that match one of them; what is left out is counted, and none at all is an error."""
     lot, out = tmp_path / "lot", tmp_path / "out"
-    for name in ("1_se.png", "1_bse.png", "deep/2_se.png", "deep/extra.png"):
+    for name in ("1_se.png", "1_raw.png", "deep/2_se.png", "deep/extra.png"):
         write_tile(lot / name)
 
     assert 0 == run(lot, "--out", out, "--pattern", "*_se.png", "--pattern", "extra*")

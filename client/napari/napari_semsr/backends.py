@@ -1,14 +1,14 @@
 """Where a layer is computed: the semsr service, or a bundle on this machine."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy.typing as npt
 
-from napari_semsr.layers import Tile
+from napari_semsr.layers import Source
 
 TIMEOUT_S = 120.0
 """Time limit for one image, waiting included; also the longest time until a stop takes effect."""
@@ -32,8 +32,8 @@ class Answer(Protocol):
         ...
 
 
-Many = Callable[[Collection[Tile]], Iterator[Answer]]
-"""Super-resolves images in order."""
+Many = Callable[[Source], Iterator[Answer]]
+"""Super-resolves the images of a layer in order."""
 Backend = Callable[[tuple[int, int] | None], AbstractContextManager[Many]]
 """Opens a backend for a grey range of 16-bit images; None takes the model's."""
 
@@ -78,10 +78,10 @@ class ServiceBackend:
             raise BackendError(str(error)) from error
         with client:
 
-            def many(tiles: Collection[Tile]) -> Iterator[Answer]:
+            def many(tiles: Source) -> Iterator[Answer]:
                 if len(tiles) == 1:  # a request of its own also passes proxies that buffer
                     return (client.superresolve(tile) for tile in tiles)
-                return client.superresolve_many(tiles)
+                return cast("Iterator[Answer]", client.superresolve_many(tiles))  # errors raise
 
             yield many
 

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from napari_semsr.backends import Backend
 from napari_semsr.layers import LayerError, Source, flag_warnings, result_arguments
 
-
 Result = tuple[dict[str, Any], list[str]]
 """Arguments of `viewer.add_image`, and warnings about quality flags."""
 

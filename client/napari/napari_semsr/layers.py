@@ -107,7 +107,7 @@ def result_arguments(
         pixels: (…, s*H, s*W) uint8.
         metadata: Metadata of the new layer, stored under `semsr`.
     """
-    from napari.utils.transforms import Affine
+    from napari.utils.transforms import Affine  # pyright: ignore[reportMissingImports]
 
     factor = pixels.shape[-1] // source.data.shape[-1]
     given = {name: source.placement[name] for name in ("scale", "rotate", "shear", "translate")}
@@ -149,7 +149,7 @@ def flag_warnings(qualities: Sequence[dict[str, float]]) -> list[str]:
 
 def _placement(layer: Any) -> dict[str, Any]:  # noqa: ANN401 (as above)
     """Return the layer's transforms, copied: the user may move it while its images are computed."""
-    placement = {
+    placement: dict[str, Any] = {
         name: np.array(getattr(layer, name)) for name in ("scale", "translate", "rotate", "shear")
     }
     placement["affine"] = np.array(layer.affine.affine_matrix)
