@@ -143,7 +143,14 @@ class TestWidget:
         """By the service: the picture, its place in the world, and what it was made by."""
         tile = np.random.default_rng(1).integers(0, 256, (24, 30), dtype=np.uint8)
         source = desk.viewer.add_image(
-            tile, name="tile", scale=(2, 2), rotate=30, translate=(5, 7), units=("nm", "nm")
+            tile,
+            name="tile",
+            scale=(2, 3),
+            rotate=30,
+            shear=[0.2],
+            translate=(5, 7),
+            affine=[[1, 0.1, 3], [0, 1.5, 2], [0, 0, 1]],
+            units=("nm", "nm"),
         )
         desk.widget.url.value = service.url
         result = desk.run()
@@ -152,7 +159,7 @@ class TestWidget:
         assert tile.repeat(4, axis=0).repeat(4, axis=1).tolist() == result.data.tolist()
         # A coarse pixel has its centre in the middle of its four by four fine ones.
         assert centre(source, (3, 5)) == centre(result, (3 * 4 + 1.5, 5 * 4 + 1.5))
-        assert [0.5, 0.5] == result.scale.tolist()
+        assert [0.5, 0.75] == result.scale.round(9).tolist()
         assert [str(unit) for unit in source.units] == [str(unit) for unit in result.units]
         facts = result.metadata["semsr"]
         assert ("tile", "identity") == (facts["source"], facts["engine"])
@@ -252,6 +259,7 @@ class TestWidget:
         desk.viewer.add_labels(np.zeros((24, 24), np.uint8))
         desk.widget.run.clicked.emit(True)
         assert "no image layer is selected" in desk.widget.status.value
+        assert desk.widget.bundle.value is None
         desk.viewer.add_image(np.zeros((24, 24, 3), np.uint8), rgb=True)
         desk.widget.run.clicked.emit(True)
         assert "is coloured; expected grey levels" in desk.widget.status.value

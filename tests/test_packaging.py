@@ -102,7 +102,8 @@ def test_the_client_brings_its_http_library_and_numpy_alone(tmp_path: Path) -> N
     project = read_project(CLIENT)["project"]
     requirements = [Requirement(text) for text in project["dependencies"]]
 
-    assert {f"semsr_client/{path.name}" for path in CLIENT.glob("semsr_client/*.py")} == names
+    expected = {f"semsr_client/{path.name}" for path in CLIENT.glob("semsr_client/*.py")}
+    assert expected | {"semsr_client/py.typed"} == names  # the marker shows callers its types
     assert 1 == len(licences)
     assert ["h11", "httpx2", "numpy"] == [requirement.name for requirement in requirements]
     assert [] == unmet(requirements, read_lock("base"))

@@ -37,9 +37,9 @@ def describe_training(
 
     Returns:
         A dict with `name`, `method`, `data` (statement, credits, licence, files and sources used,
-        held out and excluded), `degradation` (the first tool's ranges, and whether they were estimated),
-        `tools` (the same and the share of each further one), `recipe` (resolved), `steps`,
-        `seed`, and `lr_domain` (mean, deviation and noise of the LR crops in grey levels).
+        held out and excluded), `degradation` (the first tool's ranges, and whether they were
+        estimated), `tools` (the same and the share of each further one), `recipe` (resolved),
+        `steps`, `seed`, and `lr_domain` (mean, deviation and noise of the LR crops in grey levels).
     """
     data = recipe.data
     return {

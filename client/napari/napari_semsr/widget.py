@@ -2,6 +2,7 @@
 # napari and magicgui are in the environment of the user's napari alone.
 """The dock widget: choose a layer and where it is computed, run, watch, stop."""
 
+import logging
 from typing import Any
 
 from magicgui.widgets import (
@@ -19,6 +20,7 @@ from napari_semsr.backends import Backend, LocalBackend, ServiceBackend
 from napari_semsr.job import super_resolve
 from napari_semsr.layers import LayerError, read_layer
 
+_LOG = logging.getLogger(__name__)
 SERVICE, LOCAL = "semsr service", "this machine"
 _GREY_RANGES = [("the model's window", "model"), ("the layer's contrast limits", "limits")]
 
@@ -153,6 +155,7 @@ class SuperResolve(Container):
         from napari.utils.notifications import show_error
 
         text = str(error) or type(error).__name__
+        _LOG.warning("super-resolution failed", exc_info=error)
         self._say(text)
         show_error(f"semsr: {text}")
 
