@@ -40,6 +40,7 @@ from bundle_format.manifest import QuantizationRecord as QuantizationRecord
 from bundle_format.manifest import RecallRecord as RecallRecord
 from bundle_format.manifest import SeamFigures as SeamFigures
 from bundle_format.manifest import SixteenBitRecord as SixteenBitRecord
+from bundle_format.shipped import bundle_hint
 from bundle_format.trust_record import NOT_JUDGED as NOT_JUDGED
 from bundle_format.trust_record import TrustRecord as TrustRecord
 
@@ -231,8 +232,9 @@ def load_bundle(path: Path) -> Bundle:
             )
         content = manifest_path.read_bytes()
     except OSError as error:
+        hint = f"; {bundle_hint()}" if isinstance(error, FileNotFoundError) else ""
         raise BundleError(
-            f"{path} is not a bundle: cannot read {MANIFEST_NAME}: {error.strerror}"
+            f"{path} is not a bundle: cannot read {MANIFEST_NAME}: {error.strerror}{hint}"
         ) from error
     manifest = _parse_manifest(manifest_path, content)
     bundle = Bundle(path=path, manifest=manifest, digest=hashlib.sha256(content).hexdigest())

@@ -1,5 +1,7 @@
 """The model card: what a bundle was trained on and what it may be used for, in Markdown.
 
+It begins with metadata for catalogues (`card_metadata`).
+
 The card is made from the manifest alone, so the two cannot disagree.
 """
 
@@ -9,6 +11,7 @@ from typing import Any
 
 from bundle_format.bundle import ParityFigures, SeamFigures
 from bundle_format.trust_record import TrustRecord
+from export.card_metadata import front_matter
 
 METHODS = {
     "f_lsesim": (
@@ -47,6 +50,7 @@ def model_card(fields: Mapping[str, Any]) -> str:
     scale = fields["scale"]
     generator = fields["generator"]
     lines = [
+        *front_matter(fields),
         f"# Model card: {fields['name']}",
         "",
         f"Super-resolution of grey SEM tiles, {height}x{width} to "

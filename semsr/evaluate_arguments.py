@@ -117,8 +117,8 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
     Raises:
         UsageError: An argument is wrong; the message has its name, value and the expectation.
     """
+    from bundle_format.shipped import default_bundle
     from engines.registry import ENGINES
-    from service.settings import DEFAULT_BUNDLE
     from training.evaluation.folders.benchmark import SPLITS
 
     at_least(options.limit, 1, "--limit")
@@ -155,7 +155,7 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
             candidates += parse_seeds(options.seeds)
         pictures = parse_pictures(options.images)
         if not candidates and not pictures:
-            candidates = parse_bundles([os.environ.get("SEMSR_BUNDLE") or str(DEFAULT_BUNDLE)])
+            candidates = parse_bundles([os.environ.get("SEMSR_BUNDLE") or str(default_bundle())])
         baselines = parse_bundles(options.baseline)
     for item in (*candidates, *baselines):
         if not item.path.is_file():  # else a checkpoint

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 
 from pydantic_settings import SettingsConfigDict
 
-from service.settings.models import DEFAULT_BUNDLE, ModelSettings
+from service.settings.models import ModelSettings
 from service.settings.reports import ReportSettings
 from service.settings.requests import RequestSettings
 from service.settings.scans import ScanSettings
 from service.settings.server import ServerSettings
 
-__all__ = ["DEFAULT_BUNDLE", "GROUPS", "OTHER_VARIABLES", "Settings", "unknown_variables"]
+__all__ = ["GROUPS", "OTHER_VARIABLES", "Settings", "unknown_variables"]
 
 GROUPS = (ServerSettings, ModelSettings, RequestSettings, ScanSettings, ReportSettings)
 

@@ -8,17 +8,22 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from bundle_format.bundle import Precision
+from bundle_format.shipped import default_bundle
 from service.settings.user_folders import user_cache_dir
 
-# The shipped bundle, found from the working directory of a clone or of the image.
-DEFAULT_BUNDLE = Path("bundles/default")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class ModelSettings(BaseSettings):
     """Models and engines."""
 
-    bundle: Path = Field(default=DEFAULT_BUNDLE, description="Folder of the model bundle to serve.")
+    bundle: Path = Field(
+        default_factory=default_bundle,
+        description=(
+            "Folder of the model bundle to serve. Unset: bundles/default in the working directory, "
+            "or else the shipped bundle default of the installation."
+        ),
+    )
     bundles: Annotated[dict[str, Path], NoDecode] | None = Field(
         default=None,
         description=(

@@ -101,6 +101,8 @@ def test_bundle_holds_what_the_service_needs(checkpoint: Path, tmp_path: Path):
     assert {row.shape[0] for row in result.parity if row.case == "full batch"} == {32}
     card = (tmp_path / "fine" / "MODEL_CARD.md").read_text()
     assert "made for a test" in card
+    assert card.startswith("---\nlibrary_name: semsr\n")
+    assert "\n---\n\n# Model card: fine\n" in card
 
 
 def test_export_is_reproducible_byte_for_byte(checkpoint: Path, tmp_path: Path):
