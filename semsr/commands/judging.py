@@ -12,7 +12,7 @@ def add_judging(parser: argparse.ArgumentParser, *, row: str) -> None:
 
     Args:
         parser: Parser of the subcommand.
-        row: What a row of `--json` stands for.
+        row: Subject of a row of `--json`.
     """
     parser.add_argument(
         "--limit", type=int, help="tiles of each split, for a quick look (default: all)"

@@ -113,7 +113,7 @@ def advantage(better: str, ours: Estimate, theirs: Estimate, truth: Estimate | N
     """Return by how much one estimate is better than another of the same draws.
 
     Args:
-        better: What is better, see `training.evaluation.figure.Figure`.
+        better: Wanted direction, see `training.evaluation.figure.Figure`.
         ours: Estimate whose advantage it is.
         theirs: The other estimate.
         truth: Estimate of the true HR, for figures that should come near to it.
