@@ -2,8 +2,10 @@
 
 import functools
 import hashlib
+import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +17,9 @@ import pytest
 
 from bundle_format.bundle import load_bundle
 from service.http.access import hash_key
+from service.shadow.shadow import Shadow
 from service.shadow.worker import WorkerOptions
+from service.shadow_process import yield_processor
 from tests.service.conftest import RAW, TINY_BUNDLE, ServedApp
 
 TILES = np.random.default_rng(3).integers(0, 256, (8, 24, 24), dtype=np.uint8)
@@ -36,6 +40,8 @@ def start(
     """Serve the identity, with the tiny bundle on ONNX Runtime as its shadow."""
     eager = functools.partial(WorkerOptions, command=EAGER)
     monkeypatch.setattr("service.shadow.shadow.WorkerOptions", eager)
+    # On a busy test machine any tile may wait.
+    monkeypatch.setattr("service.shadow.shadow._BUSY_S", math.inf)
     (tmp_path / "keys").write_text(f"boss {hash_key('b')} admin\n", encoding="utf-8")
 
     def begin(**settings: object) -> ServedApp:
@@ -54,15 +60,32 @@ def report(app: ServedApp) -> dict[str, Any]:
     return answer.json()
 
 
+def shadow_of(app: ServedApp) -> Shadow:
+    """Return the shadow itself: a test that waits must not keep the service busy with requests."""
+    shadow = app.lifecycle.host.shadow
+    assert shadow is not None
+    return shadow
+
+
+def state(app: ServedApp) -> str:
+    """State of the shadow."""
+    return shadow_of(app).describe()["state"]
+
+
+def tiles(app: ServedApp) -> dict[str, int]:
+    """Tiles by outcome."""
+    return shadow_of(app).describe()["tiles"]
+
+
 def running(app: ServedApp) -> ServedApp:
     """Wait until the shadow takes tiles."""
-    app.until(lambda: report(app)["state"] == "running")
+    app.until(lambda: state(app) == "running")
     return app
 
 
 def compared(app: ServedApp, count: int) -> dict[str, Any]:
     """Wait until so many tiles have been compared; returns the report."""
-    app.until(lambda: report(app)["tiles"]["compared"] >= count)
+    app.until(lambda: tiles(app)["compared"] >= count)
     return report(app)
 
 
@@ -70,12 +93,12 @@ def send(app: ServedApp, count: int, *, pause: bool = True) -> list[bytes]:
     """Send tiles, each once the one before it has been compared or skipped."""
     answers = []
     for tile in TILES[:count]:
-        before = report(app)["tiles"]
+        before = tiles(app)
         answer = app.post(tile.tobytes(), {**RAW, "x-request-id": f"tile-{len(answers)}"})
         assert answer.status_code == 200, answer.text
         answers.append(answer.content)
         if pause:
-            app.until(lambda before=before: report(app)["tiles"] != before)
+            app.until(lambda before=before: tiles(app) != before)
     return answers
 
 
@@ -190,24 +213,18 @@ class TestVersions:
 class TestFaults:
     """A shadow that is broken, or a service that is busy."""
 
-    def test_a_busy_service_skips_tiles(self, start):
+    def test_a_busy_service_skips_tiles(self, start, monkeypatch: pytest.MonkeyPatch):
         """A tile that waited for the engine is not shown to the shadow."""
         app = running(start())
-        app.engine.gate.clear()
-        answers = [
-            app.post_in_background("/superresolve", tile.tobytes(), RAW) for tile in TILES[:3]
-        ]
-        app.until(lambda: app.metric("semsr_queue_depth", priority="online") == 2)
-        app.engine.open_gate()
-        assert {answer.result(30).status_code for answer in answers} == {200}
-        app.until(lambda: sum(report(app)["tiles"].values()) == 3)
+        monkeypatch.setattr("service.shadow.shadow._BUSY_S", 0.0)
+        send(app, 2)
         assert report(app)["tiles"]["busy"] == 2
         assert app.metric("semsr_shadow_tiles_total", model="identity", outcome="busy") == 2
 
     def test_a_bundle_that_cannot_be_loaded_leaves_the_service_ready(self, start, tmp_path: Path):
         """The report says why, tiles are answered, and the service keeps trying for a while."""
         app = start(shadow_bundle=tmp_path / "none")
-        app.until(lambda: report(app)["state"] in {"restarting", "failed"})
+        app.until(lambda: state(app) in {"restarting", "failed"})
         assert "not a bundle" in report(app)["reason"]
         assert app.client.get("/readyz").status_code == 200
         send(app, 2)
@@ -219,11 +236,43 @@ class TestFaults:
         app = running(start())
         send(app, 1)
         process_of(app).kill()
-        app.until(lambda: report(app)["state"] != "running")
+        app.until(lambda: state(app) != "running")
         running(app)
         send(app, 1)
         assert compared(app, 2)["versions"][0]["compared"] == 2
 
+    def test_a_hanging_shadow_holds_two_tiles_and_delays_none(self, start):
+        """Further tiles are skipped; it goes on where it stopped."""
+        app = running(start())
+        process = process_of(app)
+        process.send_signal(signal.SIGSTOP)
+        assert len(send(app, 5, pause=False)) == 5
+        app.until(lambda: tiles(app)["full"] == 3)
+        process.send_signal(signal.SIGCONT)
+        assert compared(app, 2)["tiles"]["failed"] == 0
+
+    @pytest.mark.slow
+    def test_a_reset_starts_a_shadow_again_that_has_failed_for_good(
+        self, start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Once the operator has put the bundle there."""
+        monkeypatch.setattr("service.shadow.worker.MAX_FAILURES", 1)
+        app = start(shadow_bundle=tmp_path / "late")
+        app.until(lambda: state(app) == "failed")
+        shutil.copytree(TINY_BUNDLE, tmp_path / "late")
+        assert app.client.post("/admin/shadow/reset").json()["state"] == "starting"
+        running(app)
+
+    def test_a_model_of_another_size_is_compared_with_nothing(self, start, tmp_path: Path):
+        """Its tiles are counted as unsuitable."""
+        app = running(start())
+        hello = shadow_of(app)._state.hello
+        assert hello is not None
+        hello["tile"] = [48, 48]
+        send(app, 1)
+        assert report(app)["tiles"]["unsuitable"] == 1
+
+    @pytest.mark.slow
     def test_a_stopped_service_leaves_no_process(self, start):
         """Also while the shadow is still being loaded."""
         for app in (running(start()), start()):
@@ -235,22 +284,26 @@ class TestFaults:
 
 def process_of(app: ServedApp) -> subprocess.Popen[bytes]:
     """Wait for the shadow's process; it may still be loading."""
-    shadow = app.lifecycle.host.shadow
-    assert shadow is not None
-    assert shadow._worker is not None
-    worker = shadow._worker
+    worker = shadow_of(app)._worker
+    assert worker is not None
     app.until(lambda: worker._process is not None)
     assert worker._process is not None
     return worker._process
 
 
-def test_the_shadow_gets_left_over_processor_time_only():
-    """The kernel's policy for it is the one below every niceness."""
-    code = (
-        "import os, service.shadow_process as p; p.yield_processor(); "
-        "os._exit(os.sched_getscheduler(0))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == os.SCHED_IDLE
+def test_the_shadow_gets_left_over_processor_time_only(monkeypatch: pytest.MonkeyPatch):
+    """The kernel's policy below every niceness; the greatest niceness where a sandbox refuses it."""
+    asked: list[object] = []
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "nice", asked.append)
+    monkeypatch.setattr(os, "sched_setscheduler", lambda _, policy, __: asked.append(policy))
+    yield_processor()
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    yield_processor()
+    assert asked == [os.SCHED_IDLE, 19]
 
 
 def send_all(app: ServedApp) -> list[bytes]:
