@@ -292,7 +292,7 @@ def process_of(app: ServedApp) -> subprocess.Popen[bytes]:
 
 
 def test_the_shadow_gets_left_over_processor_time_only(monkeypatch: pytest.MonkeyPatch):
-    """The kernel's policy below every niceness; the greatest niceness where a sandbox refuses it."""
+    """The policy below every niceness; the greatest niceness where a sandbox refuses it."""
     asked: list[object] = []
 
     def refuse(*_: object) -> None:
