@@ -17,6 +17,7 @@ import numpy as np
 from service.batching.admission import Admission
 from service.batching.tile_runner import TileResult
 from service.ground.errors import RequestTimeout, ServiceError
+from service.ground.request_id import REQUEST_ID
 from service.ground.stages import BatchTime, Stages
 from service.hosting.lifecycle import Lifecycle, State
 from service.hosting.serving import Serving
@@ -152,6 +153,8 @@ class DirectTile:
         if serving is None:
             return
         self._route.observe_recv(self._recv_s)
+        self._request_id = request_id_of(self.scope["headers"])
+        REQUEST_ID.set(self._request_id)
         try:
             [future] = serving.runner.submit(
                 [np.frombuffer(self.body, np.uint8).reshape(serving.bundle.manifest.tile)],
@@ -244,7 +247,6 @@ class DirectTile:
         batch = BatchTime(result.queue_s, result.infer_s, result.batch_size)
         timing = Stages(self._started_s, seconds, (batch,)).server_timing()
         self._facts["server_timing"], self._facts["tiles"] = timing, 1
-        self._request_id = request_id_of(self.scope["headers"])
         return (
             f"{self._plan.fixed_headers(serving)}x-quality: {quality.header()}\r\n"
             f"x-request-id: {self._request_id}\r\nserver-timing: {timing}, "

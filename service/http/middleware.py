@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.ground.errors import NotReady
 from service.ground.metrics import Metrics
+from service.ground.request_id import REQUEST_ID
 from service.ground.stages import Stages
 from service.http.access import Access
 from service.http.identity import identify
@@ -68,6 +69,7 @@ class RequestMiddleware:
         request_id = request_id_of(scope["headers"])
         facts: dict[str, Any] = state.setdefault("facts", {})
         state["request_id"] = request_id
+        REQUEST_ID.set(request_id)
         trace: RequestTrace | None = None
         route = route_of(scope["path"])
         if self._tracing is not None and not route.is_probe:
