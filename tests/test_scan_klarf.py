@@ -1,20 +1,21 @@
 """Scans of KLARF files: only the images of defects, and the results in a copy of the file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from semsr.scan_dry_run import dry_run
+from semsr.scan_dry_run import dry_run, dry_run_text
 from service.scans.errors import ScanError, SourceMissingError
 from service.scans.klarf.klarf import read_klarf
 from service.scans.klarf_source import is_klarf
 from service.scans.opening import open_source
 from service.scans.options import ScanRequest
 from service.scans.sources import TileRef
-from tests.scans import TILE_PX, enlarged, manifest, numbered_tile, outputs, scan, settings
+from tests.scans import enlarged, manifest, numbered_tile, outputs, scan, settings
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -273,14 +274,55 @@ def test_paths_do_not_leave_the_folder(tmp_path: Path) -> None:
 
 
 def test_dry_run(tmp_path: Path) -> None:
-    """It counts the images of defects."""
+    """It counts the images of defects, and shows what the manifest would say about them."""
     source = write_lot_1_2(tmp_path / "lot")
-    request = ScanRequest(source=str(source), sink=str(tmp_path / "sr"), manifest="csv")
+    (tmp_path / "lot" / "W03" / "d3.json").write_text('{"tool": "T2"}')
+    request = ScanRequest(
+        source=str(source), sink=str(tmp_path / "sr"), manifest="csv", name_pattern="{tool}/d*"
+    )
 
     row = dry_run(request, settings=settings(), work=tmp_path / "work")
 
     assert 4 == row["tiles"]
-    assert TILE_PX == numbered_tile(0).shape[0]
+    assert {"tiles": 4, "values": 1, "first": ["LOT 7"]} == row["recorded"]["lot"]
+    assert {"tiles": 4, "values": 3, "first": ["-2,3", "1,1", "1,2"]} == row["recorded"]["die"]
+    text = dry_run_text(row).splitlines()
+    assert "wafer: recorded for 4 tiles: W03" in text
+    assert "tool: recorded for 4 tiles: MAKER M9 SEM01" in text
+    assert "names that do not match the pattern: 3, such as lot.tif[00000000]" in text
+    assert "sidecars: 1; their values take precedence" in text
+    scan(source, tmp_path / "sr", name_pattern="{tool}/d*")
+    rows = manifest(tmp_path / "sr" / "manifest.csv")
+    done = [row for row in rows if row["status"] == "done"]
+    assert ["-2,3", "-2,3", "1,1"] == sorted(row["die"] for row in done)
+    assert {("LOT 7", "W03")} == {(row["lot"], row["wafer"]) for row in done}
+    assert not (tmp_path / "work").exists()
+
+
+def test_dry_run_with_a_pattern(tmp_path: Path) -> None:
+    """Of many values the first five; of a folder without a pattern nothing is said."""
+    for index in range(7):
+        write_png(tmp_path / "lot" / f"L{index}_W3.png", index)
+    write_png(tmp_path / "lot" / "other.png", 9)
+    request = ScanRequest(
+        source=str(tmp_path / "lot"), sink=str(tmp_path / "sr"), name_pattern="{lot}_W{wafer}"
+    )
+
+    text = dry_run_text(dry_run(request, settings=settings(), work=tmp_path / "work"))
+    plain = dry_run_text(
+        dry_run(replace(request, name_pattern=None), settings=settings(), work=tmp_path / "work")
+    )
+
+    lots, *rest = text.splitlines()[-5:]
+    assert lots.startswith("lot: recorded for 7 tiles: L")
+    assert lots.endswith("; and 2 more")
+    assert [
+        "wafer: recorded for 7 tiles: 3",
+        "die: recorded for 0 tiles",
+        "tool: recorded for 0 tiles",
+        "names that do not match the pattern: 1, such as other.png",
+    ] == rest
+    assert "recorded" not in plain
 
 
 @pytest.mark.parametrize(

@@ -133,13 +133,20 @@ class KlarfSource:
                 stem = tile.listed.stem
                 yield Listed(entry.name, stem, SIDECAR_SUFFIX, 0, entry.size_bytes, entry.stamp)
 
+    def facts(self, name: str) -> Facts:
+        """Return the facts of a tile from the defects that name it, without those of its sidecar.
+
+        Raises:
+            TileError: No defect names it.
+        """
+        known = self._known(name)
+        return image_facts(known.defects, known.num_defects)
+
     def read(self, tile: TileRef) -> SourceImage:
         """See `Source`; a page of a TIFF becomes a separate TIFF."""
         check_size(tile)
-        known = self._tiles.get(tile.name)
-        if known is None:
-            raise TileError(f"is not named by a defect of {self.name}")
-        facts: Facts = image_facts(known.defects, known.num_defects)
+        known = self._known(tile.name)
+        facts = self.facts(tile.name)
         if known.sidecar is not None:
             entry = known.sidecar
             content = b""
@@ -157,6 +164,12 @@ class KlarfSource:
         """See `Source`."""
         with self._lock:
             self._open.clear()
+
+    def _known(self, name: str) -> _Tile:
+        known = self._tiles.get(name)
+        if known is None:
+            raise TileError(f"is not named by a defect of {self.name}")
+        return known
 
     def _read_file(self) -> Klarf:
         entry = self._store.find(self.name)

@@ -53,7 +53,7 @@ WORDS = st.sampled_from(
         ",",
         "#",
         "\u00b2",
-    ]  # fmt: skip
+    ]
 )
 IMAGES = st.sampled_from(
     ["N", 'Images 1 { "a.jpg" "JPG" 1 "Patch" }', 'Image 1{"a" "b" 1 "c"}', "Images 0 {}", "",
