@@ -1,5 +1,6 @@
 """Scans of KLARF files: only the images of defects, and the results in a copy of the file."""
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from semsr.scan_dry_run import dry_run, dry_run_text
-from service.scans.errors import ScanError, SourceMissingError
+from service.scans.errors import ScanError, ScanMismatchError, SourceMissingError
 from service.scans.klarf.klarf import read_klarf
 from service.scans.klarf_source import is_klarf
 from service.scans.opening import open_source
@@ -230,6 +231,56 @@ def test_a_malformed_file_ends_the_scan_before_it_begins(tmp_path: Path) -> None
     with pytest.raises(ScanError, match=r"lot\.klarf, line 16: found YINDEX 'x'; expected"):
         scan(source, tmp_path / "sr")
     assert not (tmp_path / "sr").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            LOT_1_2.replace(" 2 4 5 0 0 0 0 0;", " 2 4 5 0 7 0 0 0;"),
+            r"since the scan began: line 16 was ' 2 4 5 0 0 0 0 0;' and is ' 2 4 5 0 7 0 0 0;'\. ",
+        ),
+        (
+            LOT_1_2.replace(" 3 6 7 1 1 0 1 1 1 0;", " 3 6 7 1 1 0 1 1 1 0\n 5 6 7 1 1 0 0 0;"),
+            r"line 19 was .* and is ' 3 6 7 1 1 0 1 1 1 0'; it had 4 defects and has 5\. ",
+        ),
+        (f"{LOT_1_2}\n", r"line 24 was missing and is ''\. "),
+        (LOT_1_2.replace("\n", "\r"), "its line ends differ"),
+    ],
+)
+def test_a_file_that_has_changed_is_rejected_on_resume(
+    tmp_path: Path, changed: str, said: str
+) -> None:
+    """Its results would stand next to other defects; nothing that was written changes."""
+    source = write_lot_1_2(tmp_path / "lot")
+    scan(source, tmp_path / "sr")
+    before = outputs(tmp_path / "sr")
+    source.write_bytes(changed.encode())
+
+    with pytest.raises(ScanMismatchError, match=said) as caught:
+        scan(source, tmp_path / "sr")
+
+    copy = tmp_path / "sr.scan" / "source.klarf.gz"
+    assert f"({copy} has it, compressed by gzip)" in str(caught.value)
+    assert before == outputs(tmp_path / "sr")
+    report = scan(source, tmp_path / "sr", resume=False)
+    assert 4 == report.counts.total
+    # The copy is that of the new scan now.
+    assert changed.encode() == gzip.decompress(copy.read_bytes())
+    assert 4 == scan(source, tmp_path / "sr").counts.total
+
+
+def test_a_damaged_copy_of_the_file(tmp_path: Path) -> None:
+    """The error says what deleting it means."""
+    source = write_lot_1_2(tmp_path / "lot")
+    scan(source, tmp_path / "sr")
+    copy = tmp_path / "sr.scan" / "source.klarf.gz"
+    copy.write_bytes(copy.read_bytes()[:-9])
+
+    with pytest.raises(ScanError, match=r"source\.klarf\.gz of lot\.klarf is damaged: .*delete it"):
+        scan(source, tmp_path / "sr")
+    copy.unlink()
+    assert 4 == scan(source, tmp_path / "sr").counts.total
 
 
 def test_two_paths_of_one_file_are_rejected(tmp_path: Path) -> None:
