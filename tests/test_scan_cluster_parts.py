@@ -15,6 +15,7 @@ from engines.identity_engine import IdentityEngine
 from engines.registry import load_engine
 from semsr.cli import main
 from semsr.cluster.connection import WorkerSize, count_places, worker_size
+from semsr.cluster.machines import Machines
 from semsr.cluster.rounds import plan_round, plan_suspects
 from semsr.cluster.scan import absolute, check_shareable
 from semsr.cluster.tables import (
@@ -125,6 +126,27 @@ def test_suspects_go_alone_and_one_of_a_shard_at_a_time() -> None:
 def node(cpus: float, gpus: float = 0, *, alive: bool = True) -> dict[str, Any]:
     """A machine as `ray.nodes()` lists it."""
     return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus}}
+
+
+def test_lost_and_new_machines_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each once, by name and address; the first look only learns them."""
+
+    def named(name: str, *, alive: bool = True) -> dict[str, Any]:
+        facts = {"NodeID": name, "NodeManagerHostname": name, "NodeManagerAddress": "10.0.0.7"}
+        return {**node(1, alive=alive), **facts}
+
+    machines = Machines()
+    machines.look([named("a"), named("b")])
+    machines.look([named("a"), named("b")])
+    assert "" == capsys.readouterr().err
+
+    machines.look([named("a", alive=False), named("b"), named("c")])
+    machines.look([named("a", alive=False), named("b"), named("c")])
+
+    assert [
+        "machine a (10.0.0.7) is lost; its tiles in flight are computed again",
+        "machine c (10.0.0.7) has joined the cluster; the next round uses it",
+    ] == capsys.readouterr().err.splitlines()
 
 
 def test_workers_fit_the_machines() -> None:
