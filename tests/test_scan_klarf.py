@@ -223,6 +223,28 @@ def test_the_first_image_of_a_tiff_with_several(tmp_path: Path) -> None:
     assert np.array_equal(enlarged(numbered_tile(0)), tifffile.imread(tmp_path / "sr/lot_x4.tif"))
 
 
+def test_an_object_store_gives_what_a_folder_gives(tmp_path: Path) -> None:
+    """It is listed once; a TIFF is copied, and its copy removed."""
+    pytest.importorskip("fsspec")
+    source = write_lot_1_2(tmp_path / "lot")
+    (tmp_path / "lot" / "lot.tif").rename(tmp_path / "lot" / "W03" / "lot.tif")
+    source.write_text(LOT_1_2.replace("lot.tif", "W03/lot.tif"))
+    scan(source, tmp_path / "local")
+
+    opened = open_source(f"local://{source}", spool=tmp_path / "spool", patience_s=1)
+    bodies = [
+        opened.read(TileRef(listed.name, listed.stem, listed.place, listed.size_bytes)).body
+        for listed in opened.listing()
+        if listed.is_tile and listed.name != "gone.png"
+    ]
+    assert 3 == len(bodies)
+    assert [] == list((tmp_path / "spool").iterdir())
+    report = scan(f"local://{source}", tmp_path / "remote")
+
+    assert (3, 1) == (report.counts.done, report.counts.failed)
+    assert outputs(tmp_path / "local") == outputs(tmp_path / "remote")
+
+
 def test_a_malformed_file_ends_the_scan_before_it_begins(tmp_path: Path) -> None:
     """The message names the file and the line."""
     source = write_lot_1_2(tmp_path / "lot")
