@@ -177,8 +177,8 @@ test-slow: $(DEV_READY) ## Run the tests that take minutes (PYTEST_ARGS= for som
 	$(if $(PYTEST_ARGS),,$(MAKE) test-ray)
 
 .PHONY: test-ray
-test-ray: $(RAY_READY) ## Run the tests of scans over Ray clusters, in .venv-ray
-	$(RAY)/bin/python -m pytest -m slow tests/test_scan_cluster.py
+test-ray: $(RAY_READY) ## Run the tests of scans over Ray clusters, in .venv-ray (as root: also over namespaces)
+	$(RAY)/bin/python -m pytest -m slow tests/test_scan_cluster.py tests/test_scan_machines.py
 
 .PHONY: format
 format: $(DEV_READY) ## Format the code and apply the safe fixes

@@ -129,7 +129,12 @@ def add(commands: Commands) -> None:
         default=60.0,
         help="time limit of retries to an object store that does not answer, seconds",
     )
-    parser.add_argument("--dry-run", action="store_true", help="list and count, write nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="list and count tiles, and lot, wafer, die and tool that a pattern or a KLARF file "
+        "gives; write nothing",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run)
 
@@ -143,7 +148,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _run_interruptible(options: argparse.Namespace) -> int:
-    from semsr.scan_dry_run import dry_run
+    from semsr.scan_dry_run import dry_run, dry_run_text
     from service.ground.logs import configure_logs
     from service.ground.memory import keep_freed_memory
     from service.scans.work_folder import default_work_folder
@@ -164,8 +169,7 @@ def _run_interruptible(options: argparse.Namespace) -> int:
     work = options.work or default_work_folder(request.sink)
     if options.dry_run:
         row = dry_run(request, settings=settings, work=work)
-        text = "\n".join(f"{name}: {value}" for name, value in row.items())
-        print_rows([row], text, as_json=options.json)
+        print_rows([row], dry_run_text(row), as_json=options.json)
         return 0 if row["damage"] is None else EXIT_FAILED
     report = _scan(options, request, settings, work)
     if options.manifest is None and request.manifest == "csv":
