@@ -12,6 +12,7 @@ from service.ground.errors import NotReady
 from service.hosting.lifecycle import Lifecycle
 from service.http.body import ClientGone
 from service.http.connection import CONNECTION, Connection
+from service.http.request_reports import request_facts
 from service.http.stream.answer import SlowReader
 from service.http.stream.places import StreamLimits, Window
 from service.http.stream.request import StreamContext, parse_stream_request
@@ -40,7 +41,7 @@ class SuperResolveBatch:
         facts, request_id = scope["state"]["facts"], scope["state"]["request_id"]
         request = parse_stream_request(scope["headers"])
         priority = request.tile.priority
-        facts |= {"priority": priority, "model": serving.name}
+        facts |= request_facts(serving, request.tile)
         scope["state"]["model_headers"] = serving.headers
         connection: Connection | None = scope.get("extensions", {}).get(CONNECTION)
         is_connected: Callable[[], bool] = (

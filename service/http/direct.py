@@ -191,7 +191,7 @@ class DirectTile:
                 who = identify(self.scope["headers"], self._host.client)
                 self._facts["client"] = route.access.check(*who)
             # An error of this model counts as its own, and its answer names it.
-            self._facts["model"], self._facts["priority"] = serving.name, plan.request.priority
+            self._facts |= plan.facts(serving)
             self.scope["state"]["model_headers"] = serving.headers
             self._admission = serving.upscaler.hold(plan.request.priority).__enter__()
         except Exception as error:
@@ -219,7 +219,9 @@ class DirectTile:
             result = future.result()
             waited_s = time.perf_counter() - self._started_s - self._recv_s
             infer_s = max(0.0, waited_s - result.queue_s)
-            quality = serving.upscaler.record_tile(result, infer_s=infer_s)
+            quality = serving.upscaler.record_tile(
+                result, infer_s=infer_s, tool=self._plan.request.tool
+            )
             head = self._head(serving, result, quality, infer_s=infer_s)
         except Exception as error:
             self._hand_over(error)

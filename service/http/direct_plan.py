@@ -1,11 +1,13 @@
 """Heads of requests that are served directly: read once, and kept for the tiles that follow."""
 
 from functools import lru_cache
+from typing import Any
 
 from service.ground.errors import ServiceError
 from service.hosting.serving import Serving
 from service.http.framing import framing_refusal
 from service.http.paths import HOT_PATH
+from service.http.request_reports import request_facts
 from service.images.codec.sniffing import RAW
 from service.images.metadata import ImageMetadata, format_pixel_size
 from service.images.request import TileRequest, asked_model, read_request
@@ -41,13 +43,23 @@ class DirectPlan:
         self.size = size
         self._headers_of: Headers | None = None
         self._fixed = ""
+        self._facts: dict[str, Any] = {}
+
+    def facts(self, serving: Serving) -> dict[str, Any]:
+        """Return the fields of the log line that all such requests to a model have in common."""
+        self._prepare(serving)
+        return self._facts
 
     def fixed_headers(self, serving: Serving) -> str:
         """Return the headers that all answers of a model to this head have in common."""
+        self._prepare(serving)
+        return self._fixed
+
+    def _prepare(self, serving: Serving) -> None:
         if self._headers_of is not serving.headers:
             self._fixed = self._write_headers(serving)
+            self._facts = request_facts(serving, self.request)
             self._headers_of = serving.headers
-        return self._fixed
 
     def _write_headers(self, serving: Serving) -> str:
         manifest = serving.bundle.manifest

@@ -11,7 +11,9 @@ import structlog
 from service.ground.logs import LineBudget
 from service.ground.metrics import Metrics
 from service.ground.priority import Priority
+from service.hosting.serving import Serving
 from service.http.paths import Route
+from service.images.request import TileRequest
 
 log = structlog.get_logger()
 
@@ -21,6 +23,18 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 # system call that gives up the interpreter lock, which under load takes longer than the request.
 _ID_PREFIX = secrets.token_hex(10)
 _ID_COUNTER = itertools.count(1)
+
+
+def request_facts(serving: Serving, request: TileRequest) -> dict[str, Any]:
+    """Return the fields of a log line that follow from the model and the headers of a request."""
+    facts: dict[str, Any] = {
+        "model": serving.name,
+        "model_version": serving.bundle.version,
+        "priority": request.priority,
+    }
+    if request.tool is not None:
+        facts["tool"] = request.tool
+    return facts
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:

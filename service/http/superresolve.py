@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from service.ground.stages import Stages
 from service.hosting.lifecycle import Lifecycle
 from service.http.body import CancelledOnDisconnect, ClientGone, read_body
+from service.http.request_reports import request_facts
 from service.images.image_steps import Answer
 from service.images.metadata import format_pixel_size
 from service.images.request import asked_model, parse_request
@@ -36,7 +37,7 @@ class SuperResolve:
         scope["state"]["model_headers"] = serving.headers
         upscaler = serving.upscaler
         request = parse_request(scope["headers"])
-        facts["priority"] = request.priority
+        facts |= request_facts(serving, request)
         with upscaler.admit(deadline_s=request.deadline_s, priority=request.priority) as admission:
             started_s = time.perf_counter()
             try:

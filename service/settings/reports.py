@@ -23,6 +23,14 @@ class ReportSettings(BaseSettings):
             "the omitted ones (`skipped`). Everything else is always logged."
         ),
     )
+    max_tools: Annotated[int, Field(ge=0, le=128)] = Field(
+        default=32,
+        description=(
+            "Maximum number of tools (X-Tool, and tools of scans) with a label of their own in the "
+            "quality metrics, counted for each model and in each front end; further tools are "
+            "`other`. Each adds about 70 series."
+        ),
+    )
     traces_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/.+")] | None = Field(
         default=None,
         description=(

@@ -16,6 +16,7 @@ from service.hosting.lifecycle import Lifecycle
 from service.http.body import CancelledOnDisconnect, ClientGone, read_body
 from service.http.v2.protocol import make_answer, parse_infer
 from service.images.media_types import check_encoding
+from service.images.request import read_tool
 
 INFER_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
@@ -39,8 +40,11 @@ class Inference:
         serving = self._lifecycle.find_model(*found.groups())
         upscaler = serving.upscaler
         header_length = _header_length(scope["headers"])
+        tool = read_tool(scope["headers"])
         facts = scope["state"]["facts"]
-        facts["model"] = serving.name
+        facts["model"], facts["model_version"] = serving.name, serving.bundle.version
+        if tool is not None:
+            facts["tool"] = tool
         scope["state"]["model_headers"] = serving.headers
         with upscaler.admit() as admission:
             started_s = time.perf_counter()
@@ -59,6 +63,7 @@ class Inference:
                         admission,
                         deadline_s=request.deadline_s,
                         priority=request.priority,
+                        tool=tool,
                     )
             except ClientGone:
                 return

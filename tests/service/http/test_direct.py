@@ -168,6 +168,7 @@ def chunks() -> Iterator[bytes]:
         {"accept": "application/octet-stream, */*;q=0.1"},
         {"x_tile_dtype": "uint8"},
         {"x_window": "10,20"},
+        {"x_tool": "CDSEM-07"},
     ],
     ids=lambda headers: next(iter(headers), "plain"),
 )
@@ -199,7 +200,7 @@ def test_both_ways_count_and_time_alike(serve: Callable[..., Served]):
     names = {
         "semsr_requests_total": labels,
         "semsr_request_duration_seconds_count": {"route": "/superresolve", "priority": "online"},
-        "semsr_consistency_count": {},
+        "semsr_consistency_count": {"model": "identity", "tool": "CDSEM-07"},
         **{
             f"semsr_stage_duration_seconds_count {stage}": {"stage": stage}
             for stage in ("recv", "decode", "queue", "infer", "encode")
@@ -212,9 +213,9 @@ def test_both_ways_count_and_time_alike(serve: Callable[..., Served]):
         return [served.metric(name.split()[0], **of) for name, of in names.items()]
 
     before = counts(0)
-    served.post()
+    served.post(x_tool="CDSEM-07")
     after_direct = counts(1)
-    served.post(chunks())
+    served.post(chunks(), x_tool="CDSEM-07")
     after_app = counts(2)
     assert served.direct == 1
     assert [b - a for a, b in zip(before, after_direct, strict=True)] == [1] * len(names)
@@ -432,7 +433,7 @@ class TestErrors:
         response = served.post()
         assert response.status_code == 500
         assert "non-finite values" in response.json()["detail"]
-        assert served.metric("semsr_non_finite_total") == 1
+        assert served.metric("semsr_non_finite_total", model="identity") == 1
 
     def test_a_deadline_that_passes_in_the_queue(self, serve: Callable[..., Served]):
         """504, as through the app."""
