@@ -136,6 +136,17 @@ class Metrics:
         "model",
         "outcome",
     )
+    client_requests = _counter(
+        "semsr_client_requests",
+        "Answers by client name of the API key and status code.",
+        "client",
+        "code",
+    )
+    client_tiles = _counter(
+        "semsr_client_tiles",
+        "Tiles super-resolved in requests, by client name of the API key.",
+        "client",
+    )
     consistency = _histogram(
         "semsr_consistency",
         "Mean local correlation of the downscaled answer with its input, per image.",

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.ground.errors import NotReady
 from service.hosting.lifecycle import Lifecycle
+from service.http.audit import Audit, ImageLines
 from service.http.body import ClientGone
 from service.http.connection import CONNECTION, Connection
 from service.http.request_reports import request_facts
@@ -27,8 +28,9 @@ BATCH_PATH = "/superresolve/batch"
 class SuperResolveBatch:
     """The endpoint; one instance serves every request."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, audit: Audit | None) -> None:
         self._lifecycle = lifecycle
+        self._audit = audit
         self._limits = StreamLimits(lifecycle.settings.max_queue)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +62,7 @@ class SuperResolveBatch:
                 stopping=lifecycle.draining,
                 request_id=request_id,
                 path=scope["path"],
+                lines=None if self._audit is None else ImageLines(self._audit, scope["state"]),
             )
             window = Window(self._limits, upscaler, priority)
             stream = TileStream(request, upscaler, window, context)

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.ground.stages import Stages
 from service.hosting.lifecycle import Lifecycle
+from service.http.audit import Audit
 from service.http.body import CancelledOnDisconnect, ClientGone, read_body
 from service.http.request_reports import request_facts
 from service.images.image_steps import Answer
@@ -22,8 +23,9 @@ from service.images.request import asked_model, parse_request
 class SuperResolve:
     """The endpoint; one instance serves every request."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, audit: Audit | None) -> None:
         self._lifecycle = lifecycle
+        self._audit = audit
         self._settings = lifecycle.settings
         self._observe_recv: Callable[[float], None] = lifecycle.metrics.stage_duration.labels(
             "recv"
@@ -46,6 +48,8 @@ class SuperResolve:
                 self._observe_recv(recv_s)
                 async with CancelledOnDisconnect(scope, receive):
                     answer = await upscaler.upscale(body, request, admission)
+                    if self._audit is not None:
+                        facts |= await self._audit.one_image(body, answer.body, request)
             except ClientGone:
                 return
             scope["state"]["stages"] = Stages(

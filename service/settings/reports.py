@@ -23,6 +23,14 @@ class ReportSettings(BaseSettings):
             "the omitted ones (`skipped`). Everything else is always logged."
         ),
     )
+    audit: bool = Field(
+        default=False,
+        description=(
+            "Whether the log holds, for each answered image, the SHA-256 of the image as sent and "
+            "of its answer, with the client's address. The lines of requests are then never "
+            "omitted. Costs processor time for hashing."
+        ),
+    )
     max_tools: Annotated[int, Field(ge=0, le=128)] = Field(
         default=32,
         description=(

@@ -6,15 +6,18 @@ NVIDIA's `tritonclient` talks to it unchanged; see `service.http.v2.protocol` fo
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from service.batching.upscaler import TileAnswers
 from service.ground.errors import BadRequest
 from service.ground.stages import Stages
 from service.hosting.lifecycle import Lifecycle
+from service.http.audit import Audit, ImageLines
 from service.http.body import CancelledOnDisconnect, ClientGone, read_body
-from service.http.v2.protocol import make_answer, parse_infer
+from service.http.v2.protocol import InferRequest, make_answer, parse_infer
 from service.images.media_types import check_encoding
 from service.images.request import read_tool
 
@@ -27,8 +30,9 @@ _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 class Inference:
     """The endpoint; one instance serves every request."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, audit: Audit | None) -> None:
         self._lifecycle = lifecycle
+        self._audit = audit
         duration = lifecycle.metrics.stage_duration
         self._observe = {stage: duration.labels(stage).observe for stage in ("recv", "decode")}
 
@@ -65,6 +69,7 @@ class Inference:
                         priority=request.priority,
                         tool=tool,
                     )
+                    await self._write_lines(scope["state"], request, answer)
             except ClientGone:
                 return
             arrival_s = {"recv": read_s - started_s, "decode": parsed_s - read_s}
@@ -93,6 +98,16 @@ class Inference:
             for part in parts:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+    async def _write_lines(
+        self, state: Mapping[str, Any], request: InferRequest, answer: TileAnswers
+    ) -> None:
+        """Write a log line for each tile, where the service audits: hashes of their pixels."""
+        if self._audit is None:
+            return
+        lines = ImageLines(self._audit, state)
+        for index, (lr, sr) in enumerate(zip(request.tiles, answer.sr, strict=True)):
+            await lines.write(index, image=lr.tobytes(), answer=sr.tobytes())
 
 
 def _header_length(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
