@@ -30,7 +30,7 @@ class Panel:
     Attributes:
         title: Title of the panel.
         queries: Queries drawn in the panel.
-        text: What the panel shows, as a sentence; the names of the metrics are added.
+        text: Sentence on the content; the names of the metrics are added to it.
         do: Instructions for the reader, for values out of the ordinary.
         unit: Grafana's name of the unit.
         kind: Type of visualisation.
