@@ -164,26 +164,12 @@ class Access:
         self._on_use(client, address)
         return client
 
-    def check(self, key: str | None, address: str) -> str:
-        """Check a request.
+    def client_of(self, key: str | None, address: str) -> str:
+        """Return the client of a request: the name of its key, else its address.
 
         Args:
             key: Key that the client sent, or None.
             address: Address of the client.
-
-        Returns:
-            The client: the name of its key, else its address.
-
-        Raises:
-            Unauthorized: No key, or an unknown one.
-            OverQuota: The client exceeds its quota.
-        """
-        client = self.identify(key, address)
-        self.spend(client)
-        return client
-
-    def identify(self, key: str | None, address: str) -> str:
-        """Return the client of a request; see `check`.
 
         Raises:
             Unauthorized: No key, or an unknown one.
@@ -195,7 +181,7 @@ class Access:
         return client
 
     def spend(self, client: str) -> None:
-        """Count a request against its client's quota; see `check`.
+        """Count a request against its client's quota.
 
         Raises:
             OverQuota: The client exceeds its quota.

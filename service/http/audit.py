@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import structlog
 
 from engines.cpu import available_cpus
-from service.http.identity import identify
 from service.images.multipart import extract_file
 from service.images.request import MULTIPART, TileRequest
 
@@ -30,15 +31,16 @@ class Audit:
         """Start no thread yet."""
         self._threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="audit")
 
-    def begin(self, image: Content, answer: Content) -> asyncio.Future[dict[str, str]]:
+    def begin(self, image: Content | None, answer: Content) -> asyncio.Future[dict[str, str]]:
         """Begin to hash; call it on the event loop.
 
         Args:
-            image: Bytes of the image as they were sent.
+            image: Bytes of the image as they were sent, or None if they were hashed before.
             answer: Bytes of the answer as they will be sent.
 
         Returns:
-            Future of the fields of a log line: `input_sha256` and `output_sha256`, in hex.
+            Future of the fields of a log line: `input_sha256`, unless the image is None, and
+            `output_sha256`, in hex.
         """
         return asyncio.get_running_loop().run_in_executor(self._threads, _hashes, image, answer)
 
@@ -50,10 +52,13 @@ class Audit:
             answer: Body of the answer.
             request: Headers of the request.
         """
-        image: Content = body
-        if request.media_type == MULTIPART:
-            image = extract_file(body, request.content_type).content
-        return await self.begin(image, answer)
+        if request.media_type != MULTIPART:
+            return await self.begin(body, answer)
+
+        def hash_file() -> dict[str, str]:
+            return _hashes(extract_file(body, request.content_type).content, answer)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, hash_file)
 
     def close(self) -> None:
         """End the threads without waiting for them."""
@@ -91,9 +96,7 @@ class ImageLines:
             input_sha256: SHA-256 of the image if it was hashed before.
             entry: Name that the client gave the image, or None.
         """
-        hashes = await self._audit.begin(b"" if image is None else image, answer)
-        if input_sha256 is not None:
-            hashes["input_sha256"] = input_sha256
+        hashes = {"input_sha256": input_sha256, **await self._audit.begin(image, answer)}
         facts = self._state["facts"]
         named = {
             name: facts[name]
@@ -117,10 +120,12 @@ def digest(content: Content) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def address_of(scope: Mapping[str, Any]) -> str:
-    """Return the address of a request's client."""
-    return identify((), scope.get("client"))[1]
+def pixel_bytes(pixels: npt.NDArray[Any]) -> memoryview:
+    """Return the bytes of pixels, row by row in little endian; copied only where needed."""
+    plain = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    return plain.reshape(-1).view(np.uint8).data
 
 
-def _hashes(image: Content, answer: Content) -> dict[str, str]:
-    return {"input_sha256": digest(image), "output_sha256": digest(answer)}
+def _hashes(image: Content | None, answer: Content) -> dict[str, str]:
+    hashes = {} if image is None else {"input_sha256": digest(image)}
+    return {**hashes, "output_sha256": digest(answer)}

@@ -22,9 +22,9 @@ from service.ground.errors import RequestTimeout
 from service.hosting.lifecycle import Lifecycle, State
 from service.hosting.serving import Serving
 from service.http.access import Access
-from service.http.audit import Audit, address_of
+from service.http.audit import Audit
 from service.http.direct_plan import DirectPlan, read_head, tile_timing
-from service.http.identity import identify
+from service.http.identity import address_of, identify
 from service.http.paths import HOT_PATH, route_of
 from service.http.request_reports import RequestReports, request_id_of
 from service.images.quality import Quality
@@ -195,12 +195,12 @@ class DirectTile:
         try:
             if not route.access.is_open:
                 who = identify(self.scope["headers"], self._host.client)
-                self._facts["client"] = client = route.access.identify(*who)
+                self._facts["client"] = client = route.access.client_of(*who)
                 route.access.spend(client)
             # An error of this model counts as its own, and its answer names it.
             self._facts |= plan.facts(serving)
             if route.audit is not None:
-                self._facts["address"] = address_of(self.scope)
+                self._facts["address"] = address_of(self._host.client)
             self.scope["state"]["model_headers"] = serving.headers
             self._admission = serving.upscaler.hold(plan.request.priority).__enter__()
         except Exception as error:
@@ -221,9 +221,10 @@ class DirectTile:
             quality = serving.upscaler.record_tile(result, infer_s=infer_s, tool=tool)
             timing = tile_timing(self._started_s, self._recv_s, result, infer_s=infer_s)
             self._facts["server_timing"], self._facts["tiles"] = timing, 1
-            send = partial(self._send, result.sr.reshape(-1).data, quality, timing)
+            sr = result.sr.reshape(-1).data
+            send = partial(self._send, sr, quality, timing)
             if audit is not None:
-                audit.begin(self.body, send.args[0]).add_done_callback(send)
+                audit.begin(self.body, sr).add_done_callback(send)
         except Exception as error:
             self._hand_over(error)
         else:

@@ -17,8 +17,7 @@ from service.ground.logs import LineBudget
 from service.ground.metrics import Metrics
 from service.ground.stages import Stages
 from service.http.access import Access
-from service.http.audit import address_of
-from service.http.identity import identify
+from service.http.identity import address_of, identify
 from service.http.paths import Route, route_of
 from service.http.problems import Problem, problem_from, rejection_reason
 from service.http.protocol import REFUSAL
@@ -78,7 +77,7 @@ class RequestMiddleware:
         facts: dict[str, Any] = state.setdefault("facts", {})
         state["request_id"] = request_id
         if self._audits:
-            facts["address"] = address_of(scope)
+            facts["address"] = address_of(scope.get("client"))
         trace: RequestTrace | None = None
         route = route_of(scope["path"])
         if self._tracing is not None and not route.is_probe:
@@ -172,7 +171,7 @@ class RequestMiddleware:
         elif not self._access.is_open and not route.is_open:
             who = identify(scope["headers"], scope.get("client"))
             # Before the quota: an answer 429 names its client too.
-            facts["client"] = client = self._access.identify(*who)
+            facts["client"] = client = self._access.client_of(*who)
             self._access.spend(client)
 
     def _log_rejected_key(self, scope: Scope, request_id: str, error: Exception) -> None:
@@ -182,7 +181,7 @@ class RequestMiddleware:
             log.warning(
                 "key_rejected",
                 request_id=request_id,
-                address=address_of(scope),
+                address=address_of(scope.get("client")),
                 path=scope["path"][:200],
                 reason=str(error),
                 **({"skipped": skipped} if skipped else {}),

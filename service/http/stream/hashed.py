@@ -1,8 +1,6 @@
 """One image of a stream whose log line holds its hashes, where the service audits."""
 
-import numpy as np
-
-from service.http.audit import ImageLines, digest
+from service.http.audit import ImageLines, digest, pixel_bytes
 from service.http.stream.entries import Loaded
 from service.images.codec import DecodedImage
 from service.images.image_steps import Answer
@@ -11,15 +9,17 @@ from service.images.image_steps import Answer
 class Hashed:
     """Hashes an image when it is decoded, so that its bytes need not be kept until its answer."""
 
-    def __init__(self, loaded: Loaded, name: str | None, index: int) -> None:
+    def __init__(self, loaded: Loaded, lines: ImageLines, name: str | None, index: int) -> None:
         """Prepare.
 
         Args:
             loaded: The image.
+            lines: Log lines of the request.
             name: Name that the client gave it, or None.
             index: Number of the image in the stream, from 0.
         """
         self._loaded: Loaded | None = loaded
+        self._lines = lines
         self._name = name
         self._index = index
         self._input_sha256 = ""
@@ -34,14 +34,11 @@ class Hashed:
         assert loaded is not None  # noqa: S101 (it is decoded once)
         image = loaded.decode(max_pixels)
         content = loaded.content
-        if content is None:
-            pixels = image.pixels
-            content = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes()
-        self._input_sha256 = digest(content)
+        self._input_sha256 = digest(pixel_bytes(image.pixels) if content is None else content)
         return image
 
-    async def write(self, lines: ImageLines, answer: Answer) -> None:
+    async def write(self, answer: Answer) -> None:
         """Hash the answer and write the line."""
-        await lines.write(
+        await self._lines.write(
             self._index, answer=answer.body, input_sha256=self._input_sha256, entry=self._name
         )

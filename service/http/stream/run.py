@@ -144,9 +144,11 @@ class TileStream:
                 raise entry.refusal
             hold = await self._window.take_upload(entry.size_bytes)
             loaded = await entry.load()
-            hashed = Hashed(loaded, entry.name, index)
+            lines = self._context.lines
+            # None otherwise: it would keep the image's bytes until the answer.
+            hashed = None if lines is None else Hashed(loaded, lines, entry.name, index)
             prepared = await self._upscaler.prepare(
-                loaded.decode if self._context.lines is None else hashed.decode,
+                loaded.decode if hashed is None else hashed.decode,
                 loaded.media_type,
                 self._request.for_image(),
                 is_cheap=loaded.media_type in CHEAP_TYPES
@@ -174,11 +176,11 @@ class TileStream:
         if not answer.cancelled():
             answer.exception()
 
-    async def _finish(self, prepared: Prepared, hold: Hold, hashed: Hashed) -> Answer:
+    async def _finish(self, prepared: Prepared, hold: Hold, hashed: Hashed | None) -> Answer:
         """Run one image, and write its log line where the service audits."""
         answer = await self._run_image(prepared, hold)
-        if self._context.lines is not None:
-            await hashed.write(self._context.lines, answer)
+        if hashed is not None:
+            await hashed.write(answer)
         return answer
 
     async def _run_image(self, prepared: Prepared, hold: Hold) -> Answer:

@@ -4,6 +4,7 @@ NVIDIA's `tritonclient` talks to it unchanged; see `service.http.v2.protocol` fo
 `service.http.v2.routes` for the rest of `/v2`.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from service.batching.upscaler import TileAnswers
 from service.ground.errors import BadRequest
 from service.ground.stages import Stages
 from service.hosting.lifecycle import Lifecycle
-from service.http.audit import Audit, ImageLines
+from service.http.audit import Audit, ImageLines, pixel_bytes
 from service.http.body import CancelledOnDisconnect, ClientGone, read_body
 from service.http.v2.protocol import InferRequest, make_answer, parse_infer
 from service.images.media_types import check_encoding
@@ -106,8 +107,13 @@ class Inference:
         if self._audit is None:
             return
         lines = ImageLines(self._audit, state)
-        for index, (lr, sr) in enumerate(zip(request.tiles, answer.sr, strict=True)):
-            await lines.write(index, image=lr.tobytes(), answer=sr.tobytes())
+        pairs = zip(request.tiles, answer.sr, strict=True)
+        await asyncio.gather(
+            *(
+                lines.write(index, image=pixel_bytes(lr), answer=pixel_bytes(sr))
+                for index, (lr, sr) in enumerate(pairs)
+            )
+        )
 
 
 def _header_length(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
