@@ -6,6 +6,7 @@ import math
 from service.batching.admission import Places
 from service.batching.upscaler import Upscaler
 from service.ground.metrics import Metrics
+from service.ground.tools import ToolLabels
 from service.hosting.loading import LoadedModel
 from service.hosting.working_model import WorkingModel
 from service.images.image_steps import Inferred, Prepared
@@ -49,6 +50,8 @@ class EngineRoom:
             self._batcher,
             model.bundle.manifest,
             metrics,
+            model=model.name,
+            tools=ToolLabels(settings.max_tools),
             places=Places(_PLACES, metrics),
             max_pixels=settings.max_pixels,
             answer_bits=settings.answer_bits,

@@ -169,7 +169,9 @@ def run_prepared(
             prepared.sink.finish(journal)
     except ScanError as error:
         ended_by = str(error)
+    pins = journal.pins()
     return ScanReport(
+        model=f"{pins['model']} {pins['model_version']}",
         counts=counts,
         computed=counts.done + counts.failed - before.done,
         lost=prepared.lost,

@@ -12,6 +12,7 @@ class ScanReport:
     """Result of a run of a scan.
 
     Attributes:
+        model: Name and version of the model.
         counts: Counts of the whole scan, earlier runs included.
         computed: Number of tiles that this run computed or found bad.
         lost: Number of earlier runs' outputs that were missing.
@@ -25,6 +26,7 @@ class ScanReport:
         was_stopped: Whether a signal ended it.
     """
 
+    model: str
     counts: Counts
     computed: int
     lost: int
@@ -46,6 +48,7 @@ class ScanReport:
     def row(self) -> dict[str, Any]:
         """Return the report as one row for machines."""
         return {
+            "model": self.model,
             "total": self.counts.total,
             "done": self.counts.done,
             "failed": self.counts.failed,
@@ -69,6 +72,7 @@ class ScanReport:
             f"{counts.total} tiles: {counts.done} done, {counts.failed} failed, "
             f"{counts.pending} pending",
             f"this run: {self.computed} tiles in {self.seconds:.1f} s",
+            f"model: {self.model}",
             f"manifest: {self.manifest}",
         ]
         if self.lost:

@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from bundle_format.bundle import load_bundle
 from engines.batches import EngineOutput
 from engines.cpu import available_cpus
 from engines.identity_engine import IdentityEngine
@@ -61,6 +62,9 @@ def test_a_folder_is_mirrored(tmp_path: Path) -> None:
 
     assert report.is_complete
     assert {".txt": 1} == report.skipped
+    version = load_bundle(TINY_BUNDLE).version
+    assert f"identity {version}" == report.row()["model"]
+    assert f"model: identity {version}" in report.text().splitlines()
     rows = manifest(report.manifest)
     assert [f"die1/t{index:05d}.npy" for index in range(30)] == [row["source"] for row in rows]
     for index, row in enumerate(rows):

@@ -1,56 +1,26 @@
 """Builder for dashboards: lays rows of panels out and writes Grafana's JSON.
 
-It supports only the features that these dashboards use. Queries may contain `$job` and `$instance`,
-which every dashboard defines as variables, and Grafana's own `$__rate_interval`.
+It supports only the features that these dashboards use.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from deploy.grafana.queries import WHO, Query
+
 _COLUMNS = 24
+# Series whose label's values a variable offers.
+_VARIABLES = {
+    "job": "semsr_engine_up",
+    "instance": 'semsr_engine_up{job=~"$job"}',
+    "model": 'semsr_model_info{job=~"$job"}',
+    "tool": 'semsr_consistency_count{job=~"$job", model=~"$model"}',
+}
+_METRIC = re.compile(r"\b(?:[a-z_]+:)?semsr_\w+(?::\w+)?|\b(?:DCGM|process)_\w+|\bALERTS\b")
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _SCHEMA_VERSION = 39
-INTERVAL = "$__rate_interval"
-"""Window of a rate that fits the zoom."""
-WHO = 'job=~"$job", instance=~"$instance"'
-"""Label matchers of the selected instances."""
-WORK = f'{WHO}, route=~"/superresolve|/v2/models/infer"'
-"""Label matchers of requests with images, without probes and scrapes."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """One query of a panel.
-
-    Attributes:
-        expr: PromQL.
-        legend: Name of the lines; `{{label}}` stands for a label's value.
-    """
-
-    expr: str
-    legend: str = ""
-
-
-def total(
-    metric: str, by: str = "", *, who: str = WHO, function: str = "rate", window: str = INTERVAL
-) -> str:
-    """Write the rate or increase of a counter, summed over all labels but `by`."""
-    group = f"sum by ({by}) " if by else "sum"
-    return f"{group}({function}({metric}{{{who}}}[{window}]))"
-
-
-def mean(metric: str, by: str = "") -> str:
-    """Write the mean of a histogram's values."""
-    return f"{total(f'{metric}_sum', by)} / {total(f'{metric}_count', by)}"
-
-
-def series(
-    label: str, metric: str, *, who: str = WHO, function: str = "rate", window: str = INTERVAL
-) -> Query:
-    """Query `total` by a label, which names the lines."""
-    expr = total(metric, label, who=who, function=function, window=window)
-    return Query(expr, f"{{{{{label}}}}}")
 
 
 @dataclass(frozen=True)
@@ -60,24 +30,30 @@ class Panel:
     Attributes:
         title: Title of the panel.
         queries: Queries drawn in the panel.
+        text: Sentence on the content; the names of the metrics are added to it.
+        do: Instructions for the reader, for values out of the ordinary.
         unit: Grafana's name of the unit.
         kind: Type of visualisation.
-        text: Description, shown in the panel's corner.
+        empty: Text in place of data where there is none.
         stacked: Whether lines are stacked.
         warn: Threshold from which a `stat` is orange.
         bad: Threshold from which a `stat` is red; below `warn` where low values are bad.
         width: Width in columns, of 24.
+        can_fall_below_zero: Whether the axis of lines may begin below 0.
     """
 
     title: str
     queries: Sequence[Query]
+    text: str
+    do: str
     unit: str = "short"
     kind: Literal["timeseries", "stat", "heatmap", "table"] = "timeseries"
-    text: str = ""
+    empty: str = "No traffic"
     stacked: bool = False
     warn: float | None = None
     bad: float | None = None
     width: int = 8
+    can_fall_below_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,13 +64,16 @@ class Row:
     panels: Sequence[Panel]
 
 
-def make_dashboard(uid: str, title: str, rows: Sequence[Row]) -> dict[str, Any]:
+def make_dashboard(
+    uid: str, title: str, rows: Sequence[Row], *, variables: Sequence[str] = ()
+) -> dict[str, Any]:
     """Lay rows of panels out as one dashboard.
 
     Args:
         uid: Stable part of the dashboard's URL.
         title: Name of the dashboard.
         rows: Rows of panels from top to bottom.
+        variables: Variables in addition to job and instance: keys of `_VARIABLES`.
 
     Returns:
         Grafana's JSON model.
@@ -109,7 +88,10 @@ def make_dashboard(uid: str, title: str, rows: Sequence[Row]) -> dict[str, Any]:
             if left + panel.width > _COLUMNS:
                 left, top, tallest = 0, top + tallest, 0
             height = 4 if panel.kind == "stat" else 8
-            panels.append(_panel(panel, {"x": left, "y": top, "w": panel.width, "h": height}))
+            description = _description(panel, variables)
+            panels.append(
+                _panel(panel, description, {"x": left, "y": top, "w": panel.width, "h": height})
+            )
             left, tallest = left + panel.width, max(tallest, height)
         top += tallest
     for number, panel in enumerate(panels, start=1):
@@ -125,7 +107,12 @@ def make_dashboard(uid: str, title: str, rows: Sequence[Row]) -> dict[str, Any]:
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
-        "templating": {"list": [_datasource_variable(), _variable("job"), _variable("instance")]},
+        "templating": {
+            "list": [
+                _datasource_variable(),
+                *(_variable(label) for label in ("job", "instance", *variables)),
+            ]
+        },
         "annotations": {"list": [_model_changes()]},
         "links": [
             {"type": "dashboards", "tags": ["semsr"], "title": "semsr", "asDropdown": True,
@@ -140,17 +127,39 @@ def _row(title: str, top: int) -> dict[str, Any]:
     return {"type": "row", "title": title, "collapsed": False, "gridPos": position, "panels": []}
 
 
-def _panel(panel: Panel, position: dict[str, int]) -> dict[str, Any]:
-    defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": _thresholds(panel)}
+def _description(panel: Panel, variables: Sequence[str]) -> str:
+    """Write the description of a panel, in Markdown."""
+    names: dict[str, None] = {}
+    for query in panel.queries:
+        text = re.sub(r'"[^"]*"', "", query.expr)
+        names |= dict.fromkeys(f"`{name}`" for name in _METRIC.findall(text))
+    parts = [panel.text, f"What to do: {panel.do}", f"Metrics: {', '.join(names)}."]
+    used = " ".join(query.expr for query in panel.queries)
+    unused = [name for name in variables if f"${name}" not in used]
+    if unused:
+        parts.append(f"Not filtered by {' and '.join(unused)}.")
+    return "\n\n".join(parts)
+
+
+def _panel(panel: Panel, description: str, position: dict[str, int]) -> dict[str, Any]:
+    # Where no series exists, Grafana shows `noValue`; a mean or share of nothing is NaN.
+    nothing = {"match": "null+nan", "result": {"text": panel.empty, "index": 0}}
+    defaults: dict[str, Any] = {
+        "unit": panel.unit,
+        "thresholds": _thresholds(panel),
+        "noValue": panel.empty,
+        "mappings": [{"type": "special", "options": nothing}],
+    }
     if panel.kind == "timeseries":
         stacking = "normal" if panel.stacked else "none"
         fill = 40 if panel.stacked else 5
-        defaults["min"] = 0
+        if not panel.can_fall_below_zero:
+            defaults["min"] = 0
         defaults["custom"] = {"fillOpacity": fill, "stacking": {"mode": stacking}}
     return {
         "type": panel.kind,
         "title": panel.title,
-        "description": panel.text,
+        "description": description,
         "datasource": _DATASOURCE,
         "gridPos": position,
         "targets": [
@@ -232,8 +241,7 @@ def _datasource_variable() -> dict[str, Any]:
 
 
 def _variable(label: str) -> dict[str, Any]:
-    matcher = '{job=~"$job"}' if label == "instance" else ""
-    query = f"label_values(semsr_engine_up{matcher}, {label})"
+    query = f"label_values({_VARIABLES[label]}, {label})"
     return {
         "name": label,
         "type": "query",

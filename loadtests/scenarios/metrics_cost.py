@@ -1,4 +1,4 @@
-"""The cost of metrics: engine `identity` with recording on and off, with and without scrapes.
+"""The cost of metrics and audit: engine `identity` with recording, scrapes, or hashes on and off.
 
 Two services run side by side and take turns under load, so that drift of the machine affects both.
 Each turn is compared with the one next to it. The recording calls are also timed one by one, since
@@ -55,8 +55,9 @@ def run(options: argparse.Namespace) -> Result:
     with (
         running_service(bundle, _SETTINGS) as recorded,
         running_service(bundle, _SETTINGS, command=_RECORDING_OFF) as unrecorded,
+        running_service(bundle, {**_SETTINGS, "SEMSR_AUDIT": "true"}) as audited,
     ):
-        turns.warm(recorded, unrecorded)
+        turns.warm(recorded, unrecorded, audited)
         recording = turns.compare(
             "recording",
             lambda: turns.load(recorded),
@@ -67,7 +68,12 @@ def run(options: argparse.Namespace) -> Result:
             lambda: turns.load_scraped(recorded),
             lambda: turns.load(recorded),
         )
-    rows = [recording, scrapes, _timed(bundle, turns, tiles_per_s=recording["with"])]
+        audit = turns.compare(
+            "hashes in the log (SEMSR_AUDIT)",
+            lambda: turns.load(audited),
+            lambda: turns.load(recorded),
+        )
+    rows = [recording, scrapes, audit, _timed(bundle, turns, tiles_per_s=recording["with"])]
     settings = {
         "bundle": bundle.name,
         "seconds": seconds,

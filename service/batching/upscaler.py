@@ -27,6 +27,7 @@ from service.batching.tile_runner import TileResult, TileRunner
 from service.ground.metrics import Metrics
 from service.ground.priority import Priority
 from service.ground.stages import BatchTime
+from service.ground.tools import ToolLabels
 from service.images.codec.sniffing import NPY, RAW
 from service.images.image_steps import Answer, Decode, ImageSteps, Inferred, Prepared, decoder
 from service.images.media_types import readable_type
@@ -70,6 +71,8 @@ class Upscaler:
         manifest: Manifest,
         metrics: Metrics,
         *,
+        model: str,
+        tools: ToolLabels,
         places: Places,
         max_pixels: int,
         codec_threads: Executor | None = None,
@@ -81,6 +84,8 @@ class Upscaler:
             runner: Runner of the tiles.
             manifest: Manifest with scale, tile, halo and window.
             metrics: Metrics of the service.
+            model: Model name, a label of the metrics.
+            tools: Labels of tools, shared by all models of the process.
             places: Places of the whole process, which bound the requests in flight.
             max_pixels: Maximum number of pixels of an LR image.
             codec_threads: Threads of the whole process that decode and encode. None uses the event
@@ -89,7 +94,7 @@ class Upscaler:
         """
         self._runner = runner
         self._manifest = manifest
-        self._reporter = RequestReporter(metrics)
+        self._reporter = RequestReporter(metrics, model=model, tools=tools)
         self._places = places
         self._threads = codec_threads
         self.steps = ImageSteps(manifest, max_pixels=max_pixels, answer_bits=answer_bits)
@@ -216,21 +221,22 @@ class Upscaler:
         )
         queue_s = min(batch.queue_s for batch in batches)
         infer_s = max(0.0, time.perf_counter() - started_s - queue_s)
-        quality = self._reporter.judge(flags)
+        quality = self._reporter.judge(flags, tool=request.tool)
         self._reporter.stages({"decode": prepared.decode_s, "queue": queue_s, "infer": infer_s})
         return Inferred(sr, quality, queue_s, infer_s, batches)
 
-    def record_tile(self, result: TileResult, *, infer_s: float) -> Quality:
+    def record_tile(self, result: TileResult, *, infer_s: float, tool: str | None) -> Quality:
         """Judge and record a tile that was sent to the runner without `upscale`.
 
         Args:
             result: Result of the tile.
             infer_s: Seconds from the start of its batch until the request went on.
+            tool: Tool that made the tile, or None.
 
         Raises:
             service.ground.errors.EngineFailed: The answer holds non-finite values.
         """
-        quality = self._reporter.judge([result.flags])
+        quality = self._reporter.judge([result.flags], tool=tool)
         self._reporter.stages(
             {"decode": 0.0, "queue": result.queue_s, "infer": infer_s, "encode": 0.0}
         )
@@ -247,6 +253,7 @@ class Upscaler:
         *,
         deadline_s: float | None,
         priority: Priority,
+        tool: str | None,
     ) -> TileAnswers:
         """Super-resolve tiles of the model's own size.
 
@@ -255,6 +262,7 @@ class Upscaler:
             admission: Places held by the caller; grown to the tiles.
             deadline_s: `time.monotonic()` at which the tiles expire, or None.
             priority: Class of the tiles.
+            tool: Tool that made the tiles, or None.
 
         Raises:
             service.ground.errors.ServiceError: The request or the service has a problem.
@@ -266,7 +274,7 @@ class Upscaler:
         )
         results = await collect_tiles(futures)
         flags = [result.flags.copy() for result in results]
-        self._reporter.judge(flags)
+        self._reporter.judge(flags, tool=tool)
         batches = list(dict.fromkeys(batch_of(result) for result in results))
         queue_s = min(batch.queue_s for batch in batches)
         stages_s = {"queue": queue_s, "infer": time.perf_counter() - started_s - queue_s}

@@ -137,35 +137,57 @@ class Metrics:
         "model",
         "outcome",
     )
+    client_requests = _counter(
+        "semsr_client_requests",
+        "Answers by client name of the API key and status code.",
+        "client",
+        "code",
+    )
+    client_tiles = _counter(
+        "semsr_client_tiles",
+        "Tiles super-resolved in requests, by client name of the API key.",
+        "client",
+    )
     consistency = _histogram(
         "semsr_consistency",
         "Mean local correlation of the downscaled answer with its input, per image.",
+        "model",
+        "tool",
         buckets=CONSISTENCY_BUCKETS,
     )
     consistency_worst = _histogram(
         "semsr_consistency_worst",
         "Minimum local correlation of the downscaled answer with its input, per image.",
+        "model",
+        "tool",
         buckets=CONSISTENCY_BUCKETS,
     )
     residual = _histogram(
         "semsr_residual",
         "Score of the most suspicious spot of the input that the answer does not explain, per "
         "image; 1 is the bundle's limit.",
+        "model",
+        "tool",
         buckets=LIMIT_BUCKETS,
     )
     domain_distance = _histogram(
         "semsr_domain_distance",
         "Distance of an image from the model's training tiles; 1 is the bundle's limit.",
+        "model",
+        "tool",
         buckets=LIMIT_BUCKETS,
     )
     saturated = _histogram(
         "semsr_saturated_ratio",
         "Share of an image where the answer is clipped to black or white.",
+        "model",
+        "tool",
         buckets=SATURATED_BUCKETS,
     )
     non_finite = _counter(
         "semsr_non_finite",
         "Images withheld because the model returned non-finite values (NaN or infinity).",
+        "model",
     )
     engine_failures = _counter("semsr_engine_failures", "Batches on which the engine failed.")
     self_tests = _counter(

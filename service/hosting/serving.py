@@ -9,6 +9,7 @@ from service.batching.admission import Places
 from service.batching.tile_runner import TileRunner
 from service.batching.upscaler import Upscaler
 from service.ground.metrics import Metrics
+from service.ground.tools import ToolLabels
 from service.settings import Settings
 
 
@@ -64,6 +65,7 @@ class ServingFactory:
         self._settings = settings
         self._metrics = metrics
         self._places = Places(settings.max_queue, metrics)
+        self._tools = ToolLabels(settings.max_tools)
         self._codec_threads = ThreadPoolExecutor(available_cpus(), thread_name_prefix="codec")
 
     def make(
@@ -74,6 +76,8 @@ class ServingFactory:
             runner,
             bundle.manifest,
             self._metrics,
+            model=name,
+            tools=self._tools,
             places=self._places,
             codec_threads=self._codec_threads,
             max_pixels=self._settings.max_pixels,

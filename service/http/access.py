@@ -112,6 +112,7 @@ class Access:
         rate_per_s: float | None,
         burst: int,
         clock: Callable[[], float] = time.monotonic,
+        on_use: Callable[[str, str], None] = lambda _client, _address: None,
     ) -> None:
         """Prepare.
 
@@ -120,7 +121,9 @@ class Access:
             rate_per_s: Requests per second and client; None for no quota.
             burst: Number of requests that an idle client may send at once.
             clock: Clock in seconds.
+            on_use: Callback for an accepted key, with its client and the address that sent it.
         """
+        self._on_use = on_use
         self._keys = None if keys is None else dict(keys)
         self._rate_per_s = rate_per_s
         self._burst = float(burst)
@@ -133,8 +136,17 @@ class Access:
         """Whether there is nothing to check."""
         return self._keys is None and self._rate_per_s is None
 
-    def check_admin(self, key: str | None) -> str:
+    @property
+    def has_keys(self) -> bool:
+        """Whether clients are known by the names of their keys, and not by their addresses."""
+        return self._keys is not None
+
+    def check_admin(self, key: str | None, address: str) -> str:
         """Check a request that changes the service.
+
+        Args:
+            key: Key that the client sent, or None.
+            address: Address of the client.
 
         Returns:
             Name of its key.
@@ -149,26 +161,33 @@ class Access:
         client = self._authenticate(key)
         if not self._keys[client].is_admin:
             raise Forbidden(f"the key of {client} is not an admin's")
+        self._on_use(client, address)
         return client
 
-    def check(self, key: str | None, address: str) -> str:
-        """Check a request.
+    def client_of(self, key: str | None, address: str) -> str:
+        """Return the client of a request: the name of its key, else its address.
 
         Args:
             key: Key that the client sent, or None.
             address: Address of the client.
 
-        Returns:
-            The client: the name of its key, else its address.
-
         Raises:
             Unauthorized: No key, or an unknown one.
+        """
+        if self._keys is None:
+            return address
+        client = self._authenticate(key)
+        self._on_use(client, address)
+        return client
+
+    def spend(self, client: str) -> None:
+        """Count a request against its client's quota.
+
+        Raises:
             OverQuota: The client exceeds its quota.
         """
-        client = address if self._keys is None else self._authenticate(key)
         if self._rate_per_s is not None:
             self._take_token(client, self._rate_per_s)
-        return client
 
     def _authenticate(self, key: str | None) -> str:
         if key is None:

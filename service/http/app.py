@@ -18,8 +18,10 @@ from service.hosting.lifecycle import Lifecycle, ModelHost
 from service.hosting.local_models import LocalModels
 from service.http import openapi, page
 from service.http.access import Access, read_keys
+from service.http.audit import Audit
 from service.http.batch import BATCH_PATH, SuperResolveBatch
 from service.http.direct import DirectTiles
+from service.http.key_uses import KeyUses
 from service.http.middleware import RequestMiddleware
 from service.http.paths import HOT_PATH, route_of
 from service.http.problems import problem_from
@@ -59,15 +61,19 @@ class Application:
         *,
         jobs: ScanJobs | None,
         tracing: Tracing | None,
+        audit: Audit | None,
     ) -> None:
         self.api = api
         self.lifecycle = lifecycle
         self.jobs = jobs
-        self._superresolve = SuperResolve(lifecycle)
-        self._batch = SuperResolveBatch(lifecycle)
-        self._inference = Inference(lifecycle)
+        self._superresolve = SuperResolve(lifecycle, audit)
+        self._batch = SuperResolveBatch(lifecycle, audit)
+        self._inference = Inference(lifecycle, audit)
         reports = RequestReports(
-            lifecycle.metrics, LineBudget(lifecycle.settings.log_requests_per_s)
+            lifecycle.metrics,
+            # An audit misses no request.
+            None if audit else LineBudget(lifecycle.settings.log_requests_per_s),
+            has_keys=access.has_keys,
         )
         self._served = RequestMiddleware(
             self._dispatch,
@@ -75,12 +81,13 @@ class Application:
             reports=reports,
             common_headers=lifecycle.common_headers,
             access=access,
+            audits=audit is not None,
             tracing=tracing,
         )
         # Spans, and clients behind a proxy, are the app's.
         self.direct = None
         if tracing is None and not lifecycle.settings.trusted_proxies:
-            self.direct = DirectTiles(lifecycle, access, reports)
+            self.direct = DirectTiles(lifecycle, access, reports, audit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or run the lifespan."""
@@ -138,11 +145,13 @@ def create_app(
         keys=None if settings.api_keys is None else read_keys(settings.api_keys),
         rate_per_s=settings.rate_limit_per_s,
         burst=settings.rate_limit_burst,
+        on_use=KeyUses().note,
     )
     tracing = make_tracing(settings, version=VERSION)
     metrics = Metrics()
     host = make_host(settings, metrics)
     lifecycle = Lifecycle(settings, metrics, host, on_failure=on_failure)
+    audit = Audit() if settings.audit else None
 
     jobs = ScanJobs(settings, lifecycle) if settings.scan_roots else None
 
@@ -158,6 +167,8 @@ def create_app(
             if jobs is not None:
                 await jobs.stop(lifecycle.remaining_s())
             await lifecycle.stop()
+            if audit is not None:
+                audit.close()
             if tracing is not None:
                 await tracing.close(lifecycle.remaining_s())
 
@@ -182,7 +193,7 @@ def create_app(
     # Errors of the quiet routes and of FastAPI itself (unknown path …) get the same body.
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         api.add_exception_handler(kind, _answer_problem)
-    return Application(api, lifecycle, access, jobs=jobs, tracing=tracing)
+    return Application(api, lifecycle, access, jobs=jobs, tracing=tracing, audit=audit)
 
 
 def _with_every_method(request: Request, error: HTTPException) -> HTTPException:

@@ -10,8 +10,10 @@ from starlette.types import Receive, Scope, Send
 
 from service.ground.errors import NotReady
 from service.hosting.lifecycle import Lifecycle
+from service.http.audit import Audit, ImageLines
 from service.http.body import ClientGone
 from service.http.connection import CONNECTION, Connection
+from service.http.request_reports import request_facts
 from service.http.stream.answer import SlowReader
 from service.http.stream.places import StreamLimits, Window
 from service.http.stream.request import StreamContext, parse_stream_request
@@ -26,8 +28,9 @@ BATCH_PATH = "/superresolve/batch"
 class SuperResolveBatch:
     """The endpoint; one instance serves every request."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, audit: Audit | None) -> None:
         self._lifecycle = lifecycle
+        self._audit = audit
         self._limits = StreamLimits(lifecycle.settings.max_queue)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,7 +43,7 @@ class SuperResolveBatch:
         facts, request_id = scope["state"]["facts"], scope["state"]["request_id"]
         request = parse_stream_request(scope["headers"])
         priority = request.tile.priority
-        facts |= {"priority": priority, "model": serving.name}
+        facts |= request_facts(serving, request.tile)
         scope["state"]["model_headers"] = (
             serving.headers_16_bit if request.tile.answer_bits == 16 else serving.headers
         )
@@ -61,6 +64,7 @@ class SuperResolveBatch:
                 stopping=lifecycle.draining,
                 request_id=request_id,
                 path=scope["path"],
+                lines=None if self._audit is None else ImageLines(self._audit, scope["state"]),
             )
             window = Window(self._limits, upscaler, priority)
             stream = TileStream(request, upscaler, window, context)

@@ -10,20 +10,22 @@ described, counted and logged in one place.
 
 import asyncio
 import time
+from asyncio import Future
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from service.batching.admission import Admission
 from service.batching.tile_runner import TileResult
-from service.ground.errors import RequestTimeout, ServiceError
+from service.ground.errors import RequestTimeout
 from service.ground.request_id import REQUEST_ID
-from service.ground.stages import BatchTime, Stages
 from service.hosting.lifecycle import Lifecycle, State
 from service.hosting.serving import Serving
 from service.http.access import Access
-from service.http.direct_plan import DirectPlan, read_head
-from service.http.identity import identify
+from service.http.audit import Audit
+from service.http.direct_plan import DirectPlan, read_head, tile_timing
+from service.http.identity import address_of, identify
 from service.http.paths import HOT_PATH, route_of
 from service.http.request_reports import RequestReports, request_id_of
 from service.images.quality import Quality
@@ -49,14 +51,18 @@ class Host(Protocol):
 class DirectTiles:
     """Recognises the requests that are served directly, and serves them."""
 
-    def __init__(self, lifecycle: Lifecycle, access: Access, reports: RequestReports) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, access: Access, reports: RequestReports, audit: Audit | None
+    ) -> None:
         """Prepare.
 
         Args:
             lifecycle: State of the service, and its models.
             access: Check of keys and quotas.
             reports: Reports of finished requests.
+            audit: Hashes for the log, where the service audits.
         """
+        self.audit = audit
         settings = lifecycle.settings
         self.lifecycle = lifecycle
         self.access = access
@@ -119,7 +125,7 @@ class DirectTile:
         self._timer: asyncio.TimerHandle | None = None
         self._serving: Serving | None = None
         self._admission: Admission | None = None
-        self._future: asyncio.Future[TileResult] | None = None
+        self._future: Future[TileResult] | None = None
 
     @property
     def body(self) -> bytes:
@@ -184,7 +190,7 @@ class DirectTile:
         if self._admission is not None:
             return True
         route, plan = self._route, self._plan
-        serving = self._find_model()
+        serving = plan.find_model(route.lifecycle)
         if serving is None:
             # The app checks the key first: what is served here is not everyone's to know.
             self._hand_over(None)
@@ -192,9 +198,12 @@ class DirectTile:
         try:
             if not route.access.is_open:
                 who = identify(self.scope["headers"], self._host.client)
-                self._facts["client"] = route.access.check(*who)
+                self._facts["client"] = client = route.access.client_of(*who)
+                route.access.spend(client)
             # An error of this model counts as its own, and its answer names it.
-            self._facts["model"], self._facts["priority"] = serving.name, plan.request.priority
+            self._facts |= plan.facts(serving)
+            if route.audit is not None:
+                self._facts["address"] = address_of(self._host.client)
             self.scope["state"]["model_headers"] = serving.headers
             self._admission = serving.upscaler.hold(plan.request.priority).__enter__()
         except Exception as error:
@@ -203,55 +212,48 @@ class DirectTile:
         self._serving = serving
         return True
 
-    def _find_model(self) -> Serving | None:
-        """Return the model whose tile this is; None if there is none."""
-        plan = self._plan
-        try:
-            serving = self._route.lifecycle.find_model(plan.model)
-        except ServiceError:
-            return None
-        height, width = serving.bundle.manifest.tile
-        fits = plan.request.shape == (height, width) and plan.size == height * width
-        return serving if fits else None
-
-    def _answer(self, future: asyncio.Future[TileResult]) -> None:
-        serving = self._serving
+    def _answer(self, future: Future[TileResult]) -> None:
+        serving, audit = self._serving, self._route.audit
         if self.response_complete or serving is None:
             return  # the client has left
         try:
             result = future.result()
             waited_s = time.perf_counter() - self._started_s - self._recv_s
             infer_s = max(0.0, waited_s - result.queue_s)
-            quality = serving.upscaler.record_tile(result, infer_s=infer_s)
-            head = self._head(serving, result, quality, infer_s=infer_s)
+            tool = self._plan.request.tool
+            quality = serving.upscaler.record_tile(result, infer_s=infer_s, tool=tool)
+            timing = tile_timing(self._started_s, self._recv_s, result, infer_s=infer_s)
+            self._facts["server_timing"], self._facts["tiles"] = timing, 1
+            sr = result.sr.reshape(-1).data
+            send = partial(self._send, sr, quality, timing)
+            if audit is not None:
+                audit.begin(self.body, sr).add_done_callback(send)
+        except Exception as error:
+            self._hand_over(error)
+        else:
+            if audit is None:
+                send(None)
+
+    def _send(
+        self, sr: memoryview, quality: Quality, timing: str, hashed: Future[Any] | None
+    ) -> None:
+        """Send the answer, after its hashes were computed where the service audits."""
+        if self.response_complete or self._serving is None:
+            return  # the client has left
+        try:
+            self._facts |= {} if hashed is None else hashed.result()
         except Exception as error:
             self._hand_over(error)
             return
-        if self._route.lifecycle.state is State.DRAINING:
-            self.keep_alive = False
-        self.response_started = True
-        self._host.send_answer(self, head, result.sr.reshape(-1).data)
-
-    def _head(
-        self, serving: Serving, result: TileResult, quality: Quality, *, infer_s: float
-    ) -> str:
-        """Return the headers of the answer, as far as the protocol does not add them."""
-        seconds = {
-            "recv": self._recv_s,
-            # The pixels are read and sent as they are.
-            "decode": 0.0,
-            "queue": result.queue_s,
-            "infer": infer_s,
-            "encode": 0.0,
-        }
-        batch = BatchTime(result.queue_s, result.infer_s, result.batch_size)
-        timing = Stages(self._started_s, seconds, (batch,)).server_timing()
-        self._facts["server_timing"], self._facts["tiles"] = timing, 1
-        return (
-            f"{self._plan.fixed_headers(serving)}x-quality: {quality.header()}\r\n"
+        head = (
+            f"{self._plan.fixed_headers(self._serving)}x-quality: {quality.header()}\r\n"
             f"x-request-id: {self._request_id}\r\nserver-timing: {timing}, "
             f"total;dur={(time.perf_counter() - self._started_s) * 1e3:.2f}\r\n"
         )
+        if self._route.lifecycle.state is State.DRAINING:
+            self.keep_alive = False
+        self.response_started = True
+        self._host.send_answer(self, head, sr)
 
     def _finish(self, status: int) -> None:
         if self.response_complete:

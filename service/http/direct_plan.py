@@ -1,11 +1,16 @@
 """Heads of requests that are served directly: read once, and kept for the tiles that follow."""
 
 from functools import lru_cache
+from typing import Any
 
+from service.batching.tile_runner import TileResult
 from service.ground.errors import ServiceError
+from service.ground.stages import BatchTime, Stages
+from service.hosting.lifecycle import Lifecycle
 from service.hosting.serving import Serving
 from service.http.framing import framing_refusal
 from service.http.paths import HOT_PATH
+from service.http.request_reports import request_facts
 from service.images.codec.sniffing import RAW
 from service.images.metadata import ImageMetadata, format_pixel_size
 from service.images.request import TileRequest, asked_model, read_request
@@ -41,13 +46,33 @@ class DirectPlan:
         self.size = size
         self._headers_of: Headers | None = None
         self._fixed = ""
+        self._facts: dict[str, Any] = {}
+
+    def find_model(self, lifecycle: Lifecycle) -> Serving | None:
+        """Return the model whose tile this is; None if there is none."""
+        try:
+            serving = lifecycle.find_model(self.model)
+        except ServiceError:
+            return None
+        height, width = serving.bundle.manifest.tile
+        fits = self.request.shape == (height, width) and self.size == height * width
+        return serving if fits else None
+
+    def facts(self, serving: Serving) -> dict[str, Any]:
+        """Return the fields of the log line that all such requests to a model have in common."""
+        self._prepare(serving)
+        return self._facts
 
     def fixed_headers(self, serving: Serving) -> str:
         """Return the headers that all answers of a model to this head have in common."""
+        self._prepare(serving)
+        return self._fixed
+
+    def _prepare(self, serving: Serving) -> None:
         if self._headers_of is not serving.headers:
             self._fixed = self._write_headers(serving)
+            self._facts = request_facts(serving, self.request)
             self._headers_of = serving.headers
-        return self._fixed
 
     def _write_headers(self, serving: Serving) -> str:
         manifest = serving.bundle.manifest
@@ -65,6 +90,27 @@ class DirectPlan:
             if answered is not None:
                 headers.append(("x-pixel-size-nm", format_pixel_size(answered)))
         return "".join(f"{name}: {value}\r\n" for name, value in headers)
+
+
+def tile_timing(started_s: float, recv_s: float, result: TileResult, *, infer_s: float) -> str:
+    """Return the stages of an answer's `Server-Timing`.
+
+    Args:
+        started_s: `time.perf_counter()` at the start of the request.
+        recv_s: Seconds from then until the body was complete.
+        result: Result of the tile.
+        infer_s: Seconds from the start of its batch until the request went on.
+    """
+    seconds = {
+        "recv": recv_s,
+        # The pixels are read and sent as they are.
+        "decode": 0.0,
+        "queue": result.queue_s,
+        "infer": infer_s,
+        "encode": 0.0,
+    }
+    batch = BatchTime(result.queue_s, result.infer_s, result.batch_size)
+    return Stages(started_s, seconds, (batch,)).server_timing()
 
 
 def read_head(url: bytes, headers: Headers) -> DirectPlan | None:

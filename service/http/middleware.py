@@ -12,12 +12,13 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.ground.errors import NotReady
+from service.ground.errors import Forbidden, NotReady, Unauthorized
+from service.ground.logs import LineBudget
 from service.ground.metrics import Metrics
 from service.ground.request_id import REQUEST_ID
 from service.ground.stages import Stages
 from service.http.access import Access
-from service.http.identity import identify
+from service.http.identity import address_of, identify
 from service.http.paths import Route, route_of
 from service.http.problems import Problem, problem_from, rejection_reason
 from service.http.protocol import REFUSAL
@@ -25,6 +26,9 @@ from service.http.request_reports import RequestReports, request_id_of
 from service.http.tracing import RequestTrace, Tracing
 
 log = structlog.get_logger()
+
+MAX_KEY_LINES_PER_S = 20
+"""Maximum number of log lines per second for rejected keys; the next line counts omitted ones."""
 
 
 class RequestMiddleware:
@@ -38,6 +42,7 @@ class RequestMiddleware:
         reports: RequestReports,
         common_headers: Callable[[list[tuple[bytes, bytes]] | None], list[tuple[bytes, bytes]]],
         access: Access,
+        audits: bool = False,
         tracing: Tracing | None = None,
     ) -> None:
         """Wrap `app`.
@@ -49,14 +54,17 @@ class RequestMiddleware:
             common_headers: Function that returns the headers of every answer: those of a model
                 (None stands for the default one), and `connection: close` while draining.
             access: Check of keys and quotas.
+            audits: Whether log lines name the client's address.
             tracing: Tracing, where it is enabled.
         """
         self._app = app
         self._metrics = metrics
         self._common_headers = common_headers
         self._access = access
+        self._audits = audits
         self._reports = reports
         self._tracing = tracing
+        self._key_lines = LineBudget(MAX_KEY_LINES_PER_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -70,6 +78,8 @@ class RequestMiddleware:
         facts: dict[str, Any] = state.setdefault("facts", {})
         state["request_id"] = request_id
         REQUEST_ID.set(request_id)
+        if self._audits:
+            facts["address"] = address_of(scope.get("client"))
         trace: RequestTrace | None = None
         route = route_of(scope["path"])
         if self._tracing is not None and not route.is_probe:
@@ -98,9 +108,7 @@ class RequestMiddleware:
             is_complete = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
-            client = self._admit(scope, route)
-            if client is not None:
-                facts["client"] = client
+            self._admit(scope, route, facts)
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
             # The server's time limit for its stop has passed, and so has this request's.
@@ -127,6 +135,8 @@ class RequestMiddleware:
                 facts["detail"] = str(error)
                 if error.__cause__ is not None:
                     facts["cause"] = repr(error.__cause__)
+            if isinstance(error, Unauthorized | Forbidden):
+                self._log_rejected_key(scope, request_id, error)
             reason = rejection_reason(error)
             if reason:
                 self._metrics.rejected.labels(reason).inc()
@@ -148,8 +158,8 @@ class RequestMiddleware:
                 facts=facts,
             )
 
-    def _admit(self, scope: Scope, route: Route) -> str | None:
-        """Check a request; returns its client where clients are identified.
+    def _admit(self, scope: Scope, route: Route, facts: dict[str, Any]) -> None:
+        """Check a request; adds its client to the facts where clients are identified.
 
         Raises:
             service.ground.errors.ServiceError: It is not allowed, or its HTTP is ambiguous.
@@ -158,10 +168,26 @@ class RequestMiddleware:
         if refusal is not None:
             raise refusal
         if route.is_admin:
-            return self._access.check_admin(identify(scope["headers"], scope.get("client"))[0])
-        if not self._access.is_open and not route.is_open:
-            return self._access.check(*identify(scope["headers"], scope.get("client")))
-        return None
+            who = identify(scope["headers"], scope.get("client"))
+            facts["client"] = self._access.check_admin(*who)
+        elif not self._access.is_open and not route.is_open:
+            who = identify(scope["headers"], scope.get("client"))
+            # Before the quota: an answer 429 names its client too.
+            facts["client"] = client = self._access.client_of(*who)
+            self._access.spend(client)
+
+    def _log_rejected_key(self, scope: Scope, request_id: str, error: Exception) -> None:
+        """Log a missing, unknown or insufficient key; never the key, which may be another's."""
+        skipped = self._key_lines.take()
+        if skipped is not None:
+            log.warning(
+                "key_rejected",
+                request_id=request_id,
+                address=address_of(scope.get("client")),
+                path=scope["path"][:200],
+                reason=str(error),
+                **({"skipped": skipped} if skipped else {}),
+            )
 
 
 async def send_problem(send: Send, problem: Problem) -> None:

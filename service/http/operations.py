@@ -7,7 +7,13 @@ answered with a documented 4xx.
 
 from typing import Any
 
-from service.http.schemas import BINARY, header_parameter, refusals, with_text_keys
+from service.http.schemas import (
+    BINARY,
+    TOOL_PARAMETER,
+    header_parameter,
+    refusals,
+    with_text_keys,
+)
 from service.http.stream.request import STREAM_TYPES
 from service.images.media_types import ANSWER_TYPES, CONTAINERS, READABLE_TYPES
 from service.images.request import MAX_TIMEOUT_MS
@@ -105,6 +111,7 @@ _PARAMETERS = [
         "nightly",
         enum=["online", "nightly"],
     ),
+    TOOL_PARAMETER,
     header_parameter(
         "X-Request-ID", "Id that is echoed in the answer and in the log.", "lot42-wafer3-0017"
     ),

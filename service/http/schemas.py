@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from bundle_format.bundle import GeneratorInfo, ParityFigures
+from service.ground.tools import PATTERN as TOOL_PATTERN
 from service.hosting.serving import Serving
 
 VERSION = importlib.metadata.version("semsr")
@@ -83,6 +84,14 @@ def header_parameter(
         "schema": {"type": "string", **schema},
         "example": example,
     }
+
+
+TOOL_PARAMETER = header_parameter(
+    "X-Tool",
+    "Tool that made the image; a label of the quality metrics.",
+    "CDSEM-07",
+    pattern=f"^{TOOL_PATTERN}$",
+)
 
 
 def with_text_keys(responses: dict[int | str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,9 @@ from starlette.types import Receive, Scope, Send
 
 from service.ground.stages import Stages
 from service.hosting.lifecycle import Lifecycle
+from service.http.audit import Audit
 from service.http.body import CancelledOnDisconnect, ClientGone, read_body
+from service.http.request_reports import request_facts
 from service.images.image_steps import Answer
 from service.images.metadata import format_pixel_size
 from service.images.request import asked_model, parse_request
@@ -21,8 +23,9 @@ from service.images.request import asked_model, parse_request
 class SuperResolve:
     """The endpoint; one instance serves every request."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, audit: Audit | None) -> None:
         self._lifecycle = lifecycle
+        self._audit = audit
         self._settings = lifecycle.settings
         self._observe_recv: Callable[[float], None] = lifecycle.metrics.stage_duration.labels(
             "recv"
@@ -36,7 +39,7 @@ class SuperResolve:
         scope["state"]["model_headers"] = serving.headers
         upscaler = serving.upscaler
         request = parse_request(scope["headers"])
-        facts["priority"] = request.priority
+        facts |= request_facts(serving, request)
         if request.answer_bits == 16:
             scope["state"]["model_headers"] = serving.headers_16_bit
         with upscaler.admit(deadline_s=request.deadline_s, priority=request.priority) as admission:
@@ -47,6 +50,8 @@ class SuperResolve:
                 self._observe_recv(recv_s)
                 async with CancelledOnDisconnect(scope, receive):
                     answer = await upscaler.upscale(body, request, admission)
+                    if self._audit is not None:
+                        facts |= await self._audit.one_image(body, answer.body, request)
             except ClientGone:
                 return
             scope["state"]["stages"] = Stages(

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from service.ground.errors import BadRequest, UnsupportedMediaType
 from service.ground.priority import Priority
+from service.ground.tools import PATTERN as TOOL_PATTERN
 from service.images.codec import parse_dtype, parse_shape
 from service.images.media_types import (
     READABLE_TYPES,
@@ -38,6 +39,7 @@ _READ = frozenset(
         b"x-request-timeout-ms",
         b"x-tile-dtype",
         b"x-tile-shape",
+        b"x-tool",
         b"x-window",
     }
 )
@@ -49,6 +51,7 @@ _MAX_REMEMBERED_BYTES = 512
 MAX_TIMEOUT_MS = 3_600_000.0
 _JOINED = frozenset({"accept", "content-encoding"})
 # Any plain decimal number, without Python's other forms of floats (1_000, Infinity).
+_TOOL = re.compile(TOOL_PATTERN)
 _NUMBER = re.compile(r"[0-9]{1,400}(\.[0-9]{0,400})?([eE][-+]?[0-9]{1,4})?", re.ASCII)
 
 
@@ -68,6 +71,7 @@ class TileRequest:
         deadline_s: `time.monotonic()` at which the request expires, or None.
         priority: Class of the request.
         answer_bits: Bits that the network gives: 8 or 16.
+        tool: Tool that made the image, as `service.ground.tools.PATTERN` has it, or None.
     """
 
     content_type: str
@@ -81,6 +85,7 @@ class TileRequest:
     deadline_s: float | None
     priority: Priority = Priority.ONLINE
     answer_bits: int = 8
+    tool: str | None = None
 
     def answer_type(self, image_type: str) -> str:
         """Choose the media type of the answer for an image that arrived as `image_type`.
@@ -185,11 +190,38 @@ def _read(
         pixel_size=None if pixel_size is None else parse_pixel_size(pixel_size),
         deadline_s=None,
         priority=_priority(headers, default_priority),
+        tool=parse_tool(headers.get("x-tool")),
     )
     return request, _timeout_s(headers)
 
 
 _remembered = lru_cache(_MAX_REMEMBERED)(_read)
+
+
+def parse_tool(value: str | None) -> str | None:
+    """Read the header X-Tool, or None without it.
+
+    Raises:
+        BadRequest: The value is not the name of a tool.
+    """
+    if value is not None and not _TOOL.fullmatch(value):
+        raise BadRequest(
+            f"X-Tool is {value[:80]!r}; expected 1 to 64 letters, digits, spaces and . _ : / + -, "
+            "of which the first is a letter or digit"
+        )
+    return value
+
+
+def read_tool(raw_headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Find and read the header X-Tool, or return None without it.
+
+    Raises:
+        BadRequest: It occurs with two values, or its value is not the name of a tool.
+    """
+    values = {value.decode("latin-1") for name, value in raw_headers if name == b"x-tool"}
+    if len(values) > 1:
+        raise BadRequest(f"the header x-tool occurs with {len(values)} values; expected one")
+    return parse_tool(next(iter(values), None))
 
 
 def _answer_dtype(headers: Mapping[str, str]) -> str:

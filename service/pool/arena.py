@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 FORMAT_VERSION = 1
 MAX_ENGINES = 64
-SNAPSHOT_BYTES = 512 * 1024
+SNAPSHOT_BYTES = 2 * 1024 * 1024
+"""Largest snapshot, with all labels of tools. Pages that are never written take no memory."""
 
 BLOCK_SLOTS = 32
 """Slots that an engine registers together, when the first of them is used."""

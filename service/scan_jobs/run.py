@@ -64,6 +64,7 @@ class JobRun:
 
     Attributes:
         progress: Its progress.
+        model_version: Version of its model; None until the model is found.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class JobRun:
         self._is_stopped = threading.Event()
         self._scan: Scan | None = None
         self._damage: str | None = None
+        self.model_version: str | None = None
         self.progress = RunProgress(job.progress)
 
     def stop(self, reason: Stop) -> None:
@@ -132,6 +134,15 @@ class JobRun:
         request = body.request(source=self._job.source, sink=self._job.sink)
         serving = await self._wait_for_model(body.options.model)
         model = served_model(serving, self._settings)
+        self.model_version = model.bundle.version
+        log.info(
+            "scan_model",
+            scan=self._job.id,
+            model=model.name,
+            model_version=self.model_version,
+            engine=model.engine,
+            precision=model.precision,
+        )
         stores = self._roots.stores(self._check_stopped)
         work = WorkFolder(self._folder)
         await in_daemon_thread(work.__enter__)

@@ -163,7 +163,7 @@ class Worker:
         self._run_task = task
         try:
             await self._watch(job, run, task)
-            await self._release(job, await self._outcome(run, task))
+            await self._release(job, await self._outcome(run, task), run.model_version)
         except Exception:
             # Its lease would not be renewed: it must not go on.
             run.stop(Stop.LOST)
@@ -222,13 +222,14 @@ class Worker:
             detail = "a fault of the service; its log says which"
             return Ended(State.FAILED, await run.progress.now(), detail)
 
-    async def _release(self, job: Job, ended: Ended) -> None:
+    async def _release(self, job: Job, ended: Ended, model_version: str | None) -> None:
         state = await asyncio.to_thread(self._store.release, job.id, self._owner, ended)
         log.info(
             "scan_left",
             scan=job.id,
             state=state or ended.state,
             detail=ended.detail,
+            model_version=model_version,
             ours=state is not None,
         )
         if state is None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from service.ground.errors import EngineFailed, NotReady, QueueFull, ServiceError
+from service.ground.tools import tool_of
 from service.images.image_steps import ImageSteps, Inferred, Prepared, decoder
 from service.images.media_types import readable_type
 from service.images.request import TileRequest
@@ -160,7 +161,8 @@ class GroupWork:
         try:
             image = self._source.read(tile.ref)
             digest = hashlib.sha256(image.body).hexdigest()
-            request = self._request(image)
+            facts = self._with_name(tile, image.facts)
+            request = self._request(image, tool_of(facts.get("tool")))
             image_type = readable_type(image.media_type)
             decode = decoder(image.body, image_type, request)
             with self._cores:
@@ -170,7 +172,7 @@ class GroupWork:
             return Outcome(tile.id, "failed", error=str(error), input_sha256=digest)
         except ServiceError as error:
             return _failed(tile, error, digest)
-        return Loaded(tile, prepared, self._with_name(tile, image.facts), digest)
+        return Loaded(tile, prepared, facts, digest)
 
     def _with_name(self, tile: PendingTile, facts: Facts) -> Facts:
         """Add the facts in the tile's name; its other facts are more specific."""
@@ -179,7 +181,7 @@ class GroupWork:
             return facts
         return {**(names.facts(tile.ref.stem) or {}), **facts}
 
-    def _request(self, image: SourceImage) -> TileRequest:
+    def _request(self, image: SourceImage, tool: str | None) -> TileRequest:
         options = self._options
         return TileRequest(
             content_type=image.media_type,
@@ -193,6 +195,7 @@ class GroupWork:
             pixel_size=pixel_size(image.facts) or options.pixel_size,
             deadline_s=None,
             priority=options.priority,
+            tool=tool,
         )
 
 

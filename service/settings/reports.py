@@ -23,6 +23,22 @@ class ReportSettings(BaseSettings):
             "the omitted ones (`skipped`). Everything else is always logged."
         ),
     )
+    audit: bool = Field(
+        default=False,
+        description=(
+            "Whether the log holds, for each answered image, the SHA-256 of the image as sent and "
+            "of its answer, with the client's address. The lines of requests are then never "
+            "omitted. Costs processor time for hashing."
+        ),
+    )
+    max_tools: Annotated[int, Field(ge=0, le=128)] = Field(
+        default=32,
+        description=(
+            "Maximum number of tools (X-Tool, and tools of scans) with a label of their own in the "
+            "quality metrics, counted for each model and in each front end; further tools are "
+            "`other`. Each adds about 70 series."
+        ),
+    )
     traces_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+/.+")] | None = Field(
         default=None,
         description=(

@@ -17,7 +17,10 @@ import numpy as np
 import yaml
 
 from semsr.server_process import ServerProcess
+from service.ground.metrics import Metrics, exposition
+from service.hosting.gpu_metrics import GpuMetrics
 from tests.deploy.promql import PROMETHEUS, RULE_FILES
+from tests.service.hosting.fake_nvml import FakeNvml
 
 DCGM_SAMPLE = Path(__file__).parent / "dcgm.prom"
 TILE_PX = 24
@@ -65,8 +68,15 @@ def running_prometheus(server: ServerProcess, folder: Path) -> Iterator[Promethe
         folder: An empty folder for its files.
     """
     port = _free_port()
-    with _dcgm_sample() as dcgm:
-        targets = {"semsr": server.url, "dcgm": dcgm, "prometheus": f"http://127.0.0.1:{port}"}
+    with (
+        _served_text(DCGM_SAMPLE.read_bytes()) as dcgm,
+        _served_text(_gpu_metrics()) as gpu,
+    ):
+        targets = {
+            "semsr": [server.url, gpu],
+            "dcgm": [dcgm],
+            "prometheus": [f"http://127.0.0.1:{port}"],
+        }
         config = _write_config(folder, targets)
         command = [
             "prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
@@ -100,7 +110,7 @@ def mixed_load(server: ServerProcess, api_key: str) -> Iterator[None]:
     }
     kinds = [
         (tile, good),
-        (tile, good | {"x-priority": "nightly"}),
+        (tile, good | {"x-priority": "nightly", "x-tool": "CDSEM-07"}),
         (tile, good | {"x-request-timeout-ms": "0.001"}),
         (b"no image", good | {"content-type": "image/png"}),
         (tile, {name: value for name, value in good.items() if name != "authorization"}),
@@ -160,7 +170,15 @@ def scans_all_the_time(server: ServerProcess, api_key: str, folder: Path) -> Ite
         thread.join()
 
 
-def _write_config(folder: Path, targets: dict[str, str]) -> Path:
+def _gpu_metrics() -> bytes:
+    """What a service on a GPU adds to its metrics, read from a stand-in for NVIDIA's library."""
+    metrics = Metrics()
+    GpuMetrics(FakeNvml(), metrics).read()
+    families = metrics.registry.collect()
+    return exposition(family for family in families if family.name.startswith("semsr_gpu_"))
+
+
+def _write_config(folder: Path, targets: dict[str, list[str]]) -> Path:
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
     config["global"] = {
         "scrape_interval": "1s",
@@ -169,7 +187,8 @@ def _write_config(folder: Path, targets: dict[str, str]) -> Path:
     }
     for job in config["scrape_configs"]:
         job.pop("dns_sd_configs", None)
-        job["static_configs"] = [{"targets": [targets[job["job_name"]].removeprefix("http://")]}]
+        urls = targets[job["job_name"]]
+        job["static_configs"] = [{"targets": [url.removeprefix("http://") for url in urls]}]
     (folder / "rules").mkdir()
     for path in RULE_FILES:
         rules = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -187,20 +206,21 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class _Sample(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "text/plain; version=0.0.4")
-        self.end_headers()
-        self.wfile.write(DCGM_SAMPLE.read_bytes())
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-        """Say nothing."""
-
-
 @contextlib.contextmanager
-def _dcgm_sample() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Sample) as server:
+def _served_text(text: bytes) -> Iterator[str]:
+    """Answer every request with the same metrics."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's)
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = threading.Thread(target=functools.partial(server.serve_forever, 0.05))
         thread.start()
         try:

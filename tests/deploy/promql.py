@@ -1,5 +1,6 @@
 """Rules, alerts and PromQL as the tests of `deploy/` read them."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,13 @@ def read_alerts() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for rule in read_rules() if "alert" in rule}
 
 
+@functools.cache
 def recorded_names() -> list[str]:
     """List the names of the recorded figures."""
     return [rule["record"] for rule in read_rules() if "record" in rule]
 
 
+@functools.cache
 def documented_metrics() -> set[str]:
     """List the metrics that docs/metrics.md explains."""
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")

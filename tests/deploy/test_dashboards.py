@@ -1,6 +1,7 @@
 """The dashboards: generated, about metrics that exist, and every panel shows something."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,26 +25,48 @@ def read_dashboards() -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))]
 
 
-def read_queries() -> list[str]:
-    """List every query of every panel, with Grafana's variables filled in."""
+def filled_in(query: str) -> str:
+    """A query with Grafana's variables as they are at first: everything is selected."""
+    query = query.replace("$__rate_interval", "15s")
+    return re.sub(r"\$(instance|job|model|tool)\b", ".+", query)
+
+
+def read_panels() -> list[dict[str, Any]]:
+    """List every panel that shows data, of all dashboards."""
     return [
-        target["expr"]
-        .replace("$__rate_interval", "15s")
-        .replace("$instance", ".+")
-        .replace("$job", ".+")
+        panel
         for dashboard in read_dashboards()
         for panel in dashboard["panels"]
-        for target in panel.get("targets", [])
+        if panel["type"] != "row"
     ]
+
+
+def read_queries() -> list[str]:
+    """List every query of every panel."""
+    return [filled_in(target["expr"]) for panel in read_panels() for target in panel["targets"]]
 
 
 def read_annotations() -> list[str]:
     """List the queries of the dashboards' annotations."""
     return [
-        annotation["expr"].replace("$instance", ".+").replace("$job", ".+")
+        filled_in(annotation["expr"])
         for dashboard in read_dashboards()
         for annotation in dashboard["annotations"]["list"]
     ]
+
+
+def read_variables() -> list[str]:
+    """List the series of the dashboards' variables that have the variable's label."""
+    found: list[str] = []
+    for dashboard in read_dashboards():
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                query = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+                assert query is not None
+                series, label = query.groups()
+                selected = series.removesuffix("}") if "{" in series else f"{series}{{"
+                found.append(filled_in(f'{selected}, {label}!=""}}'.replace("{, ", "{")))
+    return found
 
 
 def autoscaler_query() -> str:
@@ -87,6 +110,38 @@ def test_queries_read_metrics_that_exist() -> None:
         assert set() == unknown_metrics(query), query
 
 
+def test_a_panel_says_what_it_shows_and_what_to_do() -> None:
+    """The description names every metric, and what the reader does."""
+    for panel in read_panels():
+        text, action, *more = panel["description"].split("\n\n")
+        assert text.endswith("."), panel["title"]
+        assert action.startswith("What to do: "), panel["title"]
+        assert action.endswith("."), panel["title"]
+        for target in panel["targets"]:
+            for name in metric_names(target["expr"]):
+                assert f"`{name}`" in more[0], panel["title"]
+
+
+def test_a_panel_without_data_says_why() -> None:
+    """Not "No data" and not NaN, which read as a fault: no series, and a mean of nothing."""
+    for panel in read_panels():
+        defaults = panel["fieldConfig"]["defaults"]
+        empty = defaults["noValue"]
+        assert re.fullmatch(r"No .+|Scans are disabled .+", empty), panel["title"]
+        assert empty != "No data"
+        [mapping] = defaults["mappings"]
+        assert "special" == mapping["type"]
+        assert {"match": "null+nan", "result": {"text": empty, "index": 0}} == mapping["options"]
+
+
+def test_variables_are_those_of_the_queries() -> None:
+    """A query with an undefined variable selects nothing, and an unused one misleads."""
+    for dashboard in read_dashboards():
+        defined = {variable["name"] for variable in dashboard["templating"]["list"]}
+        used = set(re.findall(r"\$(\w+)", json.dumps(dashboard["panels"]))) - {"__rate_interval"}
+        assert defined - {"datasource"} == used, dashboard["title"]
+
+
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Prometheus next to a service with good and bad clients, and scans."""
@@ -114,7 +169,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 @pytest.mark.requires_program("prometheus")
 def test_every_panel_and_every_recorded_figure_has_data(prometheus: Prometheus) -> None:
     """Prometheus scrapes the real service under load, and no query comes back empty."""
-    missing = [*read_queries(), *recorded_names(), autoscaler_query()]
+    missing = [*read_queries(), *read_variables(), *recorded_names(), autoscaler_query()]
     deadline_s = time.monotonic() + DATA_TIMEOUT_S
     while missing and time.monotonic() < deadline_s:
         time.sleep(1.0)

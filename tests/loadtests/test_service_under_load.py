@@ -96,13 +96,13 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_metrics_cost_takes_turns(capsys: pytest.CaptureFixture[str]) -> None:
-    """Two comparisons, and the calls of a request counted and timed."""
+    """Three comparisons, and the calls of a request counted and timed."""
     arguments = ["metrics-cost", "--rounds", "2", "--connections", "2", "--seconds"]
     try:
-        recording, scrapes, timed = run(capsys, *arguments, "0.3")
+        recording, scrapes, audit, timed = run(capsys, *arguments, "0.3")
     except ZeroDivisionError:  # the machine stood still in that moment
-        recording, scrapes, timed = run(capsys, *arguments, "10")
-    for row in (recording, scrapes):
+        recording, scrapes, audit, timed = run(capsys, *arguments, "10")
+    for row in (recording, scrapes, audit):
         assert row["with"] > 0
         assert row["without"] > 0
         assert row["low_percent"] <= row["cost_percent"] <= row["high_percent"]

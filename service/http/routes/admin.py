@@ -1,12 +1,13 @@
 """The routes of an admin: replacing the version of a model, and rolling back."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.hosting.loading import find_bundle
 from service.hosting.versions import Change
+from service.http.actions import logged_change
 from service.http.body import read_order
 from service.http.dependencies import ServedLifecycle
 from service.http.schemas import json_body, refusals
@@ -53,10 +54,11 @@ async def load_model(name: str, request: Request, lifecycle: ServedLifecycle) ->
     """Load and verify a bundle, then replace the current version with it and keep that one."""
     timeout_s = lifecycle.settings.body_timeout_s
     order = await read_order(request, LoadOrder, timeout_s=timeout_s)
-    bundle = None
-    if order.bundle is not None:
-        bundle = find_bundle(lifecycle.settings.load_from, order.bundle)
-    return ServedVersion.of(await lifecycle.host.load(name, bundle))
+    with logged_change(request, lifecycle, "load", name, bundle=order.bundle) as fields:
+        bundle = None
+        if order.bundle is not None:
+            bundle = find_bundle(lifecycle.settings.load_from, order.bundle)
+        return _served(fields, await lifecycle.host.load(name, bundle))
 
 
 @router.post(
@@ -65,6 +67,12 @@ async def load_model(name: str, request: Request, lifecycle: ServedLifecycle) ->
         404, s409="No earlier version is kept.", s422="The kept version cannot be served."
     ),
 )  # fmt: skip
-async def roll_back_model(name: str, lifecycle: ServedLifecycle) -> ServedVersion:
+async def roll_back_model(name: str, request: Request, lifecycle: ServedLifecycle) -> ServedVersion:
     """Takes effect at once: it was kept loaded. The current version becomes the one kept."""
-    return ServedVersion.of(await lifecycle.host.roll_back(name))
+    with logged_change(request, lifecycle, "rollback", name) as fields:
+        return _served(fields, await lifecycle.host.roll_back(name))
+
+
+def _served(fields: dict[str, Any], change: Change) -> ServedVersion:
+    fields |= {"version": change.version, "sha": change.sha}
+    return ServedVersion.of(change)

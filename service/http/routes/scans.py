@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.ground.errors import BadRequest, QueueFull, ServiceError, UnknownScan
 from service.hosting.lifecycle import Lifecycle
+from service.http.actions import logged_action
 from service.http.body import read_small
 from service.http.dependencies import Jobs, ServedLifecycle
 from service.http.schemas import refusals
@@ -111,11 +112,15 @@ async def submit_scan(
     has_keys = lifecycle.settings.api_keys is not None
     client = str(facts.get("client") or (request.client.host if request.client else ""))
     scope = client if has_keys else ""
-    job, is_new = await jobs.submit(
-        read_body(content),
-        client=client,
-        idempotency_key=None if idempotency_key is None else f"{scope}:{idempotency_key}",
-    )
+    body = read_body(content)
+    named = {"source": body.source, "sink": body.sink}
+    with logged_action(request, "scan_action", "submit", **named) as fields:
+        job, is_new = await jobs.submit(
+            body,
+            client=client,
+            idempotency_key=None if idempotency_key is None else f"{scope}:{idempotency_key}",
+        )
+        fields |= {"scan": job.id, "is_new": is_new}
     return JSONResponse(
         _shown(jobs, job).model_dump(mode="json"),
         status_code=201 if is_new else 200,
@@ -139,15 +144,17 @@ async def get_scan(scan: str, jobs: Jobs) -> ScanInfo:
 
 
 @router.post("/{scan}/pause", summary="Pause a scan", responses=_NOT_NOW)
-async def pause_scan(scan: str, jobs: Jobs) -> ScanInfo:
+async def pause_scan(scan: str, request: Request, jobs: Jobs) -> ScanInfo:
     """Tiles in flight are finished; the scan stays paused, also after a restart."""
-    return _shown(jobs, await jobs.pause(scan))
+    with logged_action(request, "scan_action", "pause", scan=scan[:64]):
+        return _shown(jobs, await jobs.pause(scan))
 
 
 @router.post("/{scan}/resume", summary="Resume a scan", responses=_NOT_NOW)
-async def resume_scan(scan: str, jobs: Jobs) -> ScanInfo:
+async def resume_scan(scan: str, request: Request, jobs: Jobs) -> ScanInfo:
     """Also resumes a scan that ended incomplete: its missing outputs are retried."""
-    return _shown(jobs, await jobs.resume(scan))
+    with logged_action(request, "scan_action", "resume", scan=scan[:64]):
+        return _shown(jobs, await jobs.resume(scan))
 
 
 @router.delete(
@@ -158,13 +165,15 @@ async def resume_scan(scan: str, jobs: Jobs) -> ScanInfo:
         204: {"description": "The scan had ended, and is deleted."},
     },
 )  # fmt: skip
-async def delete_scan(scan: str, jobs: Jobs) -> Response:
+async def delete_scan(scan: str, request: Request, jobs: Jobs) -> Response:
     """An active scan is stopped; finished outputs stay. A scan that has ended is deleted from
     the list (204).
     """  # noqa: D205 (it is the route's description)
-    if await jobs.forget(scan):
-        return Response(status_code=204)
-    job = await jobs.cancel(scan)
+    with logged_action(request, "scan_action", "cancel", scan=scan[:64]) as fields:
+        if await jobs.forget(scan):
+            fields["action"] = "delete"
+            return Response(status_code=204)
+        job = await jobs.cancel(scan)
     status = 200 if job.state is State.CANCELLED else 202
     return JSONResponse(_shown(jobs, job).model_dump(mode="json"), status_code=status)
 

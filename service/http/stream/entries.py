@@ -19,11 +19,13 @@ class Loaded:
         media_type: Media type of the bytes.
         decode: Function from the maximum number of pixels to the image.
         size_bytes: Number of bytes.
+        content: Bytes of the image as they were sent; None if other images share them.
     """
 
     media_type: str
     decode: Callable[[int], codec.DecodedImage]
     size_bytes: int
+    content: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def loaded_bytes(
     def decode(max_pixels: int) -> codec.DecodedImage:
         return codec.decode(body, media_type, shape=shape, dtype=dtype, max_pixels=max_pixels)
 
-    return Loaded(media_type, decode, len(body))
+    return Loaded(media_type, decode, len(body), body)
 
 
 def usable_name(name: str) -> str | None:

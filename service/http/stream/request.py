@@ -9,6 +9,7 @@ from typing import Any
 from service.ground.errors import UnsupportedMediaType
 from service.ground.metrics import Metrics
 from service.ground.priority import Priority
+from service.http.audit import ImageLines
 from service.http.stream.archives import TAR
 from service.http.stream.upload import Receive
 from service.http.stream.zip_entries import ZIP
@@ -60,6 +61,7 @@ class StreamContext:
         stopping: Event that is set when the service is asked to end; no further image is read then.
         request_id: Id of the request, for problems.
         path: Path of the request, for problems.
+        lines: Log lines of images, where the service audits; else None.
     """
 
     settings: Settings
@@ -70,6 +72,7 @@ class StreamContext:
     stopping: asyncio.Event
     request_id: str
     path: str
+    lines: ImageLines | None = None
 
 
 def parse_stream_request(raw_headers: Iterable[tuple[bytes, bytes]]) -> StreamRequest:

@@ -24,6 +24,7 @@ from service.ground.errors import (
 from service.http.body import ClientGone
 from service.http.stream.answer import StreamAnswer
 from service.http.stream.entries import Entry
+from service.http.stream.hashed import Hashed
 from service.http.stream.places import Hold, Window
 from service.http.stream.reader import read_entries
 from service.http.stream.request import StreamContext, StreamRequest
@@ -143,8 +144,11 @@ class TileStream:
                 raise entry.refusal
             hold = await self._window.take_upload(entry.size_bytes)
             loaded = await entry.load()
+            lines = self._context.lines
+            # None otherwise: it would keep the image's bytes until the answer.
+            hashed = None if lines is None else Hashed(loaded, lines, entry.name, index)
             prepared = await self._upscaler.prepare(
-                loaded.decode,
+                loaded.decode if hashed is None else hashed.decode,
                 loaded.media_type,
                 self._request.for_image(),
                 is_cheap=loaded.media_type in CHEAP_TYPES
@@ -161,7 +165,7 @@ class TileStream:
             answer.set_exception(error)
             await self._queue.put(_Slot(index, entry.name, answer, None))
         else:
-            task = loop.create_task(self._finish(prepared, hold))
+            task = loop.create_task(self._finish(prepared, hold, hashed))
             self._tasks.add(task)
             task.add_done_callback(self._forget)
             await self._queue.put(_Slot(index, entry.name, task, hold))
@@ -172,7 +176,14 @@ class TileStream:
         if not answer.cancelled():
             answer.exception()
 
-    async def _finish(self, prepared: Prepared, hold: Hold) -> Answer:
+    async def _finish(self, prepared: Prepared, hold: Hold, hashed: Hashed | None) -> Answer:
+        """Run one image, and write its log line where the service audits."""
+        answer = await self._run_image(prepared, hold)
+        if hashed is not None:
+            await hashed.write(answer)
+        return answer
+
+    async def _run_image(self, prepared: Prepared, hold: Hold) -> Answer:
         """Run one image, and retry while the queue is full."""
         deadline_s = prepared.request.deadline_s
         while True:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import numpy as np
 
@@ -79,7 +80,7 @@ async def read_npy(upload: Upload, *, max_pixels: int) -> AsyncGenerator[Entry]:
 
     async def load(index: int) -> Loaded:
         body = await upload.read(size, f"tile {index} of {count}")
-        return loaded_bytes(image_head + body, NPY)
+        return replace(loaded_bytes(image_head + body, NPY), content=body)
 
     for index in range(count):
         yield Entry(None, size, functools.partial(load, index))

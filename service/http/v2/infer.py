@@ -4,18 +4,23 @@ NVIDIA's `tritonclient` talks to it unchanged; see `service.http.v2.protocol` fo
 `service.http.v2.routes` for the rest of `/v2`.
 """
 
+import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from service.batching.upscaler import TileAnswers
 from service.ground.errors import BadRequest
 from service.ground.stages import Stages
 from service.hosting.lifecycle import Lifecycle
+from service.http.audit import Audit, ImageLines, pixel_bytes
 from service.http.body import CancelledOnDisconnect, ClientGone, read_body
-from service.http.v2.protocol import make_answer, parse_infer
+from service.http.v2.protocol import InferRequest, make_answer, parse_infer
 from service.images.media_types import check_encoding
+from service.images.request import read_tool
 
 INFER_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
@@ -26,8 +31,9 @@ _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 class Inference:
     """The endpoint; one instance serves every request."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, audit: Audit | None) -> None:
         self._lifecycle = lifecycle
+        self._audit = audit
         duration = lifecycle.metrics.stage_duration
         self._observe = {stage: duration.labels(stage).observe for stage in ("recv", "decode")}
 
@@ -39,8 +45,11 @@ class Inference:
         serving = self._lifecycle.find_model(*found.groups())
         upscaler = serving.upscaler
         header_length = _header_length(scope["headers"])
+        tool = read_tool(scope["headers"])
         facts = scope["state"]["facts"]
-        facts["model"] = serving.name
+        facts["model"], facts["model_version"] = serving.name, serving.bundle.version
+        if tool is not None:
+            facts["tool"] = tool
         scope["state"]["model_headers"] = serving.headers
         with upscaler.admit() as admission:
             started_s = time.perf_counter()
@@ -59,7 +68,9 @@ class Inference:
                         admission,
                         deadline_s=request.deadline_s,
                         priority=request.priority,
+                        tool=tool,
                     )
+                    await self._write_lines(scope["state"], request, answer)
             except ClientGone:
                 return
             arrival_s = {"recv": read_s - started_s, "decode": parsed_s - read_s}
@@ -88,6 +99,21 @@ class Inference:
             for part in parts:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+    async def _write_lines(
+        self, state: Mapping[str, Any], request: InferRequest, answer: TileAnswers
+    ) -> None:
+        """Write a log line for each tile, where the service audits: hashes of their pixels."""
+        if self._audit is None:
+            return
+        lines = ImageLines(self._audit, state)
+        pairs = zip(request.tiles, answer.sr, strict=True)
+        await asyncio.gather(
+            *(
+                lines.write(index, image=pixel_bytes(lr), answer=pixel_bytes(sr))
+                for index, (lr, sr) in enumerate(pairs)
+            )
+        )
 
 
 def _header_length(headers: Sequence[tuple[bytes, bytes]]) -> int | None:

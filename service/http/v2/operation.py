@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from service.http.schemas import BINARY, header_parameter, refusals, with_text_keys
+from service.http.schemas import (
+    BINARY,
+    TOOL_PARAMETER,
+    header_parameter,
+    refusals,
+    with_text_keys,
+)
 from service.http.v2.protocol import INPUT, MAX_TIMEOUT_US, OUTPUTS
 
 _JSON = "application/json"
@@ -40,6 +46,7 @@ def infer(*, with_version: bool) -> dict[str, Any]:
                 type="integer",
                 minimum=0,
             ),
+            TOOL_PARAMETER,
         ],
         "requestBody": {"required": True, "content": content},
         "responses": {

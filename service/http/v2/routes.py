@@ -12,6 +12,7 @@ from engines.registry import device_kind
 from service.ground.errors import NotReady, UnsuitableOrder
 from service.hosting.lifecycle import Lifecycle, State
 from service.hosting.loading import batch_limit
+from service.http.actions import logged_change
 from service.http.body import read_order
 from service.http.dependencies import ServedLifecycle
 from service.http.schemas import VERSION, json_body, refusals
@@ -208,7 +209,8 @@ async def repository_load(name: str, request: Request, lifecycle: ServedLifecycl
     (
         await read_order(request, RepositoryOrder, timeout_s=lifecycle.settings.body_timeout_s)
     ).check()
-    await lifecycle.host.load(name)
+    with logged_change(request, lifecycle, "load", name):
+        await lifecycle.host.load(name)
     return Response()
 
 
@@ -220,7 +222,8 @@ async def repository_unload(name: str, request: Request, lifecycle: ServedLifecy
     (
         await read_order(request, RepositoryOrder, timeout_s=lifecycle.settings.body_timeout_s)
     ).check()
-    await lifecycle.host.unload(name)
+    with logged_change(request, lifecycle, "unload", name):
+        await lifecycle.host.unload(name)
     return Response()
 
 

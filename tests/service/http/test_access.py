@@ -48,6 +48,13 @@ def access(**changes: object) -> tuple[Access, Clock]:
     return Access(**options, clock=clock), clock  # type: ignore[arg-type]
 
 
+def check(guard: Access, key: str | None, address: str) -> str:
+    """Admit a request as the app does; returns its client."""
+    client = guard.client_of(key, address)
+    guard.spend(client)
+    return client
+
+
 class TestKeys:
     """The file, and what it lets in."""
 
@@ -59,10 +66,10 @@ class TestKeys:
         assert len(key) >= 43
         assert key not in file.read_text()
         guard, _ = access(keys=read_keys(file), rate_per_s=None)
-        assert guard.check(key, "10.0.0.1") == "line-3"
+        assert check(guard, key, "10.0.0.1") == "line-3"
         for wrong in (None, "", key[:-1], key + "x", hash_key(key)):
             with pytest.raises(Unauthorized):
-                guard.check(wrong, "10.0.0.1")
+                check(guard, wrong, "10.0.0.1")
 
     @pytest.mark.parametrize(
         ("content", "words"),
@@ -130,31 +137,31 @@ class TestQuota:
     def test_a_burst_then_the_rate(self):
         """Two at once, the third half a second later."""
         guard, clock = access()
-        guard.check(None, "a")
-        guard.check(None, "a")
+        check(guard, None, "a")
+        check(guard, None, "a")
         with pytest.raises(OverQuota, match="more than 2 requests a second, 2 at once") as caught:
-            guard.check(None, "a")
+            check(guard, None, "a")
         assert caught.value.retry_after_s == pytest.approx(0.5)
         clock.now_s += 0.5
-        assert guard.check(None, "a") == "a"
+        assert check(guard, None, "a") == "a"
 
     def test_clients_do_not_share(self):
         """Another address has its own bucket; with keys the name counts, not the address."""
         guard, _ = access(burst=1)
-        guard.check(None, "a")
-        guard.check(None, "b")
+        check(guard, None, "a")
+        check(guard, None, "b")
         guard, _ = access(burst=1, keys={"x": Key(hash_key("k"))})
-        guard.check("k", "a")
+        check(guard, "k", "a")
         with pytest.raises(OverQuota):
-            guard.check("k", "b")
+            check(guard, "k", "b")
 
     def test_memory_is_bounded(self):
         """For any number of addresses; the least recently active one starts again."""
         guard, _ = access(burst=1)
         for number in range(MAX_CLIENTS + 1):
-            guard.check(None, str(number))
+            check(guard, None, str(number))
         assert len(guard._buckets) == MAX_CLIENTS
-        guard.check(None, "0")
+        check(guard, None, "0")
 
 
 class TestRoutes:

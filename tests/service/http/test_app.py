@@ -20,6 +20,7 @@ from service.http.problems import problem_from
 TINY_BUNDLE = Path(__file__).parents[2] / "data" / "tiny_bundle"
 TILE = np.random.default_rng(3).integers(0, 256, (24, 24), dtype=np.uint8)
 RAW = {"content-type": "application/octet-stream", "x-tile-shape": "24,24"}
+QUALITY = {"model": "identity", "tool": "unknown"}
 
 
 def test_raw_tile_comes_back_enlarged_with_every_header(serve):
@@ -68,8 +69,8 @@ def test_quality_of_an_image_is_that_of_all_its_tiles(serve):
         f"consistency={1 - 0.4 / count:.3f}, consistency-worst=0.100, "
         "residual=2.500, domain-distance=1.250"
     )
-    assert app.metric("semsr_residual_sum") == 2.5
-    assert app.metric("semsr_domain_distance_sum") == 1.25
+    assert app.metric("semsr_residual_sum", **QUALITY) == 2.5
+    assert app.metric("semsr_domain_distance_sum", **QUALITY) == 1.25
 
 
 def test_what_a_bundle_cannot_judge_is_left_out(serve):
@@ -86,8 +87,8 @@ def test_what_a_bundle_cannot_judge_is_left_out(serve):
     assert response.headers["x-quality"] == (
         "non-finite=0.0000, saturated=0.0000, consistency=1.000, consistency-worst=1.000"
     )
-    assert app.metric("semsr_residual_count") == 0
-    assert app.metric("semsr_domain_distance_count") == 0
+    assert app.metric("semsr_residual_count", **QUALITY) == 0
+    assert app.metric("semsr_domain_distance_count", **QUALITY) == 0
 
 
 def test_answer_with_values_that_are_no_numbers_is_withheld(serve):
@@ -104,12 +105,12 @@ def test_answer_with_values_that_are_no_numbers_is_withheld(serve):
     assert response.status_code == 500
     assert response.json()["type"] == "urn:semsr:problem:engine-failed"
     assert "non-finite values (NaN or infinite) at 25.00%" in response.json()["detail"]
-    assert app.metric("semsr_non_finite_total") == 1
+    assert app.metric("semsr_non_finite_total", model="identity") == 1
     app.engine.spoil = None
     assert app.post(TILE.tobytes(), RAW).status_code == 200
     # Sums stay numbers: one NaN would make every later rate and mean NaN.
-    assert app.metric("semsr_consistency_sum") == 1
-    assert app.metric("semsr_saturated_ratio_sum") == 0
+    assert app.metric("semsr_consistency_sum", **QUALITY) == 1
+    assert app.metric("semsr_saturated_ratio_sum", **QUALITY) == 0
 
 
 def test_every_error_class_has_one_shape(serve):

@@ -93,6 +93,7 @@ class TestHeaders:
             ("x-window", "0,4095", "0,255"),
             ("x-pixel-size-nm", "4", "5"),
             ("x-priority", "online", "nightly"),
+            ("x-tool", "CDSEM-07", "CDSEM-08"),
             ("content-type", "application/octet-stream", "image/png"),
         ):
             others = [item for item in RAW.items() if item[0] != name]

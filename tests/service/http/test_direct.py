@@ -1,8 +1,10 @@
 """Tiles that the HTTP protocol serves itself: the same answers as through the app, on any way."""
 
+import asyncio
 import contextlib
 import functools
 import gc
+import hashlib
 import json
 import socket
 import threading
@@ -15,12 +17,14 @@ import httpx2
 import numpy as np
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 
 from engines.batches import EngineOutput
 from service.hosting.local_models import LocalModels
 from service.hosting.serving import Serving
 from service.http.access import hash_key
 from service.http.app import Application, create_app
+from service.http.audit import Audit
 from service.http.connection import JoinedWrites
 from service.http.direct import DirectTile
 from service.http.direct_plan import read_head
@@ -168,6 +172,7 @@ def chunks() -> Iterator[bytes]:
         {"accept": "application/octet-stream, */*;q=0.1"},
         {"x_tile_dtype": "uint8"},
         {"x_window": "10,20"},
+        {"x_tool": "CDSEM-07"},
     ],
     ids=lambda headers: next(iter(headers), "plain"),
 )
@@ -199,7 +204,7 @@ def test_both_ways_count_and_time_alike(serve: Callable[..., Served]):
     names = {
         "semsr_requests_total": labels,
         "semsr_request_duration_seconds_count": {"route": "/superresolve", "priority": "online"},
-        "semsr_consistency_count": {},
+        "semsr_consistency_count": {"model": "identity", "tool": "CDSEM-07"},
         **{
             f"semsr_stage_duration_seconds_count {stage}": {"stage": stage}
             for stage in ("recv", "decode", "queue", "infer", "encode")
@@ -212,9 +217,9 @@ def test_both_ways_count_and_time_alike(serve: Callable[..., Served]):
         return [served.metric(name.split()[0], **of) for name, of in names.items()]
 
     before = counts(0)
-    served.post()
+    served.post(x_tool="CDSEM-07")
     after_direct = counts(1)
-    served.post(chunks())
+    served.post(chunks(), x_tool="CDSEM-07")
     after_app = counts(2)
     assert served.direct == 1
     assert [b - a for a, b in zip(before, after_direct, strict=True)] == [1] * len(names)
@@ -277,6 +282,68 @@ def test_keys_and_quotas_hold(serve: Callable[..., Served], tmp_path: Path):
     answers = [served.post(authorization="Bearer secret").status_code for _ in range(3)]
     assert answers == [200, 200, 429]
     assert served.direct == 2
+
+
+class TestAudit:
+    """Hashes for the log, computed before the answer leaves."""
+
+    def test_both_ways_log_the_same_fields(self, serve: Callable[..., Served], tmp_path: Path):
+        """An auditor must not see by which way a tile went."""
+        keys = tmp_path / "keys"
+        keys.write_text(f"line-3 {hash_key('k')}\n")
+        served = serve(audit=True, api_keys=keys)
+        with capture_logs() as lines:
+            for body in (None, chunks()):
+                answer = served.post(body, authorization="Bearer k", x_tool="CDSEM-07")
+                assert (200, ANSWER) == (answer.status_code, answer.content)
+            named = {"event": "request_finished", "path": "/superresolve"}
+            served.until(lambda: 2 == sum(named.items() <= line.items() for line in lines))
+        assert 1 == served.direct
+        first, second = (line for line in lines if named.items() <= line.items())
+        assert first.keys() == second.keys()
+        fields = ("client", "address", "model", "model_version", "tool", "input_sha256")
+        assert [first[name] for name in fields] == [second[name] for name in fields]
+        assert hashlib.sha256(TILE.tobytes()).hexdigest() == first["input_sha256"]
+        assert hashlib.sha256(ANSWER).hexdigest() == first["output_sha256"]
+        assert hashlib.sha256(ANSWER).hexdigest() == second["output_sha256"]
+
+    def test_a_client_that_leaves_while_its_answer_is_hashed(
+        self, serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Its place is free at once, and nothing is sent when the hashes are there."""
+        served = serve(audit=True)
+        began: list[asyncio.Future[dict[str, str]]] = []
+
+        def begin(*_: object) -> asyncio.Future[dict[str, str]]:
+            began.append(asyncio.get_running_loop().create_future())
+            return began[-1]
+
+        monkeypatch.setattr(Audit, "begin", begin)
+        with served.connect() as connection:
+            connection.sendall(head() + TILE.tobytes())
+            served.until(lambda: bool(began))
+        labels = {"route": "/superresolve", "code": "499", "priority": "online"}
+        served.until(lambda: served.metric("semsr_requests_total", **labels) == 1)
+        assert 0 == served.metric("semsr_admitted_tiles")
+        [future] = began
+        future.get_loop().call_soon_threadsafe(future.set_result, {})
+        monkeypatch.undo()
+        assert 200 == served.post().status_code
+        assert 0 == served.metric("semsr_requests_total", **{**labels, "code": "500"})
+
+    def test_hashes_that_fail_are_an_error(
+        self, serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+    ):
+        """An answer that the log cannot prove is not sent, and its client does not hang."""
+        served = serve(audit=True)
+
+        def begin(*_: object) -> asyncio.Future[dict[str, str]]:
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(MemoryError())
+            return future
+
+        monkeypatch.setattr(Audit, "begin", begin)
+        assert 500 == served.post().status_code
 
 
 class TestCopies:
@@ -432,7 +499,7 @@ class TestErrors:
         response = served.post()
         assert response.status_code == 500
         assert "non-finite values" in response.json()["detail"]
-        assert served.metric("semsr_non_finite_total") == 1
+        assert served.metric("semsr_non_finite_total", model="identity") == 1
 
     def test_a_deadline_that_passes_in_the_queue(self, serve: Callable[..., Served]):
         """504, as through the app."""
