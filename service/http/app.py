@@ -19,6 +19,7 @@ from service.hosting.local_models import LocalModels
 from service.http import openapi, page
 from service.http.access import Access, read_keys
 from service.http.batch import BATCH_PATH, SuperResolveBatch
+from service.http.decode import DECODE_PATH, Decode
 from service.http.direct import DirectTiles
 from service.http.middleware import RequestMiddleware
 from service.http.paths import HOT_PATH, route_of
@@ -66,6 +67,7 @@ class Application:
         self._superresolve = SuperResolve(lifecycle)
         self._batch = SuperResolveBatch(lifecycle)
         self._inference = Inference(lifecycle)
+        self._decode = Decode(lifecycle)
         reports = RequestReports(
             lifecycle.metrics, LineBudget(lifecycle.settings.log_requests_per_s)
         )
@@ -113,6 +115,8 @@ class Application:
             return self._superresolve
         if path == BATCH_PATH:
             return self._batch
+        if path == DECODE_PATH:
+            return self._decode
         return self._inference if INFER_PATH.fullmatch(path) else None
 
 

@@ -34,6 +34,7 @@ HOT_PATH = "/superresolve"
 ROUTES = (
     Route(HOT_PATH, HOT_PATH),
     Route("/superresolve/batch", "/superresolve/batch"),
+    Route("/decode", "/decode"),
     Route("/model", "/model"),
     Route("/openapi.json", "/openapi.json"),
     Route("/livez", "/livez", is_open=True, is_quiet=True, is_probe=True),

@@ -49,6 +49,7 @@ def test_every_route_is_described(app: ServedApp) -> None:
     hot = {
         ("POST", "/superresolve"),
         ("POST", "/superresolve/batch"),
+        ("POST", "/decode"),
         ("POST", "/v2/models/{name}/infer"),
         ("POST", "/v2/models/{name}/versions/{version}/infer"),
     }
