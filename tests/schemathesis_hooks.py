@@ -114,7 +114,7 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
 def _complete_image(case: Case) -> None:
     """Headers that agree with the file and with each other."""
     headers = case.headers
-    if "page" in case.query:
+    if re.fullmatch("[0-9]{1,6}", str(case.query.get("page", "")), re.ASCII):
         case.query["page"] = 0  # the files hold one image
     types = case.multipart_content_types or {}
     is_raw = RAW in {case.media_type, types.get("file")}

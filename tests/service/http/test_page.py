@@ -148,7 +148,7 @@ def test_the_page_names_its_files_relatively_and_only_those_that_exist():
         for script in scripts
         for found in re.findall(r'from "\./([\w.]+)"', (FILES / script).read_text(encoding="utf-8"))
     }
-    assert scripts == imported | {"app.js", "worker.js"}
+    assert scripts == imported | {"app.js", "worker.js", "zip_worker.js"}
 
 
 def test_every_control_of_the_page_is_found_by_its_script():
