@@ -1,5 +1,7 @@
 """The bodies of `/scans`: requests and answers."""
 
+import contextlib
+from collections.abc import Generator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -120,7 +122,7 @@ def read_body(content: bytes) -> ScanBody:
     try:
         return parse_json(content, ScanBody)
     except JsonBodyError as error:
-        raise UnsuitableScan(str(error)) from error
+        raise UnsuitableScan(str(error), fields=error.fields) from error
 
 
 def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:
@@ -130,17 +132,35 @@ def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:
         OutsideRoots: Source or sink lies outside the allowed folders.
         UnsuitableScan: It cannot be run.
     """
+    options = body.options
     if "::" in body.sink:
-        raise UnsuitableScan(f"the sink {body.sink} names something within (::); a source may")
+        detail = f"the sink {body.sink} names something within (::); a source may"
+        raise UnsuitableScan(detail, fields=[("sink", detail)])
+    with _blamed_on("source"):
+        source = roots.check(body.source)
+    with _blamed_on("sink"):
+        sink = roots.check(body.sink)
+        check_apart(source, sink=sink)
+    if options.window is not None:
+        with _blamed_on("options.window"):
+            parse_window(options.window)
+    if options.pixel_size_nm is not None:
+        with _blamed_on("options.pixel_size_nm"):
+            parse_pixel_size(options.pixel_size_nm)
+    with _blamed_on("options.manifest"):
+        check_form(options.manifest)
+    return body.request(source=source, sink=sink)
+
+
+@contextlib.contextmanager
+def _blamed_on(field: str) -> Generator[None]:
+    """Turn the errors of the block into errors of a field."""
     try:
-        request = body.request(source=roots.check(body.source), sink=roots.check(body.sink))
-        check_form(request.manifest)
-        check_apart(request.source, sink=request.sink)
+        yield
     except OutsideRootsError as error:
-        raise OutsideRoots(str(error)) from error
+        raise OutsideRoots(str(error), fields=[(field, str(error))]) from error
     except (ScanError, BadRequest) as error:
-        raise UnsuitableScan(str(error)) from error
-    return request
+        raise UnsuitableScan(str(error), fields=[(field, str(error))]) from error
 
 
 class TileCounts(BaseModel):
