@@ -395,4 +395,4 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 const view = registerView({
   viewer, sample: () => source?.sample ?? "", onSample: openSample, onView: changeView, onSettings: changeSettings,
 });
-if (isUnknown()) $("hint").prepend("This link is of another version of the page, and was not opened. ");
+if (isUnknown()) $("hint").prepend("This link is damaged or of another version of the page, and was not opened. ");

@@ -23,7 +23,7 @@ export class PictureList {
       next: () => this.entries.find(({ state }) => state === "waiting"),
       onEntry: (entry) => this.#refresh(entry),
       onPages: (entry, count) => this.#expand(entry, count),
-      onEnd: (words) => this.#say(words),
+      onEnd: (words) => (words ? this.#say(words) : this.#summarise()),
     });
     this.#listen();
   }
@@ -47,7 +47,13 @@ export class PictureList {
     if (!added.length) return;
     this.entries.push(...added);
     this.#rebuild();
-    this.select(added[0]);
+    this.#begin(added[0]);
+  }
+
+  // Show an entry, and run the others behind it: what people look at goes first.
+  #begin(entry) {
+    this.run.answerOf(entry).catch(() => {}); // the view shows the error
+    this.select(entry);
     if (this.isShown) this.run.start();
     this.#summarise();
   }
@@ -103,9 +109,8 @@ export class PictureList {
     this.entries.splice(first, at < 0 ? 0 : 1, ...pages);
     this.#rebuild();
     if (count > room) this.#say(`${count - room} pages of ${entry.name} were left out: beyond ${MOST_FILES}.`);
-    if (this.selected === entry || at < 0) this.select(pages[0]);
+    if (this.selected === entry || at < 0) this.#begin(pages[0]);
     this.run.start();
-    this.#summarise();
   }
 
   // --- rows ---

@@ -36,7 +36,7 @@ export function link() {
   return new URL(fragment() || location.pathname, location.href).href;
 }
 
-// Whether the page was opened by a link of a version that it does not know; such a link is not applied.
+// Whether an address has a fragment that is not applied: of another version, damaged or far too long.
 export function isUnknown(hash = location.hash) {
   return hash.length > 1 && parse(hash).size === 0;
 }

@@ -3,7 +3,7 @@
 import * as viewLink from "./view_link.js";
 
 const $ = (id) => document.getElementById(id);
-const NUMBER = /^\d{1,6}(\.\d{1,4})?$/;
+const NUMBER = /^\d{1,6}(\.\d{1,9})?$/;
 
 // viewer: the Viewer; sample(): path of the shown sample, or ""; onSample(path), onView(): apply a change.
 // Returns {modelsListed, shown}: to be called when the models are known, and when a picture is shown.
@@ -35,7 +35,7 @@ export function registerView({ viewer, sample, onSample, onView, onSettings }) {
     const { zoom, centre, isFitted } = viewer;
     const split = viewer.split.toFixed(3);
     if (isFitted && viewer.split === 0.5) return "";
-    return isFitted ? `fit,${split}` : [zoom / viewer.ratio, ...centre].map((value) => value.toFixed(3)).concat(split).join(",");
+    return isFitted ? `fit,${split}` : [zoom / viewer.ratio, ...centre].map((value) => String(Number(value.toFixed(6)))).concat(split).join(",");
   }, (text) => {
     wanted.at = text;
     move();
