@@ -90,7 +90,7 @@ function wordsOf({ ended, started, tiles, detail }) {
   if (tiles) words.push(tiles.done === tiles.total ? `${number(tiles.total)} tiles` : `${number(tiles.done)} of ${number(tiles.total)} tiles`);
   if (tiles?.failed) words.push(`${number(tiles.failed)} failed`);
   if (started) words.push(`took ${duration(new Date(ended) - new Date(started))}`);
-  if (detail) words.push(detail);
+  if (detail) words.push(detail.replace(/; POST \S+\/resume .*$/, "")); // the page has a button for it
   return words.join(" · ");
 }
 

@@ -67,7 +67,7 @@ def test_every_file_has_its_type_and_its_policy(serve):
 def test_an_unchanged_file_is_not_sent_again(serve):
     """The tag is the content's, also as a proxy changes it; another tag gets the file."""
     client = serve().client
-    first = client.get("/page/app.js")
+    first = client.get("/page/app.js", headers={"accept-encoding": "identity"})
     tag = first.headers["etag"]
     assert "no-cache" == first.headers["cache-control"]
     for asked in (tag, f"W/{tag}", f'"other", {tag}'):
@@ -78,9 +78,26 @@ def test_an_unchanged_file_is_not_sent_again(serve):
     assert tag != client.get("/page/page.css").headers["etag"]
 
 
+def test_a_browser_gets_the_text_compressed(serve):
+    """The same file in a third of the bytes; clients that do not ask for it get it as it is."""
+    client = serve().client
+    plain = client.get("/page/app.js", headers={"accept-encoding": "br, deflate"})
+    packed = client.get("/page/app.js", headers={"accept-encoding": "gzip, deflate, br"})
+    assert plain.content == packed.content
+    assert "content-encoding" not in plain.headers
+    assert "gzip" == packed.headers["content-encoding"]
+    assert "accept-encoding" == packed.headers["vary"] == plain.headers["vary"]
+    assert int(packed.headers["content-length"]) < 0.4 * len(packed.content)
+    tag = packed.headers["etag"]
+    assert f"W/{plain.headers['etag']}" == tag
+    assert 304 == client.get("/page/app.js", headers={"if-none-match": tag}).status_code
+    picture = client.get("/page/samples/0006_iso_lines_break.png")
+    assert "content-encoding" not in picture.headers
+
+
 def test_a_head_is_answered_without_the_file(serve):
     """HEAD has the same headers and no body."""
-    response = serve().client.head("/")
+    response = serve().client.head("/", headers={"accept-encoding": "identity"})
     assert (200, b"") == (response.status_code, response.content)
     assert str((FILES / "index.html").stat().st_size) == response.headers["content-length"]
 
