@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import HTTPException
 
 FILES = Path(__file__).with_name("page_files")
-_INDEX = "index.html"
+_INDEX, _ICON = "index.html", "icon.svg"
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -45,7 +45,7 @@ class _File:
 
 
 def make_router() -> APIRouter:
-    """Make the routes of `/` and `/page/…`; the files are read once, here."""
+    """Make the routes of `/`, `/page/…` and `/favicon.ico`; the files are read once, here."""
     files = {
         path.relative_to(FILES).as_posix(): _read(path)
         for path in sorted(FILES.rglob("*"))
@@ -56,6 +56,11 @@ def make_router() -> APIRouter:
     @router.api_route("/", methods=["GET", "HEAD"])
     async def index(request: Request) -> Response:
         return _answer(request, files[_INDEX])
+
+    # Where browsers look for the icon of pages that name none, such as a picture or JSON.
+    @router.api_route("/favicon.ico", methods=["GET", "HEAD"])
+    async def icon(request: Request) -> Response:
+        return _answer(request, files[_ICON])
 
     @router.api_route("/page/{name:path}", methods=["GET", "HEAD"])
     async def file(request: Request, name: str) -> Response:

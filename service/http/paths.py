@@ -52,6 +52,7 @@ ROUTES = (
     Route("/scans/", "/scans"),
     Route("/", "other", is_open=True),
     Route("/page/", "other", is_open=True),
+    Route("/favicon.ico", "other", is_open=True),
 )
 _OTHER = Route("", "other")
 _EXACT = {route.path: route for route in ROUTES if route.path == "/" or route.path[-1] != "/"}

@@ -5,7 +5,7 @@ import { hasKnownSuffix } from "./files.js";
 export const MOST_FILES = 5000; // a list of more is unusable; a scan takes any number
 
 // transfer: DataTransfer of a drop or a paste. Returns {files, leftOut}: the number of files in folders
-// that are no pictures by their names, or that exceed MOST_FILES. Call it within the event.
+// whose suffix is not that of a picture, or that exceed MOST_FILES. Call it within the event.
 export async function filesOf(transfer) {
   // The entries are gone once the event has ended.
   const items = Array.from(transfer.items ?? []).filter(({ kind }) => kind === "file")

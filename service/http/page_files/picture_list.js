@@ -43,7 +43,7 @@ export class PictureList {
     const room = MOST_FILES - this.entries.length;
     const added = files.slice(0, room).map(({ blob, name }) => this.newEntry(blob, name));
     const more = leftOut + files.length - added.length;
-    this.#say(more ? `${more} other ${more === 1 ? "file was" : "files were"} left out: no pictures by their names, or beyond ${MOST_FILES}.` : "");
+    this.#say(more ? `${more} other ${more === 1 ? "file was" : "files were"} left out: not pictures by their suffix, or beyond ${MOST_FILES}.` : "");
     if (!added.length) return;
     this.entries.push(...added);
     this.#rebuild();

@@ -124,7 +124,7 @@ def test_refusals_are_those_of_a_request_for_sr(serve):
 
 
 def test_forms_and_raw_pixels_are_read_too(serve):
-    """Whatever type `/superresolve` reads."""
+    """All types that `/superresolve` reads."""
     client = serve().client
     form = client.post("/decode", files={"file": ("a.tif", tiff(FLAT), "image/tiff")})
     assert (200, "image/tiff") == (form.status_code, form.headers["content-type"])
@@ -136,7 +136,7 @@ def test_forms_and_raw_pixels_are_read_too(serve):
 
 
 def test_a_key_is_needed_and_the_places_come_back(serve, tmp_path):
-    """The route is no way around access, and every request gives its memory back."""
+    """The route does not bypass access, and every request gives its memory back."""
     keys = tmp_path / "keys"
     keys.write_text(f"line {hash_key('secret')}\n")
     app = serve(api_keys=keys)

@@ -117,7 +117,7 @@ def test_the_page_needs_no_key_and_takes_none_of_a_quota(serve, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text(f"line {hash_key('secret')}\n")
     client = serve(api_keys=keys, rate_limit_per_s=0.001, rate_limit_burst=1).client
-    for path in ("/", "/page/app.js", "/page/samples/0006_iso_lines_break.png"):
+    for path in ("/", "/favicon.ico", "/page/app.js", "/page/samples/0006_iso_lines_break.png"):
         for _ in range(3):
             assert 200 == client.get(path).status_code
     for path in ("/model", "/pages", "/docs"):
