@@ -370,26 +370,26 @@ def test_a_link_reopens_the_same_view(server, visit) -> None:
     np.testing.assert_allclose(shown, page_tests.pixels(second), atol=1)
 
 
-@pytest.mark.parametrize(
-    "fragment",
-    [
-        "v=1&model=none&sample=../../secret&layout=odd&at=9,9&window=<b>",
-        "v=1&at=1e9,NaN,-4,2&lr=pixels&lr=bicubic",
-        "v=1&at=fit,7&window=1,2,3",
-        "v=99&sample=0006_iso_lines_break",
-        f"v=1&model={'x' * 5000}",
-        "%",
-    ],
+STRANGE_LINKS = (
+    "v=1&model=none&sample=../../secret&layout=odd&at=9,9&window=<b>",
+    "v=1&at=1e9,NaN,-4,2&lr=none&lr=bicubic",
+    "v=1&at=fit,7&window=1,2,3",
+    "v=99&sample=0006_iso_lines_break",
+    f"v=1&model={'x' * 5000}",
+    "%",
 )
-def test_a_strange_link_opens_the_page_as_it_is(server, visit, fragment) -> None:
+
+
+def test_a_strange_link_opens_the_page_as_it_is(server, visit) -> None:
     """Links come from anywhere: values are checked, and unknown ones change nothing."""
     page = visit(server)
-    page.goto("about:blank")
-    page.goto(f"{server.url}/#{fragment}")
-    expect(page.locator("#state")).to_have_text("ready")
-    expect(page.get_by_label("Model", exact=True)).to_have_value("fine")
-    expect(page.locator("#hint")).to_be_visible()
-    is_refused = not fragment.startswith("v=1&") or len(fragment) > 2000
-    assert is_refused == ("another version" in page.locator("#hint").inner_text())
+    for fragment in STRANGE_LINKS:
+        page.goto("about:blank")
+        page.goto(f"{server.url}/#{fragment}")
+        expect(page.get_by_label("Model", exact=True)).to_have_value("fine")
+        expect(page.locator("#window")).to_have_value("")
+        expect(page.locator("#hint")).to_be_visible()
+        is_refused = not fragment.startswith("v=1&") or len(fragment) > 2000
+        assert is_refused == ("another version" in page.locator("#hint").inner_text()), fragment
     page_tests.take_sample(page)
     expect(page.locator("#zoom")).to_have_text(re.compile(r"^\d\d %$"))

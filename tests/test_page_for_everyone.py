@@ -27,8 +27,7 @@ def faults(page: Page) -> list[str]:
     return [f"{one['id']}: {node['html'][:120]}" for one in found for node in one["nodes"]]
 
 
-@pytest.mark.parametrize("size", [BIG_SCREEN, page_tests.NARROW])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("size", "scheme"), [(BIG_SCREEN, "dark"), (page_tests.NARROW, "light")])
 def test_axe_finds_nothing(server, visit, size, scheme) -> None:
     """Empty, with a list and a picture, with an error, and with the model card open."""
     page = visit(server, size, expects_problems=True)

@@ -63,7 +63,7 @@ def test_a_scan_is_started_ends_and_shows_why(scan_server, visit, root) -> None:
     expect(page.locator("[id='error-options.window']")).to_contain_text("expected two grey levels")
     expect(page.locator("[id='error-sink']")).to_be_empty()
     form.get_by_label("Window, 16 bit").fill("0,4095")
-    form.get_by_label("Name").fill("lot <b>7")
+    form.get_by_label("Name", exact=True).fill("lot <b>7")
     form.get_by_label("Manifest").select_option("csv")
     page.keyboard.press("Tab")
     form.get_by_role("button", name="Start").click()

@@ -5,7 +5,7 @@ from collections.abc import Generator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.ground.errors import BadRequest, OutsideRoots, UnsuitableScan
 from service.ground.json_body import JsonBodyError, parse_json
@@ -23,6 +23,16 @@ from service.scans.sinks import FORMATS
 
 _SIZE = r"[0-9]{1,15}(\.[0-9]{0,15})?([eE][-+]?[0-9]{1,3})?"
 _Text = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+def _check_year(value: datetime) -> datetime:
+    if not 2000 <= value.year < 3000:
+        raise ValueError("expected a time of this millennium")
+    return value
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_check_year)]
+"""A time with time zone, of this millennium; give its schema the pattern `^2`."""
 
 
 class ScanOptionsBody(BaseModel):
@@ -75,19 +85,12 @@ class ScanBody(BaseModel):
         json_schema_extra={"pattern": "^:?([^:]+:)*[^:]*$"},
     )
     name: str = Field(default="", max_length=200, description="Name for people.")
-    finish_by: AwareDatetime | None = Field(
+    finish_by: Time | None = Field(
         default=None,
         description="Time by which it should be done (RFC 3339 with time zone), from 2000 on.",
         json_schema_extra={"pattern": "^2"},
     )
     options: ScanOptionsBody = Field(default_factory=ScanOptionsBody)
-
-    @field_validator("finish_by")
-    @classmethod
-    def _check_year(cls, value: datetime | None) -> datetime | None:
-        if value is not None and not 2000 <= value.year < 3000:
-            raise ValueError("expected a time of this millennium")
-        return value
 
     def request(self, *, source: str, sink: str) -> ScanRequest:
         """Return the request as `service.scans` takes it.

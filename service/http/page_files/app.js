@@ -369,6 +369,7 @@ $("key-form").addEventListener("submit", async (event) => {
   apiKey.set(key);
   $("key-form").hidden = true;
   await listModels();
+  list.resume();
   if (source && !$("problem").hidden) await retry();
 });
 $("key-forget").addEventListener("click", () => {

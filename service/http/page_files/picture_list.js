@@ -84,6 +84,12 @@ export class PictureList {
     this.#refresh(entry);
   }
 
+  // Go on with a run that stopped, for want of a key.
+  resume() {
+    if (this.isShown) this.run.start();
+    this.#say("");
+  }
+
   // Other settings: all answers so far were for the old ones.
   forgetAnswers() {
     const { isRunning } = this.run;

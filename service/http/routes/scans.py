@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.ground.errors import BadRequest, QueueFull, ServiceError, UnknownScan
 from service.hosting.lifecycle import Lifecycle
@@ -19,7 +19,7 @@ from service.http.dependencies import Jobs, ServedLifecycle
 from service.http.schemas import BINARY, refusals
 from service.scan_jobs.job import Job, State
 from service.scan_jobs.jobs import ScanJobs
-from service.scan_jobs.schemas import ScanBody, ScanInfo, ScanList, describe, read_body
+from service.scan_jobs.schemas import ScanBody, ScanInfo, ScanList, Time, describe, read_body
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _MOST_LISTED = 200
@@ -57,9 +57,10 @@ class ListQuery(BaseModel):
     limit: int = Field(default=50, ge=1, le=_MOST_LISTED)
     state: list[State] = Field(default=[], max_length=len(State))
     before: str | None = Field(default=None, max_length=64, description="Value of `next`.")
-    ended_after: AwareDatetime | None = Field(
+    ended_after: Time | None = Field(
         default=None,
         description="Time (RFC 3339 with time zone): only scans that ended then or later.",
+        json_schema_extra={"pattern": "^2"},
     )
 
 

@@ -191,9 +191,10 @@ def _check_page(page: int, count: int) -> None:
     if not count:
         raise UnsuitableImage("the TIFF holds only thumbnails or masks; expected an image")
     if page >= count:
-        raise UnsuitableImage(
-            f"page is {page} and the file holds {count} images; expected 0 to {count - 1}"
+        holds = (
+            "one image; expected 0" if count == 1 else f"{count} images; expected 0 to {count - 1}"
         )
+        raise UnsuitableImage(f"page is {page} and the file holds {holds}")
 
 
 def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | memoryview:

@@ -77,7 +77,7 @@ def test_each_page_of_a_stack_is_reached(serve):
     png = io.BytesIO()
     Image.fromarray(FLAT).save(png, "PNG")
     other = ask(client, png.getvalue(), "?page=1", content_type="image/png")
-    assert (422, True) == (other.status_code, "holds 1 images" in other.json()["detail"])
+    assert (422, True) == (other.status_code, "holds one image" in other.json()["detail"])
 
 
 @pytest.mark.parametrize(
