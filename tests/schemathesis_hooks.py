@@ -97,7 +97,7 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     path = case.operation.path
-    if path.startswith("/superresolve"):
+    if path.startswith(("/superresolve", "/decode")):
         _complete_image(case)
     elif path.endswith("/infer"):
         _complete_tensor(case)
@@ -114,6 +114,8 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
 def _complete_image(case: Case) -> None:
     """Headers that agree with the file and with each other."""
     headers = case.headers
+    if re.fullmatch("[0-9]{1,6}", str(case.query.get("page", "")), re.ASCII):
+        case.query["page"] = 0  # the files hold one image
     types = case.multipart_content_types or {}
     is_raw = RAW in {case.media_type, types.get("file")}
     _set_if(headers, "X-Tile-Shape", "24,24", is_needed=is_raw)

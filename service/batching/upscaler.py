@@ -29,7 +29,7 @@ from service.ground.priority import Priority
 from service.ground.stages import BatchTime
 from service.ground.tools import ToolLabels
 from service.images.codec.sniffing import NPY, RAW
-from service.images.image_steps import Answer, Decode, ImageSteps, Inferred, Prepared, decoder
+from service.images.image_steps import Answer, Decode, ImageSteps, Inferred, Prepared, Seen, decoder
 from service.images.media_types import readable_type
 from service.images.multipart import UploadedFile, extract_file
 from service.images.quality import Quality
@@ -141,10 +141,7 @@ class Upscaler:
         Raises:
             service.ground.errors.ServiceError: The request or the service has a problem.
         """
-        upload = UploadedFile(request.media_type, body)
-        if request.media_type == MULTIPART:
-            upload = extract_file(body, request.content_type)
-        image_type = readable_type(upload.media_type)
+        upload, image_type = _upload(body, request)
         is_small = len(body) <= self.place_bytes
         prepared = await self.prepare(
             decoder(upload.content, image_type, request),
@@ -153,6 +150,27 @@ class Upscaler:
             is_cheap=is_small and image_type in CHEAP_TYPES,
         )
         return await self.finish(prepared, admission)
+
+    async def see(
+        self, body: bytes, request: TileRequest, admission: Admission, *, page: int
+    ) -> Seen:
+        """Return one image as the model would see it, without running the model.
+
+        Args:
+            body: Body of the request.
+            request: Headers of the request.
+            admission: Places held by the caller; grown to the memory of the image.
+            page: Index of the image in the file.
+
+        Raises:
+            service.ground.errors.ServiceError: The request or the service has a problem.
+        """
+        upload, image_type = _upload(body, request)
+        seen = await self._in_thread(
+            partial(self.steps.see, upload.content, image_type, request, page)
+        )
+        admission.hold_upload(max(len(body), len(seen.body)))
+        return seen
 
     async def prepare(
         self,
@@ -285,3 +303,11 @@ class Upscaler:
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         """Run coding work that is not cheap."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _upload(body: bytes, request: TileRequest) -> tuple[UploadedFile, str]:
+    """Return the file of a request, out of its form if it has one, and its media type."""
+    upload = UploadedFile(request.media_type, body)
+    if request.media_type == MULTIPART:
+        upload = extract_file(body, request.content_type)
+    return upload, readable_type(upload.media_type)

@@ -1,4 +1,4 @@
-"""Every error that the service returns to a client, as one tree of classes; imports nothing.
+"""Every error that the service returns to a client, as one tree of classes; without HTTP.
 
 `service.http.problems` turns each error into one `application/problem+json` body. Below the routes,
 the status of these classes is all that the service knows of HTTP.
@@ -11,6 +11,7 @@ the status of these classes is all that the service knows of HTTP.
     ├── OutsideRoots          403 outside-roots            a scan outside the allowed folders
     ├── UnknownModel          404 unknown-model            no such model or version is served
     ├── UnknownScan           404 unknown-scan             no such scan
+    ├── NoManifest            404 no-manifest              the scan has written none, or it is gone
     ├── ScansOff              404 scans-off                the operator has allowed no folders
     ├── ShadowOff             404 shadow-off               the settings name no shadow
     ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
@@ -31,6 +32,8 @@ the status of these classes is all that the service knows of HTTP.
     └── DeadlineExceeded      504 deadline-exceeded        the client's deadline passed in the queue
 """
 
+from collections.abc import Sequence
+
 
 class ServiceError(Exception):
     """An error with an HTTP status, a stable code, and a message made for the client.
@@ -41,16 +44,24 @@ class ServiceError(Exception):
         title: Short human summary, the same for every instance of a class.
         detail: Problem of this request, the value, and what was expected.
         retry_after_s: Seconds after which a retry makes sense, or None.
+        fields: Fields of a JSON body and what is wrong with each, where that is known.
     """
 
     status = 500
     code = "internal-error"
     title = "Internal error"
 
-    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        fields: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.fields = tuple(fields)
 
 
 class BadRequest(ServiceError):
@@ -107,6 +118,14 @@ class UnknownScan(ServiceError):
     status = 404
     code = "unknown-scan"
     title = "No such scan"
+
+
+class NoManifest(ServiceError):
+    """The scan has written no manifest, or it is not in the sink any more."""
+
+    status = 404
+    code = "no-manifest"
+    title = "No manifest"
 
 
 class ScansOff(ServiceError):

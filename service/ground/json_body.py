@@ -9,10 +9,19 @@ from pydantic import BaseModel, ValidationError
 Order = TypeVar("Order", bound=BaseModel)
 
 _MAX_SHOWN = 80
+_MAX_FIELDS = 20
 
 
 class JsonBodyError(ValueError):
-    """A body that does not match its model; the message names the field and the problem."""
+    """A body that does not match its model; the message names the first field and its problem.
+
+    Attributes:
+        fields: All invalid fields, as `options.window`, and what is wrong with each.
+    """
+
+    def __init__(self, message: str, fields: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
 
 
 def parse_json(content: bytes, kind: type[Order]) -> Order:
@@ -31,7 +40,7 @@ def parse_json(content: bytes, kind: type[Order]) -> Order:
     try:
         return kind.model_validate_json(content, strict=True)
     except ValidationError as error:
-        raise JsonBodyError(_explain(error, kind)) from error
+        raise JsonBodyError(_explain(error, kind), _by_field(error)) from error
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -59,6 +68,14 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
     value = first["input"]
     shown = "" if isinstance(value, dict | bytes) else f" (found {value!r}"[:_MAX_SHOWN] + ")"
     return f"{where}: {first['msg']}{shown}"
+
+
+def _by_field(error: ValidationError) -> list[tuple[str, str]]:
+    return [
+        (".".join(str(part) for part in one["loc"])[:_MAX_SHOWN], one["msg"])
+        for one in error.errors(include_url=False)[:_MAX_FIELDS]
+        if one["loc"]
+    ]
 
 
 def _fields(kind: type[BaseModel], parents: Sequence[int | str]) -> list[str]:

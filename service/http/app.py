@@ -20,6 +20,7 @@ from service.http import openapi, page
 from service.http.access import Access, read_keys
 from service.http.audit import Audit
 from service.http.batch import BATCH_PATH, SuperResolveBatch
+from service.http.decode import DECODE_PATH, Decode
 from service.http.direct import DirectTiles
 from service.http.key_uses import KeyUses
 from service.http.middleware import RequestMiddleware
@@ -69,6 +70,7 @@ class Application:
         self._superresolve = SuperResolve(lifecycle, audit)
         self._batch = SuperResolveBatch(lifecycle, audit)
         self._inference = Inference(lifecycle, audit)
+        self._decode = Decode(lifecycle)
         reports = RequestReports(
             lifecycle.metrics,
             # An audit misses no request.
@@ -120,6 +122,8 @@ class Application:
             return self._superresolve
         if path == BATCH_PATH:
             return self._batch
+        if path == DECODE_PATH:
+            return self._decode
         return self._inference if INFER_PATH.fullmatch(path) else None
 
 

@@ -54,7 +54,7 @@ def install(app: FastAPI, more_schemas: Mapping[str, Any], *, has_keys: bool) ->
             title="semsr",
             swagger_js_url=f"{root}/docs/assets/swagger-ui-bundle.js",
             swagger_css_url=f"{root}/docs/assets/swagger-ui.css",
-            swagger_favicon_url=f"{root}/docs/assets/favicon-32x32.png",
+            swagger_favicon_url=f"{root}/page/icon.svg",
         )
 
 
@@ -65,6 +65,7 @@ def _describe(app: FastAPI, more_schemas: Mapping[str, Any], *, has_keys: bool) 
     schema["paths"] = {
         "/superresolve": {"post": operations.superresolve()},
         "/superresolve/batch": {"post": operations.superresolve_batch()},
+        "/decode": {"post": operations.decode()},
         **schema["paths"],
         "/v2/models/{name}/infer": {"post": inference_operation.infer(with_version=False)},
         "/v2/models/{name}/versions/{version}/infer": {

@@ -42,6 +42,13 @@ default, `X-Request-Timeout-Ms` counts for each image from when it has been read
 carries any of these types in its one field `file`.
 """
 
+_DECODE_DESCRIPTION = """\
+Send one grey image, get it back in 8 bits as the model would see it: decoded, with the window
+applied, not enlarged. For viewers that cannot read TIFF, npy or 16 bits themselves. Bodies,
+headers, limits and errors are those of `POST /superresolve`, except that `page` selects one image
+of a TIFF with several. Without `Accept` the answer has the request's type (JPEG and BMP: PNG).
+"""
+
 _PIXEL_SIZE = r"[0-9]{1,15}(\.[0-9]{0,15})?([eE][-+]?[0-9]{1,3})?"
 
 
@@ -133,6 +140,24 @@ _ANSWER_HEADERS = {
     "Server-Timing": "Milliseconds by stage: recv, decode, queue, infer, encode, total.",
 }
 
+_PAGE_PARAMETER: dict[str, Any] = {
+    "name": "page",
+    "in": "query",
+    "required": False,
+    "description": "Index of the image in a TIFF with several, from 0; default: 0.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 999_999},
+}
+_DECODE_HEADERS = {
+    "X-Tile-Shape": "Height and width of the answer.",
+    "X-Tile-Dtype": "Data type of the answer: uint8.",
+    "X-Page-Count": "Number of images in the file.",
+    "X-Stored-Dtype": "Data type of the file: uint8 or uint16.",
+    "X-Stored-Range": "Lowest and highest grey level of the file, lo,hi.",
+    "X-Window": "Window lo,hi that was applied; absent for files of 8 bits.",
+    "X-Pixel-Size-Nm": "Pixel size in nm, where it is known.",
+}
+_DECODED_BY = ("X-Tile-Shape", "X-Tile-Dtype", "X-Window", "X-Pixel-Size-Nm", "X-Priority")
+
 _REFUSALS = refusals(400, 404, 406, 408, 413, 415, 422, 500, 503, 504)
 
 
@@ -144,6 +169,12 @@ def _form(media_types: tuple[str, ...]) -> dict[str, Any]:
             "properties": {"file": {"type": "string", "format": "binary"}},
         },
         "encoding": {"file": {"contentType": ", ".join(media_types)}},
+    }
+
+
+def _described(headers: dict[str, str]) -> dict[str, Any]:
+    return {
+        name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()
     }
 
 
@@ -165,10 +196,7 @@ def superresolve() -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The enlarged image.",
-                "headers": {
-                    name: {"description": text, "schema": {"type": "string"}}
-                    for name, text in _ANSWER_HEADERS.items()
-                },
+                "headers": _described(_ANSWER_HEADERS),
                 "content": dict.fromkeys(ANSWER_TYPES, BINARY),
             },
             **with_text_keys(_REFUSALS),
@@ -195,6 +223,37 @@ def superresolve_batch() -> dict[str, Any]:
             "200": {
                 "description": "The enlarged images, and a problem for each that has none.",
                 "content": dict.fromkeys(CONTAINERS, BINARY),
+            },
+            **with_text_keys(refusals(400, 404, 406, 408, 413, 415, 422, 503)),
+        },
+    }
+
+
+def decode() -> dict[str, Any]:
+    """Return the operation `POST /decode`."""
+    wanted = {*_DECODED_BY, "X-Request-ID"}
+    return {
+        "tags": ["super-resolution"],
+        "summary": "Show one image as the model sees it",
+        "description": _DECODE_DESCRIPTION,
+        "operationId": "decode",
+        "parameters": [
+            MODEL_PARAMETER,
+            _PAGE_PARAMETER,
+            *(parameter for parameter in _PARAMETERS if parameter["name"] in wanted),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                **dict.fromkeys(READABLE_TYPES, BINARY),
+                "multipart/form-data": _form(READABLE_TYPES),
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The image in 8 bits.",
+                "headers": _described(_DECODE_HEADERS),
+                "content": dict.fromkeys(ANSWER_TYPES, BINARY),
             },
             **with_text_keys(refusals(400, 404, 406, 408, 413, 415, 422, 503)),
         },

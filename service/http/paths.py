@@ -34,6 +34,7 @@ HOT_PATH = "/superresolve"
 ROUTES = (
     Route(HOT_PATH, HOT_PATH),
     Route("/superresolve/batch", "/superresolve/batch"),
+    Route("/decode", "/decode"),
     Route("/model", "/model"),
     Route("/openapi.json", "/openapi.json"),
     Route("/livez", "/livez", is_open=True, is_quiet=True, is_probe=True),
@@ -51,6 +52,7 @@ ROUTES = (
     Route("/scans/", "/scans"),
     Route("/", "other", is_open=True),
     Route("/page/", "other", is_open=True),
+    Route("/favicon.ico", "other", is_open=True),
 )
 _OTHER = Route("", "other")
 _EXACT = {route.path: route for route in ROUTES if route.path == "/" or route.path[-1] != "/"}

@@ -67,6 +67,8 @@ def problem_from(
         "error": detail,
         **(more or {}),
     }
+    if isinstance(error, ServiceError) and error.fields:
+        content["errors"] = [{"field": name, "detail": text} for name, text in error.fields]
     headers: list[tuple[bytes, bytes]] = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"cache-control", b"no-store"),

@@ -27,6 +27,18 @@ PROBLEM: dict[str, Any] = {
         "instance": {"type": "string", "description": "Path of the request."},
         "request_id": {"type": "string"},
         "error": {"type": "string", "description": "The same as detail."},
+        "errors": {
+            "type": "array",
+            "description": "Invalid fields of a JSON body, where they are known.",
+            "items": {
+                "type": "object",
+                "required": ["field", "detail"],
+                "properties": {
+                    "field": {"type": "string", "example": "options.window"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
         "retry_after_ms": {
             "type": "integer",
             "description": "With 429 and 503: milliseconds until a retry makes sense.",

@@ -58,6 +58,30 @@ class Prepared(NamedTuple):
         return self.plan.count * (1 if self.stretch is None else 2)
 
 
+class Seen(NamedTuple):
+    """One image as the model would see it.
+
+    Attributes:
+        body: Encoded image of 8 bits.
+        media_type: Media type of the body.
+        shape: (H, W).
+        pixel_size: Pixel size, or None if it is not known.
+        page_count: Number of images in the file.
+        stored_dtype: Data type of the file: uint8 or uint16.
+        stored_range: Lowest and highest grey level of the file.
+        window: Window that was applied; None where the file has 8 bits.
+    """
+
+    body: bytes | memoryview
+    media_type: str
+    shape: tuple[int, int]
+    pixel_size: PixelSize | None
+    page_count: int
+    stored_dtype: str
+    stored_range: tuple[int, int]
+    window: Window | None
+
+
 class Inferred(NamedTuple):
     """One image whose tiles were run and put together.
 
@@ -137,12 +161,7 @@ class ImageSteps:
                 f"in {self._answer_bits} bits; an operator sets SEMSR_ANSWER_BITS=16"
             )
         answer_type = request.answer_type(image_type)
-        image = decode(self._max_pixels)
-        if image_type != RAW:
-            _check_stated(image, request)
-        if request.pixel_size is not None:
-            metadata = image.metadata.with_pixel_size(request.pixel_size)
-            image = replace(image, metadata=metadata)
+        image = self._checked(decode(self._max_pixels), image_type, request)
         window = self._window(request)
         lr = to_uint8(image.pixels, window, white_is_zero=image.white_is_zero)
         plan = tiling.plan(
@@ -161,6 +180,43 @@ class ImageSteps:
             answer_type=answer_type,
             stretch=stretch if request.answer_dtype == "uint16" else None,
             decode_s=time.perf_counter() - started_s,
+        )
+
+    def see(
+        self, body: bytes | memoryview, image_type: str, request: TileRequest, page: int
+    ) -> Seen:
+        """Decode an image, bring it to 8 bits as `cut` does, and encode it.
+
+        Args:
+            body: Whole file.
+            image_type: Media type of the file.
+            request: Headers of the request.
+            page: Index of the image in the file.
+
+        Raises:
+            service.ground.errors.ServiceError: The image has a problem.
+        """
+        answer_type = request.answer_type(image_type)
+        decoded, page_count = codec.decode_one(
+            body,
+            image_type,
+            page=page,
+            shape=request.shape,
+            dtype=request.dtype,
+            max_pixels=self._max_pixels,
+        )
+        image = self._checked(decoded, image_type, request)
+        window = self._window(request)
+        lr = to_uint8(image.pixels, window, white_is_zero=image.white_is_zero)
+        return Seen(
+            body=codec.encode(lr, answer_type, image.metadata),
+            media_type=answer_type,
+            shape=(lr.shape[0], lr.shape[1]),
+            pixel_size=image.metadata.pixel_size,
+            page_count=page_count,
+            stored_dtype=image.pixels.dtype.name,
+            stored_range=(int(image.pixels.min()), int(image.pixels.max())),
+            window=window if image.pixels.dtype == np.uint16 else None,
         )
 
     def encode(self, prepared: Prepared, inferred: Inferred, *, started_s: float) -> Answer:
@@ -193,6 +249,16 @@ class ImageSteps:
             },
             batches=inferred.batches,
         )
+
+    def _checked(
+        self, image: codec.DecodedImage, image_type: str, request: TileRequest
+    ) -> codec.DecodedImage:
+        """Return an image with the pixel size of its request; refuses headers that contradict."""
+        if image_type != RAW:
+            _check_stated(image, request)
+        if request.pixel_size is None:
+            return image
+        return replace(image, metadata=image.metadata.with_pixel_size(request.pixel_size))
 
     def _window(self, request: TileRequest) -> Window:
         """The request's window, else the bundle's, else the whole range."""

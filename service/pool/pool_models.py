@@ -22,6 +22,7 @@ from service.pool.processes import Background, Publisher, SupervisorLink, collec
 from service.pool.remote_version import RemoteVersion
 from service.pool.slots import Slots
 from service.settings import Settings
+from service.shadow.shadow import Shadow
 
 log = structlog.get_logger()
 
@@ -60,7 +61,7 @@ class PoolModels:
         """
         self._settings = settings
         # The settings refuse one: each front end would need its own, or share one and its report.
-        self.shadow = None
+        self.shadow: Shadow | None = None
         self._arena = arena
         self._slots = Slots(arena, partition)
         self._factory = ServingFactory(settings, metrics)

@@ -9,11 +9,11 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import structlog
 
-from service.ground.errors import NotReady, UnsuitableScan
+from service.ground.errors import NoManifest, NotReady, UnsuitableScan
 from service.ground.pause_windows import PauseWindows
 from service.hosting.lifecycle import Lifecycle
 from service.scan_jobs.database import (
@@ -29,6 +29,7 @@ from service.scan_jobs.roots import Roots
 from service.scan_jobs.schemas import ScanBody, checked_request
 from service.scan_jobs.store import JobStore
 from service.scan_jobs.worker import Worker, remove_folder
+from service.scans.errors import ScanError
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -141,12 +142,41 @@ class ScanJobs:
         return await self._ask(lambda: self._store.get(job_id))
 
     async def listing(
-        self, *, limit: int, states: Sequence[State], before: str | None
+        self,
+        *,
+        limit: int,
+        states: Sequence[State],
+        before: str | None,
+        ended_after_s: float | None,
     ) -> list[Job]:
         """List scans; see `JobStore.listing`."""
         return await self._ask(
-            lambda: self._store.listing(limit=limit, states=states, before=before)
+            lambda: self._store.listing(
+                limit=limit, states=states, before=before, ended_after_s=ended_after_s
+            )
         )
+
+    async def manifest(self, job_id: str) -> tuple[str, BinaryIO]:
+        """Open the manifest that the last run of a scan has written.
+
+        Returns:
+            Its name and the open file.
+
+        Raises:
+            UnknownScan: No scan has this id.
+            NoManifest: There is none, or it cannot be read now.
+        """
+        job = await self.get(job_id)
+        place = str((job.progress.result or {}).get("manifest", ""))
+        folder, separator, name = place.rpartition("/")
+        if not separator or place.startswith("not written"):
+            reason = place or f"it is {job.state}; a manifest is written when a run ends"
+            raise NoManifest(f"the scan {job_id} has no manifest: {reason}")
+        try:
+            return name, await asyncio.to_thread(self._roots.open, folder, name)
+        except (ScanError, OSError) as error:
+            log.warning("manifest_unreadable", scan=job_id, error=str(error))
+            raise NoManifest(f"the manifest {place} cannot be read: {error}") from error
 
     async def pause(self, job_id: str) -> Job:
         """See `JobStore.pause`."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from service.scans.confined_store import ConfinedObjectStore, ConfinedStore, containing
 from service.scans.errors import OutsideRootsError
@@ -11,6 +12,8 @@ from service.scans.stores import Store
 _MAX_URL_CHARS = 4096
 # Bytes of one part of a path; no file system of Linux allows more.
 _MAX_NAME_BYTES = 255
+# Time limit in seconds for an object store to answer while a client waits.
+_OPEN_PATIENCE_S = 5.0
 
 
 class Roots:
@@ -62,6 +65,19 @@ class Roots:
             on_entry: Callback for every listed file; an exception ends the listing.
         """
         return RootedStores(self, self._real_folders(), on_entry)
+
+    def open(self, folder: str, name: str) -> BinaryIO:
+        """Open a file in an allowed folder or prefix for reading.
+
+        Raises:
+            OutsideRootsError: It lies in no allowed folder.
+            ScanError, OSError: It cannot be opened.
+        """
+        stores = self.stores(lambda: None)
+        try:
+            return stores(folder, patience_s=_OPEN_PATIENCE_S).open(name)
+        finally:
+            stores.close()
 
     def _real_folders(self) -> list[Path]:
         return [Path(os.path.realpath(folder)) for folder in self._folders]

@@ -1,9 +1,11 @@
 """The bodies of `/scans`: requests and answers."""
 
+import contextlib
+from collections.abc import Generator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.ground.errors import BadRequest, OutsideRoots, UnsuitableScan
 from service.ground.json_body import JsonBodyError, parse_json
@@ -22,6 +24,16 @@ from service.scans.sinks import FORMATS
 
 _SIZE = r"[0-9]{1,15}(\.[0-9]{0,15})?([eE][-+]?[0-9]{1,3})?"
 _Text = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+def _check_year(value: datetime) -> datetime:
+    if not 2000 <= value.year < 3000:
+        raise ValueError("expected a time of this millennium")
+    return value
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_check_year)]
+"""A time with time zone, of this millennium; give its schema the pattern `^2`."""
 
 
 class ScanOptionsBody(BaseModel):
@@ -90,19 +102,12 @@ class ScanBody(BaseModel):
         json_schema_extra={"pattern": "^:?([^:]+:)*[^:]*$"},
     )
     name: str = Field(default="", max_length=200, description="Name for people.")
-    finish_by: AwareDatetime | None = Field(
+    finish_by: Time | None = Field(
         default=None,
         description="Time by which it should be done (RFC 3339 with time zone), from 2000 on.",
         json_schema_extra={"pattern": "^2"},
     )
     options: ScanOptionsBody = Field(default_factory=ScanOptionsBody)
-
-    @field_validator("finish_by")
-    @classmethod
-    def _check_year(cls, value: datetime | None) -> datetime | None:
-        if value is not None and not 2000 <= value.year < 3000:
-            raise ValueError("expected a time of this millennium")
-        return value
 
     def request(self, *, source: str, sink: str) -> ScanRequest:
         """Return the request as `service.scans` takes it.
@@ -141,7 +146,7 @@ def read_body(content: bytes) -> ScanBody:
     try:
         return parse_json(content, ScanBody)
     except JsonBodyError as error:
-        raise UnsuitableScan(str(error)) from error
+        raise UnsuitableScan(str(error), fields=error.fields) from error
 
 
 def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:
@@ -151,17 +156,35 @@ def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:
         OutsideRoots: Source or sink lies outside the allowed folders.
         UnsuitableScan: It cannot be run.
     """
+    options = body.options
     if "::" in body.sink:
-        raise UnsuitableScan(f"the sink {body.sink} names something within (::); a source may")
+        detail = f"the sink {body.sink} names something within (::); a source may"
+        raise UnsuitableScan(detail, fields=[("sink", detail)])
+    with _blamed_on("source"):
+        source = roots.check(body.source)
+    with _blamed_on("sink"):
+        sink = roots.check(body.sink)
+        check_apart(source, sink=sink)
+    if options.window is not None:
+        with _blamed_on("options.window"):
+            parse_window(options.window)
+    if options.pixel_size_nm is not None:
+        with _blamed_on("options.pixel_size_nm"):
+            parse_pixel_size(options.pixel_size_nm)
+    with _blamed_on("options.manifest"):
+        check_form(options.manifest)
+    return body.request(source=source, sink=sink)
+
+
+@contextlib.contextmanager
+def _blamed_on(field: str) -> Generator[None]:
+    """Turn the errors of the block into errors of a field."""
     try:
-        request = body.request(source=roots.check(body.source), sink=roots.check(body.sink))
-        check_form(request.manifest)
-        check_apart(request.source, sink=request.sink)
+        yield
     except OutsideRootsError as error:
-        raise OutsideRoots(str(error)) from error
+        raise OutsideRoots(str(error), fields=[(field, str(error))]) from error
     except (ScanError, BadRequest) as error:
-        raise UnsuitableScan(str(error)) from error
-    return request
+        raise UnsuitableScan(str(error), fields=[(field, str(error))]) from error
 
 
 class TileCounts(BaseModel):

@@ -105,7 +105,12 @@ class JobStore:
         return found[0]
 
     def listing(
-        self, *, limit: int, states: Sequence[State] = (), before: str | None = None
+        self,
+        *,
+        limit: int,
+        states: Sequence[State] = (),
+        before: str | None = None,
+        ended_after_s: float | None = None,
     ) -> list[Job]:
         """List scans, the newest first.
 
@@ -113,11 +118,15 @@ class JobStore:
             limit: Maximum number of scans.
             states: States to list; empty lists all.
             before: Id of a scan; only older ones are listed.
+            ended_after_s: Seconds since 1970; only scans that ended then or later are listed.
         """
         conditions, values = ["1 = 1"], list[object]()
         if states:
             conditions.append(f"state IN ({', '.join('?' for _ in states)})")
             values += [str(state) for state in states]
+        if ended_after_s is not None:
+            conditions.append("ended_s >= ?")
+            values.append(ended_after_s)
         if before is not None:
             job = self.get(before)
             conditions.append("(created_s < ? OR (created_s = ? AND id < ?))")

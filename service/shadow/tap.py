@@ -37,7 +37,7 @@ class Sample(NamedTuple):
         served: Version that answered it.
         request_id: Id of its request; empty for the tile of a scan.
         lr: (H, W) uint8.
-        result: Answer of the served model.
+        result: Answer of the served model, of 8 bits.
     """
 
     served: Served
@@ -94,9 +94,12 @@ class ShadowedRunner:
         *,
         deadline_s: float | None = None,
         priority: Priority = Priority.ONLINE,
+        bits: int = 8,
     ) -> list[asyncio.Future[TileResult]]:
-        """See `TileRunner.submit`."""
-        futures = self._runner.submit(tiles, deadline_s=deadline_s, priority=priority)
+        """See `TileRunner.submit`; the shadow sees only tiles that are answered in 8 bits."""
+        futures = self._runner.submit(tiles, deadline_s=deadline_s, priority=priority, bits=bits)
+        if bits != 8:
+            return futures
         for tile, future in zip(tiles, futures, strict=True):
             if self._draw() < self._share:
                 future.add_done_callback(partial(self._take, tile, REQUEST_ID.get()))

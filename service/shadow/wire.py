@@ -23,7 +23,7 @@ _MAX_HEAD_BYTES = 64 * 1024
 
 
 def send_frame(
-    connection: socket.socket, head: dict[str, Any], pixels: Sequence[npt.NDArray[np.uint8]] = ()
+    connection: socket.socket, head: dict[str, Any], pixels: Sequence[npt.NDArray[Any]] = ()
 ) -> None:
     """Send one frame.
 

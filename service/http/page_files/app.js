@@ -3,16 +3,23 @@
 import { hideAnswer, node, showAnswer } from "./answer.js";
 import { fillCard } from "./card.js";
 import { drawHistogram } from "./charts.js";
+import { chosenFiles, filesOf } from "./file_drop.js";
 import { inspect } from "./files.js";
 import { Live } from "./live.js";
+import { PictureList } from "./picture_list.js";
+import { decode } from "./picture.js";
 import { Scans } from "./scans.js";
 import { Problem, apiKey, ask } from "./service.js";
+import { changed, isUnknown } from "./view_link.js";
+import { nameOf, registerView } from "./view_state.js";
 import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
-let source = null; // {blob, name}: the shown picture
+const settings = () => ({ model: $("model").value, window: $("window").value.trim() });
+
+let source = null; // the shown picture: an entry of the list, or one like it
 let compared = null; // the worker's answer about it
 let request = null; // AbortController of the request in flight
 let again = null; // what "Try again" does
@@ -43,8 +50,11 @@ function compare(lr, sr) {
 
 // --- a picture's way ---
 
-async function look(blob, name) {
-  source = { blob, name };
+const list = new PictureList({ settings, onSelect: look, onEmpty: close });
+
+async function look(picture) {
+  if (source && source !== picture && !list.entries.includes(source)) list.forget(source);
+  source = picture;
   await enlarge();
 }
 
@@ -58,38 +68,54 @@ async function enlarge() {
   $("busy").textContent = "Waiting for the service…";
   $("busy").hidden = false;
   try {
-    const { type, unshown, mayBeDeep } = await inspect(blob);
+    const { unshown, mayBeDeep } = await inspect(blob, name);
     $("window-form").hidden = !mayBeDeep;
-    const headers = { "Content-Type": type, Accept: "image/png" };
-    if (mayBeDeep && $("window").value.trim()) headers["X-Window"] = $("window").value.trim();
-    const model = $("model").value;
-    const query = model ? `?model=${encodeURIComponent(model)}` : "";
-    const startedAt = performance.now();
-    const response = await ask(`superresolve${query}`, { method: "POST", body: blob, headers, signal: mine.signal });
-    const sr = await response.blob();
-    const tookMs = performance.now() - startedAt;
+    const answer = await list.answerOf(source);
+    if (!answer || mine.signal.aborted) return;
+    const { sr, headers, tookMs } = answer;
+    // What the browser cannot show, the service has decoded.
+    let seen = unshown ? answer.seen ?? await decode(source, settings(), { signal: mine.signal }) : null;
     $("busy").textContent = "Preparing the pictures…"; // seconds for one of many megapixels
-    const result = await compare(unshown ? null : blob, sr);
+    let result = await compare(seen?.blob ?? blob, sr);
+    if (result.isMisaligned) {
+      // The browser turns or scales it (EXIF), the service never does.
+      seen = await decode(source, settings(), { signal: mine.signal });
+      result = await compare(seen.blob, sr);
+    }
     if (mine.signal.aborted) return;
     const before = compared;
     compared = result;
     offerDownload(sr, name, result);
     const { sent } = result;
-    showAnswer(response.headers, {
+    showAnswer(headers, {
       tookMs, samples: live.samples, requestShape: sent && `${sent.width}×${sent.height}`,
     });
-    result.unshown = unshown || (result.isMisaligned ? "the browser turns or scales it (EXIF)" : "");
+    result.unshown = result.isMisaligned ? "its size does not fit the SR" : "";
     showPictures();
     release(before);
     showGreys();
-    $("note").textContent = name;
+    const range = seen?.isDeep ? ` · grey levels ${seen.range.join("–")} in the file, shown ${seen.window.join("–")}` : "";
+    $("note").textContent = `${name}${source.page === null ? "" : ` · page ${source.page + 1}`}${range}`;
     document.body.dataset.shown = "true";
+    view.shown();
   } catch (error) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
-    showProblem(error, enlarge);
+    showProblem(error, retry);
   } finally {
     if (request === mine) $("busy").hidden = true;
   }
+}
+
+async function retry() {
+  if (source) list.forget(source);
+  await enlarge();
+}
+
+// Another model or window: no answer so far holds.
+async function changeSettings() {
+  list.forgetAnswers();
+  changed();
+  await retry();
 }
 
 // Free a comparison's pictures at once: they are large, and GC timing is unpredictable.
@@ -158,6 +184,7 @@ function showGreys() {
 }
 
 function showReadout({ zoom, at }) {
+  if (at === undefined) changed(); // it was painted
   $("zoom").textContent = zoom === null ? "–" : `${(100 * zoom).toFixed(zoom < 0.1 ? 1 : 0)} %`;
   if (at === undefined) return;
   if (!at || !compared) {
@@ -178,11 +205,12 @@ function showReadout({ zoom, at }) {
 function setSplit(share) {
   $("wipe").value = Math.round(1000 * share);
   viewer.setSplit(share);
+  changed();
 }
 
 function showProblem(error, retry) {
   const isService = error instanceof Problem;
-  $("problem-title").textContent = isService ? error.words : "The page cannot show this picture.";
+  $("problem-title").textContent = error.words ?? "The page cannot show this picture.";
   const wait = error.retryAfterMs ? ` The service suggests to wait ${error.retryAfterMs} ms.` : "";
   $("problem-detail").textContent = `${error.detail ?? error.message}${wait}`;
   $("problem-id").textContent = error.requestId ? `Status ${error.status}, request id ${error.requestId}` : "";
@@ -190,6 +218,10 @@ function showProblem(error, retry) {
   $("problem-again").hidden = !(isService && error.isPassing);
   $("problem").hidden = false;
   if (error.status === 401) askForKey(error.detail);
+  clearView();
+}
+
+function clearView() {
   viewer.clear();
   release(compared);
   compared = null;
@@ -198,6 +230,15 @@ function showProblem(error, retry) {
   $("tag-left").hidden = $("tag-right").hidden = $("download").hidden = $("statistics").hidden = true;
   $("note").textContent = source?.name ?? "";
   delete document.body.dataset.shown;
+}
+
+function close() {
+  request?.abort();
+  source = null;
+  hideProblem();
+  clearView();
+  $("hint").hidden = false;
+  changed();
 }
 
 function hideProblem() {
@@ -230,6 +271,7 @@ async function listModels() {
     return option;
   }));
   if (models.some(({ name, state }) => name === before && state === "READY")) $("model").value = before;
+  if (view.modelsListed()) changeSettings();
   $("model").disabled = $("card-open").disabled = !models.length;
 }
 
@@ -246,23 +288,32 @@ const live = new Live({
 
 // --- user actions ---
 
-$("file").addEventListener("change", (event) => {
-  const [file] = event.target.files;
-  event.target.value = ""; // the same file can be chosen again
-  if (file) look(file, file.name);
-});
+for (const id of ["file", "folder"]) {
+  $(id).addEventListener("change", (event) => {
+    const found = chosenFiles(event.target.files);
+    event.target.value = ""; // the same file can be chosen again
+    list.take(found);
+  });
+}
+
+async function openSample(button) {
+  const path = button.dataset.sample;
+  try {
+    const response = await ask(path);
+    const sample = list.newEntry(await response.blob(), path.split("/").pop());
+    sample.sample = nameOf(path);
+    list.select(null);
+    await look(sample);
+  } catch (error) {
+    showProblem(error, () => button.click());
+  }
+}
 
 for (const button of document.querySelectorAll("[data-sample]")) {
   button.addEventListener("click", async () => {
-    const path = button.dataset.sample;
-    try {
-      const response = await ask(path);
-      await look(await response.blob(), path.split("/").pop());
-      // The boundary through the defect: half of it as LR, half as SR.
-      if (compared) setSplit(viewer.shareAt(Number(button.dataset.defectX)));
-    } catch (error) {
-      showProblem(error, () => button.click());
-    }
+    await openSample(button);
+    // The boundary through the defect: half of it as LR, half as SR.
+    if (compared) setSplit(viewer.shareAt(Number(button.dataset.defectX)));
   });
 }
 
@@ -276,29 +327,35 @@ for (const kind of ["dragenter", "dragover"]) {
 document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) $("stage").classList.remove("over");
 });
-document.addEventListener("drop", (event) => {
+document.addEventListener("drop", async (event) => {
   event.preventDefault();
   $("stage").classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  if (file) look(file, file.name);
+  list.take(await filesOf(event.dataTransfer));
+});
+document.addEventListener("paste", async (event) => {
+  const found = await filesOf(event.clipboardData);
+  if (found.files.length) list.take(found);
 });
 
 $("window-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  enlarge();
+  changeSettings();
 });
-$("model").addEventListener("change", enlarge);
+$("model").addEventListener("change", changeSettings);
 $("problem-again").addEventListener("click", () => again?.());
-$("wipe").addEventListener("input", (event) => viewer.setSplit(event.target.value / 1000));
+$("wipe").addEventListener("input", (event) => setSplit(event.target.value / 1000));
 $("zoom-in").addEventListener("click", () => viewer.zoomBy(1.5));
 $("zoom-out").addEventListener("click", () => viewer.zoomBy(1 / 1.5));
 $("zoom-fit").addEventListener("click", () => viewer.fit());
 $("zoom-one").addEventListener("click", () => viewer.zoomTo(1));
 for (const input of document.querySelectorAll("#view-tools input")) {
-  input.addEventListener("change", () => {
-    viewer.setLayout(chosen("layout"));
-    if (compared) showPictures({ keepView: true });
-  });
+  input.addEventListener("change", changeView);
+}
+
+function changeView() {
+  viewer.setLayout(chosen("layout"));
+  if (compared) showPictures({ keepView: true });
+  changed();
 }
 
 $("key-form").addEventListener("submit", async (event) => {
@@ -312,7 +369,8 @@ $("key-form").addEventListener("submit", async (event) => {
   apiKey.set(key);
   $("key-form").hidden = true;
   await listModels();
-  if (source && !$("problem").hidden) await enlarge();
+  list.resume();
+  if (source && !$("problem").hidden) await retry();
 });
 $("key-forget").addEventListener("click", () => {
   apiKey.forget();
@@ -332,3 +390,10 @@ $("card-close").addEventListener("click", () => $("card").close());
 const redraw = () => drawHistogram($("histogram"), ...(compared?.histograms ?? [null, null]));
 new ResizeObserver(redraw).observe($("histogram"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+
+// --- the link ---
+
+const view = registerView({
+  viewer, sample: () => source?.sample ?? "", onSample: openSample, onView: changeView, onSettings: changeSettings,
+});
+if (isUnknown()) $("hint").prepend("This link is damaged or of another version of the page, and was not opened. ");

@@ -1,6 +1,8 @@
-// The panel of active nightly scans: their progress, pause and resume.
+// The panel of nightly scans: progress, pause and resume of the active ones, the ended ones, and a new one.
 
 import { node } from "./answer.js";
+import { ScanForm } from "./scan_form.js";
+import { EndedScans } from "./scans_ended.js";
 import { apiKey, ask } from "./service.js";
 
 const PERIOD_MS = 2000;
@@ -16,19 +18,22 @@ export class Scans {
     this.rows = new Map(); // by id; kept, so that the focus does not move
     this.askedAt = -Infinity;
     this.refusedKey = undefined; // the key, or null, with which the service does not list them
+    this.ended = new EndedScans({ onAllowed: (isAllowed) => this.#allow(isAllowed) });
+    new ScanForm({ onStarted: () => this.#refresh() });
   }
 
   // samples: of /metrics, which say whether there are scans here, and any that has not ended.
   follow(samples) {
     const states = samples.filter(({ name }) => name === "semsr_scans");
     $("scans-panel").hidden = !states.length;
-    if (!states.length) return;
+    if (!states.length || this.refusedKey === apiKey.get()) return;
+    this.ended.follow(states);
     const isAny = states.some(({ labels, value }) => value > 0 && ORDER.includes(labels.state));
     if (!isAny && !this.rows.size) {
       this.#say("None runs or waits.");
       return;
     }
-    if (performance.now() - this.askedAt < PERIOD_MS || this.refusedKey === apiKey.get()) return;
+    if (performance.now() - this.askedAt < PERIOD_MS) return;
     this.askedAt = performance.now();
     this.#refresh();
   }
@@ -36,13 +41,20 @@ export class Scans {
   async #refresh() {
     try {
       const { scans, next } = await (await ask(QUERY)).json();
+      this.#allow(true);
       scans.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state));
       this.#show(scans);
       this.#say(next ? `The newest ${SHOWN}; GET /scans lists all.` : scans.length ? "" : "None runs or waits.");
     } catch (error) {
-      if (error.status === 401) this.refusedKey = apiKey.get();
-      this.#say(error.status === 401 ? "Listed with an API key." : `No answer: ${error.detail ?? error.message}`);
+      if (error.status === 401) this.#allow(false);
+      else this.#say(`No answer: ${error.detail ?? error.message}`);
     }
+  }
+
+  #allow(isAllowed) {
+    this.refusedKey = isAllowed ? undefined : apiKey.get();
+    $("scan-new").hidden = $("scans-ended-title").hidden = !isAllowed;
+    if (!isAllowed) this.#say("Listed with an API key.");
   }
 
   #show(scans) {

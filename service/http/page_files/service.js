@@ -30,9 +30,9 @@ const WORDS = {
 };
 
 export class Problem extends Error {
-  constructor({ status, code = "", detail = "", requestId = "", retryAfterMs = null }) {
+  constructor({ status, code = "", detail = "", requestId = "", retryAfterMs = null, errors = [] }) {
     super(detail);
-    Object.assign(this, { status, code, detail, requestId, retryAfterMs });
+    Object.assign(this, { status, code, detail, requestId, retryAfterMs, errors });
     this.words = WORDS[code] ?? WORDS[status] ?? `The service answered with status ${status}.`;
   }
 
@@ -69,6 +69,7 @@ async function problemOf(response) {
     detail: body.detail ?? response.statusText,
     requestId: body.request_id ?? response.headers.get("x-request-id") ?? "",
     retryAfterMs: body.retry_after_ms ?? null,
+    errors: body.errors ?? [], // by field: [{field, detail}, …]
   });
 }
 

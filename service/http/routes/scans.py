@@ -5,7 +5,8 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
+from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -16,10 +17,10 @@ from service.hosting.lifecycle import Lifecycle
 from service.http.actions import logged_action
 from service.http.body import read_small
 from service.http.dependencies import Jobs, ServedLifecycle
-from service.http.schemas import refusals
+from service.http.schemas import BINARY, refusals
 from service.scan_jobs.job import Job, State
 from service.scan_jobs.jobs import ScanJobs
-from service.scan_jobs.schemas import ScanBody, ScanInfo, ScanList, describe, read_body
+from service.scan_jobs.schemas import ScanBody, ScanInfo, ScanList, Time, describe, read_body
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _MOST_LISTED = 200
@@ -28,6 +29,8 @@ _MOST_WATCHERS = 64
 _LOOK_EVERY_S = 1.0
 _HEARTBEAT_S = 15.0
 _RECONNECT_MS = 2000
+_PIECE_BYTES = 256 * 1024
+_MANIFEST_TYPES = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
 _BODY_SCHEMA = {
     "requestBody": {
         "required": True,
@@ -55,6 +58,11 @@ class ListQuery(BaseModel):
     limit: int = Field(default=50, ge=1, le=_MOST_LISTED)
     state: list[State] = Field(default=[], max_length=len(State))
     before: str | None = Field(default=None, max_length=64, description="Value of `next`.")
+    ended_after: Time | None = Field(
+        default=None,
+        description="Time (RFC 3339 with time zone): only scans that ended then or later.",
+        json_schema_extra={"pattern": "^2"},
+    )
 
 
 _IDEMPOTENCY = Header(
@@ -131,8 +139,13 @@ async def submit_scan(
 @router.get("", summary="List scans", responses=refusals(s422="A parameter is invalid."))
 async def list_scans(asked: Annotated[ListQuery, Query()], jobs: Jobs) -> ScanList:
     """The newest first; `state` may be repeated."""
-    limit = asked.limit
-    found = await jobs.listing(limit=limit + 1, states=asked.state, before=asked.before)
+    limit, ended_after = asked.limit, asked.ended_after
+    found = await jobs.listing(
+        limit=limit + 1,
+        states=asked.state,
+        before=asked.before,
+        ended_after_s=None if ended_after is None else ended_after.timestamp(),
+    )
     more = found[limit - 1].id if len(found) > limit else None
     return ScanList(scans=[_shown(jobs, job) for job in found[:limit]], next=more)
 
@@ -141,6 +154,26 @@ async def list_scans(asked: Annotated[ListQuery, Query()], jobs: Jobs) -> ScanLi
 async def get_scan(scan: str, jobs: Jobs) -> ScanInfo:
     """Counts, rate, expected end, and first errors; at its end the missing outputs."""
     return _shown(jobs, await jobs.get(scan))
+
+
+@router.get(
+    "/{scan}/manifest", response_class=StreamingResponse, summary="Manifest of a scan",
+    responses={
+        200: {
+            "description": "The table of all tiles that the last run has written.",
+            "content": dict.fromkeys(_MANIFEST_TYPES.values(), BINARY),
+        },
+        **refusals(s404="No such scan, it has no manifest, or scans are disabled."),
+    },
+)  # fmt: skip
+async def get_manifest(scan: str, jobs: Jobs) -> Response:
+    """The file as it lies in the sink."""
+    name, file = await jobs.manifest(scan)
+    return StreamingResponse(
+        _pieces(file),
+        media_type=_MANIFEST_TYPES[name.rpartition(".")[2]],
+        headers={"content-disposition": f"attachment; filename*=UTF-8''{quote(name)}"},
+    )
 
 
 @router.post("/{scan}/pause", summary="Pause a scan", responses=_NOT_NOW)
@@ -213,6 +246,14 @@ async def follow_scan(
 
 def _shown(jobs: ScanJobs, job: Job) -> ScanInfo:
     return describe(job, jobs.windows, jobs.windows.now_s())
+
+
+async def _pieces(file: BinaryIO) -> AsyncGenerator[bytes]:
+    try:
+        while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+            yield piece
+    finally:
+        file.close()
 
 
 async def _after(first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

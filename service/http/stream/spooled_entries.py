@@ -18,6 +18,7 @@ from service.ground.errors import ImageTooLarge, InvalidImage, QueueFull, Servic
 from service.http.stream.entries import Entry, Loaded
 from service.http.stream.upload import Upload
 from service.images import codec
+from service.images.codec.dispatch import MAX_PAGES
 from service.images.codec.image import DecodeOptions
 from service.images.codec.sniffing import SIGNATURES, TIFF
 from service.images.codec.tiff_decode import decode_page
@@ -28,7 +29,6 @@ log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
-MAX_PAGES = 100_000
 _PIECE_BYTES = 1 << 20
 
 

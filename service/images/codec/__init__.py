@@ -10,6 +10,7 @@ from service.images.codec.dispatch import (
     ENCODERS,
     decode,
     decode_images,
+    decode_one,
     encode,
 )
 from service.images.codec.image import DecodedImage, Pixels
@@ -23,6 +24,7 @@ __all__ = [
     "Pixels",
     "decode",
     "decode_images",
+    "decode_one",
     "encode",
     "media_type_of",
     "parse_dtype",

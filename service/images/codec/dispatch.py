@@ -35,7 +35,7 @@ from service.images.codec.sniffing import (
 )
 from service.images.codec.tiff_decode import decode_page, decode_tiff
 from service.images.codec.tiff_encode import encode_tiff
-from service.images.codec.tiff_pages import iterate_pages
+from service.images.codec.tiff_pages import iterate_pages, page_places, read_page
 from service.images.metadata import ImageMetadata
 
 DECODERS: dict[str, Callable[[memoryview, DecodeOptions], DecodedImage]] = {
@@ -54,6 +54,9 @@ ENCODERS: dict[str, Callable[[Pixels, ImageMetadata], bytes | memoryview]] = {
     RAW: encode_raw,
     ZSTD: encode_zstd,
 }
+
+MAX_PAGES = 100_000
+"""Maximum number of images of a TIFF in one request."""
 
 
 def decode(
@@ -140,6 +143,58 @@ def decode_images(
     if not images:
         raise UnsuitableImage("the TIFF holds only thumbnails or masks; expected an image")
     return images
+
+
+def decode_one(
+    body: bytes | bytearray | memoryview,
+    media_type: str,
+    *,
+    page: int,
+    shape: tuple[int, int] | None,
+    dtype: str | None,
+    max_pixels: int,
+) -> tuple[DecodedImage, int]:
+    """Decode one image of a file that may hold several.
+
+    Args:
+        body: Whole file.
+        media_type: One of `DECODERS`.
+        page: Index of the image from 0; other types than TIFF hold one.
+        shape: (H, W) of a raw body; ignored for types that carry their own.
+        dtype: Data type of a raw body; see `decode`.
+        max_pixels: Maximum number of pixels.
+
+    Returns:
+        The image, and the number of images in the file.
+
+    Raises:
+        ServiceError: See `decode`; several images of a TIFF are allowed.
+        UnsuitableImage: The file has no image of this index.
+    """
+    if media_type != TIFF:
+        _check_page(page, 1)
+        image = decode(body, media_type, shape=shape, dtype=dtype, max_pixels=max_pixels)
+        return image, 1
+    view = _checked_start(body, media_type)
+    try:
+        places = page_places(view, most=MAX_PAGES)
+        _check_page(page, len(places))
+        options = DecodeOptions(None, None, max_pixels, None)
+        return decode_page(read_page(view, places[page]), options), len(places)
+    except ServiceError:
+        raise
+    except Exception as error:
+        raise _undecodable(media_type, error) from error
+
+
+def _check_page(page: int, count: int) -> None:
+    if not count:
+        raise UnsuitableImage("the TIFF holds only thumbnails or masks; expected an image")
+    if page >= count:
+        holds = (
+            "one image; expected 0" if count == 1 else f"{count} images; expected 0 to {count - 1}"
+        )
+        raise UnsuitableImage(f"page is {page} and the file holds {holds}")
 
 
 def encode(pixels: Pixels, media_type: str, metadata: ImageMetadata) -> bytes | memoryview:

@@ -14,7 +14,7 @@ from service.http.paths import route_of
 from tests.service.conftest import ServedApp
 
 # Served to browsers and to clients' generators, and no part of the interface.
-UNDESCRIBED = {"/", "/page/{name:path}", "/docs", "/openapi.json"}
+UNDESCRIBED = {"/", "/favicon.ico", "/page/{name:path}", "/docs", "/openapi.json"}
 OPEN = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 
 
@@ -49,6 +49,7 @@ def test_every_route_is_described(app: ServedApp) -> None:
     hot = {
         ("POST", "/superresolve"),
         ("POST", "/superresolve/batch"),
+        ("POST", "/decode"),
         ("POST", "/v2/models/{name}/infer"),
         ("POST", "/v2/models/{name}/versions/{version}/infer"),
     }

@@ -67,7 +67,7 @@ def test_every_file_has_its_type_and_its_policy(serve):
 def test_an_unchanged_file_is_not_sent_again(serve):
     """The tag is the content's, also as a proxy changes it; another tag gets the file."""
     client = serve().client
-    first = client.get("/page/app.js")
+    first = client.get("/page/app.js", headers={"accept-encoding": "identity"})
     tag = first.headers["etag"]
     assert "no-cache" == first.headers["cache-control"]
     for asked in (tag, f"W/{tag}", f'"other", {tag}'):
@@ -78,9 +78,26 @@ def test_an_unchanged_file_is_not_sent_again(serve):
     assert tag != client.get("/page/page.css").headers["etag"]
 
 
+def test_a_browser_gets_the_text_compressed(serve):
+    """The same file in a third of the bytes; clients that do not ask for it get it as it is."""
+    client = serve().client
+    plain = client.get("/page/app.js", headers={"accept-encoding": "br, deflate"})
+    packed = client.get("/page/app.js", headers={"accept-encoding": "gzip, deflate, br"})
+    assert plain.content == packed.content
+    assert "content-encoding" not in plain.headers
+    assert "gzip" == packed.headers["content-encoding"]
+    assert "accept-encoding" == packed.headers["vary"] == plain.headers["vary"]
+    assert int(packed.headers["content-length"]) < 0.4 * len(packed.content)
+    tag = packed.headers["etag"]
+    assert f"W/{plain.headers['etag']}" == tag
+    assert 304 == client.get("/page/app.js", headers={"if-none-match": tag}).status_code
+    picture = client.get("/page/samples/0006_iso_lines_break.png")
+    assert "content-encoding" not in picture.headers
+
+
 def test_a_head_is_answered_without_the_file(serve):
     """HEAD has the same headers and no body."""
-    response = serve().client.head("/")
+    response = serve().client.head("/", headers={"accept-encoding": "identity"})
     assert (200, b"") == (response.status_code, response.content)
     assert str((FILES / "index.html").stat().st_size) == response.headers["content-length"]
 
@@ -100,7 +117,7 @@ def test_the_page_needs_no_key_and_takes_none_of_a_quota(serve, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text(f"line {hash_key('secret')}\n")
     client = serve(api_keys=keys, rate_limit_per_s=0.001, rate_limit_burst=1).client
-    for path in ("/", "/page/app.js", "/page/samples/0006_iso_lines_break.png"):
+    for path in ("/", "/favicon.ico", "/page/app.js", "/page/samples/0006_iso_lines_break.png"):
         for _ in range(3):
             assert 200 == client.get(path).status_code
     for path in ("/model", "/pages", "/docs"):
@@ -148,7 +165,7 @@ def test_the_page_names_its_files_relatively_and_only_those_that_exist():
         for script in scripts
         for found in re.findall(r'from "\./([\w.]+)"', (FILES / script).read_text(encoding="utf-8"))
     }
-    assert scripts == imported | {"app.js", "worker.js"}
+    assert scripts == imported | {"app.js", "worker.js", "zip_worker.js"}
 
 
 def test_every_control_of_the_page_is_found_by_its_script():
