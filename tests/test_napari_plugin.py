@@ -86,7 +86,7 @@ def imported(node: ast.AST) -> set[str]:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[ServerProcess]:
-    """A service that repeats pixels, with a key."""
+    """A service that repeats pixels."""
     settings = {"SEMSR_BUNDLE": str(TINY_BUNDLE), "SEMSR_ENGINE": "identity"}
     with running_server(settings) as server:
         yield server
@@ -101,6 +101,7 @@ class Desk:
 
         self.app: Any = QApplication.instance() or QApplication([])
         self.viewer: Any = ViewerModel()
+        self.shown: list[str] = []
         self.widget: Any = importlib.import_module("napari_semsr.widget").SuperResolve(self.viewer)
 
     def run(self, *, until: Callable[[], bool] | None = None) -> Any:  # noqa: ANN401 (a layer)
@@ -122,9 +123,8 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     """The widget, whose notifications are recorded instead of shown."""
     notifications = pytest.importorskip("napari.utils.notifications")
     desk = Desk()
-    desk.shown = []  # pyright: ignore[reportAttributeAccessIssue]
     for name in ("show_error", "show_warning"):
-        monkeypatch.setattr(notifications, name, desk.shown.append)  # pyright: ignore[reportAttributeAccessIssue]
+        monkeypatch.setattr(notifications, name, desk.shown.append)
     return desk
 
 
@@ -221,7 +221,7 @@ class TestWidget:
         desk.widget.place.value = "this machine"
         result = desk.run()
 
-        [warning] = desk.shown  # pyright: ignore[reportAttributeAccessIssue]
+        [warning] = desk.shown
         assert "spot x4: residual is 1.50 of its limit" in warning
         assert [{"residual": 1.5}] == result.metadata["semsr"]["quality"]
 
@@ -250,7 +250,7 @@ class TestWidget:
             getattr(desk.widget, name).value = value
         desk.run()
 
-        [error] = desk.shown  # pyright: ignore[reportAttributeAccessIssue]
+        [error] = desk.shown
         assert words in error
         assert 1 == len(desk.viewer.layers)
 
@@ -288,7 +288,7 @@ class TestWidget:
         desk.wait(lambda: desk.widget._worker is None)
 
         assert 1 == len(desk.viewer.layers)
-        assert [] == desk.shown  # pyright: ignore[reportAttributeAccessIssue]
+        assert [] == desk.shown
 
     def test_napari_reads_the_manifest(self) -> None:
         """npe2 validates it, and its command makes the widget."""
