@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from semsr.commands import (
+    accept,
     align,
     api_key,
     bundle,
@@ -49,6 +50,7 @@ COMMANDS = (
     bundle,
     align,
     train,
+    accept,
     evaluate,
     evaluate_trust,
     compare,
