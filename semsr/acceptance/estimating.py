@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from semsr.acceptance.checking import scale_of
 from semsr.acceptance.layout import Layout, Settings, read_json, write_json
 from training.config.degradation import DegradationConfig
+from training.config.recipe import load_recipe
 from training.data.images import load_images
 
 Tile = NDArray[np.uint8]
@@ -22,13 +22,20 @@ def images_of(layout: Layout, part: str, side: str) -> dict[str, Tile]:
 def estimate(settings: Settings, layout: Layout) -> list[Path]:
     """Estimate the degradation once, and write it to `degradation.json`.
 
+    A recipe that gives its ranges is taken at its word.
+
     Raises:
         ValueError: There are too few images, or they are too small.
     """
     from training.data.estimation.estimate import estimate_degradation
 
+    recipe = load_recipe(settings.recipe, overrides=settings.overrides)
+    if recipe.degradation != "estimate":
+        ranges = recipe.degradation.model_dump(mode="json")
+        write_json(layout.degradation, "degradation", {"ranges": ranges, "evidence": {}})
+        return [layout.degradation]
     lr, hr = (list(images_of(layout, "training", side).values()) for side in ("lr", "hr"))
-    found = estimate_degradation(lr, hr, scale=scale_of(settings), seed=settings.seed)
+    found = estimate_degradation(lr, hr, scale=recipe.scale, seed=settings.seed)
     write_json(
         layout.degradation,
         "degradation",

@@ -1,5 +1,6 @@
 """Stage `export`: the bundle, through the parity gate, with trust limits from own tiles."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -18,17 +19,14 @@ from training.run.folder import RunDir
 MAX_TRUST_TILES = 64
 
 
-def export(settings: Settings, layout: Layout, *, tile: tuple[int, int]) -> list[Path]:
+def export(settings: Settings, layout: Layout) -> list[Path]:
     """Export the trained model; returns the bundle's files.
-
-    Args:
-        settings: Options.
-        layout: Folder.
-        tile: Height and width of the bundle's LR tile.
 
     Raises:
         Exception: All that `export.exporter.export_bundle` raises.
     """
+    # The exporter of torch warns about packages that this project does not use.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     for left_over in layout.root.glob(f".{layout.bundle.name}.*"):  # of a start that was killed
         shutil.rmtree(left_over, ignore_errors=True)
     lr = list(images_of(layout, "training", "lr").values())
@@ -37,10 +35,10 @@ def export(settings: Settings, layout: Layout, *, tile: tuple[int, int]) -> list
         RunDir(layout.run).checkpoint,
         layout.bundle,
         name=settings.name,
-        tile=tile,
-        precisions=["fp32", "fp16"],
+        tile=settings.tile,
+        precisions=settings.precisions,
         trust_tiles=TrustTiles(
-            noise_base=noise.base, noise_slope=noise.slope, domains=[trust_tiles(lr, tile)]
+            noise_base=noise.base, noise_slope=noise.slope, domains=[trust_tiles(lr, settings.tile)]
         ),
         window=settings.window,
         threads=settings.threads,

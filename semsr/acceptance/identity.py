@@ -42,7 +42,9 @@ def sha256_of_text(text: str) -> str:
 def folder_digests(folder: Path, *, limit: int | None = None) -> dict[str, str]:
     """Return name and SHA-256 of a folder's image files, in the order of their names."""
     files = find_images(folder.resolve(), root=folder.resolve())[:limit]
-    return {file.name: sha256_of(file) for file in tracked(files, f"hashing {folder.name}")}
+    return {
+        file.name: sha256_of(file) for file in tracked(files, f"hashing {folder.name}", unit="file")
+    }
 
 
 def code_digest() -> str:
@@ -92,6 +94,8 @@ def asked_of(settings: Settings) -> dict[str, Any]:
             "--detector-threshold": settings.threshold,
             "--seed": settings.seed,
             "--threads": settings.threads,
+            "--tile": list(settings.tile),
+            "--precision": list(settings.precisions),
         },
         "files": _digests(
             {

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bundle_format.bundle import Precision
 from training.ground.whole_file import write_whole_text
 
 FORMAT_VERSION = 1
@@ -90,6 +91,8 @@ class Settings:
         vgg16: Weights of the feature network; None for torchvision's.
         seed: Seed of split, degradation and training.
         threads: CPU threads of torch.
+        tile: Height and width of the bundle's LR tile.
+        precisions: Precisions of the bundle.
     """
 
     lr: Path
@@ -113,6 +116,8 @@ class Settings:
     vgg16: Path | None = None
     seed: int = 0
     threads: int = 2
+    tile: tuple[int, int] = (240, 240)
+    precisions: tuple[Precision, ...] = ("fp32", "fp16")
 
 
 def write_json(path: Path, kind: str, content: dict[str, Any]) -> None:

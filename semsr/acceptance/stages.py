@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from semsr.acceptance.checking import check
 from semsr.acceptance.identity import asked_of
-from semsr.acceptance.layout import Layout, Settings, read_json
+from semsr.acceptance.layout import Layout, Settings
 from semsr.acceptance.record import Record
 from semsr.acceptance.splitting import split
 from semsr.progress import duration, progress
@@ -84,11 +84,9 @@ class Acceptance:
         RecordError: The folder holds another acceptance.
     """
 
-    def __init__(self, settings: Settings, layout: Layout, *, tile: tuple[int, int]) -> None:
-        self._settings, self._layout, self._tile = settings, layout, tile
-        asked = asked_of(settings)
-        asked["options"]["--tile"] = list(tile)
-        self.record = Record(layout.record, asked)
+    def __init__(self, settings: Settings, layout: Layout) -> None:
+        self._settings, self._layout = settings, layout
+        self.record = Record(layout.record, asked_of(settings))
         self.findings: list[Finding] = []
 
     def look(self) -> None:
@@ -118,7 +116,7 @@ class Acceptance:
             "estimate": lambda: (estimate(settings, layout), {}),
             "plan": lambda: plan(settings, layout, spent_s=sum(self.record.seconds.values())),
             "train": lambda: (train_planned(settings, layout), {}),
-            "export": lambda: (export(settings, layout, tile=self._tile), {}),
+            "export": lambda: (export(settings, layout), {}),
             "evaluate": lambda: (judge(settings, layout), {}),
         }
         for name, run in stages.items():
@@ -150,8 +148,3 @@ class Acceptance:
         started_s = time.monotonic()
         files, measured = run()
         self.record.finish(name, files, seconds=time.monotonic() - started_s, measured=measured)
-
-
-def describe_plan(layout: Layout) -> dict[str, Any]:
-    """Return the plan that a finished stage wrote."""
-    return read_json(layout.plan)

@@ -20,7 +20,8 @@ def train_planned(settings: Settings, layout: Layout) -> list[Path]:
 
     plan = read_json(layout.plan)
     folder = RunDir(layout.run)
-    if not folder.config.is_file():
+    is_begun = folder.config.is_file()
+    if not is_begun:
         # The run takes the estimate of its stage, which was made of the same images.
         ranges = read_ranges(layout).model_dump_json(indent=2)
         write_whole_text(folder.degradation_of(""), ranges + "\n")
@@ -31,7 +32,6 @@ def train_planned(settings: Settings, layout: Layout) -> list[Path]:
         f"run.log_every_steps={plan['log_every_steps']}",
         f"run.checkpoint_every_steps={plan['checkpoint_every_steps']}",
     ]
-    is_begun = folder.config.is_file()
     start = None if is_begun else plan["start"]["file"]  # a run keeps a copy of its start weights
     checkpoint = train(
         settings.recipe,

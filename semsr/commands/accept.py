@@ -119,6 +119,13 @@ def add(commands: Commands) -> None:
     bundle.add_argument("--name", help="model name (default: that of the folder --out)")
     bundle.add_argument("--tile", default="240,240", help="LR tile H,W of the bundle")
     bundle.add_argument(
+        "--precision",
+        nargs="+",
+        default=["fp32", "fp16"],
+        choices=["fp32", "fp16"],
+        help="precisions of the bundle; fp32 is always included",
+    )
+    bundle.add_argument(
         "--baseline",
         type=Path,
         metavar="DIR",
@@ -143,7 +150,7 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     need_development("accept")
-    settings, tile = _check(options)
+    settings = _check(options)
     from semsr.acceptance.findings import ImagesRefusedError
     from semsr.acceptance.layout import Layout
     from semsr.acceptance.record import RecordError
@@ -156,7 +163,7 @@ def _run(options: argparse.Namespace) -> int:
     refusals = (ImagesRefusedError, RecordError, SourcesError, FolderError)
     with wrong_use(*refusals), only_here(layout):
         prepare_folder(layout, overwrite=options.overwrite)
-        acceptance = Acceptance(settings, layout, tile=tile)
+        acceptance = Acceptance(settings, layout)
         acceptance.look()
         for finding in acceptance.findings:
             sys.stderr.write(f"{finding.line()}\n")
@@ -182,7 +189,7 @@ def _say(options: argparse.Namespace, layout: "Layout", *, is_accepted: bool) ->
     return 0 if is_accepted else EXIT_NOT_ACCEPTED
 
 
-def _check(options: argparse.Namespace) -> tuple["Settings", tuple[int, int]]:
+def _check(options: argparse.Namespace) -> "Settings":
     """Check every argument before torch is loaded."""
     from semsr.acceptance.layout import Settings
     from service.settings import DEFAULT_BUNDLE
@@ -243,12 +250,13 @@ def _check(options: argparse.Namespace) -> tuple["Settings", tuple[int, int]]:
         vgg16=vgg16_path(options.vgg16),
         seed=options.seed,
         threads=options.threads,
+        tile=pair(options.tile, "--tile"),
+        precisions=tuple(dict.fromkeys(["fp32", *options.precision])),
     )
     _check_recipe(settings)
-    tile = pair(options.tile, "--tile")
-    if min(tile) < 1:
+    if min(settings.tile) < 1:
         raise UsageError(f"--tile is {options.tile}; expected two sides of at least 1 px")
-    return settings, tile
+    return settings
 
 
 def _check_recipe(settings: "Settings") -> None:
