@@ -1,8 +1,8 @@
 """Criteria of acceptance: a limit each, and whether the new model keeps it.
 
 The limits are those of the project's own targets on real tiles (`judging.real_targets`), relaxed
-where the own HR images differ among themselves by more: a picture cannot be nearer to HR than HR is
-to itself. Shares over few tiles allow one tile.
+where as few of the own HR images as there are held-out tiles differ from the others by more
+(`spread`). Shares over few tiles allow one tile.
 """
 
 import math
@@ -24,8 +24,6 @@ from training.evaluation.measures.outlines import MIN_DETECTABILITY
 Status = Literal["passed", "missed", "not judged"]
 Figures = Mapping[str, Any]
 
-SPECTRUM_FLOORS = 2.0
-GRAIN_FLOORS = 1.5
 EDGE_GRAIN_MARGIN = 0.1
 MAX_INVENTED_PER_TILE = 0.5
 CORRELATION_MARGIN = 0.01
@@ -76,7 +74,7 @@ def judge_criteria(
     }
     own = rows["figures"][new]
     return [
-        *_look(own, figures["floors"]),
+        *_look(own, figures),
         *_structure(own),
         *_pairs(rows, new, roles),
         *_detections(rows, figures["floors"], new),
@@ -85,36 +83,35 @@ def judge_criteria(
     ]
 
 
-def _look(own: Figures, floors: Figures) -> Iterator[Criterion]:
+def _look(own: Figures, figures: Figures) -> Iterator[Criterion]:
     group = "Look: held-out tiles against your HR images"
-    spectrum = max(MAX_SPECTRUM_DB, SPECTRUM_FLOORS * floors.get("spectrum_db", 0.0))
-    grain = max(MAX_FLAT_GRAIN_DB, GRAIN_FLOORS * floors.get("flat_grain_db", 0.0))
+    spread, floors = figures["spread"], figures["floors"]
+    few = f"{spread['count']:.0f} of your HR images" if spread else "your HR images"
+    chance = f"{few} lie within the limit of the others in 95 of 100 draws"
     edges = max(MAX_EDGE_GRAIN, floors.get("edge_grain", 0.0) + EDGE_GRAIN_MARGIN)
     yield _bounded(
         group,
         "background spectrum",
-        "A detector that was set up on HR must find the background that it knows. Two halves of "
-        "your HR images differ too, since they show different places: the limit is at least twice "
-        "that.",
+        f"A detector that was set up on HR must find the background that it knows; {chance}.",
         own["spectrum_db"],
-        high=spectrum,
+        high=max(MAX_SPECTRUM_DB, spread.get("spectrum_db", 0.0)),
         unit=" dB",
     )
     yield _bounded(
         group,
         "noise over that of HR",
-        "Too smooth pictures hide what a detector was trained to ignore; too noisy ones alarm.",
+        "Too smooth pictures hide what a detector was trained to ignore, too noisy ones alarm; "
+        f"{chance}.",
         own["noise_ratio"],
-        low=MIN_NOISE_RATIO,
-        high=MAX_NOISE_RATIO,
+        low=min(MIN_NOISE_RATIO, spread.get("noise_low", MIN_NOISE_RATIO)),
+        high=max(MAX_NOISE_RATIO, spread.get("noise_high", MAX_NOISE_RATIO)),
     )
     yield _bounded(
         group,
         "grain of flat places",
-        "Grain at equal grey, apart from layout; the limit is at least 1.5 times the difference "
-        "between two halves of your HR images.",
+        f"Difference of the grain at equal grey, apart from layout; {chance}.",
         own["flat_grain_db"],
-        high=grain,
+        high=max(MAX_FLAT_GRAIN_DB, spread.get("flat_grain_db", 0.0)),
         unit=" dB",
     )
     yield _bounded(

@@ -20,12 +20,12 @@ from semsr.acceptance.layout import Layout, Settings, write_json
 from semsr.acceptance.pairs import make_pairs, read_pairs
 from semsr.acceptance.pictures import draw_pictures
 from semsr.acceptance.planning import MAX_HR, MAX_MADE_PAIRS, MAX_TILES
+from semsr.acceptance.spread import hr_spread
 from semsr.evaluate import bundle_method, load_features, load_own_detector
 from semsr.evaluate_arguments import NamedBundle
 from training.evaluation.compared.methods import BICUBIC, Method, Role, builtin_methods
 from training.evaluation.folders.benchmark import Picture
 from training.evaluation.measures.background import LOWEST_FREQUENCY, radial_spectrum_db
-from training.evaluation.measures.flat_grain import flat_grain_db, flat_power
 from training.evaluation.report.tables import plain
 from training.evaluation.sets.own_pairs import measure_own_pairs
 from training.evaluation.sets.own_tiles import OwnTiles, measure_own
@@ -70,13 +70,13 @@ def judge(settings: Settings, layout: Layout) -> list[Path]:
     pictures = draw_pictures(
         layout.pictures, own=own, lr=lr, hr=hr, given=given, made=made, methods=methods, new=NEW
     )
-    floors = {**own.floors, **_grain_floor(list(hr.values()))}
     figures = {
         "tiles": sorted(lr),
         "hr": sorted(hr),
         "figures": [asdict(row) for row in own.figures],
         "each_tile": [asdict(row) for row in own.tiles],
-        "floors": floors,
+        "floors": own.floors,
+        "spread": hr_spread(list(hr.values()), count=len(lr), seed=settings.seed),
         "made_pairs": [asdict(row) for row in of_made],
         "pairs": [asdict(row) for row in own.pairs],
         "spectra": _spectra(lr, hr, methods),
@@ -119,16 +119,6 @@ def _remembering(method: Method) -> Method:
         return known[key]
 
     return replace(method, flagged=answer, upscale=lambda lr: answer(lr)[0])
-
-
-def _grain_floor(hr: Sequence[Picture]) -> dict[str, float]:
-    """Return the difference of the grain of flats between two halves of HR; {} where unknown."""
-    powers = [flat_power(picture) for picture in hr]
-    if len(powers) < 2:
-        return {}
-    halves = [np.sum(powers[start::2], axis=0) for start in (0, 1)]
-    value = float(flat_grain_db(halves[0], halves[1]))
-    return {"flat_grain_db": value} if np.isfinite(value) else {}
 
 
 def _spectra(

@@ -85,8 +85,16 @@ def write_report(
             spectrum=_spectrum_chart(document["spectra"]),
             legend=legend(list(document["spectra"]["db"])),
             curve=_loss_chart(document["training"]["curve"]),
-            own_columns=OWN_COLUMNS,
-            pair_columns=OWN_PAIR_COLUMNS,
+            own_columns=[
+                column
+                for column in OWN_COLUMNS
+                if any(row[column[0]] is not None for row in document["figures"])
+            ],
+            pair_columns=[
+                column
+                for column in OWN_PAIR_COLUMNS
+                if any(row[column[0]] is not None for row in document["made_pairs"])
+            ],
             new=NEW,
             fingerprint=sha256_of(layout.report_json),
             times=_times(seconds, measured),
@@ -154,7 +162,7 @@ def _document(settings: Settings, layout: Layout, asked: Mapping[str, Any]) -> d
         },
         **{
             key: figures[key]
-            for key in ("figures", "floors", "made_pairs", "pairs", "spectra", "pictures")
+            for key in ("figures", "floors", "spread", "made_pairs", "pairs", "spectra", "pictures")
         },
         "each_tile": figures["each_tile"],
         "hashes": {
