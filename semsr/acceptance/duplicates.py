@@ -69,12 +69,12 @@ def images_of_one_capture(
     found = []
     what = f"comparing {images[0].side.upper()} images"
     for second in tracked(range(number), what, total=number, unit="image"):
-        spectra[second] = fft.rfft2(_noise(images[second].pixels, side_px))
+        spectra[second] = np.asarray(fft.rfft2(_noise(images[second].pixels, side_px)))
         for first in range(max(0, second - reach), second):
             product = spectra[first] * np.conj(spectra[second])
             # Phases alone: the few strong frequencies of a grating would hide the noise.
             product /= np.maximum(np.abs(product), TINY)
-            correlation = fft.irfft2(product, s=(side_px, side_px))
+            correlation = np.asarray(fft.irfft2(product, s=(side_px, side_px)))
             if _has_lone_peak(correlation):
                 found.append((images[first], images[second]))
         spectra.pop(second - reach, None)

@@ -251,6 +251,6 @@ def _reserve_s(layout: Layout, cost: Cost, *, given: int) -> float:
 def _quiet(
     what: str, total: int | None = None, *, unit: str = "step", done: int = 0
 ) -> Iterator[Steps]:
-    """Show nothing: the steps of a timing are no training."""
+    """Show nothing: timed steps are not the training's."""
     del what, total, unit, done
     yield SILENT

@@ -1,8 +1,8 @@
 """Stage `split`: training and held-out images, parted by source and never by tile.
 
 Images of one file, images that share pixels, and images of one source by `--sources` stay together.
-The images are written as 8-bit PNG, so that the training reads what was checked, whatever happens
-to the folders meanwhile.
+The images are written as 8-bit PNG, so that the training reads what was checked, even if the
+folders change meanwhile.
 """
 
 import csv

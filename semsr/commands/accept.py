@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
         type=Path,
         metavar="CSV",
         help="columns file and src: images of one source are held out together (default: each "
-        "file is its own source, but for those that share pixels)",
+        "file is its own source, but for images that share pixels)",
     )
     images.add_argument(
         "--held-out", type=float, default=0.2, metavar="SHARE", help="share of images to hold out"
@@ -94,7 +94,6 @@ def add(commands: Commands) -> None:
     )
     training.add_argument("--seed", type=int, default=0, help="seed of split and training")
     training.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
-    add_vgg16(training)
     bundle = parser.add_argument_group("bundle and judgement")
     bundle.add_argument("--name", help="model name (default: that of the folder --out)")
     bundle.add_argument("--tile", default="240,240", help="LR tile H,W of the bundle")
@@ -121,6 +120,7 @@ def add(commands: Commands) -> None:
         metavar="SCORE",
         help="least score of a detection, 0 to 1",
     )
+    add_vgg16(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="forget an acceptance that is in the folder"
     )

@@ -60,7 +60,7 @@ def test_a_fifth_is_held_out_and_written_apart(tmp_path: Path) -> None:
 
 
 def test_images_of_one_capture_stay_together(tmp_path: Path) -> None:
-    """Overlapping crops are never on both sides, whatever the seed."""
+    """Overlapping crops are never on both sides, with any seed."""
     lr, hr = write_folders(tmp_path)
     whole = slow(side_px=384, seed=77)
     save(hr / "hr_00.png", whole[:256, :256])
