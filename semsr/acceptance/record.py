@@ -67,11 +67,16 @@ class Record:
         )
 
     def begin(self, stage: str) -> None:
-        """Forget a stage and those after it, whose inputs it may change."""
+        """Forget a stage and those after it, whose inputs it may change.
+
+        Nothing is written before the first stage is finished: images that the check refuses may be
+        exchanged, and the command repeated.
+        """
         names = list(self._stages)
-        for name in names[names.index(stage) :] if stage in names else []:
-            del self._stages[name]
-        self._write()
+        if stage in names:
+            for name in names[names.index(stage) :]:
+                del self._stages[name]
+            self._write()
 
     def finish(
         self,

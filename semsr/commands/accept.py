@@ -130,16 +130,18 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     need_development("accept")
-    from semsr.acceptance.arguments import check_arguments
-
-    settings = check_arguments(options)
-    from semsr.acceptance.findings import ImagesRefusedError
-    from semsr.acceptance.layout import Layout
-    from semsr.acceptance.record import RecordError
-    from semsr.acceptance.splitting import SourcesError
-    from semsr.acceptance.stages import Acceptance, FolderError, only_here, prepare_folder
     from semsr.progress import progress
-    from training.ground.progress import shown_by
+
+    with progress("checking the arguments"):
+        from semsr.acceptance.arguments import check_arguments
+
+        settings = check_arguments(options)
+        from semsr.acceptance.findings import ImagesRefusedError
+        from semsr.acceptance.layout import Layout
+        from semsr.acceptance.record import RecordError
+        from semsr.acceptance.splitting import SourcesError
+        from semsr.acceptance.stages import Acceptance, FolderError, only_here, prepare_folder
+        from training.ground.progress import shown_by
 
     layout = Layout(options.out)
     refusals = (ImagesRefusedError, RecordError, SourcesError, FolderError)

@@ -49,6 +49,14 @@ def test_finished_stages_survive_a_restart(tmp_path: Path) -> None:
     assert {"check": 1.5, "split": 1.5} == again.seconds
 
 
+def test_nothing_is_on_record_before_the_first_stage_is_finished(tmp_path: Path) -> None:
+    """Refused images may be exchanged."""
+    Record(tmp_path / "accept.json", ASKED).begin("check")
+
+    assert not (tmp_path / "accept.json").exists()
+    Record(tmp_path / "accept.json", changed("LR", **{"b.png": "9"})).begin("check")
+
+
 @pytest.mark.parametrize("damage", ["changed", "removed"])
 def test_a_stage_whose_file_changed_runs_again_with_those_after_it(
     tmp_path: Path, damage: str
