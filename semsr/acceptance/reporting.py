@@ -122,7 +122,8 @@ def _document(settings: Settings, layout: Layout, asked: Mapping[str, Any]) -> d
             {
                 "level": "note",
                 "text": f"the training took {plan['steps']} of the recipe's "
-                f"{plan['whole_steps']} steps, as many as the time allowed",
+                f"{plan['whole_steps']} steps, "
+                + ("as --steps says" if settings.steps else "as many as the time allowed"),
                 "files": [],
             }
         )

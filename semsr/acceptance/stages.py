@@ -71,6 +71,8 @@ def prepare_folder(layout: Layout, *, overwrite: bool) -> None:
                 path.unlink(missing_ok=True)
     for left_over in layout.root.rglob(".*.part*"):  # of a start that was killed
         left_over.unlink(missing_ok=True)
+    for left_over in layout.run.glob(".checkpoint.safetensors.*"):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 class Acceptance:
