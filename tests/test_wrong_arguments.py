@@ -83,6 +83,8 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         ([*accept, "--recipe", "paired_x4_244"], "has data.pairs"),
         ([*accept, "--recipe", "own_tiles"], "SEMSR_VGG16"),
         ([*accept, "--set", "optimization.stepz=1"], "did you mean steps?"),
+        ([*accept, "--set", "optimization.steps=1"], "give --steps N"),
+        ([*accept, "--set", 'data.lr=["x"]'], "semsr accept sets it itself"),
         (["align", *lr, "--hr", str(folder / "empty"), "--out", str(folder / "new")],
          "holds no image file"),
         (["align", *lr, "--hr", str(folder / "data" / "*.tif"), "--out", str(folder / "new")],

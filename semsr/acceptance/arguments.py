@@ -18,6 +18,15 @@ from semsr.commands.checks import (
 from semsr.commands.options import UsageError, grey_window, pair, vgg16_path
 from training.config.recipe import ConfigError, find_recipe, load_recipe
 
+OWN_KEYS = {
+    "optimization.steps": ": give --steps N",
+    "optimization.seed": ": give --seed N",
+    "optimization.threads": ": give --threads N",
+    "run.log_every_steps": "",
+    "run.checkpoint_every_steps": "",
+}
+"""Entries of a recipe that the command sets, and the option in their place."""
+
 
 def check_arguments(options: argparse.Namespace) -> Settings:
     """Check every argument.
@@ -57,6 +66,10 @@ def check_arguments(options: argparse.Namespace) -> Settings:
         if path is not None:
             existing_file(path, name)
     baseline = existing_bundle(options.baseline or DEFAULT_BUNDLE, "--baseline")
+    for text in options.set:
+        key = text.partition("=")[0].strip()
+        if key.startswith("data.") or key in OWN_KEYS:
+            raise UsageError(f"--set {key}: semsr accept sets it itself{OWN_KEYS.get(key, '')}")
     with wrong_use(ConfigError, FileNotFoundError):
         recipe = find_recipe(options.recipe)
         load_recipe(recipe, overrides=options.set)

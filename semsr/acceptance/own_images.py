@@ -79,6 +79,9 @@ def read_own(
     unusable: dict[str, str] = {}
     files = find_images(folder.resolve(), root=folder.resolve())[:limit]
     for path in tracked(files, f"reading {side.upper()}", unit="file"):
+        if not _is_utf8(path.name):
+            unusable[path.name] = "its name is not UTF-8"
+            continue
         try:
             decoded = decode_file(path, max_rows_px=max_rows)
         except ImageFileError as error:
@@ -100,6 +103,14 @@ def read_own(
                 )
             )
     return images, unusable
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a surrogate, which stands for a byte of another encoding
+        return False
+    return True
 
 
 def png_name(image: OwnImage) -> str:

@@ -22,7 +22,7 @@ from semsr.acceptance.layout import SIDES, Layout, Settings, read_json, write_js
 from semsr.acceptance.pairs import make_pairs
 from training.comparison.plan import Data, time_steps
 from training.comparison.systems import System
-from training.config.recipe import ConfigError, load_recipe
+from training.config.recipe import ConfigError, Recipe, load_recipe
 from training.evaluation.compared.methods import Method, builtin_methods
 from training.evaluation.folders.real_folders import RealPair
 from training.evaluation.measures.pair_structure import pair_structure
@@ -93,7 +93,7 @@ def plan(
         max_side_lr_px=TRIED_SIDE_LR_PX,
     )
     start = choose_start(settings, pairs)
-    rate = recipe.optimization.learning_rate if start["file"] else FRESH_LEARNING_RATE
+    rate = learning_rate(settings, recipe, is_fresh=start["file"] is None)
     whole = recipe.optimization.steps
     measured: dict[str, float] = {}
     if settings.steps is not None:
@@ -151,7 +151,15 @@ def training_overrides(settings: Settings, layout: Layout) -> list[str]:
     if settings.window is not None:
         values["data.window"] = list(settings.window)
     # JSON of texts, numbers and lists is TOML too.
-    return [*(f"{key}={json.dumps(value)}" for key, value in values.items()), *settings.overrides]
+    return [*settings.overrides, *(f"{key}={json.dumps(value)}" for key, value in values.items())]
+
+
+def learning_rate(settings: Settings, recipe: Recipe, *, is_fresh: bool) -> float:
+    """Return the learning rate: the recipe's; that of `own_tiles` is for trained weights."""
+    is_named = any(text.startswith("optimization.learning_rate=") for text in settings.overrides)
+    if is_fresh and settings.recipe.stem == "own_tiles" and not is_named:
+        return FRESH_LEARNING_RATE
+    return recipe.optimization.learning_rate
 
 
 def choose_start(settings: Settings, pairs: list[RealPair]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What `semsr accept` finds in own images, and what it refuses."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,16 @@ def test_good_folders_are_only_said_to_be_few(folders: tuple[Path, Path], tmp_pa
 
 
 def test_unusable_files_are_all_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """A cut-off PNG and a text are refused together, each with its reason."""
+    """A cut-off PNG, a text and a name in Latin-1 are refused together, each with its reason."""
     lr, _ = folders
     (lr / "cut.png").write_bytes((lr / "lr_00.png").read_bytes()[:400])
     (lr / "text.png").write_text("no image")
 
+    (lr / os.fsdecode(b"\xfc.png")).write_bytes((lr / "lr_00.png").read_bytes())
+
     text = refusal(settings_of(folders), tmp_path)
 
+    assert "its name is not UTF-8" in text
     assert "cut.png (" in text
     assert "text.png (" in text
     assert "not usable images" in text

@@ -14,7 +14,7 @@ from semsr.acceptance.estimating import estimate
 from semsr.acceptance.identity import asked_of
 from semsr.acceptance.judging import judge
 from semsr.acceptance.layout import Layout, Settings, read_json
-from semsr.acceptance.planning import PlanError, plan, training_overrides
+from semsr.acceptance.planning import PlanError, learning_rate, plan, training_overrides
 from semsr.acceptance.reporting import write_report
 from semsr.acceptance.splitting import split
 from semsr.acceptance.training_run import train_planned
@@ -114,6 +114,22 @@ def test_weights_of_another_network_are_refused_where_they_were_named(
     assert "network is not that of" in read_json(layout.plan)["start"]["why"]
     with pytest.raises(PlanError, match="its generator is"):
         plan(replace(other, start="shipped"), layout, spent_s=0)
+
+
+def test_fresh_weights_of_the_shipped_recipe_learn_faster(
+    prepared: tuple[Settings, Layout],
+) -> None:
+    """Its own rate is for trained weights; a rate that was set, and other recipes', stay."""
+    own = replace(prepared[0], recipe=find_recipe("own_tiles"))
+    recipe = load_recipe(own.recipe)
+    named = replace(own, overrides=("optimization.learning_rate=3e-4",))
+
+    assert 2e-4 == learning_rate(own, recipe, is_fresh=False)
+    assert 1e-3 == learning_rate(own, recipe, is_fresh=True)
+    assert 3e-4 == learning_rate(
+        named, load_recipe(named.recipe, overrides=named.overrides), is_fresh=True
+    )
+    assert 2e-3 == learning_rate(prepared[0], load_recipe(prepared[0].recipe), is_fresh=True)
 
 
 def test_held_out_images_are_named_in_the_recipe(prepared: tuple[Settings, Layout]) -> None:
