@@ -88,14 +88,16 @@ def asked_of(settings: Settings) -> dict[str, Any]:
             "--held-out": settings.held_out,
             "--limit": settings.limit,
             "--not-swapped": settings.is_order_sure,
-            "--minutes": None if settings.steps is not None else settings.minutes,
-            "--steps": settings.steps,
             "--from": settings.start if _is_word(settings.start) else None,
             "--detector-threshold": settings.threshold,
             "--seed": settings.seed,
             "--threads": settings.threads,
             "--tile": list(settings.tile),
             "--precision": list(settings.precisions),
+        },
+        "budget": {
+            "--minutes": None if settings.steps is not None else settings.minutes,
+            "--steps": settings.steps,
         },
         "files": _digests(
             {

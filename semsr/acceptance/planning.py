@@ -20,6 +20,7 @@ from semsr.acceptance.checking import scale_of
 from semsr.acceptance.estimating import images_of, read_ranges
 from semsr.acceptance.layout import SIDES, Layout, Settings, read_json, write_json
 from semsr.acceptance.pairs import make_pairs
+from semsr.progress import duration
 from training.comparison.plan import Data, time_steps
 from training.comparison.systems import System
 from training.config.recipe import ConfigError, Recipe, load_recipe
@@ -127,6 +128,24 @@ def plan(
         },
     )
     return [layout.plan], measured
+
+
+def plan_line(layout: Layout, measured: Mapping[str, float]) -> str:
+    """Return the plan in one line.
+
+    Args:
+        layout: Folder with a plan.
+        measured: Seconds that `plan` measured; empty where the steps were given.
+    """
+    found = read_json(layout.plan)
+    parts = [f"{found['steps']:,} of the recipe's {found['whole_steps']:,} steps"]
+    if "step_s" in measured:
+        training_s = found["steps"] * measured["step_s"]
+        parts.append(f"{measured['step_s']:.2f} s a step, so about {duration(training_s)}")
+        parts.append(f"then about {duration(measured['reserve_s'])} of export and evaluation")
+    start = found["start"]
+    weights = "fresh weights" if start["file"] is None else "trained weights"
+    return f"plan: {', '.join(parts)}; from {weights} ({start['why']})"
 
 
 def training_overrides(settings: Settings, layout: Layout) -> list[str]:

@@ -6,7 +6,7 @@ that goes on must end as one that was never stopped.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from training.ground.whole_file import write_whole_text
 FORMAT_VERSION = 1
 KIND = "semsr-acceptance"
 MAX_NAMED = 8
+
+LATER = {"budget": "plan"}
+"""Sections of what is asked that matter from a stage on: until it is finished they may change."""
 
 
 class RecordError(ValueError):
@@ -112,7 +115,8 @@ class Record:
             if name == stage:
                 break
             before[name] = entry["outputs"]
-        return sha256_of_text(json.dumps([self._asked, before], sort_keys=True))
+        asked = _without_later(self._asked, {*before, stage})
+        return sha256_of_text(json.dumps([asked, before], sort_keys=True))
 
     def _read(self) -> None:
         try:
@@ -127,7 +131,11 @@ class Record:
                     f"{self._path} has {key} {found.get(key)!r}; expected {expected!r}"
                 )
         try:
-            different = list(differences(found["asked"], self._asked))
+            different = list(
+                differences(
+                    *(_without_later(of, found["stages"]) for of in (found["asked"], self._asked))
+                )
+            )
             stages = {
                 str(name): {
                     "inputs": str(entry["inputs"]),
@@ -161,6 +169,11 @@ class Record:
             "stages": self._stages,
         }
         write_whole_text(self._path, json.dumps(document, indent=1) + "\n")
+
+
+def _without_later(asked: Mapping[str, Any], stages: Collection[str]) -> dict[str, Any]:
+    """Return what is asked without the sections that do not matter to any of these stages."""
+    return {key: of for key, of in asked.items() if key not in LATER or LATER[key] in stages}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -173,7 +173,11 @@ def _document(settings: Settings, layout: Layout, asked: Mapping[str, Any]) -> d
             **{name: value for name, value in asked["files"].items() if value},
             "code": asked["code"]["sha256"],
         },
-        "options": {name: of for name, of in asked["options"].items() if of not in (None, False)},
+        "options": {
+            name: of
+            for name, of in {**asked["budget"], **asked["options"]}.items()
+            if of not in (None, False)
+        },
         "files": {"LR": asked["LR"], "HR": asked["HR"], "pairs": asked["pairs"]},
         "versions": asked["versions"],
     }

@@ -107,7 +107,7 @@ class Acceptance:
         from semsr.acceptance.estimating import estimate
         from semsr.acceptance.exporting import export
         from semsr.acceptance.judging import judge
-        from semsr.acceptance.planning import plan
+        from semsr.acceptance.planning import plan, plan_line
         from semsr.acceptance.reporting import write_report
         from semsr.acceptance.training_run import train_planned
 
@@ -125,6 +125,8 @@ class Acceptance:
             torch.manual_seed(settings.seed)
             torch.set_num_threads(settings.threads)
             self._stage(name, run)
+            if name == "plan":
+                sys.stderr.write(f"{plan_line(layout, self.record.measured['plan'])}\n")
         with progress("writing the report"):
             files, is_accepted = write_report(
                 settings,

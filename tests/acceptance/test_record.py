@@ -11,7 +11,8 @@ from semsr.acceptance.record import Record, RecordError
 from semsr.acceptance.stages import FolderError, only_here, prepare_folder
 
 ASKED: dict[str, Any] = {
-    "options": {"--steps": 20, "--window": None},
+    "options": {"--seed": 0, "--window": None},
+    "budget": {"--steps": 20},
     "files": {"--detector": None, "--baseline": "b" * 64},
     "recipe": {"optimization": {"batch_size": 2}},
     "LR": {"a.png": "1", "b.png": "2"},
@@ -79,7 +80,7 @@ def test_a_stage_whose_file_changed_runs_again_with_those_after_it(
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (changed("options", **{"--steps": 30}), "--steps was 20, is 30"),
+        (changed("options", **{"--seed": 1}), "--seed was 0, is 1"),
         (changed("LR", **{"b.png": "9"}), "LR: b.png has changed"),
         (changed("LR", **{"z.png": "9"}), "LR: z.png is new"),
         ({**ASKED, "HR": {}}, "HR: c.png is missing"),
@@ -98,6 +99,21 @@ def test_a_change_is_refused_by_name(tmp_path: Path, asked: dict[str, Any], mess
         Record(tmp_path / "accept.json", asked)
 
     assert message in str(error.value)
+
+
+def test_the_budget_may_change_until_the_plan_is_made(tmp_path: Path) -> None:
+    """A budget that was too small needs no second check of the images."""
+    finished(tmp_path)
+    larger = changed("budget", **{"--steps": 30})
+
+    record = Record(tmp_path / "accept.json", larger)
+    assert record.is_finished("split")
+    record.begin("plan")
+    record.finish("plan", [], seconds=1.0)
+
+    assert Record(tmp_path / "accept.json", larger).is_finished("plan")
+    with pytest.raises(RecordError, match="--steps was 30, is 20"):
+        Record(tmp_path / "accept.json", ASKED)
 
 
 def test_many_changes_are_counted(tmp_path: Path) -> None:

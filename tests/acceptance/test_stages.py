@@ -14,7 +14,7 @@ from semsr.acceptance.estimating import estimate
 from semsr.acceptance.identity import asked_of
 from semsr.acceptance.judging import judge
 from semsr.acceptance.layout import Layout, Settings, read_json
-from semsr.acceptance.planning import PlanError, learning_rate, plan, training_overrides
+from semsr.acceptance.planning import PlanError, learning_rate, plan, plan_line, training_overrides
 from semsr.acceptance.reporting import write_report
 from semsr.acceptance.splitting import split
 from semsr.acceptance.training_run import train_planned
@@ -73,6 +73,9 @@ def test_the_steps_fill_the_time_that_is_left(
     assert 880 <= steps <= 0.9 * (600 - 70 - 30) / 0.5
     assert (0.5, 70) == (measured["step_s"], measured["spent_s"])
     assert 0 == read_json(layout.plan)["checkpoint_every_steps"] % 25
+    assert f"plan: {steps} of the recipe's 5,000 steps, 0.50 s a step, so about 7 min" in (
+        plan_line(layout, measured)
+    )
 
 
 def test_a_budget_without_room_names_the_minutes_that_are_needed(
