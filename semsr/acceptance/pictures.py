@@ -57,7 +57,7 @@ def draw_pictures(
         answers = {"LR": tile} | {method.name: method.answer(tile)[0] for method in methods}
         rows.append(_row(folder, "tiles", row.name, answers, note=_note(row)))
     if hr:
-        several = list(hr.items())[:MAX_HR]
+        several = list(hr.items())[:: max(1, len(hr) // MAX_HR)][:MAX_HR]
         pictures = {name: _cut(picture, *_place(picture)) for name, picture in several}
         rows.append(_saved(folder, "hr", "HR of other places", pictures))
     for section, pairs in (("pairs", given[:MAX_GIVEN]), ("made", made[:MAX_MADE])):
