@@ -196,6 +196,8 @@ def choose_start(settings: Settings, pairs: list[RealPair]) -> dict[str, Any]:
         return {"file": None, "why": "--from fresh"}
     shipped = settings.baseline / "model.safetensors"
     path = shipped if settings.start in ("auto", "shipped") else Path(settings.start)
+    if settings.start == "auto" and not path.is_file():
+        return {"file": None, "why": f"{path.parent.name} has no weights to train from"}
     try:
         load_warm_start(path, generator=recipe.generator)
     except ConfigError as error:

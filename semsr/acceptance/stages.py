@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semsr.acceptance.checking import check
-from semsr.acceptance.identity import asked_of
+from semsr.acceptance.identity import asked_of, folder_digests
 from semsr.acceptance.layout import Layout, Settings
 from semsr.acceptance.record import Record
 from semsr.acceptance.splitting import split
@@ -57,13 +57,19 @@ def prepare_folder(layout: Layout, *, overwrite: bool) -> None:
     Raises:
         FolderError: The folder holds something else.
     """
-    others = [path.name for path in layout.root.iterdir() if not path.name.startswith(".")]
-    if others and not layout.record.is_file():
+    is_begun = layout.record.is_file()
+    known = {path.name for path in layout.written()}
+    others = [
+        path.name
+        for path in sorted(layout.root.iterdir())
+        if not path.name.startswith(".") and path.name not in known
+    ]
+    if others and not is_begun:
         raise FolderError(
             f"{layout.root} holds {others[0]} and no {layout.record.name}; expected an empty "
             "folder, or one that semsr accept began"
         )
-    if overwrite:
+    if overwrite or not is_begun:  # without a record: what a killed start left
         for path in layout.written():  # the record first: what is left then counts for nothing
             if path.is_dir():
                 shutil.rmtree(path)
@@ -98,7 +104,7 @@ class Acceptance:
             ImagesRefusedError: The images cannot be used.
         """
         self._stage("check", self._check)
-        self._stage("split", lambda: (split(self._settings, self._layout), {}))
+        self._stage("split", self._split)
 
     def work(self) -> bool:
         """Run the stages after the split; return whether the model is accepted."""
@@ -108,7 +114,7 @@ class Acceptance:
         from semsr.acceptance.exporting import export
         from semsr.acceptance.judging import judge
         from semsr.acceptance.planning import plan, plan_line
-        from semsr.acceptance.reporting import write_report
+        from semsr.acceptance.reporting import read_verdict, write_report
         from semsr.acceptance.training_run import train_planned
 
         settings, layout = self._settings, self._layout
@@ -127,6 +133,8 @@ class Acceptance:
             self._stage(name, run)
             if name == "plan":
                 sys.stderr.write(f"{plan_line(layout, self.record.measured['plan'])}\n")
+        if self.record.is_finished("report"):
+            return read_verdict(layout)["is_accepted"]
         with progress("writing the report"):
             files, is_accepted = write_report(
                 settings,
@@ -142,6 +150,14 @@ class Acceptance:
     def _check(self) -> Written:
         self.findings = check(self._settings, self._layout)
         return [self._layout.check], {}
+
+    def _split(self) -> Written:
+        files = split(self._settings, self._layout)
+        settings, asked = self._settings, self.record.asked
+        for side, folder in (("LR", settings.lr), ("HR", settings.hr)):
+            if folder_digests(folder, limit=settings.limit) != asked[side]:
+                raise FolderError(f"{folder} changed while {side} was read; repeat the command")
+        return files, {}
 
     def _stage(self, name: str, run: Callable[[], Written]) -> None:
         if self.record.is_finished(name):

@@ -156,6 +156,17 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_start_that_was_killed_before_its_first_record_is_no_obstacle(tmp_path: Path) -> None:
+    """What it left is removed."""
+    layout = Layout(tmp_path)
+    (layout.data / "training").mkdir(parents=True)
+    layout.check.write_text("{}")
+
+    prepare_folder(layout, overwrite=False)
+
+    assert [] == list(tmp_path.iterdir())
+
+
 def test_other_files_are_never_removed(tmp_path: Path) -> None:
     """A folder of something else is refused; --overwrite removes what semsr accept wrote."""
     layout = Layout(tmp_path / "out")
