@@ -73,7 +73,7 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
         ([*accept, "--window", "5,5"], "LO < HI"),
         ([*accept, "--tile", "240"], "expected two integers"),
         ([*accept, "--name", "a b"], "--name is 'a b'"),
-        ([*accept, "--from", "shiped"], "--from: shiped does not exist"),
+        ([*accept, "--from", "none.safetensors"], "--from: none.safetensors does not exist"),
         ([*accept, "--sources", str(folder / "no.csv")], "no.csv does not exist"),
         ([*accept, "--pairs", "a,b,c"], "expected one folder, or two"),
         ([*accept, "--pairs", str(folder / "empty")], "holds no image file"),
