@@ -5,7 +5,6 @@ the golden tile all use the rounded weights. In a graph, a cast follows each sto
 fold it away when they load the graph.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,8 @@ import onnx
 from onnx import numpy_helper
 from safetensors import safe_open
 from safetensors.torch import save
+
+from models.checkpoint import in_order
 
 MIN_VALUES = 257
 """Fewer values stay in FP32: biases and slopes weigh nothing."""
@@ -42,15 +43,7 @@ def half_checkpoint(checkpoint: Path) -> bytes:
         if largest > HALF_MAX:
             raise ValueError(f"{name} holds {largest:g}, too large for FP16")
         tensors[name] = tensor.half().contiguous()
-    return _in_order(save(tensors, metadata=metadata))
-
-
-def _in_order(content: bytes) -> bytes:
-    """Sort a safetensors header: the library writes metadata in an order of its own each time."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + content[8 + size :]
+    return in_order(save(tensors, metadata=metadata))
 
 
 def store_half(graph: bytes) -> bytes:

@@ -57,6 +57,8 @@ class CheckpointInfo:
 def save_network(path: Path, network: Network, *, training: Mapping[str, Any]) -> None:
     """Write a network's weights and description to one safetensors file, atomically.
 
+    The same weights and description give the same bytes.
+
     Args:
         path: File to write; its folder is created. An existing file is replaced in one step, so
             that a reader never sees half a checkpoint.
@@ -89,10 +91,18 @@ def save_network(path: Path, network: Network, *, training: Mapping[str, Any]) -
         temporary = Path(folder) / path.name
         # Not `save_file`: it makes files that only their owner can read, regardless of the umask.
         with temporary.open("wb") as file:
-            file.write(serialize(tensors, metadata=metadata))
+            file.write(in_order(serialize(tensors, metadata=metadata)))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+
+
+def in_order(content: bytes) -> bytes:
+    """Sort a safetensors header: the library writes metadata in an order of its own each time."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def load_generator(path: Path) -> tuple[Generator, CheckpointInfo]:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from semsr.commands import (
+    accept,
     align,
     api_key,
     bundle,
@@ -50,6 +51,7 @@ COMMANDS = (
     bundle,
     align,
     train,
+    accept,
     evaluate,
     evaluate_trust,
     compare,

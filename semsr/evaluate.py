@@ -34,11 +34,17 @@ from training.evaluation.sets.measurement import Judge
 from training.losses.features import load_vgg16
 
 
-def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
+def bundle_method(named: NamedBundle, *, role: Role, engine: str, is_timed: bool = True) -> Method:
     """Load a bundle as a method of the evaluation: its engine, its GMAC, and its measured time.
 
     A path to a file is taken as a checkpoint, which torch runs. An engine stays
     loaded until the process ends.
+
+    Args:
+        named: Bundle or checkpoint, and the name of its row.
+        role: Role of the row.
+        engine: Name of the engine.
+        is_timed: Whether to measure the time of a tile, where the path is a bundle.
 
     Raises:
         BundleError: The folder is not a bundle, or a damaged one.
@@ -81,7 +87,7 @@ def bundle_method(named: NamedBundle, *, role: Role, engine: str) -> Method:
         role=role,
         group=named.group,
         gmac=manifest.gmac,
-        ms=median_ms(one_tile, noise),
+        ms=median_ms(one_tile, noise) if is_timed else None,
         version=f"{bundle.version}/{loaded.name}/{loaded.precision}",
     )
     return replace(method, flagged=flagged)

@@ -61,7 +61,30 @@ def cases(folder: Path) -> list[tuple[list[str], str]]:
     align = ["align", *lr, "--hr", str(folder / "data" / "hr"), "--out"]
     reference = ["reference-sr", "--reference", "own", "--out", str(folder / "new"),
                  "--checkpoint", str(folder / "checkpoint.safetensors")]  # fmt: skip
+    accept = ["accept", lr[1], str(folder / "data" / "hr"), "--out", str(folder / "new"),
+              "--recipe", "tiny", "--baseline", str(TINY_BUNDLE)]  # fmt: skip
     return [
+        ([*accept[:2], lr[1], *accept[3:]], "LR and HR are one folder"),
+        ([*accept[:2], str(folder / "empty"), *accept[3:]], "HR: "),
+        ([*accept[:4], str(folder / "data" / "lr" / "out")], "lies in the folder of images"),
+        ([*accept, "--minutes", "0"], "expected more than 0"),
+        ([*accept, "--steps", "0"], "--steps is 0, expected at least 1"),
+        ([*accept, "--held-out", "1"], "expected a share of 0 to 0.9"),
+        ([*accept, "--window", "5,5"], "LO < HI"),
+        ([*accept, "--tile", "240"], "expected two integers"),
+        ([*accept, "--name", "a b"], "--name is 'a b'"),
+        ([*accept, "--from", "none.safetensors"], "--from: none.safetensors does not exist"),
+        ([*accept, "--sources", str(folder / "no.csv")], "no.csv does not exist"),
+        ([*accept, "--pairs", "a,b,c"], "expected one folder, or two"),
+        ([*accept, "--pairs", str(folder / "empty")], "holds no image file"),
+        ([*accept, "--baseline", str(folder / "empty")], "manifest.json"),
+        ([*accept, "--recipe", "tinny"], "did you mean tiny?"),
+        ([*accept, "--recipe", "default"], "default.toml has [[tools]]"),
+        ([*accept, "--recipe", "paired_x4_244"], "has data.pairs"),
+        ([*accept, "--recipe", "own_tiles"], "SEMSR_VGG16"),
+        ([*accept, "--set", "optimization.stepz=1"], "did you mean steps?"),
+        ([*accept, "--set", "optimization.steps=1"], "give --steps N"),
+        ([*accept, "--set", 'data.lr=["x"]'], "semsr accept sets it itself"),
         (["align", *lr, "--hr", str(folder / "empty"), "--out", str(folder / "new")],
          "holds no image file"),
         (["align", *lr, "--hr", str(folder / "data" / "*.tif"), "--out", str(folder / "new")],
@@ -184,6 +207,7 @@ def test_without_torch_the_commands_name_the_development_environment(folder: Pat
         ["simulate", "--out", str(folder / "sim"), "--seed", "1"],
         ["reference-sr", "--data", "a", "--checkpoint", "b", "--reference", "own", "--out", "c"],
         ["train-detector", "--out", str(folder / "new"), "--seed", "1"],
+        ["accept", "a", "b", "--out", str(folder / "new")],
         ["internal-sr", "--lr", str(folder / "data" / "lr"), "--out", str(folder / "new")],
         ["translate", "--checkpoint", "a", "--images", "b", "--out", str(folder / "new")],
     ]

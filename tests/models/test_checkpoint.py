@@ -69,6 +69,14 @@ def test_metadata_is_the_documented_contract(checkpoint: Path) -> None:
     assert {"steps": 1} == json.loads(metadata["training"])
 
 
+def test_equal_content_gives_equal_bytes(generator: Generator, tmp_path: Path) -> None:
+    """The library orders metadata by chance; a digest must not depend on it."""
+    for number in range(8):
+        save_network(tmp_path / f"{number}.safetensors", generator, training={"steps": 1})
+
+    assert 1 == len({path.read_bytes() for path in tmp_path.glob("*.safetensors")})
+
+
 def test_file_mode_follows_the_umask(checkpoint: Path, tmp_path: Path) -> None:
     """A checkpoint is as readable as any other file that the user writes."""
     other = tmp_path / "other"

@@ -190,12 +190,21 @@ def read_images(
     low, high = window
     if not 0 <= low < high <= FULL_WINDOW[1]:
         raise ValueError(f"window {low},{high}; expected 0 ≤ low < high ≤ {FULL_WINDOW[1]}")
+    return [narrowed(image, window) for image in decode_file(path, max_rows_px=max_rows_px)]
+
+
+def decode_file(path: Path, *, max_rows_px: int | None = None) -> list[DecodedImage]:
+    """Decode every image of a file with its stored values, 8 or 16 bit; arguments as `read_images`.
+
+    Raises:
+        ImageFileError: See `read_images`.
+    """
     try:
         body = memoryview(path.read_bytes())
     except OSError as error:
         raise ImageFileError(f"cannot be read: {error.strerror or error}") from error
     try:
-        images = decode_images(
+        return decode_images(
             body,
             _media_type(path, body),
             max_pixels=MAX_PIXELS,
@@ -204,7 +213,6 @@ def read_images(
         )
     except ServiceError as error:
         raise ImageFileError(error.detail) from error
-    return [_narrowed(image, window) for image in images]
 
 
 def _media_type(path: Path, body: memoryview) -> str:
@@ -218,7 +226,8 @@ def _media_type(path: Path, body: memoryview) -> str:
     return found
 
 
-def _narrowed(image: DecodedImage, window: tuple[int, int]) -> NDArray[np.uint8]:
+def narrowed(image: DecodedImage, window: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the 8-bit greys of a decoded image, (H, W) uint8 that owns its memory."""
     pixels = to_uint8(image.pixels, window, white_is_zero=image.white_is_zero)
     # A view of the file would keep all of it in memory, and PyTorch takes no read-only array.
     return pixels if pixels.flags.owndata and pixels.flags.writeable else pixels.copy()

@@ -1,0 +1,285 @@
+"""Stage `plan`: start weights, and the number of steps that fits the time budget.
+
+The plan is made once and recorded, so that a command that goes on after a kill trains the same
+steps, however busy the machine is by then.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models import Generator, load_network
+from semsr.acceptance.checking import scale_of
+from semsr.acceptance.estimating import images_of, read_ranges
+from semsr.acceptance.layout import SIDES, Layout, Settings, read_json, write_json
+from semsr.acceptance.pairs import make_pairs
+from semsr.progress import duration
+from training.comparison.plan import Data, time_steps
+from training.comparison.systems import System
+from training.config.recipe import ConfigError, Recipe, load_recipe
+from training.evaluation.compared.methods import Method, builtin_methods
+from training.evaluation.folders.real_folders import RealPair
+from training.evaluation.measures.pair_structure import pair_structure
+from training.evaluation.sets.own_tiles import OwnTiles, measure_own
+from training.ground.baselines import bicubic
+from training.ground.progress import SILENT, Steps, progress, shown_by
+from training.run.warm_start import load_warm_start
+
+TRIED_PAIRS = 4
+TRIED_SIDE_LR_PX = 128
+FRESH_LEARNING_RATE = 1e-3
+MIN_STEPS = 20
+TRAINING_SHARE = 0.9
+"""Share of the time left that steps are planned for: a step takes longer on a busy machine."""
+
+SAVE_S = 60.0
+"""Time between two saved states, which a kill may cost."""
+
+LOG_STEPS = 25
+MAX_TILES = 32
+MAX_HR = 48
+MAX_MADE_PAIRS = 12
+"""Bounds of the evaluation, so that its time does not grow with the folders."""
+
+
+class PlanError(ValueError):
+    """The time budget leaves no room for a training, or the start weights do not fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Measured times, seconds.
+
+    Attributes:
+        step_s: One training step.
+        answer_s: One answer of the network to a tile.
+        judge_s: Judgement of one picture.
+    """
+
+    step_s: float
+    answer_s: float
+    judge_s: float
+
+
+def plan(
+    settings: Settings, layout: Layout, *, spent_s: float
+) -> tuple[list[Path], dict[str, float]]:
+    """Choose start weights and steps, and write them to `plan.json`.
+
+    Args:
+        settings: Options.
+        layout: Folder.
+        spent_s: Seconds that the stages before took.
+
+    Returns:
+        The written file, and the measured seconds for the report.
+
+    Raises:
+        PlanError: The budget leaves no room for `MIN_STEPS`, or weights do not fit the recipe.
+    """
+    started_s = time.monotonic()
+    recipe = load_recipe(settings.recipe, overrides=settings.overrides)
+    pairs = make_pairs(
+        dict(list(images_of(layout, "training", "hr").items())[:TRIED_PAIRS]),
+        read_ranges(layout),
+        scale=recipe.scale,
+        seed=settings.seed,
+        max_side_lr_px=TRIED_SIDE_LR_PX,
+    )
+    start = choose_start(settings, pairs)
+    rate = learning_rate(settings, recipe, is_fresh=start["file"] is None)
+    whole = recipe.optimization.steps
+    measured: dict[str, float] = {}
+    if settings.steps is not None:
+        steps, every = settings.steps, max(1, settings.steps // 10)
+    else:
+        cost = _measure(settings, layout, pairs, start)
+        reserve_s = _reserve_s(layout, cost, given=0 if settings.pairs is None else MAX_TILES)
+        left_s = 60 * settings.minutes - spent_s - (time.monotonic() - started_s) - reserve_s
+        steps = min(whole, int(TRAINING_SHARE * left_s / cost.step_s))
+        if steps < min(MIN_STEPS, whole):
+            needed = 60 * settings.minutes - left_s + MIN_STEPS * cost.step_s / TRAINING_SHARE
+            raise PlanError(
+                f"--minutes is {settings.minutes:g}, of which {max(left_s, 0) / 60:.1f} are left "
+                f"for a training of {cost.step_s:.2f} s a step; expected at least "
+                f"{np.ceil(needed / 60):.0f} minutes on this machine, or --steps N"
+            )
+        every = max(1, min(250, round(SAVE_S / cost.step_s)))
+        measured = {**vars(cost), "reserve_s": reserve_s, "spent_s": spent_s}
+    # A line of statistics must not reach over a save: a resumed run would average other steps.
+    log_every = min(LOG_STEPS, every)
+    write_json(
+        layout.plan,
+        "plan",
+        {
+            "start": start,
+            "steps": steps,
+            "whole_steps": whole,
+            "learning_rate": rate,
+            "log_every_steps": log_every,
+            "checkpoint_every_steps": every - every % log_every,
+        },
+    )
+    return [layout.plan], measured
+
+
+def plan_line(layout: Layout, measured: Mapping[str, float]) -> str:
+    """Return the plan in one line.
+
+    Args:
+        layout: Folder with a plan.
+        measured: Seconds that `plan` measured; empty where the steps were given.
+    """
+    found = read_json(layout.plan)
+    parts = [f"{found['steps']:,} of the recipe's {found['whole_steps']:,} steps"]
+    if "step_s" in measured:
+        training_s = found["steps"] * measured["step_s"]
+        parts.append(f"{measured['step_s']:.2f} s a step, so about {duration(training_s)}")
+        parts.append(f"then about {duration(measured['reserve_s'])} of export and evaluation")
+    start = found["start"]
+    weights = "fresh weights" if start["file"] is None else "trained weights"
+    return f"plan: {', '.join(parts)}; from {weights} ({start['why']})"
+
+
+def training_overrides(settings: Settings, layout: Layout) -> list[str]:
+    """Return the overrides of the recipe for the training: data, and the user's."""
+    sides = read_json(layout.split)["sides"]
+    counts = {side: len(sides[side]["training"]) for side in SIDES}
+    held_out = [f"hr/{sides['hr']['files'][name]}" for name in sides["hr"]["held_out"]]
+    statement = (
+        f"{counts['lr']} LR and {counts['hr']} HR images of a user's own two folders, unaligned. "
+        f"{len(sides['lr']['held_out'])} LR and {len(held_out)} HR images of other sources were "
+        "held out by semsr accept."
+    )
+    values: dict[str, Any] = {
+        "data.lr": ["training/lr"],
+        "data.hr": ["training/hr", "held_out/hr"],
+        "data.held_out_tiles": ["held_out/hr"],
+        "data.held_out_sources": held_out,
+        "data.statement": statement,
+        "optimization.seed": settings.seed,
+        "optimization.threads": settings.threads,
+    }
+    if settings.window is not None:
+        values["data.window"] = list(settings.window)
+    # JSON of texts, numbers and lists is TOML too.
+    return [*settings.overrides, *(f"{key}={json.dumps(value)}" for key, value in values.items())]
+
+
+def learning_rate(settings: Settings, recipe: Recipe, *, is_fresh: bool) -> float:
+    """Return the learning rate: the recipe's; that of `own_tiles` is for trained weights."""
+    is_named = any(text.startswith("optimization.learning_rate=") for text in settings.overrides)
+    if is_fresh and settings.recipe.stem == "own_tiles" and not is_named:
+        return FRESH_LEARNING_RATE
+    return recipe.optimization.learning_rate
+
+
+def choose_start(settings: Settings, pairs: list[RealPair]) -> dict[str, Any]:
+    """Choose what the training starts from.
+
+    With `auto`, the shipped weights are tried on LR versions of own HR images, made by the
+    estimated degradation: they are taken where their structure is nearer to the truth than
+    bicubic's.
+
+    Returns:
+        `file` (None for fresh weights), `why`, and the two correlations where they were measured.
+    """
+    recipe = load_recipe(settings.recipe, overrides=settings.overrides)
+    if settings.start == "fresh":
+        return {"file": None, "why": "--from fresh"}
+    shipped = settings.baseline / "model.safetensors"
+    path = shipped if settings.start in ("auto", "shipped") else Path(settings.start)
+    if settings.start == "auto" and not path.is_file():
+        return {"file": None, "why": f"{path.parent.name} has no weights to train from"}
+    try:
+        load_warm_start(path, generator=recipe.generator)
+    except ConfigError as error:
+        if settings.start == "auto":
+            return {"file": None, "why": f"the recipe's network is not that of {path.parent.name}"}
+        raise PlanError(str(error)) from error
+    if settings.start != "auto":
+        return {"file": str(path), "why": f"--from {settings.start}"}
+    ours, floor = (
+        pair_structure(pairs, answers)["correlation"]
+        for answers in (
+            _answers(path, pairs),
+            {p.name: np.rint(bicubic(p.lr, scale=recipe.scale)).astype(np.uint8) for p in pairs},
+        )
+    )
+    facts = {"correlation": round(ours, 4), "bicubic_correlation": round(floor, 4)}
+    if ours > floor:
+        why = f"they enlarge your images better than bicubic ({ours:.3f} against {floor:.3f})"
+        return {"file": str(path), "why": why, **facts}
+    why = f"the shipped weights are no better than bicubic ({ours:.3f} against {floor:.3f})"
+    return {"file": None, "why": why, **facts}
+
+
+def _answers(path: Path, pairs: list[RealPair]) -> Mapping[str, np.ndarray]:
+    network, _ = load_network(path)
+    if not isinstance(network, Generator):
+        raise PlanError(f"{path} needs a reference image: it cannot be served")
+    merged = network.merged().eval()
+    answers = {}
+    with torch.inference_mode():
+        for pair in pairs:
+            lr = torch.from_numpy(pair.lr.copy())[None, None].float() / 255.0
+            sr = merged(lr).clamp(0.0, 1.0)[0, 0]
+            answers[pair.name] = (sr * 255.0).round().byte().numpy()
+    return answers
+
+
+def _measure(
+    settings: Settings, layout: Layout, pairs: list[RealPair], start: Mapping[str, Any]
+) -> Cost:
+    """Measure the seconds of a step, of an answer and of a judgement on this machine."""
+    ranges = read_ranges(layout).model_dump(mode="json")
+    inline = ", ".join(f"{key} = {json.dumps(value)}" for key, value in ranges.items())
+    system = System(
+        name="own",
+        kind="recipe",
+        path=settings.recipe,
+        overrides=(*training_overrides(settings, layout), f"degradation={{ {inline} }}"),
+    )
+    with progress("timing training steps"), shown_by(_quiet):
+        step_s = time_steps(system, Data(root=layout.data, vgg16=settings.vgg16))
+    with progress("timing the evaluation"), shown_by(_quiet):
+        from_s = time.monotonic()
+        if start["file"] is not None:
+            _answers(Path(start["file"]), pairs[:1])
+        answer_s = (time.monotonic() - from_s) * (240 * 240 / pairs[0].lr.size)
+        [method] = [m for m in builtin_methods(scale=scale_of(settings)) if m.name == "bicubic"]
+        judge_s = _judge_s(method, pairs[0])
+    return Cost(step_s=step_s, answer_s=answer_s, judge_s=judge_s * 240 * 240 / pairs[0].lr.size)
+
+
+def _judge_s(method: Method, pair: RealPair) -> float:
+    started_s = time.monotonic()
+    measure_own(OwnTiles(lr={pair.name: pair.lr}, hr=[pair.hr, pair.hr]), [method])
+    return time.monotonic() - started_s
+
+
+def _reserve_s(layout: Layout, cost: Cost, *, given: int) -> float:
+    """Return the seconds that export and evaluation will take, with a margin of a third."""
+    sides = read_json(layout.split)["sides"]
+    tiles = min(MAX_TILES, len(sides["lr"]["held_out"]))
+    pairs = min(MAX_MADE_PAIRS, len(sides["hr"]["held_out"])) + given
+    hr = min(MAX_HR, len(sides["hr"]["files"]))
+    judged_s = 3 * (tiles + pairs) * (cost.judge_s + 2 * cost.answer_s) + hr * cost.judge_s / 2
+    export_s = (150 + min(64, len(sides["lr"]["training"]))) * cost.answer_s
+    return 4 / 3 * (judged_s + export_s) + 30
+
+
+@contextlib.contextmanager
+def _quiet(
+    what: str, total: int | None = None, *, unit: str = "step", done: int = 0
+) -> Iterator[Steps]:
+    """Show nothing: timed steps are not the training's."""
+    del what, total, unit, done
+    yield SILENT
