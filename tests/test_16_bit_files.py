@@ -45,7 +45,7 @@ def test_files_have_the_greys_and_the_scale_of_their_input(
     for name in ("a", "b"):
         with tifffile.TiffFile(out / f"{name}_x4.tif") as file:
             sr = file.asarray()
-            dots, per = file.pages[0].tags["XResolution"].value
+            dots, per = file.pages[0].tags["XResolution"].value  # pyright: ignore
         assert np.uint16 == sr.dtype
         assert len(np.unique(sr)) > 1000
         assert np.abs(sr.astype(int) - expected(lot / f"{name}.tif")).max() <= 1
