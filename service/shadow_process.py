@@ -86,7 +86,6 @@ class ShadowProcess:
         if self._pictures is None or self._last is None:
             return {"error": "there is no tile to store, or no folder"}
         folder = Path(self._pictures)
-        folder.mkdir(parents=True, exist_ok=True)
         for kind, picture in zip(PICTURES, self._last, strict=True):
             part = folder / f"{name}-{kind}.part"
             part.write_bytes(encode_png(picture, ImageMetadata()))

@@ -60,16 +60,19 @@ def _check(settings: Settings) -> None:
     Raises:
         KeyFileError: The file of API keys cannot be used.
         TlsError: Certificate and key cannot be used.
-        FolderError: The folder for uploads cannot be used.
+        FolderError: The folder for uploads, or for pictures of a shadow, cannot be used.
         TracingError: Traces cannot be sent.
         MissingExtraError: The database of scans needs a package.
     """
     if settings.api_keys is not None:
         read_keys(settings.api_keys)
     _check_tls(settings)
-    folder = settings.spool_dir
-    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise FolderError(f"SEMSR_SPOOL_DIR {folder}: expected a folder that can be written to")
+    for name, folder in (
+        ("SEMSR_SPOOL_DIR", settings.spool_dir),
+        ("SEMSR_SHADOW_PICTURES", settings.shadow_pictures),
+    ):
+        if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise FolderError(f"{name} {folder}: expected a folder that can be written to")
     check_tracing(settings)
     if settings.scan_database is not None:
         # Whether the database answers shows later.

@@ -17,6 +17,8 @@ import pytest
 
 from bundle_format.bundle import load_bundle
 from service.http.access import hash_key
+from service.http.startup import FolderError, _check
+from service.settings import Settings
 from service.shadow.shadow import Shadow
 from service.shadow.worker import WorkerOptions
 from service.shadow_process import yield_processor
@@ -304,6 +306,13 @@ def test_the_shadow_gets_left_over_processor_time_only(monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     yield_processor()
     assert asked == [os.SCHED_IDLE, 19]
+
+
+def test_a_folder_for_pictures_must_exist(tmp_path: Path):
+    """A mistyped one is named before anything is loaded."""
+    settings = Settings(shadow_bundle=TINY_BUNDLE, shadow_pictures=tmp_path / "none")
+    with pytest.raises(FolderError, match=r"SEMSR_SHADOW_PICTURES .*none: expected a folder"):
+        _check(settings)
 
 
 def send_all(app: ServedApp) -> list[bytes]:
