@@ -50,7 +50,7 @@ function compare(lr, sr) {
 
 // --- a picture's way ---
 
-const list = new PictureList({ settings, onSelect: look, onEmpty: close });
+const list = new PictureList({ settings, onSelect: look, onEmpty: closePicture });
 
 async function look(picture) {
   if (source && source !== picture && !list.entries.includes(source)) list.forget(source);
@@ -232,7 +232,7 @@ function clearView() {
   delete document.body.dataset.shown;
 }
 
-function close() {
+function closePicture() {
   request?.abort();
   source = null;
   hideProblem();

@@ -18,7 +18,7 @@ export class Scans {
     this.rows = new Map(); // by id; kept, so that the focus does not move
     this.askedAt = -Infinity;
     this.refusedKey = undefined; // the key, or null, with which the service does not list them
-    this.ended = new EndedScans({ onAllowed: (isAllowed) => this.#allow(isAllowed) });
+    this.ended = new EndedScans({ onAllowed: (isAllowed) => this.#allow(isAllowed), onRetry: () => this.#refresh() });
     new ScanForm({ onStarted: () => this.#refresh() });
   }
 
@@ -59,11 +59,12 @@ export class Scans {
 
   #show(scans) {
     const known = new Set(scans.map(({ id }) => id));
-    for (const [id, row] of this.rows) {
-      if (known.has(id)) continue;
+    const gone = [...this.rows].filter(([id]) => !known.has(id));
+    for (const [id, row] of gone) {
       row.item.remove();
       this.rows.delete(id);
     }
+    if (gone.length) this.ended.refresh();
     for (const scan of scans) {
       if (!this.rows.has(scan.id)) this.rows.set(scan.id, this.#newRow(scan.id));
       this.#fill(this.rows.get(scan.id), scan);

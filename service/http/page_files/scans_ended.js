@@ -7,29 +7,32 @@ const DAYS = 7;
 const SHOWN = 30;
 const STATES = ["done", "incomplete", "failed", "cancelled"];
 const PERIOD_MS = 60_000; // a scan leaves the list when its week is over
+const RETRY_MS = 3000;
 
 const $ = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
 const path = (id, verb) => `scans/${encodeURIComponent(id)}/${verb}`;
 
 export class EndedScans {
-  // onAllowed(isAllowed): whether the service lists scans with the page's key.
-  constructor({ onAllowed }) {
-    this.onAllowed = onAllowed;
+  // onAllowed(isAllowed): whether the service lists scans with the page's key. onRetry(): one is active again.
+  constructor({ onAllowed, onRetry }) {
+    Object.assign(this, { onAllowed, onRetry });
     this.askedAt = -Infinity;
     this.counts = "";
+    this.period = PERIOD_MS;
   }
 
   // states: samples of semsr_scans; a change means that a scan has ended, was resumed or was forgotten.
   follow(states) {
     const counts = states.filter(({ labels }) => STATES.includes(labels.state)).map(({ value }) => value).join();
-    if (counts === this.counts && performance.now() - this.askedAt < PERIOD_MS) return;
+    if (counts === this.counts && performance.now() - this.askedAt < this.period) return;
     this.counts = counts;
     this.refresh();
   }
 
   async refresh() {
     this.askedAt = performance.now();
+    this.period = PERIOD_MS;
     const after = new Date(Date.now() - DAYS * 86_400_000).toISOString();
     const query = new URLSearchParams([...STATES.map((state) => ["state", state]), ["ended_after", after], ["limit", SHOWN]]);
     try {
@@ -66,6 +69,10 @@ export class EndedScans {
       add("Retry", async () => {
         await ask(path(scan.id, "resume"), { method: "POST" });
         item.remove();
+        // It may end before the counts of the states, which are measured now and then, have changed.
+        this.askedAt = performance.now();
+        this.period = RETRY_MS;
+        this.onRetry();
       });
     }
     item.append(head, words);
