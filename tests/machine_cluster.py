@@ -1,6 +1,8 @@
 """A Ray cluster on machines of `tests.machines`, and scans that are started on its console."""
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -8,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.cluster_engines import LOG
+from tests.cluster_engines import LOG, SLOW
 from tests.machines import ROOT, Machine, Network, wait_until
 
 _PORT, _CLIENT_PORT = 6379, 10_001
@@ -22,7 +24,17 @@ print(*(node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]))
 
 
 class Cluster:
-    """Machines with Ray, and a console."""
+    """Machines with Ray, and a console.
+
+    Attributes:
+        net: The network.
+        shared: Folder that all machines see.
+        own: Folder that only the console sees.
+        slow: File in the shared folder that makes the engines slow, as long as it exists.
+        head: Machine that the others are connected to.
+        console: Machine on which scans are started.
+        workers: Machines that compute.
+    """
 
     def __init__(self, net: Network, folder: Path) -> None:
         """Start the head and the console.
@@ -35,6 +47,7 @@ class Cluster:
         self.shared, self.own, self._logs = (folder / name for name in ("shared", "own", "logs"))
         for made in (self.shared, self.own, self._logs):
             made.mkdir()
+        self.slow = self.shared / "slow"
         self.env = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -45,6 +58,7 @@ class Cluster:
             # A client's server is a process of its own, which takes its time on a busy machine.
             "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",
             LOG: str(self.shared / "computed-{host}.log"),
+            SLOW: str(self.slow),
         }
         self.head = net.machine("head", [self.shared])
         self.console = net.machine("console", [self.shared, self.own])
@@ -121,6 +135,16 @@ class RunningScan:
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def num_recorded(self) -> int:
+        """Count the tiles that the journal says are done."""
+        path = self.work / "journal.sqlite"
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
+                [(count,)] = journal.execute("SELECT count(*) FROM tiles WHERE status = 'done'")
+        except sqlite3.Error:
+            return 0  # it does not exist, or is being made
+        return count
 
     def wait(self) -> str:
         """Wait for the end; returns the summary."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from training.ground.keys import keys
 from training.internal_learning.options import Options
-from training.internal_learning.resize import keys, resize_weights
+from training.internal_learning.resize import resize_weights
 
 AS_IS_SHARE = 0.05
 WHOLE_PIXELS_SHARE = 0.45

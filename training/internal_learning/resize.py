@@ -12,15 +12,7 @@ import math
 
 import torch
 
-A = -0.5
-
-
-def keys(distance: torch.Tensor) -> torch.Tensor:
-    """Return the cubic's value at distances in input pixels, any shape and sign; 0 beyond 2."""
-    d = distance.abs()
-    near = (A + 2) * d**3 - (A + 3) * d**2 + 1
-    far = A * d**3 - 5 * A * d**2 + 8 * A * d - 4 * A
-    return torch.where(d < 1, near, torch.where(d < 2, far, torch.zeros_like(d)))
+from training.ground.keys import keys
 
 
 def resize_weights(scales: torch.Tensor, *, length: int, out_length: int) -> torch.Tensor:

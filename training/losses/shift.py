@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
+from training.ground.keys import REACH_PX, keys
 from training.losses.shapes import check_grey_batch, check_same_shape
 
 PRIOR_GREY = 2.0 / 255.0
 """Contrast of a prior that draws a fitted gain to 1: in a flat crop, there is only noise to fit."""
-
-CUBIC_A = -0.5
-CUBIC_REACH_PX = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +159,7 @@ def margin_of(largest_shift_px: float, *, tolerance_px: int = 1) -> int:
     """
     if not largest_shift_px:
         return tolerance_px
-    return tolerance_px + CUBIC_REACH_PX + int(largest_shift_px)
+    return tolerance_px + REACH_PX + int(largest_shift_px)
 
 
 def without_margin(images: torch.Tensor, margin_px: int) -> torch.Tensor:
@@ -190,15 +188,8 @@ def _shift_matrix(offsets: torch.Tensor, size: int) -> torch.Tensor:
     # The pixel at y - offset = (y - whole) - fraction lies between its neighbours of numbers
     # y - whole - 1 and y - whole; its distance from the taps is (2 - f, 1 - f, f, 1 + f).
     taps = torch.tensor([-2.0, -1.0, 0.0, 1.0], device=offsets.device, dtype=offsets.dtype)
-    weights = _cubic((taps + fraction).abs())
+    weights = keys(taps + fraction)
     row = torch.arange(size, device=offsets.device)
     column = (row[None, :, None] - whole[:, None, None] + taps).long().clamp(0, size - 1)
     matrix = offsets.new_zeros(len(offsets), size, size)
     return matrix.scatter_add_(2, column, weights[:, None, :].expand(-1, size, -1).contiguous())
-
-
-def _cubic(distance: torch.Tensor) -> torch.Tensor:
-    a = CUBIC_A
-    near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
-    far = a * distance**3 - 5 * a * distance**2 + 8 * a * distance - 4 * a
-    return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(far)))

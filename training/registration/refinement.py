@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from training.ground.keys import REACH_PX, far, near
 from training.registration.fields import AXES, Axis, Fields, Shift
 from training.registration.filters import enlargement_noise_gain
 
@@ -159,9 +160,10 @@ def _moved_back(picture: Bands, fraction: _Doubles) -> Bands:
     """
     for axis, f in enumerate(fraction):
         distance = np.abs(np.arange(-2, 3) - f)
-        near = 1.5 * distance**3 - 2.5 * distance**2 + 1
-        far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
-        taps = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+        beyond = np.zeros_like(distance)
+        taps = np.where(
+            distance < 1, near(distance), np.where(distance < REACH_PX, far(distance), beyond)
+        )
         moved = ndimage.correlate1d(picture, taps, axis=axis, mode="nearest")
         picture = np.asarray(moved, dtype=np.float32)
     return picture
