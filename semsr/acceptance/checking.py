@@ -80,7 +80,9 @@ def check(settings: Settings, layout: Layout) -> list[Finding]:
         kept = [image for image in images if image.name not in left_out[side]]
         findings += check_number(kept, side=label)
         sides[side] = kept
-    findings += check_order(sides["lr"], sides["hr"], scale=scale, is_sure=settings.is_order_sure)
+    # First: it may be the cause of the others.
+    order = check_order(sides["lr"], sides["hr"], scale=scale, is_sure=settings.is_order_sure)
+    findings = [*order, *findings]
     findings += _in_both(sides["lr"], sides["hr"])
     refuse(findings)  # before the comparisons, which take longer
     for side, images in sides.items():
