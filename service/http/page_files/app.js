@@ -3,7 +3,7 @@
 import { hideAnswer, node, showAnswer } from "./answer.js";
 import { fillCard } from "./card.js";
 import { drawHistogram } from "./charts.js";
-import { chosenFiles, filesOf } from "./file_drop.js";
+import { listenForFiles } from "./file_drop.js";
 import { inspect } from "./files.js";
 import { Live } from "./live.js";
 import { PictureList } from "./picture_list.js";
@@ -288,13 +288,7 @@ const live = new Live({
 
 // --- user actions ---
 
-for (const id of ["file", "folder"]) {
-  $(id).addEventListener("change", (event) => {
-    const found = chosenFiles(event.target.files);
-    event.target.value = ""; // the same file can be chosen again
-    list.take(found);
-  });
-}
+listenForFiles((found) => list.take(found));
 
 async function openSample(button) {
   const path = button.dataset.sample;
@@ -316,26 +310,6 @@ for (const button of document.querySelectorAll("[data-sample]")) {
     if (compared) setSplit(viewer.shareAt(Number(button.dataset.defectX)));
   });
 }
-
-// The whole page takes a dropped file, or the browser would leave it for the file.
-for (const kind of ["dragenter", "dragover"]) {
-  document.addEventListener(kind, (event) => {
-    event.preventDefault();
-    $("stage").classList.add("over");
-  });
-}
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) $("stage").classList.remove("over");
-});
-document.addEventListener("drop", async (event) => {
-  event.preventDefault();
-  $("stage").classList.remove("over");
-  list.take(await filesOf(event.dataTransfer));
-});
-document.addEventListener("paste", async (event) => {
-  const found = await filesOf(event.clipboardData);
-  if (found.files.length) list.take(found);
-});
 
 $("window-form").addEventListener("submit", (event) => {
   event.preventDefault();
