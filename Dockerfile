@@ -49,7 +49,7 @@ RUN python -m venv --without-pip /opt/semsr \
 COPY . .
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/build/bin/pip --python /opt/semsr/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
-    && cp -r bundles /opt/semsr/bundles \
+    && ln -sr /opt/semsr/lib/python3.*/site-packages/bundle_format/bundles /opt/semsr/bundles \
     && chmod -R a+rX /opt/semsr \
     && /opt/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
         --output-file /opt/semsr/sbom.cdx.json /opt/semsr/bin/python

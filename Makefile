@@ -128,6 +128,14 @@ bench-scan-cluster: $(RAY_READY) ## One scan on Ray clusters of this machine, in
 loadtest: $(DEV_READY) ## Load a new service with Locust's users (LOCUST_ARGS="--seconds 60 HostileUser")
 	@$(LOADTESTS) locust $(LOCUST_ARGS)
 
+.PHONY: wheel
+wheel: $(VENV_READY) ## Wheels into dist/: what serves, with the shipped bundles; the client; the napari plugin (DIST=)
+	@for project in . client client/napari; do
+		$(VENV)/bin/python -m pip -qq --disable-pip-version-check wheel --no-index --no-deps \
+			--no-build-isolation --wheel-dir '$(DIST)' "./$$project"
+	done
+	ls -1 '$(DIST)'/*.whl
+
 .PHONY: airgap
 airgap: $(VENV_READY) $(BILL_READY) ## One archive that installs the service without network (DIST=, EXTRAS=)
 	@$(VENV)/bin/python deploy/airgap/make_archive.py --sbom-tools $(BILL) --out '$(DIST)' \
@@ -169,8 +177,8 @@ test-slow: $(DEV_READY) ## Run the tests that take minutes (PYTEST_ARGS= for som
 	$(if $(PYTEST_ARGS),,$(MAKE) test-ray)
 
 .PHONY: test-ray
-test-ray: $(RAY_READY) ## Run the tests of scans over Ray clusters, in .venv-ray
-	$(RAY)/bin/python -m pytest -m slow tests/test_scan_cluster.py
+test-ray: $(RAY_READY) ## Run the tests of scans over Ray clusters, in .venv-ray (as root: also over namespaces)
+	$(RAY)/bin/python -m pytest -m slow tests/test_scan_cluster.py tests/test_scan_machines.py
 
 .PHONY: format
 format: $(DEV_READY) ## Format the code and apply the safe fixes

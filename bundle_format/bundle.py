@@ -8,7 +8,6 @@ imports neither torch nor onnx.
 """
 
 import hashlib
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from bundle_format.golden import (
+    GOLDEN_16_BIT,
+    GoldenError,
+    golden_names,
+    read_golden,
+    read_golden_16_bit,
+)
+from bundle_format.golden import Golden as Golden
+from bundle_format.golden import golden_16_bit_file as golden_16_bit_file
+from bundle_format.golden import golden_files as golden_files
 from bundle_format.inline_weights import SharedWeightsError, inline_weights
 from bundle_format.manifest import FLAGS as FLAGS
 from bundle_format.manifest import FORMAT_VERSION as FORMAT_VERSION
@@ -30,6 +39,8 @@ from bundle_format.manifest import Precision as Precision
 from bundle_format.manifest import QuantizationRecord as QuantizationRecord
 from bundle_format.manifest import RecallRecord as RecallRecord
 from bundle_format.manifest import SeamFigures as SeamFigures
+from bundle_format.manifest import SixteenBitRecord as SixteenBitRecord
+from bundle_format.shipped import bundle_hint
 from bundle_format.trust_record import NOT_JUDGED as NOT_JUDGED
 from bundle_format.trust_record import TrustRecord as TrustRecord
 
@@ -55,7 +66,7 @@ class Tolerance:
     def problem(self, *, max_error: float, mean_error: float, psnr_db: float) -> str | None:
         """Describe the first limit that the figures violate; None if they keep all limits."""
         if self.max_error is not None and max_error > self.max_error:
-            return f"max error {max_error:.0f}, at most {self.max_error:g} grey levels"
+            return f"max error {max_error:.3g}, at most {self.max_error:g} grey levels"
         if self.mean_error is not None and mean_error > self.mean_error:
             return f"mean error {mean_error:.4f}, at most {self.mean_error:g} grey levels"
         if self.psnr_db is not None and psnr_db < self.psnr_db:
@@ -70,6 +81,9 @@ TOLERANCES: dict[Precision, Tolerance] = {
     "bf16": Tolerance(psnr_db=45.0),
     "int8": Tolerance(psnr_db=45.0),
 }
+
+TOLERANCE_16_BIT = Tolerance(max_error=0.02)
+"""Tolerance of the 16-bit graph, which runs in FP32: five steps of 65535."""
 
 
 def psnr_db(actual: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> float:
@@ -90,28 +104,8 @@ def parse_precision(text: str) -> Precision:
     raise ValueError(f"unknown precision {text!r}; expected one of {', '.join(PRECISIONS)}")
 
 
-def npy_bytes(array: npt.NDArray[np.uint8]) -> bytes:
-    """Return an array as the bytes of an npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
 class BundleError(Exception):
     """A bundle cannot be read, is damaged, or is of an unknown format."""
-
-
-@dataclass(frozen=True)
-class Golden:
-    """A tile and the reference's output for it.
-
-    Attributes:
-        lr: (N, 1, H, W) uint8.
-        sr: (N, 1, scale*H, scale*W) uint8.
-    """
-
-    lr: npt.NDArray[np.uint8]
-    sr: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -167,6 +161,23 @@ class Bundle:
                 f"{self.path}: no {precision} graph; the bundle has "
                 f"{', '.join(sorted(self.manifest.graphs))}"
             )
+        return self._inlined(name)
+
+    def graph_16_bit(self) -> bytes:
+        """Read the FP32 graph whose answer has 16 bits, with all its weights in it.
+
+        Raises:
+            BundleError: The bundle has none, or a file of it is damaged.
+        """
+        record = self.manifest.sixteen_bit
+        if record is None:
+            raise BundleError(
+                f"{self.path} has no graph for answers of 16 bits; export its checkpoint again, "
+                "or use 8 bits"
+            )
+        return self._inlined(record.graph)
+
+    def _inlined(self, name: str) -> bytes:
         try:
             return inline_weights(self.read(name), self.read)
         except SharedWeightsError as error:
@@ -176,23 +187,33 @@ class Bundle:
         """Read the golden tile.
 
         Raises:
-            BundleError: A file is damaged, or the shapes do not fit the manifest.
+            BundleError: A file is damaged, or does not fit the manifest.
         """
-        lr = _read_npy(self, "golden/lr.npy")
-        sr = _read_npy(self, "golden/sr.npy")
-        height, width = self.manifest.tile
-        scale = self.manifest.scale
-        if lr.shape[1:] != (1, height, width) or sr.shape != (
-            lr.shape[0],
-            1,
-            scale * height,
-            scale * width,
-        ):
-            raise BundleError(
-                f"{self.path}: golden tile {lr.shape} -> {sr.shape} does not fit "
-                f"tile {height}x{width} and scale {scale}"
+        manifest = self.manifest
+        try:
+            return read_golden(
+                self.read,
+                format_version=manifest.format_version,
+                tile=manifest.tile,
+                scale=manifest.scale,
             )
-        return Golden(lr=lr, sr=sr)
+        except GoldenError as error:
+            raise BundleError(f"{self.path}: {error}") from error
+
+    def golden_16_bit(self) -> npt.NDArray[np.uint16]:
+        """Read every eighth pixel of every eighth row of the golden tile's 16-bit answer.
+
+        Returns:
+            (1, 1, h, w) uint16.
+
+        Raises:
+            BundleError: The file is missing or damaged, or does not fit the manifest.
+        """
+        manifest = self.manifest
+        try:
+            return read_golden_16_bit(self.read, tile=manifest.tile, scale=manifest.scale)
+        except GoldenError as error:
+            raise BundleError(f"{self.path}: {error}") from error
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -211,14 +232,18 @@ def load_bundle(path: Path) -> Bundle:
             )
         content = manifest_path.read_bytes()
     except OSError as error:
+        hint = f"; {bundle_hint()}" if isinstance(error, FileNotFoundError) else ""
         raise BundleError(
-            f"{path} is not a bundle: cannot read {MANIFEST_NAME}: {error.strerror}"
+            f"{path} is not a bundle: cannot read {MANIFEST_NAME}: {error.strerror}{hint}"
         ) from error
     manifest = _parse_manifest(manifest_path, content)
     bundle = Bundle(path=path, manifest=manifest, digest=hashlib.sha256(content).hexdigest())
     for name in manifest.files:
         bundle.read(name)
-    for name in (*manifest.graphs.values(), "golden/lr.npy", "golden/sr.npy"):
+    used = [*manifest.graphs.values(), *golden_names(manifest.format_version)]
+    if manifest.sixteen_bit is not None:
+        used += [manifest.sixteen_bit.graph, GOLDEN_16_BIT]
+    for name in used:
         if name not in manifest.files:
             raise BundleError(f"{path}: {name} is used but its sha256 is not in the manifest")
     return bundle
@@ -259,17 +284,3 @@ def check_name(path: Path, name: str) -> None:
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or "\\" in name or ".." in parts or name == MANIFEST_NAME:
         raise BundleError(f"{path}: file name {name!r} is not a relative path inside the bundle")
-
-
-def _read_npy(bundle: Bundle, name: str) -> npt.NDArray[np.uint8]:
-    content = bundle.read(name)
-    try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BundleError(f"{bundle.path}: {name} is not a readable npy file: {error}") from error
-    if array.dtype != np.uint8 or array.ndim != 4:
-        raise BundleError(
-            f"{bundle.path}: {name} is {array.dtype} of {array.ndim} dimensions, "
-            "expected uint8 of 4 (N, 1, H, W)"
-        )
-    return array

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from bundle_format.trust_record import Sha256, TrustRecord
 
-FORMAT_VERSION = 5
-"""Version that is written. Two older ones are still read: in version 4 every graph held its own
-weights; version 3 also lacked `grid_px`, because its networks work on one grid."""
+FORMAT_VERSION = 6
+"""Version that is written. Three older ones are still read: version 5 stored its golden tile as npy
+files and had no `sixteen_bit`; in version 4 every graph also held its own weights; version 3 also
+lacked `grid_px`, because its networks work on one grid."""
 
-READ_VERSIONS = (3, 4, 5)
+READ_VERSIONS = (3, 4, 5, 6)
 
 FLAGS = (
     "non_finite", "saturated", "consistency", "consistency_worst", "residual", "domain_distance",
@@ -60,6 +61,17 @@ class ParityFigures(BaseModel):
     engines: tuple[str, ...] = Field(description="Engines that ran the graph for the comparison.")
 
 
+class SixteenBitRecord(BaseModel):
+    """The FP32 graph whose answer has 16 bits: 65535 is white, 257 steps are one grey level."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    graph: str = Field(description="ONNX file.")
+    parity: ParityFigures | None = Field(
+        default=None, description="Differences of its answers from FP32 torch, in grey levels."
+    )
+
+
 class QuantizationRecord(BaseModel):
     """Record of the INT8 graph: the choice of convolutions, and the figure that decided it."""
 
@@ -98,7 +110,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[3, 4, 5]
+    format_version: Literal[3, 4, 5, 6]
     # It becomes an HTTP header and a metric label.
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
@@ -122,6 +134,9 @@ class Manifest(BaseModel):
     max_batch_size: int = Field(ge=1, description="Largest batch that the model was checked with.")
     precision: Precision = Field(description="Default execution precision.")
     graphs: dict[Precision, str] = Field(description="ONNX file by precision.")
+    sixteen_bit: SixteenBitRecord | None = Field(
+        default=None, description="Graph for answers of 16 bits; null: the bundle has none."
+    )
     flags: tuple[str, ...] = Field(description="Columns of the graphs' second output.")
     window: tuple[int, int] | None = Field(
         description="Grey range lo, hi of 16-bit input that maps to 0..255; null is 0..65535."
@@ -149,8 +164,10 @@ class Manifest(BaseModel):
             has_grid = "grid_px" in fields
             if fields.get("format_version") == 3 and (has_grid or "seams" in fields):
                 raise ValueError("grid_px and seams are fields of version 4")
-            if fields.get("format_version") in (4, 5) and not has_grid:
+            if fields.get("format_version") in (4, 5, 6) and not has_grid:
                 raise ValueError("grid_px is missing")
+            if fields.get("format_version") in (3, 4, 5) and "sixteen_bit" in fields:
+                raise ValueError("sixteen_bit is a field of version 6")
         return fields
 
     files: dict[str, Sha256] = Field(description="sha256 of every file but the manifest.")

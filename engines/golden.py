@@ -8,6 +8,7 @@ import numpy.typing as npt
 from bundle_format.bundle import TOLERANCES, Bundle, Golden, Precision, psnr_db
 from engines.batches import known_tiles, run_batch
 from engines.protocol import Engine, EngineError, batch_buckets
+from engines.sixteen_bit import SixteenBitEngine, verify_golden_16_bit
 
 
 def verify_golden(engine: Engine, bundle: Bundle) -> int:
@@ -29,6 +30,8 @@ def verify_golden(engine: Engine, bundle: Bundle) -> int:
             f"engine {engine.name!r} in {engine.precision} differs from the golden tile of "
             f"{bundle.path}: {problem}"
         )
+    if isinstance(engine, SixteenBitEngine):
+        verify_golden_16_bit(engine, bundle)
     return int(np.abs(sr.astype(np.int16) - golden.sr).max())
 
 

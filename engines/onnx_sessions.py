@@ -29,6 +29,8 @@ def make_session(
     bundle: Bundle,
     options: EngineOptions,
     provider_options: Mapping[str, str] | None = None,
+    *,
+    answer_type: str = "tensor(uint8)",
 ) -> Session:
     """Make a session on the device of the options.
 
@@ -37,6 +39,7 @@ def make_session(
         bundle: Bundle that it comes from.
         options: Threads and device.
         provider_options: Further options of the CUDA provider.
+        answer_type: ONNX Runtime's name of the answer's type.
 
     Raises:
         EngineError: ONNX Runtime refuses the graph, or it does not have the expected signature, or
@@ -61,7 +64,7 @@ def make_session(
             f"engine 'onnx' cannot use {options.device}: ONNX Runtime could not load {wanted} "
             f"and offers {', '.join(used)}; its log says why"
         )
-    _check_signature(session, bundle)
+    _check_signature(session, bundle, answer_type)
     return session
 
 
@@ -88,14 +91,14 @@ def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
     return [(_CUDA, {"device_id": str(device_index(device)), "use_tf32": "0"}), (_CPU, {})]
 
 
-def _check_signature(session: Session, bundle: Bundle) -> None:
+def _check_signature(session: Session, bundle: Bundle, answer_type: str) -> None:
     inputs = [(value.name, value.type) for value in session.get_inputs()]
     outputs = [(value.name, value.type) for value in session.get_outputs()]
     if inputs != [("lr", "tensor(uint8)")] or outputs != [
-        ("sr", "tensor(uint8)"),
+        ("sr", answer_type),
         ("flags", "tensor(float)"),
     ]:
         raise EngineError(
             f"{bundle.path}: the graph has the inputs {inputs} and the outputs {outputs}; "
-            "expected lr and sr, both tensor(uint8), and flags, tensor(float)"
+            f"expected lr, tensor(uint8), sr, {answer_type}, and flags, tensor(float)"
         )

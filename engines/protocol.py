@@ -29,6 +29,7 @@ class EngineOptions:
         plan_cache: Folder of TensorRT plans.
         fuse: Whether the engine `torch` on a GPU fuses layers with `torch.compile` while it loads.
             That takes minutes and needs a C compiler, so no setting selects it.
+        answer_bits: 16 also loads the bundle's 16-bit graph (`engines.sixteen_bit`).
     """
 
     precision: Precision
@@ -37,6 +38,7 @@ class EngineOptions:
     hint: Hint = "latency"
     plan_cache: str = ""
     fuse: bool = False
+    answer_bits: Literal[8, 16] = 8
 
 
 Tile = npt.NDArray[np.uint8]

@@ -133,7 +133,21 @@ def load_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
         raise EngineError(f"engine {name!r} runs {', '.join(precisions)}, not {options.precision}")
     _require(name, spec)
     module, _, maker = spec.source.partition(":")
-    return getattr(importlib.import_module(module), maker)(bundle, options)
+    if name == "identity" and options.answer_bits == 16:
+        raise EngineError("engine 'identity' answers in 8 bits alone; use another engine")
+    engine: Engine = getattr(importlib.import_module(module), maker)(bundle, options)
+    return _with_16_bit(engine, bundle, options) if options.answer_bits == 16 else engine
+
+
+def _with_16_bit(engine: Engine, bundle: Bundle, options: EngineOptions) -> Engine:
+    """Add the bundle's 16-bit graph to an engine."""
+    from engines.sixteen_bit import SixteenBitEngine
+
+    try:
+        return SixteenBitEngine(engine, bundle, options)
+    except BaseException:
+        engine.close()
+        raise
 
 
 def _require(engine: str, spec: EngineSpec) -> None:

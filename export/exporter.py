@@ -23,8 +23,9 @@ from bundle_format.bundle import (
     Bundle,
     Precision,
     RecallRecord,
+    golden_16_bit_file,
+    golden_files,
     load_bundle,
-    npy_bytes,
 )
 from bundle_format.bundle_writer import check_target, write_bundle
 from bundle_format.trust_record import TrustRecord
@@ -43,6 +44,7 @@ from export.preflight import (
     halo_of,
 )
 from export.shared_weights import share_weights
+from export.sixteen_bit import GRAPH_16_BIT, compare_16_bit, to_16_bit
 from export.to_onnx import to_onnx
 from export.trust import TrustTiles, make_trust_record
 from models import CheckpointInfo, Generator, load_generator
@@ -165,8 +167,8 @@ def export_bundle(
             for name, graph in graphs.items()
         },
         CHECKPOINT: weights,
-        "golden/lr.npy": npy_bytes(golden_lr),
-        "golden/sr.npy": npy_bytes(reference(golden_lr)),
+        **golden_files(golden_lr, reference(golden_lr)),
+        **golden_16_bit_file(reference.sixteen_bit(golden_lr)),
     }
     fields: dict[str, Any] = {
         "name": name or out.name,
@@ -181,6 +183,7 @@ def export_bundle(
         "max_batch_size": max_batch_size,
         "precision": "fp32",
         "graphs": {precision: GRAPHS[precision] for precision in wanted},
+        "sixteen_bit": {"graph": GRAPH_16_BIT},
         "flags": FLAGS,
         "window": window,
         "source_checkpoint_sha256": hashlib.sha256(weights).hexdigest(),
@@ -208,6 +211,10 @@ def export_bundle(
             rows += proven
             if precision in RECALL_PRECISIONS and recall_judge is not None:
                 fields["recall"][precision] = _judge_recall(recall_judge, candidate, precision)
+        with stage("comparing answers of 16 bits with torch"):
+            finely = compare_16_bit(reference, candidate, threads=threads)
+        fields["sixteen_bit"]["parity"] = summarise(finely)
+        rows += finely
     files["MODEL_CARD.md"] = model_card(fields).encode()
     write_bundle(out, files=files, manifest_fields=fields, overwrite=overwrite)
     return ExportResult(bundle=load_bundle(out), parity=rows)
@@ -238,7 +245,7 @@ def _make_graphs(
     trust: TrustRecord | None,
 ) -> tuple[dict[str, bytes], Quantized | None]:
     graph = to_onnx(generator, tile=tile, trust=trust)
-    files = {GRAPHS["fp32"]: graph}
+    files = {GRAPHS["fp32"]: graph, GRAPH_16_BIT: to_16_bit(graph)}
     quantized = None
     if "fp16" in precisions:
         files[GRAPHS["fp16"]] = to_fp16(graph)

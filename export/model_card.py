@@ -1,5 +1,7 @@
 """The model card: what a bundle was trained on and what it may be used for, in Markdown.
 
+It begins with metadata for catalogues (`card_metadata`).
+
 The card is made from the manifest alone, so the two cannot disagree.
 """
 
@@ -9,6 +11,7 @@ from typing import Any
 
 from bundle_format.bundle import ParityFigures, SeamFigures
 from bundle_format.trust_record import TrustRecord
+from export.card_metadata import front_matter
 
 METHODS = {
     "f_lsesim": (
@@ -47,6 +50,7 @@ def model_card(fields: Mapping[str, Any]) -> str:
     scale = fields["scale"]
     generator = fields["generator"]
     lines = [
+        *front_matter(fields),
         f"# Model card: {fields['name']}",
         "",
         f"Super-resolution of grey SEM tiles, {height}x{width} to "
@@ -67,6 +71,9 @@ def model_card(fields: Mapping[str, Any]) -> str:
         lines.append(f"| flags | {_trust(fields['trust'])} |")
     for precision, figures in fields["parity"].items():
         lines.append(f"| parity {precision} against FP32 torch | {_parity(figures)} |")
+    sixteen_bit = fields.get("sixteen_bit")
+    if sixteen_bit and sixteen_bit["parity"]:
+        lines.append(f"| 16-bit answers against FP32 torch | {_parity(sixteen_bit['parity'])} |")
     data = training.get("data", {})
     statements: Mapping[str, Any] = data if isinstance(data, Mapping) else {"statement": data}
     if statements.get("statement"):
@@ -157,7 +164,7 @@ def _trust(trust: TrustRecord) -> str:
 
 def _parity(figures: ParityFigures) -> str:
     return (
-        f"max {figures.max_error:.0f}, mean {figures.mean_error:.6f} grey levels, "
+        f"max {figures.max_error:.3g}, mean {figures.mean_error:.6f} grey levels, "
         f"PSNR {figures.psnr_db:.1f} dB at least, over {figures.tiles} tiles "
         f"({', '.join(figures.engines)})"
     )

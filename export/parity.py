@@ -63,14 +63,25 @@ class Reference:
 
     def __init__(self, generator: Generator) -> None:
         self._network = GreyLevels(generator)
-        self._kept: dict[bytes, Batch] = {}
+        self._kept: dict[bytes, tuple[Batch, npt.NDArray[np.uint16]]] = {}
 
     def __call__(self, lr: Batch) -> Batch:
         """Enlarge (N, 1, H, W) uint8 to (N, 1, s*H, s*W) uint8; the result must not be changed."""
+        return self._both(lr)[0]
+
+    def sixteen_bit(self, lr: Batch) -> npt.NDArray[np.uint16]:
+        """Enlarge to uint16, 65535 being white; the result must not be changed."""
+        return self._both(lr)[1]
+
+    def _both(self, lr: Batch) -> tuple[Batch, npt.NDArray[np.uint16]]:
         key = repr(lr.shape).encode() + lr.tobytes()
         if key not in self._kept:
             with torch.inference_mode():
-                self._kept[key] = self._network(torch.from_numpy(lr))[0].numpy()
+                clamped = self._network.clamped(torch.from_numpy(lr))[0][:, None]
+                self._kept[key] = (
+                    torch.round(clamped * 255).to(torch.uint8).numpy(),
+                    torch.round(clamped * 65_535).to(torch.uint16).numpy(),
+                )
         return self._kept[key]
 
 
@@ -194,14 +205,14 @@ def summarise(rows: Sequence[ParityRow]) -> ParityFigures:
 def format_rows(rows: Sequence[ParityRow]) -> str:
     """Write the rows as a table for people."""
     lines = [
-        f"{'precision':<9} {'engine':<9} {'case':<24} {'N x H x W':<14} {'max':>4} {'mean':>9} "
+        f"{'precision':<9} {'engine':<9} {'case':<24} {'N x H x W':<14} {'max':>5} {'mean':>9} "
         f"{'PSNR dB':>8}  (max and mean in grey levels)"
     ]
     for row in rows:
         shape = " x ".join(str(side) for side in row.shape)
         note = "" if row.is_judged else "  not judged"
         lines.append(
-            f"{row.precision:<9} {row.engine:<9} {row.case:<24} {shape:<14} {row.max_error:>4.0f} "
+            f"{row.precision:<9} {row.engine:<9} {row.case:<24} {shape:<14} {row.max_error:>5.3g} "
             f"{row.mean_error:>9.6f} {row.psnr_db:>8.1f}{note}"
         )
     return "\n".join(lines)

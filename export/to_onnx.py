@@ -51,13 +51,17 @@ class GreyLevels(nn.Module):
             (N, 1, scale*H, scale*W) uint8, halves rounded to even, and (N, K) float32, see
             `export.quality_flags`.
         """
+        clamped, flags = self.clamped(lr)
+        # The cast is last: TensorRT takes uint8 at a graph's ends alone.
+        return torch.round(clamped * WHITE)[:, None].to(torch.uint8), flags
+
+    def clamped(self, lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Enlarge (N, 1, H, W) uint8 to (N, scale*H, scale*W) float32 in [0, 1], and judge it."""
         image = lr.float() / WHITE
         sr = self.network(image.to(self._dtype)).float()
         # Without the channel: OpenVINO works through an only channel one value at a time.
         clamped = torch.clamp(sr[:, 0], 0.0, 1.0)
-        flags = self.judge(image, sr, clamped[:, None])
-        # The cast is last: TensorRT takes uint8 at a graph's ends alone.
-        return torch.round(clamped * WHITE)[:, None].to(torch.uint8), flags
+        return clamped, self.judge(image, sr, clamped[:, None])
 
 
 def to_onnx(

@@ -6,14 +6,14 @@ Importing this package loads nothing else; `Upscaler` and each subcommand load w
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semsr.upscaler import Upscaler
+    from semsr.upscaler import SrImage, Upscaler
 
-__all__ = ["Upscaler"]
+__all__ = ["SrImage", "Upscaler"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attributes have any type)
-    if name == "Upscaler":
-        from semsr.upscaler import Upscaler
+    if name in __all__:
+        from semsr import upscaler
 
-        return Upscaler
+        return getattr(upscaler, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

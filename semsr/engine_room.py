@@ -54,6 +54,7 @@ class EngineRoom:
             tools=ToolLabels(settings.max_tools),
             places=Places(_PLACES, metrics),
             max_pixels=settings.max_pixels,
+            answer_bits=settings.answer_bits,
         )
         self.steps = self._upscaler.steps
 

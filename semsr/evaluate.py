@@ -4,6 +4,7 @@ The code is here because `training` must not import bundles or engines.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from training.evaluation.compared.cost import median_ms
 from training.evaluation.compared.methods import Method, Role, upscaler_method
 from training.evaluation.folders.benchmark import Picture
 from training.evaluation.measures.kernel_distance import TAPS, FeatureNetwork
+from training.evaluation.report.report import Report
+from training.evaluation.run import Options, evaluate
 from training.evaluation.sets.measurement import Judge
 from training.losses.features import load_vgg16
 
@@ -104,6 +107,41 @@ def load_own_detector(path: Path | None, threshold: float) -> OnnxDetector | Non
     detector = OnnxDetector(path, threshold=threshold)
     detector.check()
     return detector
+
+
+def evaluate_methods(
+    methods: Sequence[Method],
+    options: Options,
+    *,
+    vgg16: Path | None,
+    features: FeatureNetwork | None,
+    detector: Path | None = None,
+    own_detector: OnnxDetector | None = None,
+) -> Report:
+    """Evaluate methods; on a benchmark with the judge that the detector and the features make.
+
+    Args:
+        methods: Candidates and baselines.
+        options: Data and options of the evaluation.
+        vgg16: Weights of the feature network; None for none.
+        features: The feature network, from `load_features`.
+        detector: Weights of the detector; None for the shipped one.
+        own_detector: The fab's own detector, which replaces the other; None for none.
+    """
+    judge, judge_version, description = None, "", {}
+    if options.benchmark is not None:
+        judge, judge_version, description = make_judge(
+            detector=own_detector or detector, vgg16=vgg16, features=features
+        )
+    return evaluate(
+        methods,
+        options,
+        judge=judge,
+        judge_version=judge_version,
+        detector_description=description,
+        features=features,
+        own_detector=own_detector,
+    )
 
 
 def make_judge(

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semsr.commands.checks import (
-    at_least,
     existing_benchmark,
     existing_bundle,
-    existing_file,
     existing_folder,
-    folder_of_images,
-    one_of,
     writable_folder,
     wrong_use,
 )
-from semsr.commands.options import UsageError, grey_window, vgg16_path
+from semsr.commands.judging import check_judging, check_own_folders, check_own_tiles
+from semsr.commands.options import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,32 +114,14 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
     Raises:
         UsageError: An argument is wrong; the message has its name, value and the expectation.
     """
-    from engines.registry import ENGINES
-    from service.settings import DEFAULT_BUNDLE
+    from bundle_format.shipped import default_bundle
     from training.evaluation.folders.benchmark import SPLITS
 
-    at_least(options.limit, 1, "--limit")
-    at_least(options.jobs, 1, "--jobs")
-    at_least(options.max_rows, 1, "--max-rows")
-    one_of(options.engine, list(ENGINES), "--engine")
-    window = None if options.window is None else grey_window(options.window, "--window")
-    vgg16 = vgg16_path(options.vgg16)
-    if vgg16 is not None:
-        existing_file(vgg16, "--vgg16")
-    own_detector = None
-    if options.detector is not None:
-        existing_file(options.detector, "--detector")
-        if options.detector.suffix.lower() == ".onnx":
-            own_detector = options.detector
-    if not 0 < options.detector_threshold < 1:
-        raise UsageError(
-            f"--detector-threshold is {options.detector_threshold}, expected a score between 0 "
-            "and 1"
-        )
+    vgg16 = check_judging(options)
+    window, own_detector = check_own_tiles(options)
     if not options.max_gmac > 0:
         raise UsageError(f"--max-gmac is {options.max_gmac}, expected more than 0")
-    for folder, name in ((options.report, "--report"), (options.cache, "--cache")):
-        writable_folder(folder, name)
+    writable_folder(options.report, "--report")
     if options.pictures is not None:
         writable_folder(options.pictures, "--pictures")
     near = _near(options)
@@ -155,7 +134,7 @@ def check_arguments(options: argparse.Namespace) -> EvaluateArguments:
             candidates += parse_seeds(options.seeds)
         pictures = parse_pictures(options.images)
         if not candidates and not pictures:
-            candidates = parse_bundles([os.environ.get("SEMSR_BUNDLE") or str(DEFAULT_BUNDLE)])
+            candidates = parse_bundles([os.environ.get("SEMSR_BUNDLE") or str(default_bundle())])
         baselines = parse_bundles(options.baseline)
     for item in (*candidates, *baselines):
         if not item.path.is_file():  # else a checkpoint
@@ -260,11 +239,8 @@ def _check_own(options: argparse.Namespace) -> None:
         for folder, name in ((options.hr, "--hr"), (options.pairs, "--pairs")):
             if folder is not None:
                 raise UsageError(f"{name} needs --lr: give --lr FOLDER too")
-    for folder, name in ((options.lr, "--lr"), (options.hr, "--hr")):
-        if folder is not None:
-            folder_of_images(folder, name)
-    for folder in options.pairs or ():
-        folder_of_images(folder, "--pairs")
+    else:
+        check_own_folders(options, options.lr, "--lr")
 
 
 def _name_of(path: Path) -> str:

@@ -1,19 +1,31 @@
 """Reading of the folders of `semsr evaluate --lr`, `--hr` and `--pairs`."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semsr.evaluate_arguments import EvaluateArguments
+from semsr.evaluate_arguments import NamedBundle
 
 if TYPE_CHECKING:
     from training.evaluation.sets.own_tiles import OwnTiles
 
 
 def own_tiles(
-    options: argparse.Namespace, checked: EvaluateArguments, *, scale: int
+    options: argparse.Namespace,
+    *,
+    models: Sequence[NamedBundle],
+    window: tuple[int, int] | None,
+    scale: int,
 ) -> "OwnTiles | None":
-    """Read the folders of a fab's own tiles; one error names every unusable file."""
+    """Read the folders of a fab's own tiles; one error names every unusable file.
+
+    Args:
+        options: Folders `lr`, `hr` and `pairs`, `max_rows` and `limit`; None without `lr`.
+        models: Models to judge, the first of which gives the window where none is given.
+        window: 16-bit values that become 0 and 255, or None.
+        scale: Upscaling factor.
+    """
     if options.lr is None:
         return None
     from semsr.image_reading import FULL_WINDOW, window_of_model
@@ -22,9 +34,8 @@ def own_tiles(
     from training.evaluation.sets.own_tiles import MIN_HR_SIDE_PX, MIN_LR_SIDE_PX, OwnTiles
     from training.ground.progress import progress
 
-    rows, window = options.max_rows, checked.window
+    rows = options.max_rows
     if window is None:
-        models = [*checked.candidates, *checked.baselines]
         window = window_of_model(models[0].path) if models else FULL_WINDOW
 
     def read(folder: Path, *, is_hr: bool, min_side_px: int) -> list[SourceImage]:

@@ -34,6 +34,7 @@ _TABLE_HEAD = """\
 
 # Defaults that depend on the machine; the table says how they are found.
 _COMPUTED = {
+    "bundle": "the shipped bundle",
     "cache_dir": "the user's cache folder",
     "plan_cache": "in the user's cache folder",
     "scan_state": "in the user's state folder",

@@ -8,6 +8,7 @@ from typing import Any
 
 from bundle_format.bundle import load_bundle
 from semsr.progress import progress
+from semsr.recorded_facts import RecordedFacts, recorded_lines
 from service.scans.checks import check_request
 from service.scans.errors import ScanError, SourceDamagedError
 from service.scans.journal import Journal
@@ -36,12 +37,14 @@ def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str
             request.source, spool=Path(folder) / "spool", patience_s=request.patience_s
         )
         journal = Journal(Path(folder) / "journal.sqlite")
+        recorded = RecordedFacts(request, source)
 
         def tiles() -> Iterator[tuple[Listed, str | None]]:
             nonlocal size_bytes, damage
             try:
                 for listed in source.listing():
                     steps.update()
+                    recorded.add(listed)
                     if listed.is_tile:
                         size_bytes += listed.size_bytes
                         yield listed, mirrored_name(request, listed, manifest.scale)
@@ -68,4 +71,13 @@ def dry_run(request: ScanRequest, *, settings: Settings, work: Path) -> dict[str
         "notes": source.notes,
         "model": manifest.name,
         "scale": manifest.scale,
+        "recorded": recorded.row(),
     }
+
+
+def dry_run_text(row: dict[str, Any]) -> str:
+    """Return the report of `dry_run` as lines of text."""
+    lines = [f"{name}: {value}" for name, value in row.items() if name != "recorded"]
+    if row["recorded"] is not None:
+        lines += recorded_lines(row["recorded"])
+    return "\n".join(lines)

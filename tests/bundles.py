@@ -1,11 +1,13 @@
 """Bundles for tests that need no network: well-formed files around a graph of any bytes."""
 
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bundle_format.bundle import FLAGS
+from bundle_format.bundle import FLAGS, golden_files
 
 TILE_PX = 8
 SCALE = 4
@@ -25,8 +27,7 @@ def bundle_files(*, tile_px: int = TILE_PX, graph: bytes = b"not a graph") -> di
     return {
         "model.onnx": graph,
         "model.safetensors": b"not a checkpoint",
-        "golden/lr.npy": npy(lr),
-        "golden/sr.npy": npy(sr),
+        **golden_files(lr, sr),
         "MODEL_CARD.md": b"# Model card: test\n",
     }
 
@@ -52,3 +53,10 @@ def manifest_fields(*, tile_px: int = TILE_PX, **changes: object) -> dict[str, A
         "parity": {},
         **changes,
     }
+
+
+def edit_manifest(path: Path, **changes: object) -> None:
+    """Overwrite fields of a bundle's manifest; an ellipsis removes one."""
+    file = path / "manifest.json"
+    fields = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({key: v for key, v in fields.items() if v is not ...}))

@@ -1,6 +1,7 @@
 """Engines for the tests of scans over a cluster; its workers import them from here."""
 
 import os
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from service.scans.group_work import GroupWork, Loaded
 from service.scans.rows import Outcome, PendingTile
 from tests.scans import SCALE
 
-# Where `NotingEngine` notes what it computes; read on the workers.
+# Where `NotingEngine` notes what it computes; read on the workers. `{host}` is the machine's name.
 LOG = "CLUSTER_ENGINES_LOG"
 POISON = 37
 
@@ -26,7 +27,8 @@ class NotingEngine(IdentityEngine):
     def run(self, lr: Sequence[Tile], sr: Sequence[Tile]) -> npt.NDArray[np.float32]:
         """Note the tiles, then enlarge them; warm-up batches are black."""
         numbers = [256 * int(tile[0, 0]) + int(tile[0, 1]) for tile in lr if tile.any()]
-        with Path(os.environ[LOG]).open("a") as log:
+        path = os.environ[LOG].replace("{host}", socket.gethostname())
+        with Path(path).open("a") as log:
             log.write("".join(f"{number}\n" for number in numbers))
         time.sleep(0.01 * len(numbers))
         return super().run(lr, sr)

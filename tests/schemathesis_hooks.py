@@ -118,6 +118,8 @@ def _complete_image(case: Case) -> None:
     is_raw = RAW in {case.media_type, types.get("file")}
     _set_if(headers, "X-Tile-Shape", "24,24", is_needed=is_raw)
     _set_if(headers, "X-Tile-Dtype", "uint8")
+    if headers.get("X-Answer-Bits") == "16":
+        _set_if(headers, "X-Answer-Dtype", "uint16")
     _set_if(headers, "X-Request-Timeout-Ms", _PATIENT_MS)
     window = _WINDOW.fullmatch(headers.get("X-Window", ""))
     if window is not None:

@@ -13,6 +13,7 @@ import tifffile
 import torch
 
 from bundle_format.bundle import load_bundle
+from bundle_format.shipped import default_bundle
 from export.trust import TrustTiles
 from models import build_generator, save_network
 from semsr.cli import main
@@ -21,7 +22,6 @@ from semsr.evaluate_arguments import EvaluateArguments, NamedBundle, check_argum
 from semsr.evaluate_own_tiles import own_tiles
 from semsr.export_gates import load_calibration, load_trust_tiles
 from semsr.image_reading import FULL_WINDOW, ImageReading, reading_of_training, window_of_model
-from service.settings import DEFAULT_BUNDLE
 
 TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
 TWELVE_BITS = ImageReading(window=(0, 4095), max_rows_px=24)
@@ -142,4 +142,4 @@ def test_an_empty_variable_names_no_bundle(tiles: Path, monkeypatch: pytest.Monk
     evaluate.add(parser.add_subparsers())
     options = parser.parse_args(["evaluate", "--lr", str(tiles)])
 
-    assert [DEFAULT_BUNDLE] == [item.path for item in check_arguments(options).candidates]
+    assert [default_bundle()] == [item.path for item in check_arguments(options).candidates]

@@ -65,7 +65,9 @@ def test_schemathesis_finds_nothing(tmp_path: Path, has_keys: bool) -> None:
     write_lot(tmp_path / "scans" / "lot", 3)
     settings = {
         "SEMSR_BUNDLES": f"main={TINY_BUNDLE},spare={TINY_BUNDLE}",
-        "SEMSR_ENGINE": "identity",
+        "SEMSR_ENGINE": "onnx",
+        "SEMSR_THREADS": "1",
+        "SEMSR_ANSWER_BITS": "16",
         "SEMSR_SCAN_ROOTS": str(tmp_path / "scans"),
         "SEMSR_SCAN_STATE": str(tmp_path / "state"),
         "SEMSR_LOAD_FROM": str(TINY_BUNDLE.parent),

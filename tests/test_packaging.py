@@ -55,7 +55,7 @@ def build_wheel(project: Path, folder: Path) -> None:
 
 
 def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
-    """A wheel has every module that serves, the page, the command; no training, no bundles."""
+    """A wheel has every module that serves, the page, the command, the shipped bundles alone."""
     build_wheel(ROOT, tmp_path)
     packages = (
         "bundle_format",
@@ -75,6 +75,11 @@ def test_the_wheel_carries_the_code_and_its_data(tmp_path: Path) -> None:
     expected = {
         name for name in expected if not name.startswith(("loadtests/gpu/", "loadtests/peers/"))
     }
+
+    for bundle in ("default", "fast"):
+        folder = ROOT / "bundles" / bundle
+        files = [path.relative_to(ROOT) for path in folder.rglob("*") if path.is_file()]
+        expected |= {f"bundle_format/{path.as_posix()}" for path in files}
 
     [wheel] = tmp_path.glob("semsr-*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -97,11 +102,25 @@ def test_the_client_brings_its_http_library_and_numpy_alone(tmp_path: Path) -> N
     project = read_project(CLIENT)["project"]
     requirements = [Requirement(text) for text in project["dependencies"]]
 
-    assert {f"semsr_client/{path.name}" for path in CLIENT.glob("semsr_client/*.py")} == names
+    expected = {f"semsr_client/{path.name}" for path in CLIENT.glob("semsr_client/*.py")}
+    assert expected | {"semsr_client/py.typed"} == names  # the marker shows callers its types
     assert 1 == len(licences)
     assert ["h11", "httpx2", "numpy"] == [requirement.name for requirement in requirements]
     assert [] == unmet(requirements, read_lock("base"))
     assert read_project()["project"]["version"] == project["version"]
+
+
+def test_the_wheel_of_the_napari_plugin_holds_its_manifest(tmp_path: Path) -> None:
+    """Napari finds it by the entry point."""
+    build_wheel(CLIENT / "napari", tmp_path)
+    [wheel] = tmp_path.glob("napari_semsr-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        [points] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+        entry_points = archive.read(points).decode()
+
+    assert "napari_semsr/napari.yaml" in names
+    assert "[napari.manifest]\nnapari-semsr = napari_semsr:napari.yaml" in entry_points
 
 
 def test_the_archive_holds_the_extras_of_the_images() -> None:
@@ -324,7 +343,7 @@ def test_make_help_lists_the_documented_targets() -> None:
     listed = subprocess.run(["make", "-C", ROOT], capture_output=True, text=True, check=True).stdout
 
     for target in (
-        "demo", "serve", "bench", "airgap", "test", "test-slow", "lint", "types", "format",
+        "demo", "serve", "bench", "wheel", "airgap", "test", "test-slow", "lint", "types", "format",
         "install", "install-dev", "install-ray", "deploy-files", "lock", "clean",
     ):  # fmt: skip
         assert re.search(rf"^  make {target}\s", listed, flags=re.MULTILINE), target

@@ -128,8 +128,12 @@ def test_any_number_of_nodes_gives_what_one_process_gives(tmp_path: Path, cluste
     assert (1, expected) == (again.lost, outputs(tmp_path / "out4"))
 
 
-def test_a_klarf_file_gives_what_one_process_gives(tmp_path: Path, cluster) -> None:
-    """Images of TIFF files, names with a pattern, and the copy with the results."""
+@pytest.mark.parametrize("scheme", ["", "local://"])
+def test_a_klarf_file_gives_what_one_process_gives(tmp_path: Path, cluster, scheme: str) -> None:
+    """Images of TIFF files, names with a pattern, and the copy with the results.
+
+    `local://` counts as an object store: every worker copies the TIFF file.
+    """
     tifffile = pytest.importorskip("tifffile")
     tiles = np.stack([numbered_tile(index) for index in range(80)])
     (tmp_path / "lot").mkdir()
@@ -143,7 +147,9 @@ def test_a_klarf_file_gives_what_one_process_gives(tmp_path: Path, cluster) -> N
     names = {"name_pattern": "{tool}/*"}
     local = scan(source, tmp_path / "local", **names)
 
-    report = scan(source, tmp_path / "out", cluster=cluster.address, worker_cpus=1, **names)
+    report = scan(
+        f"{scheme}{source}", tmp_path / "out", cluster=cluster.address, worker_cpus=1, **names
+    )
 
     assert (40, local.counts, None) == (report.counts.done, report.counts, report.ended_by)
     assert outputs(tmp_path / "local") == outputs(tmp_path / "out")

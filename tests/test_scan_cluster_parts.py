@@ -15,6 +15,7 @@ from engines.identity_engine import IdentityEngine
 from engines.registry import load_engine
 from semsr.cli import main
 from semsr.cluster.connection import WorkerSize, count_places, worker_size
+from semsr.cluster.machines import Machines
 from semsr.cluster.rounds import plan_round, plan_suspects
 from semsr.cluster.scan import absolute, check_shareable
 from semsr.cluster.tables import (
@@ -127,6 +128,27 @@ def node(cpus: float, gpus: float = 0, *, alive: bool = True) -> dict[str, Any]:
     return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus}}
 
 
+def test_lost_and_new_machines_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each once, by name and address; the first look only learns them."""
+
+    def named(name: str, *, alive: bool = True) -> dict[str, Any]:
+        facts = {"NodeID": name, "NodeManagerHostname": name, "NodeManagerAddress": "10.0.0.7"}
+        return {**node(1, alive=alive), **facts}
+
+    machines = Machines()
+    machines.look([named("a"), named("b")])
+    machines.look([named("a"), named("b")])
+    assert "" == capsys.readouterr().err
+
+    machines.look([named("a", alive=False), named("b"), named("c")])
+    machines.look([named("a", alive=False), named("b"), named("c")])
+
+    assert [
+        "machine a (10.0.0.7) is lost; its tiles in flight are computed again",
+        "machine c (10.0.0.7) has joined the cluster; the next round uses it",
+    ] == capsys.readouterr().err.splitlines()
+
+
 def test_workers_fit_the_machines() -> None:
     """Every core of the smallest machine, or one for each GPU; lost machines do not count."""
     machines = [node(0), node(4), node(8), node(64, alive=False)]
@@ -147,7 +169,6 @@ def test_workers_fit_the_machines() -> None:
         ("lot", "out.h5", "writes a folder or a .zarr; out.h5"),
         ("lot", "out.tif", "writes a folder or a .zarr; out.tif"),
         ("s3://fab/lot.h5::tiles", "out", "copied to every worker"),
-        ("s3://fab/lot.klarf", "out", "copied to every worker"),
     ],
 )
 def test_what_only_one_machine_can_reach_is_refused(source: str, sink: str, expected: str) -> None:
@@ -155,6 +176,7 @@ def test_what_only_one_machine_can_reach_is_refused(source: str, sink: str, expe
     with pytest.raises(ScanError, match=expected):
         check_shareable(ScanRequest(source, sink))
     check_shareable(ScanRequest("lot.h5", "out.zarr"))
+    check_shareable(ScanRequest("s3://fab/lot.klarf", "out"))
 
 
 def test_paths_are_those_of_every_process() -> None:

@@ -1,20 +1,22 @@
 """Scans of KLARF files: only the images of defects, and the results in a copy of the file."""
 
+import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from semsr.scan_dry_run import dry_run
-from service.scans.errors import ScanError, SourceMissingError
+from semsr.scan_dry_run import dry_run, dry_run_text
+from service.scans.errors import ScanError, ScanMismatchError, SourceMissingError
 from service.scans.klarf.klarf import read_klarf
 from service.scans.klarf_source import is_klarf
 from service.scans.opening import open_source
 from service.scans.options import ScanRequest
 from service.scans.sources import TileRef
-from tests.scans import TILE_PX, enlarged, manifest, numbered_tile, outputs, scan, settings
+from tests.scans import enlarged, manifest, numbered_tile, outputs, scan, settings
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -221,6 +223,28 @@ def test_the_first_image_of_a_tiff_with_several(tmp_path: Path) -> None:
     assert np.array_equal(enlarged(numbered_tile(0)), tifffile.imread(tmp_path / "sr/lot_x4.tif"))
 
 
+def test_an_object_store_gives_what_a_folder_gives(tmp_path: Path) -> None:
+    """It is listed once; a TIFF is copied, and its copy removed."""
+    pytest.importorskip("fsspec")
+    source = write_lot_1_2(tmp_path / "lot")
+    (tmp_path / "lot" / "lot.tif").rename(tmp_path / "lot" / "W03" / "lot.tif")
+    source.write_text(LOT_1_2.replace("lot.tif", "W03/lot.tif"))
+    scan(source, tmp_path / "local")
+
+    opened = open_source(f"local://{source}", spool=tmp_path / "spool", patience_s=1)
+    bodies = [
+        opened.read(TileRef(listed.name, listed.stem, listed.place, listed.size_bytes)).body
+        for listed in opened.listing()
+        if listed.is_tile and listed.name != "gone.png"
+    ]
+    assert 3 == len(bodies)
+    assert [] == list((tmp_path / "spool").iterdir())
+    report = scan(f"local://{source}", tmp_path / "remote")
+
+    assert (3, 1) == (report.counts.done, report.counts.failed)
+    assert outputs(tmp_path / "local") == outputs(tmp_path / "remote")
+
+
 def test_a_malformed_file_ends_the_scan_before_it_begins(tmp_path: Path) -> None:
     """The message names the file and the line."""
     source = write_lot_1_2(tmp_path / "lot")
@@ -229,6 +253,56 @@ def test_a_malformed_file_ends_the_scan_before_it_begins(tmp_path: Path) -> None
     with pytest.raises(ScanError, match=r"lot\.klarf, line 16: found YINDEX 'x'; expected"):
         scan(source, tmp_path / "sr")
     assert not (tmp_path / "sr").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            LOT_1_2.replace(" 2 4 5 0 0 0 0 0;", " 2 4 5 0 7 0 0 0;"),
+            r"since the scan began: line 16 was ' 2 4 5 0 0 0 0 0;' and is ' 2 4 5 0 7 0 0 0;'\. ",
+        ),
+        (
+            LOT_1_2.replace(" 3 6 7 1 1 0 1 1 1 0;", " 3 6 7 1 1 0 1 1 1 0\n 5 6 7 1 1 0 0 0;"),
+            r"line 19 was .* and is ' 3 6 7 1 1 0 1 1 1 0'; it had 4 defects and has 5\. ",
+        ),
+        (f"{LOT_1_2}\n", r"line 24 was missing and is ''\. "),
+        (LOT_1_2.replace("\n", "\r"), "its line ends differ"),
+    ],
+)
+def test_a_file_that_has_changed_is_rejected_on_resume(
+    tmp_path: Path, changed: str, said: str
+) -> None:
+    """Its results would stand next to other defects; nothing that was written changes."""
+    source = write_lot_1_2(tmp_path / "lot")
+    scan(source, tmp_path / "sr")
+    before = outputs(tmp_path / "sr")
+    source.write_bytes(changed.encode())
+
+    with pytest.raises(ScanMismatchError, match=said) as caught:
+        scan(source, tmp_path / "sr")
+
+    copy = tmp_path / "sr.scan" / "source.klarf.gz"
+    assert f"({copy} has it, compressed by gzip)" in str(caught.value)
+    assert before == outputs(tmp_path / "sr")
+    report = scan(source, tmp_path / "sr", resume=False)
+    assert 4 == report.counts.total
+    # The copy is that of the new scan now.
+    assert changed.encode() == gzip.decompress(copy.read_bytes())
+    assert 4 == scan(source, tmp_path / "sr").counts.total
+
+
+def test_a_damaged_copy_of_the_file(tmp_path: Path) -> None:
+    """The error says what deleting it means."""
+    source = write_lot_1_2(tmp_path / "lot")
+    scan(source, tmp_path / "sr")
+    copy = tmp_path / "sr.scan" / "source.klarf.gz"
+    copy.write_bytes(copy.read_bytes()[:-9])
+
+    with pytest.raises(ScanError, match=r"source\.klarf\.gz of lot\.klarf is damaged: .*delete it"):
+        scan(source, tmp_path / "sr")
+    copy.unlink()
+    assert 4 == scan(source, tmp_path / "sr").counts.total
 
 
 def test_two_paths_of_one_file_are_rejected(tmp_path: Path) -> None:
@@ -273,14 +347,55 @@ def test_paths_do_not_leave_the_folder(tmp_path: Path) -> None:
 
 
 def test_dry_run(tmp_path: Path) -> None:
-    """It counts the images of defects."""
+    """It counts the images of defects, and shows what the manifest would say about them."""
     source = write_lot_1_2(tmp_path / "lot")
-    request = ScanRequest(source=str(source), sink=str(tmp_path / "sr"), manifest="csv")
+    (tmp_path / "lot" / "W03" / "d3.json").write_text('{"tool": "T2"}')
+    request = ScanRequest(
+        source=str(source), sink=str(tmp_path / "sr"), manifest="csv", name_pattern="{tool}/d*"
+    )
 
     row = dry_run(request, settings=settings(), work=tmp_path / "work")
 
     assert 4 == row["tiles"]
-    assert TILE_PX == numbered_tile(0).shape[0]
+    assert {"tiles": 4, "values": 1, "first": ["LOT 7"]} == row["recorded"]["lot"]
+    assert {"tiles": 4, "values": 3, "first": ["-2,3", "1,1", "1,2"]} == row["recorded"]["die"]
+    text = dry_run_text(row).splitlines()
+    assert "wafer: recorded for 4 tiles: W03" in text
+    assert "tool: recorded for 4 tiles: MAKER M9 SEM01" in text
+    assert "names that do not match the pattern: 3, such as lot.tif[00000000]" in text
+    assert "sidecars: 1; their values take precedence" in text
+    scan(source, tmp_path / "sr", name_pattern="{tool}/d*")
+    rows = manifest(tmp_path / "sr" / "manifest.csv")
+    done = [row for row in rows if row["status"] == "done"]
+    assert ["-2,3", "-2,3", "1,1"] == sorted(row["die"] for row in done)
+    assert {("LOT 7", "W03")} == {(row["lot"], row["wafer"]) for row in done}
+    assert not (tmp_path / "work").exists()
+
+
+def test_dry_run_with_a_pattern(tmp_path: Path) -> None:
+    """Of many values the first five; of a folder without a pattern nothing is said."""
+    for index in range(7):
+        write_png(tmp_path / "lot" / f"L{index}_W3.png", index)
+    write_png(tmp_path / "lot" / "other.png", 9)
+    request = ScanRequest(
+        source=str(tmp_path / "lot"), sink=str(tmp_path / "sr"), name_pattern="{lot}_W{wafer}"
+    )
+
+    text = dry_run_text(dry_run(request, settings=settings(), work=tmp_path / "work"))
+    plain = dry_run_text(
+        dry_run(replace(request, name_pattern=None), settings=settings(), work=tmp_path / "work")
+    )
+
+    lots, *rest = text.splitlines()[-5:]
+    assert lots.startswith("lot: recorded for 7 tiles: L")
+    assert lots.endswith("; and 2 more")
+    assert [
+        "wafer: recorded for 7 tiles: 3",
+        "die: recorded for 0 tiles",
+        "tool: recorded for 0 tiles",
+        "names that do not match the pattern: 1, such as other.png",
+    ] == rest
+    assert "recorded" not in plain
 
 
 @pytest.mark.parametrize(

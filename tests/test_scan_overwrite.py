@@ -163,9 +163,9 @@ def test_a_stack_of_others_is_replaced_only_when_asked(tmp_path: Path, kind: str
     assert scan(tmp_path / "b", sink, work=tmp_path / "work-b").is_complete
     if kind == "zarr":
         np.testing.assert_array_equal(
-            enlarged(np.stack(second)), np.asarray(zarr.open_array(sink, mode="r")[:])
+            enlarged(np.stack(second)), np.asarray(zarr.open_array(sink / "0", mode="r")[:])
         )
-        assert {"zarr.json", "c/0/0/0"} == set(files(sink))
+        assert {"zarr.json", "0/zarr.json", "0/c/0/0/0"} == set(files(sink))
 
 
 @pytest.mark.parametrize("kind", ["h5", "zarr"])

@@ -83,7 +83,7 @@ def write_source(folder: Path, kind: str) -> str:
 def read_stack(path: Path) -> npt.NDArray[np.uint8]:
     """Read (N, H, W) from a stack."""
     if path.suffix == ".zarr":
-        return np.asarray(pytest.importorskip("zarr").open_array(path, mode="r")[:])
+        return np.asarray(pytest.importorskip("zarr").open_array(path / "0", mode="r")[:])
     if path.suffix == ".h5":
         with pytest.importorskip("h5py").File(path) as file:
             return file["sr"][:]
@@ -174,7 +174,7 @@ def test_a_stack_says_what_its_tiles_have_in_common(tmp_path: Path, source: str,
         with pytest.importorskip("h5py").File(sink) as file:
             attributes = dict(file["sr"].attrs)
     else:
-        attributes = dict(pytest.importorskip("zarr").open_array(sink, mode="r").attrs)
+        attributes = dict(pytest.importorskip("zarr").open_array(sink / "0", mode="r").attrs)
     assert [1.0, 2.0] == list(attributes["pixel_size_nm"])
     assert ("identity", 4, COUNT, 0) == tuple(
         attributes[name] for name in ("model", "scale", "tiles", "missing")
@@ -286,7 +286,7 @@ def test_a_shard_that_is_gone_is_computed_anew(tmp_path: Path) -> None:
     tiles = write_lot(tmp_path / "lot", COUNT)
     sink = sink_path(tmp_path, "zarr")
     scan(tmp_path / "lot", sink)
-    (sink / "c" / "1" / "0" / "0").unlink()
+    (sink / "0" / "c" / "1" / "0" / "0").unlink()
 
     report = scan(tmp_path / "lot", sink)
 
@@ -402,14 +402,14 @@ def test_a_damaged_shard_is_computed_anew_once_it_is_found(tmp_path: Path) -> No
     tiles = write_lot(tmp_path / "lot", 40)
     sink = tmp_path / "out.zarr"
     scan(tmp_path / "lot", sink)
-    shard = sink / "c/1/0/0"
+    shard = sink / "0/c/1/0/0"
     intact = shard.read_bytes()
     shard.write_bytes(bytes(len(intact)))
 
     (tmp_path / "lot" / "t00020.npy").touch()
     report = scan(tmp_path / "lot", sink)
     assert (39, 1) == (report.counts.done, report.counts.failed)
-    assert "c/1/0/0" in report.failures[0][1]
+    assert "0/c/1/0/0" in report.failures[0][1]
 
     report = scan(tmp_path / "lot", sink, verify=True)
     assert (16, True) == (report.computed, report.is_complete)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from engines.batches import EngineOutput
 from semsr import upscale, upscaler
 from semsr.cli import main
-from semsr.commands.options import EXIT_FAILED, EXIT_USAGE
+from semsr.commands.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from tests.fakes import FakeEngine
 
 TINY_BUNDLE = Path(__file__).parent / "data" / "tiny_bundle"
@@ -213,6 +214,85 @@ def test_results_are_replaced_only_when_wanted(
     assert "precious" == target.read_text()
     assert 0 == run(tile, "--out", target.parent, "--overwrite")
     assert {90} == set(pixels(target).flatten().tolist())
+
+
+def test_an_interrupted_run_is_continued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--skip-existing keeps the results that are there, computes the others, and counts both."""
+    lot, out = tmp_path / "lot", tmp_path / "out"
+    for name in ("a.png", "deep/b.png"):
+        write_tile(lot / name)
+    (out / "deep").mkdir(parents=True)
+    (out / "deep" / "b_x4.png").write_text("kept")
+
+    assert 0 == run(lot, "--out", out, "--skip-existing")
+    captured = capsys.readouterr()
+    assert f"{out}/a_x4.png  96x96\n" == captured.out
+    assert "semsr upscale: 1 written, 1 kept (result exists)\n" in captured.err
+    assert "kept" == (out / "deep" / "b_x4.png").read_text()
+    assert 0 == run(lot, "--out", out, "--skip-existing", "--json")
+    rows = json.loads(capsys.readouterr().out)
+    assert [True, True] == [row["skipped"] for row in rows]
+    assert [f"{out}/a_x4.png", f"{out}/deep/b_x4.png"] == [row["output"] for row in rows]
+    with pytest.raises(SystemExit):
+        run(lot, "--out", out, "--skip-existing", "--overwrite")
+
+
+def test_patterns_choose_among_the_images_of_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names that match one of them; what is left out is counted, and none at all is an error."""
+    lot, out = tmp_path / "lot", tmp_path / "out"
+    for name in ("1_se.png", "1_raw.png", "deep/2_se.png", "deep/extra.png"):
+        write_tile(lot / name)
+
+    assert 0 == run(lot, "--out", out, "--pattern", "*_se.png", "--pattern", "extra*")
+    assert ["1_se_x4.png", "deep/2_se_x4.png", "deep/extra_x4.png"] == files(out)
+    assert "left out: 1 x not matched by --pattern\n" in capsys.readouterr().err
+    assert EXIT_USAGE == run(lot, "--out", out, "--pattern", "*.tif")
+    error = capsys.readouterr().err
+    assert f"{lot} holds no image; expected *.tif; 4 x not matched by --pattern" in error
+
+
+def test_flags_beyond_their_limits_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line for each, with its meaning; the picture is written; JSON rows have every flag."""
+    engine = FakeEngine()
+    flags = np.array([[0, 0, 0.9, 0.5, 1.25, 0.5]], dtype=np.float32)
+    engine.spoil = lambda output: output._replace(flags=flags)
+    monkeypatch.setattr(upscaler, "load_engine", lambda *_: engine)
+    tile = write_tile(tmp_path / "a.png")
+
+    assert 0 == run(tile, "--out", tmp_path / "out", "--json")
+    captured = capsys.readouterr()
+    [row] = json.loads(captured.out)
+    assert f"{tile}: residual is 1.25 of its limit: a structure of the image may" in captured.err
+    assert "domain-distance is" not in captured.err
+    assert 0.5 == row["quality"]["domain-distance"]
+    assert row["note"].startswith("residual is 1.25")
+
+
+def test_sigterm_leaves_whole_files_only(tmp_path: Path) -> None:
+    """Exit code 130 as after Ctrl-C, and no temporary file."""
+    tiles = [write_tile(tmp_path / "lot" / f"{number}.png") for number in range(200)]
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "semsr.cli", "upscale", *map(str, tiles), "--out", out, *ENGINE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+
+    assert EXIT_INTERRUPTED == process.returncode
+    written = files(out)
+    assert 1 <= len(written) < len(tiles)
+    assert all(name.endswith("_x4.png") for name in written)
+    assert {(96, 96)} == {pixels(out / name).shape for name in written}
 
 
 def test_a_full_disk_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
         priority: Priority = "online",
         window: tuple[int, int] | None = None,
         answer_dtype: AnswerDtype = "uint8",
+        answer_bits: Literal[8, 16] = 8,
         model: str | None = None,
         connections: int = 16,
         api_key: str | None = None,
@@ -58,8 +59,10 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
             timeout_s: Time limit for a tile in seconds, all attempts included.
             priority: Class of the tiles; `nightly` runs when no online tile waits.
             window: Grey range lo, hi of 16-bit tiles that maps to 0..255; None takes the model's.
-            answer_dtype: Data type of the answers; uint16 stretches the 8-bit answer over the
-                window again.
+            answer_dtype: Data type of the answers; uint16 stretches the answer over the window
+                again.
+            answer_bits: Bits that the network gives; 16 needs uint16, and a service with
+                SEMSR_ANSWER_BITS=16.
             model: Name of the model, where the service has several; None takes its default.
             connections: Largest number of connections; `superresolve_many` has up to twice as many
                 tiles in flight.
@@ -78,6 +81,7 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
             "priority": priority,
             "window": window,
             "answer_dtype": answer_dtype,
+            "answer_bits": answer_bits,
             "model": model,
             "connections": connections,
             "api_key": api_key,

@@ -38,6 +38,7 @@ class Options:
     priority: Priority
     window: tuple[int, int] | None
     answer_dtype: AnswerDtype
+    answer_bits: int
     model: str | None
     connections: int
     api_key: str | None
@@ -51,6 +52,10 @@ class Options:
             )
         _check_choice("priority", self.priority, _PRIORITIES)
         _check_choice("answer_dtype", self.answer_dtype, _ANSWER_DTYPES)
+        if self.answer_bits not in (8, 16):
+            raise ValueError(f"answer_bits is {self.answer_bits!r}; expected 8 or 16")
+        if self.answer_bits == 16 and self.answer_dtype != "uint16":
+            raise ValueError("answer_bits is 16 and answer_dtype 'uint8'; expected 'uint16'")
         if self.model is not None and not self.model:
             raise ValueError("model is empty; expected a name, or None for the service's default")
         at_least_one("connections", self.connections)
@@ -80,6 +85,8 @@ class Options:
             "x-answer-dtype": self.answer_dtype,
             "x-priority": self.priority,
         }
+        if self.answer_bits != 8:  # services before it do not know the header
+            headers["x-answer-bits"] = str(self.answer_bits)
         if self.window is not None:
             low, high = _checked_window(self.window)
             headers["x-window"] = f"{low},{high}"

@@ -57,7 +57,8 @@ for lock in base $extras; do
     pip --require-hashes --find-links wheels -r "requirements/$lock.txt"
 done
 pip wheels/semsr-*.whl
-cp -r bundles "$target/bundles"
+# The wheel holds the shipped bundles; the link is a path to them that does not change with Python's.
+ln -s "lib/python$wanted/site-packages/bundle_format/bundles" "$target/bundles"
 
 echo "installed${extras:+ with the extras $extras}; to serve the shipped model:"
-echo "  SEMSR_BUNDLE=$target/bundles/default $target/bin/semsr serve"
+echo "  $target/bin/semsr serve"

@@ -1,9 +1,10 @@
 """Makes one archive that installs the service on a machine without network; `make airgap` runs it.
 
 The archive holds wheels for this machine's Python and platform: the locked ones, those of some
-extras, the project's and its client's. It also holds the shipped bundle, documentation, `deploy/`,
-a bill of materials, the installer, and the sha256 of every file. It gets its name only when it is
-complete. This script imports only the standard library, so that the serving environment can run it.
+extras, the project's with the shipped bundles, and its client's. It also holds documentation,
+`deploy/`, a bill of materials, the installer, and the sha256 of every file. It gets its name only
+when it is complete. This script imports only the standard library, so that the serving environment
+can run it.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("bundles/default", "bundles/fast", "docs", "deploy", "samples")
+FOLDERS = ("docs", "deploy", "samples")
 FILES = ("README.md", "CHANGELOG.md", "LICENSE", "docker-compose.yml", "docker-compose.gpu.yml")
 LOCKS = ROOT / "requirements"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle_format.bundle import FLAGS, Bundle, Precision, npy_bytes
+from bundle_format.bundle import FLAGS, Bundle, Precision, golden_files
 from bundle_format.bundle_writer import write_bundle
 from export.exporter import GRAPHS
 from export.fp16 import to_fp16
@@ -76,8 +76,7 @@ def _write(
     files = {
         GRAPHS["fp32"]: graph,
         "model.safetensors": weights,
-        "golden/lr.npy": npy_bytes(golden),
-        "golden/sr.npy": npy_bytes(Reference(generator)(golden)),
+        **golden_files(golden, Reference(generator)(golden)),
     }
     if "fp16" in precisions:
         files[GRAPHS["fp16"]] = to_fp16(graph)

@@ -7,6 +7,7 @@ retries it. A tile that is also lost when sent alone is recorded as failed.
 """
 
 import contextlib
+import math
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from semsr.cluster.conductor import Conductor, Pool, Progress
 from semsr.cluster.connection import WorkerSize, count_places
+from semsr.cluster.machines import Machines
 from semsr.cluster.rounds import MOST_LOSSES, Plan, plan_round, plan_suspects
 from semsr.cluster.tables import from_bytes, outcomes_of, tile_table, to_bytes
 from semsr.cluster.worker import WorkerJob
@@ -77,6 +79,8 @@ class ClusterRun:
         self._faults: dict[int, str] = {}
         self._shown_faults: set[str] = set()
         self._stopping = threading.Event()
+        self._machines = Machines()
+        self._looked_s = -math.inf
         self._conductor: Any = None
         self._conductors_lost = 0
         self._heard_s = self._roomy_s = time.monotonic()
@@ -107,9 +111,7 @@ class ClusterRun:
             ScanError: There has been no room for too long.
         """
         while not self._stopping.is_set():
-            places = count_places(self._ray.nodes(), self._size)
-            if places:
-                self._roomy_s = time.monotonic()
+            if places := self._count_places():
                 return places
             self._check_room()
             self._stopping.wait(_WAIT_S)
@@ -173,9 +175,7 @@ class ClusterRun:
             self._conductors_lost = 0
         elif now_s - self._heard_s > _LONGEST_SILENCE_S:
             raise ScanError(f"nothing has come from the cluster for {_LONGEST_SILENCE_S:g} s")
-        if now_s - self._roomy_s > _LOOK_AROUND_S:
-            if count_places(self._ray.nodes(), self._size):
-                self._roomy_s = now_s
+        if now_s - self._looked_s > _LOOK_AROUND_S and not self._count_places():
             self._check_room()
 
     def _note_faults(self, faults: dict[int, str]) -> None:
@@ -212,6 +212,16 @@ class ClusterRun:
         self._journal.record(outcomes)
         self._counts = self._counts.with_outcomes(outcomes)
         self._on_progress(self._counts)
+
+    def _count_places(self) -> int:
+        """Count the workers that fit on the cluster, and report lost machines."""
+        nodes = self._ray.nodes()
+        self._machines.look(nodes)
+        self._looked_s = time.monotonic()
+        places = count_places(nodes, self._size)
+        if places:
+            self._roomy_s = self._looked_s
+        return places
 
     def _check_room(self) -> None:
         waited_s = time.monotonic() - self._roomy_s

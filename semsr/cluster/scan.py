@@ -32,7 +32,6 @@ from semsr.scan_report import ScanReport
 from service.hosting.loading import EngineLoader
 from service.scans.checks import check_request
 from service.scans.errors import ScanError, TileError
-from service.scans.klarf_source import is_klarf
 from service.scans.opening import open_store
 from service.scans.options import ModelLabel, ScanRequest
 from service.scans.pins import STACK_TILE, pinned_engine
@@ -42,7 +41,7 @@ from service.settings import Settings
 # Settings that determine an engine's results and its time limits.
 _SENT = (
     "bundle", "engine", "precision", "device", "hint", "threads", "max_batch_size", "max_pixels",
-    "cache_dir", "plan_cache", "engine_timeout_s", "shutdown_timeout_s",
+    "answer_bits", "cache_dir", "plan_cache", "engine_timeout_s", "shutdown_timeout_s",
 )  # fmt: skip
 # Time limit; a machine may have to build the engine first.
 _LONGEST_LOAD_S = 900.0
@@ -144,8 +143,7 @@ def check_shareable(request: ScanRequest) -> None:
     path = request.source.partition("::")[0].lower()
     is_remote = "://" in path and not path.startswith("file://")
     is_copied = path.endswith((".h5", ".hdf5", ".tif", ".tiff"))
-    # The TIFF files that a KLARF file may name are copied too.
-    if is_remote and (is_copied or is_klarf(path)):
+    if is_remote and is_copied:
         raise ScanError(
             f"{request.source} would be copied to every worker: put it on a file system that all "
             "machines share, or scan it on one machine"

@@ -26,6 +26,7 @@ from semsr.engine_room import EngineRoom, model_label
 from service.ground.memory import keep_freed_memory
 from service.hosting.loading import EngineLoader, LoadedModel, load_model
 from service.scans.errors import ScanError, TileError
+from service.scans.local_copy import temporary_spool
 from service.scans.opening import open_source, open_store
 from service.scans.options import ScanOptions, ScanRequest
 from service.scans.rows import Counts, Outcome, PendingTile
@@ -40,7 +41,7 @@ from service.settings import Settings
 PROBE = ".probe.semsr-part"
 VERSION = importlib.metadata.version("semsr")
 _EXIT_HUNG = 70
-# Never used: sources and stacks that need a local folder are refused before.
+# Never used: stacks that need a local folder are refused before.
 _NO_FOLDER = Path("/nonexistent")
 _SHARED = (
     "source and sink must be the same on every machine: a shared file system or an object store"
@@ -161,7 +162,7 @@ class ScanWorker:
             self._check_sink(job)
             self._source = open_source(
                 job.request.source,
-                spool=_NO_FOLDER,
+                spool=temporary_spool(),
                 patience_s=job.request.patience_s,
             )
             self._check_source(job)

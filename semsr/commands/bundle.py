@@ -36,9 +36,15 @@ def add(commands: Commands) -> None:
         actions,
         "show",
         help="verify a bundle and show what it holds (the same as `semsr bundle PATH`)",
-        examples=["semsr bundle bundles/default", "semsr bundle bundles/default --json"],
+        examples=[
+            "semsr bundle",
+            "semsr bundle bundles/default",
+            "semsr bundle bundles/default --json",
+        ],
     )
-    show.add_argument("path", type=Path, help="folder of the bundle")
+    show.add_argument(
+        "path", type=Path, nargs="?", help="folder of the bundle (default: SEMSR_BUNDLE)"
+    )
     show.add_argument("--json", action="store_true", help="print rows as JSON")
     show.set_defaults(run=_show)
     plans = add_command(
@@ -72,18 +78,28 @@ def add(commands: Commands) -> None:
 
 def _show(options: argparse.Namespace) -> int:
     from bundle_format.bundle import load_bundle
+    from bundle_format.shipped import shipped_bundles
+    from service.settings import Settings
 
-    bundle = load_bundle(options.path)
+    bundle = load_bundle(options.path or Settings().bundle)
     manifest = bundle.manifest
-    rows = [{"version": bundle.version, **manifest.model_dump(mode="json")}]
+    rows = [
+        {
+            "version": bundle.version,
+            "folder": str(bundle.path),
+            **manifest.model_dump(mode="json"),
+        }
+    ]
     height, width = manifest.tile
     text = "\n".join(
         [
             f"{manifest.name} {bundle.version}: every file matches its sha256",
+            f"  folder     {bundle.path}",
             f"  generator  {manifest.generator.name} {manifest.generator.hyper_parameters}",
             f"  tile       {height}x{width}, scale {manifest.scale}, halo {manifest.halo_px} px, "
             f"grid {manifest.grid_px} px",
             f"  precision  {manifest.precision} (graphs: {', '.join(manifest.graphs)})",
+            f"  answers    {'8 bits' if manifest.sixteen_bit is None else '8 and 16 bits'}",
             f"  batch      up to {manifest.max_batch_size}",
             f"  trust      {_trust(manifest.trust)}",
             *(
@@ -91,6 +107,7 @@ def _show(options: argparse.Namespace) -> int:
                 f"{figures.mean_error:.6f} grey levels"
                 for name, figures in manifest.parity.items()
             ),
+            *(f"  shipped    {path}" for path in shipped_bundles().values()),
         ]
     )
     print_rows(rows, text, as_json=options.json)

@@ -9,20 +9,17 @@ from semsr.commands.checks import (
     at_least,
     existing_benchmark,
     existing_bundle,
-    existing_file,
     need_development,
-    one_of,
     writable_folder,
     wrong_use,
 )
+from semsr.commands.judging import add_judging, check_judging
 from semsr.commands.options import (
     EXIT_FAILED,
     Commands,
     UsageError,
     add_command,
-    add_vgg16,
     print_rows,
-    vgg16_path,
 )
 
 if TYPE_CHECKING:
@@ -94,17 +91,7 @@ def add(commands: Commands) -> None:
         choices=["test", "thousand", "unknown"],
         help="splits of the benchmark, with defects and without",
     )
-    parser.add_argument("--limit", type=int, help="tiles of each split (default: all)")
-    parser.add_argument("--engine", default="onnx", help="engine that runs bundles")
-    parser.add_argument("--jobs", type=int, help="processes that judge (default: usable CPUs)")
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=Path("out/evaluation-cache"),
-        help="folder that keeps measurements",
-    )
-    add_vgg16(parser)
-    parser.add_argument("--json", action="store_true", help="print one row a system as JSON")
+    add_judging(parser, row="system")
     parser.set_defaults(run=_run)
 
 
@@ -169,12 +156,10 @@ def _say_failures(record: "Record") -> int:
 
 def _evaluate(options: argparse.Namespace, methods: list[Any], vgg16: Path | None) -> "Report":
     from engines.cpu import available_cpus
-    from semsr.evaluate import load_features, make_judge
-    from training.evaluation.run import Options, evaluate
+    from semsr.evaluate import evaluate_methods, load_features
+    from training.evaluation.run import Options
 
-    features = load_features(vgg16)
-    judge, judge_version, description = make_judge(detector=None, vgg16=vgg16, features=features)
-    return evaluate(
+    return evaluate_methods(
         methods,
         Options(
             out=options.out,
@@ -184,37 +169,25 @@ def _evaluate(options: argparse.Namespace, methods: list[Any], vgg16: Path | Non
             jobs=options.jobs or available_cpus(),
             cache=options.cache,
         ),
-        judge=judge,
-        judge_version=judge_version,
-        detector_description=description,
-        features=features,
+        vgg16=vgg16,
+        features=load_features(vgg16),
     )
 
 
 def _check(options: argparse.Namespace) -> tuple[list["System"], Path | None]:
-    from engines.registry import ENGINES
     from training.comparison.facts import facts_of
     from training.comparison.systems import parse_systems
     from training.config.recipe import ConfigError
     from training.data.picture_folder import PicturesError
     from training.evaluation.folders.benchmark import SPLITS
 
-    for value, name in (
-        (options.seeds, "--seeds"),
-        (options.at_a_time, "--at-a-time"),
-        (options.limit, "--limit"),
-        (options.jobs, "--jobs"),
-    ):
-        at_least(value, 1, name)
+    at_least(options.seeds, 1, "--seeds")
+    at_least(options.at_a_time, 1, "--at-a-time")
     if options.minutes is not None and not options.minutes > 0:
         raise UsageError(f"--minutes is {options.minutes}; expected more than 0")
-    one_of(options.engine, list(ENGINES), "--engine")
     existing_benchmark(options.data, SPLITS[options.split], "--data")
-    vgg16 = vgg16_path(options.vgg16)
-    if vgg16 is not None:
-        existing_file(vgg16, "--vgg16")
-    for folder, name in ((options.out, "--out"), (options.cache, "--cache")):
-        writable_folder(folder, name)
+    vgg16 = check_judging(options)
+    writable_folder(options.out, "--out")
     with wrong_use(ConfigError, FileNotFoundError, PicturesError):
         systems = parse_systems(options.systems, options.set)
         for system in systems:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semsr.commands.checks import need_development
+from semsr.commands.judging import add_judging, add_own_tiles
 from semsr.commands.options import (
     EXIT_FAILED,
     Commands,
     add_command,
-    add_vgg16,
     print_rows,
 )
 from semsr.evaluate_arguments import EvaluateArguments, check_arguments
@@ -72,20 +72,6 @@ def add(commands: Commands) -> None:
         help="your own LR tiles, any names and sizes (default: none)",
     )
     data.add_argument(
-        "--hr",
-        type=Path,
-        metavar="FOLDER",
-        help="your own HR images of other places of the same kinds, for --lr (default: none)",
-    )
-    data.add_argument(
-        "--pairs",
-        type=Path,
-        nargs=2,
-        metavar=("LR_FOLDER", "HR_FOLDER"),
-        help="your own aligned pairs, of equal names but for _lr and _hr at their ends, HR the "
-        "scale times as large, for --lr (default: none)",
-    )
-    data.add_argument(
         "--real",
         action="append",
         default=[],
@@ -94,19 +80,7 @@ def add(commands: Commands) -> None:
         "several times for several (default: folders named by an index.csv below SEMSR_DATA, if "
         "--lr is not given)",
     )
-    parser.add_argument(
-        "--window",
-        metavar="LO,HI",
-        help="grey range of 16-bit images of --lr and --hr that becomes black to white (default: "
-        "the first bundle's)",
-    )
-    parser.add_argument(
-        "--max-rows",
-        type=int,
-        metavar="N",
-        help="rows used of images of --lr, from the top: a data bar below is left out; of --hr "
-        "the scale times as many (default: all)",
-    )
+    add_own_tiles(parser, data, lr="--lr")
     parser.add_argument(
         "--report", type=Path, default=Path("out/report"), help="folder of the report"
     )
@@ -116,24 +90,6 @@ def add(commands: Commands) -> None:
         choices=["test", "thousand", "unknown", "near_x4", "near_x2"],
         help="splits of the benchmark, with defects and without; unknown: of kinds that no "
         "training draws; near_x4, near_x2: aligned pairs, without a detector",
-    )
-    parser.add_argument(
-        "--limit", type=int, help="tiles of each split, for a quick look (default: all)"
-    )
-    parser.add_argument("--engine", default="onnx", help="engine that runs bundles")
-    parser.add_argument(
-        "--detector",
-        type=Path,
-        metavar="FILE",
-        help="weights of semsr train-detector, or your own detector as ONNX, which judges own "
-        "tiles too (default: shipped)",
-    )
-    parser.add_argument(
-        "--detector-threshold",
-        type=float,
-        default=0.5,
-        metavar="SCORE",
-        help="least score of an alarm of your own detector, 0 to 1",
     )
     parser.add_argument(
         "--max-gmac",
@@ -149,15 +105,7 @@ def add(commands: Commands) -> None:
         help="folder for a full-size sheet of every real and own tile: LR, methods, HR at equal "
         "greys (default: none)",
     )
-    parser.add_argument("--jobs", type=int, help="processes that judge (default: usable CPUs)")
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=Path("out/evaluation-cache"),
-        help="folder that keeps measurements",
-    )
-    add_vgg16(parser)
-    parser.add_argument("--json", action="store_true", help="print one row a method as JSON")
+    add_judging(parser, row="method")
     parser.set_defaults(run=_run)
 
 
@@ -199,10 +147,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Report":
     from engines.cpu import available_cpus
-    from semsr.evaluate import bundle_method, load_features, load_own_detector, make_judge
+    from semsr.evaluate import bundle_method, evaluate_methods, load_features, load_own_detector
     from training.data.picture_folder import read_facts
     from training.evaluation.compared.methods import pictures_method
-    from training.evaluation.run import Options, evaluate
+    from training.evaluation.run import Options
     from training.ground.progress import progress
 
     methods = []
@@ -233,15 +181,8 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
             ),
         )
     own_detector = load_own_detector(checked.own_detector, options.detector_threshold)
-    judge, judge_version, description = None, "", {}
-    if checked.benchmark is not None:
-        judge, judge_version, description = make_judge(
-            detector=options.detector if own_detector is None else own_detector,
-            vgg16=checked.vgg16,
-            features=features,
-        )
     scales = {method.scale for method in methods if method.scale is not None}
-    return evaluate(
+    return evaluate_methods(
         methods,
         Options(
             out=options.report,
@@ -249,15 +190,19 @@ def _evaluate(options: argparse.Namespace, checked: EvaluateArguments) -> "Repor
             real=checked.real,
             sheets=options.pictures,
             max_gmac=options.max_gmac,
-            own=own_tiles(options, checked, scale=max(scales, default=4)),
+            own=own_tiles(
+                options,
+                models=[*checked.candidates, *checked.baselines],
+                window=checked.window,
+                scale=max(scales, default=4),
+            ),
             split=options.split,
             limit=options.limit,
             jobs=options.jobs or available_cpus(),
             cache=options.cache,
         ),
-        judge=judge,
-        judge_version=judge_version,
-        detector_description=description,
+        detector=options.detector,
+        vgg16=checked.vgg16,
         features=features,
         own_detector=own_detector,
     )

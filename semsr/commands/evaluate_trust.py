@@ -86,8 +86,8 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> Path:
     """Check every argument before torch is loaded; returns the bundle."""
     from bundle_format.bundle import load_bundle
+    from bundle_format.shipped import default_bundle
     from engines.registry import ENGINES
-    from service.settings import DEFAULT_BUNDLE
     from training.evaluation.folders.benchmark import SPLITS
 
     at_least(options.limit, 1, "--limit")
@@ -96,7 +96,7 @@ def _check(options: argparse.Namespace) -> Path:
     existing_benchmark(options.data, SPLITS[options.split], "--data")
     if options.domain is not None:
         folder_of_images(options.domain, "--domain")
-    given = options.bundle or Path(os.environ.get("SEMSR_BUNDLE") or str(DEFAULT_BUNDLE))
+    given = options.bundle or Path(os.environ.get("SEMSR_BUNDLE") or str(default_bundle()))
     bundle = existing_bundle(given, "--bundle")
     if load_bundle(bundle).manifest.trust is None:
         raise UsageError(f"--bundle: {bundle} has no trust record: export it with --domain FOLDER")

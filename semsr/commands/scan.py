@@ -68,7 +68,14 @@ def add(commands: Commands) -> None:
         "--answer-dtype",
         choices=["uint8", "uint16"],
         default="uint8",
-        help="depth of the outputs",
+        help="data type of the outputs; uint16: the 8-bit answer over the window again",
+    )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=[8, 16],
+        default=8,
+        help="bits of the answers; 16: uint16 in the greys of the tiles, by onnx in FP32",
     )
     parser.add_argument(
         "--pixel-size-nm",
@@ -122,7 +129,12 @@ def add(commands: Commands) -> None:
         default=60.0,
         help="time limit of retries to an object store that does not answer, seconds",
     )
-    parser.add_argument("--dry-run", action="store_true", help="list and count, write nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="list and count tiles, and lot, wafer, die and tool that a pattern or a KLARF file "
+        "gives; write nothing",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run)
 
@@ -136,7 +148,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _run_interruptible(options: argparse.Namespace) -> int:
-    from semsr.scan_dry_run import dry_run
+    from semsr.scan_dry_run import dry_run, dry_run_text
     from service.ground.logs import configure_logs
     from service.ground.memory import keep_freed_memory
     from service.scans.work_folder import default_work_folder
@@ -149,14 +161,15 @@ def _run_interruptible(options: argparse.Namespace) -> int:
         for name in ("bundle", "engine", "precision")
         if (value := getattr(options, name)) is not None
     }
+    if options.bits == 16:
+        changes = _for_16_bits(changes)
     settings = Settings(**changes)
     configure_logs(settings.log_level, settings.log_format)
     request = _request(options)
     work = options.work or default_work_folder(request.sink)
     if options.dry_run:
         row = dry_run(request, settings=settings, work=work)
-        text = "\n".join(f"{name}: {value}" for name, value in row.items())
-        print_rows([row], text, as_json=options.json)
+        print_rows([row], dry_run_text(row), as_json=options.json)
         return 0 if row["damage"] is None else EXIT_FAILED
     report = _scan(options, request, settings, work)
     if options.manifest is None and request.manifest == "csv":
@@ -200,6 +213,17 @@ def _scan(
     )
 
 
+def _for_16_bits(changes: dict[str, Any]) -> dict[str, Any]:
+    """Add the settings of 16-bit answers, so that report and journal name what computes them."""
+    needed = {"engine": "onnx", "precision": "fp32"}
+    for name, value in needed.items():
+        if changes.get(name, value) not in (value, "auto"):
+            raise UsageError(
+                f"--{name} is {changes[name]} with --bits 16, which runs by onnx in fp32"
+            )
+    return {**changes, **needed, "answer_bits": 16}
+
+
 def _name_pattern(pattern: str | None) -> str | None:
     """Return a pattern unchanged, checked before anything is opened."""
     if pattern is None:
@@ -222,7 +246,8 @@ def _request(options: argparse.Namespace) -> "ScanRequest":
             source=options.source,
             sink=options.sink,
             window=None if options.window is None else parse_window(options.window),
-            answer_dtype=options.answer_dtype,
+            answer_dtype="uint16" if options.bits == 16 else options.answer_dtype,
+            answer_bits=options.bits,
             answer_type=None if options.format is None else FORMATS[options.format],
             pixel_size=None if size is None else parse_pixel_size(size),
             manifest=options.manifest or default_form(),

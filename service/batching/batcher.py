@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 
 from engines.protocol import Engine
+from engines.sixteen_bit import Tile16
 from service.batching.answers import AnswerMemory
 from service.batching.batch_reporter import BatchObserver
 from service.batching.costs import BatchCosts
@@ -124,12 +125,7 @@ class Batcher:
     def check(
         self, count: int, *, deadline_s: float | None = None, priority: Priority = Priority.ONLINE
     ) -> None:
-        """Refuse tiles that would not be admitted now.
-
-        Raises:
-            QueueFull: They do not all fit into the queue now, or would be done too late.
-            NotReady: The batcher is closing, or its loop has failed.
-        """
+        """Refuse tiles that would not be admitted now; raises as `submit`."""
         if self.unavailable is not None:
             raise NotReady(self.unavailable)
         with self._lock:
@@ -145,7 +141,8 @@ class Batcher:
         *,
         deadline_s: float | None = None,
         priority: Priority = Priority.ONLINE,
-        outputs: Sequence[Tile] | None = None,
+        bits: int = 8,
+        outputs: Sequence[Tile | Tile16] | None = None,
         is_admitted: bool = False,
     ) -> list[asyncio.Future[TileResult]]:
         """Queue the tiles of one request, all or none.
@@ -155,7 +152,8 @@ class Batcher:
                 done.
             deadline_s: `time.monotonic()` at which the tiles expire.
             priority: Class of the tiles.
-            outputs: Memory of the answers, (scale*H, scale*W) uint8 each; None takes its own.
+            bits: Bits of the answers, see `TileRunner.submit`.
+            outputs: Memory of the answers, (scale*H, scale*W) each; None takes its own.
             is_admitted: Whether they were admitted before and bypass the limits of the queue.
 
         Returns:
@@ -171,7 +169,7 @@ class Batcher:
             raise NotReady(self._ended)
         now_s = time.monotonic()
         items = [
-            Item(tile, self._loop.create_future(), now_s, output)
+            Item(tile, self._loop.create_future(), now_s, output, bits)
             for tile, output in zip(tiles, outputs or [None] * len(tiles), strict=True)
         ]
         for item in items:
@@ -183,7 +181,7 @@ class Batcher:
         with self._lock:
             entries = self._scheduler.add(
                 items,
-                shape=(tiles[0].shape[0], tiles[0].shape[1]),
+                shape=(*tiles[0].shape, bits),
                 priority=priority,
                 deadline_s=deadline_s,
                 now_s=now_s,

@@ -28,7 +28,7 @@ async def collect_image(
         futures: One per tile, in the plan's order; emptied.
         plan: Plan by which the image was cut.
         scale: Upscaling factor.
-        stretch: Window of a 16-bit answer, or None for 8 bits.
+        stretch: Window of a uint16 answer, or None for uint8.
 
     Returns:
         The whole image, the flags of its tiles, and the batches that ran them.

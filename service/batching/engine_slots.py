@@ -7,15 +7,16 @@ report to the event loop, which settles the tiles' futures (`service.batching.ba
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bundle_format.bundle import FLAGS
 from engines.protocol import Engine, Tile
+from engines.sixteen_bit import Tile16, run_16_bit
 from service.batching.answers import AnswerMemory
 from service.batching.scheduler import Batch, Entry, Scheduler
 from service.batching.tile_runner import TileResult
@@ -31,6 +32,7 @@ class Item:
         submitted_s: `time.monotonic()` of its submission.
         output: Array that the answer is written to; None until its batch begins, unless the
             caller has given one.
+        bits: Bits of the answer, 8 or 16: its array is uint8 or uint16.
         entry: Entry of the scheduler, until the tile is done.
         expiry: Timer of the deadline, or None.
     """
@@ -38,7 +40,8 @@ class Item:
     tile: Tile
     future: asyncio.Future[TileResult]
     submitted_s: float
-    output: Tile | None = None
+    output: Tile | Tile16 | None = None
+    bits: int = 8
     entry: Entry["Item"] | None = None
     expiry: asyncio.TimerHandle | None = None
 
@@ -181,9 +184,7 @@ class EngineSlots:
         flags: npt.NDArray[np.float32] | None = None
         error: Exception | None = None
         try:
-            flags = self._engine.run(
-                [item.tile for item in items], [self._output(item) for item in items]
-            )
+            flags = self._run(items)
             _check_flags(flags, len(items))
         except Exception as caught:
             error = caught
@@ -194,11 +195,20 @@ class EngineSlots:
             self._work.notify()
         return Outcome(batch, flags, error, started_s, ended_s - started_s)
 
-    def _output(self, item: Item) -> Tile:
+    def _run(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
+        lr = [item.tile for item in items]
+        outputs: list[Any] = [self._output(item) for item in items]  # uint8, or uint16 throughout
+        if items[0].bits == 16:
+            return run_16_bit(self._engine, lr, outputs)
+        return self._engine.run(lr, outputs)
+
+    def _output(self, item: Item) -> Tile | Tile16:
         if item.output is None:
-            height, width = item.tile.shape
-            scale = self._engine.scale
-            item.output = self._answers.lend(scale * height, scale * width)
+            height, width = (self._engine.scale * side for side in item.tile.shape)
+            if item.bits == 16:
+                item.output = self._answers.lend(height, 2 * width).view(np.uint16)
+            else:
+                item.output = self._answers.lend(height, width)
         return item.output
 
     def _call_on_loop(self, callback: Callable[..., None], argument: object) -> None:

@@ -38,7 +38,7 @@ class Entry(Generic[Payload]):
 
     Attributes:
         payload: Object of the caller.
-        shape: (H, W); only tiles of one shape share a batch.
+        shape: (H, W, bits of the answer); only tiles of one shape share a batch.
         priority: Class of the tile.
         due_s: Due time, by which its class is ordered.
         deadline_s: Time at which it expires; None for never.
@@ -46,7 +46,7 @@ class Entry(Generic[Payload]):
     """
 
     payload: Payload
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     priority: Priority
     due_s: float
     deadline_s: float | None
@@ -208,7 +208,7 @@ class Scheduler(Generic[Payload]):
         self,
         payloads: Sequence[Payload],
         *,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         priority: Priority,
         deadline_s: float | None,
         now_s: float,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.protocol import Tile
+from engines.sixteen_bit import Tile16
 from service.ground.priority import Priority
 
 
@@ -15,14 +16,15 @@ class TileResult(NamedTuple):
     """One super-resolved tile and where its time went.
 
     Attributes:
-        sr: (scale*H, scale*W) uint8; a view that keeps its memory in use as long as it exists.
+        sr: (scale*H, scale*W) uint8, or uint16 where 16 bits were requested, 65535 being white; a
+            view that keeps its memory in use as long as it exists.
         flags: (K,) float32, see `bundle_format.bundle.FLAGS`.
         queue_s: Seconds between submission and the start of its batch.
         infer_s: Seconds that the engine took for the whole batch.
         batch_size: Tiles in that batch.
     """
 
-    sr: Tile
+    sr: Tile | Tile16
     flags: npt.NDArray[np.float32]
     queue_s: float
     infer_s: float
@@ -58,6 +60,7 @@ class TileRunner(Protocol):
         *,
         deadline_s: float | None = None,
         priority: Priority = Priority.ONLINE,
+        bits: int = 8,
     ) -> list[asyncio.Future[TileResult]]:
         """Queue the tiles of one request, all or none.
 
@@ -66,6 +69,7 @@ class TileRunner(Protocol):
                 done.
             deadline_s: `time.monotonic()` at which the tiles expire.
             priority: Class of the tiles.
+            bits: Bits of the answers: 8, or 16 on an engine that was loaded for it.
 
         Returns:
             One future per tile, in order. Cancelling one takes its tile out of the queue. A refusal

@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from bundle_format.bundle import Manifest
+from engines.protocol import Tile
 from service.batching.admission import Admission, Places, Users
 from service.batching.collecting import batch_of, collect_image, collect_tiles
 from service.batching.request_reporter import RequestReporter
@@ -75,6 +76,7 @@ class Upscaler:
         places: Places,
         max_pixels: int,
         codec_threads: Executor | None = None,
+        answer_bits: int = 8,
     ) -> None:
         """Prepare.
 
@@ -88,13 +90,14 @@ class Upscaler:
             max_pixels: Maximum number of pixels of an LR image.
             codec_threads: Threads of the whole process that decode and encode. None uses the event
                 loop's own.
+            answer_bits: Most bits that the engine gives, 8 or 16.
         """
         self._runner = runner
         self._manifest = manifest
         self._reporter = RequestReporter(metrics, model=model, tools=tools)
         self._places = places
         self._threads = codec_threads
-        self.steps = ImageSteps(manifest, max_pixels=max_pixels)
+        self.steps = ImageSteps(manifest, max_pixels=max_pixels, answer_bits=answer_bits)
         self.users = Users()
 
     @property
@@ -207,7 +210,10 @@ class Upscaler:
         admission.grow_to(prepared.places)
         futures = deque(
             self._runner.submit(
-                prepared.tiles, deadline_s=request.deadline_s, priority=request.priority
+                prepared.tiles,
+                deadline_s=request.deadline_s,
+                priority=request.priority,
+                bits=request.answer_bits,
             )
         )
         sr, flags, batches = await collect_image(
@@ -273,7 +279,8 @@ class Upscaler:
         queue_s = min(batch.queue_s for batch in batches)
         stages_s = {"queue": queue_s, "infer": time.perf_counter() - started_s - queue_s}
         self._reporter.stages(stages_s)
-        return TileAnswers([result.sr for result in results], flags, stages_s, batches)
+        sr = [cast("Tile", result.sr) for result in results]  # 8 bits were requested
+        return TileAnswers(sr, flags, stages_s, batches)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         """Run coding work that is not cheap."""

@@ -12,6 +12,7 @@ the status of these classes is all that the service knows of HTTP.
     ├── UnknownModel          404 unknown-model            no such model or version is served
     ├── UnknownScan           404 unknown-scan             no such scan
     ├── ScansOff              404 scans-off                the operator has allowed no folders
+    ├── ShadowOff             404 shadow-off               the settings name no shadow
     ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
     ├── RequestTimeout        408 request-timeout          the body arrived too slowly
     ├── NothingKept           409 nothing-kept             no earlier version is kept
@@ -114,6 +115,14 @@ class ScansOff(ServiceError):
     status = 404
     code = "scans-off"
     title = "Scans are off"
+
+
+class ShadowOff(ServiceError):
+    """The settings name no shadow model."""
+
+    status = 404
+    code = "shadow-off"
+    title = "There is no shadow"
 
 
 class NotAcceptable(ServiceError):

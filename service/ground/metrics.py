@@ -21,6 +21,7 @@ LATENCY_BUCKETS_S = (*(0.0005 * 2**n for n in range(12)), 2.5, 5.0, 10.0, 30.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
 CONSISTENCY_BUCKETS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
 LIMIT_BUCKETS = (0.25, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
+GREY_BUCKETS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 SATURATED_BUCKETS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
@@ -247,6 +248,47 @@ class Metrics:
     scan_remaining = _gauge(
         "semsr_scan_remaining_seconds",
         "Seconds until all running and queued scans are expected to be done, where known.",
+    )
+    shadow_up = _gauge(
+        "semsr_shadow_up", "1 while the shadow model is ready to compare tiles, else 0.", "model"
+    )
+    shadow_tiles = _counter(
+        "semsr_shadow_tiles",
+        "Tiles drawn for the shadow model, by outcome: compared, busy, full, down, unsuitable, or "
+        "failed.",
+        "model",
+        "outcome",
+    )
+    shadow_flags = _counter(
+        "semsr_shadow_flags",
+        "Compared tiles by the models that flag them: neither, both, served_only, or shadow_only.",
+        "model",
+        "outcome",
+    )
+    shadow_grey = _histogram(
+        "semsr_shadow_grey_difference",
+        "Mean absolute difference of the shadow's answer from the served one in grey levels.",
+        "model",
+        buckets=GREY_BUCKETS,
+    )
+    shadow_above = _histogram(
+        "semsr_shadow_pixels_above_ratio",
+        "Share of pixels in which the two answers differ by more than SEMSR_SHADOW_LIMIT_GREY.",
+        "model",
+        buckets=SATURATED_BUCKETS,
+    )
+    shadow_edges = _histogram(
+        "semsr_shadow_edge_difference",
+        "Mean absolute difference of the answers' gradients in grey levels per LR pixel, without "
+        "grain.",
+        "model",
+        buckets=GREY_BUCKETS,
+    )
+    shadow_duration = _seconds(
+        "semsr_shadow_duration_seconds",
+        "Time of a compared tile on its engine, by side: served or shadow.",
+        "model",
+        "side",
     )
     event_loop_lag = _gauge(
         "semsr_event_loop_lag_seconds", "Delay of the event loop's last wake-up."

@@ -23,6 +23,7 @@ from service.ground.metrics import Metrics
 from service.hosting.serving import Serving
 from service.hosting.versions import Change
 from service.settings import Settings
+from service.shadow.shadow import Shadow
 
 log = structlog.get_logger()
 
@@ -45,7 +46,12 @@ class ModelHost(Protocol):
 
     The host calls `publish` for each served model, and `started` once all are served. If it cannot
     serve them, it calls `fail`.
+
+    Attributes:
+        shadow: Model that sees a share of the tiles and never answers; None without one.
     """
+
+    shadow: Shadow | None
 
     async def start(self, lifecycle: "Lifecycle") -> None:
         """Begin to load the models of the settings, in the background."""

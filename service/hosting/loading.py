@@ -46,6 +46,13 @@ class LoadedModel:
         return "identity" if self.engine.name == "identity" else self.bundle.manifest.name
 
 
+def fp32_options(settings: Settings) -> EngineOptions:
+    """Return the options of a graph that runs in FP32, on the settings' device and threads."""
+    return EngineOptions(
+        precision="fp32", threads=settings.threads or available_cpus(), device=settings.device
+    )
+
+
 def resolve_engine(
     bundle: Bundle, settings: Settings, *, name: str | None = None
 ) -> tuple[str, EngineOptions, dict[str, float]]:
@@ -73,6 +80,11 @@ def resolve_engine(
         hint=settings.hint,
         plan_cache=str(settings.plan_cache or ""),
     )
+    if settings.answer_bits == 16 and bundle.manifest.sixteen_bit is None:
+        raise EngineError(
+            f"{bundle.path} has no graph for answers of 16 bits; export its checkpoint again, or "
+            "set SEMSR_ANSWER_BITS=8"
+        )
     name = name or settings.engine
     if name != "identity" and options.precision not in bundle.manifest.graphs:
         raise EngineError(
@@ -80,12 +92,14 @@ def resolve_engine(
             f"{', '.join(sorted(bundle.manifest.graphs))}"
         )
     if name != "auto":
-        return name, options, {}
+        return name, replace(options, answer_bits=settings.answer_bits), {}
     precisions: list[Precision] = bundle.manifest.proven_precisions
     if settings.precision is not None:
         precisions = [settings.precision]
     choice = choose_engine(bundle, options, precisions=precisions, cache_dir=settings.cache_dir)
-    return choice.engine, replace(options, precision=choice.precision), choice.tiles_per_s
+    # Only the chosen engine: the candidates are measured without the 16-bit graph.
+    options = replace(options, precision=choice.precision, answer_bits=settings.answer_bits)
+    return choice.engine, options, choice.tiles_per_s
 
 
 def batch_limit(bundle: Bundle, settings: Settings) -> int:

@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 
 from engines.registry import load_engine
 from service.batching.batcher import Batcher
+from service.batching.tile_runner import TileRunner
 from service.ground.metrics import Metrics
 from service.ground.priority import Priority
 from service.hosting.gpu_metrics import start_gpu_metrics
@@ -22,6 +23,7 @@ from service.hosting.serving import Serving, ServingFactory
 from service.hosting.versions import Change, Versions
 from service.hosting.working_model import WorkingModel
 from service.settings import Settings
+from service.shadow.shadow import Shadow
 
 log = structlog.get_logger()
 
@@ -57,7 +59,11 @@ class LocalVersion:
 
 
 class LocalModels:
-    """A model host; see `service.hosting.lifecycle.ModelHost`."""
+    """A model host; see `service.hosting.lifecycle.ModelHost`.
+
+    Attributes:
+        shadow: Model that sees a share of the tiles, where the settings name one.
+    """
 
     def __init__(
         self, settings: Settings, metrics: Metrics, *, engine_loader: EngineLoader = load_engine
@@ -73,6 +79,7 @@ class LocalModels:
         self._metrics = metrics
         self._engine_loader = engine_loader
         self._factory = ServingFactory(settings, metrics)
+        self.shadow = None if settings.shadow_bundle is None else Shadow(settings, metrics)
         self._versions = Versions[LocalVersion](
             keep_s=settings.rollback_keep_s,
             start=self._start_version,
@@ -120,6 +127,8 @@ class LocalModels:
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
+        if self.shadow is not None:
+            await self.shadow.stop(MIN_STOP_S)
         ends = [version.end(remaining_s) for version in self._versions.all()]
         ended = await asyncio.gather(*ends, *self._retiring, return_exceptions=True)
         self._factory.close()
@@ -151,6 +160,16 @@ class LocalModels:
                 seconds=round(time.perf_counter() - started_s, 2),
             )
         lifecycle.started()
+        if self.shadow is not None and lifecycle.state is State.READY:
+            self._start_shadow(self.shadow)
+
+    def _start_shadow(self, shadow: Shadow) -> None:
+        """Start the shadow last: it must not disturb how the served engines are measured."""
+        served = self._versions.served[
+            self._settings.shadow_model or next(iter(self._versions.served))
+        ]
+        engine = served.working.loaded.engine
+        shadow.start(engine.name, engine.precision)
 
     async def _start_version(self, name: str, path: Path) -> LocalVersion:
         model = await load_model_in_thread(path, self._settings, self._engine_loader)
@@ -171,12 +190,15 @@ class LocalModels:
             on_failure=lambda: lifecycle.fail("the engine loop has failed"),
             on_self_test=lambda problem: _judge(working.batcher, name, problem),
         )
+        runner: TileRunner = working.batcher
+        if self.shadow is not None:
+            runner = self.shadow.watch(name, model.bundle, runner)
         serving = self._factory.make(
             name,
             model.bundle,
             engine=model.engine.name,
             precision=model.engine.precision,
-            runner=working.batcher,
+            runner=runner,
         )
         return LocalVersion(path, serving, working)
 

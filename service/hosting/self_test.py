@@ -7,12 +7,14 @@ every attempt fails.
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import structlog
 
 from bundle_format.bundle import Precision
 from engines.golden import golden_problem
+from engines.sixteen_bit import SixteenBitEngine, golden_problem_16_bit
 from service.batching.batcher import Batcher
 from service.ground.errors import EngineFailed, ServiceError
 from service.ground.metrics import Metrics
@@ -53,6 +55,8 @@ class SelfTest:
             bundle_format.bundle.BundleError: The golden tile cannot be read any more.
         """
         self._golden = model.bundle.golden()
+        is_fine = isinstance(model.engine, SixteenBitEngine)
+        self._fine = model.bundle.golden_16_bit() if is_fine else None
         self._precision: Precision = model.engine.precision
         self._batcher = batcher
         self._name = name
@@ -98,9 +102,16 @@ class SelfTest:
         return problem
 
     async def _try(self) -> str | None:
-        """Run the golden tile once, among the other tiles."""
+        """Run the golden tile once in each depth, among the other tiles."""
+        problem = await self._try_depth(8)
+        return problem if problem or self._fine is None else await self._try_depth(16)
+
+    async def _try_depth(self, bits: int) -> str | None:
         futures = self._batcher.submit(
-            [tile[0] for tile in self._golden.lr], priority=Priority.NIGHTLY, is_admitted=True
+            [tile[0] for tile in self._golden.lr],
+            priority=Priority.NIGHTLY,
+            bits=bits,
+            is_admitted=True,
         )
         try:
             async with asyncio.timeout(self._period_s):
@@ -110,7 +121,9 @@ class SelfTest:
         finally:
             for future in futures:
                 future.cancel()
-        sr = np.stack([result.sr for result in results])[:, None]
+        sr: Any = np.stack([result.sr for result in results])[:, None]
+        if bits == 16 and self._fine is not None:
+            return golden_problem_16_bit(sr, self._golden, self._fine)
         return golden_problem(sr, self._golden, precision=self._precision)
 
     def _count(self, outcome: str) -> None:

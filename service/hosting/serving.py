@@ -36,6 +36,13 @@ class Serving:
     headers: list[tuple[bytes, bytes]]
 
     @property
+    def headers_16_bit(self) -> list[tuple[bytes, bytes]]:
+        """Headers of answers in 16 bits, which another runtime and precision may compute."""
+        own = {b"x-engine": b"onnx", b"x-precision": b"fp32"}
+        headers = [(name, own.get(name, value)) for name, value in self.headers]
+        return [*headers, (b"x-answer-bits", b"16")]
+
+    @property
     def info_labels(self) -> tuple[str, str, str, str, str]:
         """Labels of `semsr_model_info`."""
         bundle = self.bundle
@@ -74,6 +81,7 @@ class ServingFactory:
             places=self._places,
             codec_threads=self._codec_threads,
             max_pixels=self._settings.max_pixels,
+            answer_bits=self._settings.answer_bits,
         )
         headers = [
             (b"x-model", name.encode()),

@@ -26,7 +26,7 @@ from service.http.middleware import RequestMiddleware
 from service.http.paths import HOT_PATH, route_of
 from service.http.problems import problem_from
 from service.http.request_reports import RequestReports
-from service.http.routes import admin, health, scans
+from service.http.routes import admin, health, scans, shadow
 from service.http.schemas import VERSION
 from service.http.superresolve import SuperResolve
 from service.http.tracing import Tracing, make_tracing
@@ -186,7 +186,7 @@ def create_app(
     )
     # What `dependencies` hands to the routes.
     api.state.lifecycle, api.state.jobs, api.state.watchers = lifecycle, jobs, scans.Watchers()
-    for routes in (health, inference, admin, scans):
+    for routes in (health, inference, admin, shadow, scans):
         api.include_router(routes.router)
     api.include_router(page.make_router())
     openapi.install(api, scans.SCHEMAS, has_keys=settings.api_keys is not None)

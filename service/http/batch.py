@@ -44,7 +44,9 @@ class SuperResolveBatch:
         request = parse_stream_request(scope["headers"])
         priority = request.tile.priority
         facts |= request_facts(serving, request.tile)
-        scope["state"]["model_headers"] = serving.headers
+        scope["state"]["model_headers"] = (
+            serving.headers_16_bit if request.tile.answer_bits == 16 else serving.headers
+        )
         connection: Connection | None = scope.get("extensions", {}).get(CONNECTION)
         is_connected: Callable[[], bool] = (
             (lambda: True) if connection is None else connection.is_open

@@ -19,6 +19,7 @@ import numpy as np
 from service.batching.admission import Admission
 from service.batching.tile_runner import TileResult
 from service.ground.errors import RequestTimeout
+from service.ground.request_id import REQUEST_ID
 from service.hosting.lifecycle import Lifecycle, State
 from service.hosting.serving import Serving
 from service.http.access import Access
@@ -158,6 +159,8 @@ class DirectTile:
         if serving is None:
             return
         self._route.observe_recv(self._recv_s)
+        self._request_id = request_id_of(self.scope["headers"])
+        REQUEST_ID.set(self._request_id)
         try:
             [future] = serving.runner.submit(
                 [np.frombuffer(self.body, np.uint8).reshape(serving.bundle.manifest.tile)],
@@ -242,7 +245,6 @@ class DirectTile:
         except Exception as error:
             self._hand_over(error)
             return
-        self._request_id = request_id_of(self.scope["headers"])
         head = (
             f"{self._plan.fixed_headers(self._serving)}x-quality: {quality.header()}\r\n"
             f"x-request-id: {self._request_id}\r\nserver-timing: {timing}, "

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.ground.errors import Forbidden, NotReady, Unauthorized
 from service.ground.logs import LineBudget
 from service.ground.metrics import Metrics
+from service.ground.request_id import REQUEST_ID
 from service.ground.stages import Stages
 from service.http.access import Access
 from service.http.identity import address_of, identify
@@ -76,6 +77,7 @@ class RequestMiddleware:
         request_id = request_id_of(scope["headers"])
         facts: dict[str, Any] = state.setdefault("facts", {})
         state["request_id"] = request_id
+        REQUEST_ID.set(request_id)
         if self._audits:
             facts["address"] = address_of(scope.get("client"))
         trace: RequestTrace | None = None

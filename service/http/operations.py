@@ -77,10 +77,17 @@ _PARAMETERS = [
     ),
     header_parameter(
         "X-Answer-Dtype",
-        "Data type of the answer: uint8 (default), or uint16: the 8-bit result scaled back to the "
-        "window; it carries 8 bits.",
+        "Data type of the answer: uint8 (default), or uint16: the result scaled back to the "
+        "window; it carries 8 bits unless X-Answer-Bits is 16.",
         "uint8",
         enum=["uint8", "uint16"],
+    ),
+    header_parameter(
+        "X-Answer-Bits",
+        "Bits that the network gives: 8 (default), or 16: an answer in uint16, where the service "
+        "runs with SEMSR_ANSWER_BITS=16.",
+        "8",
+        enum=["8", "16"],
     ),
     header_parameter(
         "X-Pixel-Size-Nm",
@@ -113,6 +120,7 @@ _PARAMETERS = [
 _ANSWER_HEADERS = {
     "X-Tile-Shape": "Height and width of the answer.",
     "X-Tile-Dtype": "Data type of the answer: uint8 or uint16.",
+    "X-Answer-Bits": "16 where the network gave 16 bits; else absent.",
     "X-Pixel-Size-Nm": "Pixel size of the answer in nm, where it is known.",
     "X-Quality": "Judgement of the graph on its own answer: non-finite, saturated, consistency, "
     "consistency-worst, residual, domain-distance (see docs/http-api.md).",

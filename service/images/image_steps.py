@@ -105,13 +105,15 @@ class Answer(NamedTuple):
 class ImageSteps:
     """The steps of one model's images; safe for threads."""
 
-    def __init__(self, manifest: Manifest, *, max_pixels: int) -> None:
+    def __init__(self, manifest: Manifest, *, max_pixels: int, answer_bits: int = 8) -> None:
         """Prepare.
 
         Args:
             manifest: Manifest with scale, tile, halo and window.
             max_pixels: Maximum number of pixels of an LR image.
+            answer_bits: Most bits that the engine gives, 8 or 16.
         """
+        self._answer_bits = answer_bits
         self._manifest = manifest
         self._max_pixels = max_pixels
 
@@ -129,6 +131,11 @@ class ImageSteps:
         Raises:
             service.ground.errors.ServiceError: The image has a problem.
         """
+        if request.answer_bits > self._answer_bits:
+            raise BadRequest(
+                f"X-Answer-Bits is {request.answer_bits} and model {self._manifest.name} answers "
+                f"in {self._answer_bits} bits; an operator sets SEMSR_ANSWER_BITS=16"
+            )
         answer_type = request.answer_type(image_type)
         image = decode(self._max_pixels)
         if image_type != RAW:

@@ -46,6 +46,11 @@ class Quality(NamedTuple):
                 f"{self.non_finite:.2%} of the pixels of a tile; its answer is withheld"
             )
 
+    def by_name(self) -> dict[str, float]:
+        """Return the judged flags by the names that they have in `X-Quality`."""
+        fields = self._asdict().items()
+        return {name.replace("_", "-"): value for name, value in fields if value is not None}
+
     def header(self) -> str:
         """The answer's `X-Quality`: an RFC 9651 dictionary of decimals."""
         text = (

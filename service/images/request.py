@@ -32,6 +32,7 @@ _READ = frozenset(
         b"accept",
         b"content-encoding",
         b"content-type",
+        b"x-answer-bits",
         b"x-answer-dtype",
         b"x-pixel-size-nm",
         b"x-priority",
@@ -70,6 +71,7 @@ class TileRequest:
         deadline_s: `time.monotonic()` at which the request expires, or None.
         priority: Class of the request.
         tool: Tool that made the image, as `service.ground.tools.PATTERN` has it, or None.
+        answer_bits: Bits that the network gives: 8 or 16.
     """
 
     content_type: str
@@ -83,6 +85,7 @@ class TileRequest:
     deadline_s: float | None
     priority: Priority = Priority.ONLINE
     tool: str | None = None
+    answer_bits: int = 8
 
     def answer_type(self, image_type: str) -> str:
         """Choose the media type of the answer for an image that arrived as `image_type`.
@@ -183,6 +186,7 @@ def _read(
         dtype=None if dtype is None else parse_dtype(dtype),
         window=None if window is None else parse_window(window),
         answer_dtype=_answer_dtype(headers),
+        answer_bits=int(headers.get("x-answer-bits", "8")),
         pixel_size=None if pixel_size is None else parse_pixel_size(pixel_size),
         deadline_s=None,
         priority=_priority(headers, default_priority),
@@ -221,9 +225,14 @@ def read_tool(raw_headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 def _answer_dtype(headers: Mapping[str, str]) -> str:
-    value = headers.get("x-answer-dtype", "uint8")
+    bits = headers.get("x-answer-bits", "8")
+    if bits not in {"8", "16"}:
+        raise BadRequest(f"X-Answer-Bits is {bits!r}; expected 8 or 16")
+    value = headers.get("x-answer-dtype", "uint8" if bits == "8" else "uint16")
     if value not in {"uint8", "uint16"}:
         raise BadRequest(f"X-Answer-Dtype is {value!r}; expected uint8 or uint16")
+    if bits == "16" and value != "uint16":
+        raise BadRequest(f"X-Answer-Dtype is {value!r} and X-Answer-Bits 16; expected uint16")
     return value
 
 

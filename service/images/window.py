@@ -1,8 +1,8 @@
 """16-bit grey to the engine's 8 bits through a fixed window, and back.
 
 The window is the same for every tile of a wafer, never the tile's own extremes: a defect must not
-change the grey of its surroundings. A 16-bit answer is the 8-bit result stretched over the window
-again; it carries 8 bits.
+change the grey of its surroundings. A 16-bit answer is the network's answer stretched over the
+window again; it carries as many bits as the network gave, 8 or 16.
 """
 
 import re
@@ -65,25 +65,30 @@ def to_uint8(
     return np.take(_inverse(window) if white_is_zero else _narrowing(window), pixels)
 
 
-def to_uint16(pixels: npt.NDArray[np.uint8], window: Window) -> npt.NDArray[np.uint16]:
-    """Stretch 8-bit grey over a window: low + v · (high − low) / 255, halves rounded up.
+def to_uint16(pixels: npt.NDArray[np.uint8 | np.uint16], window: Window) -> npt.NDArray[np.uint16]:
+    """Stretch grey over a window: low + v · (high − low) / white, halves rounded up.
 
-    `to_uint8` of the result gives the same 8 bits back wherever the window has at least 256 levels.
+    `to_uint8` of a stretched 8-bit image gives the same 8 bits back wherever the window has at
+    least 256 levels.
 
     Args:
-        pixels: (H, W) uint8.
-        window: Values that 0 and 255 become.
+        pixels: (H, W) uint8, white being 255, or uint16, white being 65535.
+        window: Values that 0 and white become.
 
     Returns:
-        (H, W) uint16, of at most 256 different values.
+        (H, W) uint16; of at most 256 different values if `pixels` has 8 bits.
 
     Raises:
         ValueError: Not 0 ≤ low < high ≤ 65535.
     """
-    return np.take(_widening(window), pixels)
+    if pixels.dtype == np.uint8:
+        return np.take(_widening(window, _LEVELS), pixels)
+    if window == FULL_RANGE:
+        return cast("npt.NDArray[np.uint16]", pixels)
+    return np.take(_widening(window, _HIGHEST), pixels)
 
 
-# 64 KiB a table; a fab uses a handful of windows, and other clients cannot fill the memory.
+# 64 or 128 KiB a table; a fab uses a handful of windows, and other clients cannot fill the memory.
 @lru_cache(maxsize=32)
 def _narrowing(window: Window) -> npt.NDArray[np.uint8]:
     low, span = _low_and_span(window)
@@ -101,10 +106,10 @@ def _inverse(window: Window) -> npt.NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=32)
-def _widening(window: Window) -> npt.NDArray[np.uint16]:
+def _widening(window: Window, white: int) -> npt.NDArray[np.uint16]:
     low, span = _low_and_span(window)
-    levels = np.arange(_LEVELS + 1, dtype=np.int64)
-    table = (low + (2 * span * levels + _LEVELS) // (2 * _LEVELS)).astype(np.uint16)
+    levels = np.arange(white + 1, dtype=np.int64)
+    table = (low + (2 * span * levels + white) // (2 * white)).astype(np.uint16)
     table.flags.writeable = False
     return table
 

@@ -40,6 +40,7 @@ class RemoteTile:
         priority: Class of the tile.
         is_retry: Whether an engine process has died while it held the tile.
         expiry: Timer that fails the tile if no engine process becomes ready in time.
+        bits: Bits of the answer, 8 or 16.
     """
 
     slot: int
@@ -49,6 +50,7 @@ class RemoteTile:
     priority: Priority
     is_retry: bool = False
     expiry: asyncio.TimerHandle | None = None
+    bits: int = 8
 
 
 class EngineLink:
@@ -112,6 +114,7 @@ class EngineLink:
                 first.priority,
                 first.deadline_s,
                 first.is_retry,
+                first.bits,
             )
             self._send(pack_submission(submission))
 

@@ -152,7 +152,8 @@ class EngineProcesses:
             LoadError: Its tiles are too large, or the pool has too few free rows for its processes.
         """
         geometry = self._arena.geometry
-        needed = bundle.manifest.lr_bytes, bundle.manifest.sr_bytes
+        answer_bytes = self._settings.answer_bits // 8 * bundle.manifest.sr_bytes
+        needed = bundle.manifest.lr_bytes, answer_bytes
         if needed[0] > geometry.lr_bytes or needed[1] > geometry.sr_bytes:
             raise LoadError(
                 f"its tiles take {needed} bytes, the arena has room for "

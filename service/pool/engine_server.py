@@ -6,9 +6,11 @@ import socket
 import time
 from collections.abc import Callable
 
+import numpy as np
 import structlog
 
 from engines.protocol import Engine, Tile
+from engines.sixteen_bit import Tile16
 from service.batching.batcher import Batcher
 from service.batching.tile_runner import TileResult
 from service.ground.errors import EngineFailed, ServiceError
@@ -128,7 +130,7 @@ class _Tiles:
         self._engine = engine
         self._registered: set[int] = set()
 
-    def of(self, submission: Submission) -> tuple[list[Tile], list[Tile]]:
+    def of(self, submission: Submission) -> tuple[list[Tile], list[Tile | Tile16]]:
         """Return the inputs of a submission's tiles, and the memory of their answers."""
         arena, scale = self._arena, self._engine.scale
         height, width = submission.shape
@@ -137,7 +139,9 @@ class _Tiles:
             self._engine.register(arena.block(block))
             self._registered.add(block)
         lr = [arena.lr(slot, height, width) for slot in submission.slots]
-        return lr, [arena.sr(slot, scale * height, scale * width) for slot in submission.slots]
+        row_bytes = submission.bits // 8 * scale * width
+        sr = [arena.sr(slot, scale * height, row_bytes) for slot in submission.slots]
+        return lr, [tile.view(np.uint16) for tile in sr] if submission.bits == 16 else [*sr]
 
 
 class _Connection:
@@ -188,6 +192,7 @@ class _Connection:
                 lr,
                 deadline_s=submission.deadline_s,
                 priority=submission.priority,
+                bits=submission.bits,
                 outputs=sr,
                 is_admitted=submission.is_retry,
             )

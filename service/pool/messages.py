@@ -21,9 +21,9 @@ from bundle_format.bundle import FLAGS, Precision
 from service.ground.errors import DeadlineExceeded, EngineFailed, NotReady, QueueFull, ServiceError
 from service.ground.priority import Priority
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
-_SUBMIT = struct.Struct("<BBBxIId")
+_SUBMIT = struct.Struct("<BBBBIId")
 _RESULT_HEAD = struct.Struct("<BxxxI")
 _RESULT = struct.Struct(f"<IIff{len(FLAGS)}f")
 _ERROR = struct.Struct("<BBxxId")
@@ -74,6 +74,7 @@ class Submission:
         priority: Class of the tiles.
         deadline_s: `time.monotonic()` of their deadline, or None.
         is_retry: Whether the tiles were submitted before, to an engine process that has died.
+        bits: Bits of the answers, 8 or 16.
     """
 
     slots: Sequence[int]
@@ -81,6 +82,7 @@ class Submission:
     priority: Priority
     deadline_s: float | None
     is_retry: bool
+    bits: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def pack_submission(submission: Submission) -> bytes:
         Kind.SUBMIT,
         _PRIORITIES.index(submission.priority),
         submission.is_retry,
+        submission.bits,
         *submission.shape,
         deadline_s,
     )
@@ -147,14 +150,15 @@ def pack_submission(submission: Submission) -> bytes:
 
 def parse_submission(message: bytes) -> Submission:
     """Read a SUBMIT."""
-    fields: tuple[int, int, int, int, int, float] = _SUBMIT.unpack_from(message)
-    _, priority, is_retry, height, width, deadline_s = fields
+    fields: tuple[int, int, int, int, int, int, float] = _SUBMIT.unpack_from(message)
+    _, priority, is_retry, bits, height, width, deadline_s = fields
     return Submission(
         slots=_parse_slots(message[_SUBMIT.size :]),
         shape=(height, width),
         priority=_PRIORITIES[priority],
         deadline_s=None if math.isinf(deadline_s) else deadline_s,
         is_retry=bool(is_retry),
+        bits=bits,
     )
 
 

@@ -59,6 +59,8 @@ class PoolModels:
             name: Name of this process.
         """
         self._settings = settings
+        # The settings refuse one: each front end would need its own, or share one and its report.
+        self.shadow = None
         self._arena = arena
         self._slots = Slots(arena, partition)
         self._factory = ServingFactory(settings, metrics)

@@ -13,6 +13,7 @@ import functools
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import structlog
 
 from engines.protocol import Tile
@@ -134,6 +135,7 @@ class RemoteRunner:
         *,
         deadline_s: float | None = None,
         priority: Priority = Priority.ONLINE,
+        bits: int = 8,
     ) -> list[asyncio.Future[TileResult]]:
         """Queue the tiles of one request; a rejection by the engine process arrives in the futures.
 
@@ -147,9 +149,8 @@ class RemoteRunner:
             slot = self._slots.take()
             height, width = pixels.shape
             self._slots.arena.lr(slot, height, width)[...] = pixels
-            tile = RemoteTile(
-                slot, (height, width), self._loop.create_future(), deadline_s, priority
-            )
+            future = self._loop.create_future()
+            tile = RemoteTile(slot, (height, width), future, deadline_s, priority, bits=bits)
             tile.future.add_done_callback(functools.partial(self._forget, tile))
             placed.append(tile)
         self._num_open += len(placed)
@@ -202,9 +203,10 @@ class RemoteRunner:
                 self._slots.give_back(tile.slot)
                 continue
             height, width = (self._scale * side for side in tile.shape)
+            sr = self._slots.lend(tile.slot, height, tile.bits // 8 * width)
             tile.future.set_result(
                 TileResult(
-                    self._slots.lend(tile.slot, height, width),
+                    sr.view(np.uint16) if tile.bits == 16 else sr,
                     result.flags,
                     result.queue_s,
                     result.infer_s,

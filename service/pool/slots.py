@@ -30,7 +30,13 @@ class Slots:
         self._free.append(slot)
 
     def lend(self, slot: int, height: int, width: int) -> Tile:
-        """Return a view of the answer in a slot; the slot is free once all its views are gone."""
+        """Return a view of the answer in a slot; the slot is free once all its views are gone.
+
+        Args:
+            slot: Slot index.
+            height: Rows of the answer.
+            width: Bytes of a row.
+        """
         view = self.arena.sr(slot, height, width)
         # Every view of a view refers to the same array, which lives as long as any of them.
         owner = view.base

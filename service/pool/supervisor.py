@@ -257,6 +257,6 @@ def _geometry(settings: Settings, bundles: Iterable[Bundle], num_fronts: int) ->
         # tile must never lack one.
         slots=2 * settings.max_queue,
         lr_bytes=max(manifest.lr_bytes for manifest in manifests),
-        sr_bytes=max(manifest.sr_bytes for manifest in manifests),
+        sr_bytes=settings.answer_bits // 8 * max(manifest.sr_bytes for manifest in manifests),
         snapshots=1 + num_fronts + MAX_ENGINES,
     )

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import structlog
 
-from service.ground.errors import NotReady
+from service.ground.errors import NotReady, UnsuitableScan
 from service.ground.pause_windows import PauseWindows
 from service.hosting.lifecycle import Lifecycle
 from service.scan_jobs.database import (
@@ -62,6 +62,7 @@ class ScanJobs:
         state = settings.scan_state
         assert state is not None  # noqa: S101 (the settings see to it)
         self._keep_s = settings.scan_keep_days * _DAY_S
+        self._answer_bits = settings.answer_bits
         self._lifecycle = lifecycle
         self._folder = state / "scans"
         self._roots = Roots(settings.scan_roots or (), closed=state)
@@ -107,6 +108,11 @@ class ScanJobs:
         Raises:
             ServiceError: The scan cannot be run at all, or cannot be accepted now.
         """
+        if body.options.answer_bits > self._answer_bits:
+            raise UnsuitableScan(
+                f"options.answer_bits is {body.options.answer_bits} and this service answers in "
+                f"{self._answer_bits} bits; an operator sets SEMSR_ANSWER_BITS=16"
+            )
         request = await asyncio.to_thread(checked_request, body, self._roots)
         finish_by_s = None if body.finish_by is None else body.finish_by.timestamp()
         job, is_new = await self._ask(

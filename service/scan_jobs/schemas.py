@@ -16,6 +16,7 @@ from service.scan_jobs.roots import Roots
 from service.scans.checks import check_apart
 from service.scans.errors import OutsideRootsError, ScanError
 from service.scans.manifest import check_form
+from service.scans.name_pattern import NamePattern
 from service.scans.options import ScanRequest, default_form
 from service.scans.sinks import FORMATS
 
@@ -41,11 +42,27 @@ class ScanOptionsBody(BaseModel):
         json_schema_extra={"pattern": r"^\s*[0-9]{1,5}\s*,\s*[0-9]{1,5}\s*$"},
     )
     answer_dtype: Literal["uint8", "uint16"] = "uint8"
+    answer_bits: Literal[8, 16] = Field(
+        default=8,
+        description="Bits of the answers; 16: uint16 in the greys of the tiles, needs "
+        "SEMSR_ANSWER_BITS=16.",
+    )
     pixel_size_nm: str | None = Field(
         default=None,
         max_length=60,
         description="Pixel size in nm if the source does not state it: x or x,y.",
         json_schema_extra={"pattern": rf"^\s*{_SIZE}(\s*,\s*{_SIZE})?\s*$"},
+    )
+    name_pattern: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="Pattern of the names of tiles with {lot}, {wafer}, {die} (or {die_x} and "
+        "{die_y}) and {tool}; * is any text. Default: names are not read.",
+        json_schema_extra={
+            "pattern": r"\{(lot|wafer|die|die_x|die_y|tool)\}",
+            "examples": ["{lot}/W{wafer}/X{die_x}_Y{die_y}_*"],
+        },
     )
     manifest: Literal["parquet", "csv"] = Field(
         default_factory=default_form,
@@ -95,7 +112,7 @@ class ScanBody(BaseModel):
             sink: Path or URL of the sink, with links resolved.
 
         Raises:
-            BadRequest: A window or pixel size cannot be read.
+            BadRequest: A window, pixel size or name pattern cannot be read.
         """
         options = self.options
         size = options.pixel_size_nm
@@ -103,11 +120,15 @@ class ScanBody(BaseModel):
             source=source,
             sink=sink,
             window=None if options.window is None else parse_window(options.window),
-            answer_dtype=options.answer_dtype,
+            answer_dtype="uint16" if options.answer_bits == 16 else options.answer_dtype,
+            answer_bits=options.answer_bits,
             answer_type=None if options.format is None else FORMATS[options.format],
             pixel_size=None if size is None else parse_pixel_size(size),
             manifest=options.manifest,
             patience_s=options.patience_s,
+            name_pattern=None
+            if options.name_pattern is None
+            else NamePattern(options.name_pattern).pattern,
         )
 
 

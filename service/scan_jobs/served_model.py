@@ -51,7 +51,9 @@ class ServedModel:
             settings: The service's settings.
             is_stopped: Function that returns whether to stop waiting for an engine.
         """
-        self.steps = ImageSteps(model.bundle.manifest, max_pixels=settings.max_pixels)
+        self.steps = ImageSteps(
+            model.bundle.manifest, max_pixels=settings.max_pixels, answer_bits=settings.answer_bits
+        )
         self._model = model
         self._lifecycle = lifecycle
         self._is_stopped = is_stopped

@@ -1,6 +1,7 @@
 """Checks that a scan passes before an engine is loaded."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from service.scans.errors import ScanError
@@ -30,12 +31,14 @@ def check_request(
     """
     path = request.source.partition("::")[0].rstrip("/").lower()
     if not ("://" in path and path.endswith(_COPIED)):
-        open_source(
-            request.source,
-            spool=work / "spool",
-            patience_s=request.patience_s,
-            open_store=open_store,
-        ).close()
+        # Not in the work folder, which may not exist: files in it would count as another scan's.
+        with tempfile.TemporaryDirectory(prefix="semsr-scan-") as spool:
+            open_source(
+                request.source,
+                spool=Path(spool),
+                patience_s=request.patience_s,
+                open_store=open_store,
+            ).close()
     check_apart(request.source, sink=request.sink, work_folder=str(work))
     check_outside(str(work), source=request.source, sink=request.sink)
     check_sink(request, open_store)

@@ -191,6 +191,7 @@ class GroupWork:
             dtype=image.dtype,
             window=options.window,
             answer_dtype=options.answer_dtype,
+            answer_bits=options.answer_bits,
             pixel_size=pixel_size(image.facts) or options.pixel_size,
             deadline_s=None,
             priority=options.priority,

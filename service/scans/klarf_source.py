@@ -17,6 +17,7 @@ from service.scans.klarf.errors import KlarfError
 from service.scans.klarf.klarf import Klarf, read_klarf
 from service.scans.klarf.values import ImageRef
 from service.scans.klarf_facts import MOST_DEFECTS, image_facts
+from service.scans.klarf_files import ImageFile, ImageFiles, check_apart, is_tiff
 from service.scans.sources import (
     SIDECAR_SUFFIX,
     Listed,
@@ -27,13 +28,12 @@ from service.scans.sources import (
     media_type,
     split_name,
 )
-from service.scans.stores import FileEntry, Store, safe_name
+from service.scans.stores import FileEntry, Store
 from service.scans.tiff_source import TiffSource
 
 KLARF_SUFFIXES = (".klarf", ".kla", ".krf")
 # Tools also number their result files: lot7.001.
 _NUMBERED = re.compile(r"\.\d{3}")
-_TIFF_SUFFIXES = (".tif", ".tiff")
 _MOST_PAGES = 10_000_000
 # Open files with several images; the images of a file are read one after another.
 _MOST_OPEN = 8
@@ -72,21 +72,6 @@ class _Tile:
         self.num_defects += 1
         if len(self.defects) < MOST_DEFECTS:
             self.defects.append(defect)
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file of images.
-
-    Attributes:
-        name: Name in the store.
-        entry: Its entry, or None if it is missing.
-        pages: Number of its images, or None if only the first is named.
-    """
-
-    name: str
-    entry: FileEntry | None
-    pages: int | None
 
 
 class KlarfSource:
@@ -133,13 +118,20 @@ class KlarfSource:
                 stem = tile.listed.stem
                 yield Listed(entry.name, stem, SIDECAR_SUFFIX, 0, entry.size_bytes, entry.stamp)
 
+    def facts(self, name: str) -> Facts:
+        """Return the facts of a tile from the defects that name it, without those of its sidecar.
+
+        Raises:
+            TileError: No defect names it.
+        """
+        known = self._known(name)
+        return image_facts(known.defects, known.num_defects)
+
     def read(self, tile: TileRef) -> SourceImage:
         """See `Source`; a page of a TIFF becomes a separate TIFF."""
         check_size(tile)
-        known = self._tiles.get(tile.name)
-        if known is None:
-            raise TileError(f"is not named by a defect of {self.name}")
-        facts: Facts = image_facts(known.defects, known.num_defects)
+        known = self._known(tile.name)
+        facts = self.facts(tile.name)
         if known.sidecar is not None:
             entry = known.sidecar
             content = b""
@@ -148,7 +140,7 @@ class KlarfSource:
             facts = {**facts, **sidecar_facts(content, entry.name, entry.size_bytes)}
         if known.page is None:
             body = self._store.read(known.file)
-            if not _is_tiff(known.file) or _num_pages(body) <= 1:
+            if not is_tiff(known.file) or _num_pages(body) <= 1:
                 return SourceImage(body, media_type(known.file), None, None, facts)
         image = self._read_page(known.file, known.page or 0)
         return SourceImage(image.body, image.media_type, None, None, facts)
@@ -157,6 +149,12 @@ class KlarfSource:
         """See `Source`."""
         with self._lock:
             self._open.clear()
+
+    def _known(self, name: str) -> _Tile:
+        known = self._tiles.get(name)
+        if known is None:
+            raise TileError(f"is not named by a defect of {self.name}")
+        return known
 
     def _read_file(self) -> Klarf:
         entry = self._store.find(self.name)
@@ -182,56 +180,24 @@ class KlarfSource:
         if num_without:
             total = self.klarf.num_defects
             self.notes.append(f"{num_without} of {total} defects name no image")
-        found = {written: self._find_file(written, numbers) for written, numbers in files.items()}
-        self._check_apart(found)
+        images = ImageFiles(self._store)
+        found = {written: images.find_written(written) for written in files}
+        check_apart(self.url, self.name, found)
+        pages = {
+            written: self._count_pages(file.name)
+            for written, file in found.items()
+            if file.entry is not None and is_tiff(file.name) and files[written] != {1}
+        }
         tiles: dict[str, _Tile] = {}
         for defect in self.klarf.defects():
             names: list[str] = []
             for image in defect.images:
-                tile = self._tile(found[image.file], image)
+                tile = self._tile(images, found[image.file], pages.get(image.file), image)
                 tile = tiles.setdefault(tile.listed.name, tile)
                 tile.add(defect)
                 names.append(tile.listed.name)
             self.images_of.append(tuple(names))
         return tiles
-
-    def _find_file(self, written: str, numbers: set[int]) -> _File:
-        """Find a file by its path as written, or by the end of it.
-
-        Tools write paths of their own machine, with a drive and backslashes. Of such a path, the
-        longest end that exists in the folder of the KLARF file counts.
-        """
-        parts = written.replace("\\", "/").split("/")
-        missing = ""
-        for first, part in enumerate(parts):
-            try:
-                name = str(PurePosixPath(safe_name("/".join(parts[first:]))))
-            except TileError:
-                continue  # absolute, or leads upwards
-            if part.endswith(":"):
-                continue  # a drive
-            entry = self._store.find(name)
-            if entry is not None:
-                pages = self._count_pages(name) if _is_tiff(name) and numbers != {1} else None
-                return _File(name, entry, pages)
-            missing = missing or name
-        return _File(missing or "(no file)", None, None)
-
-    def _check_apart(self, found: dict[str, _File]) -> None:
-        """Reject two paths that end in the same file: one of them would get the wrong images.
-
-        Raises:
-            ScanError: There are two such paths.
-        """
-        known: dict[str, str] = {}
-        for written, file in found.items():
-            path = str(PurePosixPath(written.replace("\\", "/")))
-            other = known.setdefault(file.name, path)
-            if other != path and file.entry is not None:
-                raise ScanError(
-                    f"{self.url} names {other} and {path}, and both could be {file.name}; "
-                    f"expected the images under these paths in the folder of {self.name}"
-                )
 
     def _count_pages(self, name: str) -> int | None:
         try:
@@ -239,18 +205,19 @@ class KlarfSource:
         except ScanError:
             return None  # reading the tile reports it
 
-    def _tile(self, file: _File, image: ImageRef) -> _Tile:
+    @staticmethod
+    def _tile(images: ImageFiles, file: ImageFile, pages: int | None, image: ImageRef) -> _Tile:
         stem, suffix = split_name(file.name)
         entry = file.entry
         size_bytes, stamp = (0, "") if entry is None else (entry.size_bytes, entry.stamp)
-        if file.pages is None or file.pages == 1:
-            sidecar = None if entry is None else self._store.find(f"{stem}{SIDECAR_SUFFIX}")
+        if pages is None or pages == 1:
+            sidecar = None if entry is None else images.find(f"{stem}{SIDECAR_SUFFIX}")
             listed = Listed(file.name, stem, suffix, 0, size_bytes, stamp)
             return _Tile(listed, file.name, None, sidecar)
         page = (1 if image.number is None else image.number) - 1
         # A number below 1 has no place in an index; reading the tile reports it.
-        place = page if page >= 0 else file.pages
-        size_bytes //= file.pages
+        place = page if page >= 0 else pages
+        size_bytes //= pages
         listed = Listed(
             indexed_name(file.name, place), f"{stem}/{place:08d}", suffix, place, size_bytes, stamp
         )
@@ -277,10 +244,6 @@ class KlarfSource:
             while len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
             return source
-
-
-def _is_tiff(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in _TIFF_SUFFIXES
 
 
 def _num_pages(body: bytes) -> int:

@@ -47,6 +47,7 @@ class ScanRequest:
         sink: Path or URL of a folder, or of a stack (`STACK_SUFFIXES`).
         window: Grey range of 16-bit input, or None for the bundle's.
         answer_dtype: Data type of the answers, uint8 or uint16.
+        answer_bits: Bits of the answers, 8 or 16; 16 needs uint16.
         answer_type: Media type of output files, or None for each tile's own.
         pixel_size: Pixel size of inputs that do not state one, or None.
         manifest: `parquet` or `csv`; by default Parquet where pyarrow is installed.
@@ -58,6 +59,7 @@ class ScanRequest:
     sink: str
     window: Window | None = None
     answer_dtype: str = "uint8"
+    answer_bits: int = 8
     answer_type: str | None = None
     pixel_size: PixelSize | None = None
     manifest: str = field(default_factory=default_form)
@@ -82,6 +84,7 @@ class ScanOptions:
         priority: Class of the tiles.
         window: Grey range of 16-bit input, or None for the bundle's.
         answer_dtype: Data type of the answers, uint8 or uint16.
+        answer_bits: Bits of the answers, 8 or 16.
         pixel_size: Pixel size of inputs that do not state one, or None.
         names: Pattern of names with facts, or None.
     """
@@ -93,6 +96,7 @@ class ScanOptions:
     priority: Priority = Priority.ONLINE
     window: Window | None = None
     answer_dtype: str = "uint8"
+    answer_bits: int = 8
     pixel_size: PixelSize | None = None
     names: NamePattern | None = None
 
@@ -130,6 +134,7 @@ class ScanOptions:
             priority=priority,
             window=request.window,
             answer_dtype=request.answer_dtype,
+            answer_bits=request.answer_bits,
             pixel_size=request.pixel_size,
             names=None if request.name_pattern is None else NamePattern(request.name_pattern),
         )

@@ -25,6 +25,8 @@ def scan_pins(request: ScanRequest, model: ModelLabel) -> dict[str, Any]:
         "max_batch_size": model.max_batch_size,
         "window": None if request.window is None else list(request.window),
         "answer_dtype": request.answer_dtype,
+        # None equals the absence in journals of earlier versions.
+        "answer_bits": None if request.answer_bits == 8 else request.answer_bits,
         "answer_type": request.answer_type,
         "pixel_size_nm": None if size is None else [size.x_nm, size.y_nm],
         "name_pattern": request.name_pattern,

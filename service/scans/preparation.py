@@ -15,6 +15,7 @@ from service.scans.errors import (
 )
 from service.scans.facts import MAX_SIDECAR_BYTES
 from service.scans.journal import Journal
+from service.scans.klarf_copy import check_unchanged
 from service.scans.klarf_results import write_results
 from service.scans.klarf_source import KlarfSource
 from service.scans.manifest import check_form, write_manifest
@@ -129,7 +130,8 @@ def prepare(
 
     Raises:
         SourceMissingError: The source does not exist, or its tiles are gone.
-        ScanMismatchError: The journal in the folder belongs to another scan.
+        ScanMismatchError: The journal in the folder belongs to another scan, or a KLARF file has
+            changed since then.
         ScanError: The scan cannot run.
     """
     source = open_source(
@@ -141,6 +143,8 @@ def prepare(
     check_form(request.manifest)
     journal = Journal(work.journal_path)
     journal.pin(scan_pins(request, model))
+    if isinstance(source, KlarfSource):
+        check_unchanged(source, work.klarf_path)
     if request.is_stack:
         sink: Sink = open_scan_stack(
             request, model, source, journal, work, overwrite=overwrite, open_store=open_store

@@ -12,6 +12,7 @@ from service.images.codec import Pixels
 from service.scans.errors import ScanError, StoreLostError, TileError
 from service.scans.extras import load_extra
 from service.scans.facts import PIXEL_SIZE
+from service.scans.ngff import AXES, LEVEL, group_metadata
 from service.scans.stack_sink import SHARD_TILES, StackFormat, TileFormat
 from service.scans.stores import Store
 
@@ -30,7 +31,10 @@ Fill = Callable[[Path, Iterator[Pixels], int, TileFormat, dict[str, Any]], None]
 
 
 class ZarrStack:
-    """A Zarr v3 array (N, H, W) with one chunk per tile; its metadata are written last."""
+    """A Zarr v3 array (N, H, W) with one chunk per tile, in a group that describes it to viewers.
+
+    The group's metadata (`service.scans.ngff`) are written last.
+    """
 
     keeps_shards = True
 
@@ -42,7 +46,7 @@ class ZarrStack:
 
     def shard_name(self, index: int) -> str:
         """See `StackFormat`."""
-        return f"c/{index}/0/0"
+        return f"{LEVEL}/c/{index}/0/0"
 
     def encode(self, tiles: Pixels) -> bytes:
         """See `StackFormat`: Zarr writes it in memory, so that the file is written whole."""
@@ -68,11 +72,13 @@ class ZarrStack:
         del shards
         held: dict[str, Any] = {}
         self._create(held, count, attributes)
-        content = held["zarr.json"].to_bytes()
-        name = f"{self._name}/zarr.json"
-        self._store.write(name, content)
-        self._store.sync([name])
-        return name, len(content)
+        array, group = (f"{self._name}/{path}zarr.json" for path in (f"{LEVEL}/", ""))
+        self._store.write(array, held["zarr.json"].to_bytes())
+        self._store.sync([array])
+        content = group_metadata(Path(self._name).stem, attributes.get(PIXEL_SIZE))
+        self._store.write(group, content)
+        self._store.sync([group])
+        return group, len(content)
 
     def _create(self, held: dict[str, Any], count: int, attributes: dict[str, Any]) -> Any:
         height, width = self._tile.shape
@@ -84,6 +90,7 @@ class ZarrStack:
             shards=(SHARD_TILES, height, width),
             compressors=self._zarr.codecs.ZstdCodec(level=1),
             fill_value=0,
+            dimension_names=AXES,
             attributes=attributes,
             # Black tiles are written too: a missing shard is a lost one.
             config={"write_empty_chunks": True},

@@ -117,7 +117,8 @@ class StackSink:
     def clear(self) -> None:
         """Remove all files in the store of the shards, metadata first."""
         names = [entry.name for entry in self._shards.walk() if not entry.name.endswith("/")]
-        for name in sorted(names, key=lambda name: (not name.endswith("zarr.json"), name)):
+        # The group's before the array's: what is left never looks like a whole stack.
+        for name in sorted(names, key=lambda n: (not n.endswith("zarr.json"), n.count("/"), n)):
             self._shards.remove(name)
 
     def target(self, listed: Listed) -> None:

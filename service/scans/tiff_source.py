@@ -52,7 +52,10 @@ class TiffSource:
         entry = store.find(name)
         self._stamp = "" if entry is None else entry.stamp
         try:
-            with local_copy(store, name, spool).open("rb") as file:
+            path = local_copy(store, name, spool)
+            with path.open("rb") as file:
+                if path.is_relative_to(spool):
+                    path.unlink()  # a copy: the mapping keeps it
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._body = memoryview(mapped)
             self._places = page_places(self._body, most=_MAX_PAGES)

@@ -12,10 +12,12 @@ from service.scans.errors import FolderHeldError, ScanError, StoreLostError
 
 _JOURNAL = "journal.sqlite"
 _LOCK = "lock"
+_KLARF = "source.klarf.gz"
 # Files of a scan; the journal last, so that it remains if the process is killed.
 _OWN_FILES = (
     "manifest.csv",
     "manifest.parquet",
+    _KLARF,
     f"{_JOURNAL}-journal",
     f"{_JOURNAL}-shm",
     f"{_JOURNAL}-wal",
@@ -34,6 +36,11 @@ class WorkFolder:
     def journal_path(self) -> Path:
         """Path of the journal."""
         return self.path / _JOURNAL
+
+    @property
+    def klarf_path(self) -> Path:
+        """Path of the copy of a KLARF source."""
+        return self.path / _KLARF
 
     @property
     def spool(self) -> Path:

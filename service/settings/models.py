@@ -8,17 +8,22 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from bundle_format.bundle import Precision
+from bundle_format.shipped import default_bundle
 from service.settings.user_folders import user_cache_dir
 
-# The shipped bundle, found from the working directory of a clone or of the image.
-DEFAULT_BUNDLE = Path("bundles/default")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class ModelSettings(BaseSettings):
     """Models and engines."""
 
-    bundle: Path = Field(default=DEFAULT_BUNDLE, description="Folder of the model bundle to serve.")
+    bundle: Path = Field(
+        default_factory=default_bundle,
+        description=(
+            "Folder of the model bundle to serve. Unset: bundles/default in the working directory, "
+            "or else the shipped bundle default of the installation."
+        ),
+    )
     bundles: Annotated[dict[str, Path], NoDecode] | None = Field(
         default=None,
         description=(
@@ -65,6 +70,13 @@ class ModelSettings(BaseSettings):
         description=(
             "Number of CPU threads of the engine. Unset: all cores that CPU affinity and cgroup "
             "allow."
+        ),
+    )
+    answer_bits: Literal[8, 16] = Field(
+        default=8,
+        description=(
+            "Most bits of an answer. 16 also loads the bundle's 16-bit graph, for requests with "
+            "X-Answer-Bits: 16. It takes memory; answers of 8 bits stay as they are."
         ),
     )
     max_batch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
@@ -115,6 +127,12 @@ class ModelSettings(BaseSettings):
             "in the user's cache folder."
         ),
     )
+
+    @field_validator("answer_bits", mode="before")
+    @classmethod
+    def _parse_bits(cls, value: object) -> object:
+        # Environment variables are text, which a Literal of numbers does not take.
+        return {"8": 8, "16": 16}.get(value, value) if isinstance(value, str) else value
 
     @field_validator("bundles", mode="before")
     @classmethod

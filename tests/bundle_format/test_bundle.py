@@ -1,16 +1,14 @@
 """The bundle format: what is written loads back, and anything else is refused with its reason."""
 
-import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bundle_format import bundle_writer
 from bundle_format.bundle import Bundle, BundleError, load_bundle
 from bundle_format.bundle_writer import write_bundle
-from tests.bundles import bundle_files, manifest_fields
+from tests.bundles import bundle_files, edit_manifest, manifest_fields
 
 
 @pytest.fixture
@@ -19,13 +17,6 @@ def bundle_path(tmp_path: Path) -> Path:
     path = tmp_path / "bundle"
     write_bundle(path, files=bundle_files(), manifest_fields=manifest_fields())
     return path
-
-
-def edit_manifest(path: Path, **changes: object) -> None:
-    """Overwrite fields of a bundle's manifest; an ellipsis removes one."""
-    file = path / "manifest.json"
-    fields = {**json.loads(file.read_text()), **changes}
-    file.write_text(json.dumps({key: v for key, v in fields.items() if v is not ...}))
 
 
 def test_written_bundle_loads_back(bundle_path: Path):
@@ -140,7 +131,7 @@ def test_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path):
     assert (precious / "thesis.txt").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "golden/sr.npy", "model.safetensors"])
+@pytest.mark.parametrize("name", ["model.onnx", "golden/sr.png", "model.safetensors"])
 def test_tampered_file_is_refused_by_name(bundle_path: Path, name: str):
     """One changed byte in any file is refused, and the message says which."""
     file = bundle_path / name
@@ -166,21 +157,12 @@ def test_missing_file_is_refused_by_name(bundle_path: Path):
         load_bundle(bundle_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, 6, "5", None, True])
+@pytest.mark.parametrize("version", [0, 2, 7, "6", None, True])
 def test_unknown_format_version_is_refused(bundle_path: Path, version: object):
     """Another format version is refused, not guessed."""
     edit_manifest(bundle_path, format_version=version)
     with pytest.raises(BundleError, match=r"format version .* is unknown"):
         load_bundle(bundle_path)
-
-
-def test_version_3_is_read_as_a_network_on_one_grid(bundle_path: Path):
-    """Bundles from before the grid keep serving."""
-    edit_manifest(bundle_path, format_version=3, grid_px=..., seams=...)
-
-    manifest = load_bundle(bundle_path).manifest
-
-    assert (1, None) == (manifest.grid_px, manifest.seams)
 
 
 def test_grid_needs_version_4(bundle_path: Path):
@@ -238,15 +220,3 @@ def test_graph_of_another_precision_is_refused(bundle_path: Path):
     """Asking for what the bundle lacks says what it has."""
     with pytest.raises(BundleError, match="no int8 graph; the bundle has fp32"):
         load_bundle(bundle_path).graph("int8")
-
-
-def test_golden_tile_with_pickled_objects_is_refused(tmp_path: Path):
-    """An object array in the golden tile is refused without being unpickled."""
-    files = bundle_files()
-    evil = tmp_path / "evil.npy"
-    # Pickled on purpose: it is the file that must be refused.
-    np.save(evil, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    files["golden/lr.npy"] = evil.read_bytes()
-    write_bundle(tmp_path / "bundle", files=files, manifest_fields=manifest_fields())
-    with pytest.raises(BundleError, match="not a readable npy"):
-        load_bundle(tmp_path / "bundle").golden()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+from PIL import Image
 
 TIMEOUT_S = 120.0
 CHECKS = 3
@@ -30,7 +31,7 @@ def main(golden: Path, command: list[str], health_check: list[str]) -> dict[str,
     Returns:
         What a test wants to know.
     """
-    lr, sr = (np.load(golden / name, allow_pickle=False) for name in ("lr.npy", "sr.npy"))
+    lr, sr = (np.asarray(Image.open(golden / name)) for name in ("lr.png", "sr.png"))
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{os.environ['SEMSR_PORT']}"
     try:

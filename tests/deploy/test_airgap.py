@@ -140,7 +140,6 @@ def test_the_archive_installs_and_serves_without_network(tmp_path: Path) -> None
         environment={
             "PATH": f"/opt/semsr/bin:{os.defpath}",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "SEMSR_BUNDLE": "/opt/semsr/bundles/default",
             "SEMSR_PORT": "8000",
             "SEMSR_DRAIN_S": "0",
         },

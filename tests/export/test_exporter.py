@@ -11,6 +11,7 @@ from bundle_format.bundle import load_bundle
 from engines.batches import run_batch
 from engines.protocol import EngineOptions
 from engines.registry import load_engine
+from engines.sixteen_bit import SixteenBitEngine, verify_golden_16_bit
 from export.cases import golden_tile, standard_cases
 from export.exporter import export_bundle
 from export.parity import ParityError, Reference, compare, summarise
@@ -54,7 +55,9 @@ def test_graph_gives_what_torch_gives_at_any_size(scale: int, tmp_path: Path):
     checkpoint = tmp_path / "checkpoint.safetensors"
     save_network(checkpoint, generator, training={})
     bundle = export_bundle(checkpoint, tmp_path / "bundle", tile=TILE, max_batch_size=2).bundle
-    engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1))
+    engine = load_engine("onnx", bundle, EngineOptions(precision="fp32", threads=1, answer_bits=16))
+    assert isinstance(engine, SixteenBitEngine)
+    assert verify_golden_16_bit(engine, bundle) <= 0.02
     for count, height, width in ((1, 24, 24), (3, 33, 17), (2, 8, 64)):
         lr = np.random.default_rng(5).integers(0, 256, (count, 1, height, width), dtype=np.uint8)
         sr = run_batch(engine, lr).sr
@@ -98,6 +101,8 @@ def test_bundle_holds_what_the_service_needs(checkpoint: Path, tmp_path: Path):
     assert {row.shape[0] for row in result.parity if row.case == "full batch"} == {32}
     card = (tmp_path / "fine" / "MODEL_CARD.md").read_text()
     assert "made for a test" in card
+    assert card.startswith("---\nlibrary_name: semsr\n")
+    assert "\n---\n\n# Model card: fine\n" in card
 
 
 def test_export_is_reproducible_byte_for_byte(checkpoint: Path, tmp_path: Path):

@@ -99,7 +99,7 @@ def test_half_weights_halve_every_file_and_all_precisions_share_them(
     for name in ("model.onnx", "model.fp16.onnx"):
         assert len(half.read(name)) < len(half.graph("fp32")) - 0.6 * weights
     assert half.manifest.parity["fp32"].max_error <= 1
-    assert 5 == half.manifest.format_version
+    assert 6 == half.manifest.format_version
     with safe_open(half.path / "model.safetensors", framework="pt") as file:
         kinds = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118 - no dict
         assert file.metadata()["generator"] == "grain_unet"
@@ -144,8 +144,8 @@ def test_another_checkpoint_beside_the_graph_is_refused(checkpoint: Path, tmp_pa
         loaded.graph("fp32")
     files = {
         "model.onnx": loaded.read("model.onnx"),
-        "golden/lr.npy": loaded.read("golden/lr.npy"),
-        "golden/sr.npy": loaded.read("golden/sr.npy"),
+        "golden/lr.png": loaded.read("golden/lr.png"),
+        "golden/sr.png": loaded.read("golden/sr.png"),
         "model.safetensors": short,
     }
     names = set(type(loaded.manifest).model_fields) - {"files", "format_version"}

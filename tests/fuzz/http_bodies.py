@@ -35,6 +35,7 @@ _ODD_HEADERS = (
     "X-Tile-Shape: 999999999,999999999",
     "X-Tile-Dtype: float32",
     "X-Answer-Dtype: uint16",
+    "X-Answer-Bits: 16",
     "X-Answer-Dtype: int8",
     "X-Pixel-Size-Nm: 1e309",
     "X-Pixel-Size-Nm: 4.5",

@@ -99,6 +99,13 @@ def test_an_unknown_setting_is_answered_with_the_nearest_one(variable: str, line
         ({"trusted_proxies": "10.0.0.1/8"}, "SEMSR_TRUSTED_PROXIES: 10.0.0.1/8 has host bits set"),
         ({"trusted_proxies": "*"}, "SEMSR_TRUSTED_PROXIES: '*' does not appear to be an IPv4"),
         ({"bundle": "a", "bundles": "x=b"}, "SEMSR_BUNDLE and SEMSR_BUNDLES are both set"),
+        ({"shadow_bundle": "a", "mode": "pool"}, "expected SEMSR_MODE=single"),
+        ({"shadow_share": "0.1"}, "SEMSR_SHADOW_SHARE is set, but SEMSR_SHADOW_BUNDLE is not"),
+        (
+            {"shadow_bundle": "a", "bundles": "x=b", "shadow_model": "y"},
+            "SEMSR_SHADOW_MODEL is 'y'; expected a name of SEMSR_BUNDLES (x)",
+        ),
+        ({"shadow_bundle": "a", "shadow_share": "1.5"}, "SEMSR_SHADOW_SHARE: "),
     ],
 )
 def test_a_wrong_value_is_named_with_the_nearest_right_one(

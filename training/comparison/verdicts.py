@@ -106,12 +106,23 @@ def advantage_of(key: str, ours: Estimate, theirs: Estimate, truth: Estimate | N
         theirs: The other estimate.
         truth: Estimate of the true HR, for figures that should come near to it.
     """
-    ours, theirs = (_badness(key, estimate, truth) for estimate in (ours, theirs))
+    return advantage(BY_KEY[key].better, ours, theirs, truth)
+
+
+def advantage(better: str, ours: Estimate, theirs: Estimate, truth: Estimate | None) -> Interval:
+    """Return by how much one estimate is better than another of the same draws.
+
+    Args:
+        better: Wanted direction, see `training.evaluation.figure.Figure`.
+        ours: Estimate whose advantage it is.
+        theirs: The other estimate.
+        truth: Estimate of the true HR, for figures that should come near to it.
+    """
+    ours, theirs = (_badness(better, estimate, truth) for estimate in (ours, theirs))
     return theirs.minus(ours)
 
 
-def _badness(key: str, estimate: Estimate, truth: Estimate | None) -> Estimate:
-    better = BY_KEY[key].better
+def _badness(better: str, estimate: Estimate, truth: Estimate | None) -> Estimate:
     if better == "high":
         return Estimate(value=-estimate.value, samples=-estimate.samples)
     if better == "low":

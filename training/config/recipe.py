@@ -83,6 +83,11 @@ class DataConfig(Section):
     )
     statement: str = Field(default="", description="what the data are, for the model card")
     credits: str = Field(default="", description="owner and licence, for the model card")
+    licence: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9.+-]{0,64}$",
+        description="SPDX id of the model's own licence, for the model card; empty for none",
+    )
 
 
 class ToolConfig(Section):

@@ -36,10 +36,10 @@ def describe_training(
         lr_crops: (N, H, W) grey levels 0 to 255, as the network sees them in training.
 
     Returns:
-        A dict with `name`, `method`, `data` (statement, credits, files and sources used, held out
-        and excluded), `degradation` (the first tool's ranges, and whether they were estimated),
-        `tools` (the same and the share of each further one), `recipe` (resolved), `steps`,
-        `seed`, and `lr_domain` (mean, deviation and noise of the LR crops in grey levels).
+        A dict with `name`, `method`, `data` (statement, credits, licence, files and sources used,
+        held out and excluded), `degradation` (the first tool's ranges, and whether they were
+        estimated), `tools` (the same and the share of each further one), `recipe` (resolved),
+        `steps`, `seed`, and `lr_domain` (mean, deviation and noise of the LR crops in grey levels).
     """
     data = recipe.data
     return {
@@ -48,6 +48,7 @@ def describe_training(
         "data": {
             "statement": data.statement.strip(),
             "credits": data.credits,
+            **({"licence": data.licence} if data.licence else {}),
             "image_count": len(hr_images) + len(lr_images),
             "images": sorted(image.name for image in (*hr_images, *lr_images)),
             "source_count": len({image.source for image in (*hr_images, *lr_images)}),

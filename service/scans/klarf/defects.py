@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from service.scans.klarf.values import MISSING, ImageRef, integer, number
+from service.scans.klarf.values import INTEGER, MISSING, NUMBER, ImageRef, integer, number
 from service.scans.klarf.wafers import Wafer
 
 
@@ -71,6 +71,20 @@ _COLUMNS: tuple[tuple[str, int | None], ...] = (
     ("CLASSNUMBER", None),
     ("TEST", None),
 )
+
+
+def valid_value(column: str) -> bytes | None:
+    """Return a pattern of values of a column that `DefectDecoder` certainly accepts.
+
+    Returns:
+        A regular expression, or None if any value of the column is accepted.
+    """
+    name = column.upper()
+    for known, power in _COLUMNS:
+        if known == name:
+            plain = INTEGER if power is None else NUMBER
+            return plain if name == ID else rb"(?:%b|%b)" % (plain, MISSING)
+    return None
 
 
 class DefectDecoder:

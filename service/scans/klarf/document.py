@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from service.scans.klarf.errors import KlarfError
@@ -125,7 +126,7 @@ class Document:
         parts: list[bytes] = []
         content = self.content
         at = 0
-        for start, end, replacement in sorted(edits, key=lambda edit: edit[:2]):
+        for start, end, replacement in sorted(edits, key=itemgetter(0, 1)):
             if not at <= start <= end <= len(content):
                 raise ValueError(f"edit of bytes {start} to {end}; expected {at} or later")
             parts += (content[at:start], replacement)

@@ -41,17 +41,17 @@ class Klarf:
         self.wafers: Sequence[Wafer] = tuple(reader.wafers)
         self._document = document
         self._tables: Sequence[DefectTable] = reader.tables
-        self.num_defects = sum(len(table.starts) for table in reader.tables)
+        self.num_defects = sum(len(table.rows) for table in reader.tables)
         # Every value is read once, so that a malformed one is reported now.
-        for _ in self.defects():
-            pass
+        for table in self._tables:
+            table.check()
 
     def defects(self) -> Iterator[Defect]:
         """Return the defects in the order of the file."""
         first_row = 0
         for table in self._tables:
             yield from table.defects(first_row)
-            first_row += len(table.starts)
+            first_row += len(table.rows)
 
     @property
     def columns(self) -> tuple[str, ...]:

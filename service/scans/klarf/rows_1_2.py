@@ -10,21 +10,25 @@ list is read by the first of the three that fits all its rows:
 """
 
 import re
-from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
+from service.scans.klarf.defects import valid_value
 from service.scans.klarf.document import Document
 from service.scans.klarf.errors import KlarfError
-from service.scans.klarf.table import Row
-from service.scans.klarf.values import STRING, ImageRef, integer, text
+from service.scans.klarf.table import Row, RowOffsets
+from service.scans.klarf.values import INTEGER, STRING, ImageRef, integer, text
 
 WORD = rb'(?:%b|[^\s;"][^\s;]*+)' % STRING
 WORDS = re.compile(WORD)
 _LINE = re.compile(rb"[^\r\n]+")
 Variant = Literal["counted", "omitted", "uncounted"]
 VARIANTS: tuple[Variant, ...] = ("counted", "omitted", "uncounted")
+_PLAIN = rb'[^\s;"]++'
+_SPACE = rb"[^\S\r\n]++"
+_BLANK = rb"[^\S\r\n]*+"
+_MOST_IMAGES = 3
 
 
 def split_words(content: bytes) -> list[bytes]:
@@ -37,6 +41,26 @@ def _after(index: int) -> re.Pattern[bytes]:
     return re.compile(rb"(?:\s*+%b){%d}\s*+(%b)" % (WORD, index, WORD))
 
 
+def _plain_row(columns: Sequence[str]) -> re.Pattern[bytes]:
+    """Return a pattern of rows that are valid without a closer look, as nearly all are.
+
+    Such a row is on one line, has no strings, and at most a few images in a counted list. Group 1
+    is its line.
+    """
+    one = _SPACE + INTEGER + _SPACE + _PLAIN
+    images = b"|".join([b"0", *(b"%d" % num + num * one for num in range(1, _MOST_IMAGES + 1))])
+    values = [
+        rb"(?:%b)" % images if name.upper() == "IMAGELIST" else valid_value(name) or _PLAIN
+        for name in columns
+    ]
+    return re.compile(rb"[\r\n]*+(%b%b%b)(?=[\r\n]|\Z)" % (_BLANK, _SPACE.join(values), _BLANK))
+
+
+@lru_cache(maxsize=64)
+def _after_plain(index: int) -> re.Pattern[bytes]:
+    return re.compile(rb"(?:\s*+%b){%d}\s*+(%b)(?=[\s;])" % (_PLAIN, index, _PLAIN))
+
+
 class Rows12:
     """Cuts the rows of lists with the same columns, in one variant."""
 
@@ -47,6 +71,7 @@ class Rows12:
         self._list_place = upper.index("IMAGELIST") if "IMAGELIST" in upper else None
         self._count_place = upper.index("IMAGECOUNT") if "IMAGECOUNT" in upper else None
         self._variant = variant
+        self._plain_row = _plain_row(columns) if variant == "counted" else None
         self._words_after = 0
         self._plain_places = range(self._num_columns)
         if self._list_place is not None:
@@ -54,27 +79,40 @@ class Rows12:
             if self._count_place is not None and self._count_place > self._list_place:
                 self._count_place = None
 
-    def read(
-        self, document: Document, span: tuple[int, int], starts: "array[int]", ends: "array[int]"
-    ) -> None:
+    def read(self, document: Document, span: tuple[int, int], rows: RowOffsets) -> None:
         """Find the rows of one list.
 
         Args:
             document: The file.
             span: Place of all rows.
-            starts: Receives the offset of each row.
-            ends: Receives the offset after each row.
+            rows: Receives the rows.
 
         Raises:
             KlarfError: A line holds more than a row, or the last row is incomplete.
         """
-        words: list[bytes] = []
-        start = 0
+        content = document.content
         most = document.limits.row_bytes
-        for line in _LINE.finditer(document.content, *span):
+        plain = None if self._plain_row is None else self._plain_row.match
+        at, end = span
+        while at < end:
+            if plain is not None and (found := plain(content, at, end)) is not None:
+                start, at = found.span(1)
+                if at - start > most:
+                    document.check_length(start, at, most=most, what="a defect")
+                rows.add(start, at, is_checked=True)
+            else:
+                at = self._read_row(document, at, end, rows)
+
+    def _read_row(self, document: Document, at: int, end: int, rows: RowOffsets) -> int:
+        """Find one row of any form; returns the offset after it, or after the list."""
+        words: list[bytes] = []
+        start = at
+        most = document.limits.row_bytes
+        while (line := _LINE.search(document.content, at, end)) is not None:
             if not words:
                 start = line.start()
-            document.check_length(start, line.end(), most=most, what="a defect")
+            at = line.end()
+            document.check_length(start, at, most=most, what="a defect")
             more = split_words(line.group())
             if not more:
                 continue
@@ -87,12 +125,12 @@ class Rows12:
                 continue
             if len(words) > wanted:
                 raise document.error(start, f"a defect of {len(words)} values", str(wanted))
-            starts.append(start)
-            ends.append(line.end())
-            words = []
+            rows.add(start, at, is_checked=False)
+            return at
         if words:
             wanted = self._length(document, start, words) or self._num_columns
             raise document.error(start, f"a defect of {len(words)} values", str(wanted))
+        return end
 
     def _length(self, document: Document, start: int, words: Sequence[bytes]) -> int | None:
         """Return the number of words of a row, or None if more of it must be read."""
@@ -151,17 +189,13 @@ class Rows12:
 
     def word(self, content: bytes, start: int, index: int) -> tuple[int, int]:
         """See `RowReader`."""
-        found = _after(index).match(content, start)
+        found = _after_plain(index).match(content, start) or _after(index).match(content, start)
         assert found is not None  # noqa: S101 (the row has been cut into words)
         return found.span(1)
 
 
 def read_rows(
-    document: Document,
-    columns: Sequence[str],
-    span: tuple[int, int],
-    starts: "array[int]",
-    ends: "array[int]",
+    document: Document, columns: Sequence[str], span: tuple[int, int], rows: RowOffsets
 ) -> Rows12:
     """Find the rows of one list, in the variant that fits.
 
@@ -169,23 +203,22 @@ def read_rows(
         document: The file.
         columns: Names of the columns.
         span: Place of all rows.
-        starts: Receives the offset of each row.
-        ends: Receives the offset after each row.
+        rows: Receives the rows.
 
     Raises:
         KlarfError: No variant fits; the message is that of the first.
     """
     readers = _readers(tuple(columns))
-    num_rows = len(starts)
+    num_rows = len(rows)
     errors: list[KlarfError] = []
-    for rows in readers:
+    for reader in readers:
         try:
-            rows.read(document, span, starts, ends)
+            reader.read(document, span, rows)
         except KlarfError as error:
             errors.append(error)
-            del starts[num_rows:], ends[num_rows:]
+            rows.cut(num_rows)
             continue
-        return rows
+        return reader
     raise errors[0]
 
 

@@ -4,12 +4,12 @@ The last form is the image list, `Images 1 { "a.jpg" "JPG" 1 "Patch" }`; `N` mea
 """
 
 import re
-from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 
+from service.scans.klarf.defects import valid_value
 from service.scans.klarf.document import Document, decoded
-from service.scans.klarf.table import Row
+from service.scans.klarf.table import Row, RowOffsets
 from service.scans.klarf.values import STRING, ImageRef, integer, text
 
 _BRACES = rb'\{(?:[^"{}]++|%b)*+\}' % STRING
@@ -22,6 +22,8 @@ _FAST_IMAGES = re.compile(rb"Images?+\s++\d++\s*+%b\s*+" % _BRACES)
 _SINGLE = re.compile(
     rb'Images?+\s++1\s*+\{\s*+"([^"]*+)"\s++"[^"]*+"\s++(\d{1,9})\s++"([^"]*+)"\s*+\}'
 )
+# A list of one image, which the typed view accepts.
+_SINGLE_IMAGE = rb"Images?+\s++1\s*+\{\s*+%b\s++%b\s++\d{1,9}+\s++%b\s*+\}" % (3 * (STRING,))
 _ONLY_VALUES = re.compile(rb"(?:\s*+%b)*+\s*+" % VALUE)
 _IMAGES = re.compile(rb"([A-Za-z]\w*+)\s++(\d++)\s*+\{(.*)\}", re.DOTALL)
 _IMAGE = re.compile(rb"%b|[^\s,]++" % STRING)
@@ -35,32 +37,52 @@ def _after(index: int) -> re.Pattern[bytes]:
     return re.compile(rb"(?:\s*+%b){%d}\s*+(%b)" % (VALUE, index, VALUE))
 
 
+@lru_cache(maxsize=1024)
+def _after_plain(index: int) -> re.Pattern[bytes]:
+    # A name and a number before a brace are one value.
+    end = rb"(?=[\s;])(?!\s*+\{|\s++\d++\s*+\{)"
+    return re.compile(rb"(?:\s*+%b){%d}\s*+(%b)%b" % (_WORD, index, _WORD, end))
+
+
+@lru_cache(maxsize=64)
+def _plain_row(kinds: Sequence[str], names: Sequence[str]) -> re.Pattern[bytes]:
+    """Return a pattern of rows that are valid without a closer look, as nearly all are.
+
+    Such a row has spaces between its values, and at most one image. Group 1 is the row.
+    """
+    any_value = rb"(?:%b|%b)" % (_WORD, STRING)
+    values = [
+        rb"(?:N|%b)" % _SINGLE_IMAGE if kind == IMAGE_LIST else valid_value(name) or any_value
+        for kind, name in zip(kinds, names, strict=True)
+    ]
+    return re.compile(rb"\s*+(%b\s*+);" % rb"\s++".join(values))
+
+
 class Rows18:
     """Cuts the rows of lists with the same columns."""
 
-    def __init__(self, kinds: Sequence[str]) -> None:
+    def __init__(self, kinds: Sequence[str], names: Sequence[str]) -> None:
         """Find the image list.
 
         Args:
             kinds: Types of the columns as written.
+            names: Names of the columns.
         """
         self._num_columns = len(kinds)
         lower = [kind.lower() for kind in kinds]
         self.list_place = lower.index(IMAGE_LIST) if IMAGE_LIST in lower else None
         # Rows without images may end before an image list that is the last column.
         self._may_omit = self.list_place == len(kinds) - 1 and len(kinds) > 1
+        self._plain_row = _plain_row(tuple(lower), tuple(names))
 
-    def read(
-        self, document: Document, at: int, *, most: int, starts: "array[int]", ends: "array[int]"
-    ) -> int:
+    def read(self, document: Document, at: int, *, most: int, rows: RowOffsets) -> int:
         """Find rows up to a closing brace.
 
         Args:
             document: The file.
             at: Offset after the opening brace.
             most: Maximum number of rows.
-            starts: Receives the offset of each row.
-            ends: Receives the offset of the `;` of each row.
+            rows: Receives the rows; each ends before its `;`.
 
         Returns:
             Offset after the last row.
@@ -69,27 +91,35 @@ class Rows18:
             KlarfError: A row is malformed, or there are too many.
         """
         content = document.content
-        match = _ROW.match
-        num_columns = self._num_columns
+        plain, match = self._plain_row.match, _ROW.match
         left = most
         most_bytes = document.limits.row_bytes
-        while (found := match(content, at)) is not None:
+        while (found := (checked := plain(content, at)) or match(content, at)) is not None:
             start, end = found.span(1)
-            document.check_length(start, end, most=most_bytes, what="a row")
-            row = content[start:end]
-            values = _cut(row)
-            if values is None:
-                raise document.error(start, document.shown(start), "values between spaces")
-            count = len(values)
-            if count != num_columns and not (self._may_omit and count == num_columns - 1):
-                raise document.error(start, f"a row of {count} values", str(num_columns))
+            if end - start > most_bytes:
+                document.check_length(start, end, most=most_bytes, what="a row")
+            if checked is None:
+                self._check(document, start, end)
             left -= 1
             if left < 0:
                 raise document.error(start, f"more than {most} rows", f"at most {most}")
-            starts.append(start)
-            ends.append(end)
+            rows.add(start, end, is_checked=checked is not None)
             at = found.end()
         return at
+
+    def _check(self, document: Document, start: int, end: int) -> None:
+        """Check the number of values of a row.
+
+        Raises:
+            KlarfError: It differs from the number of columns.
+        """
+        values = _cut(document.content[start:end])
+        if values is None:
+            raise document.error(start, document.shown(start), "values between spaces")
+        count = len(values)
+        expected = self._num_columns
+        if count != expected and not (self._may_omit and count == expected - 1):
+            raise document.error(start, f"a row of {count} values", str(expected))
 
     def row(self, content: bytes) -> Row:
         """See `RowReader`."""
@@ -123,7 +153,7 @@ class Rows18:
 
     def word(self, content: bytes, start: int, index: int) -> tuple[int, int]:
         """See `RowReader`."""
-        found = _after(index).match(content, start)
+        found = _after_plain(index).match(content, start) or _after(index).match(content, start)
         assert found is not None  # noqa: S101 (the row has been cut into values)
         return found.span(1)
 

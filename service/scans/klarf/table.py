@@ -1,6 +1,7 @@
 """A defect list: its columns, the places of its rows in the file, and the edits of columns."""
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -75,14 +76,43 @@ class Group(NamedTuple):
     reader: RowReader
 
 
+class RowOffsets:
+    """The places of rows in the file.
+
+    Attributes:
+        starts: Offset of each row.
+        ends: Offset after each row.
+        unchecked: Indices of the rows whose values are not known to be valid.
+    """
+
+    def __init__(self) -> None:
+        self.starts = array("q")
+        self.ends = array("q")
+        self.unchecked = array("q")
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def add(self, start: int, end: int, *, is_checked: bool) -> None:
+        """Add a row."""
+        if not is_checked:
+            self.unchecked.append(len(self.starts))
+        self.starts.append(start)
+        self.ends.append(end)
+
+    def cut(self, num_rows: int) -> None:
+        """Remove all rows but the first ones."""
+        del self.starts[num_rows:], self.ends[num_rows:]
+        del self.unchecked[bisect_left(self.unchecked, num_rows) :]
+
+
 class DefectTable:
     """The rows of the defect lists that share their columns.
 
     Attributes:
         columns: Names of the columns.
         groups: Groups of the rows.
-        starts: Offset of each row.
-        ends: Offset after each row.
+        rows: Places of the rows.
     """
 
     def __init__(
@@ -122,8 +152,7 @@ class DefectTable:
             raise document.error(at, f"the column {twice} twice", "columns of different names")
         self.columns = tuple(columns)
         self.groups: list[Group] = []
-        self.starts = array("q")
-        self.ends = array("q")
+        self.rows = RowOffsets()
         self._document = document
         self._count_span = count_span
         self._name_ends = name_ends
@@ -141,6 +170,15 @@ class DefectTable:
             self.groups.pop()
         self.groups.append(group)
 
+    def check(self) -> None:
+        """Read the values of the rows that are not known to be valid.
+
+        Raises:
+            KlarfError: A value is malformed.
+        """
+        for _ in self._defects(0, self.rows.unchecked):
+            pass
+
     def defects(self, first_row: int) -> Iterator[Defect]:
         """Read the defects.
 
@@ -150,15 +188,18 @@ class DefectTable:
         Raises:
             KlarfError: A value is malformed.
         """
+        return self._defects(first_row, range(len(self.rows)))
+
+    def _defects(self, first_row: int, indices: Sequence[int]) -> Iterator[Defect]:
         fields = self._decoder.fields
-        for index, group, content in self._rows():
+        for index, group, content in self._rows(indices):
             row = group.reader.row(content)
             try:
                 images = group.reader.images(row, group.image_file)
                 yield Defect(first_row + index, group.wafer, images, *fields(row.values))
             except ValueError as error:
                 found, _, expected = str(error).partition("; expected ")
-                raise self._document.error(self.starts[index], found, expected) from None
+                raise self._document.error(self.rows.starts[index], found, expected) from None
 
     def column(self, name: str) -> Iterator[bytes]:
         """Return the values of one column as written.
@@ -169,7 +210,7 @@ class DefectTable:
         place = self.place(name)
         if place is None:
             raise KeyError(name)
-        for _, group, content in self._rows():
+        for _, group, content in self._rows(range(len(self.rows))):
             yield group.reader.row(content).values[place]
 
     def place(self, name: str) -> int | None:
@@ -198,22 +239,31 @@ class DefectTable:
             place = self._name_ends[before - 1]
             declarations = "".join(self._declaration.format(**column._asdict()) for column in new)
             yield Edit(place, place, declarations.encode())
-        for index, group, content in self._rows():
+        first_list = len(self.columns) if self._list_place is None else self._list_place
+        # Words before the image list are columns; after it, the row itself says where they are.
+        is_simple = 0 < before <= first_list and all(place < first_list for place in old if place)
+        plain = range(first_list)
+        text = self._document.content
+        starts = self.rows.starts
+        for index, group, content in self._rows(range(len(self.rows))):
             written = next(values, None)
             if written is None:
-                raise ValueError(f"values of {index} rows; expected {len(self.starts)}")
-            row = group.reader.row(content)
-            start = self.starts[index]
+                raise ValueError(f"values of {index} rows; expected {len(self.rows)}")
+            word = group.reader.word
+            start = starts[index]
+            places, num_words = plain, first_list
+            if not is_simple:
+                row = group.reader.row(content)
+                places, num_words = row.places, row.num_words
             added: list[bytes] = []
             for place, value in zip(old, written, strict=True):
                 if place is None:
                     added.append(value)
-                    continue
-                span = group.reader.word(self._document.content, start, row.places[place])
-                yield Edit(*span, value)
+                else:
+                    yield Edit(*word(text, start, places[place]), value)
             if added:
-                last = row.places[before] - 1 if before < len(row.places) else row.num_words - 1
-                _, end = group.reader.word(self._document.content, start, last)
+                last = places[before] - 1 if before < len(places) else num_words - 1
+                _, end = word(text, start, last)
                 yield Edit(end, end, b" " + b" ".join(added))
 
     @property
@@ -226,11 +276,21 @@ class DefectTable:
             return place - 1
         return place
 
-    def _rows(self) -> Iterator[tuple[int, Group, bytes]]:
+    def _rows(self, indices: Sequence[int]) -> Iterator[tuple[int, Group, bytes]]:
+        """Return rows with their groups.
+
+        Args:
+            indices: Indices of the rows, in order.
+        """
+        if not indices:
+            return
         content = self._document.content
-        limits = [*(group.first_row for group in self.groups[1:]), len(self.starts)]
+        starts, ends = self.rows.starts, self.rows.ends
         # A list of 1.2 without rows has no group.
-        limits = limits[: len(self.groups)]
+        limits = [*(group.first_row for group in self.groups[1:]), len(starts)][: len(self.groups)]
+        at = 0
         for group, limit in zip(self.groups, limits, strict=True):
-            for index in range(group.first_row, limit):
-                yield index, group, content[self.starts[index] : self.ends[index]]
+            end = bisect_left(indices, limit, at)
+            for index in indices[at:end]:
+                yield index, group, content[starts[index] : ends[index]]
+            at = end

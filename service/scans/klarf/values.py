@@ -10,6 +10,10 @@ _MOST_DIGITS = 19
 _SHOWN = 40
 MISSING = b"NA"
 """The value of a missing number."""
+INTEGER = rb"[-+]?+\d{1,18}+"
+"""Pattern of texts that `integer` accepts, though not of all of them."""
+NUMBER = rb"[-+]?+(?:\d{1,18}+(?:\.\d{0,18}+)?+|\.\d{1,18}+)(?:[eE][-+]?+0{0,2}+\d{1,2}+)?+"
+"""Pattern of texts that `number` accepts, though not of all of them."""
 
 
 class ImageRef(NamedTuple):

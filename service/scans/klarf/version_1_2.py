@@ -244,10 +244,9 @@ class Reader12:
         if not self.tables:
             raise document.error(record.start, "DefectList", "DefectRecordSpec before it")
         table = self.tables[-1]
-        first_row = len(table.starts)
-        span = (record.body, record.end)
-        reader = read_rows(document, table.columns, span, table.starts, table.ends)
-        num_new = len(table.starts) - first_row
+        first_row = len(table.rows)
+        reader = read_rows(document, table.columns, (record.body, record.end), table.rows)
+        num_new = len(table.rows) - first_row
         self._num_defects += num_new
         most = document.limits.defects
         document.check_number(record.start, self._num_defects, most=most, what="defects")

@@ -1,13 +1,12 @@
 """KLARF 1.8: records within records, `Record Name "id" { … }`, with fields and lists."""
 
 import re
-from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from service.scans.klarf.document import Document, decoded
 from service.scans.klarf.rows_1_8 import VALUE, Rows18
-from service.scans.klarf.table import DefectTable, Group
+from service.scans.klarf.table import DefectTable, Group, RowOffsets
 from service.scans.klarf.values import STRING, integer, text
 from service.scans.klarf.wafers import Wafer, is_fact, read_fact
 
@@ -201,17 +200,17 @@ class Reader18:
             rows_at, count = None, 0
         else:
             rows_at, count, close = data.end(), int(data.group(1)[:18]), 0
-        reader = Rows18(kinds)
-        starts, row_ends = array("q"), array("q")
+        reader = Rows18(kinds, names)
+        rows = RowOffsets()
         if rows_at is not None:
             most = document.limits.defects
-            after = reader.read(document, rows_at, most=most, starts=starts, ends=row_ends)
+            after = reader.read(document, rows_at, most=most, rows=rows)
             end = self._closing(after, "a row with its ;, or the } of Data")
-            if len(starts) != count:
-                raise document.error(rows_at - 1, f"Data {count} with {len(starts)} rows", "equal")
+            if len(rows) != count:
+                raise document.error(rows_at - 1, f"Data {count} with {len(rows)} rows", "equal")
             close = self._closing(end, f"the }} of List {name}")
         if name.lower() == "classlookuplist":
-            self._read_classes(names, reader, starts, row_ends)
+            self._read_classes(names, reader, rows)
         if not is_defects:
             return close
         table = DefectTable(
@@ -223,8 +222,8 @@ class Reader18:
             unit_nm=UNIT_NM,
             declaration=", {kind} {name}",
         )
-        table.starts, table.ends = starts, row_ends
-        self._num_defects += len(starts)
+        table.rows = rows
+        self._num_defects += len(rows)
         limits = document.limits
         document.check_number(at, self._num_defects, most=limits.defects, what="defects")
         self.tables.append(table)
@@ -263,18 +262,12 @@ class Reader18:
             raise document.error(head.start(2), f"Columns {count} with {len(names)} names", "equal")
         return kinds, names, ends
 
-    def _read_classes(
-        self,
-        names: Sequence[str],
-        reader: Rows18,
-        starts: Sequence[int],
-        ends: Sequence[int],
-    ) -> None:
+    def _read_classes(self, names: Sequence[str], reader: Rows18, rows: RowOffsets) -> None:
         upper = [name.upper() for name in names]
         if not {"CLASSNUMBER", "CLASSNAME"} <= set(upper):
             return
         number, label = upper.index("CLASSNUMBER"), upper.index("CLASSNAME")
-        for start, end in zip(starts, ends, strict=True):
+        for start, end in zip(rows.starts, rows.ends, strict=True):
             values = reader.row(self._document.content[start:end]).values
             try:
                 self._classes[integer(values[number])] = text(values[label])

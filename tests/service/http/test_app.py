@@ -249,6 +249,13 @@ def test_sixteen_bit_input_is_mapped_by_its_window_and_back(serve):
     assert abs(int(sixteen[0, 7]) - 2000) <= 8
 
 
+def test_more_bits_than_the_service_gives_are_refused(serve):
+    """256 levels in 16 bits must not pass for more; the error says who can change it."""
+    response = serve().post(bytes(576), {**RAW, "x-answer-bits": "16"})
+    assert response.status_code == 400
+    assert "answers in 8 bits; an operator sets SEMSR_ANSWER_BITS=16" in response.json()["detail"]
+
+
 def test_window_of_the_bundle_holds_where_the_request_names_none(serve, tmp_path: Path) -> None:
     """A line's own grey range is set once, in the bundle."""
     bundle = tmp_path / "windowed"

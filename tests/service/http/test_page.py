@@ -164,9 +164,10 @@ def test_every_control_of_the_page_is_found_by_its_script():
 
 
 def test_the_samples_are_those_of_the_repository():
-    """They are simulated tiles, the same as in samples/, and small."""
+    """They are simulated tiles, small, and links to samples/, so that each is stored once."""
     samples = [name for name in NAMES if name.startswith("samples/")]
     assert 3 == len(samples)
     for name in samples:
         assert (ROOT / name).read_bytes() == (FILES / name).read_bytes()
+        assert (FILES / name).resolve() == ROOT / name
     assert sum((FILES / name).stat().st_size for name in NAMES) < 300_000

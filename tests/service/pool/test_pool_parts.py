@@ -190,8 +190,8 @@ class TestMessages:
         hello = messages.Hello("m", "v", "d", "onnx", "fp32", {1: 0.5, 8: 2.0})
         message = messages.pack_hello(hello)
         assert messages.parse_hello(message) == hello
-        other = message.replace(b'"format_version":1', b'"format_version":2')
-        with pytest.raises(ValueError, match="speaks version 2"):
+        other = message.replace(b'"format_version":2', b'"format_version":1')
+        with pytest.raises(ValueError, match="speaks version 1"):
             messages.parse_hello(other)
         with pytest.raises(ValueError, match="99"):
             messages.kind_of(bytes([99]))

@@ -208,26 +208,45 @@ def _measure(
     look = SetLook(features)
     for name, lr in tracked(own.lr.items(), f"judging {method.name}", total=len(own.lr)):
         sr, flags = method.answer(lr)
-        seen = lr_consistency(sr, lr)
-        outlines = count_outlines("own", method.name, {name: lr}, {name: sr})
-        rows.append(
-            OwnTile(
-                name=name,
-                method=method.name,
-                consistency=seen.mean,
-                consistency_worst=seen.worst,
-                residual=flags.get("residual"),
-                domain_distance=flags.get("domain_distance"),
-                edge_grain=edge_grain(sr).ratio,
-                outlines_lost=outlines.lost,
-                outlines_lost_px=outlines.lost_px,
-                outlines_invented=outlines.invented,
-                detections=None if detector is None else _detections(detector, sr),
-            )
-        )
+        rows.append(measure_own_tile(name, method.name, lr, sr, flags, detector))
         if reference is not None:
             look.add(sr)
     return rows, look
+
+
+def measure_own_tile(
+    name: str,
+    method: str,
+    lr: Picture,
+    sr: Picture,
+    flags: Mapping[str, float],
+    detector: DetectorLike | None,
+) -> OwnTile:
+    """Measure one method's picture of one tile.
+
+    Args:
+        name: File of the tile.
+        method: Name of the method.
+        lr: (h, w) uint8.
+        sr: (s*h, s*w) uint8, the method's picture.
+        flags: Flags of the picture by name.
+        detector: The fab's own; None leaves its figure out.
+    """
+    seen = lr_consistency(sr, lr)
+    outlines = count_outlines("own", method, {name: lr}, {name: sr})
+    return OwnTile(
+        name=name,
+        method=method,
+        consistency=seen.mean,
+        consistency_worst=seen.worst,
+        residual=flags.get("residual"),
+        domain_distance=flags.get("domain_distance"),
+        edge_grain=edge_grain(sr).ratio,
+        outlines_lost=outlines.lost,
+        outlines_lost_px=outlines.lost_px,
+        outlines_invented=outlines.invented,
+        detections=None if detector is None else _detections(detector, sr),
+    )
 
 
 def _figures(

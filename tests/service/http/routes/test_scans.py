@@ -137,6 +137,19 @@ def test_a_scan_takes_a_lot_from_source_to_sink(app, scans, root):
     )
 
 
+def test_a_pattern_reads_lot_and_wafer_from_the_names(scans, root):
+    """They are in the manifest, and the options of the scan have the pattern."""
+    write_lot(root / "lots" / "L7", 2)
+    pattern = "{lot}/t{wafer}"
+
+    scan = scans.start(root / "lots", root / "out", options={"name_pattern": pattern})
+
+    info = scans.wait(scan)
+    assert ("done", pattern) == (info["state"], info["options"]["name_pattern"])
+    rows = manifest(root / "out" / "manifest.csv")
+    assert [("L7", "00000"), ("L7", "00001")] == [(row["lot"], row["wafer"]) for row in rows]
+
+
 def test_the_answer_names_the_scan_and_the_listing_has_it(scans, app, root):
     """201 with its address; GET /scans gives the newest first, by state, page by page."""
     hold(app)
@@ -443,6 +456,7 @@ def test_without_roots_there_are_no_scans(serve):
         ({"options": {"format": "bmp"}}, "options.format"),
         ({"options": {"window": "9,1"}}, "9,1"),
         ({"options": {"pixel_size_nm": "0"}}, "0"),
+        ({"options": {"name_pattern": "{slot}_*"}}, "has {slot}; expected {lot}, {wafer}"),
         ({"options": {"patience_s": -1}}, "patience_s"),
         ({"finish_by": "06:00"}, "finish_by"),
         ({"finish_by": "2026-11-27T06:00:00"}, "finish_by"),
