@@ -162,10 +162,10 @@ class TestOwnTiles:
 
     def test_flag_rates_are_compared_where_both_have_them(self) -> None:
         """Each is over its own limit, so that no rate is better."""
-        answers = [model(name, residual=value) for name, value in (("a", 0.5), ("b", 2.0))]
+        calm, flagged = model("a", residual=0.5), model("b", residual=2.0)
         lr = np.zeros((8, 8), np.uint8)
-        both, _, _ = difference_of("tile", lr, *answers, differ)
-        one, _, _ = difference_of("tile", lr, model("c"), answers[1], differ)
+        both, _, _ = difference_of("tile", lr, calm, flagged, differ)
+        one, _, _ = difference_of("tile", lr, model("c"), flagged, differ)
         [flags] = flag_rows([both])
         assert (flags.first, flags.second, flags.outcome) == (0.0, 1.0, "not judged")
         assert flag_rows([one]) == []
