@@ -1,5 +1,6 @@
 """Report of a shadow: figures by served version, and the tiles that differ most."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -132,6 +133,6 @@ def _describe(entry: Entry) -> dict[str, Any]:
 
 def _named(flags: Sequence[float]) -> dict[str, float | None]:
     return {
-        name: None if value == NOT_JUDGED else round(value, 6)
+        name: round(value, 6) if value != NOT_JUDGED and math.isfinite(value) else None
         for name, value in zip(FLAGS, flags, strict=True)
     }
