@@ -171,6 +171,9 @@ def checked_request(body: ScanBody, roots: Roots) -> ScanRequest:
     if options.pixel_size_nm is not None:
         with _blamed_on("options.pixel_size_nm"):
             parse_pixel_size(options.pixel_size_nm)
+    if options.name_pattern is not None:
+        with _blamed_on("options.name_pattern"):
+            NamePattern(options.name_pattern)
     with _blamed_on("options.manifest"):
         check_form(options.manifest)
     return body.request(source=source, sink=sink)
