@@ -90,4 +90,4 @@ class SuperResolveBatch:
                 metrics.streams_ended.labels(reason.replace("-", "_")).inc()
                 if connection is not None and connection.is_open():
                     connection.set_send_timeout(lifecycle.settings.send_timeout_s)
-                facts |= {"tiles": answer.done, "tiles_failed": answer.failed, "ended": reason}
+                facts |= {"tiles": answer.tiles, "tiles_failed": answer.failed, "ended": reason}
