@@ -44,6 +44,8 @@ class SuperResolveBatch:
         request = parse_stream_request(scope["headers"])
         priority = request.tile.priority
         facts |= request_facts(serving, request.tile)
+        # Once for the whole request, as no image of it could be answered.
+        upscaler.steps.check_bits(request.tile)
         scope["state"]["model_headers"] = (
             serving.headers_16_bit if request.tile.answer_bits == 16 else serving.headers
         )
