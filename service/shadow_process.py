@@ -36,7 +36,7 @@ from service.shadow.worker import PICTURES
 
 Pixels = npt.NDArray[np.uint8]
 
-# It gets single tiles, and only those that are answered in 8 bits.
+# It gets single tiles, answered in 8 bits.
 _OWN = {"max_batch_size": 1, "answer_bits": 8}
 
 
