@@ -60,8 +60,10 @@ class Report:
         self._worst: list[Entry] = []
 
     def ranks(self, entry: Entry) -> bool:
-        """Whether an entry would be listed now."""
-        return len(self._worst) < self._keep or entry.rank > self._worst[-1].rank
+        """Whether an entry would be listed now; any thread may ask."""
+        # Once: the event loop may reset or add meanwhile.
+        worst = self._worst
+        return len(worst) < self._keep or entry.rank > worst[-1].rank
 
     def add(self, entry: Entry, *, shadow_version: str) -> Sequence[Entry]:
         """Add a compared tile; returns the entries that are not, or no longer, listed.

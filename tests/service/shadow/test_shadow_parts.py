@@ -166,6 +166,21 @@ class TestReport:
         assert list(tile["shadow_flags"].values()) == [1.0, *[None] * 5]
         assert tile["served_flags"] == tile["shadow_flags"]
 
+    def test_a_reset_while_a_tile_is_ranked_is_not_an_error(self):
+        """The thread of the worker asks, and an error there ends the shadow."""
+
+        class Resetting:
+            """An entry whose comparison is overtaken by a reset."""
+
+            @property
+            def rank(self) -> tuple[bool, float]:
+                report.reset()
+                return False, 2.0
+
+        report = Report(keep=1)
+        report.add(entry(1.0), shadow_version="s")
+        assert report.ranks(Resetting())  # pyright: ignore[reportArgumentType]
+
     def test_versions_are_told_apart_and_bounded(self):
         """A service that runs for years does not grow."""
         report = Report(keep=1)
