@@ -2,18 +2,17 @@
 
 import { hideAnswer, node, showAnswer } from "./answer.js";
 import { fillCard } from "./card.js";
-import { drawHistogram } from "./charts.js";
 import { inspect } from "./files.js";
 import { Live } from "./live.js";
 import { Scans } from "./scans.js";
+import { askSecond, describe, offerSecond } from "./second_model.js";
 import { Problem, apiKey, ask } from "./service.js";
-import { Viewer } from "./viewer.js";
+import "./shortcuts.js";
+import * as views from "./views.js";
 
 const $ = (id) => document.getElementById(id);
-const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
 let source = null; // {blob, name}: the shown picture
-let compared = null; // the worker's answer about it
 let request = null; // AbortController of the request in flight
 let again = null; // what "Try again" does
 let downloadUrl = null;
@@ -33,11 +32,12 @@ worker.addEventListener("error", (event) => {
   waiting.clear();
 });
 
-function compare(lr, sr) {
+// pictures: as the worker's `compare` takes them.
+function compare(pictures) {
   const id = crypto.getRandomValues(new Uint32Array(1))[0];
   return new Promise((resolve, reject) => {
     waiting.set(id, { resolve, reject });
-    worker.postMessage({ id, lr, sr });
+    worker.postMessage({ id, ...pictures });
   });
 }
 
@@ -62,42 +62,38 @@ async function enlarge() {
     $("window-form").hidden = !mayBeDeep;
     const headers = { "Content-Type": type, Accept: "image/png" };
     if (mayBeDeep && $("window").value.trim()) headers["X-Window"] = $("window").value.trim();
+    if ($("pixel-size").value.trim()) headers["X-Pixel-Size-Nm"] = $("pixel-size").value.trim();
     const model = $("model").value;
     const query = model ? `?model=${encodeURIComponent(model)}` : "";
     const startedAt = performance.now();
     const response = await ask(`superresolve${query}`, { method: "POST", body: blob, headers, signal: mine.signal });
     const sr = await response.blob();
     const tookMs = performance.now() - startedAt;
+    const other = await askSecond(blob, headers, mine.signal);
+    const described = await Promise.all([response, other].map((one) => describe(one?.headers, mine.signal)));
     $("busy").textContent = "Preparing the pictures…"; // seconds for one of many megapixels
-    const result = await compare(unshown ? null : blob, sr);
+    const result = await compare({
+      lr: unshown ? null : blob, sr, other: other?.sr ?? null, trusts: described.map(({ trust }) => trust),
+    });
     if (mine.signal.aborted) return;
-    const before = compared;
-    compared = result;
     offerDownload(sr, name, result);
     const { sent } = result;
+    const [{ tile }] = described;
+    views.show(result, {
+      name, headers: response.headers, otherName: other?.name,
+      unshown: unshown || (result.isMisaligned ? "the browser turns or scales it (EXIF)" : ""),
+      isTiled: Boolean(tile && sent) && (sent.height > tile[0] || sent.width > tile[1]),
+    });
     showAnswer(response.headers, {
       tookMs, samples: live.samples, requestShape: sent && `${sent.width}×${sent.height}`,
+      residual: result.pictures[1].residual, onPlace: views.showPlace, other, isOtherSized: result.isOtherSized,
     });
-    result.unshown = unshown || (result.isMisaligned ? "the browser turns or scales it (EXIF)" : "");
-    showPictures();
-    release(before);
-    showGreys();
     $("note").textContent = name;
-    document.body.dataset.shown = "true";
   } catch (error) {
     if (error.name === "AbortError" || mine.signal.aborted) return;
     showProblem(error, enlarge);
   } finally {
     if (request === mine) $("busy").hidden = true;
-  }
-}
-
-// Free a comparison's pictures at once: they are large, and GC timing is unpredictable.
-function release(old) {
-  for (const one of old ? [...old.pictures, old.sent] : []) {
-    one?.bitmap.close();
-    one?.gradientBitmap?.close();
-    one?.matchedBitmap?.close();
   }
 }
 
@@ -109,76 +105,7 @@ function offerDownload(sr, name, { pictures }) {
   $("download").hidden = false;
 }
 
-// --- the view of its answer ---
-
-const viewer = new Viewer($("canvas"), { onChange: showReadout, onSplit: setSplit });
-
-function showPictures({ keepView = false } = {}) {
-  const [left, right] = compared.pictures;
-  const isGradient = chosen("layer") === "gradient";
-  const isPixels = chosen("lr") === "pixels";
-  const isMatched = chosen("greys") === "matched";
-  const of = (picture) => picture && {
-    width: picture.width, height: picture.height, bitmap: isGradient ? picture.gradientBitmap : picture.bitmap,
-  };
-  const shownLeft = of(left);
-  if (shownLeft && !isGradient) {
-    const from = isPixels ? compared.sent : left;
-    shownLeft.bitmap = isMatched ? from.matchedBitmap : from.bitmap;
-  }
-  viewer.show(shownLeft, of(right), { keepView });
-  const unit = isGradient ? `, white: ${compared.white.toFixed(0)} grey levels / px` : "";
-  const lrPicture = `${isPixels ? "LR pixels" : "LR bicubic"}${isMatched ? ", greys matched" : ""}`;
-  const lrName = isGradient ? "LR bicubic, gradient" : lrPicture;
-  $("tag-left").textContent = left ? lrName : `LR not shown: ${compared.unshown}`;
-  $("tag-right").textContent = isGradient ? `SR gradient${unit}` : "SR";
-  $("tag-left").hidden = $("tag-right").hidden = false;
-  $("wipe").disabled = !left || chosen("layout") === "side";
-  document.querySelectorAll('input[name="layout"], input[name="lr"], input[name="greys"]').forEach((input) => {
-    input.disabled = !left || (input.name !== "layout" && isGradient);
-  });
-}
-
-function showGreys() {
-  const [left, right] = compared.histograms;
-  drawHistogram($("histogram"), left, right);
-  const words = [["LR as sent", left], ["SR", right]].filter(([, one]) => one)
-    .map(([name, one]) => `${name} mean ${one.mean.toFixed(1)}, standard deviation ${one.sd.toFixed(1)}`);
-  $("histogram").setAttribute("aria-label", `Histogram: ${words.join("; ")}`);
-  const rows = [["LR", "lr", left, compared.pictures[0]], ["SR", "sr", right, compared.pictures[1]]];
-  $("statistics").tBodies[0].replaceChildren(...rows.filter(([, , one]) => one).map(([name, style, one, picture]) => {
-    const row = node("tr");
-    row.append(
-      node("th", name, { scope: "row", class: style }), node("td", one.mean.toFixed(1)), node("td", one.sd.toFixed(1)),
-      node("td", `${one.min}–${one.max}`), node("td", picture.meanGradient.toFixed(2)),
-    );
-    return row;
-  }));
-  $("statistics").hidden = false;
-}
-
-function showReadout({ zoom, at }) {
-  $("zoom").textContent = zoom === null ? "–" : `${(100 * zoom).toFixed(zoom < 0.1 ? 1 : 0)} %`;
-  if (at === undefined) return;
-  if (!at || !compared) {
-    $("readout").textContent = "–";
-    return;
-  }
-  const [x, y] = at;
-  const isGradient = chosen("layer") === "gradient";
-  const value = (picture) => {
-    const i = y * picture.width + x;
-    return isGradient ? picture.gradient[i].toFixed(1) : picture.grey[i];
-  };
-  const [left, right] = compared.pictures;
-  const lr = left ? `LR ${value(left)}  ` : "";
-  $("readout").textContent = `x ${x}  y ${y}  ${lr}SR ${value(right)}`;
-}
-
-function setSplit(share) {
-  $("wipe").value = Math.round(1000 * share);
-  viewer.setSplit(share);
-}
+// --- errors ---
 
 function showProblem(error, retry) {
   const isService = error instanceof Problem;
@@ -190,14 +117,10 @@ function showProblem(error, retry) {
   $("problem-again").hidden = !(isService && error.isPassing);
   $("problem").hidden = false;
   if (error.status === 401) askForKey(error.detail);
-  viewer.clear();
-  release(compared);
-  compared = null;
+  views.clear();
   hideAnswer();
-  drawHistogram($("histogram"), null, null);
-  $("tag-left").hidden = $("tag-right").hidden = $("download").hidden = $("statistics").hidden = true;
+  $("download").hidden = true;
   $("note").textContent = source?.name ?? "";
-  delete document.body.dataset.shown;
 }
 
 function hideProblem() {
@@ -231,6 +154,7 @@ async function listModels() {
   }));
   if (models.some(({ name, state }) => name === before && state === "READY")) $("model").value = before;
   $("model").disabled = $("card-open").disabled = !models.length;
+  offerSecond(models);
 }
 
 const scans = new Scans();
@@ -259,7 +183,7 @@ for (const button of document.querySelectorAll("[data-sample]")) {
       const response = await ask(path);
       await look(await response.blob(), path.split("/").pop());
       // The boundary through the defect: half of it as LR, half as SR.
-      if (compared) setSplit(viewer.shareAt(Number(button.dataset.defectX)));
+      views.splitAt(Number(button.dataset.defectX));
     } catch (error) {
       showProblem(error, () => button.click());
     }
@@ -287,20 +211,13 @@ $("window-form").addEventListener("submit", (event) => {
   event.preventDefault();
   enlarge();
 });
+$("pixel-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  enlarge();
+});
 $("model").addEventListener("change", enlarge);
+$("left-model").addEventListener("change", enlarge);
 $("problem-again").addEventListener("click", () => again?.());
-$("wipe").addEventListener("input", (event) => viewer.setSplit(event.target.value / 1000));
-$("zoom-in").addEventListener("click", () => viewer.zoomBy(1.5));
-$("zoom-out").addEventListener("click", () => viewer.zoomBy(1 / 1.5));
-$("zoom-fit").addEventListener("click", () => viewer.fit());
-$("zoom-one").addEventListener("click", () => viewer.zoomTo(1));
-for (const input of document.querySelectorAll("#view-tools input")) {
-  input.addEventListener("change", () => {
-    viewer.setLayout(chosen("layout"));
-    if (compared) showPictures({ keepView: true });
-  });
-}
-
 $("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const key = $("key").value.trim();
@@ -328,7 +245,3 @@ $("card-open").addEventListener("click", async () => {
   }
 });
 $("card-close").addEventListener("click", () => $("card").close());
-
-const redraw = () => drawHistogram($("histogram"), ...(compared?.histograms ?? [null, null]));
-new ResizeObserver(redraw).observe($("histogram"));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

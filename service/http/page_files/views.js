@@ -1,0 +1,266 @@
+// The view of an answer: what its two sides show, its greys, its readout, and what is saved of it.
+
+import { node } from "./answer.js";
+import { drawHistogram } from "./charts.js";
+import { layersOf, missing } from "./layers.js";
+import { paintOverlays } from "./overlays.js";
+import { ProfilePanel } from "./profile_panel.js";
+import { offer, stemOf, viewAsPng } from "./saving.js";
+import { lengthWords, readPixelSize } from "./scale.js";
+import { Viewer } from "./viewer.js";
+
+const $ = (id) => document.getElementById(id);
+const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
+const WIDE_LEVELS = { black: 0, white: 255 };
+const CLIPPED = 0.002; // share of pixels that the automatic levels leave out at each end
+
+let compared = null; // the worker's answer, with the names and headers of its pictures
+let shown = null; // what layersOf returned for it
+let levels = { ...WIDE_LEVELS };
+
+export const viewer = new Viewer($("canvas"), $("overlay"), { onChange: showReadout, onSplit: setSplit, onPaint: paintOver });
+export const profile = new ProfilePanel(viewer, { picturesOf: profilePictures });
+
+// result: the worker's answer; about: {name, headers, otherName, unshown, isTiled}.
+export function show(result, about) {
+  compared = { ...result, ...about, rightName: about.headers.get("x-model"), size: readPixelSize(about.headers.get("x-pixel-size-nm")) };
+  showPictures();
+  showGreys();
+  profile.refresh();
+  for (const id of ["save-view", "profile-toggle"]) $(id).disabled = false;
+  document.body.dataset.shown = "true";
+}
+
+export function clear() {
+  compared = shown = null;
+  viewer.clear();
+  profile.refresh();
+  drawHistogram($("histogram"), null, null);
+  for (const id of ["tag-left", "tag-right", "statistics", "levels"]) $(id).hidden = true;
+  $("view-words").textContent = "";
+  for (const id of ["save-view", "profile-toggle"]) $(id).disabled = true;
+  delete document.body.dataset.shown;
+}
+
+// The boundary at a column of the SR.
+export function splitAt(x) {
+  if (compared) setSplit(viewer.shareAt(x));
+}
+
+export function choose(name, value) {
+  const input = document.querySelector(`input[name="${name}"][value="${value}"]`);
+  if (input.disabled || input.checked) return;
+  input.checked = true;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+// Show a place of the LR, strongest of the residual, near enough to be judged.
+export function showPlace({ x, y }) {
+  choose("layer", "residual");
+  const scale = compared.pictures[1].width / compared.sent.width;
+  viewer.goTo({ zoom: Math.max(viewer.zoom, 3 * viewer.ratio), centre: [(x + 0.5) * scale, (y + 0.5) * scale] });
+  if (chosen("layout") === "wipe") setSplit(0.5);
+  $("canvas").focus();
+}
+
+// --- the two sides ---
+
+function showPictures({ keepView = false } = {}) {
+  const isOther = Boolean(compared.other);
+  for (const input of document.querySelectorAll('input[name="layer"]')) {
+    const reason = missing(compared, input.value, isOther);
+    input.disabled = Boolean(reason);
+    input.parentElement.title = reason;
+  }
+  if (document.querySelector('input[name="layer"]:checked').disabled) $("layer-picture").checked = true;
+  const layer = chosen("layer");
+  shown = layersOf(compared, {
+    layer, isOther, levels, isPixels: chosen("lr") === "pixels", isMatched: chosen("greys") === "matched",
+  });
+  viewer.show(shown.left, shown.right, { keepView });
+  $("tag-left").textContent = shown.left ? shown.left.name : `LR not shown: ${compared.unshown}`;
+  $("tag-right").textContent = shown.right.name;
+  $("tag-left").hidden = $("tag-right").hidden = false;
+  $("view-words").textContent = shown.words;
+  const { left } = shown;
+  $("canvas").setAttribute("aria-label", `${left ? `${left.name} on the left, ` : ""}${shown.right.name} on the right. ` +
+    "Arrow keys move, plus and minus zoom, 0 fits, 1 shows one picture pixel for each screen pixel.");
+  $("wipe").setAttribute("aria-label", `Boundary between ${isOther ? "the other model" : "LR"} on the left and SR on the right`);
+  const isSide = chosen("layout") === "side";
+  document.querySelector("main").dataset.layout = chosen("layout");
+  $("wipe").disabled = !left || isSide;
+  for (const input of document.querySelectorAll('input[name="layout"], input[name="lr"], input[name="greys"]')) {
+    input.disabled = !left || (input.name !== "layout" && layer === "gradient") || (input.name === "lr" && isOther);
+  }
+}
+
+function paintOver() {
+  const scale = compared.sent && compared.pictures[1].width / compared.sent.width;
+  const places = shown.places?.map(({ x, y, value }) => ({
+    at: [(x + 0.5) * scale, (y + 0.5) * scale], radius: 6 * scale, label: `${Math.abs(value).toFixed(2)} × limit`,
+  }));
+  paintOverlays(viewer, { size: compared.size, legend: shown.legend, places });
+  profile.paint();
+}
+
+function setSplit(share) {
+  $("wipe").value = Math.round(1000 * share);
+  viewer.setSplit(share);
+}
+
+function profilePictures() {
+  if (!compared) return null;
+  const [, sr] = compared.pictures;
+  const { sent, other } = compared;
+  const isMatched = chosen("greys") === "matched";
+  const curves = [{ name: other ? `SR ${compared.rightName}` : "SR", column: "sr", style: "sr", colour: "--sr", picture: sr, scale: 1 }];
+  if (other) {
+    curves.unshift({
+      name: `SR ${compared.otherName}`, column: "sr_other", style: "other", colour: "--other", dash: [5, 3], picture: other, scale: 1,
+      greys: isMatched ? other.toRight : null,
+    });
+  }
+  if (sent) {
+    curves.unshift({
+      name: "LR", column: "lr", style: "lr", colour: "--lr", picture: sent, scale: sr.width / sent.width,
+      greys: isMatched ? sr.greys : null,
+    });
+  }
+  const { headers, size } = compared;
+  return {
+    curves, size,
+    about: [
+      ["file", compared.name], ["model", `${compared.rightName} ${headers.get("x-model-version")}`],
+      ...(other ? [["other_model", compared.otherName]] : []),
+      ["request_id", headers.get("x-request-id")], ["sr_pixel_size_nm", size ? `${size.x},${size.y}` : "unknown"],
+    ],
+  };
+}
+
+// --- grey levels ---
+
+function showGreys() {
+  const [left, right] = compared.histograms;
+  redrawGreys();
+  const words = [["LR as sent", left], ["SR", right]].filter(([, one]) => one)
+    .map(([name, one]) => `${name} mean ${one.mean.toFixed(1)}, standard deviation ${one.sd.toFixed(1)}`);
+  $("histogram").setAttribute("aria-label", `Histogram: ${words.join("; ")}`);
+  const { other } = compared;
+  const rows = [["LR", "lr", left, compared.pictures[0]], ["SR", "sr", right, compared.pictures[1]],
+    [`SR ${compared.otherName}`, "other", other?.histogram, other]];
+  $("statistics").tBodies[0].replaceChildren(...rows.filter(([, , one]) => one).map(([name, style, one, picture]) => {
+    const row = node("tr");
+    row.append(
+      node("th", name, { scope: "row", class: style }), node("td", one.mean.toFixed(1)), node("td", one.sd.toFixed(1)),
+      node("td", `${one.min}–${one.max}`), node("td", picture.meanGradient.toFixed(2)),
+    );
+    return row;
+  }));
+  $("statistics").hidden = $("levels").hidden = false;
+}
+
+function redrawGreys() {
+  drawHistogram($("histogram"), ...(compared?.histograms ?? [null, null]), compared ? levels : null);
+}
+
+export function setLevels({ black, white }) {
+  const low = Math.min(254, Math.max(0, Math.round(black)));
+  levels = { black: low, white: Math.min(255, Math.max(low + 1, Math.round(white))) };
+  $("level-black").value = levels.black;
+  $("level-white").value = levels.white;
+  redrawGreys();
+  if (compared) showPictures({ keepView: true });
+}
+
+// Levels that leave out the darkest and brightest pixels of the SR.
+function automaticLevels() {
+  const { counts, total } = compared.histograms[1];
+  const reach = (order) => {
+    let seen = 0;
+    return order.find((level) => (seen += counts[level]) > CLIPPED * total);
+  };
+  const all = Array.from(counts.keys());
+  return { black: reach(all), white: reach(all.toReversed()) };
+}
+
+// --- the line below the view ---
+
+function showReadout({ zoom, at }) {
+  $("zoom").textContent = zoom === null ? "–" : `${(100 * zoom).toFixed(zoom < 0.1 ? 1 : 0)} %`;
+  if (at === undefined) return;
+  if (!at || !compared) {
+    $("readout").textContent = "–";
+    return;
+  }
+  const [x, y] = at;
+  const [left, right] = compared.pictures;
+  const { size, other, white } = compared;
+  const of = (picture) => picture.grey[y * picture.width + x];
+  const words = [`x ${x}  y ${y}`];
+  if (size) words.push(`${lengthWords((x + 0.5) * size.x, true)}, ${lengthWords((y + 0.5) * size.y, true)}`);
+  if (left) words.push(`LR ${of(left)}`);
+  if (other) words.push(`${compared.otherName} ${of(other)}`);
+  words.push(`SR ${of(right)}`);
+  const { map } = shown.right;
+  if (map) {
+    const scale = right.width / map.width;
+    const value = map.values[Math.floor(y / scale) * map.width + Math.floor(x / scale)];
+    words.push(`${map.unit} ${value < 0 ? "−" : ""}${Math.abs(value).toFixed(map.unit === "residual" ? 2 : 1)}`);
+  }
+  $("readout").textContent = words.join("  ");
+}
+
+// --- the view as a file ---
+
+export async function saveView() {
+  if (!compared) return;
+  const { headers, name, pictures: [, sr], sent, size } = compared;
+  const tiles = sent ? `LR ${sent.width}×${sent.height}, ` : "";
+  const lines = [
+    `${name}: ${tiles}SR ${sr.width}×${sr.height}, ${size ? `${size.x}×${size.y} nm` : "pixel size unknown"}; ` +
+      `model ${compared.rightName} ${headers.get("x-model-version")}${compared.other ? `, left ${compared.otherName}` : ""}`,
+    `${shown.words ? `${shown.words} ` : ""}Shown from grey ${levels.black} to ${levels.white}, at ${$("zoom").textContent}. ` +
+      `Request ${headers.get("x-request-id")}`,
+  ];
+  const names = [shown.left && shown.left.name, shown.right.name];
+  offer(await viewAsPng(viewer, { lines, names }), `${stemOf(name)}_view.png`);
+}
+
+// --- state that a link can hold ---
+
+export function viewState() {
+  const choices = Object.fromEntries(["layer", "layout", "lr", "greys"].map((name) => [name, chosen(name)]));
+  return { ...choices, levels: { ...levels }, split: viewer.split, place: viewer.place, profile: profile.state };
+}
+
+export function restoreView({ levels: other, split, place, profile: line, ...choices }) {
+  for (const [name, value] of Object.entries(choices)) choose(name, value);
+  if (other) setLevels(other);
+  if (split !== undefined) setSplit(split);
+  if (place) viewer.goTo(place);
+  profile.state = line ?? null;
+}
+
+// --- controls ---
+
+$("wipe").addEventListener("input", (event) => viewer.setSplit(event.target.value / 1000));
+$("zoom-in").addEventListener("click", () => viewer.zoomBy(1.5));
+$("zoom-out").addEventListener("click", () => viewer.zoomBy(1 / 1.5));
+$("zoom-fit").addEventListener("click", () => viewer.fit());
+$("zoom-one").addEventListener("click", () => viewer.zoomTo(1));
+$("save-view").addEventListener("click", saveView);
+$("level-auto").addEventListener("click", () => compared && setLevels(automaticLevels()));
+$("level-reset").addEventListener("click", () => setLevels(WIDE_LEVELS));
+for (const id of ["level-black", "level-white"]) {
+  $(id).addEventListener("change", () => setLevels({ black: $("level-black").valueAsNumber || 0, white: $("level-white").valueAsNumber || 255 }));
+}
+for (const input of document.querySelectorAll("#view-tools input")) {
+  input.addEventListener("change", () => {
+    viewer.setLayout(chosen("layout"));
+    if (!compared) return;
+    showPictures({ keepView: true });
+    profile.refresh();
+  });
+}
+new ResizeObserver(redrawGreys).observe($("histogram"));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawGreys);
