@@ -75,7 +75,7 @@ function showVerdict(quality, place, onPlace) {
   verdict.className = `verdict ${broken.length ? "broken" : judged.length ? "kept" : ""}`;
   const title = broken.length
     ? `${broken.length === 1 ? "A limit is" : `${broken.length} limits are`} exceeded`
-    : judged.length ? "Within the limits" : "This model’s bundle has no limits";
+    : judged.length ? "Within the limits" : "Not judged: the answer carries no flag with a limit";
   verdict.replaceChildren(node("strong", title), ...broken.map((name) => node("p", BROKEN[name])));
   if (!place) return;
   const button = node("button", broken.includes("residual") ? "Show where" : "Strongest place", {

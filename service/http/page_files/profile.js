@@ -63,8 +63,9 @@ export function findEdges({ values, step }, { share = 0.5 } = {}) {
     const end = i + 1 < rough.length ? rough[i + 1].at : values.length - 1;
     const before = plateau(values, start, at, !i ? "start" : "middle") ?? (rises ? low : high);
     const after = plateau(values, at, end, i + 1 === rough.length ? "end" : "middle") ?? (rises ? high : low);
-    const local = before + share * (after - before);
-    return { at: step * (nearestCrossing(values, local, at, (start + at) / 2, (at + end) / 2, rises) ?? at), rises, threshold: local };
+    const local = Math.min(before, after) + share * Math.abs(after - before);
+    const exact = nearestCrossing(values, local, at, (start + at) / 2, (at + end) / 2, rises);
+    return { at: step * (exact ?? at), rises, threshold: local };
   });
   return { edges, reason: edges.length ? "" : "The profile crosses no threshold." };
 }

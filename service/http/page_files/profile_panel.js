@@ -140,10 +140,11 @@ export class ProfilePanel {
       if (found) {
         const words = (value) => (value * unitPerPx).toFixed(1);
         cell.append(node("b", `${words(found.mean)} ${unit}`));
-        const notes = [`n ${found.count}`];
-        if (found.sd !== null) notes.push(`sd ${words(found.sd)}`);
-        if (spread?.[kind]) notes.push(`across ${words(spread[kind])}`);
-        cell.append(node("span", notes.join(", "), { class: "note" }));
+        const sd = found.sd === null ? "" : `, sd ${words(found.sd)}`;
+        cell.append(node("span", `n ${found.count}${sd}`, { class: "note" }));
+        if (spread && spread[kind] !== null && kind !== "pitch") {
+          cell.append(node("span", `across ${words(spread[kind])}`, { class: "note", title: `Over ${spread.lines} lines` }));
+        }
       } else cell.textContent = "–";
       row.append(cell);
     }

@@ -197,8 +197,9 @@ export class Viewer {
   #paintPicture({ bitmap, width, height }, pane, clip) {
     if (clip.w <= 0) return;
     const { context, zoom } = this;
-    const left = pane.x + pane.w / 2 - this.centre[0] * zoom;
-    const top = pane.y + pane.h / 2 - this.centre[1] * zoom;
+    // On whole screen pixels: at 1:1 half a pixel of shift would blur the picture.
+    const left = Math.round(pane.x + pane.w / 2 - this.centre[0] * zoom);
+    const top = Math.round(pane.y + pane.h / 2 - this.centre[1] * zoom);
     // Only what the pane shows, from whole bitmap pixels: at 64× the whole picture is a huge target.
     // Not what the clip shows: the boundary's place must not change how pixels are resampled.
     const [sx, sy] = [bitmap.width / width, bitmap.height / height];
