@@ -65,13 +65,14 @@ def page() -> Iterator[Page]:
         yield opened
 
 
-def call(page: Page, module: str, expression: str, argument: object = None) -> Any:
+def call(page: Page, module: str, expression: str, argument: object = None) -> Any:  # noqa: ANN401
     """Evaluate an expression of `m`, a module, `a`, the argument, and `picture(rows)`."""
     return page.evaluate(
         f"""async (a) => {{
           const m = await import("/page/{module}.js");
           const picture = ({{ shape, grey }}) => ({{
-            width: shape[1], height: shape[0], grey: Uint8Array.from(atob(grey), (c) => c.charCodeAt(0)),
+            width: shape[1], height: shape[0],
+            grey: Uint8Array.from(atob(grey), (c) => c.charCodeAt(0)),
           }});
           return {expression};
         }}""",
@@ -114,7 +115,7 @@ def measure(
           const line = { from: a.start, to: a.end };
           const profile = m.sampleLine(picture(a.picture), line, a.options);
           const found = m.findEdges(profile, a.options);
-          const spread = m.spreadAcross(picture(a.picture), line, found.edges, { width: 1, ...a.options });
+          const spread = m.spreadAcross(picture(a.picture), line, found.edges, a.options);
           return { ...found, widths: m.widthsOf(found.edges), length: profile.length, spread };
         })()""",
         {"picture": sent(picture), "start": start, "end": end, "options": options},
@@ -281,7 +282,8 @@ def test_the_residual_is_that_of_the_models_graph(page: Page, shape: tuple[int, 
     flag = residual_score(explain(*tensors, noise_base=7.0, noise_slope=0.35).residual).item()
     assert abs(np.abs(scores).max() - flag) < 1e-3 * flag
     y, x = np.unravel_index(np.abs(scores).argmax(), shape)
-    assert (25 <= y < 31) and (35 <= x < 41)
+    assert 25 <= y < 31
+    assert 35 <= x < 41
     assert scores[y, x] < 0  # the tile is darker there than the answer explains
 
 

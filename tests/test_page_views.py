@@ -104,21 +104,20 @@ def test_maps_show_what_is_known_of_repeated_pixels(server: ServerProcess, visit
 
 
 def test_maps_that_need_the_lr_say_so(server: ServerProcess, visit: Visit) -> None:
-    """Without an LR to compare with, the maps cannot be chosen, and their titles give the reason."""
+    """Without an LR to compare with, the maps are disabled, with the reason in their titles."""
     page = visit(server)
-    give(page, "turned.npy", b"\x93NUMPY" + _npy(grey(SAMPLE)), "application/x-npy")
-    expect(page.locator("body[data-shown]")).to_be_visible()
-    if page.locator("#tag-left").inner_text().startswith("LR not shown"):
-        for name in ("Difference", "Consistency", "Residual"):
-            expect(page.get_by_role("radio", name=name)).to_be_disabled()
-        title = page.locator("label:has(input[value=residual])").get_attribute("title")
-        assert title and "LR not shown" in title
-
-
-def _npy(picture: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, picture)
-    return file.getvalue()[6:]
+    choose(page, "Difference")
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # the browser turns it, the service does not
+    Image.fromarray(grey(SAMPLE)[:80]).save(file, "JPEG", exif=exif)
+    give(page, "turned.jpg", file.getvalue(), "image/jpeg")
+    expect(page.locator("#tag-left")).to_contain_text("LR not shown")
+    expect(page.get_by_role("radio", name="Picture")).to_be_checked()
+    for name in ("Difference", "Consistency", "Residual"):
+        radio = page.get_by_role("radio", name=name)
+        expect(radio).to_be_disabled()
+        label = page.locator("label").filter(has=radio)
+        expect(label).to_have_attribute("title", re.compile("LR not shown: the browser turns"))
 
 
 def test_levels_stretch_both_pictures(server: ServerProcess, visit: Visit) -> None:
@@ -370,7 +369,8 @@ def test_a_wide_screen_is_used(server: ServerProcess, visit: Visit) -> None:
     page.keyboard.press("l")
     boxes = page.evaluate(
         """() => [...document.querySelectorAll("aside > .panel:not([hidden])")]
-          .map((panel) => panel.getBoundingClientRect()).map(({ left, bottom }) => [left, bottom])"""
+          .map((panel) => panel.getBoundingClientRect())
+          .map(({ left, bottom }) => [left, bottom])"""
     )
     assert 2 == len({round(left) for left, _ in boxes})
     assert max(bottom for _, bottom in boxes) <= 1080
