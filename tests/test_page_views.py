@@ -7,15 +7,17 @@ consistency with the tile is perfect and the residual is zero. Numbers of other 
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 from PIL import Image
 
-from semsr.server_process import ServerProcess
+from semsr.server_process import ServerProcess, running_server
 
 pytest.importorskip("playwright", reason="playwright is not installed")
 
@@ -24,6 +26,8 @@ from playwright.sync_api import Page, Route, expect
 from tests.test_page import (
     NARROW,
     SAMPLE,
+    SAMPLES,
+    SETTINGS,
     choose,
     chromium,
     give,
@@ -145,7 +149,7 @@ def test_a_line_is_drawn_measured_and_saved(server: ServerProcess, visit: Visit)
     give(page, "stripes.png", png(stripes()))
     expect(page.locator("body[data-shown]")).to_be_visible()
     page.get_by_role("button", name="Line profile").click()
-    expect(page.locator("#pixel-size-words")).to_contain_text("no pixel size")
+    expect(page.locator("#pixel-size-words")).to_contain_text("states no pixel size")
     canvas = page.locator("#canvas")
     box = canvas.bounding_box()
     assert box
@@ -163,6 +167,9 @@ def test_a_line_is_drawn_measured_and_saved(server: ServerProcess, visit: Visit)
     expect(cells.nth(1)).to_contain_text("40.0 px")
     expect(cells.nth(2)).to_contain_text("56.0 px")
     expect(cells.nth(3)).to_contain_text("96.0 px")
+    page.get_by_label("LR pixel size").fill("4 5")
+    page.get_by_role("button", name="Use", exact=True).click()
+    expect(page.locator("#pixel-size-words")).to_contain_text("is 4 5; expected a positive number")
     page.get_by_label("LR pixel size").fill("6")
     page.get_by_role("button", name="Use", exact=True).click()
     expect(cells.nth(1)).to_contain_text("60.0 nm")
@@ -278,6 +285,35 @@ def test_the_flag_points_to_its_place(server: ServerProcess, visit: Visit) -> No
     expect(page.locator("#canvas")).to_be_focused()
 
 
+def test_the_model_describes_the_limit_of_its_residual(server: ServerProcess) -> None:
+    """`GET /model` has what a client needs to repeat the flag, as the bundle states it."""
+    manifest = json.loads((Path(SETTINGS["SEMSR_BUNDLE"]) / "manifest.json").read_text())
+    answer = httpx2.get(f"{server.url}/model", trust_env=False, timeout=60).json()
+    assert {
+        "noise": manifest["trust"]["noise"],
+        "residual_limit": manifest["trust"]["residual_limit"],
+    } == answer["trust"]
+
+
+@pytest.mark.slow
+def test_the_pages_residual_is_the_flag_of_the_answer(visit: Visit) -> None:
+    """With the real model, the strongest place has the value of `X-Quality`."""
+    with running_server({**SETTINGS, "SEMSR_ENGINE": "onnx"}) as process:
+        page = visit(process)
+        for name in SAMPLES:
+            with page.expect_response("**/superresolve**") as response:
+                take_sample(page, name)
+            expect(page.locator("#note")).to_have_text(f"{SAMPLES[name]}.png")
+            quality = response.value.headers["x-quality"]
+            flag_value = float(quality.partition("residual=")[2].partition(",")[0])
+            title = page.locator("#verdict .place").get_attribute("title")
+            assert title
+            assert float(title.partition(": ")[2].partition(" ")[0]) == pytest.approx(
+                flag_value, abs=0.02
+            )
+        page.close()
+
+
 # --- keys, full screen, files ---
 
 
@@ -312,7 +348,7 @@ def test_full_screen_is_entered_and_left(server: ServerProcess, visit: Visit) ->
     button = page.get_by_role("button", name="Full screen")
     button.click()
     expect(button).to_have_attribute("aria-pressed", "true")
-    assert "viewer" == page.evaluate("() => document.fullscreenElement.className")
+    assert "MAIN" == page.evaluate("() => document.fullscreenElement.tagName")
     page.keyboard.press("f")
     expect(button).to_have_attribute("aria-pressed", "false")
 

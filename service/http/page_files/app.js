@@ -62,7 +62,6 @@ async function enlarge() {
     $("window-form").hidden = !mayBeDeep;
     const headers = { "Content-Type": type, Accept: "image/png" };
     if (mayBeDeep && $("window").value.trim()) headers["X-Window"] = $("window").value.trim();
-    if ($("pixel-size").value.trim()) headers["X-Pixel-Size-Nm"] = $("pixel-size").value.trim();
     const model = $("model").value;
     const query = model ? `?model=${encodeURIComponent(model)}` : "";
     const startedAt = performance.now();
@@ -208,10 +207,6 @@ document.addEventListener("drop", (event) => {
 });
 
 $("window-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  enlarge();
-});
-$("pixel-form").addEventListener("submit", (event) => {
   event.preventDefault();
   enlarge();
 });

@@ -35,7 +35,7 @@ export function listenTo(viewer) {
     const now = at(event);
     if (pointers.size) {
       // A second finger zooms; what the first one began is left where it is.
-      if (held === "tool") viewer.tool.drop();
+      if (held === "tool") viewer.tool?.drop();
       held = null;
     } else if (viewer.tool?.grab(now, event)) held = "tool";
     else held = isOnBoundary(now) ? "boundary" : null;
@@ -47,14 +47,14 @@ export function listenTo(viewer) {
     const before = pointers.get(event.pointerId);
     if (before) pointers.set(event.pointerId, now);
     if (!before) canvas.style.cursor = cursorOf(now);
-    else if (held === "tool") viewer.tool.drag(now, event);
+    else if (held === "tool") viewer.tool?.drag(now, event);
     else if (held) viewer.onSplit(Math.min(1, Math.max(0, now[0] / canvas.width)));
     else if (pointers.size === 2) pinch(event.pointerId, before, now);
     else viewer.panBy(now[0] - before[0], now[1] - before[1]);
     point(now); // after the move: what lies below the pointer now
   });
   const release = (event) => {
-    if (pointers.delete(event.pointerId) && held === "tool") viewer.tool.drop();
+    if (pointers.delete(event.pointerId) && held === "tool") viewer.tool?.drop();
     if (!pointers.size || held === "tool") held = null;
   };
   canvas.addEventListener("pointerup", release);

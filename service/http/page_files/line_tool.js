@@ -46,6 +46,7 @@ export class LineTool {
   }
 
   drag(at, event) {
+    if (!this.line) return; // the picture was taken away meanwhile
     let place = this.viewer.toPictureIn(at, this.pane);
     if (this.held === "all") {
       const move = [0, 1].map((i) => place[i] - this.last[i]);
@@ -58,6 +59,7 @@ export class LineTool {
   }
 
   drop() {
+    if (!this.line) return;
     const { from, to } = this.line;
     // A click draws nothing: the previous line stays.
     const isClick = Math.hypot(to[0] - from[0], to[1] - from[1]) * this.viewer.zoom < 4 * this.viewer.ratio;

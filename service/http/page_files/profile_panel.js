@@ -4,17 +4,21 @@ import { node } from "./answer.js";
 import { LineTool } from "./line_tool.js";
 import { drawProfile } from "./profile_chart.js";
 import { findEdges, profileCsv, sampleLine, spreadAcross, widthsOf } from "./profile.js";
-import { lengthOf, lengthWords } from "./scale.js";
+import { lengthOf, lengthWords, readPixelSize, sizeWords } from "./scale.js";
 import { offer, stemOf } from "./saving.js";
 
 const $ = (id) => document.getElementById(id);
+const NO_SIZE = "The file states no pixel size: lengths are in SR pixels.";
 const ENDS = ["line-x1", "line-y1", "line-x2", "line-y2"];
 
 export class ProfilePanel {
-  // picturesOf(): {curves: [{name, picture, scale, colour, dash, greys}], size, about}, or null.
-  constructor(viewer, { picturesOf }) {
+  // picturesOf(): {curves: [{name, picture, scale, colour, dash, greys}], size, isEntered, about}, or
+  // null; onPixelSize(): another size of an LR pixel was entered.
+  constructor(viewer, { picturesOf, onPixelSize }) {
     this.viewer = viewer;
     this.picturesOf = picturesOf;
+    this.onPixelSize = onPixelSize;
+    this.enteredSize = null; // {x, y} in nm of an LR pixel, for files that state none
     this.tool = new LineTool(viewer, { onChange: () => this.#schedule() });
     this.measured = null;
     this.#listen();
@@ -84,7 +88,7 @@ export class ProfilePanel {
     const { line, width } = this.tool;
     $("profile-csv").disabled = !line;
     if (!shown || !line || !this.isOn) return;
-    const { curves, size } = shown;
+    const { curves, size, isEntered } = shown;
     const [dx, dy] = [line.to[0] - line.from[0], line.to[1] - line.from[1]];
     const lengthPx = Math.hypot(dx, dy);
     if (!lengthPx) return;
@@ -96,12 +100,12 @@ export class ProfilePanel {
         ? spreadAcross(curve.picture, line, edges, { width, scale: curve.scale }) : null;
       return { ...curve, profile, edges, reason, widths: widthsOf(edges), spread };
     });
-    this.measured = { results, line, width, unitPerPx, unit: size ? "nm" : "px", lengthPx, about: shown.about };
+    this.measured = { results, line, width, unitPerPx, unit: size ? "nm" : "px", lengthPx, isEntered, about: shown.about };
     this.#show();
   }
 
   #show() {
-    const { results, line, unitPerPx, unit, lengthPx } = this.measured;
+    const { results, line, unitPerPx, unit, lengthPx, isEntered } = this.measured;
     const isNm = unit === "nm";
     const length = lengthWords(lengthPx * unitPerPx, isNm);
     $("profile-length").textContent = length;
@@ -122,8 +126,7 @@ export class ProfilePanel {
       if (!isFocused($(ENDS[i]))) $(ENDS[i]).value = Number(value.toFixed(1));
     });
     if (!isFocused($("line-width"))) $("line-width").value = this.tool.width;
-    $("pixel-size-words").textContent = isNm
-      ? "" : "The file gives no pixel size: lengths are in SR pixels. Enter the size of an LR pixel for nm.";
+    $("pixel-form").hidden = isNm && !isEntered;
   }
 
   #row({ name, style, edges, reason, widths, spread }) {
@@ -192,6 +195,19 @@ export class ProfilePanel {
     });
     $("line-share").addEventListener("change", (event) => {
       event.target.value = Math.min(90, Math.max(10, event.target.valueAsNumber || 50));
+      this.#schedule();
+    });
+    $("pixel-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const text = $("pixel-size").value.trim();
+      const size = readPixelSize(text);
+      if (!size && text) {
+        $("pixel-size-words").textContent = `LR pixel size is ${text}; expected a positive number of nm, as 4.5, or two for x and y, as 4,4.5.`;
+        return;
+      }
+      this.enteredSize = size;
+      $("pixel-size-words").textContent = size ? `${sizeWords(size)} for each LR pixel, for files that state no size.` : NO_SIZE;
+      this.onPixelSize();
       this.#schedule();
     });
     new ResizeObserver(() => this.isOn && this.measured && this.#show()).observe($("profile"));

@@ -1,10 +1,13 @@
 // Pure functions on lengths: the pixel size, scale bars, and lengths in words.
 
-// `X-Pixel-Size-Nm` of an answer to {x, y} in nm, or null where it is unknown.
-export function readPixelSize(header) {
-  const [x, y = x] = (header ?? "").split(",").map(Number);
-  return x > 0 && y > 0 ? { x, y } : null;
+// Text of a pixel size, as `X-Pixel-Size-Nm` has it, to {x, y} in nm; null where it is none.
+export function readPixelSize(text) {
+  const parts = (text ?? "").split(",").map(Number);
+  const [x, y = x] = parts;
+  return parts.length <= 2 && [x, y].every((size) => size > 0 && size < Infinity) ? { x, y } : null;
 }
+
+export const sizeWords = ({ x, y }) => `${Number(x.toPrecision(4))} × ${Number(y.toPrecision(4))} nm`;
 
 // Length of a vector of SR pixels: in nm where the pixel size is known, else in pixels.
 export function lengthOf(dx, dy, size) {

@@ -35,7 +35,7 @@ document.addEventListener("keydown", (event) => {
 async function toggleFullscreen() {
   try {
     if (document.fullscreenElement) await document.exitFullscreen();
-    else await document.querySelector(".viewer").requestFullscreen();
+    else await document.querySelector("main").requestFullscreen();
   } catch (error) {
     $("fullscreen").title = `The browser refuses full screen: ${error.message}`;
   }

@@ -6,7 +6,7 @@ import { layersOf, missing } from "./layers.js";
 import { paintOverlays } from "./overlays.js";
 import { ProfilePanel } from "./profile_panel.js";
 import { offer, stemOf, viewAsPng } from "./saving.js";
-import { lengthWords, readPixelSize } from "./scale.js";
+import { lengthWords, readPixelSize, sizeWords } from "./scale.js";
 import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
@@ -19,12 +19,16 @@ let shown = null; // what layersOf returned for it
 let levels = { ...WIDE_LEVELS };
 
 export const viewer = new Viewer($("canvas"), $("overlay"), { onChange: showReadout, onSplit: setSplit, onPaint: paintOver });
-export const profile = new ProfilePanel(viewer, { picturesOf: profilePictures });
+export const profile = new ProfilePanel(viewer, {
+  picturesOf: profilePictures, onPixelSize: () => viewer.draw(),
+});
 
 // result: the worker's answer; about: {name, headers, otherName, unshown, isTiled}.
 export function show(result, about) {
-  compared = { ...result, ...about, rightName: about.headers.get("x-model"), size: readPixelSize(about.headers.get("x-pixel-size-nm")) };
-  showPictures();
+  // The same tile by another model: the view stays where it is.
+  const keepView = compared?.name === about.name;
+  compared = { ...result, ...about, rightName: about.headers.get("x-model") };
+  showPictures({ keepView });
   showGreys();
   profile.refresh();
   for (const id of ["save-view", "profile-toggle"]) $(id).disabled = false;
@@ -40,6 +44,15 @@ export function clear() {
   $("view-words").textContent = "";
   for (const id of ["save-view", "profile-toggle"]) $(id).disabled = true;
   delete document.body.dataset.shown;
+}
+
+// Size of an SR pixel: that of the answer, else the entered one; null where neither is known.
+function pixelSize() {
+  const { headers } = compared;
+  const known = readPixelSize(headers.get("x-pixel-size-nm"));
+  const entered = profile.enteredSize;
+  const scale = Number(headers.get("x-scale"));
+  return known ?? (entered && scale ? { x: entered.x / scale, y: entered.y / scale } : null);
 }
 
 // The boundary at a column of the SR.
@@ -74,10 +87,13 @@ function showPictures({ keepView = false } = {}) {
   }
   if (document.querySelector('input[name="layer"]:checked').disabled) $("layer-picture").checked = true;
   const layer = chosen("layer");
+  const before = shown;
   shown = layersOf(compared, {
     layer, isOther, levels, isPixels: chosen("lr") === "pixels", isMatched: chosen("greys") === "matched",
   });
   viewer.show(shown.left, shown.right, { keepView });
+  // Large canvases are freed at once: GC timing is unpredictable.
+  for (const side of [before?.left, before?.right]) if (side) side.bitmap.width = 0;
   $("tag-left").textContent = shown.left ? shown.left.name : `LR not shown: ${compared.unshown}`;
   $("tag-right").textContent = shown.right.name;
   $("tag-left").hidden = $("tag-right").hidden = false;
@@ -99,7 +115,7 @@ function paintOver() {
   const places = shown.places?.map(({ x, y, value }) => ({
     at: [(x + 0.5) * scale, (y + 0.5) * scale], radius: 6 * scale, label: `${Math.abs(value).toFixed(2)} × limit`,
   }));
-  paintOverlays(viewer, { size: compared.size, legend: shown.legend, places });
+  paintOverlays(viewer, { size: pixelSize(), legend: shown.legend, places });
   profile.paint();
 }
 
@@ -126,9 +142,10 @@ function profilePictures() {
       greys: isMatched ? sr.greys : null,
     });
   }
-  const { headers, size } = compared;
+  const { headers } = compared;
+  const size = pixelSize();
   return {
-    curves, size,
+    curves, size, isEntered: !headers.get("x-pixel-size-nm"),
     about: [
       ["file", compared.name], ["model", `${compared.rightName} ${headers.get("x-model-version")}`],
       ...(other ? [["other_model", compared.otherName]] : []),
@@ -194,7 +211,8 @@ function showReadout({ zoom, at }) {
   }
   const [x, y] = at;
   const [left, right] = compared.pictures;
-  const { size, other, white } = compared;
+  const { other } = compared;
+  const size = pixelSize();
   const of = (picture) => picture.grey[y * picture.width + x];
   const words = [`x ${x}  y ${y}`];
   if (size) words.push(`${lengthWords((x + 0.5) * size.x, true)}, ${lengthWords((y + 0.5) * size.y, true)}`);
@@ -214,10 +232,11 @@ function showReadout({ zoom, at }) {
 
 export async function saveView() {
   if (!compared) return;
-  const { headers, name, pictures: [, sr], sent, size } = compared;
+  const { headers, name, pictures: [, sr], sent } = compared;
+  const size = pixelSize();
   const tiles = sent ? `LR ${sent.width}×${sent.height}, ` : "";
   const lines = [
-    `${name}: ${tiles}SR ${sr.width}×${sr.height}, ${size ? `${size.x}×${size.y} nm` : "pixel size unknown"}; ` +
+    `${name}: ${tiles}SR ${sr.width}×${sr.height}, ${size ? `SR pixel ${sizeWords(size)}` : "pixel size unknown"}; ` +
       `model ${compared.rightName} ${headers.get("x-model-version")}${compared.other ? `, left ${compared.otherName}` : ""}`,
     `${shown.words ? `${shown.words} ` : ""}Shown from grey ${levels.black} to ${levels.white}, at ${$("zoom").textContent}. ` +
       `Request ${headers.get("x-request-id")}`,
