@@ -341,13 +341,24 @@ def test_keys_are_listed_and_can_be_switched_off(server: ServerProcess, visit: V
     expect(page.get_by_role("radio", name="Picture")).to_be_checked()
 
 
+def _column_of_the_boundary(page: Page) -> float:
+    """Column of the SR below the boundary, while the picture is fitted."""
+    height, width = pixels(page).shape
+    share = int(page.get_by_role("slider", name="Boundary").input_value()) / 1000
+    side = min(height, width)
+    return (share * width - (width - side) / 2) / side * 960
+
+
 def test_full_screen_is_entered_and_left(server: ServerProcess, visit: Visit) -> None:
     """By its button or `f`, with the tools and the picture."""
     page = visit(server)
     take_sample(page)
     button = page.get_by_role("button", name="Full screen")
+    column = _column_of_the_boundary(page)
     button.click()
     expect(button).to_have_attribute("aria-pressed", "true")
+    page.wait_for_function("() => document.getElementById('canvas').clientWidth > 1000")
+    assert abs(_column_of_the_boundary(page) - column) < 3
     assert "MAIN" == page.evaluate("() => document.fullscreenElement.tagName")
     page.keyboard.press("f")
     expect(button).to_have_attribute("aria-pressed", "false")
@@ -365,7 +376,7 @@ def test_the_view_is_saved_with_scale_bar_and_caption(server: ServerProcess, vis
     saved = grey(Path(download.value.path()))[:, :, 0]
     height, width = seen.shape
     assert width == saved.shape[1]
-    assert 40 < saved.shape[0] - height < 120
+    assert 40 < saved.shape[0] - height < 140
     plain = (over == 0) & (seen > 0)
     plain[:40] = False  # the names of the sides
     np.testing.assert_array_equal(seen[plain], saved[:height][plain])

@@ -67,10 +67,15 @@ const BROKEN = {
 };
 const LIMITED = Object.keys(BROKEN);
 
+// Names of the flags that exceed their limit.
+export function brokenLimits(quality) {
+  return LIMITED.filter((name) => quality[name] > 1);
+}
+
 // What an operator must see first: whether a limit is exceeded, and where.
 function showVerdict(quality, place, onPlace) {
   const judged = LIMITED.filter((name) => quality[name] !== undefined);
-  const broken = judged.filter((name) => quality[name] > 1);
+  const broken = brokenLimits(quality);
   const verdict = $("verdict");
   verdict.className = `verdict ${broken.length ? "broken" : judged.length ? "kept" : ""}`;
   const title = broken.length

@@ -162,11 +162,15 @@ export class Viewer {
     const width = Math.max(1, Math.round(this.canvas.clientWidth * this.ratio));
     const height = Math.max(1, Math.round(this.canvas.clientHeight * this.ratio));
     if (width === this.canvas.width && height === this.canvas.height) return;
+    // The boundary stays at its column of the picture, unless one side is shown alone.
+    const isBetween = this.right && this.layout === "wipe" && this.split > 0 && this.split < 1;
+    const column = isBetween ? this.toPicture([this.split * this.canvas.width, 0])[0] : null;
     this.canvas.width = width;
     this.canvas.height = height;
     this.over.canvas.width = width;
     this.over.canvas.height = height;
     if (this.isFitted) this.fit();
+    if (isBetween) this.onSplit(this.shareAt(column));
     // At once: an observer runs before the paint, so that the emptied canvas is never seen.
     this.#paint();
   }

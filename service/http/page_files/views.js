@@ -1,12 +1,13 @@
 // The view of an answer: what its two sides show, its greys, its readout, and what is saved of it.
 
-import { node } from "./answer.js";
+import { brokenLimits, node } from "./answer.js";
 import { drawHistogram } from "./charts.js";
 import { layersOf, missing } from "./layers.js";
 import { paintOverlays } from "./overlays.js";
 import { ProfilePanel } from "./profile_panel.js";
 import { offer, stemOf, viewAsPng } from "./saving.js";
 import { lengthWords, readPixelSize, sizeWords } from "./scale.js";
+import { readQuality } from "./service.js";
 import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
@@ -240,9 +241,17 @@ export async function saveView() {
       `model ${compared.rightName} ${headers.get("x-model-version")}${compared.other ? `, left ${compared.otherName}` : ""}`,
     `${shown.words ? `${shown.words} ` : ""}Shown from grey ${levels.black} to ${levels.white}, at ${$("zoom").textContent}. ` +
       `Request ${headers.get("x-request-id")}`,
+    ...flagLines(headers),
   ];
   const names = [shown.left && shown.left.name, shown.right.name];
   offer(await viewAsPng(viewer, { lines, names }), `${stemOf(name)}_view.png`);
+}
+
+// A saved view says what the panel says: a limit that is exceeded comes first.
+function flagLines(headers) {
+  const broken = brokenLimits(readQuality(headers.get("x-quality")));
+  const flags = headers.get("x-quality");
+  return [broken.length ? `Limit exceeded: ${broken.join(", ")}.` : "", flags ? `Flags: ${flags}` : ""].filter(Boolean);
 }
 
 // --- state that a link can hold ---
