@@ -271,6 +271,11 @@ def test_a_broken_limit_looks_unlike_every_other_line(server: ServerProcess, vis
     page.get_by_role("button", name="Line break").click()
     expect(verdict).to_contain_text("Within the limits")
     expect(broken).to_have_count(0)
+    flag(page, f"{HIGH}, residual=1.612, domain-distance=0.5", times=2)
+    page.get_by_label("Left", exact=True).select_option("fast")
+    expect(page.locator("#quality .left-over")).to_have_text(
+        "left model: 1.61, over the limit of 1"
+    )
 
 
 def test_the_flag_points_to_its_place(server: ServerProcess, visit: Visit) -> None:

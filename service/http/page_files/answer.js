@@ -114,7 +114,11 @@ function showQuality(quality, other, samples) {
         row.className = "broken";
         row.append(node("dd", "over the limit of 1", { class: "over" }));
       }
-      if (other?.[key] !== undefined) row.append(node("dd", `left model: ${text(other[key])}${isLimited && other[key] > 1 ? ", over the limit" : ""}`, { class: "words" }));
+      if (other?.[key] !== undefined) {
+        const isOver = isLimited && other[key] > 1;
+        const words = `left model: ${text(other[key])}${isOver ? ", over the limit of 1" : ""}`;
+        row.append(node("dd", words, { class: isOver ? "words left-over" : "words" }));
+      }
       if (words) row.append(node("dd", words, { class: "words" }));
       return row;
     }),
