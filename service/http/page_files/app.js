@@ -7,7 +7,7 @@ import { Live } from "./live.js";
 import { Scans } from "./scans.js";
 import { askSecond, describe, offerSecond } from "./second_model.js";
 import { Problem, apiKey, ask } from "./service.js";
-import "./shortcuts.js";
+import { listenForKeys } from "./shortcuts.js";
 import * as views from "./views.js";
 
 const $ = (id) => document.getElementById(id);
@@ -240,3 +240,4 @@ $("card-open").addEventListener("click", async () => {
   }
 });
 $("card-close").addEventListener("click", () => $("card").close());
+listenForKeys();

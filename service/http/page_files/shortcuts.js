@@ -21,7 +21,24 @@ const ACTIONS = {
   "?": () => $("help").showModal(),
 };
 
-document.addEventListener("keydown", (event) => {
+export function listenForKeys() {
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("fullscreenchange", () => {
+    $("fullscreen").setAttribute("aria-pressed", String(Boolean(document.fullscreenElement)));
+  });
+  $("fullscreen").hidden = !document.fullscreenEnabled;
+  $("fullscreen").addEventListener("click", toggleFullscreen);
+  $("help-open").addEventListener("click", () => $("help").showModal());
+  $("help-close").addEventListener("click", () => $("help").close());
+  // Speech input types letters: who uses it switches single keys off, for this tab.
+  $("shortcuts-on").checked = !sessionStorage.getItem(SWITCH);
+  $("shortcuts-on").addEventListener("change", ({ target }) => {
+    if (target.checked) sessionStorage.removeItem(SWITCH);
+    else sessionStorage.setItem(SWITCH, "true");
+  });
+}
+
+function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
   if (document.querySelector("dialog[open]")) return;
   // In a field or a list, letters are text.
@@ -30,7 +47,7 @@ document.addEventListener("keydown", (event) => {
   if (!action || (event.key !== "?" && !$("shortcuts-on").checked)) return;
   event.preventDefault();
   action();
-});
+}
 
 async function toggleFullscreen() {
   try {
@@ -40,17 +57,3 @@ async function toggleFullscreen() {
     $("fullscreen").title = `The browser refuses full screen: ${error.message}`;
   }
 }
-
-document.addEventListener("fullscreenchange", () => {
-  $("fullscreen").setAttribute("aria-pressed", String(Boolean(document.fullscreenElement)));
-});
-$("fullscreen").hidden = !document.fullscreenEnabled;
-$("fullscreen").addEventListener("click", toggleFullscreen);
-$("help-open").addEventListener("click", () => $("help").showModal());
-$("help-close").addEventListener("click", () => $("help").close());
-// Speech input types letters: who uses it switches single keys off, for this tab.
-$("shortcuts-on").checked = !sessionStorage.getItem(SWITCH);
-$("shortcuts-on").addEventListener("change", ({ target }) => {
-  if (target.checked) sessionStorage.removeItem(SWITCH);
-  else sessionStorage.setItem(SWITCH, "true");
-});
