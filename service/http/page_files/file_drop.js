@@ -51,3 +51,34 @@ function add(found, blob, name) {
 }
 
 const byName = (a, b) => a.name.localeCompare(b.name, "en", { numeric: true });
+
+// Take files from the page's fields, a drop or a paste: onFiles({files, leftOut}).
+export function listenForFiles(onFiles) {
+  for (const input of document.querySelectorAll('input[type="file"]')) {
+    input.addEventListener("change", () => {
+      const found = chosenFiles(input.files);
+      input.value = ""; // the same file can be chosen again
+      onFiles(found);
+    });
+  }
+  // The whole page takes a dropped file, or the browser would leave it for the file.
+  const stage = document.getElementById("stage");
+  for (const kind of ["dragenter", "dragover"]) {
+    document.addEventListener(kind, (event) => {
+      event.preventDefault();
+      stage.classList.add("over");
+    });
+  }
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) stage.classList.remove("over");
+  });
+  document.addEventListener("drop", async (event) => {
+    event.preventDefault();
+    stage.classList.remove("over");
+    onFiles(await filesOf(event.dataTransfer));
+  });
+  document.addEventListener("paste", async (event) => {
+    const found = await filesOf(event.clipboardData);
+    if (found.files.length) onFiles(found);
+  });
+}
