@@ -407,7 +407,7 @@ def test_everything_is_reached_by_the_tab_key(server, visit) -> None:
     take_sample(page)
     page.evaluate("() => document.activeElement.blur()")
     reached: list[str] = []
-    for _ in range(50):  # twice around, from wherever it begins
+    for _ in range(90):  # twice around, from wherever it begins
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate("() => document.activeElement.id || document.activeElement.textContent")

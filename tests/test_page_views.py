@@ -111,17 +111,18 @@ def test_maps_that_need_the_lr_say_so(server: ServerProcess, visit: Visit) -> No
     """Without an LR to compare with, the maps are disabled, with the reason in their titles."""
     page = visit(server)
     choose(page, "Difference")
-    file, exif = io.BytesIO(), Image.Exif()
-    exif[0x0112] = 6  # the browser turns it, the service does not
-    Image.fromarray(grey(SAMPLE)[:80]).save(file, "JPEG", exif=exif)
-    give(page, "turned.jpg", file.getvalue(), "image/jpeg")
+    other_size = png(np.zeros((90, 100), np.uint8))
+    page.route(
+        "**/superresolve**", lambda route: route.fulfill(response=route.fetch(), body=other_size)
+    )
+    give(page, "a.png", png(grey(SAMPLE)), "image/png")
     expect(page.locator("#tag-left")).to_contain_text("LR not shown")
     expect(page.get_by_role("radio", name="Picture")).to_be_checked()
     for name in ("Difference", "Consistency", "Residual"):
         radio = page.get_by_role("radio", name=name)
         expect(radio).to_be_disabled()
         label = page.locator("label").filter(has=radio)
-        expect(label).to_have_attribute("title", re.compile("LR not shown: the browser turns"))
+        expect(label).to_have_attribute("title", re.compile("LR not shown: its size does not fit"))
 
 
 def test_levels_stretch_both_pictures(server: ServerProcess, visit: Visit) -> None:
