@@ -210,12 +210,15 @@ def test_noise_counts_no_edge_twice_and_makes_none_up(page: Page) -> None:
 
 
 def test_impossible_lines_give_a_reason(page: Page) -> None:
-    """No edges on one grey level, on a line without length, or outside the picture."""
+    """No edges on one grey level, rounded or not, on a line without length, or outside."""
     flat = np.full((50, 50), 90, np.uint8)
     for start, end in (((5, 5), (45, 5)), ((5, 5), (5, 5)), ((60, 60), (90, 60))):
         found = measure(page, flat, start, end, width=1)
         assert [] == found["edges"]
         assert found["reason"]
+    film = (90 + np.arange(50)[None, :] // 10 % 2 + np.zeros((50, 1))).astype(np.uint8)
+    found = measure(page, film, (5, 25), (45, 25), width=9)
+    assert ([], "The profile has one level.") == (found["edges"], found["reason"])
 
 
 def test_the_csv_holds_the_profile_and_its_origin(page: Page) -> None:

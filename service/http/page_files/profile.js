@@ -3,6 +3,7 @@
 
 const STEP_PX = 0.25; // of the SR: finer than the interpolation is exact
 const LEAST_RATIO = 3; // distance of the two levels over their spread; Gaussian noise alone gives 2.6
+const LEAST_CONTRAST = 4; // grey levels: less is rounding of a film without structure
 const HYSTERESIS = 0.5; // share of the way from the threshold to the nearer level
 
 // Values along a line, averaged over `width` parallel lines one SR pixel apart.
@@ -51,10 +52,10 @@ function bilinear({ width, height, grey }, x, y) {
 // start; `reason` says why there is none.
 export function findEdges({ values, step }, { share = 0.5 } = {}) {
   const known = values.filter((value) => !Number.isNaN(value));
-  const levels = known.length > 4 && twoLevels(known);
-  if (!levels) return { edges: [], reason: "The line is too short." };
-  const { low, high, ratio } = levels;
-  if (!(ratio >= LEAST_RATIO)) return { edges: [], reason: "The profile does not have two distinct levels." };
+  if (known.length < 5) return { edges: [], reason: "The line is too short." };
+  const { low, high, ratio } = twoLevels(known);
+  if (high - low < LEAST_CONTRAST) return { edges: [], reason: "The profile has one level." };
+  if (ratio < LEAST_RATIO) return { edges: [], reason: "The profile does not have two distinct levels." };
   const threshold = low + share * (high - low);
   const margin = HYSTERESIS * Math.min(share, 1 - share) * (high - low);
   const rough = crossings(values, threshold, margin);
@@ -70,14 +71,14 @@ export function findEdges({ values, step }, { share = 0.5 } = {}) {
   return { edges, reason: edges.length ? "" : "The profile crosses no threshold." };
 }
 
-// Two levels by iterated means (Ridler and Calvard 1978); null where all values are the same.
+// Two levels by iterated means (Ridler and Calvard 1978), and their distance over their spread.
 function twoLevels(values) {
   let threshold = mean(values);
   let [low, high] = [[], []];
   for (let turn = 0; turn < 50; turn++) {
     low = values.filter((value) => value <= threshold);
     high = values.filter((value) => value > threshold);
-    if (!high.length) return null;
+    if (!high.length) return { low: threshold, high: threshold, ratio: 0 };
     const next = (mean(low) + mean(high)) / 2;
     if (Math.abs(next - threshold) < 1e-6) break;
     threshold = next;

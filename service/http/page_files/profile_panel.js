@@ -38,16 +38,17 @@ export class ProfilePanel {
     this.refresh();
   }
 
-  // Other pictures are shown: a line outside them is dropped.
+  // Other pictures are shown: a line stays where it is if they have the same size.
   refresh() {
     const { line } = this.tool;
     const { right } = this.viewer;
     if (!right) {
       if (this.isOn) this.toggle(false);
       this.tool.line = null;
-    } else if (line && [line.from, line.to].some(([x, y]) => x > right.width || y > right.height)) {
+    } else if (line && this.size !== `${right.width}×${right.height}`) {
       this.tool.across(false);
     }
+    this.size = right && `${right.width}×${right.height}`;
     if (this.isOn) this.#schedule();
   }
 
@@ -68,6 +69,8 @@ export class ProfilePanel {
     this.tool.width = state.width;
     $("line-width").value = state.width;
     $("line-share").value = 100 * state.share;
+    this.size = `${this.viewer.right?.width}×${this.viewer.right?.height}`;
+    if (!this.viewer.right) return;
     this.tool.set(state.line);
     this.toggle(true);
   }
