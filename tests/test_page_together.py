@@ -34,7 +34,8 @@ RECORD = """() => {
   window.fetch = async (path, options) => {
     if (options.body) {
       const body = Array.from(new Uint8Array(await options.body.arrayBuffer()));
-      window.asked.push([path, body, options.headers.get("content-type"), options.headers.get("x-window")]);
+      const [type, range] = ["content-type", "x-window"].map((name) => options.headers.get(name));
+      window.asked.push([path, body, type, range]);
     }
     return fetch(path, options);
   };
@@ -178,6 +179,14 @@ def test_a_link_reopens_map_levels_line_models_and_place(server, visit) -> None:
     expect(second.locator("#profile-panel")).to_be_hidden()
     expect(second.locator("#level-black")).to_have_value("0")
     expect(second.locator("#wipe")).to_have_value("500")
+
+    # Of another sample: the place is that sample's, not the shown one's.
+    fragment = "#v=1&at=2,300,200,0.25&line=1,2,90,80,5,50&sample=0006_iso_lines_break"
+    second.goto(f"{link.partition('#')[0]}{fragment}")
+    expect(second.locator("#note")).to_have_text("0006_iso_lines_break.png")
+    expect(second.locator("#zoom")).to_have_text("200 %")
+    expect(second.locator("#wipe")).to_have_value("250")
+    expect(second.locator("#line-x2")).to_have_value("90")
 
 
 STRANGE = (

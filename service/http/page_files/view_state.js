@@ -14,6 +14,7 @@ const MOST_LINES = 999;
 export function registerView({ sample, onSample, onSettings, onSecond }) {
   // What a link says and cannot be applied yet: models before they are listed, places before a picture.
   const wanted = { model: "", left: "", at: "", line: "" };
+  const linked = { at: "", line: "" }; // the same of the whole link, for the sample that it names
 
   viewLink.register("model", () => wanted.model || (isDefaultModel() ? "" : $("model").value), (text) => {
     wanted.model = text;
@@ -53,7 +54,7 @@ export function registerView({ sample, onSample, onSettings, onSecond }) {
     if (isFitted) return split === 0.5 ? "" : `fit,${short(split)}`;
     return [zoom / viewer.ratio, ...centre, split].map(short).join(",");
   }, (text) => {
-    wanted.at = text || "fit,0.5";
+    linked.at = wanted.at = text || "fit,0.5";
     move();
   });
   viewLink.register("line", () => {
@@ -61,14 +62,16 @@ export function registerView({ sample, onSample, onSettings, onSecond }) {
     const { profile } = viewState();
     return profile ? [...profile.line.from, ...profile.line.to, profile.width, 100 * profile.share].map(short).join(",") : "";
   }, (text) => {
-    wanted.line = text;
+    linked.line = wanted.line = text;
     if (text) drawLine();
     else restoreView({ profile: null });
   });
   // Last: by now the settings are those of the link.
   viewLink.register("sample", sample, (text) => {
     const button = [...document.querySelectorAll("[data-sample]")].find(({ dataset }) => nameOf(dataset.sample) === text);
-    if (button) onSample(button);
+    if (!button) return;
+    Object.assign(wanted, linked);
+    onSample(button);
   });
 
   // --- models ---
