@@ -216,8 +216,8 @@ def test_keys_of_list_and_views_do_not_collide(server, visit) -> None:
     """Letters change the view from the list, too; arrows and paging keep to what has the focus."""
     page = visit(server)
     noise = np.random.default_rng(7).integers(0, 255, (48, 48), np.uint8)
-    give(page, a__png=png(), b__png=png(noise), c__png=png(noise.T))
-    expect(page.locator("#list-summary")).to_have_text("3 of 3 done")
+    give(page, a__png=png(), b__png=png(noise), c__png=png(noise.T), d__pdf=b"%PDF-1.7")
+    expect(page.locator("#list-summary")).to_have_text("3 of 4 done · 1 failed")
     expect(page.locator("#note")).to_have_text("a.png")
     listed = page.locator("#list")
     listed.press("d")
@@ -231,12 +231,20 @@ def test_keys_of_list_and_views_do_not_collide(server, visit) -> None:
     before = page.locator("#line-y1").input_value()
     canvas.press("Shift+ArrowDown")
     expect(page.locator("#line-y1")).not_to_have_value(before)
+    drawn = page.locator("#line-y1").input_value()
     canvas.press("ArrowDown")  # pans
     expect(page.locator("#note")).to_have_text("b.png")
     canvas.press("PageDown")
     expect(page.locator("#note")).to_have_text("c.png")
     expect(page.get_by_role("radio", name="Difference")).to_be_checked()
     expect(page.locator("#profile-panel")).to_be_visible()
+    # A file that fails takes neither map nor line away.
+    canvas.press("PageDown")
+    expect(page.locator("#note")).to_have_text("d.pdf")
+    expect(page.locator("#profile-panel")).to_be_hidden()
+    canvas.press("PageUp")
+    expect(page.locator("#profile-panel")).to_be_visible()
+    expect(page.locator("#line-y1")).to_have_value(drawn)
     page.get_by_label("Files to show").press("p")  # a choice, where letters select
     expect(page.get_by_role("radio", name="Difference")).to_be_checked()
     canvas.press("?")

@@ -14,7 +14,8 @@ export function paintOverlays(viewer, { size, legend, places }) {
   context.save();
   context.font = `${12 * ratio}px "DejaVu Sans", system-ui, sans-serif`;
   context.textBaseline = "middle";
-  for (const [i, place] of (places ?? []).entries()) paintRings(viewer, place, i);
+  const labels = []; // boxes of those that are painted: the strongest place comes first
+  for (const [i, place] of (places ?? []).entries()) paintRings(viewer, place, i, labels);
   paintBar(context, canvas, ratio, size, viewer.zoom);
   if (legend) paintLegend(context, canvas, ratio, legend);
   context.restore();
@@ -55,7 +56,7 @@ function paintLegend(context, canvas, ratio, { low, high, unit, table }) {
 }
 
 // Rings show a place without hiding it; white on black is seen on any grey.
-function paintRings(viewer, { at, radius, label }, i) {
+function paintRings(viewer, { at, radius, label }, i, labels) {
   const { over: context, ratio } = viewer;
   for (const pane of viewer.panes()) {
     context.save();
@@ -72,11 +73,17 @@ function paintRings(viewer, { at, radius, label }, i) {
       context.setLineDash(i ? [4 * ratio, 4 * ratio] : []);
       context.stroke();
     }
-    const width = context.measureText(label).width + 8 * ratio;
-    context.fillStyle = GROUND;
-    context.fillRect(x + size, y - size - 9 * ratio, width, 18 * ratio);
-    context.fillStyle = INK;
-    context.fillText(label, x + size + 4 * ratio, y - size);
+    const box = { x: x + size, y: y - size - 9 * ratio, w: context.measureText(label).width + 8 * ratio, h: 18 * ratio };
+    // A label over another one makes both unreadable.
+    if (!labels.some((other) => overlap(box, other))) {
+      labels.push(box);
+      context.fillStyle = GROUND;
+      context.fillRect(box.x, box.y, box.w, box.h);
+      context.fillStyle = INK;
+      context.fillText(label, box.x + 4 * ratio, y - size);
+    }
     context.restore();
   }
 }
+
+const overlap = (a, b) => a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h;

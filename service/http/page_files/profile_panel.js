@@ -21,6 +21,7 @@ export class ProfilePanel {
     this.enteredSize = null; // {x, y} in nm of an LR pixel, for files that state none
     this.tool = new LineTool(viewer, { onChange: () => this.#schedule() });
     this.measured = null;
+    this.isWanted = false; // opened by people or by a link
     this.#listen();
   }
 
@@ -30,6 +31,11 @@ export class ProfilePanel {
 
   toggle(isOn = !this.isOn) {
     if (isOn && !this.viewer.right) return;
+    this.isWanted = isOn;
+    this.#open(isOn);
+  }
+
+  #open(isOn) {
     $("profile-panel").hidden = !isOn;
     $("profile-toggle").setAttribute("aria-pressed", String(isOn));
     this.viewer.tool = isOn ? this.tool : null;
@@ -38,18 +44,20 @@ export class ProfilePanel {
     this.refresh();
   }
 
-  // Other pictures are shown: a line stays where it is if they have the same size.
+  // Other pictures are shown: a line stays where it is if they have the same size. While there is none, as for
+  // a file that failed, line and panel wait for the next one.
   refresh() {
     const { line } = this.tool;
     const { right } = this.viewer;
     if (!right) {
-      if (this.isOn) this.toggle(false);
-      this.tool.line = null;
-    } else if (line && this.size !== `${right.width}×${right.height}`) {
-      this.tool.across(false);
+      if (this.isOn) this.#open(false);
+      return;
     }
-    this.size = right && `${right.width}×${right.height}`;
-    if (this.isOn) this.#schedule();
+    const size = `${right.width}×${right.height}`;
+    if (line && this.size !== size) this.tool.across(false);
+    this.size = size;
+    if (this.isWanted && !this.isOn) this.#open(true);
+    else if (this.isOn) this.#schedule();
   }
 
   paint() {
