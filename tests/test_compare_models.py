@@ -53,6 +53,7 @@ def test_a_bundle_and_its_checkpoint_are_compared_on_own_tiles(
     assert (out / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_benchmark_is_judged_with_its_truth(
     benchmark_dir: Path,  # noqa: F811 (the fixture above)
     tmp_path: Path,

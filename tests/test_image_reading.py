@@ -18,7 +18,7 @@ from export.trust import TrustTiles
 from models import build_generator, save_network
 from semsr.cli import main
 from semsr.commands import evaluate
-from semsr.evaluate_arguments import EvaluateArguments, NamedBundle, check_arguments
+from semsr.evaluate_arguments import NamedBundle, check_arguments
 from semsr.evaluate_own_tiles import own_tiles
 from semsr.export_gates import load_calibration, load_trust_tiles
 from semsr.image_reading import FULL_WINDOW, ImageReading, reading_of_training, window_of_model
@@ -116,20 +116,9 @@ def test_own_tiles_are_read_by_the_first_bundles_window(tmp_path: Path) -> None:
     big = tmp_path / "big"
     big.mkdir()
     tifffile.imwrite(big / "tile.tif", np.full((64, 64), 2048, np.uint16))
-    checked = EvaluateArguments(
-        candidates=[NamedBundle(name="a", path=bundle)],
-        baselines=[],
-        pictures=[],
-        benchmark=None,
-        near=None,
-        real=[],
-        own_detector=None,
-        window=None,
-        vgg16=None,
-    )
     options = argparse.Namespace(lr=big, hr=None, pairs=None, max_rows=None, limit=None)
 
-    own = own_tiles(options, checked, scale=4)
+    own = own_tiles(options, models=[NamedBundle(name="a", path=bundle)], window=None, scale=4)
 
     assert own is not None
     assert [128] == [int(tile.max()) for tile in own.lr.values()]

@@ -30,6 +30,8 @@ from tests.scans import (
 )
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# By default, Ray's workers give way to everything else that this machine does.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray's own name)
 # A client's server is a process of its own, which takes its time on a busy machine.
 os.environ["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "120"
 os.environ["RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S"] = "60"

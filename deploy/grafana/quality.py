@@ -3,6 +3,7 @@
 All values are per image; see X-Quality in docs/http-api.md.
 """
 
+from deploy.grafana import shadow
 from deploy.grafana.panels import Panel, Row
 from deploy.grafana.queries import MODEL, TOOL, WORK, Query, mean, total
 
@@ -205,4 +206,4 @@ INPUT = Row(
     ],
 )
 
-ROWS = [CONSISTENCY, LIMITS, SATURATION, INPUT]
+ROWS = [CONSISTENCY, LIMITS, SATURATION, INPUT, shadow.ROW]

@@ -18,6 +18,7 @@ from semsr.acceptance.image_checks import (
     check_sizes,
     min_side_of,
 )
+from semsr.acceptance.judge_checks import check_detector, check_pairs
 from semsr.acceptance.layout import Layout, Settings, write_json
 from semsr.acceptance.own_images import OwnImage, names, read_own
 from semsr.progress import tracked
@@ -80,8 +81,12 @@ def check(settings: Settings, layout: Layout) -> list[Finding]:
         kept = [image for image in images if image.name not in left_out[side]]
         findings += check_number(kept, side=label)
         sides[side] = kept
-    findings += check_order(sides["lr"], sides["hr"], scale=scale, is_sure=settings.is_order_sure)
+    # First: it may be the cause of the others.
+    order = check_order(sides["lr"], sides["hr"], scale=scale, is_sure=settings.is_order_sure)
+    findings = [*order, *findings]
     findings += _in_both(sides["lr"], sides["hr"])
+    findings += check_pairs(settings, scale=scale)
+    findings += check_detector(settings, sides["hr"])
     refuse(findings)  # before the comparisons, which take longer
     for side, images in sides.items():
         pairs, is_whole = images_of_one_capture(images)

@@ -15,6 +15,7 @@ import numpy as np
 
 from bundle_format.bundle import load_bundle
 from semsr.acceptance.checking import scale_of
+from semsr.acceptance.duplicates import pixel_digest
 from semsr.acceptance.estimating import images_of, read_ranges
 from semsr.acceptance.layout import Layout, Settings, write_json
 from semsr.acceptance.pairs import make_pairs, read_pairs
@@ -110,10 +111,10 @@ def _methods(settings: Settings, layout: Layout, *, scale: int) -> list[Method]:
 
 def _remembering(method: Method) -> Method:
     """Let a method keep its answers: several figures and the pictures need each of them."""
-    known: dict[bytes, tuple[Picture, Mapping[str, float]]] = {}
+    known: dict[str, tuple[Picture, Mapping[str, float]]] = {}
 
     def answer(lr: Picture) -> tuple[Picture, Mapping[str, float]]:
-        key = lr.tobytes()
+        key = pixel_digest(lr)
         if key not in known:
             known[key] = method.answer(lr)
         return known[key]

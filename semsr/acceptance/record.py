@@ -209,4 +209,5 @@ def _described(section: str, key: str, was: object, now: object) -> str:
         return f"recipe: {key.replace('/', '.')} was {was}, is {now}"
     if section == "versions":
         return f"package {key} was {was}, is {now}"
-    return f"{key} was {was}, is {now}"
+    before, after = ("not given" if value is None else value for value in (was, now))
+    return f"{key} was {before}, is {after}"

@@ -11,12 +11,12 @@ the status of these classes is all that the service knows of HTTP.
     ├── OutsideRoots          403 outside-roots            a scan outside the allowed folders
     ├── UnknownModel          404 unknown-model            no such model or version is served
     ├── UnknownScan           404 unknown-scan             no such scan
-    ├── NoManifest            404 no-manifest              the scan has written none, or it is gone
     ├── ScansOff              404 scans-off                the operator has allowed no folders
     ├── ShadowOff             404 shadow-off               the settings name no shadow
     ├── NotAcceptable         406 not-acceptable           no answer type that the client accepts
     ├── RequestTimeout        408 request-timeout          the body arrived too slowly
     ├── NothingKept           409 nothing-kept             no earlier version is kept
+    ├── NoManifest            409 no-manifest              the scan has written none, or it is gone
     ├── ScanConflict          409 scan-conflict            not possible in its state
     ├── ImageTooLarge         413 image-too-large          body bytes or pixels beyond the limit
     ├── UnsupportedMediaType  415 unsupported-media-type   a content type that is not read here
@@ -120,14 +120,6 @@ class UnknownScan(ServiceError):
     title = "No such scan"
 
 
-class NoManifest(ServiceError):
-    """The scan has written no manifest, or it is not in the sink any more."""
-
-    status = 404
-    code = "no-manifest"
-    title = "No manifest"
-
-
 class ScansOff(ServiceError):
     """Scans are disabled: the operator has allowed no folders."""
 
@@ -166,6 +158,14 @@ class NothingKept(ServiceError):
     status = 409
     code = "nothing-kept"
     title = "There is nothing to roll back to"
+
+
+class NoManifest(ServiceError):
+    """The scan has written no manifest, or it is not in the sink any more."""
+
+    status = 409
+    code = "no-manifest"
+    title = "No manifest"
 
 
 class ScanConflict(ServiceError):

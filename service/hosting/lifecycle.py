@@ -42,16 +42,10 @@ class State(enum.StrEnum):
 
 
 class ModelHost(Protocol):
-    """Runs the models, and reports to the lifecycle.
-
-    The host calls `publish` for each served model, and `started` once all are served. If it cannot
-    serve them, it calls `fail`.
-
-    Attributes:
-        shadow: Model that sees a share of the tiles and never answers; None without one.
-    """
+    """Runs the models; calls `publish` for each served model, then `started`, or else `fail`."""
 
     shadow: Shadow | None
+    """Model that sees a share of the tiles and never answers; None without one."""
 
     async def start(self, lifecycle: "Lifecycle") -> None:
         """Begin to load the models of the settings, in the background."""
@@ -215,9 +209,7 @@ class Lifecycle:
         if served is None or not served.has_version(version):
             asked = name or self._default or "(any)"
             asked = asked if version is None else f"{asked} version {version}"
-            known = [
-                f"{model.name} version {model.bundle.version}" for model in self.models.values()
-            ]
+            known = [f"{of.name} version {of.bundle.version}" for of in self.models.values()]
             raise UnknownModel(
                 f"the model {asked} is not served; served are: {', '.join(known) or 'none'}"
             )

@@ -3,6 +3,7 @@
 An image is a page, or one of several planes of a directory (`service.images.codec.tiff_planes`).
 """
 
+import contextlib
 import mmap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -56,6 +57,8 @@ class TiffSource:
             with path.open("rb") as file:
                 if path.is_relative_to(spool):
                     path.unlink()  # a copy: the mapping keeps it
+                    with contextlib.suppress(OSError):
+                        spool.rmdir()  # unless it has other files
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._body = memoryview(mapped)
             self._places = page_places(self._body, most=_MAX_PAGES)

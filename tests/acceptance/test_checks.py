@@ -160,6 +160,35 @@ def test_the_same_image_on_both_sides_is_refused(
     assert "slow scan in the other: odd.png" in refusal(settings_of(folders), tmp_path)
 
 
+def test_pairs_that_do_not_fit_are_refused_before_the_training(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A picture without a partner, another size, and a damaged file."""
+    pairs = tmp_path / "pairs"
+    pairs.mkdir()
+    settings = settings_of(folders, pairs=(pairs, pairs))
+    save(pairs / "a_lr.png", fast(side_px=64, seed=0))
+
+    assert "--pairs: pairs need an LR and an HR picture" in refusal(settings, tmp_path)
+    save(pairs / "a_hr.png", slow(side_px=128, seed=0))
+    assert "--pairs: pair a: HR is (128, 128)" in refusal(settings, tmp_path)
+    (pairs / "a_hr.png").write_bytes(b"cut")
+    assert "--pairs has files that are not usable images: a_hr.png (" in refusal(settings, tmp_path)
+
+
+def test_a_detector_that_fails_is_refused_before_the_training(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """It is asked about one HR image."""
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(b"not a graph")
+
+    text = refusal(settings_of(folders, detector=path), tmp_path)
+
+    assert "--detector: " in text
+    assert "is not a usable ONNX file" in text
+
+
 def test_blank_and_noisy_images_are_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
     """A film without structure is a note; noise of another scan mode is a warning."""
     rng = np.random.default_rng(0)

@@ -81,6 +81,7 @@ def test_a_stage_whose_file_changed_runs_again_with_those_after_it(
     ("asked", "message"),
     [
         (changed("options", **{"--seed": 1}), "--seed was 0, is 1"),
+        (changed("options", **{"--window": [0, 9]}), "--window was not given, is [0, 9]"),
         (changed("LR", **{"b.png": "9"}), "LR: b.png has changed"),
         (changed("LR", **{"z.png": "9"}), "LR: z.png is new"),
         ({**ASKED, "HR": {}}, "HR: c.png is missing"),

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,11 @@ def running_prometheus(server: ServerProcess, folder: Path) -> Iterator[Promethe
     """
     port = _free_port()
     with (
-        _served_text(DCGM_SAMPLE.read_bytes()) as dcgm,
-        _served_text(_gpu_metrics()) as gpu,
+        _served_text(DCGM_SAMPLE.read_bytes) as dcgm,
+        _served_text(_OtherService().text) as other,
     ):
         targets = {
-            "semsr": [server.url, gpu],
+            "semsr": [server.url, other],
             "dcgm": [dcgm],
             "prometheus": [f"http://127.0.0.1:{port}"],
         }
@@ -170,12 +170,30 @@ def scans_all_the_time(server: ServerProcess, api_key: str, folder: Path) -> Ite
         thread.join()
 
 
-def _gpu_metrics() -> bytes:
-    """What a service on a GPU adds to its metrics, read from a stand-in for NVIDIA's library."""
-    metrics = Metrics()
-    GpuMetrics(FakeNvml(), metrics).read()
-    families = metrics.registry.collect()
-    return exposition(family for family in families if family.name.startswith("semsr_gpu_"))
+class _OtherService:
+    """What a service with a GPU and a shadow adds to its metrics.
+
+    The GPU's figures come from a stand-in for NVIDIA's library; a tile is compared at every scrape.
+    """
+
+    def __init__(self) -> None:
+        self._metrics = Metrics()
+        GpuMetrics(FakeNvml(), self._metrics).read()
+        self._metrics.shadow_up.labels("default").set(1)
+
+    def text(self) -> bytes:
+        """The metrics as they are now."""
+        metrics = self._metrics
+        metrics.shadow_tiles.labels("default", "compared").inc()
+        for outcome in ("served_only", "shadow_only"):
+            metrics.shadow_flags.labels("default", outcome).inc()
+        for histogram in (metrics.shadow_grey, metrics.shadow_above, metrics.shadow_edges):
+            histogram.labels("default").observe(0.5)
+        for side in ("served", "shadow"):
+            metrics.shadow_duration.labels("default", side).observe(0.5)
+        names = ("semsr_gpu_", "semsr_shadow_")
+        families = metrics.registry.collect()
+        return exposition(family for family in families if family.name.startswith(names))
 
 
 def _write_config(folder: Path, targets: dict[str, list[str]]) -> Path:
@@ -207,15 +225,15 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _served_text(text: bytes) -> Iterator[str]:
-    """Answer every request with the same metrics."""
+def _served_text(read: Callable[[], bytes]) -> Iterator[str]:
+    """Answer every request with metrics."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("content-type", "text/plain; version=0.0.4")
             self.end_headers()
-            self.wfile.write(text)
+            self.wfile.write(read())
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's)
             """Say nothing."""

@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.data.crops import CPU, check_sizes, draw_turn, turned, unit_range
+from training.data.crops import CPU, check_sizes, turned, unit_range
 from training.data.given_pairs import SourcePair
-
-Turns = Literal["none", "vertical", "horizontal", "all"]
-"""Random turns of a crop: none, a flip up and down, a flip left and right, or all eight."""
+from training.data.turns import Turns, draw_turn_of, turned_shift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,24 +115,5 @@ class AlignedSampler:
             ]
             for image, factor in ((pair.lr, 1), (pair.hr, self.scale))
         )
-        return self._turned(lr, hr, (pair.dy, pair.dx), rng)
-
-    def _turned(
-        self,
-        lr: NDArray[np.uint8],
-        hr: NDArray[np.uint8],
-        shift: tuple[float, float],
-        rng: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[float, float]]:
-        dy, dx = shift
-        if self.turns == "all":
-            turn = draw_turn(rng)
-            for _ in range(turn[0]):
-                # A quarter turn takes "right" to "up" and "down" to "right".
-                dy, dx = -dx, dy
-            return turned(lr, turn), turned(hr, turn), (dy, -dx if turn[1] else dx)
-        if self.turns == "none" or not rng.integers(2):
-            return lr, hr, shift
-        if self.turns == "vertical":
-            return lr[::-1], hr[::-1], (-dy, dx)
-        return lr[:, ::-1], hr[:, ::-1], (dy, -dx)
+        turn = draw_turn_of(self.turns, rng)
+        return turned(lr, turn), turned(hr, turn), turned_shift((pair.dy, pair.dx), turn)

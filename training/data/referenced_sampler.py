@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from training.config.recipe import ConfigError
-from training.data.aligned_sampler import AlignedSampler, Turns
-from training.data.crops import CPU, check_sizes, draw_crop, draw_turn, turned, unit_range
+from training.data.aligned_sampler import AlignedSampler
+from training.data.crops import CPU, check_sizes, draw_crop, turned, unit_range
 from training.data.given_pairs import SourcePair
+from training.data.turns import Turns, draw_turn_of
 
 FOR_REFERENCES = 5
 """Last number of the seeds of these draws; other samplers have other numbers."""
@@ -138,9 +139,8 @@ class ReferencedSampler:
             lr.append(crops.lr[0])
             hr.append(crops.hr[0])
             shifts.append(crops.shift[0])
-            references.append(
-                _turned(self._reference(chosen, crops.hr[0], rng), self.reference_turns, rng)
-            )
+            reference = self._reference(chosen, crops.hr[0], rng)
+            references.append(turned(reference, draw_turn_of(self.reference_turns, rng)))
         low, high = self.gain
         return MadeReferenced(
             lr=np.stack(lr),
@@ -173,12 +173,3 @@ class ReferencedSampler:
             return hr
         other = (chosen + 1 + int(rng.integers(len(self.pairs) - 1))) % len(self.pairs)
         return draw_crop(self.pairs[other].hr.pixels, self.reference_px, rng)
-
-
-def _turned(image: NDArray[np.uint8], turns: Turns, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a view of an image, turned at random in the given directions."""
-    if turns == "all":
-        return turned(image, draw_turn(rng))
-    if turns == "none" or not rng.integers(2):
-        return image
-    return image[::-1] if turns == "vertical" else image[:, ::-1]

@@ -13,7 +13,7 @@ from models import Generator, Network, build_network
 from training.config.added_structure import AddedStructureConfig
 from training.config.method import PatchedCopiesConfig
 from training.config.recipe import ConfigError, Recipe
-from training.data.aligned_sampler import AlignedBatch, AlignedSampler, Turns
+from training.data.aligned_sampler import AlignedBatch, AlignedSampler
 from training.data.augmentation.patch_source import natural_source
 from training.data.augmentation.patches import augment_with_patches
 from training.data.bank import Bank
@@ -24,6 +24,7 @@ from training.data.given_pairs import SourcePair
 from training.data.images import SourceImage
 from training.data.pair_samplers import CropSampler, PairBatch, ToolSampler
 from training.data.plain_samplers import Flips, OneToolSampler, PlainSampler
+from training.data.turns import Turns
 from training.ground.quality import psnr
 from training.methods.pictures import NUM_SAMPLES, upscale
 from training.run.provenance import describe_training

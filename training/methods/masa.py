@@ -10,7 +10,7 @@ Image Super-Resolution", section 3.5; SEM images and references as in the thesis
 (2022), chapter 3.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ from training.config.masa import PERCEPTUAL_TAP, MasaConfig
 from training.config.recipe import ConfigError
 from training.data.referenced_sampler import ReferencedSampler
 from training.ground.baselines import bicubic
-from training.ground.quality import psnr
 from training.losses.features import load_vgg16
 from training.losses.relativistic_average import relativistic_average_d, relativistic_average_g
 from training.losses.shift import margin_of, shift_images, without_margin
@@ -31,6 +30,7 @@ from training.methods.inputs import Inputs, domain_crops, new_network
 from training.methods.method import Method, Phase, adam_phase, ramp
 from training.methods.parts.crop_discriminator import CropDiscriminator
 from training.methods.parts.frozen import frozen
+from training.methods.parts.held_out_pairs import Grey, mean_psnr
 from training.methods.parts.referenced import upscale_with
 from training.methods.pictures import GAP_PX, NUM_SAMPLES
 
@@ -111,7 +111,10 @@ class MasaMethod(Method[ReferenceNetwork]):
         The reference is the kind trained with: a pair's own HR image, or the HR image of a training
         pair, the k-th one for the k-th held-out pair.
         """
-        scores = []
+        return mean_psnr(self._held_out(average))
+
+    def _held_out(self, average: ReferenceNetwork) -> Iterator[tuple[Grey, Grey]]:
+        """Return outputs of the held-out pairs, laid on HR, with HR."""
         for number, pair in enumerate(self.inputs.held_out_pairs):
             hr = pair.hr.pixels
             others = self.inputs.pairs
@@ -119,13 +122,10 @@ class MasaMethod(Method[ReferenceNetwork]):
             reference = hr if is_own else others[number % len(others)].hr.pixels
             sr = torch.from_numpy(upscale_with(average, pair.lr.pixels, reference)).float()
             laid_on_hr = shift_images(sr[None, None], torch.tensor([[pair.dy, pair.dx]]))
-            scores.append(
-                psnr(
-                    without_margin(laid_on_hr, self.margin_px)[0, 0].numpy(),
-                    without_margin(torch.from_numpy(hr)[None, None], self.margin_px)[0, 0].numpy(),
-                )
+            yield (
+                without_margin(laid_on_hr, self.margin_px)[0, 0].numpy(),
+                without_margin(torch.from_numpy(hr)[None, None], self.margin_px)[0, 0].numpy(),
             )
-        return {"held_out_psnr_db": float(np.mean(scores))} if scores else {}
 
     def sample(self, average: ReferenceNetwork) -> NDArray[np.uint8]:
         """Show bicubic, SR, HR and the reference, cut to their size, of the crops of step 0."""

@@ -28,12 +28,12 @@ from training.config.recipe import ConfigError
 from training.data.augmentation.aligned_patches import with_aligned_patches
 from training.data.augmentation.patch_source import natural_source
 from training.data.given_pairs import SourcePair
-from training.ground.quality import psnr
 from training.losses.gan import lsgan_d, lsgan_g, vanilla_d, vanilla_g
 from training.methods.inputs import Inputs, aligned_sampler, new_generator
 from training.methods.method import Method, Phase, adam_phase, step_generator
 from training.methods.parts.discriminators import PatchDiscriminator
 from training.methods.parts.frozen import frozen
+from training.methods.parts.held_out_pairs import mean_psnr
 from training.methods.pictures import sample_picture, upscale
 
 FOR_DROPOUT = 5
@@ -99,11 +99,10 @@ class PairedGan(Method[Generator]):
 
     def validate(self, average: Generator) -> dict[str, float]:
         """Measure PSNR on the held-out pairs; without such pairs the result is empty."""
-        scores = [
-            psnr(upscale(average, pair.lr.pixels), pair.hr.pixels)
+        return mean_psnr(
+            (upscale(average, pair.lr.pixels), pair.hr.pixels)
             for pair in self.inputs.held_out_pairs
-        ]
-        return {"held_out_psnr_db": float(np.mean(scores))} if scores else {}
+        )
 
     def sample(self, average: Generator) -> NDArray[np.uint8]:
         """Show bicubic (at scale 1 the input), output and HR of the crops of step 0."""

@@ -4,9 +4,41 @@ import { hasKnownSuffix } from "./files.js";
 
 export const MOST_FILES = 5000; // a list of more is unusable; a scan takes any number
 
+const $ = (id) => document.getElementById(id);
+
+// take({files, leftOut}): called for files that are chosen, dropped anywhere on the page, or pasted.
+export function listenForFiles(take) {
+  for (const id of ["file", "folder"]) {
+    $(id).addEventListener("change", (event) => {
+      const found = chosenFiles(event.target.files);
+      event.target.value = ""; // the same file can be chosen again
+      take(found);
+    });
+  }
+  // The whole page takes a dropped file, or the browser would leave it for the file.
+  for (const kind of ["dragenter", "dragover"]) {
+    document.addEventListener(kind, (event) => {
+      event.preventDefault();
+      $("stage").classList.add("over");
+    });
+  }
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) $("stage").classList.remove("over");
+  });
+  document.addEventListener("drop", async (event) => {
+    event.preventDefault();
+    $("stage").classList.remove("over");
+    take(await filesOf(event.dataTransfer));
+  });
+  document.addEventListener("paste", async (event) => {
+    const found = await filesOf(event.clipboardData);
+    if (found.files.length) take(found);
+  });
+}
+
 // transfer: DataTransfer of a drop or a paste. Returns {files, leftOut}: the number of files in folders
 // whose suffix is not that of a picture, or that exceed MOST_FILES. Call it within the event.
-export async function filesOf(transfer) {
+async function filesOf(transfer) {
   // The entries are gone once the event has ended.
   const items = Array.from(transfer.items ?? []).filter(({ kind }) => kind === "file")
     .map((item) => ({ entry: item.webkitGetAsEntry?.(), file: item.getAsFile() }));
@@ -19,7 +51,7 @@ export async function filesOf(transfer) {
 }
 
 // files: of an input; those of a chosen folder have a path.
-export function chosenFiles(files) {
+function chosenFiles(files) {
   const found = { files: [], leftOut: 0 };
   for (const file of files) {
     const path = file.webkitRelativePath;
@@ -51,34 +83,3 @@ function add(found, blob, name) {
 }
 
 const byName = (a, b) => a.name.localeCompare(b.name, "en", { numeric: true });
-
-// Take files from the page's fields, a drop or a paste: onFiles({files, leftOut}).
-export function listenForFiles(onFiles) {
-  for (const input of document.querySelectorAll('input[type="file"]')) {
-    input.addEventListener("change", () => {
-      const found = chosenFiles(input.files);
-      input.value = ""; // the same file can be chosen again
-      onFiles(found);
-    });
-  }
-  // The whole page takes a dropped file, or the browser would leave it for the file.
-  const stage = document.getElementById("stage");
-  for (const kind of ["dragenter", "dragover"]) {
-    document.addEventListener(kind, (event) => {
-      event.preventDefault();
-      stage.classList.add("over");
-    });
-  }
-  document.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) stage.classList.remove("over");
-  });
-  document.addEventListener("drop", async (event) => {
-    event.preventDefault();
-    stage.classList.remove("over");
-    onFiles(await filesOf(event.dataTransfer));
-  });
-  document.addEventListener("paste", async (event) => {
-    const found = await filesOf(event.clipboardData);
-    if (found.files.length) onFiles(found);
-  });
-}

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from service.ground.errors import ShadowOff
+from service.http.actions import logged_action
 from service.http.dependencies import ServedLifecycle
 from service.http.schemas import refusals
 from service.shadow.shadow import Shadow
@@ -126,10 +127,11 @@ async def shadow_report(lifecycle: ServedLifecycle) -> ShadowReport:
 
 
 @router.post("/reset", summary="Empty the report of the shadow (admin key)", responses=_REFUSALS)
-async def reset_shadow(lifecycle: ServedLifecycle) -> ShadowReport:
+async def reset_shadow(request: Request, lifecycle: ServedLifecycle) -> ShadowReport:
     """Also deletes its pictures, and starts a shadow again that has failed."""
-    shadow = _shadow(lifecycle)
-    shadow.reset()
+    with logged_action(request, "shadow_action", "reset"):
+        shadow = _shadow(lifecycle)
+        shadow.reset()
     return ShadowReport.model_validate(shadow.describe())
 
 

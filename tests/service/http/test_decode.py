@@ -1,6 +1,7 @@
 """`POST /decode`: the pixels that the model gets, as a picture that browsers show."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ DEEP = (np.arange(24 * 24, dtype=np.uint16).reshape(24, 24) * 7).astype(np.uint1
 FLAT = np.full((24, 24), 90, np.uint8)
 
 
-def tiff(*pages: np.ndarray, **options: object) -> bytes:
+def tiff(*pages: np.ndarray, **options: Any) -> bytes:
     """A TIFF of one or several pages."""
     with io.BytesIO() as file:
         with tifffile.TiffWriter(file) as writer:

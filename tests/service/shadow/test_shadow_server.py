@@ -1,107 +1,31 @@
 """A shadow model next to a served one: same answers, a report of differences, harmless faults."""
 
-import functools
 import hashlib
-import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from bundle_format.bundle import load_bundle
-from service.http.access import hash_key
 from service.http.startup import FolderError, _check
 from service.settings import Settings
-from service.shadow.shadow import Shadow
-from service.shadow.worker import WorkerOptions
 from service.shadow_process import yield_processor
-from tests.service.conftest import RAW, TINY_BUNDLE, ServedApp
-
-TILES = np.random.default_rng(3).integers(0, 256, (8, 24, 24), dtype=np.uint8)
-
-
-# On left-over processor time alone, the shadow would start in minutes on a busy test machine.
-EAGER = (
-    sys.executable,
-    "-c",
-    "import sys, service.shadow_process as p; p.yield_processor = lambda: None; p.main()",
+from tests.service.conftest import RAW, TINY_BUNDLE
+from tests.shadow_app import (
+    TILES,
+    compared,
+    process_of,
+    report,
+    running,
+    send,
+    send_all,
+    shadow_of,
+    state,
+    tiles,
 )
-
-
-@pytest.fixture
-def start(
-    tmp_path: Path, serve: Callable[..., ServedApp], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., ServedApp]:
-    """Serve the identity, with the tiny bundle on ONNX Runtime as its shadow."""
-    eager = functools.partial(WorkerOptions, command=EAGER)
-    monkeypatch.setattr("service.shadow.shadow.WorkerOptions", eager)
-    # On a busy test machine any tile may wait.
-    monkeypatch.setattr("service.shadow.shadow._BUSY_S", math.inf)
-    (tmp_path / "keys").write_text(f"boss {hash_key('b')} admin\n", encoding="utf-8")
-
-    def begin(**settings: object) -> ServedApp:
-        given = {"shadow_bundle": TINY_BUNDLE, "shadow_share": 1.0, "engine": "onnx", **settings}
-        app = serve(api_keys=tmp_path / "keys", self_test_minutes=0, **given)
-        app.client.headers["authorization"] = "Bearer b"
-        return app
-
-    return begin
-
-
-def report(app: ServedApp) -> dict[str, Any]:
-    """Ask for the report."""
-    answer = app.client.get("/admin/shadow")
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def shadow_of(app: ServedApp) -> Shadow:
-    """Return the shadow itself: a test that waits must not keep the service busy with requests."""
-    shadow = app.lifecycle.host.shadow
-    assert shadow is not None
-    return shadow
-
-
-def state(app: ServedApp) -> str:
-    """State of the shadow."""
-    return shadow_of(app).describe()["state"]
-
-
-def tiles(app: ServedApp) -> dict[str, int]:
-    """Tiles by outcome."""
-    return shadow_of(app).describe()["tiles"]
-
-
-def running(app: ServedApp) -> ServedApp:
-    """Wait until the shadow takes tiles."""
-    app.until(lambda: state(app) == "running")
-    return app
-
-
-def compared(app: ServedApp, count: int) -> dict[str, Any]:
-    """Wait until so many tiles have been compared; returns the report."""
-    app.until(lambda: tiles(app)["compared"] >= count)
-    return report(app)
-
-
-def send(app: ServedApp, count: int, *, pause: bool = True) -> list[bytes]:
-    """Send tiles, each once the one before it has been compared or skipped."""
-    answers = []
-    for tile in TILES[:count]:
-        before = tiles(app)
-        answer = app.post(tile.tobytes(), {**RAW, "x-request-id": f"tile-{len(answers)}"})
-        assert answer.status_code == 200, answer.text
-        answers.append(answer.content)
-        if pause:
-            app.until(lambda before=before: tiles(app) != before)
-    return answers
 
 
 class TestDifferences:
@@ -284,15 +208,6 @@ class TestFaults:
             app.client.__enter__()
 
 
-def process_of(app: ServedApp) -> subprocess.Popen[bytes]:
-    """Wait for the shadow's process; it may still be loading."""
-    worker = shadow_of(app)._worker
-    assert worker is not None
-    app.until(lambda: worker._process is not None)
-    assert worker._process is not None
-    return worker._process
-
-
 def test_the_shadow_gets_left_over_processor_time_only(monkeypatch: pytest.MonkeyPatch):
     """The policy below every niceness; the greatest niceness where a sandbox refuses it."""
     asked: list[object] = []
@@ -313,8 +228,3 @@ def test_a_folder_for_pictures_must_exist(tmp_path: Path):
     settings = Settings(shadow_bundle=TINY_BUNDLE, shadow_pictures=tmp_path / "none")
     with pytest.raises(FolderError, match=r"SEMSR_SHADOW_PICTURES .*none: expected a folder"):
         _check(settings)
-
-
-def send_all(app: ServedApp) -> list[bytes]:
-    """Send all tiles."""
-    return [app.post(tile.tobytes()).content for tile in TILES]

@@ -10,9 +10,10 @@ from PIL import Image
 
 from training.config.pairs import PairsConfig
 from training.config.recipe import ConfigError, DataConfig
-from training.data.aligned_sampler import AlignedSampler, Turns
+from training.data.aligned_sampler import AlignedSampler
 from training.data.given_pairs import SourcePair, check_disjoint, load_pairs
 from training.data.images import SourceImage
+from training.data.turns import Turns
 
 SCALE = 2
 FOLDERS = PairsConfig(input="lr", target="hr", alignment="alignment.json")

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from training.config.recipe import ConfigError
-from training.data.aligned_sampler import Turns
 from training.data.given_pairs import SourcePair
 from training.data.images import SourceImage
 from training.data.referenced_sampler import ReferencedSampler
+from training.data.turns import Turns
 
 SCALE = 2
 

@@ -42,7 +42,7 @@ def conclude(names: Sequence[str], rows: Sequence[Row], speed: Speed, *, tiles: 
 
 
 def _counted(names: Sequence[str]) -> str:
-    return f"{len(names)} ({', '.join(names)})" if names else "0"
+    return f"{len(names)} ({'; '.join(names)})" if names else "0"
 
 
 def _speed(second: str, speed: Speed) -> str:

@@ -55,7 +55,7 @@ OWN_FIGURES = (
         "reference_lost", "pairs: HR outlines lost", "outlines of HR that the answer lacks, a pair",
         better="low",
     ),
-    Figure("found_share", "pairs: HR's detections found", "by your own detector"),
+    Figure("found_share", "pairs: detections of HR found", "by your own detector"),
     Figure(
         "extra_per_tile", "pairs: other detections", "by your own detector, a pair", better="low"
     ),
@@ -69,11 +69,11 @@ OWN_FIGURES = (
 
 FLAG_FIGURES = (
     Figure(
-        "residual_share", "tiles beyond the residual's limit", "each model's own limit",
+        "residual_share", "tiles beyond the residual limit", "each model's own limit",
         better=NO_DIRECTION,
     ),
     Figure(
-        "domain_share", "tiles beyond the domain's limit", "each model's own limit",
+        "domain_share", "tiles beyond the domain limit", "each model's own limit",
         better=NO_DIRECTION,
     ),
 )  # fmt: skip
@@ -172,12 +172,15 @@ def compare_summaries(
 def _whole_labels() -> Iterator[tuple[Figure, str]]:
     """Return the figures of a benchmark with labels that stand alone.
 
-    In the evaluation's tables, a label that begins with an ellipsis goes on from the last one.
+    In the evaluation's tables, a label that begins with an ellipsis goes on from the last one, and
+    some labels need the title of their table.
     """
     for section in SECTIONS:
         begun = ""
         for figure in section.figures:
-            if not figure.label.startswith("…"):
+            if section.key in {"gradients", "consistency"}:
+                yield figure, f"{section.key}: {figure.label.removeprefix('… ')}"
+            elif not figure.label.startswith("…"):
                 begun = figure.label.partition(",")[0]
                 yield figure, figure.label
             else:

@@ -1,6 +1,6 @@
 """Quality of a generator on held-out pairs, with and without a fit of gain and offset."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -44,6 +44,16 @@ def pair_quality(
         return {**means, "held_out_bicubic_psnr_db": floor}
 
     return measure
+
+
+def mean_psnr(pictures: Iterable[tuple[Grey, Grey]]) -> dict[str, float]:
+    """Return the mean PSNR of pictures as `held_out_psnr_db`; empty without pictures.
+
+    Args:
+        pictures: Pairs of a picture and its HR image.
+    """
+    scores = [psnr(picture, hr) for picture, hr in pictures]
+    return {"held_out_psnr_db": float(np.mean(scores))} if scores else {}
 
 
 def _measure_pair(generator: Generator, pair: SourcePair) -> dict[str, float]:

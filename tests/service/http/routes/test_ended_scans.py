@@ -47,18 +47,18 @@ def test_a_manifest_that_is_not_there_is_a_problem_with_the_reason(app, scans, r
     failed = scans.start(root / "nothing", root / "none")
     scans.wait(failed, "failed")
     answer = app.client.get(f"/scans/{failed}/manifest")
-    assert (404, "urn:semsr:problem:no-manifest") == (answer.status_code, answer.json()["type"])
+    assert (409, "urn:semsr:problem:no-manifest") == (answer.status_code, answer.json()["type"])
     assert "it is failed" in answer.json()["detail"]
     scan = scans.start(root / "lot", root / "out")
     scans.wait(scan, "done")
     manifest = root / "out" / "manifest.csv"
     manifest.unlink()
-    assert 404 == app.client.get(f"/scans/{scan}/manifest").status_code
+    assert 409 == app.client.get(f"/scans/{scan}/manifest").status_code
     secret = tmp_path / "secret"
     secret.write_text("not for clients")
     manifest.symlink_to(secret)
     answer = app.client.get(f"/scans/{scan}/manifest")
-    assert 404 == answer.status_code
+    assert 409 == answer.status_code
     assert "not for clients" not in answer.text
     assert 404 == app.client.get("/scans/0123/manifest").status_code
 
