@@ -43,7 +43,7 @@ def make(out: Path) -> None:
         expect(page.locator("#live-latency")).to_have_text(re.compile(r"\d"))
         picture = page.screenshot()
     with Image.open(io.BytesIO(picture)) as image:
-        image.convert("RGB").save(out, quality=62, optimize=True, progressive=True)
+        image.convert("RGB").save(out, quality=56, optimize=True, progressive=True)
 
 
 def _send_tile(url: str) -> None:
