@@ -242,15 +242,17 @@ def test_keys_of_list_and_views_do_not_collide(server, visit) -> None:
     expect(page.locator("#note")).to_have_text("b.png")
     canvas.press("PageDown")
     expect(page.locator("#note")).to_have_text("c.png")
+    expect(page.locator("#zoom")).to_have_text("100 %")
     expect(page.get_by_role("radio", name="Difference")).to_be_checked()
     expect(page.locator("#profile-panel")).to_be_visible()
-    # A file that fails takes neither map nor line away.
+    # A file that fails takes neither map nor line nor place away.
     canvas.press("PageDown")
     expect(page.locator("#note")).to_have_text("d.pdf")
     expect(page.locator("#profile-panel")).to_be_hidden()
     canvas.press("PageUp")
     expect(page.locator("#profile-panel")).to_be_visible()
     expect(page.locator("#line-y1")).to_have_value(drawn)
+    expect(page.locator("#zoom")).to_have_text("100 %")
     page.get_by_label("Files to show").press("p")  # a choice, where letters select
     expect(page.get_by_role("radio", name="Difference")).to_be_checked()
     canvas.press("?")

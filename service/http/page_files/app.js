@@ -87,7 +87,7 @@ function showResult(picture, { answer, other, seen, result, tile }) {
   offerDownload(sr, `${stemOf(picture)}_sr_${width}x${height}.png`);
   views.show(result, {
     name: picture.name, title, range, stem: stemOf(picture), headers, otherName: other?.name,
-    unshown: result.isMisaligned ? "its size does not fit the SR" : "",
+    isListed: list.isShown && list.entries.includes(picture), unshown: result.isMisaligned ? "its size does not fit the SR" : "",
     isTiled: Boolean(tile && sent) && (sent.height > tile[0] || sent.width > tile[1]),
   });
   showAnswer(headers, {

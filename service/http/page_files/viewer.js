@@ -28,10 +28,12 @@ export class Viewer {
   }
 
   show(left, right, { keepView = false } = {}) {
-    const isSame = keepView && this.right?.width === right.width && this.right?.height === right.height;
+    const size = `${right.width}×${right.height}`;
+    const isSame = keepView && this.size === size;
+    this.size = size; // of the picture that was shown last: there may be none in between
     this.left = left;
     this.right = right;
-    if (isSame) this.draw();
+    if (isSame && !this.isFitted) this.draw();
     else this.fit();
   }
 

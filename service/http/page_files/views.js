@@ -17,6 +17,7 @@ const chosen = (name) => inputsOf(name).find(({ checked }) => checked).value;
 const WIDE_LEVELS = { black: 0, white: 255 };
 
 let compared = null; // the worker's answer, with the names and headers of its pictures
+let last = null; // the picture that was shown last: its `about`
 let shown = null; // what layersOf returned for it
 let levels = { ...WIDE_LEVELS };
 let wantedLayer = chosen("layer"); // shown again once a picture has it
@@ -26,11 +27,12 @@ export const profile = new ProfilePanel(viewer, {
   picturesOf: profilePictures, onPixelSize: () => viewer.draw(),
 });
 
-// result: the worker's answer; about: {name, title, range, stem, headers, otherName, unshown, isTiled}: the
-// name of the file, what its caption says, its grey range in words, the stem of saved files, and the rest.
+// result: the worker's answer; about: {name, title, range, stem, headers, otherName, unshown, isTiled, isListed}:
+// the name of the file, what its caption says, its grey range in words, the stem of saved files, and the rest.
 export function show(result, about) {
-  // The same file by another model, or another page of it: the view stays where it is.
-  const keepView = compared?.name === about.name;
+  // The same file by another model, or another one of the list: the view stays where it is.
+  const keepView = last?.name === about.name || (last?.isListed && about.isListed);
+  last = about;
   compared = { ...result, ...about, rightName: about.headers.get("x-model") };
   showPictures({ keepView });
   fillGreys(compared);
