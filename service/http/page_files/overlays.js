@@ -14,7 +14,7 @@ export function paintOverlays(viewer, { size, legend, places }) {
   context.save();
   context.font = `${12 * ratio}px "DejaVu Sans", system-ui, sans-serif`;
   context.textBaseline = "middle";
-  const labels = []; // boxes of those that are painted: the strongest place comes first
+  const labels = []; // boxes of the painted labels: the strongest place comes first
   for (const [i, place] of (places ?? []).entries()) paintRings(viewer, place, i, labels);
   paintBar(context, canvas, ratio, size, viewer.zoom);
   if (legend) paintLegend(context, canvas, ratio, legend);
