@@ -18,6 +18,10 @@ from bundle_format.golden import SAMPLE_PX, Golden
 from engines.batches import gather
 from engines.protocol import Engine, EngineError, EngineOptions, Tile
 
+ENGINE = "onnx"
+PRECISION: Precision = "fp32"
+"""Engine and precision of answers of 16 bits, whichever engine answers in 8."""
+
 LEVELS = 257
 """Steps of a 16-bit answer in a grey level: 65535 = 257 * 255."""
 

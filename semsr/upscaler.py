@@ -113,7 +113,8 @@ class Upscaler:
             raise ValueError(f"bits is {bits}; expected 8 or 16")
         if bits == 16 and engine not in (None, "auto", "onnx"):
             raise ValueError(f"engine is {engine!r} and bits 16; only onnx answers in 16 bits")
-        settings = Settings()
+        # Not SEMSR_ANSWER_BITS: answers of 8 bits need no 16-bit graph.
+        settings = Settings().model_copy(update={"answer_bits": bits})
         if not isinstance(bundle, Bundle):
             bundle = load_bundle(Path(bundle or settings.bundle))
         self._engine: Engine | None = None

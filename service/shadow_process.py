@@ -36,6 +36,9 @@ from service.shadow.worker import PICTURES
 
 Pixels = npt.NDArray[np.uint8]
 
+# It gets single tiles, answered in 8 bits.
+_OWN = {"max_batch_size": 1, "answer_bits": 8}
+
 
 class ShadowProcess:
     """The loaded model at the other end of the service's socket."""
@@ -116,7 +119,7 @@ def _settings(config: dict[str, Any]) -> Settings:
         precision = wanted if is_there else bundle.manifest.precision
     names = ("engine", "threads", "device", "hint", "plan_cache")
     given = {name: config[name] for name in names}
-    return Settings().model_copy(update={**given, "precision": precision, "max_batch_size": 1})
+    return Settings().model_copy(update={**given, "precision": precision, **_OWN})
 
 
 def run(config: dict[str, Any]) -> int:

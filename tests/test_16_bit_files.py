@@ -52,6 +52,14 @@ def test_files_have_the_greys_and_the_scale_of_their_input(
         assert 1e7 == pytest.approx(dots / per)
 
 
+def test_the_depth_of_a_service_is_not_that_of_a_scan(
+    lot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --bits 16 no 16-bit graph is loaded, which `identity` would refuse."""
+    monkeypatch.setenv("SEMSR_ANSWER_BITS", "16")
+    assert 0 == main(["scan", str(lot), str(tmp_path / "out"), "--engine", "identity"])
+
+
 def test_a_scan_is_not_resumed_with_other_bits(
     lot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,6 +80,13 @@ def test_wrong_bits_are_refused(options: dict, message: str) -> None:
         semsr.Upscaler(TINY_BUNDLE, **{"bits": 16, **options})
 
 
+def test_8_bits_need_no_16_bit_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the service of the same environment answers in."""
+    monkeypatch.setenv("SEMSR_ANSWER_BITS", "16")
+    with semsr.Upscaler(TINY_BUNDLE, engine="identity") as upscale:
+        assert np.uint8 == upscale(np.zeros((24, 24), np.uint8)).dtype
+
+
 def test_16_bit_tiles_pass_the_window() -> None:
     """The caller's range, or the whole one; inverted where low values are bright."""
     tile = np.array([[0, 2048, 4095]], dtype=np.uint16)

@@ -161,6 +161,8 @@ def _run_interruptible(options: argparse.Namespace) -> int:
         for name in ("bundle", "engine", "precision")
         if (value := getattr(options, name)) is not None
     }
+    # In either case: SEMSR_ANSWER_BITS is the service's.
+    changes["answer_bits"] = options.bits
     if options.bits == 16:
         changes = _for_16_bits(changes)
     settings = Settings(**changes)
@@ -221,7 +223,7 @@ def _for_16_bits(changes: dict[str, Any]) -> dict[str, Any]:
             raise UsageError(
                 f"--{name} is {changes[name]} with --bits 16, which runs by onnx in fp32"
             )
-    return {**changes, **needed, "answer_bits": 16}
+    return {**changes, **needed}
 
 
 def _name_pattern(pattern: str | None) -> str | None:

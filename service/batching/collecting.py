@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,22 @@ from service.batching.tile_runner import TileResult
 from service.ground.stages import BatchTime
 from service.images import codec, tiling
 from service.images.window import Window, to_uint16
+
+
+class TileAnswers(NamedTuple):
+    """Super-resolved tiles of the model's own size.
+
+    Attributes:
+        sr: (s*H, s*W) uint8 of each tile.
+        flags: (K,) float32 of each tile.
+        stages_s: Seconds by stage: queue, infer.
+        batches: Batches that ran them.
+    """
+
+    sr: list[npt.NDArray[np.uint8]]
+    flags: list[npt.NDArray[np.float32]]
+    stages_s: dict[str, float]
+    batches: list[BatchTime]
 
 
 async def collect_image(

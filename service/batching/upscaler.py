@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,11 @@ import numpy.typing as npt
 from bundle_format.bundle import Manifest
 from engines.protocol import Tile
 from service.batching.admission import Admission, Places, Users
-from service.batching.collecting import batch_of, collect_image, collect_tiles
+from service.batching.collecting import TileAnswers, batch_of, collect_image, collect_tiles
 from service.batching.request_reporter import RequestReporter
 from service.batching.tile_runner import TileResult, TileRunner
 from service.ground.metrics import Metrics
 from service.ground.priority import Priority
-from service.ground.stages import BatchTime
 from service.ground.tools import ToolLabels
 from service.images.codec.sniffing import NPY, RAW
 from service.images.image_steps import Answer, Decode, ImageSteps, Inferred, Prepared, Seen, decoder
@@ -39,22 +38,6 @@ Result = TypeVar("Result")
 
 # Types whose coding is a copy at most: a thread would cost more than the work.
 CHEAP_TYPES = frozenset({NPY, RAW})
-
-
-class TileAnswers(NamedTuple):
-    """Super-resolved tiles of the model's own size.
-
-    Attributes:
-        sr: (s*H, s*W) uint8 of each tile.
-        flags: (K,) float32 of each tile.
-        stages_s: Seconds by stage: queue, infer.
-        batches: Batches that ran them.
-    """
-
-    sr: list[npt.NDArray[np.uint8]]
-    flags: list[npt.NDArray[np.float32]]
-    stages_s: dict[str, float]
-    batches: list[BatchTime]
 
 
 class Upscaler:

@@ -4,13 +4,12 @@ Each app has its own `Metrics` with its own registry, so that tests can make sev
 process. `docs/metrics.md` explains each instrument for operators; a test keeps that page complete.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -23,21 +22,6 @@ CONSISTENCY_BUCKETS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.9
 LIMIT_BUCKETS = (0.25, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
 GREY_BUCKETS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 SATURATED_BUCKETS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-
-
-class _Families:
-    """The part of a registry that `generate_latest` uses."""
-
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
-
-
-def exposition(families: Iterable[Metric]) -> bytes:
-    """Write metrics in Prometheus' text format."""
-    return generate_latest(cast("CollectorRegistry", _Families(families)))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bundle_format.bundle import Bundle, Precision
+from engines import sixteen_bit
 from engines.cpu import available_cpus
 from service.batching.admission import Places
 from service.batching.tile_runner import TileRunner
@@ -38,7 +39,10 @@ class Serving:
     @property
     def headers_16_bit(self) -> list[tuple[bytes, bytes]]:
         """Headers of answers in 16 bits, which another runtime and precision may compute."""
-        own = {b"x-engine": b"onnx", b"x-precision": b"fp32"}
+        own = {
+            b"x-engine": sixteen_bit.ENGINE.encode(),
+            b"x-precision": sixteen_bit.PRECISION.encode(),
+        }
         headers = [(name, own.get(name, value)) for name, value in self.headers]
         return [*headers, (b"x-answer-bits", b"16")]
 

@@ -28,6 +28,7 @@ from service.http.paths import HOT_PATH, route_of
 from service.http.problems import problem_from
 from service.http.request_reports import RequestReports
 from service.http.routes import admin, health, scans, shadow
+from service.http.routes.scan_events import Watchers
 from service.http.schemas import VERSION
 from service.http.superresolve import SuperResolve
 from service.http.tracing import Tracing, make_tracing
@@ -189,7 +190,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     # What `dependencies` hands to the routes.
-    api.state.lifecycle, api.state.jobs, api.state.watchers = lifecycle, jobs, scans.Watchers()
+    api.state.lifecycle, api.state.jobs, api.state.watchers = lifecycle, jobs, Watchers()
     for routes in (health, inference, admin, shadow, scans):
         api.include_router(routes.router)
     api.include_router(page.make_router())

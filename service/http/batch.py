@@ -44,6 +44,8 @@ class SuperResolveBatch:
         request = parse_stream_request(scope["headers"])
         priority = request.tile.priority
         facts |= request_facts(serving, request.tile)
+        # Once for the whole request, as no image of it could be answered.
+        upscaler.steps.check_bits(request.tile)
         scope["state"]["model_headers"] = (
             serving.headers_16_bit if request.tile.answer_bits == 16 else serving.headers
         )
@@ -90,4 +92,4 @@ class SuperResolveBatch:
                 metrics.streams_ended.labels(reason.replace("-", "_")).inc()
                 if connection is not None and connection.is_open():
                     connection.set_send_timeout(lifecycle.settings.send_timeout_s)
-                facts |= {"tiles": answer.done, "tiles_failed": answer.failed, "ended": reason}
+                facts |= {"tiles": answer.tiles, "tiles_failed": answer.failed, "ended": reason}

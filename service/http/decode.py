@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from service.ground.errors import BadRequest
 from service.hosting.lifecycle import Lifecycle
 from service.http.body import CancelledOnDisconnect, ClientGone, read_body
+from service.http.request_reports import request_facts
 from service.images.image_steps import Seen
 from service.images.metadata import format_pixel_size
 from service.images.request import parse_request
@@ -30,15 +31,15 @@ class Decode:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; errors are raised to the middleware, which answers them."""
-        facts = scope["state"]["facts"]
         model, page = _parse_query(scope["query_string"])
         serving = self._lifecycle.find_model(model)
-        facts["model"] = serving.name
         scope["state"]["model_headers"] = serving.headers
         request = parse_request(scope["headers"])
+        scope["state"]["facts"] |= request_facts(serving, request)
+        if request.answer_bits != 8:
+            raise BadRequest(f"X-Answer-Bits is {request.answer_bits}; expected 8 or none")
         if request.answer_dtype != "uint8":
             raise BadRequest(f"X-Answer-Dtype is {request.answer_dtype}; expected uint8 or none")
-        facts["priority"] = request.priority
         # Places bound the memory of these requests too; the model's queue does not matter to them.
         with serving.upscaler.hold(request.priority) as admission:
             try:

@@ -16,6 +16,7 @@ class Route:
         is_admin: Whether it changes the service and needs an admin's key. A prefix, because a
             pattern may end where the router's continues, as `.*` does at a line's end.
         is_quiet: Whether it is left out of the log: requested every few seconds.
+        runs_model: Whether its answers count as the model's requests, where they name a model.
         is_probe: Whether load balancers request it: answered to HEAD too, and not traced, because
             its traces would hide the others.
     """
@@ -27,6 +28,7 @@ class Route:
     is_admin: bool = False
     is_quiet: bool = False
     is_probe: bool = False
+    runs_model: bool = True
 
 
 HOT_PATH = "/superresolve"
@@ -34,7 +36,7 @@ HOT_PATH = "/superresolve"
 ROUTES = (
     Route(HOT_PATH, HOT_PATH),
     Route("/superresolve/batch", "/superresolve/batch"),
-    Route("/decode", "/decode"),
+    Route("/decode", "/decode", runs_model=False),
     Route("/model", "/model"),
     Route("/openapi.json", "/openapi.json"),
     Route("/livez", "/livez", is_open=True, is_quiet=True, is_probe=True),

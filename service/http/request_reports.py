@@ -93,7 +93,8 @@ class RequestReports:
         """
         priority = str(facts.get("priority", Priority.ONLINE))
         client = facts.get("client") if self._has_keys else None
-        record = self._record((route.label, status, priority, facts.get("model"), client))
+        model = facts.get("model") if route.runs_model else None
+        record = self._record((route.label, status, priority, model, client))
         record(duration_s, facts.get("tiles", 0))
         if self._lines is not None and status < 400 and not route.is_quiet:
             skipped = self._lines.take()

@@ -40,6 +40,8 @@ class SuperResolve:
         upscaler = serving.upscaler
         request = parse_request(scope["headers"])
         facts |= request_facts(serving, request)
+        # Before the body is read, and before headers say that the answer has these bits.
+        upscaler.steps.check_bits(request)
         if request.answer_bits == 16:
             scope["state"]["model_headers"] = serving.headers_16_bit
         with upscaler.admit(deadline_s=request.deadline_s, priority=request.priority) as admission:

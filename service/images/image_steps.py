@@ -155,11 +155,7 @@ class ImageSteps:
         Raises:
             service.ground.errors.ServiceError: The image has a problem.
         """
-        if request.answer_bits > self._answer_bits:
-            raise BadRequest(
-                f"X-Answer-Bits is {request.answer_bits} and model {self._manifest.name} answers "
-                f"in {self._answer_bits} bits; an operator sets SEMSR_ANSWER_BITS=16"
-            )
+        self.check_bits(request)
         answer_type = request.answer_type(image_type)
         image = self._checked(decode(self._max_pixels), image_type, request)
         window = self._window(request)
@@ -181,6 +177,18 @@ class ImageSteps:
             stretch=stretch if request.answer_dtype == "uint16" else None,
             decode_s=time.perf_counter() - started_s,
         )
+
+    def check_bits(self, request: TileRequest) -> None:
+        """Refuse an image whose answer needs more bits than the engine gives.
+
+        Raises:
+            service.ground.errors.BadRequest: It does.
+        """
+        if request.answer_bits > self._answer_bits:
+            raise BadRequest(
+                f"X-Answer-Bits is {request.answer_bits} and model {self._manifest.name} answers "
+                f"in {self._answer_bits} bits; an operator sets SEMSR_ANSWER_BITS=16"
+            )
 
     def see(
         self, body: bytes | memoryview, image_type: str, request: TileRequest, page: int

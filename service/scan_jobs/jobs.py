@@ -110,10 +110,11 @@ class ScanJobs:
             ServiceError: The scan cannot be run at all, or cannot be accepted now.
         """
         if body.options.answer_bits > self._answer_bits:
-            raise UnsuitableScan(
+            detail = (
                 f"options.answer_bits is {body.options.answer_bits} and this service answers in "
                 f"{self._answer_bits} bits; an operator sets SEMSR_ANSWER_BITS=16"
             )
+            raise UnsuitableScan(detail, fields=[("options.answer_bits", detail)])
         request = await asyncio.to_thread(checked_request, body, self._roots)
         finish_by_s = None if body.finish_by is None else body.finish_by.timestamp()
         job, is_new = await self._ask(

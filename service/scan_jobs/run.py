@@ -133,7 +133,7 @@ class JobRun:
         # Links were resolved when it was submitted, wherever they lead by now.
         request = body.request(source=self._job.source, sink=self._job.sink)
         serving = await self._wait_for_model(body.options.model)
-        model = served_model(serving, self._settings)
+        model = served_model(serving, self._settings, answer_bits=body.options.answer_bits)
         self.model_version = model.bundle.version
         log.info(
             "scan_model",

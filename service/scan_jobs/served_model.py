@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from engines import sixteen_bit
 from service.batching.upscaler import Upscaler
 from service.ground.errors import NotReady, UnknownModel
 from service.hosting.lifecycle import Lifecycle
@@ -17,13 +18,29 @@ from service.settings import Settings
 ENGINE_AGAIN_S = 0.5
 
 
-def served_model(serving: Serving, settings: Settings) -> ModelLabel:
-    """Return the label of a model as it is served now."""
+def served_model(serving: Serving, settings: Settings, *, answer_bits: int) -> ModelLabel:
+    """Return the label of a model as it is served now, with the engine of the scan's answers.
+
+    Args:
+        serving: The served model.
+        settings: The service's settings.
+        answer_bits: Bits of the scan's answers.
+
+    Raises:
+        ScanError: The service answers in 8 bits alone: it is another machine than the one that
+            accepted the scan, or was started again with other settings.
+    """
+    if answer_bits > settings.answer_bits:
+        raise ScanError(
+            f"options.answer_bits is {answer_bits} and this machine answers in "
+            f"{settings.answer_bits} bits; an operator sets SEMSR_ANSWER_BITS=16"
+        )
+    is_fine = answer_bits == 16
     return ModelLabel(
         name=serving.name,
         bundle=serving.bundle,
-        engine=serving.engine,
-        precision=serving.precision,
+        engine=sixteen_bit.ENGINE if is_fine else serving.engine,
+        precision=sixteen_bit.PRECISION if is_fine else serving.precision,
         max_batch_size=batch_limit(serving.bundle, settings),
     )
 

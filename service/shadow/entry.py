@@ -1,5 +1,6 @@
 """One compared tile: what it was, how both models answered it, and how far they differ."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -78,7 +79,8 @@ def entry_of(
         served_version=served_version,
         differences=Differences(**reply["differences"]),
         served_flags=served_flags,
-        shadow_flags=reply["flags"],
+        # JSON has no NaN: the flags of an answer with NaN or infinity arrive as null.
+        shadow_flags=[math.nan if flag is None else flag for flag in reply["flags"]],
         served_s=served_s,
         shadow_s=reply["seconds"],
     )

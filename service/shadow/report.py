@@ -1,5 +1,6 @@
 """Report of a shadow: figures by served version, and the tiles that differ most."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -59,8 +60,10 @@ class Report:
         self._worst: list[Entry] = []
 
     def ranks(self, entry: Entry) -> bool:
-        """Whether an entry would be listed now."""
-        return len(self._worst) < self._keep or entry.rank > self._worst[-1].rank
+        """Whether an entry would be listed now; any thread may ask."""
+        # Once: the event loop may reset or add meanwhile.
+        worst = self._worst
+        return len(worst) < self._keep or entry.rank > worst[-1].rank
 
     def add(self, entry: Entry, *, shadow_version: str) -> Sequence[Entry]:
         """Add a compared tile; returns the entries that are not, or no longer, listed.
@@ -132,6 +135,6 @@ def _describe(entry: Entry) -> dict[str, Any]:
 
 def _named(flags: Sequence[float]) -> dict[str, float | None]:
     return {
-        name: None if value == NOT_JUDGED else round(value, 6)
+        name: round(value, 6) if value != NOT_JUDGED and math.isfinite(value) else None
         for name, value in zip(FLAGS, flags, strict=True)
     }

@@ -17,7 +17,8 @@ import numpy as np
 import yaml
 
 from semsr.server_process import ServerProcess
-from service.ground.metrics import Metrics, exposition
+from service.ground.exposition import exposition
+from service.ground.metrics import Metrics
 from service.hosting.gpu_metrics import GpuMetrics
 from tests.deploy.promql import PROMETHEUS, RULE_FILES
 from tests.service.hosting.fake_nvml import FakeNvml

@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.ground.errors import NotReady
-from service.ground.metrics import exposition
+from service.ground.exposition import exposition
 from service.hosting.lifecycle import State
 from service.http.dependencies import ServedLifecycle
 from service.http.operations import MODEL_PARAMETER

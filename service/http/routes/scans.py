@@ -1,9 +1,7 @@
 """`/scans`: nightly scans as jobs. What runs them is `service.scan_jobs`."""
 
 import asyncio
-import contextlib
 import re
-import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
@@ -12,23 +10,19 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.ground.errors import BadRequest, QueueFull, ServiceError, UnknownScan
-from service.hosting.lifecycle import Lifecycle
+from service.ground.errors import BadRequest
 from service.http.actions import logged_action
 from service.http.body import read_small
 from service.http.dependencies import Jobs, ServedLifecycle
+from service.http.routes.scan_events import after_first, scan_events
 from service.http.schemas import BINARY, refusals
 from service.scan_jobs.job import Job, State
 from service.scan_jobs.jobs import ScanJobs
-from service.scan_jobs.schemas import ScanBody, ScanInfo, ScanList, Time, describe, read_body
+from service.scan_jobs.scan_info import ScanInfo, ScanList, describe
+from service.scan_jobs.schemas import ScanBody, Time, read_body
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _MOST_LISTED = 200
-# Each reads the list of scans once a second.
-_MOST_WATCHERS = 64
-_LOOK_EVERY_S = 1.0
-_HEARTBEAT_S = 15.0
-_RECONNECT_MS = 2000
 _PIECE_BYTES = 256 * 1024
 _MANIFEST_TYPES = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
 _BODY_SCHEMA = {
@@ -69,24 +63,6 @@ _IDEMPOTENCY = Header(
     description="Key of this request: a second request with it gets the same scan.",
     json_schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
 )
-
-
-class Watchers:
-    """Limits how many clients follow scans at once; a context manager for each of them."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def __enter__(self) -> None:
-        if self._count >= _MOST_WATCHERS:
-            raise QueueFull(
-                f"{self._count} clients follow scans already; ask GET /scans/ID now and then",
-                retry_after_s=30.0,
-            )
-        self._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._count -= 1
 
 
 router = APIRouter(prefix="/scans", tags=["scans"], responses=_OTHERWISE)
@@ -234,11 +210,11 @@ async def follow_scan(
     job = await jobs.get(scan)
     if not job.is_active and last_event_id == str(job.version):
         return Response(status_code=204)
-    events = _events(jobs, scan, last_event_id, lifecycle, request.app.state.watchers)
+    events = scan_events(jobs, scan, last_event_id, lifecycle, request.app.state.watchers)
     # Started here, so that one client too many gets a problem and not an empty stream.
     first = await anext(events)
     return StreamingResponse(
-        _after(first, events),
+        after_first(first, events),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
@@ -254,52 +230,6 @@ async def _pieces(file: BinaryIO) -> AsyncGenerator[bytes]:
             yield piece
     finally:
         file.close()
-
-
-async def _after(first: bytes, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield events whose first one has been taken already."""
-    async with contextlib.aclosing(events):
-        yield first
-        async for event in events:
-            yield event
-
-
-async def _events(
-    jobs: ScanJobs,
-    scan: str,
-    seen: str | None,
-    lifecycle: Lifecycle,
-    watchers: Watchers,
-) -> AsyncGenerator[bytes]:
-    """Yield the events of a scan, until it has ended or the service stops."""
-    with watchers:
-        yield b"retry: %d\n\n" % _RECONNECT_MS
-        sent_s = time.monotonic()
-        while not lifecycle.draining.is_set():
-            try:
-                job = await jobs.get(scan)
-            except UnknownScan:
-                return  # deleted: a new request gets 404
-            except ServiceError:
-                pass  # the list of scans is unavailable now
-            else:
-                if str(job.version) != seen or not job.is_active:
-                    seen, sent_s = str(job.version), time.monotonic()
-                    yield _event(job, _shown(jobs, job))
-                if not job.is_active:
-                    return
-            if time.monotonic() - sent_s > _HEARTBEAT_S:
-                sent_s = time.monotonic()
-                yield b": nothing new\n\n"
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    await lifecycle.draining.wait()
-        yield b": the service is stopping\n\n"
-
-
-def _event(job: Job, info: ScanInfo) -> bytes:
-    name = "progress" if job.is_active else "end"
-    return f"id: {job.version}\nevent: {name}\ndata: {info.model_dump_json()}\n\n".encode()
 
 
 def _schemas() -> dict[str, Any]:

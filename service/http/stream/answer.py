@@ -36,6 +36,7 @@ class StreamAnswer:
 
     Attributes:
         done: Number of images answered.
+        tiles: Number of tiles that these images were cut into.
         failed: Number of images that were answered with a problem.
         ended_by: Error that ended the upload early, or None.
     """
@@ -51,6 +52,7 @@ class StreamAnswer:
         self._context = context
         self._has_begun = False
         self.done = 0
+        self.tiles = 0
         self.failed = 0
         self.ended_by: ServiceError | None = None
 
@@ -104,6 +106,7 @@ class StreamAnswer:
 
     def _entry(self, index: int, name: str | None, answer: Answer) -> OutEntry:
         self.done += 1
+        self.tiles += answer.tiles
         self._context.metrics.stream_entries.labels("ok").inc()
         height, width = answer.shape
         facts = {

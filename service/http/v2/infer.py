@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from service.batching.upscaler import TileAnswers
+from service.batching.collecting import TileAnswers
 from service.ground.errors import BadRequest
 from service.ground.stages import Stages
 from service.hosting.lifecycle import Lifecycle

@@ -131,3 +131,14 @@ def test_jpeg_cannot_hold_16_bits(server: ServerProcess) -> None:
     tile = np.zeros((24, 24), np.uint8)
     answer = post(server, npy(tile), {**NPY, **SIXTEEN, "accept": "image/jpeg"})
     assert 406 == answer.status_code
+
+
+@pytest.mark.parametrize("path", ["/superresolve", "/superresolve/batch"])
+def test_a_service_of_8_bits_refuses_16_as_a_whole(serve, path: str) -> None:
+    """The refusal names the setting, and no header says that 16 bits were computed."""
+    app = serve(engine="onnx")
+    answer = app.client.post(path, content=bytes(576), headers={**RAW, **SIXTEEN})
+    assert 400 == answer.status_code
+    assert "answers in 8 bits; an operator sets SEMSR_ANSWER_BITS=16" in answer.json()["detail"]
+    assert "x-answer-bits" not in answer.headers
+    assert app.client.get("/model").json()["engine"] == answer.headers["x-engine"]

@@ -197,6 +197,21 @@ class TestKeys:
         assert 1 == app.metric("semsr_client_requests_total", client="line-3", code="200")
         assert 1 == app.metric("semsr_client_tiles_total", client="line-3")
 
+    def test_a_large_image_counts_as_its_tiles_on_both_routes(self, serve, keys: Path):
+        """A client that sends batches counts as much as one that sends single images."""
+        app: ServedApp = serve(api_keys=keys)
+        large = np.tile(TILE, (2, 2))
+        headers = {**bearer("k"), "x-tile-shape": ",".join(map(str, large.shape))}
+        assert 200 == app.post(large.tobytes(), headers).status_code
+        count = app.metric("semsr_client_tiles_total", client="line-3")
+        assert count > 1
+        twice = 2 * large.tobytes()
+        assert (
+            200
+            == app.client.post("/superresolve/batch", content=twice, headers=headers).status_code
+        )
+        assert 3 * count == app.metric("semsr_client_tiles_total", client="line-3")
+
     def test_an_address_is_not_a_label(self, serve):
         """Their number has no bound."""
         app: ServedApp = serve(rate_limit_per_s=10, rate_limit_burst=10)

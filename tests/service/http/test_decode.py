@@ -120,6 +120,10 @@ def test_refusals_are_those_of_a_request_for_sr(serve):
         assert 400 <= seen.status_code < 500
         assert (sr.status_code, sr.json()["detail"]) == (seen.status_code, seen.json()["detail"])
     assert 400 == ask(app.client, tiff(FLAT), x_answer_dtype="uint16").status_code
+    deep = ask(app.client, tiff(FLAT), x_answer_bits="16")
+    assert (400, "X-Answer-Bits is 16; expected 8 or none") == (
+        deep.status_code, deep.json()["detail"],
+    )  # fmt: skip
     assert 404 == ask(app.client, tiff(FLAT), "?model=other").status_code
     assert 405 == app.client.get("/decode").status_code
 
@@ -146,3 +150,15 @@ def test_a_key_is_needed_and_the_places_come_back(serve, tmp_path):
     assert 400 == ask(app.client, b"II*\0", authorization="Bearer secret").status_code
     assert 0 == app.metric("semsr_admitted_tiles")
     assert 1 == app.metric("semsr_requests_total", route="/decode", code="200", priority="online")
+
+
+def test_the_log_names_the_model_and_its_statistics_do_not_count_it(serve, capsys):
+    """The model has not run: neither its metrics nor Triton's statistics have a request."""
+    app = serve()
+    assert 200 == ask(app.client, tiff(FLAT), x_tool="CDSEM-07").status_code
+    [line] = [text for text in capsys.readouterr().out.splitlines() if "path=/decode" in text]
+    assert "model=identity" in line
+    assert "tool=CDSEM-07" in line
+    assert 'semsr_model_requests_total{model="identity"' not in app.client.get("/metrics").text
+    [stats] = app.client.get("/v2/models/identity/stats").json()["model_stats"]
+    assert 0 == stats["inference_stats"]["success"]["count"]

@@ -18,7 +18,7 @@ from service.scan_jobs.database import (
     UnusableDatabaseError,
 )
 from service.scan_jobs.job import Ended, Job, Progress, State
-from service.scan_jobs.schemas import describe
+from service.scan_jobs.scan_info import describe
 from service.scan_jobs.store import JobStore
 from service.scans.rows import Counts
 from tests.postgres import PostgresServer, running_postgres

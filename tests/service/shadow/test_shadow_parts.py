@@ -1,6 +1,7 @@
 """The parts of a shadow without a process: figures, tap, report, frames."""
 
 import asyncio
+import math
 import random
 import socket
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 from service.batching.tile_runner import TileResult
 from service.ground.errors import EngineFailed
 from service.ground.request_id import REQUEST_ID
-from service.shadow.entry import Entry
+from service.shadow.entry import Entry, entry_of
 from service.shadow.figures import Differences, compare
 from service.shadow.report import Report
 from service.shadow.tap import Sample, Served, ShadowedRunner
@@ -141,6 +142,44 @@ class TestReport:
         assert shown["versions"][0]["flags"] == {
             "neither": 2, "both": 0, "served_only": 0, "shadow_only": 1,
         }  # fmt: skip
+
+    def test_flags_that_are_no_numbers_are_shown_as_null(self):
+        """Those of a model that gives NaN: what a shadow is there to show."""
+        report = Report(keep=1)
+        broken = entry_of(
+            {
+                "sha256": "0" * 64,
+                "differences": {"grey": 1.0, "shift": 0.0, "above": 0.5, "edges": 2.0},
+                # JSON has no NaN.
+                "flags": [1.0, None, None, None, None, None],
+                "seconds": 0.2,
+            },
+            request_id="r",
+            served_version="v1",
+            served_flags=[1.0, *[math.nan] * 5],
+            served_s=0.1,
+        )
+        report.add(broken, shadow_version="s")
+        shown = report.describe()
+        [tile] = shown["most_different"]
+        assert (tile["flags"], shown["versions"][0]["flags"]["both"]) == ("both", 1)
+        assert list(tile["shadow_flags"].values()) == [1.0, *[None] * 5]
+        assert tile["served_flags"] == tile["shadow_flags"]
+
+    def test_a_reset_while_a_tile_is_ranked_is_not_an_error(self):
+        """The thread of the worker asks, and an error there ends the shadow."""
+
+        class Resetting:
+            """An entry whose comparison is overtaken by a reset."""
+
+            @property
+            def rank(self) -> tuple[bool, float]:
+                report.reset()
+                return False, 2.0
+
+        report = Report(keep=1)
+        report.add(entry(1.0), shadow_version="s")
+        assert report.ranks(Resetting())  # pyright: ignore[reportArgumentType]
 
     def test_versions_are_told_apart_and_bounded(self):
         """A service that runs for years does not grow."""

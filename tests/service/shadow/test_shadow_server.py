@@ -12,7 +12,7 @@ import pytest
 from bundle_format.bundle import load_bundle
 from service.http.startup import FolderError, _check
 from service.settings import Settings
-from service.shadow_process import yield_processor
+from service.shadow_process import _settings, yield_processor
 from tests.service.conftest import RAW, TINY_BUNDLE
 from tests.shadow_app import (
     TILES,
@@ -221,6 +221,15 @@ def test_the_shadow_gets_left_over_processor_time_only(monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     yield_processor()
     assert asked == [os.SCHED_IDLE, 19]
+
+
+def test_a_shadow_needs_no_16_bit_graph(monkeypatch: pytest.MonkeyPatch):
+    """The service answers in 16 bits; the bundle of its shadow may be one without such a graph."""
+    monkeypatch.setenv("SEMSR_ANSWER_BITS", "16")
+    given = {"engine": "onnx", "threads": 1, "device": "cpu", "hint": "latency"}
+    config = {**given, "bundle": str(TINY_BUNDLE), "precision": None, "wanted_precision": "fp32"}
+    settings = _settings({**config, "plan_cache": None})
+    assert (settings.answer_bits, settings.precision) == (8, "fp32")
 
 
 def test_a_folder_for_pictures_must_exist(tmp_path: Path):

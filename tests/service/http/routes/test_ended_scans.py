@@ -97,6 +97,8 @@ def test_scans_are_listed_by_their_end(app, scans, root):
         ({"sink": "{root}/a.zarr::b"}, ["sink"]),
         ({"options": {"window": "9"}}, ["options.window"]),
         ({"options": {"pixel_size_nm": "wide"}}, ["options.pixel_size_nm"]),
+        ({"options": {"name_pattern": "{slot}_*"}}, ["options.name_pattern"]),
+        ({"options": {"answer_bits": 16}}, ["options.answer_bits"]),
     ],
 )
 def test_a_refused_scan_says_which_fields_are_wrong(app, root, changes, fields):

@@ -845,7 +845,7 @@ def test_events_tell_every_change_until_the_end(app, scans, root):
 
 def test_nobody_follows_a_scan_that_was_forgotten(app, scans, root, monkeypatch):
     """The stream ends; another request gets 404."""
-    monkeypatch.setattr("service.http.routes.scans._LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("service.http.routes.scan_events._LOOK_EVERY_S", 0.01)
     hold(app)
     first = scans.start(root / "lot", root / "a")
     second = scans.start(root / "lot", root / "b")
@@ -862,7 +862,7 @@ def test_nobody_follows_a_scan_that_was_forgotten(app, scans, root, monkeypatch)
 
 def test_no_more_follow_than_there_may_be(app, scans, root, monkeypatch):
     """Each of them asks the list of scans; one more gets 503 with advice."""
-    monkeypatch.setattr("service.http.routes.scans._MOST_WATCHERS", 0)
+    monkeypatch.setattr("service.http.routes.scan_events._MOST_WATCHERS", 0)
     scan = scans.start(root / "lot", root / "out")
     answer = app.client.get(f"/scans/{scan}/events")
     assert (503, True) == (answer.status_code, "GET /scans/ID" in answer.json()["detail"])
@@ -871,8 +871,8 @@ def test_no_more_follow_than_there_may_be(app, scans, root, monkeypatch):
 
 def test_events_end_when_the_service_drains(app, scans, root, monkeypatch):
     """Followers do not keep the service from stopping; until then comments keep them connected."""
-    monkeypatch.setattr("service.http.routes.scans._HEARTBEAT_S", 0.0)
-    monkeypatch.setattr("service.http.routes.scans._LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("service.http.routes.scan_events._HEARTBEAT_S", 0.0)
+    monkeypatch.setattr("service.http.routes.scan_events._LOOK_EVERY_S", 0.01)
     hold(app)
     scan = scans.start(root / "lot", root / "out")
     scans.wait(scan, "running")
