@@ -127,6 +127,8 @@ def _document(settings: Settings, layout: Layout, asked: Mapping[str, Any]) -> d
                 "files": [],
             }
         )
+    options = {**asked["budget"], **asked["options"], **asked["bundle"], **asked["detector"]}
+    files = {**asked["files"], "--detector": options.pop("--detector")}
     return {
         "is_accepted": is_accepted(criteria),
         "name": settings.name,
@@ -170,14 +172,10 @@ def _document(settings: Settings, layout: Layout, asked: Mapping[str, Any]) -> d
             "LR images": _folder_hash(asked["LR"]),
             "HR images": _folder_hash(asked["HR"]),
             **({"pairs": _folder_hash(asked["pairs"])} if asked["pairs"] else {}),
-            **{name: value for name, value in asked["files"].items() if value},
+            **{name: value for name, value in files.items() if value},
             "code": asked["code"]["sha256"],
         },
-        "options": {
-            name: of
-            for name, of in {**asked["budget"], **asked["options"]}.items()
-            if of not in (None, False)
-        },
+        "options": {name: of for name, of in options.items() if of not in (None, False)},
         "files": {"LR": asked["LR"], "HR": asked["HR"], "pairs": asked["pairs"]},
         "versions": asked["versions"],
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from semsr.acceptance import planning
+from semsr.acceptance import timing
 from semsr.acceptance.checking import check
 from semsr.acceptance.estimating import estimate
 from semsr.acceptance.identity import asked_of
@@ -60,9 +60,8 @@ def test_the_steps_fill_the_time_that_is_left(
 ) -> None:
     """Nine tenths of it; what was spent and what will be needed afterwards are taken off."""
     settings, layout = copied
-    monkeypatch.setattr(planning, "time_steps", lambda *_: 0.5)
-    monkeypatch.setattr(planning, "_judge_s", lambda *_: 0.0)
-    monkeypatch.setattr(planning, "_answers", lambda *_: {})
+    monkeypatch.setattr(timing, "time_steps", lambda *_: 0.5)
+    monkeypatch.setattr(timing, "_judgement_s", lambda *_: (0.0, 0.0))
     settings = replace(
         settings, steps=None, minutes=10, start="fresh", overrides=("optimization.steps=5000",)
     )
@@ -83,8 +82,8 @@ def test_a_budget_without_room_names_the_minutes_that_are_needed(
 ) -> None:
     """Twenty steps are the least."""
     settings, layout = copied
-    monkeypatch.setattr(planning, "time_steps", lambda *_: 30.0)
-    monkeypatch.setattr(planning, "_judge_s", lambda *_: 0.0)
+    monkeypatch.setattr(timing, "time_steps", lambda *_: 30.0)
+    monkeypatch.setattr(timing, "_judgement_s", lambda *_: (0.0, 0.0))
 
     with pytest.raises(PlanError, match=r"--minutes is 2.*expected at least 1[2-4] minutes"):
         plan(replace(settings, steps=None, minutes=2, start="fresh"), layout, spent_s=0)
