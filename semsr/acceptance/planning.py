@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import Generator, load_network
+from export.preflight import ExportError, check_tile, halo_of
+from models import Generator, build_network, load_network
 from semsr.acceptance.estimating import images_of, read_ranges
 from semsr.acceptance.layout import SIDES, Layout, Settings, read_json, write_json
 from semsr.acceptance.pairs import make_pairs
@@ -68,6 +69,7 @@ def plan(
         max_side_lr_px=TRIED_SIDE_LR_PX,
     )
     start = choose_start(settings, pairs)
+    _check_tile(settings, recipe, start)
     rate = learning_rate(settings, recipe, is_fresh=start["file"] is None)
     whole = recipe.optimization.steps
     measured: dict[str, float] = {}
@@ -170,6 +172,7 @@ def choose_start(settings: Settings, pairs: list[RealPair]) -> dict[str, Any]:
         return {"file": None, "why": "--from fresh"}
     shipped = settings.baseline / "model.safetensors"
     path = shipped if settings.start in ("auto", "shipped") else Path(settings.start)
+    path = path.absolute()  # the command may go on from another working directory
     if settings.start == "auto" and not path.is_file():
         return {"file": None, "why": f"{path.parent.name} has no weights to train from"}
     try:
@@ -193,6 +196,23 @@ def choose_start(settings: Settings, pairs: list[RealPair]) -> dict[str, Any]:
         return {"file": str(path), "why": why, **facts}
     why = f"the shipped weights are no better than bicubic ({ours:.3f} against {floor:.3f})"
     return {"file": None, "why": why, **facts}
+
+
+def _check_tile(settings: Settings, recipe: Recipe, start: Mapping[str, Any]) -> None:
+    """Refuse a tile that the export would refuse after hours."""
+    if start["file"] is None:
+        network = build_network(recipe.generator.name, recipe.generator.hyper_parameters)
+    else:
+        network, _ = load_network(Path(start["file"]))
+    if not isinstance(network, Generator):
+        return
+    try:
+        check_tile(network, settings.tile)
+        radius_px = network.receptive_radius_px
+        if radius_px is not None and 2 * radius_px >= min(settings.tile):
+            halo_of(network, settings.tile, [])  # measured: it may be less than the radius
+    except ExportError as error:
+        raise PlanError(f"--tile: {error}") from error
 
 
 def _answers(path: Path, pairs: list[RealPair]) -> Mapping[str, np.ndarray]:

@@ -105,6 +105,26 @@ def test_shipped_weights_are_taken_only_where_they_beat_bicubic(
     assert str(TINY_BUNDLE / "model.safetensors") == read_json(layout.plan)["start"]["file"]
 
 
+@pytest.mark.parametrize(("side_px", "why"), [(8, "has no room for"), (71, "multiples of")])
+def test_a_tile_that_cannot_be_exported_is_refused_before_the_training(
+    copied: tuple[Settings, Layout], side_px: int, why: str
+) -> None:
+    """An export that fails after hours of training is too late."""
+    settings, layout = copied
+    unet = (
+        "generator.name=grain_unet",
+        "generator.hyper_parameters={ channels = [4, 6], blocks = [1, 1], pad = 2 }",
+    )
+    overrides = () if side_px == 8 else unet
+
+    with pytest.raises(PlanError, match=f"--tile: .*{why}"):
+        plan(
+            replace(settings, tile=(side_px, side_px), overrides=overrides, start="fresh"),
+            layout,
+            spent_s=0,
+        )
+
+
 def test_weights_of_another_network_are_refused_where_they_were_named(
     copied: tuple[Settings, Layout],
 ) -> None:
