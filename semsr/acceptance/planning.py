@@ -18,6 +18,7 @@ from models import Generator, build_network, load_network
 from semsr.acceptance.estimating import images_of, read_ranges
 from semsr.acceptance.layout import SIDES, Layout, Settings, read_json, write_json
 from semsr.acceptance.pairs import make_pairs
+from semsr.acceptance.seen import seen_images
 from semsr.acceptance.timing import measure_cost, reserve_s
 from semsr.progress import duration
 from training.config.recipe import ConfigError, Recipe, load_recipe
@@ -37,6 +38,12 @@ SAVE_S = 60.0
 """Time between two saved states, which a kill may cost."""
 
 LOG_STEPS = 25
+
+SEEN = (
+    "the start weights were trained on {} of the held-out images, by their names: on these, the "
+    "figures say little about new images (--from fresh, or images of other places)"
+)
+"""Warning of the report; see `seen`."""
 
 
 class PlanError(ValueError):
@@ -89,6 +96,7 @@ def plan(
             )
         every = max(1, min(250, round(SAVE_S / cost.step_s)))
         measured = {**vars(cost), "reserve_s": later_s, "spent_s": spent_s}
+    file = start["file"]
     # A line of statistics must not reach over a save: a resumed run would average other steps.
     log_every = min(LOG_STEPS, every)
     write_json(
@@ -96,6 +104,7 @@ def plan(
         "plan",
         {
             "start": start,
+            "seen": [] if file is None else seen_images(Path(file), settings, layout),
             "steps": steps,
             "whole_steps": whole,
             "learning_rate": rate,
@@ -121,7 +130,8 @@ def plan_line(layout: Layout, measured: Mapping[str, float]) -> str:
         parts.append(f"then about {duration(measured['reserve_s'])} of export and evaluation")
     start = found["start"]
     weights = "fresh weights" if start["file"] is None else "trained weights"
-    return f"plan: {', '.join(parts)}; from {weights} ({start['why']})"
+    seen = f"; WARNING: {SEEN.format(len(found['seen']))}" if found["seen"] else ""
+    return f"plan: {', '.join(parts)}; from {weights} ({start['why']}){seen}"
 
 
 def training_overrides(settings: Settings, layout: Layout) -> list[str]:

@@ -22,6 +22,7 @@ from semsr.acceptance.findings import Finding
 from semsr.acceptance.identity import sha256_of, sha256_of_text
 from semsr.acceptance.judging import NEW
 from semsr.acceptance.layout import Layout, Settings, read_json, write_json
+from semsr.acceptance.planning import SEEN
 from semsr.acceptance.splitting import split_findings
 from semsr.progress import duration
 from training.evaluation.report.tables import OWN_COLUMNS, OWN_PAIR_COLUMNS, shown
@@ -117,6 +118,9 @@ def _document(settings: Settings, layout: Layout, asked: Mapping[str, Any]) -> d
     parity = {name: item.model_dump(mode="json") for name, item in manifest.parity.items()}
     criteria = judge_criteria(figures, parity, new=NEW)
     findings = [*checked["findings"], *(_plain(item) for item in split_findings(layout))]
+    if plan["seen"]:
+        text = SEEN.format(len(plan["seen"]))
+        findings.append({"level": "warning", "text": text, "files": plan["seen"]})
     if plan["steps"] < plan["whole_steps"]:
         findings.append(
             {

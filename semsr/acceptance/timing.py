@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from models import build_network
+from models import Generator, build_network
 from semsr.acceptance.estimating import images_of, read_ranges
 from semsr.acceptance.layout import Layout, Settings, read_json
 from semsr.acceptance.pairs import MAX_SIDE_LR_PX, make_pairs, read_pairs
@@ -117,6 +117,8 @@ def _judgement_s(settings: Settings, layout: Layout) -> tuple[float, float]:
         max_side_lr_px=MAX_SIDE_LR_PX,
     )
     network = build_network(config.generator.name, config.generator.hyper_parameters)
+    if not isinstance(network, Generator):
+        raise TypeError(f"{config.generator.name} needs a reference image: it cannot be served")
     merged = network.merged().eval()
     lr = torch.from_numpy(pair.lr.copy())[None, None].float() / 255.0
     own = OwnTiles(lr={pair.name: pair.lr}, hr=[pair.hr])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from models import load_network, save_network
 from semsr.acceptance import timing
 from semsr.acceptance.checking import check
 from semsr.acceptance.estimating import estimate
@@ -103,6 +104,25 @@ def test_shipped_weights_are_taken_only_where_they_beat_bicubic(
     assert "no better than bicubic" in start["why"]
     plan(replace(settings, start="shipped"), layout, spent_s=0)
     assert str(TINY_BUNDLE / "model.safetensors") == read_json(layout.plan)["start"]["file"]
+
+
+def test_held_out_images_that_the_start_weights_know_are_named(
+    copied: tuple[Settings, Layout], tmp_path: Path
+) -> None:
+    """By folder and file, or by source; also where the run before was trained on them."""
+    settings, layout = copied
+    sides = read_json(layout.split)["sides"]
+    lr, hr = (sides[side]["held_out"][0] for side in ("lr", "hr"))
+    before = {"training": {"data": {"images": [f"somewhere/{settings.hr.name}/{hr}"]}}}
+    network, _ = load_network(TINY_BUNDLE / "model.safetensors")
+    images = [f"{settings.lr.name}/{lr}", f"other/{sides['lr']['held_out'][1]}"]
+    known = tmp_path / "known.safetensors"
+    save_network(known, network, training={"data": {"images": images}, "started_from": before})
+
+    plan(replace(settings, start=str(known)), layout, spent_s=0)
+
+    assert [f"LR {lr}", f"HR {hr}"] == read_json(layout.plan)["seen"]
+    assert "trained on 2 of the held-out images" in plan_line(layout, {})
 
 
 @pytest.mark.parametrize(("side_px", "why"), [(8, "has no room for"), (71, "multiples of")])
