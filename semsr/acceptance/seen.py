@@ -1,6 +1,6 @@
 """Held-out images that start weights were trained on already, known by their names.
 
-Such images are no test of a model: the report says so. A checkpoint names its training images, and
+Such images cannot test a model: the report says so. A checkpoint names its training images, and
 those of the run that it started from, but holds no digests of them.
 """
 
