@@ -37,6 +37,9 @@ TRAINING_SHARE = 0.9
 SAVE_S = 60.0
 """Time between two saved states, which a kill may cost."""
 
+UNTIMED_SAVE_STEPS = 50
+"""The same in steps, for a number of steps that is given and not timed."""
+
 LOG_STEPS = 25
 
 SEEN = (
@@ -81,7 +84,7 @@ def plan(
     whole = recipe.optimization.steps
     measured: dict[str, float] = {}
     if settings.steps is not None:
-        steps, every = settings.steps, max(1, settings.steps // 10)
+        steps, every = settings.steps, max(1, min(UNTIMED_SAVE_STEPS, settings.steps // 10))
     else:
         cost = measure_cost(settings, layout, overrides=training_overrides(settings, layout))
         later_s = reserve_s(settings, layout, cost)

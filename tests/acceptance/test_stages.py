@@ -78,6 +78,15 @@ def test_the_steps_fill_the_time_that_is_left(
     )
 
 
+def test_given_steps_are_saved_as_often(copied: tuple[Settings, Layout]) -> None:
+    """A tenth of thousands of steps would be many minutes that a kill costs."""
+    settings, layout = copied
+
+    plan(replace(settings, steps=4000, start="fresh"), layout, spent_s=0)
+
+    assert 50 == read_json(layout.plan)["checkpoint_every_steps"]
+
+
 def test_a_budget_without_room_names_the_minutes_that_are_needed(
     copied: tuple[Settings, Layout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
