@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 GOLDEN_16_BIT = "golden/sr_16_bit.png"
 """File with a part of the reference's 16-bit output, in bundles that have a graph for it."""
@@ -123,6 +122,8 @@ def _png(array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
         raise ValueError(
             f"golden tile is {array.dtype} {array.shape}, expected (1, 1, height, width)"
         )
+    from PIL import Image  # here: the settings' errors should not wait for it
+
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array[0, 0])).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -132,6 +133,8 @@ def _read_png(
     name: str, content: bytes, shape: tuple[int, int], mode: str = "L"
 ) -> npt.NDArray[np.uint8]:
     """Decode a grey PNG of a known size to (1, 1, H, W)."""
+    from PIL import Image
+
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             found = f"{image.height}x{image.width} px of mode {image.mode}"

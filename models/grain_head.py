@@ -111,7 +111,15 @@ class GrainGenerator(Generator):
         """Return the modules that affect the grain alone, never the structure."""
         return [self.head]
 
-    def limit_grain(self, *, base: float, slope: float) -> None:
-        """Set the noise that bounds the grain: variance base + slope * grey, in grey levels."""
+    def limit_grain(self, *, base: float, slope: float, only_widen: bool = False) -> None:
+        """Set the noise that bounds the grain: variance base + slope * grey, in grey levels.
+
+        Args:
+            base: Variance at black, grey levels squared.
+            slope: Growth of the variance with grey, grey levels.
+            only_widen: Whether base and slope each stay where they are greater already.
+        """
+        known = self.head.noise_variance
+        wanted = torch.tensor([base / 255.0**2, slope / 255.0], device=known.device)
         with torch.no_grad():
-            self.head.noise_variance.copy_(torch.tensor([base / 255.0**2, slope / 255.0]))
+            known.copy_(torch.maximum(known, wanted) if only_widen else wanted)

@@ -1,4 +1,4 @@
-"""Makes `docs/images/page.jpg`: the page with a sample, as an operator sees it.
+"""Makes `docs/images/page.webp`: the page with a sample, as an operator sees it.
 
 Run `python tests/make_page_screenshot.py` from the repository root after a change of the page's
 looks. It needs Chromium and the default bundle, and serves the model while other tiles are sent, so
@@ -18,7 +18,7 @@ from semsr.server_process import running_server
 from tests.browser import find_chromium, running_browser
 
 ROOT = Path(__file__).parent.parent
-OUT = ROOT / "docs" / "images" / "page.jpg"
+OUT = ROOT / "docs" / "images" / "page.webp"
 WIDTH, HEIGHT = 1280, 800
 TILES = 16
 WAIT_MS = 120_000
@@ -43,7 +43,7 @@ def make(out: Path) -> None:
         expect(page.locator("#live-latency")).to_have_text(re.compile(r"\d"))
         picture = page.screenshot()
     with Image.open(io.BytesIO(picture)) as image:
-        image.convert("RGB").save(out, quality=62, optimize=True, progressive=True)
+        image.convert("RGB").save(out, quality=70, method=6)
 
 
 def _send_tile(url: str) -> None:

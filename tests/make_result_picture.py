@@ -1,4 +1,4 @@
-"""Makes `docs/images/result.jpg`: details of the simulated samples as sent, answered, and true.
+"""Makes `docs/images/result.webp`: details of the simulated samples as sent, answered, and true.
 
 Run `python tests/make_result_picture.py` from the repository root after the default bundle changed.
 The samples' HR pictures are not shipped; the simulator makes them again from their seed.
@@ -20,7 +20,7 @@ from semsr.demo import match_greys
 from training.simulator.loose_tiles import simulate_tiles
 
 ROOT = Path(__file__).parent.parent
-OUT = ROOT / "docs" / "images" / "result.jpg"
+OUT = ROOT / "docs" / "images" / "result.webp"
 SEED = 4
 DETAILS = ("0007_dense_lines_particle", "0005_dense_lines_bridge", "0006_iso_lines_break")
 SIDE_PX = 240
@@ -53,7 +53,7 @@ def make(out: Path) -> None:
             place = (column * (SIDE_PX + GAP_PX), CAPTION_PX + number * (SIDE_PX + GAP_PX))
             canvas.paste(Image.fromarray(picture), place)
     # With loss: grain does not compress, and the repository keeps every version of the picture.
-    canvas.save(out, quality=80, optimize=True)
+    canvas.save(out, quality=75, method=6)
 
 
 def _row(

@@ -116,10 +116,9 @@ def test_own_tiles_are_read_by_the_first_bundles_window(tmp_path: Path) -> None:
     big = tmp_path / "big"
     big.mkdir()
     tifffile.imwrite(big / "tile.tif", np.full((64, 64), 2048, np.uint16))
-    models = [NamedBundle(name="a", path=bundle)]
     options = argparse.Namespace(lr=big, hr=None, pairs=None, max_rows=None, limit=None)
 
-    own = own_tiles(options, models=models, window=None, scale=4)
+    own = own_tiles(options, models=[NamedBundle(name="a", path=bundle)], window=None, scale=4)
 
     assert own is not None
     assert [128] == [int(tile.max()) for tile in own.lr.values()]

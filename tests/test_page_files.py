@@ -252,7 +252,7 @@ def test_what_the_browser_would_turn_is_shown_as_the_service_reads_it(server, vi
     tile = np.add.outer(np.arange(40), np.arange(64)).astype(np.uint8)
     give(page, turned__jpg=png(tile, format="JPEG", exif=exif, quality=95))
     expect(page.locator("#answer-facts")).to_contain_text("64×40 → 256×160")
-    expect(page.locator("#tag-left")).to_have_text("LR bicubic")
+    expect(page.locator("#tag-left")).to_have_text("LR bicubic, greys matched")
     expect(page.locator("#wipe")).to_be_enabled()
 
 
@@ -354,7 +354,7 @@ def test_a_link_reopens_the_same_view(server, visit) -> None:
     shown = page_tests.pixels(page)
     page.get_by_role("button", name="Copy link").click()
     expect(page.locator("#copy-link")).to_have_text(re.compile("^Copied|failed"))
-    page.wait_for_function("() => location.hash.includes('sample')")
+    page.wait_for_function("() => /lr=pixels.*at=.*%2C0&sample/.test(location.hash)")
     link = page.url
     assert "secret" not in link
 

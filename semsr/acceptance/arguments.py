@@ -34,7 +34,7 @@ def check_arguments(options: argparse.Namespace) -> Settings:
     Raises:
         UsageError: An argument is wrong; the message has its name, value and the expectation.
     """
-    from service.settings import DEFAULT_BUNDLE
+    from bundle_format.shipped import default_bundle
 
     for folder, name in ((options.lr, "LR"), (options.hr, "HR")):
         folder_of_images(folder, name)
@@ -65,7 +65,7 @@ def check_arguments(options: argparse.Namespace) -> Settings:
     for path, name in ((options.sources, "--sources"), (options.vgg16, "--vgg16")):
         if path is not None:
             existing_file(path, name)
-    baseline = existing_bundle(options.baseline or DEFAULT_BUNDLE, "--baseline")
+    baseline = existing_bundle(options.baseline or default_bundle(), "--baseline")
     for text in options.set:
         key = text.partition("=")[0].strip()
         if key.startswith("data.") or key in OWN_KEYS:

@@ -82,29 +82,34 @@ def asked_of(settings: Settings) -> dict[str, Any]:
             pairs[side] = folder_digests(folder)
     return {
         "options": {
-            "--name": settings.name,
             "--window": settings.window,
             "--max-rows": settings.max_rows,
             "--held-out": settings.held_out,
             "--limit": settings.limit,
             "--not-swapped": settings.is_order_sure,
             "--from": settings.start if _is_word(settings.start) else None,
-            "--detector-threshold": settings.threshold,
             "--seed": settings.seed,
             "--threads": settings.threads,
-            "--tile": list(settings.tile),
-            "--precision": list(settings.precisions),
         },
         "budget": {
             "--minutes": None if settings.steps is not None else settings.minutes,
             "--steps": settings.steps,
+        },
+        # A graph that misses its gate, or a detector that fails, must not cost the training.
+        "bundle": {
+            "--name": settings.name,
+            "--tile": list(settings.tile),
+            "--precision": list(settings.precisions),
+        },
+        "detector": {
+            **_digests([("--detector", settings.detector)]),
+            "--detector-threshold": settings.threshold,
         },
         "files": _digests(
             {
                 "--sources": settings.sources,
                 "--from": None if _is_word(settings.start) else Path(settings.start),
                 "--baseline": settings.baseline / "manifest.json",
-                "--detector": settings.detector,
                 "--vgg16": settings.vgg16,
             }.items()
         ),

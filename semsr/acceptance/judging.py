@@ -20,8 +20,8 @@ from semsr.acceptance.estimating import images_of, read_ranges
 from semsr.acceptance.layout import Layout, Settings, write_json
 from semsr.acceptance.pairs import make_pairs, read_pairs
 from semsr.acceptance.pictures import draw_pictures
-from semsr.acceptance.planning import MAX_HR, MAX_MADE_PAIRS, MAX_TILES
 from semsr.acceptance.spread import hr_spread
+from semsr.acceptance.timing import MAX_HR, MAX_MADE_PAIRS, MAX_TILES
 from semsr.evaluate import bundle_method, load_features, load_own_detector
 from semsr.evaluate_arguments import NamedBundle
 from training.evaluation.compared.methods import BICUBIC, Method, Role, builtin_methods

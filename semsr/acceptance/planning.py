@@ -4,32 +4,27 @@ The plan is made once and recorded, so that a command that goes on after a kill 
 steps, however busy the machine is by then.
 """
 
-import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from models import Generator, load_network
-from semsr.acceptance.checking import scale_of
+from export.preflight import ExportError, check_tile, halo_of
+from models import Generator, build_network, load_network
 from semsr.acceptance.estimating import images_of, read_ranges
 from semsr.acceptance.layout import SIDES, Layout, Settings, read_json, write_json
 from semsr.acceptance.pairs import make_pairs
+from semsr.acceptance.seen import seen_images
+from semsr.acceptance.timing import measure_cost, reserve_s
 from semsr.progress import duration
-from training.comparison.plan import Data, time_steps
-from training.comparison.systems import System
 from training.config.recipe import ConfigError, Recipe, load_recipe
-from training.evaluation.compared.methods import Method, builtin_methods
 from training.evaluation.folders.real_folders import RealPair
 from training.evaluation.measures.pair_structure import pair_structure
-from training.evaluation.sets.own_tiles import OwnTiles, measure_own
 from training.ground.baselines import bicubic
-from training.ground.progress import SILENT, Steps, progress, shown_by
 from training.run.warm_start import load_warm_start
 
 TRIED_PAIRS = 4
@@ -42,30 +37,20 @@ TRAINING_SHARE = 0.9
 SAVE_S = 60.0
 """Time between two saved states, which a kill may cost."""
 
+UNTIMED_SAVE_STEPS = 50
+"""The same in steps, for a number of steps that is given and not timed."""
+
 LOG_STEPS = 25
-MAX_TILES = 32
-MAX_HR = 48
-MAX_MADE_PAIRS = 12
-"""Bounds of the evaluation, so that its time does not grow with the folders."""
+
+SEEN = (
+    "the start weights were trained on {} of the held-out images, by their names: on these, the "
+    "figures say little about new images (--from fresh, or images of other places)"
+)
+"""Warning of the report; see `seen`."""
 
 
 class PlanError(ValueError):
     """The time budget leaves no room for a training, or the start weights do not fit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Measured times, seconds.
-
-    Attributes:
-        step_s: One training step.
-        answer_s: One answer of the network to a tile.
-        judge_s: Judgement of one picture.
-    """
-
-    step_s: float
-    answer_s: float
-    judge_s: float
 
 
 def plan(
@@ -94,15 +79,16 @@ def plan(
         max_side_lr_px=TRIED_SIDE_LR_PX,
     )
     start = choose_start(settings, pairs)
+    _check_tile(settings, recipe, start)
     rate = learning_rate(settings, recipe, is_fresh=start["file"] is None)
     whole = recipe.optimization.steps
     measured: dict[str, float] = {}
     if settings.steps is not None:
-        steps, every = settings.steps, max(1, settings.steps // 10)
+        steps, every = settings.steps, max(1, min(UNTIMED_SAVE_STEPS, settings.steps // 10))
     else:
-        cost = _measure(settings, layout, pairs, start)
-        reserve_s = _reserve_s(layout, cost, given=0 if settings.pairs is None else MAX_TILES)
-        left_s = 60 * settings.minutes - spent_s - (time.monotonic() - started_s) - reserve_s
+        cost = measure_cost(settings, layout, overrides=training_overrides(settings, layout))
+        later_s = reserve_s(settings, layout, cost)
+        left_s = 60 * settings.minutes - spent_s - (time.monotonic() - started_s) - later_s
         steps = min(whole, int(TRAINING_SHARE * left_s / cost.step_s))
         if steps < min(MIN_STEPS, whole):
             needed = 60 * settings.minutes - left_s + MIN_STEPS * cost.step_s / TRAINING_SHARE
@@ -112,7 +98,8 @@ def plan(
                 f"{np.ceil(needed / 60):.0f} minutes on this machine, or --steps N"
             )
         every = max(1, min(250, round(SAVE_S / cost.step_s)))
-        measured = {**vars(cost), "reserve_s": reserve_s, "spent_s": spent_s}
+        measured = {**vars(cost), "reserve_s": later_s, "spent_s": spent_s}
+    file = start["file"]
     # A line of statistics must not reach over a save: a resumed run would average other steps.
     log_every = min(LOG_STEPS, every)
     write_json(
@@ -120,6 +107,7 @@ def plan(
         "plan",
         {
             "start": start,
+            "seen": [] if file is None else seen_images(Path(file), settings, layout),
             "steps": steps,
             "whole_steps": whole,
             "learning_rate": rate,
@@ -145,7 +133,8 @@ def plan_line(layout: Layout, measured: Mapping[str, float]) -> str:
         parts.append(f"then about {duration(measured['reserve_s'])} of export and evaluation")
     start = found["start"]
     weights = "fresh weights" if start["file"] is None else "trained weights"
-    return f"plan: {', '.join(parts)}; from {weights} ({start['why']})"
+    seen = f"; WARNING: {SEEN.format(len(found['seen']))}" if found["seen"] else ""
+    return f"plan: {', '.join(parts)}; from {weights} ({start['why']}){seen}"
 
 
 def training_overrides(settings: Settings, layout: Layout) -> list[str]:
@@ -196,6 +185,7 @@ def choose_start(settings: Settings, pairs: list[RealPair]) -> dict[str, Any]:
         return {"file": None, "why": "--from fresh"}
     shipped = settings.baseline / "model.safetensors"
     path = shipped if settings.start in ("auto", "shipped") else Path(settings.start)
+    path = path.absolute()  # the command may go on from another working directory
     if settings.start == "auto" and not path.is_file():
         return {"file": None, "why": f"{path.parent.name} has no weights to train from"}
     try:
@@ -221,6 +211,23 @@ def choose_start(settings: Settings, pairs: list[RealPair]) -> dict[str, Any]:
     return {"file": None, "why": why, **facts}
 
 
+def _check_tile(settings: Settings, recipe: Recipe, start: Mapping[str, Any]) -> None:
+    """Refuse a tile that the export would refuse after hours."""
+    if start["file"] is None:
+        network = build_network(recipe.generator.name, recipe.generator.hyper_parameters)
+    else:
+        network, _ = load_network(Path(start["file"]))
+    if not isinstance(network, Generator):
+        return
+    try:
+        check_tile(network, settings.tile)
+        radius_px = network.receptive_radius_px
+        if radius_px is not None and 2 * radius_px >= min(settings.tile):
+            halo_of(network, settings.tile, [])  # measured: it may be less than the radius
+    except ExportError as error:
+        raise PlanError(f"--tile: {error}") from error
+
+
 def _answers(path: Path, pairs: list[RealPair]) -> Mapping[str, np.ndarray]:
     network, _ = load_network(path)
     if not isinstance(network, Generator):
@@ -233,53 +240,3 @@ def _answers(path: Path, pairs: list[RealPair]) -> Mapping[str, np.ndarray]:
             sr = merged(lr).clamp(0.0, 1.0)[0, 0]
             answers[pair.name] = (sr * 255.0).round().byte().numpy()
     return answers
-
-
-def _measure(
-    settings: Settings, layout: Layout, pairs: list[RealPair], start: Mapping[str, Any]
-) -> Cost:
-    """Measure the seconds of a step, of an answer and of a judgement on this machine."""
-    ranges = read_ranges(layout).model_dump(mode="json")
-    inline = ", ".join(f"{key} = {json.dumps(value)}" for key, value in ranges.items())
-    system = System(
-        name="own",
-        kind="recipe",
-        path=settings.recipe,
-        overrides=(*training_overrides(settings, layout), f"degradation={{ {inline} }}"),
-    )
-    with progress("timing training steps"), shown_by(_quiet):
-        step_s = time_steps(system, Data(root=layout.data, vgg16=settings.vgg16))
-    with progress("timing the evaluation"), shown_by(_quiet):
-        from_s = time.monotonic()
-        if start["file"] is not None:
-            _answers(Path(start["file"]), pairs[:1])
-        answer_s = (time.monotonic() - from_s) * (240 * 240 / pairs[0].lr.size)
-        [method] = [m for m in builtin_methods(scale=scale_of(settings)) if m.name == "bicubic"]
-        judge_s = _judge_s(method, pairs[0])
-    return Cost(step_s=step_s, answer_s=answer_s, judge_s=judge_s * 240 * 240 / pairs[0].lr.size)
-
-
-def _judge_s(method: Method, pair: RealPair) -> float:
-    started_s = time.monotonic()
-    measure_own(OwnTiles(lr={pair.name: pair.lr}, hr=[pair.hr, pair.hr]), [method])
-    return time.monotonic() - started_s
-
-
-def _reserve_s(layout: Layout, cost: Cost, *, given: int) -> float:
-    """Return the seconds that export and evaluation will take, with a margin of a third."""
-    sides = read_json(layout.split)["sides"]
-    tiles = min(MAX_TILES, len(sides["lr"]["held_out"]))
-    pairs = min(MAX_MADE_PAIRS, len(sides["hr"]["held_out"])) + given
-    hr = min(MAX_HR, len(sides["hr"]["files"]))
-    judged_s = 3 * (tiles + pairs) * (cost.judge_s + 2 * cost.answer_s) + hr * cost.judge_s / 2
-    export_s = (150 + min(64, len(sides["lr"]["training"]))) * cost.answer_s
-    return 4 / 3 * (judged_s + export_s) + 30
-
-
-@contextlib.contextmanager
-def _quiet(
-    what: str, total: int | None = None, *, unit: str = "step", done: int = 0
-) -> Iterator[Steps]:
-    """Show nothing: timed steps are not the training's."""
-    del what, total, unit, done
-    yield SILENT

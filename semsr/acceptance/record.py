@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 KIND = "semsr-acceptance"
 MAX_NAMED = 8
 
-LATER = {"budget": "plan"}
+LATER = {"budget": "plan", "bundle": "export", "detector": "evaluate"}
 """Sections of what is asked that matter from a stage on: until it is finished they may change."""
 
 
@@ -200,7 +200,7 @@ def _described(section: str, key: str, was: object, now: object) -> str:
     if section in ("LR", "HR", "pairs"):
         what = "is new" if was is None else "is missing" if now is None else "has changed"
         return f"{section}: {key} {what}"
-    if section == "files":
+    if section == "files" or key == "--detector":
         what = "was not given" if was is None else "is not given now" if now is None else "differs"
         return f"{key}: the file {what}"
     if section == "code":

@@ -22,6 +22,7 @@ from semsr.acceptance.findings import Finding
 from semsr.acceptance.identity import sha256_of, sha256_of_text
 from semsr.acceptance.judging import NEW
 from semsr.acceptance.layout import Layout, Settings, read_json, write_json
+from semsr.acceptance.planning import SEEN
 from semsr.acceptance.splitting import split_findings
 from semsr.progress import duration
 from training.evaluation.report.tables import OWN_COLUMNS, OWN_PAIR_COLUMNS, shown
@@ -117,6 +118,9 @@ def _document(settings: Settings, layout: Layout, asked: Mapping[str, Any]) -> d
     parity = {name: item.model_dump(mode="json") for name, item in manifest.parity.items()}
     criteria = judge_criteria(figures, parity, new=NEW)
     findings = [*checked["findings"], *(_plain(item) for item in split_findings(layout))]
+    if plan["seen"]:
+        text = SEEN.format(len(plan["seen"]))
+        findings.append({"level": "warning", "text": text, "files": plan["seen"]})
     if plan["steps"] < plan["whole_steps"]:
         findings.append(
             {
@@ -127,6 +131,8 @@ def _document(settings: Settings, layout: Layout, asked: Mapping[str, Any]) -> d
                 "files": [],
             }
         )
+    options = {**asked["budget"], **asked["options"], **asked["bundle"], **asked["detector"]}
+    files = {**asked["files"], "--detector": options.pop("--detector")}
     return {
         "is_accepted": is_accepted(criteria),
         "name": settings.name,
@@ -170,14 +176,10 @@ def _document(settings: Settings, layout: Layout, asked: Mapping[str, Any]) -> d
             "LR images": _folder_hash(asked["LR"]),
             "HR images": _folder_hash(asked["HR"]),
             **({"pairs": _folder_hash(asked["pairs"])} if asked["pairs"] else {}),
-            **{name: value for name, value in asked["files"].items() if value},
+            **{name: value for name, value in files.items() if value},
             "code": asked["code"]["sha256"],
         },
-        "options": {
-            name: of
-            for name, of in {**asked["budget"], **asked["options"]}.items()
-            if of not in (None, False)
-        },
+        "options": {name: of for name, of in options.items() if of not in (None, False)},
         "files": {"LR": asked["LR"], "HR": asked["HR"], "pairs": asked["pairs"]},
         "versions": asked["versions"],
     }

@@ -3,9 +3,10 @@
 import importlib.metadata
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from bundle_format.bundle import GeneratorInfo, ParityFigures
+from bundle_format.trust_record import NoiseRecord, TrustRecord
 from service.ground.tools import PATTERN as TOOL_PATTERN
 from service.hosting.serving import Serving
 
@@ -130,6 +131,18 @@ class Health(BaseModel):
     status: str
 
 
+class TrustLimits(BaseModel):
+    """Noise model and limit of the flag `residual`, with which a client can repeat it."""
+
+    noise: NoiseRecord
+    residual_limit: float = Field(description="Score that counts as 1, in deviations.")
+
+    @classmethod
+    def of(cls, trust: TrustRecord) -> "TrustLimits":
+        """Take what the flag `residual` needs."""
+        return cls(noise=trust.noise, residual_limit=trust.residual_limit)
+
+
 class ModelInfo(BaseModel):
     """Answer of `/model`."""
 
@@ -145,6 +158,7 @@ class ModelInfo(BaseModel):
     precision: str
     training: dict[str, Any]
     parity: dict[str, ParityFigures]
+    trust: TrustLimits | None
 
     @classmethod
     def of(cls, serving: Serving) -> "ModelInfo":
@@ -163,4 +177,5 @@ class ModelInfo(BaseModel):
             precision=serving.precision,
             training=manifest.training,
             parity={str(precision): figures for precision, figures in manifest.parity.items()},
+            trust=None if manifest.trust is None else TrustLimits.of(manifest.trust),
         )

@@ -41,6 +41,18 @@ def test_refused_images_may_be_exchanged(
     assert "split: done before" in capsys.readouterr().err
 
 
+def test_without_a_baseline_the_shipped_bundle_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shortest command of the documentation reaches the check of the images."""
+    lr, hr = write_folders(tmp_path)
+    (lr / "text.png").write_text("no image")
+    command = ["accept", str(lr), str(hr), "--out", str(tmp_path / "out"), "--recipe", "tiny"]
+
+    assert WRONG == main([*command, "--threads", "1"])
+    assert "text.png (" in capsys.readouterr().err
+
+
 def test_a_changed_image_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A repeated command with another file is refused, before anything is computed."""
     lr, hr = write_folders(tmp_path)

@@ -13,7 +13,9 @@ from semsr.acceptance.stages import FolderError, only_here, prepare_folder
 ASKED: dict[str, Any] = {
     "options": {"--seed": 0, "--window": None},
     "budget": {"--steps": 20},
-    "files": {"--detector": None, "--baseline": "b" * 64},
+    "bundle": {"--precision": ["fp32", "fp16"]},
+    "detector": {"--detector": None},
+    "files": {"--sources": None, "--baseline": "b" * 64},
     "recipe": {"optimization": {"batch_size": 2}},
     "LR": {"a.png": "1", "b.png": "2"},
     "HR": {"c.png": "3"},
@@ -85,7 +87,7 @@ def test_a_stage_whose_file_changed_runs_again_with_those_after_it(
         (changed("LR", **{"b.png": "9"}), "LR: b.png has changed"),
         (changed("LR", **{"z.png": "9"}), "LR: z.png is new"),
         ({**ASKED, "HR": {}}, "HR: c.png is missing"),
-        (changed("files", **{"--detector": "d" * 64}), "--detector: the file was not given"),
+        (changed("files", **{"--sources": "d" * 64}), "--sources: the file was not given"),
         (changed("files", **{"--baseline": "e" * 64}), "--baseline: the file differs"),
         (changed("recipe", optimization={"batch_size": 4}), "optimization.batch_size was 2, is 4"),
         (changed("code", sha256="y"), "source files differ"),
@@ -115,6 +117,33 @@ def test_the_budget_may_change_until_the_plan_is_made(tmp_path: Path) -> None:
     assert Record(tmp_path / "accept.json", larger).is_finished("plan")
     with pytest.raises(RecordError, match="--steps was 30, is 20"):
         Record(tmp_path / "accept.json", ASKED)
+
+
+@pytest.mark.parametrize(
+    ("stage", "section", "values", "message"),
+    [
+        ("export", "bundle", {"--precision": ["fp32"]}, "--precision was ['fp32'], is"),
+        ("evaluate", "detector", {"--detector": "d" * 64}, "--detector: the file is not given now"),
+    ],
+)
+def test_what_follows_the_training_may_change_until_then(
+    tmp_path: Path, stage: str, section: str, values: dict[str, object], message: str
+) -> None:
+    """A graph beyond its gate or a detector that fails must not cost hours of training."""
+    record = finished(tmp_path)
+    for name in ("plan", "train"):
+        record.begin(name)
+        record.finish(name, [], seconds=1.0)
+    other = changed(section, **values)
+
+    record = Record(tmp_path / "accept.json", other)
+    assert record.is_finished("train")
+    record.begin(stage)
+    record.finish(stage, [], seconds=1.0)
+
+    with pytest.raises(RecordError) as error:
+        Record(tmp_path / "accept.json", ASKED)
+    assert message in str(error.value)
 
 
 def test_many_changes_are_counted(tmp_path: Path) -> None:

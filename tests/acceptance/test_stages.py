@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from semsr.acceptance import planning
+from models import load_network, save_network
+from semsr.acceptance import timing
 from semsr.acceptance.checking import check
 from semsr.acceptance.estimating import estimate
 from semsr.acceptance.identity import asked_of
@@ -60,9 +61,8 @@ def test_the_steps_fill_the_time_that_is_left(
 ) -> None:
     """Nine tenths of it; what was spent and what will be needed afterwards are taken off."""
     settings, layout = copied
-    monkeypatch.setattr(planning, "time_steps", lambda *_: 0.5)
-    monkeypatch.setattr(planning, "_judge_s", lambda *_: 0.0)
-    monkeypatch.setattr(planning, "_answers", lambda *_: {})
+    monkeypatch.setattr(timing, "time_steps", lambda *_: 0.5)
+    monkeypatch.setattr(timing, "_judgement_s", lambda *_: (0.0, 0.0))
     settings = replace(
         settings, steps=None, minutes=10, start="fresh", overrides=("optimization.steps=5000",)
     )
@@ -78,13 +78,22 @@ def test_the_steps_fill_the_time_that_is_left(
     )
 
 
+def test_given_steps_are_saved_as_often(copied: tuple[Settings, Layout]) -> None:
+    """A tenth of thousands of steps would be many minutes that a kill costs."""
+    settings, layout = copied
+
+    plan(replace(settings, steps=4000, start="fresh"), layout, spent_s=0)
+
+    assert 50 == read_json(layout.plan)["checkpoint_every_steps"]
+
+
 def test_a_budget_without_room_names_the_minutes_that_are_needed(
     copied: tuple[Settings, Layout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twenty steps are the least."""
     settings, layout = copied
-    monkeypatch.setattr(planning, "time_steps", lambda *_: 30.0)
-    monkeypatch.setattr(planning, "_judge_s", lambda *_: 0.0)
+    monkeypatch.setattr(timing, "time_steps", lambda *_: 30.0)
+    monkeypatch.setattr(timing, "_judgement_s", lambda *_: (0.0, 0.0))
 
     with pytest.raises(PlanError, match=r"--minutes is 2.*expected at least 1[2-4] minutes"):
         plan(replace(settings, steps=None, minutes=2, start="fresh"), layout, spent_s=0)
@@ -104,6 +113,45 @@ def test_shipped_weights_are_taken_only_where_they_beat_bicubic(
     assert "no better than bicubic" in start["why"]
     plan(replace(settings, start="shipped"), layout, spent_s=0)
     assert str(TINY_BUNDLE / "model.safetensors") == read_json(layout.plan)["start"]["file"]
+
+
+def test_held_out_images_that_the_start_weights_know_are_named(
+    copied: tuple[Settings, Layout], tmp_path: Path
+) -> None:
+    """By folder and file, or by source; also where the run before was trained on them."""
+    settings, layout = copied
+    sides = read_json(layout.split)["sides"]
+    lr, hr = (sides[side]["held_out"][0] for side in ("lr", "hr"))
+    before = {"training": {"data": {"images": [f"somewhere/{settings.hr.name}/{hr}"]}}}
+    network, _ = load_network(TINY_BUNDLE / "model.safetensors")
+    images = [f"{settings.lr.name}/{lr}", f"other/{sides['lr']['held_out'][1]}"]
+    known = tmp_path / "known.safetensors"
+    save_network(known, network, training={"data": {"images": images}, "started_from": before})
+
+    plan(replace(settings, start=str(known)), layout, spent_s=0)
+
+    assert [f"LR {lr}", f"HR {hr}"] == read_json(layout.plan)["seen"]
+    assert "trained on 2 of the held-out images" in plan_line(layout, {})
+
+
+@pytest.mark.parametrize(("side_px", "why"), [(8, "has no room for"), (71, "multiples of")])
+def test_a_tile_that_cannot_be_exported_is_refused_before_the_training(
+    copied: tuple[Settings, Layout], side_px: int, why: str
+) -> None:
+    """An export that fails after hours of training is too late."""
+    settings, layout = copied
+    unet = (
+        "generator.name=grain_unet",
+        "generator.hyper_parameters={ channels = [4, 6], blocks = [1, 1], pad = 2 }",
+    )
+    overrides = () if side_px == 8 else unet
+
+    with pytest.raises(PlanError, match=f"--tile: .*{why}"):
+        plan(
+            replace(settings, tile=(side_px, side_px), overrides=overrides, start="fresh"),
+            layout,
+            spent_s=0,
+        )
 
 
 def test_weights_of_another_network_are_refused_where_they_were_named(

@@ -27,7 +27,6 @@ from models.grain_head import GrainGenerator
 from models.resnet9 import ResNet9
 from training.config.contrastive import ContrastiveConfig
 from training.config.recipe import ConfigError
-from training.data.degradation.noise import estimate_noise
 from training.methods.inputs import (
     PLAIN_HR_SEED,
     Inputs,
@@ -39,7 +38,7 @@ from training.methods.inputs import (
 )
 from training.methods.method import Method, Phase, adam_phase, step_generator
 from training.methods.parts.adversary import Adversary
-from training.methods.parts.grain import forward_parts
+from training.methods.parts.grain import bound_grain, forward_parts
 from training.methods.parts.patch_contrast import Features, PatchContrast
 from training.methods.parts.similarity import Similarity
 from training.methods.pictures import sample_picture
@@ -93,8 +92,8 @@ class Contrastive(Method[Generator]):
 
     def _set_up_grain(self) -> None:
         if isinstance(self.generator, GrainGenerator):
-            noise = estimate_noise([image.pixels for image in self.inputs.hr])
-            self.generator.limit_grain(base=noise.base, slope=noise.slope)
+            is_trained = self.inputs.start is not None
+            bound_grain(self.generator, self.inputs.hr, is_trained=is_trained)
         elif self.config.adversarial.reaches != "all":
             raise ConfigError(
                 f"method.adversarial.reaches is {self.config.adversarial.reaches!r}, but the "

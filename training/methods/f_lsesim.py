@@ -56,7 +56,13 @@ class FLSeSim(Method[Generator]):
         self.config = config
         self.seed = options.seed
         self.generator = new_generator(inputs)
-        set_up_grain(self.generator, config, name=inputs.recipe.generator.name, hr=inputs.hr)
+        set_up_grain(
+            self.generator,
+            config,
+            name=inputs.recipe.generator.name,
+            hr=inputs.hr,
+            is_trained=inputs.start is not None,
+        )
         if config.surrogate.is_used and not config.paired.share:
             raise ConfigError(
                 "method.surrogate learns on pseudo-pairs, but method.paired.share is 0"

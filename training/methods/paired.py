@@ -61,7 +61,8 @@ class PairedSR(Method[Generator]):
         self.generator = new_generator(inputs)
         scale = self.generator.scale
         if isinstance(self.generator, GrainGenerator):
-            bound_grain(self.generator, [pair.hr for pair in inputs.pairs])
+            hr = [pair.hr for pair in inputs.pairs]
+            bound_grain(self.generator, hr, is_trained=inputs.start is not None)
         elif config.adversarial.reaches != "all":
             raise ConfigError(
                 f"method.adversarial.reaches is {config.adversarial.reaches!r}, but the generator "

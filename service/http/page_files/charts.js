@@ -1,6 +1,6 @@
 // Small charts on canvases, in the page's own colours (custom properties of page.css).
 
-function start(canvas) {
+export function start(canvas) {
   const ratio = window.devicePixelRatio || 1;
   const width = canvas.clientWidth;
   const height = canvas.clientHeight;
@@ -11,8 +11,9 @@ function start(canvas) {
   return { context, width, height, style: getComputedStyle(canvas) };
 }
 
-// Two histograms of 256 grey levels as shares of their pictures; either may be null.
-export function drawHistogram(canvas, left, right) {
+// Two histograms of 256 grey levels as shares of their pictures; either may be null. levels: those
+// shown black and white, or null.
+export function drawHistogram(canvas, left, right, levels = null) {
   const { context, width, height, style } = start(canvas);
   const floor = height - 14;
   context.font = `10px ${style.fontFamily}`;
@@ -44,6 +45,13 @@ export function drawHistogram(canvas, left, right) {
     context.lineWidth = 1.25;
     context.stroke();
   });
+  if (!levels || (levels.black === 0 && levels.white === 255)) return;
+  // What lies outside is shown black or white.
+  context.fillStyle = style.getPropertyValue("--muted");
+  context.globalAlpha = 0.25;
+  context.fillRect(0, 0, (levels.black / 256) * width, floor);
+  context.fillRect(((levels.white + 1) / 256) * width, 0, width, floor);
+  context.globalAlpha = 1;
 }
 
 // A line over time; `points` are numbers or null, newest last, `room` how many fit.

@@ -53,7 +53,8 @@ function keys(t) {
 }
 
 // Gain and offset that give an LR picture the SR's greys: sent * gain + offset. Fitted as
-// LR = a * SR + b on the LR grid, because noise in the regressor would flatten the fit.
+// LR = a * SR + b on the LR grid, because noise in the regressor would flatten the fit. Two answers
+// of one size are fitted likewise.
 export function fitGreys(sent, sr) {
   const scale = sr.width / sent.width;
   const area = scale * scale;
@@ -81,12 +82,6 @@ export function fitGreys(sent, sr) {
   // Without common structure a gain cannot be fitted: only the means are matched.
   const gain = common > 0.1 * Math.sqrt(ofSr * ofSent) ? ofSr / common : 1;
   return { gain, offset: (sx - gain * sy) / count };
-}
-
-// A picture with other greys.
-export function regrey({ width, height, grey }, { gain, offset }) {
-  const levels = Uint8ClampedArray.from({ length: 256 }, (_, level) => level * gain + offset);
-  return { width, height, grey: Uint8Array.from(grey, (level) => levels[level]) };
 }
 
 // Gradient magnitude by Sobel's operator in grey levels a pixel, as Float32Array; edges repeated.
@@ -147,15 +142,4 @@ export function percentile(lists, share) {
     if (seen >= share * total) return bin / 8;
   }
   return counts.length / 8;
-}
-
-// Grey values to a canvas' pixels; `white` is the value that is shown white.
-export function toImageData(values, width, height, white = 255) {
-  const image = new ImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const gain = 255 / white;
-  for (let i = 0; i < pixels.length; i++) {
-    pixels[i] = 0xff000000 | (Math.min(255, Math.round(values[i] * gain)) * 0x010101);
-  }
-  return image;
 }

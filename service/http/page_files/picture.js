@@ -5,16 +5,21 @@
 import { inspect, mayHavePages } from "./files.js";
 import { ask } from "./service.js";
 
-// Super-resolve a picture. settings: {model, window}; options: {signal, priority}.
+// How a picture is called: for people, and in names of files, without suffix.
+export const titleOf = ({ name, page }) => (page === null ? name : `${name} · page ${page + 1}`);
+export const stemOf = ({ name, page }) =>
+  name.replace(/\.[^./]*$/, "") + (page === null ? "" : `_page${String(page + 1).padStart(4, "0")}`);
+
+// Super-resolve a picture. settings: {model, window}; options: {signal, priority, wantsLr, seen}; seen: what
+// `decode` returned for it, if it was called already.
 // Returns {sr, headers, tookMs, kind, seen}: the SR, the headers of its answer, milliseconds, the kind of
 // file, and what the service decoded where the browser cannot show the file and the LR is wanted, else null;
 // {pageCount} alone for a file with several images. Throws Problem or WrongFile.
-export async function superResolve(picture, settings, { signal, priority, wantsLr = true }) {
+export async function superResolve(picture, settings, { signal, priority, wantsLr = true, seen = null }) {
   const { blob, name, page } = picture;
   const kind = await inspect(blob, name);
   const isPage = page !== null;
-  let seen = null;
-  if (isPage || (kind.unshown && wantsLr) || (kind.type === "image/tiff" && await mayHavePages(blob))) {
+  if (!seen && (isPage || (kind.unshown && wantsLr) || (kind.type === "image/tiff" && await mayHavePages(blob)))) {
     seen = await decode(picture, settings, { signal, priority });
     if (!isPage && seen.pageCount > 1) return { pageCount: seen.pageCount };
   }

@@ -3,7 +3,9 @@
 import { node } from "./answer.js";
 import { MOST_FILES } from "./file_drop.js";
 import { ListRun, limits } from "./list_run.js";
+import { titleOf } from "./picture.js";
 import { flagsOf, resultFiles } from "./results.js";
+import { offer } from "./saving.js";
 
 const LOOK_AFTER_MS = 150; // a held arrow key passes entries without showing each
 const PAGE_ROWS = 10;
@@ -130,7 +132,7 @@ export class PictureList {
   #rowOf(entry) {
     if (entry.row) return entry.row.item;
     const row = { item: node("li", "", { role: "option", id: entry.id, "aria-selected": "false" }), state: node("b"), words: node("small") };
-    const name = node("span", entry.page === null ? entry.name : `${entry.name} · page ${entry.page + 1}`);
+    const name = node("span", titleOf(entry));
     row.item.title = name.textContent;
     row.item.append(name, row.state, row.words);
     row.item.addEventListener("click", () => this.select(entry));
@@ -218,7 +220,8 @@ export class PictureList {
       if (done) this.#say(`Packing ${done} of ${files.length} files…`);
       else if (error) end(`The zip was not made: ${error}.`);
       else {
-        offer(zip);
+        const time = new Date().toISOString().slice(0, 19).replace("T", "_").replaceAll(":", "");
+        offer(zip, `semsr_results_${time}.zip`);
         for (const entry of saved) entry.isSaved = true;
         end("");
         this.#release(saved);
@@ -271,12 +274,4 @@ export class PictureList {
     const next = Math.min(seen.length - 1, Math.max(0, at < 0 ? 0 : at + step));
     this.select(seen[next], { isHeld: true });
   }
-}
-
-function offer(zip) {
-  const url = URL.createObjectURL(zip);
-  const time = new Date().toISOString().slice(0, 19).replace("T", "_").replaceAll(":", "");
-  const anchor = node("a", "", { href: url, download: `semsr_results_${time}.zip` });
-  anchor.click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser is still reading it
 }

@@ -1,5 +1,6 @@
 // The results of a list as files: their names, and the table of flags and errors, as CSV and JSON.
 
+import { stemOf } from "./picture.js";
 import { readQuality } from "./service.js";
 
 const FORMAT_VERSION = 1;
@@ -60,7 +61,7 @@ function uniqueName({ name, page }, taken) {
   const parts = name.replaceAll("\\", "/").split("/").filter((part) => part && part !== "." && part !== "..");
   // Characters and names that Windows does not take would stop the unpacking there.
   const safe = parts.map((part) => part.replace(/[\x00-\x1f<>:"|?*]/g, "_").replace(/^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)/i, "_$1"));
-  const stem = (safe.join("/") || "picture").replace(/\.[^./]*$/, "") + (page === null ? "" : `_page${String(page + 1).padStart(4, "0")}`);
+  const stem = stemOf({ name: safe.join("/") || "picture", page });
   for (let copy = 1; ; copy++) {
     const output = `${stem}${copy > 1 ? ` (${copy})` : ""}.png`;
     const key = output.toLowerCase(); // file systems of Windows and macOS do not tell case apart

@@ -1,78 +1,149 @@
-// The parts of the view that a link holds: model, window, sample, ways to view, boundary, zoom and position.
+// The parts of the view that a link holds: models, window, sample, ways to view, levels, line, boundary, place.
 
 import * as viewLink from "./view_link.js";
+import { restoreView, viewState, viewer } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
 const NUMBER = /^\d{1,6}(\.\d{1,9})?$/;
+const ALL_LEVELS = { black: 0, white: 255 };
+const MOST_LINES = 999;
 
-// viewer: the Viewer; sample(): path of the shown sample, or ""; onSample(path), onView(): apply a change.
-// Returns {modelsListed, shown}: to be called when the models are known, and when a picture is shown.
-export function registerView({ viewer, sample, onSample, onView, onSettings }) {
-  let wanted = { model: "", at: "" };
+// sample(): name of the shown sample, or ""; onSample(button): show one; onSettings(), onSecond(): the model
+// or the window, or the second model is another. Returns {modelsListed, shown}: to be called when the models
+// are known, and when a picture is shown.
+export function registerView({ sample, onSample, onSettings, onSecond }) {
+  // What a link says and cannot be applied yet: models before they are listed, places before a picture.
+  const wanted = { model: "", left: "", at: "", line: "" };
+  const linked = { at: "", line: "" }; // the same of the whole link, for the sample that it names
 
-  viewLink.register("model", () => (isDefaultModel() ? "" : $("model").value), (text) => {
+  viewLink.register("model", () => wanted.model || (isDefaultModel() ? "" : $("model").value), (text) => {
     wanted.model = text;
     if (chooseModel()) onSettings();
+  });
+  viewLink.register("left", () => wanted.left || $("left-model").value, (text) => {
+    wanted.left = text;
+    if (text ? chooseOption("left") : clearSecond()) onSecond();
   });
   viewLink.register("window", () => $("window").value.trim(), (text) => {
     if (!/^(\d{1,5}\s*,\s*\d{1,5})?$/.test(text) || $("window").value === text) return;
     $("window").value = text;
     onSettings();
   });
-  // Every group of ways to view, whichever there are.
-  const groups = new Set([...document.querySelectorAll('#view-tools input[type="radio"]')].map(({ name }) => name));
-  for (const name of groups) {
+  for (const name of ["layer", "layout", "lr", "greys"]) {
     const inputs = [...document.querySelectorAll(`#view-tools input[name="${name}"]`)];
-    viewLink.register(name, () => inputs.find(({ checked, defaultChecked }) => checked && !defaultChecked)?.value ?? "", (text) => {
-      const input = inputs.find(({ value, defaultChecked }) => (text ? value === text : defaultChecked));
-      if (!input || input.checked) return;
-      input.checked = true;
-      onView();
+    const usual = inputs.find(({ defaultChecked }) => defaultChecked).value;
+    viewLink.register(name, () => {
+      const value = viewState()[name];
+      return value === usual ? "" : value;
+    }, (text) => {
+      const value = text || usual;
+      if (inputs.some((input) => input.value === value) && viewState()[name] !== value) restoreView({ [name]: value });
     });
   }
+  viewLink.register("levels", () => {
+    const { black, white } = viewState().levels;
+    return black === ALL_LEVELS.black && white === ALL_LEVELS.white ? "" : `${black},${white}`;
+  }, (text) => {
+    const numbers = numbersOf(text, 2);
+    if (!text) restoreView({ levels: ALL_LEVELS });
+    else if (numbers && numbers[0] < numbers[1] && numbers[1] <= 255) restoreView({ levels: { black: numbers[0], white: numbers[1] } });
+  });
   viewLink.register("at", () => {
     if (!viewer.right) return wanted.at;
-    const { zoom, centre, isFitted } = viewer;
-    const split = viewer.split.toFixed(3);
-    if (isFitted && viewer.split === 0.5) return "";
-    return isFitted ? `fit,${split}` : [zoom / viewer.ratio, ...centre].map((value) => String(Number(value.toFixed(6)))).concat(split).join(",");
+    const { split, place: { zoom, centre, isFitted } } = viewState();
+    if (isFitted) return split === 0.5 ? "" : `fit,${short(split)}`;
+    return [zoom / viewer.ratio, ...centre, split].map(short).join(",");
   }, (text) => {
-    wanted.at = text;
+    linked.at = wanted.at = text || "fit,0.5";
     move();
+  });
+  viewLink.register("line", () => {
+    if (!viewer.right) return wanted.line;
+    const { profile } = viewState();
+    return profile ? [...profile.line.from, ...profile.line.to, profile.width, 100 * profile.share].map(short).join(",") : "";
+  }, (text) => {
+    linked.line = wanted.line = text;
+    if (text) drawLine();
+    else restoreView({ profile: null });
   });
   // Last: by now the settings are those of the link.
   viewLink.register("sample", sample, (text) => {
     const button = [...document.querySelectorAll("[data-sample]")].find(({ dataset }) => nameOf(dataset.sample) === text);
-    if (button) onSample(button);
+    if (!button) return;
+    Object.assign(wanted, linked);
+    onSample(button);
   });
 
-  function chooseModel() {
-    const option = [...$("model").options].find(({ value, disabled }) => value === wanted.model && !disabled);
+  // --- models ---
+
+  // Choose the wanted option of a list; whether that changed it.
+  function chooseOption(name) {
+    const select = $(name === "left" ? "left-model" : "model");
+    const option = [...select.options].find(({ value, disabled }) => value === wanted[name] && !disabled);
     if (!option) return false;
-    wanted.model = "";
-    if ($("model").value === option.value) return false;
-    $("model").value = option.value;
+    wanted[name] = "";
+    if (select.value === option.value) return false;
+    select.value = option.value;
     return true;
+  }
+
+  function chooseModel() {
+    wanted.model ||= $("model").options[0]?.value ?? "";
+    return chooseOption("model");
+  }
+
+  function clearSecond() {
+    const was = $("left-model").value;
+    $("left-model").value = "";
+    return Boolean(was);
   }
 
   function isDefaultModel() {
     return !$("model").value || $("model").value === $("model").options[0]?.value;
   }
 
+  // A model that is not ready yet is waited for, until people choose another.
+  for (const [id, name] of [["model", "model"], ["left-model", "left"]]) {
+    $(id).addEventListener("change", () => (wanted[name] = ""));
+  }
+
+  function modelsListed() {
+    const isModel = wanted.model && chooseOption("model");
+    const isSecond = wanted.left && chooseOption("left");
+    if (isModel) onSettings();
+    else if (isSecond) onSecond();
+  }
+
+  // --- what needs a picture ---
+
+  function shown() {
+    move();
+    drawLine();
+  }
+
   function move() {
     if (!viewer.right || !wanted.at) return;
     const [first, ...rest] = wanted.at.split(",");
     wanted.at = "";
-    const numbers = rest.map((text) => (NUMBER.test(text) ? Number(text) : NaN));
-    if (first === "fit" && numbers.length === 1 && numbers[0] <= 1) {
-      viewer.fit();
-    } else if (NUMBER.test(first) && Number(first) > 0 && numbers.length === 3 && numbers[2] <= 1) {
-      viewer.zoomTo(Number(first) * viewer.ratio);
-      viewer.centre = [Math.min(numbers[0], viewer.right.width), Math.min(numbers[1], viewer.right.height)];
-    } else {
-      return;
+    const numbers = numbersOf(rest.join(","), first === "fit" ? 1 : 3);
+    const split = numbers?.at(-1);
+    if (!numbers || split > 1) return;
+    if (first === "fit") {
+      restoreView({ place: { isFitted: true }, split });
+    } else if (NUMBER.test(first) && Number(first) > 0) {
+      const centre = [Math.min(numbers[0], viewer.right.width), Math.min(numbers[1], viewer.right.height)];
+      restoreView({ place: { zoom: Number(first) * viewer.ratio, centre }, split });
     }
-    viewer.onSplit(numbers.at(-1));
+  }
+
+  function drawLine() {
+    if (!viewer.right || !wanted.line) return;
+    const numbers = numbersOf(wanted.line, 6);
+    wanted.line = "";
+    if (!numbers) return;
+    const [x1, y1, x2, y2, width, share] = numbers;
+    if (width < 1 || width > MOST_LINES || width % 1 || share < 10 || share > 90) return;
+    restoreView({ profile: { line: { from: [x1, y1], to: [x2, y2] }, width, share: share / 100 } });
   }
 
   $("copy-link").addEventListener("click", async () => {
@@ -81,10 +152,18 @@ export function registerView({ viewer, sample, onSample, onView, onSettings }) {
     setTimeout(() => ($("copy-link").textContent = "Copy link"), 2500);
   });
 
-  return { modelsListed: chooseModel, shown: move };
+  return { modelsListed, shown };
 }
 
 export const nameOf = (path) => path.split("/").pop().replace(/\.[^.]*$/, "");
+
+const short = (value) => String(Number(value.toFixed(6)));
+
+// Numbers of a text with commas; null for another count, or where one is not a number.
+function numbersOf(text, count) {
+  const parts = text.split(",");
+  return parts.length === count && parts.every((part) => NUMBER.test(part)) ? parts.map(Number) : null;
+}
 
 // The clipboard's own interface is for HTTPS only; many services in fabs have none.
 async function copy(text) {

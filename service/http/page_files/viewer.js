@@ -1,17 +1,21 @@
 // Two pictures of one size on one canvas, by a wipe or side by side, always moved and zoomed together.
 
+import { listenTo } from "./gestures.js";
+
 const MIN_ZOOM = 1 / 32;
 const MAX_ZOOM = 64;
-const STEP = 1.25;
-const GRIP_PX = 14;
 
 export class Viewer {
   // onChange({zoom, at}): zoom in device pixels per picture pixel, and the position of the pointer.
-  constructor(canvas, { onChange, onSplit }) {
+  // onPaint(viewer): paints on `over`, the canvas of the same size above the pictures.
+  constructor(canvas, over, { onChange, onSplit, onPaint }) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
+    this.over = over.getContext("2d");
     this.onChange = onChange;
     this.onSplit = onSplit;
+    this.onPaint = onPaint;
+    this.tool = null; // takes the pointer first: {grab(point, at), drag(at, event), drop(), cursor(at)}
     this.left = null; // {bitmap, width, height} in picture pixels; the bitmap may be coarser
     this.right = null;
     this.layout = "wipe";
@@ -19,17 +23,17 @@ export class Viewer {
     this.isFitted = true;
     this.zoom = 1;
     this.centre = [0, 0];
-    this.pointers = new Map();
-    this.grips = false;
     new ResizeObserver(() => this.#resize()).observe(canvas);
-    this.#listen();
+    listenTo(this);
   }
 
   show(left, right, { keepView = false } = {}) {
-    const isSame = keepView && this.right?.width === right.width && this.right?.height === right.height;
+    const size = `${right.width}×${right.height}`;
+    const isSame = keepView && this.size === size;
+    this.size = size; // of the picture that was shown last: there may be none in between
     this.left = left;
     this.right = right;
-    if (isSame) this.draw();
+    if (isSame && !this.isFitted) this.draw();
     else this.fit();
   }
 
@@ -45,7 +49,7 @@ export class Viewer {
 
   // The share of the canvas' width at which a column of the picture is seen.
   shareAt(x) {
-    const [pane] = this.#panes();
+    const [pane] = this.panes();
     const at = pane.x + pane.w / 2 + (x - this.centre[0]) * this.zoom;
     return Math.min(1, Math.max(0, at / this.canvas.width));
   }
@@ -59,7 +63,7 @@ export class Viewer {
   fit() {
     this.isFitted = true;
     if (this.right) {
-      const [pane] = this.#panes();
+      const [pane] = this.panes();
       const { width, height } = this.right;
       this.zoom = Math.max(MIN_ZOOM, Math.min(pane.w / width, pane.h / height));
       this.centre = [width / 2, height / 2];
@@ -72,7 +76,7 @@ export class Viewer {
     const next = Math.min(MAX_ZOOM, Math.max(MIN_ZOOM, zoom));
     if (around) {
       // The picture pixel under the pointer stays there.
-      const [px, py] = this.#toPicture(around);
+      const [px, py] = this.toPicture(around);
       this.centre = [
         px + (this.centre[0] - px) * (this.zoom / next),
         py + (this.centre[1] - py) * (this.zoom / next),
@@ -95,6 +99,21 @@ export class Viewer {
     this.draw();
   }
 
+  // The centre of the view, in picture pixels, with its zoom; and back.
+  get place() {
+    return { zoom: this.zoom, centre: [...this.centre], isFitted: this.isFitted };
+  }
+
+  goTo({ zoom = this.zoom, centre = this.centre, isFitted = false }) {
+    if (!this.right) return;
+    if (isFitted) {
+      this.fit();
+      return;
+    }
+    this.centre = [...centre];
+    this.zoomTo(zoom);
+  }
+
   draw() {
     cancelAnimationFrame(this.frame);
     this.frame = requestAnimationFrame(() => this.#paint());
@@ -106,7 +125,7 @@ export class Viewer {
     return window.devicePixelRatio || 1;
   }
 
-  #panes() {
+  panes() {
     const { width: W, height: H } = this.canvas;
     if (this.layout === "side" && this.left) {
       const half = Math.floor(W / 2);
@@ -115,13 +134,21 @@ export class Viewer {
     return [{ x: 0, y: 0, w: W, h: H }];
   }
 
-  #paneAt(x) {
-    const panes = this.#panes();
+  // Where a position in the picture is seen in a pane.
+  toScreen([x, y], pane) {
+    return [pane.x + pane.w / 2 + (x - this.centre[0]) * this.zoom, pane.y + pane.h / 2 + (y - this.centre[1]) * this.zoom];
+  }
+
+  paneAt(x) {
+    const panes = this.panes();
     return panes.find((pane) => x < pane.x + pane.w) ?? panes[panes.length - 1];
   }
 
-  #toPicture([x, y]) {
-    const pane = this.#paneAt(x);
+  toPicture(at) {
+    return this.toPictureIn(at, this.paneAt(at[0]));
+  }
+
+  toPictureIn([x, y], pane) {
     return [
       this.centre[0] + (x - pane.x - pane.w / 2) / this.zoom,
       this.centre[1] + (y - pane.y - pane.h / 2) / this.zoom,
@@ -137,9 +164,15 @@ export class Viewer {
     const width = Math.max(1, Math.round(this.canvas.clientWidth * this.ratio));
     const height = Math.max(1, Math.round(this.canvas.clientHeight * this.ratio));
     if (width === this.canvas.width && height === this.canvas.height) return;
+    // The boundary stays at its column of the picture, unless one side is shown alone.
+    const isBetween = this.right && this.layout === "wipe" && this.split > 0 && this.split < 1;
+    const column = isBetween ? this.toPicture([this.split * this.canvas.width, 0])[0] : null;
     this.canvas.width = width;
     this.canvas.height = height;
+    this.over.canvas.width = width;
+    this.over.canvas.height = height;
     if (this.isFitted) this.fit();
+    if (isBetween) this.onSplit(this.shareAt(column));
     // At once: an observer runs before the paint, so that the emptied canvas is never seen.
     this.#paint();
   }
@@ -150,7 +183,7 @@ export class Viewer {
     const { context, canvas } = this;
     context.clearRect(0, 0, canvas.width, canvas.height);
     if (this.right) {
-      const panes = this.#panes();
+      const panes = this.panes();
       if (panes.length === 2) {
         this.#paintPicture(this.left, panes[0], panes[0]);
         this.#paintPicture(this.right, panes[1], panes[1]);
@@ -162,14 +195,17 @@ export class Viewer {
         if (this.left) this.#paintBoundary(at);
       }
     }
+    this.over.clearRect(0, 0, canvas.width, canvas.height);
+    if (this.right) this.onPaint(this);
     this.onChange({ zoom: this.right ? this.zoom : null });
   }
 
   #paintPicture({ bitmap, width, height }, pane, clip) {
     if (clip.w <= 0) return;
     const { context, zoom } = this;
-    const left = pane.x + pane.w / 2 - this.centre[0] * zoom;
-    const top = pane.y + pane.h / 2 - this.centre[1] * zoom;
+    // On whole screen pixels: at 1:1 half a pixel of shift would blur the picture.
+    const left = Math.round(pane.x + pane.w / 2 - this.centre[0] * zoom);
+    const top = Math.round(pane.y + pane.h / 2 - this.centre[1] * zoom);
     // Only what the pane shows, from whole bitmap pixels: at 64× the whole picture is a huge target.
     // Not what the clip shows: the boundary's place must not change how pixels are resampled.
     const [sx, sy] = [bitmap.width / width, bitmap.height / height];
@@ -198,74 +234,5 @@ export class Viewer {
     context.fillRect(at - 1.5 * ratio, 0, 3 * ratio, canvas.height);
     context.fillStyle = "#fff";
     context.fillRect(at - 0.5 * ratio, 0, ratio, canvas.height);
-  }
-
-  // --- pointer and keyboard ---
-
-  #listen() {
-    const { canvas } = this;
-    const at = (event) => {
-      const box = canvas.getBoundingClientRect();
-      return [(event.clientX - box.left) * this.ratio, (event.clientY - box.top) * this.ratio];
-    };
-    const isOnBoundary = ([x]) =>
-      this.layout === "wipe" && this.left && Math.abs(x - this.split * canvas.width) < GRIP_PX * this.ratio;
-
-    canvas.addEventListener("pointerdown", (event) => {
-      if (!this.right || event.button > 0) return;
-      canvas.setPointerCapture(event.pointerId);
-      this.grips = !this.pointers.size && isOnBoundary(at(event));
-      this.pointers.set(event.pointerId, at(event));
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (!this.right) return;
-      const now = at(event);
-      const before = this.pointers.get(event.pointerId);
-      if (before) this.pointers.set(event.pointerId, now);
-      if (!before) canvas.style.cursor = isOnBoundary(now) ? "ew-resize" : "";
-      else if (this.grips) this.onSplit(Math.min(1, Math.max(0, now[0] / canvas.width)));
-      else if (this.pointers.size === 2) this.#pinch(event.pointerId, before, now);
-      else this.panBy(now[0] - before[0], now[1] - before[1]);
-      this.#point(now); // after the move: what lies below the pointer now
-    });
-    const release = (event) => {
-      this.pointers.delete(event.pointerId);
-      this.grips = this.grips && this.pointers.size > 0;
-    };
-    canvas.addEventListener("pointerup", release);
-    canvas.addEventListener("pointercancel", release);
-    canvas.addEventListener("pointerleave", () => this.onChange({ zoom: this.right ? this.zoom : null, at: null }));
-    canvas.addEventListener("wheel", (event) => {
-      if (!this.right) return;
-      event.preventDefault();
-      const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 30 : 1;
-      this.zoomBy(Math.exp((-event.deltaY * lines) / 500), at(event));
-    }, { passive: false });
-    canvas.addEventListener("dblclick", (event) => this.zoomBy(2, at(event)));
-    canvas.addEventListener("keydown", (event) => {
-      const step = 60 * this.ratio;
-      const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-      if (!this.right || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (moves[event.key]) this.panBy(...moves[event.key]);
-      else if (event.key === "+" || event.key === "=") this.zoomBy(STEP);
-      else if (event.key === "-") this.zoomBy(1 / STEP);
-      else if (event.key === "0") this.fit();
-      else if (event.key === "1") this.zoomTo(1);
-      else return;
-      event.preventDefault();
-    });
-  }
-
-  #pinch(moved, before, now) {
-    const [other] = [...this.pointers].filter(([id]) => id !== moved).map(([, position]) => position);
-    const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]) || 1;
-    this.panBy((now[0] - before[0]) / 2, (now[1] - before[1]) / 2);
-    this.zoomBy(distance(now, other) / distance(before, other), [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2]);
-  }
-
-  #point(position) {
-    const [x, y] = this.#toPicture(position).map(Math.floor);
-    const isInside = x >= 0 && y >= 0 && x < this.right.width && y < this.right.height;
-    this.onChange({ zoom: this.zoom, at: isInside ? [x, y] : null });
   }
 }

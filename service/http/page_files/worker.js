@@ -1,57 +1,62 @@
 // Decodes and measures pictures in a worker, so that the page stays responsive.
 
-import { bicubic, fitGreys, gradient, histogram, mean, percentile, regrey, toImageData } from "./imaging.js";
+import { bicubic, fitGreys, gradient, histogram, mean, percentile } from "./imaging.js";
+import { residualScores, strongest } from "./maps.js";
 
 // Grey levels as they are in the file: no colour management, no alpha.
 const DECODE = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
-self.addEventListener("message", async ({ data: { id, lr, sr } }) => {
+self.addEventListener("message", async ({ data: { id, ...pictures } }) => {
   try {
-    const answer = await compare(lr, sr);
-    const shown = [...answer.pictures, answer.sent].filter(Boolean);
-    const moved = shown.flatMap((one) => [
-      one.grey.buffer, one.gradient?.buffer, one.bitmap, one.gradientBitmap, one.matchedBitmap,
-    ]);
+    const answer = await compare(pictures);
+    const all = [...answer.pictures, answer.other, answer.sent].filter(Boolean);
+    const moved = all.flatMap((one) => [one.grey.buffer, one.gradient?.buffer, one.residual?.scores.buffer]);
     self.postMessage({ id, ...answer }, moved.filter(Boolean)); // given away, not copied
   } catch (error) {
     self.postMessage({ id, error: error.message });
   }
 });
 
-// lr, sr: Blob; lr may be null. Both pictures are returned at the size of the SR.
-async function compare(lr, sr) {
+// lr, sr, other: Blobs: the tile, its answer, and the answer of another model; lr and other may be
+// null. trusts: records of the two models, or null. Pictures are returned at the size of the SR.
+async function compare({ lr, sr, other, trusts = [] }) {
   const right = await decode(sr);
   const sent = lr && (await decode(lr));
+  const second = other && (await decode(other));
   // A rotated or rescaled LR would not be the model's input.
   const factor = sent && right.width / sent.width;
   const isAligned = Boolean(sent) && factor === right.height / sent.height && Number.isInteger(factor);
   const left = isAligned ? bicubic(sent, right.width, right.height) : null;
-  const gradients = [left, right].map((picture) => picture && gradient(picture));
-  // One scale for both, or they could not be compared; a few hot pixels must not darken the rest.
-  const white = Math.max(1, percentile(gradients.filter(Boolean), 0.999));
-  const pictures = await Promise.all(
-    [left, right].map(async (picture, i) => picture && {
-      ...picture,
-      bitmap: await createImageBitmap(toImageData(picture.grey, picture.width, picture.height)),
-      gradient: gradients[i],
-      gradientBitmap: await createImageBitmap(toImageData(gradients[i], picture.width, picture.height, white)),
-      meanGradient: mean(gradients[i]),
-    }),
-  );
-  const shown = (picture) => createImageBitmap(toImageData(picture.grey, picture.width, picture.height));
-  if (isAligned) {
-    const greys = fitGreys(sent, right);
-    pictures[0].matchedBitmap = await shown(regrey(left, greys));
-    sent.matchedBitmap = await shown(regrey(sent, greys));
-    sent.bitmap = await shown(sent);
+  const isOtherSized = Boolean(second) && (second.width !== right.width || second.height !== right.height);
+  const shown = [left, right, isOtherSized ? null : second];
+  for (const picture of shown.filter(Boolean)) {
+    picture.gradient = gradient(picture);
+    picture.meanGradient = mean(picture.gradient);
+    picture.histogram = histogram(picture);
   }
+  shown.slice(1).forEach((answer, i) => {
+    if (!answer) return;
+    answer.greys = isAligned ? fitGreys(sent, answer) : null; // of the tile, to this answer
+    answer.residual = isAligned && trusts[i] ? residualOf(sent, answer, trusts[i]) : null;
+  });
+  const [, , usable] = shown;
+  if (usable) usable.toRight = fitGreys(usable, right);
   return {
-    pictures,
-    white,
+    pictures: [left, right],
+    other: usable,
+    // One scale for all, or they could not be compared; a few hot pixels must not darken the rest.
+    white: Math.max(1, percentile(shown.filter(Boolean).map((picture) => picture.gradient), 0.999)),
     sent: isAligned ? sent : null,
     isMisaligned: Boolean(sent) && !isAligned,
-    histograms: [isAligned ? histogram(sent) : null, histogram(right)],
+    isOtherSized,
+    histograms: [isAligned ? histogram(sent) : null, right.histogram],
   };
+}
+
+// Scores over the bundle's limit, and the strongest places.
+function residualOf(sent, answer, { noise, residual_limit: limit }) {
+  const scores = residualScores(sent, answer, noise).map((score) => score / limit);
+  return { scores, places: strongest(scores, sent.width) };
 }
 
 async function decode(blob) {

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from training.comparison.plan import plan_run
+from training.comparison import plan
+from training.comparison.plan import Data, plan_run, time_steps
 from training.comparison.runs import jobs_of
 from training.comparison.systems import TAKEN, System, parse_systems
-from training.config.recipe import ConfigError
+from training.config.recipe import ConfigError, find_recipe
 from training.evaluation.compared.methods import BICUBIC, MATCHED, TRUE_HR
 
 
@@ -123,3 +124,22 @@ def test_trainings_come_seed_by_seed(recipe: Path, tmp_path: Path) -> None:
 
     assert ["small-0", "small-1"] == [job.name for job in jobs]
     assert tmp_path / "small-1" / "checkpoint.safetensors" == jobs[1].checkpoint
+
+
+def test_steps_are_timed_in_whole_periods(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each eighth step of `own_tiles` compares features, and takes twice as long or longer."""
+    tried: list[int] = []
+
+    def timed(_: System, __: Data, *, steps: int) -> tuple[float, float]:
+        tried.append(steps // 2)
+        second_half = range(steps // 2, steps)
+        return 9.0, sum(3.0 if step % 8 == 0 else 1.0 for step in second_half) / len(tried)
+
+    monkeypatch.setattr(plan, "_timed", timed)
+    own = system(find_recipe("own_tiles"))
+
+    assert 1.25 == time_steps(own, Data(root=tmp_path))
+    assert [8] == tried
+    monkeypatch.setattr(plan, "TIMED_S", 11.0)
+    time_steps(own, Data(root=tmp_path))
+    assert all(steps % 8 == 0 for steps in tried)

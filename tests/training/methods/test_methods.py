@@ -28,6 +28,7 @@ from training.methods.method import ramp, step_generator
 from training.methods.parts.unpaired_terms import statistics_terms
 from training.run import preparation
 from training.run.folder import RunDir
+from training.run.warm_start import WarmStart
 from training.trainer import NonFiniteLossError, Trainer, train
 
 RECIPE = """
@@ -140,6 +141,23 @@ def test_grain_is_bounded_by_the_noise_of_the_hr_images(recipe: Path, unpaired_r
     base, slope = generator.head.noise_variance.tolist()
     assert noise.base + noise.slope > 0
     assert pytest.approx((noise.base, noise.slope), rel=1e-5) == (base * 255**2, slope * 255)
+
+
+@pytest.mark.parametrize("share", [0.25, 4.0])
+def test_trained_grain_keeps_its_bound_where_that_is_wider(
+    recipe: Path, unpaired_root: Path, share: float
+) -> None:
+    """Its weights are shares of the bound: a narrower one would weaken the grain at once."""
+    fresh = build_method(inputs_of(recipe, unpaired_root)).generator
+    assert isinstance(fresh, GrainSR)
+    measured = fresh.head.noise_variance.clone()
+    fresh.head.noise_variance.mul_(share)
+    start = WarmStart(weights=fresh.state_dict(), source={})
+
+    generator = build_method(replace(inputs_of(recipe, unpaired_root), start=start)).generator
+
+    assert isinstance(generator, GrainSR)
+    assert torch.equal(measured * max(share, 1.0), generator.head.noise_variance)
 
 
 def test_several_tools_are_estimated_and_described_apart(
