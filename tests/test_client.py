@@ -190,7 +190,10 @@ def test_what_is_no_tile_is_refused_before_it_is_sent(tile: np.ndarray) -> None:
         ({"headers": {"X-Request-ID": "7"}}, "give it as request_id of superresolve"),
         ({"priority": "weekly"}, "priority is 'weekly'; expected 'online' or 'nightly'"),
         ({"answer_bits": 12}, "answer_bits is 12; expected 8 or 16"),
-        ({"answer_bits": 16}, "answer_bits is 16 and answer_dtype 'uint8'; expected 'uint16'"),
+        (
+            {"answer_bits": 16, "answer_dtype": "uint8"},
+            "answer_bits is 16 and answer_dtype 'uint8'; expected 'uint16'",
+        ),
         ({"answer_dtype": "float32"}, "answer_dtype is 'float32'; expected 'uint8' or 'uint16'"),
         ({"model": ""}, "model is empty"),
         ({"window": (0, 65536)}, r"window is \(0, 65536\); expected two grey levels"),

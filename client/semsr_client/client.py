@@ -43,7 +43,7 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
         timeout_s: float = 30.0,
         priority: Priority = "online",
         window: tuple[int, int] | None = None,
-        answer_dtype: AnswerDtype = "uint8",
+        answer_dtype: AnswerDtype | None = None,
         answer_bits: Literal[8, 16] = 8,
         model: str | None = None,
         connections: int = 16,
@@ -60,8 +60,8 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
             priority: Class of the tiles; `nightly` runs when no online tile waits.
             window: Grey range lo, hi of 16-bit tiles that maps to 0..255; None takes the model's.
             answer_dtype: Data type of the answers; uint16 stretches the answer over the window
-                again.
-            answer_bits: Bits that the network gives; 16 needs uint16, and a service with
+                again. None means uint8, or uint16 with 16 bits.
+            answer_bits: Bits that the network gives; 16 needs a service with
                 SEMSR_ANSWER_BITS=16.
             model: Name of the model, where the service has several; None takes its default.
             connections: Largest number of connections; `superresolve_many` has up to twice as many
@@ -80,7 +80,7 @@ class _AnyClient(Generic[Transport, Pool, Outcomes]):
             "timeout_s": timeout_s,
             "priority": priority,
             "window": window,
-            "answer_dtype": answer_dtype,
+            "answer_dtype": answer_dtype or ("uint16" if answer_bits == 16 else "uint8"),
             "answer_bits": answer_bits,
             "model": model,
             "connections": connections,

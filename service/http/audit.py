@@ -23,6 +23,9 @@ log = structlog.get_logger()
 
 Content = bytes | memoryview
 
+_MAX_NAME = 200
+"""Characters of an entry's name in a log line; a zip allows 65,535."""
+
 
 class Audit:
     """Computes the hashes; one instance serves every request of the process."""
@@ -105,7 +108,7 @@ class ImageLines:
         }
         if entry is not None:
             # A name in an archive may hold any bytes.
-            named["entry"] = entry.encode("utf-8", "replace").decode()
+            named["entry"] = entry[:_MAX_NAME].encode("utf-8", "replace").decode()
         log.info(
             "image_answered",
             request_id=self._state["request_id"],

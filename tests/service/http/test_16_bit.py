@@ -104,7 +104,7 @@ def test_the_window_is_undone_with_all_bits(server: ServerProcess) -> None:
 def test_the_client_takes_the_option(server: ServerProcess) -> None:
     """Tiles by the client."""
     stack = np.random.default_rng(10).integers(0, 256, (3, 24, 24), dtype=np.uint8)
-    with Client(server.url, answer_dtype="uint16", answer_bits=16) as client:
+    with Client(server.url, answer_bits=16) as client:
         by_client = [client.superresolve(tile) for tile in stack]
     for tile, sr in zip(stack, by_client, strict=True):
         assert np.abs(sr.pixels.astype(int) - expected(tile)).max() <= 5
