@@ -87,7 +87,7 @@ class ShadowProcess:
     def _keep(self, name: str) -> dict[str, Any]:
         """Store the pictures of the last tile, each whole or not at all."""
         if self._pictures is None or self._last is None:
-            return {"error": "there is no tile to store, or no folder"}
+            return {"error": "nothing to store: no compared tile, or no folder for pictures"}
         folder = Path(self._pictures)
         for kind, picture in zip(PICTURES, self._last, strict=True):
             part = folder / f"{name}-{kind}.part"

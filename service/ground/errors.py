@@ -133,7 +133,7 @@ class ShadowOff(ServiceError):
 
     status = 404
     code = "shadow-off"
-    title = "There is no shadow"
+    title = "No shadow is configured"
 
 
 class NotAcceptable(ServiceError):

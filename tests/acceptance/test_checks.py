@@ -154,7 +154,7 @@ def test_constant_clipped_and_equal_images_are_left_out(
 def test_the_same_image_on_both_sides_is_refused(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """A fast scan is no slow scan."""
+    """A fast scan cannot take the place of the slow one."""
     (folders[0] / "odd.png").write_bytes((folders[1] / "hr_00.png").read_bytes())
 
     assert "slow scan in the other: odd.png" in refusal(settings_of(folders), tmp_path)

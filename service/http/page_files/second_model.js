@@ -35,7 +35,7 @@ export async function askSecond(picture, settings, { signal, seen }) {
   }
 }
 
-// Limits and tile of the model that gave an answer: {trust, tile}; both null where there is no answer
+// Limits and tile of the model that gave an answer: {trust, tile}; both null without an answer
 // or the service does not describe its model, as for a version that was replaced in between.
 export async function describe(headers, signal) {
   if (!headers) return { trust: null, tile: null };

@@ -139,7 +139,7 @@ async def get_scan(scan: str, jobs: Jobs) -> ScanInfo:
             "description": "The table of all tiles that the last run has written.",
             "content": dict.fromkeys(_MANIFEST_TYPES.values(), BINARY),
         },
-        **refusals(s409="The scan has no manifest yet, or it is no longer in the sink."),
+        **refusals(s409="The scan has not written a manifest, or it was removed from the sink."),
     },
 )  # fmt: skip
 async def get_manifest(scan: str, jobs: Jobs) -> Response:
