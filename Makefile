@@ -290,7 +290,12 @@ lock: ## Update requirements/*.txt (maintainers; needs uv; UPGRADE=1 for newer v
 	for group in build test sbom; do compile $$same --group $$group -o $$locks/$$group.txt; done
 	# The comments name the packages that require an entry; uv adds the file of constraints to each.
 	sed -i "s|-c $$locks/dev.txt, ||; s|, -c $$locks/dev.txt||" $$locks/*.txt
-	"$$(PYTHON='$(PYTHON)' requirements/find-python)" requirements/layers.py $$locks
+	# The same lock with file names, for which uv wants this file's name.
+	files=$$(mktemp -d); trap 'rm -rf "$$files"' EXIT
+	compile pyproject.toml $$locks/torch-needs.in $$same --extra openvino --extra rtx --extra scan --extra tracing --extra postgres --extra train --extra export --extra loadtest --group dev --format pylock.toml -o $$files/pylock.dev.toml
+	python=$$(PYTHON='$(PYTHON)' requirements/find-python)
+	$$python requirements/platforms.py $$files/pylock.dev.toml $$locks
+	$$python requirements/layers.py $$locks
 
 # ----------------------------------------------------------------------------------- clean
 
