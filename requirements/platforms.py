@@ -4,7 +4,7 @@
 
 Supported are CPython from 3.11 on and Linux with glibc on x86-64 and ARM64. `FILES.toml` is a lock
 in the form of PEP 751, which names the file of each hash. A hash that it does not know stays, and
-so does every hash of a package that has no file for such a machine, such as those for Windows alone.
+so does every hash of a package that has no file for such a machine, as those for Windows alone.
 The script needs the standard library only (tomllib: Python 3.11).
 """
 

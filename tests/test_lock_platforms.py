@@ -1,5 +1,7 @@
 """Hashes of files that no supported machine installs are left out of the locks."""
 
+from pathlib import Path
+
 import pytest
 
 from requirements.platforms import is_supported, main
@@ -22,10 +24,12 @@ from requirements.platforms import is_supported, main
     ],
 )
 def test_files_of_supported_machines(name: str, expected: bool) -> None:
+    """CPython from 3.11 on, Linux with glibc, x86-64 and ARM64."""
     assert expected == is_supported(name)
 
 
-def test_a_lock_keeps_what_linux_needs_and_what_is_unknown(tmp_path) -> None:
+def test_a_lock_keeps_what_linux_needs_and_what_is_unknown(tmp_path: Path) -> None:
+    """Hashes of a package without files for Linux stay, too."""
     linux, mac, windows, unknown = (letter * 64 for letter in "abcd")
     files = {
         "both-1-cp311-cp311-manylinux_2_17_x86_64.whl": linux,
@@ -38,7 +42,8 @@ def test_a_lock_keeps_what_linux_needs_and_what_is_unknown(tmp_path) -> None:
     only = f'{{url = "https://host/w-1-py3-none-win32.whl", hashes = {{sha256 = "{windows}"}}}}'
     lock = tmp_path / "pylock.toml"
     lock.write_text(
-        f"[[packages]]\nname = 'both'\nwheels = [{wheels}]\n[[packages]]\nname = 'w'\nwheels = [{only}]\n"
+        f"[[packages]]\nname = 'both'\nwheels = [{wheels}]\n"
+        f"[[packages]]\nname = 'w'\nwheels = [{only}]\n"
     )
     entry = "x==1"
     for digest in (linux, mac, windows, unknown):
